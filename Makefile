@@ -1,0 +1,44 @@
+# Everything a newcomer types. `make` alone explains itself.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+# two spinning torch threads make small operations a hundred times slower
+export OMP_WAIT_POLICY := PASSIVE
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format clean install
+
+help: ## show this list
+	@echo "session-recsys: make TARGET [ARGS=…] [PYTHON=python3.11]"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: install ## train a synthetic shop, serve it, show recommendations (ARGS=--check: then exit)
+	$(BIN)/recsys demo $(ARGS)
+
+test: install ## all tests, with a private Redis (ARGS='-k state': some of them)
+	$(BIN)/pytest $(ARGS)
+
+check: install ## ruff, ruff format, mypy, import-linter, codespell
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+format: install ## rewrite the code as ruff wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: $(VENV)/installed ## an environment in .venv, with the exact versions of constraints.txt
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14)) and "error: Python 3.11 to 3.13 is needed, this is %d.%d. Say make PYTHON=python3.11" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean: ## remove the environment and all caches
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

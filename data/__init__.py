@@ -1,0 +1,1 @@
+"""From click files to sessions and batches, and the synthetic demo shop."""

@@ -1,0 +1,170 @@
+"""Click files → `ClickLog`: checked, coded as integers, in the order of the files.
+
+Every problem of every file is found before anything is refused; each is named by file, row,
+column and value. What a session is, is decided in `data/sessions.py`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from data.columns import SPLITS, Columns, as_texts, bad_ids, bad_splits, parse_times
+from data.files import ClickFile, Progress, click_files
+from recsys.errors import SHOWN_PROBLEMS, BadInput
+
+
+@dataclass(frozen=True)
+class ClickLog:
+    """Clicks as read: one row each, ids as codes into the tuples of texts.
+
+    group: (clicks,) int32, the session or, where sessions are still to be cut, the user;
+    item: (clicks,) int32; time_ms: (clicks,) int64; split: (clicks,) int8 into `SPLITS`, or
+    None. Codes count by first appearance.
+    """
+
+    group: NDArray[np.int32]
+    item: NDArray[np.int32]
+    time_ms: NDArray[np.int64]
+    group_ids: tuple[str, ...]
+    item_ids: tuple[str, ...]
+    split: NDArray[np.int8] | None = None
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+
+@dataclass
+class _Parts:
+    """What has been read so far, batch by batch."""
+
+    group: list[pa.Array] = field(default_factory=list)
+    item: list[pa.Array] = field(default_factory=list)
+    time_ms: list[NDArray[np.int64]] = field(default_factory=list)
+    split: list[NDArray[np.int8]] = field(default_factory=list)
+    events_seen: set[str] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+
+
+def read_clicks(
+    path: Path,
+    columns: Columns,
+    *,
+    events: Sequence[str] = (),
+    delimiter: str | None = None,
+    progress: Progress | None = None,
+) -> ClickLog:
+    """All clicks of a file or folder; raises `BadInput` with every problem found.
+
+    events: keep only rows whose event column has one of these values; empty keeps all.
+    """
+    files = click_files(path, delimiter)
+    _check_columns(files, columns)
+    parts, read, total = _Parts(), 0, sum(file.path.stat().st_size for file in files)
+    for file in files:
+        row = 1
+        for batch, done in file.batches(columns.wanted()):
+            _take(parts, file, columns, events, batch, row)
+            row += batch.num_rows
+            if progress is not None:
+                progress(read + done, total)
+        read += file.path.stat().st_size
+    if parts.problems:
+        raise BadInput("The clicks cannot be used", parts.problems)
+    return _joined(path, parts, columns, events)
+
+
+def _check_columns(files: Sequence[ClickFile], columns: Columns) -> None:
+    """Columns are there in every file, and an id has one type in all of them."""
+    wanted = columns.wanted()
+    problems = [problem for file in files for problem in file.check_columns(wanted)]
+    if not problems:
+        problems = _mixed_types(files, columns)
+    if problems:
+        raise BadInput("The clicks cannot be used", problems)
+
+
+def _mixed_types(files: Sequence[ClickFile], columns: Columns) -> list[str]:
+    problems = []
+    ids = [name for name in (columns.session, columns.user, columns.item) if name is not None]
+    for name in ids:
+        kinds: dict[str, Path] = {}
+        for file in files:
+            kind, exact = file.id_kind(name)
+            if kind == "other":
+                problems.append(
+                    f"{file.path}: {name} is {exact}; ids must be texts or whole numbers, because "
+                    "1 and 1.0 would be two ids. Cast the column."
+                )
+            kinds.setdefault(kind, file.path)
+        if {"text", "whole number"} <= kinds.keys():
+            problems.append(
+                f"{name} has mixed types: texts in {kinds['text']}, whole numbers in "
+                f"{kinds['whole number']}. Cast one of them, so that 7 and '007' stay apart."
+            )
+    return problems
+
+
+def _take(
+    parts: _Parts,
+    file: ClickFile,
+    columns: Columns,
+    events: Sequence[str],
+    batch: pa.RecordBatch,
+    row: int,
+) -> None:
+    """Check one batch and keep its rows, or keep only the problems found."""
+    group_column = columns.session or columns.user
+    assert group_column is not None, "Clicks are read with a session column or a user column."
+    group, item = as_texts(batch[group_column]), as_texts(batch[columns.item])
+    time_ms, problems = parse_times(columns.time, batch[columns.time], row)
+    problems += bad_ids(group_column, group, row) + bad_ids(columns.item, item, row)
+    keep = np.ones(batch.num_rows, dtype=bool)
+    if columns.event is not None and events:
+        seen = as_texts(batch[columns.event])
+        parts.events_seen.update(str(text) for text in pc.unique(seen).to_pylist())
+        keep = pc.fill_null(pc.is_in(seen, pa.array(events)), False).to_numpy(zero_copy_only=False)
+    if columns.split is not None:
+        split = as_texts(batch[columns.split])
+        problems += bad_splits(columns.split, split, row)
+        codes = pc.fill_null(pc.index_in(split, pa.array(SPLITS)), 0)
+        parts.split.append(codes.to_numpy(zero_copy_only=False).astype(np.int8)[keep])
+    problems.sort(key=lambda problem: problem.row)
+    parts.problems += [f"{file.path}: {problem}" for problem in problems]
+    if len(parts.problems) > 100 * SHOWN_PROBLEMS:
+        raise BadInput("The clicks cannot be used", parts.problems)
+    parts.group.append(group.filter(pa.array(keep)).dictionary_encode())
+    parts.item.append(item.filter(pa.array(keep)).dictionary_encode())
+    parts.time_ms.append(time_ms[keep])
+
+
+def _joined(path: Path, parts: _Parts, columns: Columns, events: Sequence[str]) -> ClickLog:
+    if sum(len(times) for times in parts.time_ms) == 0:
+        if parts.events_seen:
+            wanted, seen = ", ".join(events), ", ".join(sorted(parts.events_seen)[:10])
+            why = f"no click has the event {wanted}; column {columns.event!r} has: {seen}."
+        else:
+            why = f"{path} has a header but no clicks."
+        raise BadInput("There is nothing to read", [why])
+    group, group_ids = _coded(parts.group)
+    item, item_ids = _coded(parts.item)
+    return ClickLog(
+        group=group,
+        item=item,
+        time_ms=np.concatenate(parts.time_ms),
+        group_ids=group_ids,
+        item_ids=item_ids,
+        split=np.concatenate(parts.split) if parts.split else None,
+    )
+
+
+def _coded(chunks: list[pa.Array]) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """Texts of all batches as one array of codes, counted by first appearance."""
+    whole = pa.chunked_array(chunks).unify_dictionaries().combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):  # pyarrow keeps a single chunk chunked
+        whole = whole.chunk(0)
+    return whole.indices.to_numpy().astype(np.int32), tuple(whole.dictionary.to_pylist())

@@ -1,0 +1,136 @@
+"""Which column of a click file means what, and how its values become ids and times.
+
+Ids are texts: `00123` stays that. Times become milliseconds since 1970 (UTC), whole numbers,
+so that clicks of one second keep their order.
+"""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+MISSING_TEXTS = ("", "nan", "NaN", "null", "NULL", "None", "<NA>")  # an id nobody chose
+LONGEST_ID = 128  # characters; the HTTP API takes no longer ones
+FIRST_MILLISECONDS = 1e11  # as seconds the year 5138, as milliseconds 1973
+FIRST_MICROSECONDS = 1e14
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Names of the columns; None where a file is read without it."""
+
+    session: str | None = "session_id"
+    user: str | None = None  # read only where sessions are cut from users
+    item: str = "item_id"
+    time: str = "timestamp"
+    event: str | None = None  # read only where events are chosen
+    split: str | None = None  # read only where a split is asked for
+
+    def wanted(self) -> list[str]:
+        chosen = (self.session, self.user, self.item, self.time, self.event, self.split)
+        return [name for name in chosen if name is not None]
+
+
+def missing_column(name: str, present: Sequence[str]) -> str:
+    """The sentence for a column that is not there, with the nearest name that is."""
+    near = difflib.get_close_matches(name, present, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"no column {name!r}.{hint} It has: {', '.join(map(repr, present))}."
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """One value that cannot be used; `row` counts data rows from 1, the header left out."""
+
+    row: int
+    column: str
+    value: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"row {self.row:,}, {self.column}: {self.value} {self.reason}"
+
+
+def bad_ids(column: str, texts: pa.Array, first_row: int) -> list[BadRow]:
+    """Ids that are empty, NaN or longer than the API takes."""
+    empty = pc.or_kleene(
+        pc.fill_null(pc.is_in(pc.utf8_trim_whitespace(texts), pa.array(MISSING_TEXTS)), True),
+        pc.is_null(texts),
+    )
+    long = pc.fill_null(pc.greater(pc.utf8_length(texts), LONGEST_ID), False)
+    problems = [
+        BadRow(first_row + at, column, repr(texts[at].as_py() or ""), "is not an id.")
+        for at in _positions(empty)
+    ]
+    problems += [
+        BadRow(
+            first_row + at,
+            column,
+            repr(texts[at].as_py()[:20] + "…"),
+            f"has {len(texts[at].as_py())} characters; ids have at most {LONGEST_ID}.",
+        )
+        for at in _positions(long)
+    ]
+    return problems
+
+
+def bad_splits(column: str, texts: pa.Array, first_row: int) -> list[BadRow]:
+    """Split labels that are none of train, valid and test."""
+    wrong = pc.invert(pc.fill_null(pc.is_in(texts, pa.array(SPLITS)), False))
+    return [
+        BadRow(first_row + at, column, repr(texts[at].as_py()), f"is none of {', '.join(SPLITS)}.")
+        for at in _positions(wrong)
+    ]
+
+
+def parse_times(
+    column: str, values: pa.Array, first_row: int
+) -> tuple[NDArray[np.int64], list[BadRow]]:
+    """Milliseconds since 1970 from epoch seconds, epoch milliseconds or ISO 8601 (UTC if bare)."""
+    if pa.types.is_timestamp(values.type):
+        stamps = values.cast(pa.timestamp("ms", tz=values.type.tz), safe=False)
+        numbers = stamps.cast(pa.int64()).to_numpy(zero_copy_only=False).astype(np.float64)
+    else:
+        numbers = _as_milliseconds(values)
+    bad = ~np.isfinite(numbers) | (np.abs(numbers) >= FIRST_MICROSECONDS)
+    problems = [
+        BadRow(
+            first_row + at,
+            column,
+            repr(values[at].as_py()),
+            "is no time. Use epoch seconds, epoch milliseconds or ISO 8601 (2014-09-01T10:00:00Z).",
+        )
+        for at in np.flatnonzero(bad).tolist()
+    ]
+    return np.where(bad, 0, numbers).astype(np.int64), problems
+
+
+def _as_milliseconds(values: pa.Array) -> NDArray[np.float64]:
+    """Numbers where the values are numbers, ISO 8601 elsewhere, NaN where neither."""
+    texts = pd.Series(values.to_pandas())
+    numbers = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    seconds = np.abs(numbers) < FIRST_MILLISECONDS
+    numbers = np.where(seconds, np.round(numbers * 1000), numbers)
+    unread = np.isnan(numbers)
+    if unread.any():
+        stamps = pd.to_datetime(
+            texts[unread].astype(str), format="ISO8601", utc=True, errors="coerce"
+        )
+        since = (stamps - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(milliseconds=1)
+        numbers[unread] = since.to_numpy(dtype=np.float64, na_value=np.nan)
+    return numbers
+
+
+def as_texts(values: pa.Array) -> pa.Array:
+    """Ids as texts; whole numbers keep their digits."""
+    return values if pa.types.is_string(values.type) else values.cast(pa.string())
+
+
+def _positions(mask: pa.Array) -> list[int]:
+    return [int(at) for at in np.flatnonzero(mask.to_numpy(zero_copy_only=False))]

@@ -1,0 +1,174 @@
+"""Click files on disk: CSV, TSV, Parquet, or a folder of them, as streams of column batches.
+
+Knows formats, not meanings: what a column's values say is read in `data/clicks.py`.
+"""
+
+import csv
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from data.columns import missing_column
+from recsys.errors import BadInput
+
+ENDINGS = (".csv", ".tsv", ".parquet")
+DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "pipe"}
+
+Progress = Callable[[int, int], None]  # (done, total), in bytes; called after every batch
+
+
+@dataclass(frozen=True, slots=True)
+class ClickFile:
+    """One file and how it is read."""
+
+    path: Path
+    delimiter: str | None  # None for Parquet
+
+    def columns(self) -> list[str]:
+        """Names of the columns; raises `BadInput` where the file has none."""
+        if self.delimiter is None:
+            return list(_parquet(self.path).schema_arrow.names)
+        try:
+            with self.path.open(encoding="utf-8-sig", newline="") as lines:
+                header = next(csv.reader(lines, delimiter=self.delimiter), None)
+        except (OSError, UnicodeDecodeError, csv.Error) as broken:
+            raise BadInput(f"{self.path} cannot be read as text", [f"{broken}."]) from broken
+        if not header:
+            raise BadInput(f"{self.path} is empty", ["give a file with a header and clicks."])
+        return header
+
+    def id_kind(self, name: str) -> tuple[str, str]:
+        """What a column of ids holds: ("text" | "whole number" | "other", the exact type)."""
+        if self.delimiter is not None:
+            return "text", "text"
+        kind = _parquet(self.path).schema_arrow.field(name).type
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            return "text", str(kind)
+        return ("whole number" if pa.types.is_integer(kind) else "other"), str(kind)
+
+    def batches(self, names: list[str]) -> Iterator[tuple[pa.RecordBatch, int]]:
+        """Batches of the named columns, each with the share of the file's bytes read so far."""
+        try:
+            if self.delimiter is None:
+                yield from self._parquet_batches(names)
+            else:
+                yield from self._text_batches(names, self.delimiter)
+        except (OSError, pa.ArrowException) as broken:
+            raise BadInput(f"{self.path} cannot be read", [_sentence(broken)]) from broken
+
+    def check_columns(self, names: list[str]) -> list[str]:
+        """A problem for every named column that the file lacks."""
+        present = self.columns()
+        wrong = self._wrong_delimiter(present)
+        if wrong:
+            return [wrong]
+        return [
+            f"{self.path}: {missing_column(name, present)}" for name in names if name not in present
+        ]
+
+    def _wrong_delimiter(self, present: list[str]) -> str | None:
+        if self.delimiter is None or len(present) > 1:
+            return None
+        for delimiter, name in DELIMITERS.items():
+            if delimiter != self.delimiter and delimiter in present[0]:
+                return (
+                    f"{self.path}: the header {present[0][:80]!r} is separated by {name}, not by "
+                    f"{DELIMITERS.get(self.delimiter, repr(self.delimiter))}. "
+                    f"Say --delimiter {'tab' if delimiter == chr(9) else repr(delimiter)}."
+                )
+        return None
+
+    def _parquet_batches(self, names: list[str]) -> Iterator[tuple[pa.RecordBatch, int]]:
+        file = _parquet(self.path)
+        rows, done = max(file.metadata.num_rows, 1), 0
+        size = self.path.stat().st_size
+        for batch in file.iter_batches(batch_size=262_144, columns=names):
+            done += batch.num_rows
+            yield batch, size * done // rows
+
+    def _text_batches(
+        self, names: list[str], delimiter: str
+    ) -> Iterator[tuple[pa.RecordBatch, int]]:
+        problems: list[str] = []
+
+        def refuse(row: pacsv.InvalidRow) -> str:
+            if row.text.strip() == "":
+                return "skip"
+            where = f"line {row.number:,}" if row.number is not None else "a line"
+            problems.append(
+                f"{self.path}: {where} has {row.actual_columns} columns, not "
+                f"{row.expected_columns}: {row.text[:60]!r}."
+            )
+            return "skip"
+
+        with self.path.open("rb") as raw:
+            reader = pacsv.open_csv(
+                raw,
+                read_options=pacsv.ReadOptions(block_size=8 << 20, use_threads=False),
+                parse_options=pacsv.ParseOptions(
+                    delimiter=delimiter, invalid_row_handler=refuse, newlines_in_values=True
+                ),
+                convert_options=pacsv.ConvertOptions(
+                    include_columns=names,
+                    column_types={name: pa.string() for name in names},
+                    strings_can_be_null=False,
+                ),
+            )
+            for batch in reader:
+                yield batch, raw.tell()
+        if problems:
+            raise BadInput("The click file has broken lines", problems)
+
+
+def click_files(path: Path, delimiter: str | None) -> list[ClickFile]:
+    """The files to read, in order of name; raises `BadInput` where there is none."""
+    if not path.exists():
+        raise BadInput("The click file cannot be used", [f"{path} does not exist."])
+    found = [path] if path.is_file() else sorted(p for p in path.iterdir() if _readable(p))
+    if not found:
+        raise BadInput(
+            "The click folder cannot be used",
+            [f"{path} holds no file that ends in {', '.join(ENDINGS)}."],
+        )
+    if path.is_file() and not _readable(path):
+        raise BadInput(
+            "The click file cannot be used",
+            [f"{path} ends in {path.suffix!r}; we read {', '.join(ENDINGS)}."],
+        )
+    files = []
+    for file in found:
+        if file.stat().st_size == 0:
+            raise BadInput("The click file cannot be used", [f"{file} is empty (0 bytes)."])
+        files.append(ClickFile(file, _delimiter_of(file, delimiter)))
+    return files
+
+
+def _readable(path: Path) -> bool:
+    return path.is_file() and path.suffix in ENDINGS and not path.name.startswith(".")
+
+
+def _delimiter_of(file: Path, chosen: str | None) -> str | None:
+    if file.suffix == ".parquet":
+        return None
+    if chosen is not None:
+        return "\t" if chosen in ("tab", "\\t") else chosen
+    return "\t" if file.suffix == ".tsv" else ","
+
+
+def _parquet(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as broken:
+        raise BadInput(
+            f"{path} is not a readable Parquet file", [f"{_sentence(broken)} Write it anew."]
+        ) from broken
+
+
+def _sentence(problem: Exception) -> str:
+    return str(problem).strip().rstrip(".").replace("\n", " ") + "."

@@ -1,0 +1,192 @@
+"""`ClickLog` → `Sessions`: clicks grouped, cut, ordered by time; filters with their counts.
+
+A session's clicks stand in the order of their times, equal times in the order of the file.
+Sessions stand in the order of their first clicks, which is the order training reads them in.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.clicks import ClickLog
+from data.columns import SPLITS
+from recsys.errors import BadInput
+
+IDLE_GAP_SECONDS = 30 * 60
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """Sessions end to end: session s holds clicks offsets[s] … offsets[s+1]-1.
+
+    items: (clicks,) int32 codes into `item_ids`; time_ms: (clicks,) int64; offsets:
+    (sessions+1,) int64; split: (sessions,) int8 into `SPLITS`, or None.
+    """
+
+    items: NDArray[np.int32]
+    time_ms: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    item_ids: tuple[str, ...]
+    split: NDArray[np.int8] | None = None
+
+    def __post_init__(self) -> None:
+        assert self.offsets[-1] == len(self.items) == len(self.time_ms), "offsets end at the clicks"
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, session: int) -> NDArray[np.int32]:
+        return self.items[self.offsets[session] : self.offsets[session + 1]]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(sessions,) int64 clicks in each session."""
+        return np.diff(self.offsets)
+
+    @property
+    def session_of_click(self) -> NDArray[np.int64]:
+        """(clicks,) int64."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    @property
+    def starts_ms(self) -> NDArray[np.int64]:
+        """(sessions,) int64 time of each session's first click."""
+        return self.time_ms[self.offsets[:-1]]
+
+    def counts(self) -> NDArray[np.int64]:
+        """(len(item_ids),) int64 clicks on each item."""
+        return np.bincount(self.items, minlength=len(self.item_ids)).astype(np.int64)
+
+    def keep_clicks(self, keep: NDArray[np.bool_]) -> "Sessions":
+        """The sessions with only those clicks; sessions left empty are gone."""
+        left = np.bincount(self.session_of_click[keep], minlength=len(self))
+        full = left > 0
+        return Sessions(
+            items=self.items[keep],
+            time_ms=self.time_ms[keep],
+            offsets=np.concatenate([[0], np.cumsum(left[full])]).astype(np.int64),
+            item_ids=self.item_ids,
+            split=None if self.split is None else self.split[full],
+        )
+
+    def keep_sessions(self, keep: NDArray[np.bool_]) -> "Sessions":
+        """Only those sessions, in the same order."""
+        return self.keep_clicks(np.repeat(keep, self.lengths))
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What is left after one step; the table of them is what a data scientist reads first."""
+
+    step: str
+    sessions: int
+    clicks: int
+    items: int
+
+
+def counted(step: str, sessions: Sessions) -> Counts:
+    return Counts(step, len(sessions), len(sessions.items), len(np.unique(sessions.items)))
+
+
+def sessionise(log: ClickLog, idle_gap_seconds: int | None) -> Sessions:
+    """Group clicks by session, or cut a user's clicks wherever they pause for longer.
+
+    idle_gap_seconds: None where `log.group` is the session already.
+    """
+    order = np.lexsort((np.arange(len(log)), log.time_ms, log.group))
+    group, time_ms = log.group[order], log.time_ms[order]
+    begins = np.ones(len(order), dtype=bool)
+    begins[1:] = group[1:] != group[:-1]
+    if idle_gap_seconds is not None:
+        begins[1:] |= np.diff(time_ms) > idle_gap_seconds * 1000
+    split = None if log.split is None else _split_of_sessions(log, order, begins)
+    return _by_start(
+        Sessions(
+            items=log.item[order],
+            time_ms=time_ms,
+            offsets=np.append(np.flatnonzero(begins), len(order)).astype(np.int64),
+            item_ids=log.item_ids,
+            split=split,
+        ),
+        first_rows=np.minimum.reduceat(order, np.flatnonzero(begins)),
+    )
+
+
+def _split_of_sessions(
+    log: ClickLog, order: NDArray[np.int64], begins: NDArray[np.bool_]
+) -> NDArray[np.int8]:
+    assert log.split is not None
+    split, starts = log.split[order], np.flatnonzero(begins)
+    lowest = np.minimum.reduceat(split, starts)
+    torn = np.flatnonzero(lowest != np.maximum.reduceat(split, starts))
+    if len(torn):
+        ids = [log.group_ids[log.group[order[starts[s]]]] for s in torn[:100].tolist()]
+        raise BadInput(
+            "The split column tears sessions apart",
+            [f"session {i!r} has clicks of more than one of {', '.join(SPLITS)}." for i in ids],
+        )
+    return lowest
+
+
+def _by_start(sessions: Sessions, first_rows: NDArray[np.int64]) -> Sessions:
+    """Sessions in the order of their first clicks, equal starts in the order of the file."""
+    order = np.lexsort((first_rows, sessions.starts_ms))
+    lengths = sessions.lengths[order]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    clicks = np.arange(len(sessions.items)) + np.repeat(
+        sessions.offsets[:-1][order] - offsets[:-1], lengths
+    )
+    return Sessions(
+        items=sessions.items[clicks],
+        time_ms=sessions.time_ms[clicks],
+        offsets=offsets,
+        item_ids=sessions.item_ids,
+        split=None if sessions.split is None else sessions.split[order],
+    )
+
+
+def known_items(sessions: Sessions) -> tuple[str, ...]:
+    """Ids of the items that are clicked at least once, in the order of their codes."""
+    return tuple(sessions.item_ids[code] for code in np.flatnonzero(sessions.counts()).tolist())
+
+
+def reindex(sessions: Sessions, item_ids: Sequence[str]) -> Sessions:
+    """The same sessions with items as indices into `item_ids`; -1 where it lacks the item."""
+    index = {item_id: at for at, item_id in enumerate(item_ids)}
+    codes = np.array([index.get(item_id, -1) for item_id in sessions.item_ids], dtype=np.int32)
+    return Sessions(
+        items=codes[sessions.items],
+        time_ms=sessions.time_ms,
+        offsets=sessions.offsets,
+        item_ids=tuple(item_ids),
+        split=sessions.split,
+    )
+
+
+def collapse_repeats(sessions: Sessions) -> Sessions:
+    """Several clicks in a row on one item count as one (the first)."""
+    new = np.ones(len(sessions.items), dtype=bool)
+    new[1:] = sessions.items[1:] != sessions.items[:-1]
+    new[sessions.offsets[:-1]] = True
+    return sessions.keep_clicks(new)
+
+
+def filter_to_fixed_point(
+    sessions: Sessions, *, min_length: int, min_support: int
+) -> tuple[Sessions, Sequence[Counts]]:
+    """Drop short sessions and rare items until neither is left, with the counts of every round."""
+    rounds: list[Counts] = []
+    while len(sessions):
+        before = len(sessions.items)
+        sessions = sessions.keep_sessions(sessions.lengths >= min_length)
+        if len(sessions.items) < before:
+            rounds.append(counted(f"sessions of at least {min_length} clicks", sessions))
+        middle = len(sessions.items)
+        sessions = sessions.keep_clicks((sessions.counts() >= min_support)[sessions.items])
+        if len(sessions.items) < middle:
+            rounds.append(counted(f"items of at least {min_support} clicks", sessions))
+        if len(sessions.items) == before:
+            break
+    return sessions, rounds

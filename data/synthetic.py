@@ -1,0 +1,147 @@
+"""A shop that does not exist, with clicks whose right continuation is known.
+
+Every category is a round of products that people look at one after the other. From an item a
+visitor goes on to the next product of the same maker (`SUCCESSOR`), compares makers, browses the
+category, or wanders off to something popular. A trained model must find the successor; a person
+sees from the names whether a recommendation makes sense.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from data.products import MAKERS, PRODUCTS
+
+SUCCESSOR, COMPARE, BROWSE, WANDER = 0.70, 0.12, 0.12, 0.06  # what a visitor does next
+MEAN_EXTRA_CLICKS = 4.0  # beyond the two every session has
+SECONDS_BETWEEN_CLICKS = 40
+SECONDS_BETWEEN_SESSIONS = 45
+FIRST_SECOND = 1_767_225_600  # 2026-01-01
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """`makers` variants of every product; an item's index is ((category · product) · maker)."""
+
+    makers: int = 3
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        return tuple(PRODUCTS)
+
+    @property
+    def products_each(self) -> int:
+        return len(next(iter(PRODUCTS.values())))
+
+    def __len__(self) -> int:
+        return len(self.categories) * self.products_each * self.makers
+
+    def successor(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The next product of the same category and maker; the last is followed by the first."""
+        category, product, maker = self._parts(items)
+        return self._item(category, (product + 1) % self.products_each, maker)
+
+    def table(self) -> pd.DataFrame:
+        """One row an item: item_id, name, category, brand."""
+        category, product, maker = self._parts(np.arange(len(self)))
+        names = [name for products in PRODUCTS.values() for name in products]
+        product_names = np.array(names)[category * self.products_each + product]
+        brands = np.array([_maker(number) for number in range(self.makers)])[maker]
+        table = pd.DataFrame({"product": product_names, "brand": brands})
+        slug = (table["brand"] + " " + table["product"]).str.lower()
+        return pd.DataFrame(
+            {
+                "item_id": slug.str.replace(r"[^a-z0-9]+", "-", regex=True),
+                "name": table["brand"] + " " + table["product"],
+                "category": np.array(self.categories)[category],
+                "brand": table["brand"],
+            }
+        )
+
+    def _parts(
+        self, items: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        kind, maker = np.divmod(items, self.makers)
+        category, product = np.divmod(kind, self.products_each)
+        return category, product, maker
+
+    def _item(
+        self, category: NDArray[np.int64], product: NDArray[np.int64], maker: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        item: NDArray[np.int64] = (category * self.products_each + product) * self.makers + maker
+        return item
+
+    def walk(self, sessions: int, seed: int) -> pd.DataFrame:
+        """Clicks of that many visits, in order: session_id, item, timestamp (epoch seconds)."""
+        rng = np.random.default_rng(seed)
+        lengths = 2 + rng.geometric(1 / (1 + MEAN_EXTRA_CLICKS), sessions) - 1
+        item = self._popular(rng, sessions)
+        walking = np.arange(sessions)
+        rows = []
+        for click in range(int(lengths.max())):
+            rows.append(pd.DataFrame({"session": walking, "click": click, "item": item}))
+            stays = lengths[walking] > click + 1
+            walking, item = walking[stays], self._next(rng, item[stays])
+        clicks = pd.concat(rows).sort_values(["session", "click"], kind="stable")
+        start = FIRST_SECOND + clicks["session"] * SECONDS_BETWEEN_SESSIONS
+        return pd.DataFrame(
+            {
+                "session_id": "s" + clicks["session"].astype(str),
+                "item": clicks["item"],
+                "timestamp": start + clicks["click"] * SECONDS_BETWEEN_CLICKS,
+            }
+        ).reset_index(drop=True)
+
+    def _next(self, rng: np.random.Generator, item: NDArray[np.int64]) -> NDArray[np.int64]:
+        category, product, _ = self._parts(item)
+        other_maker = self._maker_drawn(rng, len(item))
+        other_product = rng.integers(0, self.products_each, len(item))
+        choices = np.stack(
+            [
+                self.successor(item),
+                self._item(category, product, other_maker),
+                self._item(category, other_product, other_maker),
+                self._popular(rng, len(item)),
+            ]
+        )
+        what = rng.choice(4, len(item), p=[SUCCESSOR, COMPARE, BROWSE, WANDER])
+        return choices[what, np.arange(len(item))]
+
+    def _popular(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+        """Items drawn by popularity: categories, products and makers each follow a power law."""
+        category = _power_law(rng, len(self.categories), 0.5, count)
+        product = _power_law(rng, self.products_each, 0.7, count)
+        return self._item(category, product, self._maker_drawn(rng, count))
+
+    def _maker_drawn(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+        return _power_law(rng, self.makers, 0.8, count)
+
+
+def write_shop(folder: Path, *, makers: int = 3, sessions: int = 15_000, seed: int = 1) -> Shop:
+    """Write `clicks.csv` and `items.csv` as `recsys train` reads them."""
+    shop = Shop(makers)
+    table = shop.table()
+    clicks = shop.walk(sessions, seed)
+    clicks["item_id"] = table["item_id"].to_numpy()[clicks["item"]]
+    clicks[["session_id", "item_id", "timestamp"]].to_csv(folder / "clicks.csv", index=False)
+    table.to_csv(folder / "items.csv", index=False)
+    return shop
+
+
+def _maker(number: int) -> str:
+    """Aurora, Birch, …, then Aurora 2, Birch 2, …"""
+    again, which = divmod(number, len(MAKERS))
+    return MAKERS[which] if again == 0 else f"{MAKERS[which]} {again + 1}"
+
+
+def _power_law(
+    rng: np.random.Generator, kinds: int, exponent: float, count: int
+) -> NDArray[np.int64]:
+    """`count` draws from 0 … kinds-1 with P(rank r) ∝ r^-exponent."""
+    weights = np.arange(1, kinds + 1, dtype=np.float64) ** -exponent
+    cumulative = np.cumsum(weights) / weights.sum()
+    drawn = np.searchsorted(cumulative, rng.random(count), side="right")
+    return np.minimum(drawn, kinds - 1).astype(np.int64)

@@ -1,0 +1,80 @@
+"""Files and folders that are either complete or not there.
+
+Everything is written beside its destination and renamed into place, so a crash, a full disk or
+Ctrl-C leaves what was there before.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from recsys.errors import BadInput
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Have `write` fill a file beside `path`, then put it in its place."""
+    beside = path.with_name(f".{path.name}.writing")
+    try:
+        write(beside)
+        _sync(beside)
+        beside.replace(path)
+    except (OSError, SafetensorError) as failed:
+        beside.unlink(missing_ok=True)
+        raise unwritable(path, failed) from failed
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill that becomes `path` when the block ends well and vanishes otherwise.
+
+    An empty folder at `path` is replaced; anything else there must be refused before.
+    """
+    beside = path.with_name(f".{path.name}.writing")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        beside.mkdir(parents=True)
+        yield beside
+        for file in beside.iterdir():
+            _sync(file)
+        beside.replace(path)
+        _sync(path.parent)
+    except (OSError, SafetensorError) as failed:
+        raise unwritable(path, failed) from failed
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def check_new_folder(path: Path, what: str) -> None:
+    """Refuse, before any work, an output folder that exists with files in it or cannot be made."""
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise BadInput(
+                f"{what} cannot be written",
+                [f"{path} exists and is not an empty folder. Name a new one, or delete it."],
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe = path.with_name(f".{path.name}.probe")
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as failed:
+        raise unwritable(path, failed) from failed
+
+
+def unwritable(path: Path, failed: Exception) -> BadInput:
+    reason = os.strerror(failed.errno) if isinstance(failed, OSError) and failed.errno else failed
+    return BadInput(
+        f"{path} cannot be written",
+        [f"{reason}. What was saved before is kept; free space or name another folder."],
+    )
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

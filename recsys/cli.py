@@ -1,0 +1,147 @@
+"""The command `recsys`: parses, delegates once, and turns mistakes into one line.
+
+The composition root: it stands above all packages and loads the commands of training and
+service only when they are asked for, so that a serving machine needs neither pandas nor rich bars.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from recsys import __version__
+from recsys.cli_options import ClickArguments, takes_clicks
+from recsys.errors import Interrupted, RecsysError
+
+app = typer.Typer(
+    name="recsys",
+    help="Session-based recommendations: from a click log to a live top-k API.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Bundle = Annotated[Path, typer.Option(help="Bundle folder, as written by recsys train.")]
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if show:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command(rich_help_panel="Try")
+def demo(
+    check: Annotated[
+        bool, typer.Option("--check", help="Make the requests, print them, and exit.")
+    ] = False,
+    port: Annotated[int, typer.Option(help="Port of the service; 0 takes a free one.")] = 8000,
+) -> None:
+    """Train a synthetic shop, serve it on a private Redis, and show recommendations."""
+    from recsys.demo import run_demo
+
+    run_demo(check=check, port=port)
+
+
+@app.command(rich_help_panel="Learn")
+@takes_clicks
+def train(
+    clicks: ClickArguments,
+    out: Annotated[Path, typer.Option(help="Folder for the bundle; must be new or empty.")],
+    recipe: Annotated[str, typer.Option(help="Built-in recipe, or a TOML file.")] = "default",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Override one setting: --set epochs=3.")
+    ] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="Items file: attributes for filters and display.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, or cuda.")] = "auto",
+) -> None:
+    """Learn from clicks, test against baselines, write a bundle."""
+    from training.commands import TrainOptions
+    from training.commands import train as run
+    from training.options import click_options
+    from training.recipe import load_recipe
+
+    chosen = load_recipe(recipe, settings or [])
+    options = TrainOptions(click_options(clicks), out, chosen, items, resume, device)
+    run(options, Console(stderr=True))
+
+
+@app.command(rich_help_panel="Learn")
+@takes_clicks
+def evaluate(
+    clicks: ClickArguments,
+    bundle: Bundle,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object, nothing else.")
+    ] = False,
+    all_sessions: Annotated[
+        bool, typer.Option("--all-sessions", help="Test on every session; no split, no baselines.")
+    ] = False,
+) -> None:
+    """Recall, MRR, NDCG, coverage and latency of a bundle, beside the baselines."""
+    from training.commands import evaluate_bundle
+    from training.options import click_options
+
+    console = Console(stderr=True, quiet=json)
+    evaluate_bundle(
+        bundle, click_options(clicks), console, every_session=all_sessions, print_json=json
+    )
+
+
+@app.command(rich_help_panel="Serve")
+def serve(
+    bundle: Annotated[
+        Path | None, typer.Option(help="Bundle folder.", envvar="RECSYS_BUNDLE")
+    ] = None,
+    redis: Annotated[
+        str | None, typer.Option(help="redis://host:port/db", envvar="RECSYS_REDIS")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on.", envvar="RECSYS_HOST")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port; 0 takes a free one.", envvar="RECSYS_PORT")
+    ] = None,
+) -> None:
+    """Answer over HTTP; every setting is also an environment variable RECSYS_…"""
+    from service.commands import serve as run
+
+    given = {"bundle": bundle, "redis": redis, "host": host, "port": port}
+    run({name: value for name, value in given.items() if value is not None})
+
+
+@app.command(rich_help_panel="Try")
+def recommend(
+    items: Annotated[list[str], typer.Argument(help="Item ids clicked so far, oldest first.")],
+    bundle: Bundle,
+    k: Annotated[int, typer.Option(min=1, max=100, help="How many items to show.")] = 10,
+) -> None:
+    """What follows these clicks, in the terminal."""
+    from recsys.terminal import show_recommendations
+
+    show_recommendations(bundle, items, k, Console())
+
+
+def main() -> None:
+    """Run a command; the user's mistakes are one line and exit code 2, ours a traceback."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads stall it
+    try:
+        app()
+    except Interrupted as stopped:
+        print(f"\n{stopped}", file=sys.stderr)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        sys.exit(130)
+    except RecsysError as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,92 @@
+"""The options every command that reads clicks shares, declared once.
+
+A command asks for `clicks: ClickArguments`; `takes_clicks` replaces that one parameter by the
+fields below, so that they appear in its `--help` and arrive as one value.
+"""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+from typer import Option
+
+PANEL = "Reading clicks"
+
+
+def _option(text: str, *names: str) -> Any:
+    return Option(*names, help=text, rich_help_panel=PANEL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClickArguments:
+    """What a person typed about the click files; `training.options` gives it meaning."""
+
+    clicks: Annotated[Path, Option(help="Click file (.csv, .tsv, .parquet), or a folder of them.")]
+    session_column: Annotated[
+        str, _option("Column of the session id; 'none' cuts sessions from users.")
+    ] = "session_id"
+    user_column: Annotated[
+        str, _option("Column of the user id; read with --session-column none.")
+    ] = "user_id"
+    item_column: Annotated[str, _option("Column of the item id.")] = "item_id"
+    time_column: Annotated[
+        str, _option("Column of the time: epoch seconds, milliseconds, or ISO 8601.")
+    ] = "timestamp"
+    event_column: Annotated[str, _option("Column of the event type; read with --events.")] = (
+        "event_type"
+    )
+    events: Annotated[
+        list[str] | None, _option("Keep these event types only; repeat, or separate by commas.")
+    ] = None
+    delimiter: Annotated[str | None, _option("Separator of text files: ',' ';' '|' or tab.")] = None
+    idle_gap: Annotated[
+        int, _option("Seconds of silence that end a session, with --session-column none.")
+    ] = 1800
+    min_length: Annotated[int, _option("Drop sessions of fewer clicks.")] = 2
+    min_support: Annotated[int, _option("Drop items clicked less often in training.")] = 1
+    collapse: Annotated[
+        bool, _option("Count consecutive clicks on one item as one.", "--collapse")
+    ] = False
+    split_column: Annotated[
+        str | None, _option("Column that says train, valid or test; else split by time.")
+    ] = None
+    test_days: Annotated[float | None, _option("Test on the sessions of the last N days.")] = None
+    test_fraction: Annotated[float, _option("Test on this last share of the sessions.")] = 0.1
+
+
+def takes_clicks(command: Callable[..., None]) -> Callable[..., None]:
+    """Spread the command's `clicks` parameter into the fields of `ClickArguments`."""
+    hints = get_type_hints(ClickArguments, include_extras=True)
+    spread = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty
+            if field.default is dataclasses.MISSING
+            else field.default,
+            annotation=hints[field.name],
+        )
+        for field in dataclasses.fields(ClickArguments)
+    ]
+    own_hints = get_type_hints(command, include_extras=True)
+    own = [
+        p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=own_hints[p.name])
+        for p in inspect.signature(command).parameters.values()
+        if p.name != "clicks"
+    ]
+    names = {parameter.name for parameter in spread}
+
+    @functools.wraps(command)
+    def spreading(**arguments: Any) -> None:
+        typed = {name: arguments.pop(name) for name in names}
+        command(clicks=ClickArguments(**typed), **arguments)
+
+    del spreading.__wrapped__  # typer would read its signature
+    first, *others = spread
+    spreading.__signature__ = inspect.Signature([first, *own, *others])  # type: ignore[attr-defined]
+    spreading.__annotations__ = {p.name: p.annotation for p in (first, *own, *others)}
+    return spreading

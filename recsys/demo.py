@@ -1,0 +1,111 @@
+"""`recsys demo`: a synthetic shop, trained, served on a private Redis, and asked over HTTP.
+
+A composition root like `recsys/cli.py`: it may use every package, and nothing imports it.
+"""
+
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pandas as pd
+import uvicorn
+from rich.console import Console
+from rich.table import Table
+
+from data.synthetic import write_shop
+from recsys.errors import RecsysError
+from service.app import create_app
+from service.commands import read_settings
+from service.embedded_redis import free_port, private_redis
+from training.commands import TrainOptions, train
+from training.prepare import ClickOptions
+from training.recipe import load_recipe
+
+START_SECONDS = 30.0
+SESSION = ("aurora-tent", "aurora-sleeping-bag", "aurora-sleeping-mat")
+SHOWN = 8
+
+
+def run_demo(*, check: bool, port: int) -> None:
+    """Click log to live answers; with `check`, ask, print and return."""
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="recsys-demo-") as temporary:
+        folder = Path(temporary)
+        console.rule("1  A synthetic shop")
+        write_shop(folder)
+        console.print("15,000 visits to a shop of 600 products, as clicks.csv and items.csv.")
+        console.rule("2  Train")
+        bundle = train(_training(folder), console)
+        console.rule("3  Serve, on a private Redis")
+        with private_redis() as redis, _service(bundle, redis, 0 if check else port) as url:
+            console.print(f"Listening on {url}")
+            console.rule("4  Ask")
+            _ask(url, _names(folder), console)
+            if not check:
+                console.print(f"\nThe API is at {url}/docs. Ctrl-C ends the demo.")
+                _wait_for_ctrl_c()
+
+
+def _training(folder: Path) -> TrainOptions:
+    return TrainOptions(
+        clicks=ClickOptions(folder / "clicks.csv"),
+        out=folder / "bundle",
+        recipe=load_recipe("shop"),
+        items=folder / "items.csv",
+    )
+
+
+@contextmanager
+def _service(bundle: Path, redis: str, port: int) -> Iterator[str]:
+    """The service in a thread of this process; gives its URL."""
+    settings = read_settings({"bundle": bundle, "redis": redis, "port": port or free_port()})
+    config = uvicorn.Config(
+        create_app(settings), host=settings.host, port=settings.port, log_level="warning"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, name="service", daemon=True)
+    thread.start()
+    latest = time.monotonic() + START_SECONDS
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > latest:
+            raise RecsysError(
+                f"The service did not start on port {settings.port}. Is it taken? Try --port 0."
+            )
+        time.sleep(0.02)
+    try:
+        yield f"http://{settings.host}:{settings.port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def _names(folder: Path) -> dict[str, str]:
+    items = pd.read_csv(folder / "items.csv")
+    return dict(zip(items["item_id"], items["name"], strict=True))
+
+
+def _ask(url: str, names: dict[str, str], console: Console) -> None:
+    """One visitor clicks three times; the answer after the last click is shown."""
+    with httpx.Client(base_url=url) as client:
+        for place, item_id in enumerate(SESSION):
+            click = {"user_id": "ada", "item_id": item_id, "event_id": f"e{place}", "k": SHOWN}
+            answer = client.post("/v1/recommendations", json=click).raise_for_status().json()
+    console.print("Ada clicked: " + " → ".join(names[item_id] for item_id in SESSION))
+    table = Table("", "item", "name", title=f"Likely next (source: {answer['source']})")
+    table.add_column("score", justify="right")
+    for place, item in enumerate(answer["items"], start=1):
+        item_id = item["item_id"]
+        table.add_row(str(place), item_id, names[item_id], f"{item['score']:.2f}")
+    console.print(table)
+    console.print(f"The same from a shell:\n  curl {url}/v1/users/ada/recommendations?k={SHOWN}")
+
+
+def _wait_for_ctrl_c() -> None:
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        print("\nStopping.")

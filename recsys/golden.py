@@ -1,0 +1,111 @@
+"""Golden sessions: what this model answered when it was exported, asked again on every load.
+
+Scores must agree within 1e-4 and the order wherever neighbouring scores differ by more than
+1e-5, because processors round differently. Also the one place that turns a bundle folder into
+a predictor that has proven itself.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from recsys.bundle import GOLDEN, load_bundle
+from recsys.errors import BundleRefused
+from recsys.predictor import Memory, Predictor, Wish
+
+SCORE_TOLERANCE = 1e-4
+ORDER_TOLERANCE = 1e-5
+LIST_LENGTH = 20
+WARM_UP_CALLS = 3  # TorchScript settles after two calls of a shape
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenSession:
+    """Item ids clicked, some perhaps unknown, and the list that must follow."""
+
+    clicks: list[str]
+    items: list[str]
+    scores: list[float]
+
+
+def ask(predictor: Predictor, clicks: Sequence[str]) -> GoldenSession:
+    """What the predictor answers to these clicks now."""
+    found = [predictor.catalogue.find(item_id) for item_id in clicks[-predictor.window :]]
+    known = [item for item in found if item is not None]
+    ranking = predictor.recommend(known, Wish(k=LIST_LENGTH))
+    items = [predictor.catalogue.item_ids[item] for item in ranking.items]
+    return GoldenSession(list(clicks), items, ranking.scores)
+
+
+def write_golden(path: Path, sessions: Iterable[GoldenSession]) -> None:
+    lines = [json.dumps(asdict(session), ensure_ascii=False) + "\n" for session in sessions]
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def read_golden(path: Path) -> list[GoldenSession]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        sessions = [GoldenSession(**json.loads(line)) for line in lines]
+    except (OSError, ValueError, TypeError) as broken:
+        raise BundleRefused(f"{path} is not readable ({broken}).") from broken
+    if not sessions:
+        raise BundleRefused(f"{path} holds no golden session. Export the bundle anew.")
+    return sessions
+
+
+def check_golden(predictor: Predictor, sessions: Sequence[GoldenSession]) -> None:
+    """Raises `BundleRefused` where an answer differs from the golden one."""
+    for number, golden in enumerate(sessions, start=1):
+        fault = difference(golden, ask(predictor, golden.clicks))
+        if fault:
+            raise BundleRefused(
+                f"The bundle answers golden session {number} wrongly: {fault} "
+                "The model does not compute here what it computed when it was exported."
+            )
+
+
+def difference(golden: GoldenSession, answer: GoldenSession) -> str | None:
+    """A sentence where two lists differ by more than rounding, else None."""
+    if len(golden.items) != len(answer.items):
+        return f"{len(answer.items)} items instead of {len(golden.items)}."
+    for place, (want, have) in enumerate(zip(golden.scores, answer.scores, strict=True), start=1):
+        if not abs(want - have) <= SCORE_TOLERANCE:  # also catches NaN
+            return f"score {have:.6f} instead of {want:.6f} at place {place}."
+    for place, (want_id, have_id) in enumerate(zip(golden.items, answer.items, strict=True)):
+        if want_id != have_id and _apart(golden.scores, place):
+            return f"item {have_id!r} instead of {want_id!r} at place {place + 1}."
+    return None
+
+
+def _apart(scores: Sequence[float], place: int) -> bool:
+    """The score at this place is further from both neighbours than rounding reaches.
+
+    The last place has a neighbour that the list does not show, so it is never judged.
+    """
+    if place + 1 == len(scores):
+        return False
+    gaps = [scores[place] - scores[place + 1]]
+    if place > 0:
+        gaps.append(scores[place - 1] - scores[place])
+    return min(gaps) > ORDER_TOLERANCE
+
+
+def open_predictor(folder: Path) -> Predictor:
+    """Bundle folder → predictor: files verified, golden sessions answered, shapes warmed up."""
+    bundle = load_bundle(folder)
+    predictor = Predictor(
+        bundle.model,
+        bundle.matrix,
+        bundle.bias,
+        bundle.catalogue,
+        layers=bundle.manifest.size.layers,
+        window=bundle.manifest.window,
+        model_id=bundle.manifest.model_id,
+    )
+    check_golden(predictor, read_golden(folder / GOLDEN))
+    for sessions in (1, 2, 32):
+        for _ in range(WARM_UP_CALLS):
+            state = predictor.advance([Memory([0])] * sessions)
+            predictor.rank(state, [False] * sessions, [Wish()] * sessions)
+    return predictor

@@ -1,0 +1,203 @@
+"""A model that answers clicks, synchronously and in batches; shared by evaluation and service.
+
+Item indices in, lists of item indices out. Knows the window and the popular list; knows nothing
+of Redis, HTTP or files.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recsys.catalogue import Catalogue
+
+Source = Literal["model", "popular"]
+NEVER = float("-inf")
+
+
+class SessionModel(Protocol):
+    """What a predictor asks of a model, eager or scripted; shapes as in `recsys.model`."""
+
+    def step(self, matrix: Tensor, clicked: Tensor, state: Tensor) -> Tensor: ...
+    def replay(self, matrix: Tensor, clicks: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]: ...
+    def scores(self, matrix: Tensor, bias: Tensor, read: Tensor) -> Tensor: ...
+    def top_k(self, scores: Tensor, k: int) -> tuple[Tensor, Tensor]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is known of a session: a state, and the known items clicked since then.
+
+    state: (L, H) float32, or None where the clicks are the whole window, to be read from zero.
+    """
+
+    clicks: Sequence[int]
+    state: Tensor | None = None
+
+    @property
+    def blank(self) -> bool:
+        """Nothing the model knows was ever clicked, so only popularity can answer."""
+        return self.state is None and not self.clicks
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How long a list may be and what it may hold; allowed: (N,) bool, None for everything."""
+
+    k: int = 20
+    excluded: Sequence[int] = ()
+    allowed: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Item indices in falling score; shorter than asked where few items are allowed."""
+
+    items: list[int] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    source: Source = "model"
+
+
+class Predictor:
+    """A model with its item vectors and its catalogue."""
+
+    def __init__(
+        self,
+        model: SessionModel,
+        matrix: Tensor,
+        bias: Tensor,
+        catalogue: Catalogue,
+        *,
+        layers: int,
+        window: int,
+        model_id: str = "unsaved",
+    ) -> None:
+        self.catalogue = catalogue
+        self.layers = layers
+        self.hidden = int(matrix.size(1))
+        self.window = window
+        self.model_id = model_id
+        self._model = model
+        self._matrix = matrix
+        self._bias = bias
+        self._popularity = torch.from_numpy(catalogue.popularity)
+
+    @torch.inference_mode()
+    def advance(self, memories: Sequence[Memory]) -> Tensor:
+        """The state after every memory's clicks: (L, B, H) float32, zeros for a blank one."""
+        state = torch.zeros(self.layers, len(memories), self.hidden)
+        replayed = [at for at, m in enumerate(memories) if m.state is None and m.clicks]
+        if replayed:
+            state[:, replayed] = self._replay([memories[at].clicks for at in replayed])[1]
+        for at, memory in enumerate(memories):
+            if memory.state is not None:
+                state[:, at] = memory.state
+        stepping = [at for at, m in enumerate(memories) if m.state is not None and m.clicks]
+        done = 0
+        while stepping:
+            clicked = torch.tensor([memories[at].clicks[done] for at in stepping])
+            state[:, stepping] = self._model.step(self._matrix, clicked, state[:, stepping])
+            done += 1
+            stepping = [at for at in stepping if len(memories[at].clicks) > done]
+        return state
+
+    @torch.inference_mode()
+    def rank(self, state: Tensor, blank: Sequence[bool], wishes: Sequence[Wish]) -> list[Ranking]:
+        """A list for every session; state: (L, B, H), blank: answer from popularity instead."""
+        scores = self._scores(state[-1], torch.tensor(blank))
+        for row, wish in enumerate(wishes):
+            if wish.allowed is not None:
+                scores[row, torch.from_numpy(~wish.allowed)] = NEVER
+            if wish.excluded:
+                scores[row, torch.tensor(wish.excluded)] = NEVER
+        best, items = self._model.top_k(scores, max(wish.k for wish in wishes))
+        return [
+            _ranking(items[row].tolist(), best[row].tolist(), wish.k, blank[row])
+            for row, wish in enumerate(wishes)
+        ]
+
+    def recommend(self, clicks: Sequence[int], wish: Wish = Wish()) -> Ranking:
+        """The list after one session of known items, the last `window` of which count."""
+        memory = Memory(clicks[-self.window :])
+        return self.rank(self.advance([memory]), [memory.blank], [wish])[0]
+
+    @torch.inference_mode()
+    def scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor:
+        """Scores after each click but the last of every session: (cases, N) float32.
+
+        sessions: item indices, -1 where the catalogue lacks the item; such a click takes its
+        place in the window and moves nothing. Cases stand session after session.
+        """
+        reads, blank = self._reads_along(sessions)
+        return self._scores(reads, blank)
+
+    def _reads_along(self, sessions: Sequence[NDArray[np.int32]]) -> tuple[Tensor, Tensor]:
+        """Top layer before each case, (cases, H), and where nothing known was clicked, (cases,)."""
+        starts = [_known(session[: self.window]) for session in sessions]
+        late = [
+            _known(session[end - self.window : end])
+            for session in sessions
+            for end in range(self.window + 1, len(session))
+        ]
+        rows = torch.zeros(sum(len(session) - 1 for session in sessions), self.hidden)
+        blank = torch.zeros(len(rows), dtype=torch.bool)
+        along = self._replay_full(starts)
+        after_late = self._replay_full(late)
+        case, seen_late = 0, 0
+        for at, session in enumerate(sessions):
+            known = np.cumsum(session >= 0)
+            for click in range(len(session) - 1):
+                if click < self.window:
+                    read, count = along[at], int(known[click])
+                else:
+                    read, count = after_late[seen_late], len(late[seen_late])
+                    seen_late += 1
+                if count:
+                    rows[case] = read[count - 1]
+                blank[case] = count == 0
+                case += 1
+        return rows, blank
+
+    def _replay_full(self, windows: Sequence[list[int]]) -> list[Tensor]:
+        """The top layer after each click of each window, (T, H); empty windows give nothing."""
+        full = [at for at, window in enumerate(windows) if window]
+        reads = [torch.zeros(0, self.hidden)] * len(windows)
+        if full:
+            for at, read in zip(full, self._replay([windows[at] for at in full])[0], strict=True):
+                reads[at] = read
+        return reads
+
+    def _replay(self, windows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        lengths = torch.tensor([len(window) for window in windows])
+        clicks = torch.zeros(len(windows), int(lengths.max()), dtype=torch.int64)
+        for row, window in enumerate(windows):
+            clicks[row, : len(window)] = torch.tensor(window)
+        return self._model.replay(self._matrix, clicks, lengths)
+
+    def _scores(self, read: Tensor, blank: Tensor) -> Tensor:
+        scores = self._model.scores(self._matrix, self._bias, read)
+        scores[blank] = self._popularity
+        return scores
+
+    @torch.inference_mode()
+    def similar(self, item: int, k: int) -> Ranking:
+        """Items whose vectors point the same way (cosine), the item itself left out."""
+        own = self._matrix[item]
+        norms = torch.linalg.vector_norm(self._matrix, dim=1) * torch.linalg.vector_norm(own)
+        cosine = (self._matrix @ own) / norms.clamp(min=1e-12)
+        cosine[item] = NEVER
+        best, items = self._model.top_k(cosine.unsqueeze(0), k)
+        return _ranking(items[0].tolist(), best[0].tolist(), k, blank=False)
+
+
+def _known(session: NDArray[np.int32]) -> list[int]:
+    return [item for item in session.tolist() if item >= 0]
+
+
+def _ranking(items: list[int], scores: list[float], k: int, blank: bool) -> Ranking:
+    shown = sum(score != NEVER for score in scores[:k])
+    return Ranking(items[:shown], scores[:shown], "popular" if blank else "model")

@@ -1,0 +1,1 @@
+"""The HTTP service: routes, Redis store, batching, health, metrics."""

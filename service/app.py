@@ -1,0 +1,99 @@
+"""Puts the service together: bundle → recommender → batcher → routes, and closes it again."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import torch
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from starlette.responses import RedirectResponse
+
+from recsys import __version__
+from recsys.bundle import Manifest, read_manifest
+from recsys.golden import open_predictor
+from recsys.predictor import Predictor
+from service import problems
+from service.batcher import Batcher
+from service.dependencies import Running
+from service.examples import use_examples
+from service.limits import BodyLimit
+from service.metrics import Metrics, RequestMetrics
+from service.recommender import Answer, Question, Recommender
+from service.redis_link import RedisLink
+from service.routes import catalogue, health, recommendations, users
+from service.schemas import Problem
+from service.settings import Settings
+from service.store import RedisStore
+
+DESCRIPTION = """Session-based recommendations: send a user's clicks, get the items likely next.
+
+Ids are texts of at most 128 characters; user ids have no "/". Errors are RFC 9457 problem details.
+"""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Load and verify the bundle, then build the application; raises `BundleRefused`."""
+    torch.set_num_threads(1)  # one worker thread computes; more only fight over the cores
+    manifest = read_manifest(settings.bundle)
+    predictor = open_predictor(settings.bundle)
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service = _start(settings, manifest, predictor, metrics)
+        app.state.running = service
+        yield
+        await service.batcher.stop()
+        await service.recommender.close()
+        await service.link.close()
+
+    app: FastAPI = FastAPIOffline(
+        title="session-recsys",
+        version=__version__,
+        description=DESCRIPTION,
+        redoc_url=None,
+        lifespan=lifespan,
+        responses={422: {"model": Problem}, 503: {"model": Problem}},
+    )
+    problems.install(app)
+    for part in (recommendations, users, catalogue, health):
+        app.include_router(part.router)
+    app.add_route("/", _to_docs, include_in_schema=False)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(RequestMetrics, metrics=metrics)
+    use_examples(app, predictor.catalogue)
+    return app
+
+
+async def _to_docs(_: object) -> RedirectResponse:
+    return RedirectResponse("docs")
+
+
+def _start(
+    settings: Settings, manifest: Manifest, predictor: Predictor, metrics: Metrics
+) -> Running:
+    link = RedisLink(
+        settings.redis.get_secret_value(),
+        timeout_ms=settings.redis_timeout_ms,
+        budget_ms=settings.redis_budget_ms,
+        connections=settings.redis_connections,
+        observe=metrics.observe_redis,
+    )
+    secret = settings.user_id_secret
+    store = RedisStore(
+        link,
+        window=predictor.window,
+        idle_seconds=settings.idle_seconds,
+        event_ids_kept=settings.event_ids_kept,
+        tombstone_seconds=settings.tombstone_seconds,
+        secret=None if secret is None else secret.get_secret_value(),
+    )
+    recommender = Recommender(predictor, store, metrics)
+    batcher: Batcher[Question, Answer] = Batcher(
+        recommender.answer,
+        batch_size=settings.batch_size,
+        queue_size=settings.queue_size,
+        deadline_ms=settings.deadline_ms,
+    )
+    batcher.start()
+    return Running(manifest, recommender, batcher, store, link, metrics)

@@ -1,0 +1,105 @@
+"""What Prometheus sees: all outcomes are counted, failures too; no label names a user or item."""
+
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+class Metrics:
+    """All series of one application, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "recsys_requests",
+            "HTTP requests by route, method and status.",
+            ("route", "method", "status"),
+            registry=registry,
+        )
+        self.request_seconds = Histogram(
+            "recsys_request_seconds",
+            "Time to answer, whatever the outcome.",
+            ("route",),
+            buckets=LATENCY,
+            registry=registry,
+        )
+        self.batch_size = Histogram(
+            "recsys_batch_size",
+            "Requests scored together.",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128),
+            registry=registry,
+        )
+        self.waiting = Gauge("recsys_queue_waiting", "Requests in the queue.", registry=registry)
+        self.refused = Counter(
+            "recsys_refused",
+            "Requests refused because the queue was full or slow.",
+            registry=registry,
+        )
+        self.states = Counter(
+            "recsys_states",
+            "How a state was had: hit (cached), step (cached, then stepped), replay (from the "
+            "history), blank (nothing known was clicked), stateless (from the request).",
+            ("how",),
+            registry=registry,
+        )
+        self.answers = Counter(
+            "recsys_answers",
+            "Recommendations by source, and whether the session was missing.",
+            ("source", "degraded"),
+            registry=registry,
+        )
+        self.states_kept = Counter(
+            "recsys_states_kept",
+            "States written back, and those that no longer fitted.",
+            ("outcome",),
+            registry=registry,
+        )
+        self.redis_seconds = Histogram(
+            "recsys_redis_seconds",
+            "Time of one Redis round trip, whatever the outcome.",
+            ("call", "outcome"),
+            buckets=LATENCY,
+            registry=registry,
+        )
+        self.model = Gauge(
+            "recsys_model_info", "1 for the model that answers.", ("model_id",), registry=registry
+        )
+
+    def observe_redis(self, call: str, seconds: float, outcome: str) -> None:
+        self.redis_seconds.labels(call, outcome).observe(seconds)
+
+
+class RequestMetrics:
+    """ASGI middleware: counts and times every request by the route's template."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 500  # what a crash below us is answered with
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        finally:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self._metrics.requests.labels(route, _method(scope), str(status)).inc()
+            self._metrics.request_seconds.labels(route).observe(time.perf_counter() - began)
+
+
+def _method(scope: Scope) -> str:
+    """A client may send any word as its method; a label may not."""
+    method: str = scope["method"]
+    return method if method in ("GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT") else "other"

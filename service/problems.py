@@ -1,0 +1,78 @@
+"""Every error as RFC 9457 problem details; the one table from our exceptions to statuses."""
+
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from recsys.errors import Overloaded, StoreUnavailable, UnknownAttribute, UnknownItem
+from service.schemas import FieldProblem, Problem
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = "1"
+STATUS_OF: dict[type[Exception], int] = {
+    UnknownItem: 404,
+    UnknownAttribute: 422,
+    StoreUnavailable: 503,
+    Overloaded: 503,
+}
+log = logging.getLogger("recsys.service")
+
+
+def install(app: FastAPI) -> None:
+    """Answer every exception of the application with a problem."""
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+    for kind in STATUS_OF:
+        app.add_exception_handler(kind, _ours)
+
+
+def problem(
+    status: int, detail: str, errors: Sequence[FieldProblem] = (), headers: Any = None
+) -> Response:
+    body = Problem(
+        title=HTTPStatus(status).phrase, status=status, detail=detail, errors=list(errors)
+    )
+    return JSONResponse(body.model_dump(), status, headers, MEDIA_TYPE)
+
+
+async def _ours(_: Request, failed: Exception) -> Response:
+    status = STATUS_OF[type(failed)]
+    headers = {"Retry-After": RETRY_AFTER_SECONDS} if status == 503 else None
+    errors = []
+    if isinstance(failed, UnknownAttribute):
+        errors = [FieldProblem(field="filter", message=str(failed))]
+    return problem(status, str(failed), errors, headers)
+
+
+async def _invalid(_: Request, failed: Exception) -> Response:
+    """All fields at fault at once, by name; the body itself is never echoed."""
+    assert isinstance(failed, RequestValidationError)
+    errors = [_field_problem(error) for error in failed.errors()]
+    malformed = any(error["type"] == "json_invalid" for error in failed.errors())
+    detail = "; ".join(f"{error.field}: {error.message}" for error in errors[:10])
+    return problem(400 if malformed else 422, detail, errors)
+
+
+def _field_problem(error: Any) -> FieldProblem:
+    if error["type"] == "json_invalid":
+        return FieldProblem(field="body", message=f"is not JSON: {error['ctx']['error']}.")
+    _, *path = error["loc"]  # the first part says body, path or query
+    message = error["msg"].removeprefix("Value error, ")
+    return FieldProblem(field=".".join(map(str, path)) or "body", message=message)
+
+
+async def _http(_: Request, failed: Exception) -> Response:
+    assert isinstance(failed, HTTPException)
+    return problem(failed.status_code, str(failed.detail), headers=failed.headers)
+
+
+async def _unexpected(_: Request, failed: Exception) -> Response:
+    log.error("A request failed.", exc_info=failed)
+    return problem(500, "Something went wrong here, not with the request. It is in the log.")

@@ -1,0 +1,218 @@
+"""Clicks in, lists out: visit the store, bring the state up to date, rank, keep the state.
+
+What to say when Redis is silent, what an unknown item does, and what a stranger gets is decided
+here. Torch runs in one worker thread; the event loop never touches it.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recsys.catalogue import Filter
+from recsys.errors import StoreUnavailable, UnknownAttribute
+from recsys.predictor import Memory, Predictor, Ranking, Source, Wish
+from service.metrics import Metrics
+from service.state import Tag, decode, encode
+from service.store import Click, ComputedState, Store, StoredSession, Visit
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request for a list: a user, whose `click` is recorded first, or a session in `items`."""
+
+    user_id: str | None = None
+    click: Click | None = None
+    items: Sequence[str] = ()
+    k: int = 20
+    exclude_seen: bool = False
+    exclude_items: Sequence[str] = ()
+    filter: Filter = field(default_factory=dict)
+
+    @property
+    def own_items(self) -> list[str]:
+        """The items this request itself names as clicked."""
+        return [self.click.item_id] if self.click is not None else list(self.items)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Item ids in falling score, and how they came about."""
+
+    model_id: str
+    source: Source
+    degraded: bool  # the stored session could not be used
+    stored: bool  # the click of this request is in Redis
+    unknown_items: list[str]
+    items: list[tuple[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """What one question is answered from."""
+
+    memory: Memory
+    seen: Sequence[str]
+    how: str  # hit, step, replay, blank, stateless
+    stored: StoredSession | None = None
+    degraded: bool = False
+
+
+class Recommender:
+    """Answers batches of questions with one predictor and one store."""
+
+    def __init__(self, predictor: Predictor, store: Store, metrics: Metrics) -> None:
+        self.predictor = predictor
+        self._store = store
+        self._metrics = metrics
+        self._torch = ThreadPoolExecutor(max_workers=1, thread_name_prefix="torch")
+        self._keeping: set[asyncio.Task[None]] = set()
+        metrics.model.labels(predictor.model_id).set(1)
+
+    async def close(self) -> None:
+        """Let the states under way be written, then end the worker."""
+        if self._keeping:
+            await asyncio.wait(self._keeping)
+        self._torch.shutdown()
+
+    def check_filter(self, wanted: Filter) -> None:
+        """Raises `UnknownAttribute`, before the request waits in any queue."""
+        attributes = self.predictor.catalogue.attributes
+        for attribute in wanted:
+            if attribute not in attributes:
+                raise UnknownAttribute(attribute, sorted(attributes))
+
+    async def answer(self, questions: Sequence[Question]) -> list[Answer]:
+        self._metrics.batch_size.observe(len(questions))
+        sessions = await self._sessions(questions)
+        loop = asyncio.get_running_loop()
+        state, rankings = await loop.run_in_executor(self._torch, self._rank, questions, sessions)
+        self._keep(questions, sessions, state)
+        return [
+            self._answer(question, session, ranking)
+            for question, session, ranking in zip(questions, sessions, rankings, strict=True)
+        ]
+
+    async def similar(self, item_id: str, k: int) -> list[tuple[str, float]]:
+        """Items like this one by cosine; raises `UnknownItem`."""
+        item = self.predictor.catalogue.index(item_id)
+        loop = asyncio.get_running_loop()
+        ranking = await loop.run_in_executor(self._torch, self.predictor.similar, item, k)
+        return self._named(ranking)
+
+    def unknown(self, item_ids: Sequence[str]) -> list[str]:
+        """Those the model does not know, each once, in order."""
+        find = self.predictor.catalogue.find
+        return list(dict.fromkeys(item_id for item_id in item_ids if find(item_id) is None))
+
+    async def _sessions(self, questions: Sequence[Question]) -> list[_Session]:
+        """What each question is answered from; one store round trip for all that name a user."""
+        visiting = [at for at, question in enumerate(questions) if question.user_id is not None]
+        replies = await self._store.visit([_visit(questions[at]) for at in visiting])
+        found = dict(zip(visiting, replies, strict=True))
+        return [self._session(question, found.get(at)) for at, question in enumerate(questions)]
+
+    def _session(
+        self, question: Question, reply: StoredSession | StoreUnavailable | None
+    ) -> _Session:
+        if isinstance(reply, StoredSession):
+            return self._stored_session(reply)
+        own = question.own_items[-self.predictor.window :]
+        return _Session(
+            Memory(self._known(own)),
+            seen=question.own_items,
+            how="stateless",
+            degraded=isinstance(reply, StoreUnavailable),
+        )
+
+    def _stored_session(self, stored: StoredSession) -> _Session:
+        """The cached state and the steps it lacks where its tag fits, else the whole window."""
+        predictor = self.predictor
+        seen = [click.item_id for click in stored.clicks]
+        window = seen[-predictor.window :]
+        cached = decode(stored.state, predictor.layers, predictor.hidden)
+        if cached is not None:
+            tag, state = cached
+            behind = stored.count - tag.clicks
+            same = (tag.model_id, tag.nonce) == (predictor.model_id, stored.nonce)
+            whole = stored.count <= len(window)  # nothing has left the window yet
+            if same and (behind == 0 or (behind > 0 and whole)):
+                missing = self._known(window[len(window) - behind :]) if behind else []
+                return _Session(Memory(missing, state), seen, "step" if behind else "hit", stored)
+        memory = Memory(self._known(window))
+        return _Session(memory, seen, "blank" if memory.blank else "replay", stored)
+
+    def _known(self, item_ids: Sequence[str]) -> list[int]:
+        find = self.predictor.catalogue.find
+        return [item for item_id in item_ids if (item := find(item_id)) is not None]
+
+    def _rank(
+        self, questions: Sequence[Question], sessions: Sequence[_Session]
+    ) -> tuple[Tensor, list[Ranking]]:
+        """In the worker thread: states, then lists."""
+        state = self.predictor.advance([session.memory for session in sessions])
+        wishes = [self._wish(q, s) for q, s in zip(questions, sessions, strict=True)]
+        blank = [session.memory.blank for session in sessions]
+        return state, self.predictor.rank(state, blank, wishes)
+
+    def _wish(self, question: Question, session: _Session) -> Wish:
+        excluded = list(question.exclude_items)
+        if question.exclude_seen:
+            excluded += [*session.seen, *question.own_items]
+        return Wish(question.k, self._known(excluded), self._allowed(question.filter))
+
+    def _allowed(self, wanted: Filter) -> NDArray[np.bool_] | None:
+        return self.predictor.catalogue.allowed(wanted) if wanted else None
+
+    def _keep(
+        self, questions: Sequence[Question], sessions: Sequence[_Session], state: Tensor
+    ) -> None:
+        """Write new states back without making anybody wait for it."""
+        computed = []
+        for at, (question, session) in enumerate(zip(questions, sessions, strict=True)):
+            self._metrics.states.labels(session.how).inc()
+            stored = session.stored
+            if stored is None or question.user_id is None or session.how not in ("step", "replay"):
+                continue
+            tag = Tag(self.predictor.model_id, stored.nonce, stored.count)
+            computed.append(ComputedState(question.user_id, stored.head, encode(tag, state[:, at])))
+        if computed:
+            task = asyncio.create_task(self._write(computed))
+            self._keeping.add(task)
+            task.add_done_callback(self._keeping.discard)
+
+    async def _write(self, computed: Sequence[ComputedState]) -> None:
+        kept = await self._store.keep(computed)
+        self._metrics.states_kept.labels("kept").inc(kept)
+        self._metrics.states_kept.labels("outdated").inc(len(computed) - kept)
+
+    def _answer(self, question: Question, session: _Session, ranking: Ranking) -> Answer:
+        self._metrics.answers.labels(ranking.source, str(session.degraded).lower()).inc()
+        return Answer(
+            model_id=self.predictor.model_id,
+            source=ranking.source,
+            degraded=session.degraded,
+            stored=question.click is not None and _confirmed(session.stored),
+            unknown_items=self.unknown(question.own_items),
+            items=self._named(ranking),
+        )
+
+    def _named(self, ranking: Ranking) -> list[tuple[str, float]]:
+        ids = self.predictor.catalogue.item_ids
+        return [
+            (ids[item], score) for item, score in zip(ranking.items, ranking.scores, strict=True)
+        ]
+
+
+def _visit(question: Question) -> Visit:
+    assert question.user_id is not None, "only questions of users visit the store"
+    return Visit(question.user_id, () if question.click is None else (question.click,))
+
+
+def _confirmed(stored: StoredSession | None) -> bool:
+    """The click is in Redis: taken now or known before; not a repeat from before a deletion."""
+    return stored is not None and (stored.accepted > 0 or stored.nonce != "")

@@ -1,0 +1,36 @@
+"""What the model knows: similar items, and the model itself."""
+
+from fastapi import APIRouter
+
+from service.dependencies import RunningDep
+from service.schemas import Id, ModelInfo, PathListLength, ScoredItem, SimilarItems
+
+router = APIRouter(prefix="/v1", tags=["catalogue"])
+
+
+@router.get("/items/{item_id:path}/similar")
+async def similar(item_id: Id, service: RunningDep, k: PathListLength = 20) -> SimilarItems:
+    """Items clicked in the same way as this one, by cosine of their vectors."""
+    found = await service.recommender.similar(item_id, k)
+    return SimilarItems(
+        model_id=service.manifest.model_id,
+        item_id=item_id,
+        items=[ScoredItem(item_id=other, score=score) for other, score in found],
+    )
+
+
+@router.get("/model")
+async def model(service: RunningDep) -> ModelInfo:
+    """The model that answers, and how it was trained."""
+    manifest = service.manifest
+    return ModelInfo(
+        model_id=manifest.model_id,
+        created=manifest.created,
+        items=manifest.size.items,
+        hidden=manifest.size.hidden,
+        layers=manifest.size.layers,
+        window=manifest.window,
+        attributes=sorted(service.recommender.predictor.catalogue.attributes),
+        metrics=dict(manifest.metrics),
+        training=dict(manifest.training),
+    )

@@ -1,0 +1,31 @@
+"""Is the process alive, may it get traffic, and what has it done."""
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from service.dependencies import RunningDep
+from service.problems import problem
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/health/live")
+async def live() -> dict[str, str]:
+    """The process answers; says nothing of Redis."""
+    return {"status": "alive"}
+
+
+@router.get("/health/ready", response_model=None)
+async def ready(service: RunningDep) -> dict[str, str] | Response:
+    """The model is loaded and warm. Stays ready without Redis: answers are then degraded."""
+    if not service.batcher.running:
+        return problem(503, "The service is stopping.")
+    redis = "ok" if await service.link.ping() else "unavailable"
+    return {"status": "ready", "model_id": service.manifest.model_id, "redis": redis}
+
+
+@router.get("/metrics")
+async def metrics(service: RunningDep) -> Response:
+    """Prometheus text format."""
+    service.metrics.waiting.set(service.batcher.waiting)
+    return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)

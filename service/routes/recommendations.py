@@ -1,0 +1,74 @@
+"""POST /v1/recommendations, alone and in batches."""
+
+import asyncio
+
+from fastapi import APIRouter
+
+from recsys.errors import Overloaded
+from service.dependencies import Running, RunningDep
+from service.recommender import Answer, Question
+from service.schemas import (
+    ManyRecommendations,
+    ManyRequests,
+    RecommendationRequest,
+    Recommendations,
+    ScoredItem,
+)
+from service.store import Click
+
+router = APIRouter(prefix="/v1", tags=["recommendations"])
+
+
+@router.post("/recommendations")
+async def recommend(asked: RecommendationRequest, service: RunningDep) -> Recommendations:
+    """Record this click, if there is one, and say what is likely next."""
+    service.recommender.check_filter(asked.filter)
+    return as_recommendations(await submit(service, as_question(asked)))
+
+
+@router.post("/recommendations:batch")
+async def recommend_many(asked: ManyRequests, service: RunningDep) -> ManyRecommendations:
+    """Up to 100 of these requests, handled in order."""
+    for request in asked.requests:
+        service.recommender.check_filter(request.filter)
+    waiting = [submit(service, as_question(request)) for request in asked.requests]
+    answers = await asyncio.gather(*waiting)
+    return ManyRecommendations(responses=[as_recommendations(answer) for answer in answers])
+
+
+def submit(service: Running, question: Question) -> "asyncio.Future[Answer]":
+    """Into the queue; a refusal is counted."""
+    try:
+        return service.batcher.submit(question)
+    except Overloaded:
+        service.metrics.refused.inc()
+        raise
+
+
+def as_question(asked: RecommendationRequest) -> Question:
+    """Without consent the user is not looked at: the request's own item is the session."""
+    click = None if asked.item_id is None else Click(asked.item_id, asked.event_id)
+    items = list(asked.items or ())
+    user_id = asked.user_id
+    if not asked.consent and user_id is not None:
+        user_id, click, items = None, None, [] if click is None else [click.item_id]
+    return Question(
+        user_id=user_id,
+        click=click,
+        items=items,
+        k=asked.k,
+        exclude_seen=asked.exclude_seen,
+        exclude_items=asked.exclude_items,
+        filter=asked.filter,
+    )
+
+
+def as_recommendations(answer: Answer) -> Recommendations:
+    return Recommendations(
+        model_id=answer.model_id,
+        source=answer.source,
+        degraded=answer.degraded,
+        stored=answer.stored,
+        unknown_items=answer.unknown_items,
+        items=[ScoredItem(item_id=item_id, score=score) for item_id, score in answer.items],
+    )

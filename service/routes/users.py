@@ -1,0 +1,70 @@
+"""What is stored about a user: clicks in, recommendations and the whole record out, forgotten."""
+
+from fastapi import APIRouter, Response
+
+from recsys.errors import StoreUnavailable
+from service.dependencies import Running, RunningDep
+from service.recommender import Question
+from service.routes.recommendations import as_recommendations, submit
+from service.schemas import (
+    ClicksTaken,
+    NewClicks,
+    PathListLength,
+    Recommendations,
+    StoredClick,
+    StoredUser,
+    UserId,
+)
+from service.store import Click, StoredSession, Visit
+
+router = APIRouter(prefix="/v1/users/{user_id}", tags=["users"])
+
+
+@router.post("/clicks")
+async def record(user_id: UserId, sent: NewClicks, service: RunningDep) -> ClicksTaken:
+    """Record clicks, oldest first; all of them or, with 503, perhaps none."""
+    unknown = service.recommender.unknown([click.item_id for click in sent.clicks])
+    if not sent.consent:
+        return ClicksTaken(accepted=0, duplicates=0, unknown_items=unknown)
+    clicks = [Click(c.item_id, c.event_id, c.timestamp) for c in sent.clicks]
+    stored = await _visit(service, Visit(user_id, clicks))
+    return ClicksTaken(
+        accepted=stored.accepted, duplicates=stored.duplicates, unknown_items=unknown
+    )
+
+
+@router.get("/recommendations")
+async def recommend(
+    user_id: UserId, service: RunningDep, k: PathListLength = 20
+) -> Recommendations:
+    """What is likely next for this user; the popular list for a stranger."""
+    return as_recommendations(await submit(service, Question(user_id=user_id, k=k)))
+
+
+@router.get("")
+async def read(user_id: UserId, service: RunningDep) -> StoredUser:
+    """All that is stored about this user; an empty list for a stranger."""
+    stored = await _visit(service, Visit(user_id))
+    return StoredUser(
+        user_id=user_id,
+        clicks=[
+            StoredClick(item_id=c.item_id, timestamp=c.timestamp, event_id=c.event_id)
+            for c in stored.clicks
+        ],
+        model_id=service.manifest.model_id,
+        expires_in_seconds=None if stored.expires_ms is None else stored.expires_ms / 1000,
+    )
+
+
+@router.delete("", status_code=204)
+async def forget(user_id: UserId, service: RunningDep) -> Response:
+    """Forget this user now."""
+    await service.store.forget(user_id)
+    return Response(status_code=204)
+
+
+async def _visit(service: Running, visit: Visit) -> StoredSession:
+    (stored,) = await service.store.visit([visit])
+    if isinstance(stored, StoreUnavailable):
+        raise stored
+    return stored

@@ -1,0 +1,175 @@
+"""The shapes of requests and answers, which are also the API's documentation."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+
+LONGEST_ID = 128
+LONGEST_LIST = 100
+MOST_CLICKS = 500
+MOST_REQUESTS = 100
+
+
+def _encodable(text: str) -> str:
+    """JSON can spell half a surrogate pair; UTF-8, and so Redis, cannot hold it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be text that UTF-8 can hold") from None
+    return text
+
+
+def _without_slash(text: str) -> str:
+    if "/" in text:
+        raise ValueError("must not contain '/', because user ids stand in paths")
+    return text
+
+
+Id = Annotated[
+    str, StringConstraints(min_length=1, max_length=LONGEST_ID), AfterValidator(_encodable)
+]
+UserId = Annotated[Id, AfterValidator(_without_slash)]
+ListLength = Annotated[int, Field(ge=1, le=LONGEST_LIST, strict=True)]
+PathListLength = Annotated[int, Field(ge=1, le=LONGEST_LIST)]
+
+
+class Body(BaseModel):
+    """A request body: a field we do not know is a mistake worth hearing of."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RecommendationRequest(Body):
+    """Record a click and answer (`user_id`, `item_id`), only answer (`user_id`), or stateless."""
+
+    user_id: UserId | None = Field(None, description="whose session this is")
+    item_id: Id | None = Field(None, description="the item just clicked; recorded for the user")
+    event_id: Id | None = Field(
+        None, description="names this click, so that sending it again changes nothing"
+    )
+    items: list[Id] | None = Field(
+        None,
+        max_length=MOST_CLICKS,
+        description="a whole session, oldest first, answered without storing; not with user_id",
+    )
+    k: ListLength = Field(20, description="how many items to return")
+    exclude_seen: bool = Field(False, description="leave out everything clicked in this session")
+    exclude_items: list[Id] = Field(
+        default_factory=list, max_length=1000, description="leave these items out"
+    )
+    filter: dict[str, list[str]] = Field(
+        default_factory=dict,
+        max_length=20,
+        description="{attribute: [values]}: any of the values, for every attribute",
+    )
+    consent: bool = Field(True, description="false: nothing about the user is read or written")
+
+    @model_validator(mode="after")
+    def _one_way_to_ask(self) -> Self:
+        if self.user_id is None and self.items is None:
+            raise ValueError("give user_id, or items for a stateless answer")
+        if self.user_id is not None and self.items is not None:
+            raise ValueError("give user_id or items, not both")
+        if self.item_id is not None and self.user_id is None:
+            raise ValueError("item_id is recorded for a user: give user_id, or use items")
+        if self.event_id is not None and self.item_id is None:
+            raise ValueError("event_id names a click: give item_id with it")
+        return self
+
+
+class ScoredItem(BaseModel):
+    item_id: str
+    score: float = Field(description="higher is likelier; comparable within one answer only")
+
+
+class Recommendations(BaseModel):
+    model_id: str = Field(description="the model that answered")
+    source: Literal["model", "popular"] = Field(
+        description="popular where nothing the model knows was clicked"
+    )
+    degraded: bool = Field(description="the stored session could not be used; this request's was")
+    stored: bool = Field(description="the click of this request is confirmed in Redis")
+    unknown_items: list[str] = Field(description="clicked items that the model does not know")
+    items: list[ScoredItem] = Field(description="best first; fewer than k where few are allowed")
+
+
+class ManyRequests(Body):
+    requests: list[RecommendationRequest] = Field(min_length=1, max_length=MOST_REQUESTS)
+
+
+class ManyRecommendations(BaseModel):
+    responses: list[Recommendations] = Field(description="one for each request, in order")
+
+
+class NewClick(Body):
+    item_id: Id
+    event_id: Id | None = Field(
+        None, description="names this click, so that sending it again changes nothing"
+    )
+    timestamp: float | None = Field(
+        None, allow_inf_nan=False, description="epoch seconds; kept, never orders or expires clicks"
+    )
+
+
+class NewClicks(Body):
+    clicks: list[NewClick] = Field(min_length=1, max_length=MOST_CLICKS, description="oldest first")
+    consent: bool = Field(True, description="false: nothing is written")
+
+
+class ClicksTaken(BaseModel):
+    accepted: int = Field(description="clicks now in Redis that were not there before")
+    duplicates: int = Field(description="clicks whose event_id was known already")
+    unknown_items: list[str] = Field(description="recorded, but not known to the model")
+
+
+class StoredClick(BaseModel):
+    item_id: str
+    timestamp: float | None
+    event_id: str | None
+
+
+class StoredUser(BaseModel):
+    user_id: str
+    clicks: list[StoredClick] = Field(description="the last clicks of this session, oldest first")
+    model_id: str
+    expires_in_seconds: float | None = Field(description="null where nothing is stored")
+
+
+class SimilarItems(BaseModel):
+    model_id: str
+    item_id: str
+    items: list[ScoredItem]
+
+
+class ModelInfo(BaseModel):
+    model_id: str
+    created: str
+    items: int
+    hidden: int
+    layers: int
+    window: int = Field(description="clicks a state remembers")
+    attributes: list[str] = Field(description="what filter may name")
+    metrics: dict[str, object]
+    training: dict[str, object]
+
+
+class FieldProblem(BaseModel):
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldProblem] = Field(default_factory=list, description="every field at fault")

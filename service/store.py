@@ -1,0 +1,179 @@
+"""Where a user's clicks and hidden state wait between two requests.
+
+The click history is the truth; the state is a cache that is kept only while it fits. Each visit is
+one atomic script and one round trip. All keys of a user share a hash tag, so Redis Cluster works;
+user ids and event ids are stored as keyed hashes.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Protocol
+
+from recsys.errors import StoreUnavailable
+from service.redis_link import RedisLink, Script
+
+SECRET_KEY = "recsys:secret"
+SCRIPTS = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Click:
+    """One event as a client sent it; `timestamp` is kept and never orders or expires anything."""
+
+    item_id: str
+    event_id: str | None = None
+    timestamp: float | None = None
+
+    def entry(self) -> str:
+        """The text stored in the history; what is absent takes no room."""
+        values = [self.item_id, self.timestamp, self.event_id]
+        while values[-1] is None:
+            values.pop()
+        return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def of(cls, entry: bytes) -> "Click":
+        values: list[Any] = json.loads(entry)
+        item_id, timestamp, event_id = [*values, None, None][:3]
+        return cls(item_id, event_id, timestamp)
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A user comes by, with new clicks or only to be answered."""
+
+    user_id: str
+    clicks: Sequence[Click] = ()
+
+    @property
+    def repeatable(self) -> bool:
+        """Sending it twice does what sending it once does."""
+        return all(click.event_id is not None for click in self.clicks)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSession:
+    """What is known of a user after a visit; `nonce` is empty for a stranger."""
+
+    nonce: str = ""
+    count: int = 0  # clicks of this session so far, also those that left the window
+    accepted: int = 0
+    duplicates: int = 0
+    expires_ms: int | None = None
+    state: bytes | None = None
+    clicks: list[Click] = field(default_factory=list)  # the last ones, oldest first
+
+    @property
+    def head(self) -> str:
+        return f"{self.nonce}{self.count}"
+
+
+@dataclass(frozen=True, slots=True)
+class ComputedState:
+    """A state to be kept, if the session is still at this head."""
+
+    user_id: str
+    head: str
+    state: bytes
+
+
+class Store(Protocol):
+    """What the recommender asks of a store; visits answer or say why not, one by one."""
+
+    async def visit(self, visits: Sequence[Visit]) -> list[StoredSession | StoreUnavailable]: ...
+    async def keep(self, states: Sequence[ComputedState]) -> int: ...
+    async def forget(self, user_id: str) -> None: ...
+
+
+class RedisStore:
+    """The store on Redis; `window` is how many clicks of each user are kept."""
+
+    def __init__(
+        self,
+        link: RedisLink,
+        *,
+        window: int,
+        idle_seconds: int,
+        event_ids_kept: int,
+        tombstone_seconds: int,
+        secret: str | None = None,
+    ) -> None:
+        self._link = link
+        self._secret = None if secret is None else secret.encode()
+        self._limits = [str(window), str(idle_seconds * 1000), str(event_ids_kept)]
+        self._tombstone_ms = str(tombstone_seconds * 1000)
+        self._visit = Script((SCRIPTS / "visit.lua").read_text(encoding="utf-8"))
+        self._keep = Script((SCRIPTS / "keep.lua").read_text(encoding="utf-8"))
+        self._forget = Script((SCRIPTS / "forget.lua").read_text(encoding="utf-8"))
+
+    async def visit(self, visits: Sequence[Visit]) -> list[StoredSession | StoreUnavailable]:
+        try:
+            secret = await self._hashing_secret()
+        except StoreUnavailable as away:
+            return [away] * len(visits)
+        calls = [
+            self._visit.call(
+                user_keys(visit.user_id, secret),
+                [*self._limits, *(part for c in visit.clicks for part in _parts(c, secret))],
+                repeatable=visit.repeatable,
+            )
+            for visit in visits
+        ]
+        replies = await self._link.run("visit", calls)
+        return [r if isinstance(r, StoreUnavailable) else _session(r) for r in replies]
+
+    async def keep(self, states: Sequence[ComputedState]) -> int:
+        """Write states back; returns how many still fitted. A silent Redis keeps none."""
+        try:
+            secret = await self._hashing_secret()
+        except StoreUnavailable:
+            return 0
+        calls = [
+            self._keep.call(user_keys(s.user_id, secret)[:2], [s.head, s.state], repeatable=True)
+            for s in states
+        ]
+        return sum(reply == 1 for reply in await self._link.run("keep", calls))
+
+    async def forget(self, user_id: str) -> None:
+        """Raises `StoreUnavailable` where it is not certain that all is gone."""
+        keys = user_keys(user_id, await self._hashing_secret())
+        call = self._forget.call(keys, [self._tombstone_ms], repeatable=True)
+        (reply,) = await self._link.run("forget", [call])
+        if isinstance(reply, StoreUnavailable):
+            raise reply
+
+    async def _hashing_secret(self) -> bytes:
+        """The key of all hashes: given by setting, else made once and shared through Redis."""
+        if self._secret is None:
+            self._secret = await self._link.shared_secret(SECRET_KEY)
+        return self._secret
+
+
+def user_keys(user_id: str, secret: bytes) -> list[str]:
+    """The clicks, state and events keys of a user, on one hash slot."""
+    tag = blake2b(user_id.encode(), key=secret[:64], digest_size=16).hexdigest()
+    return [f"recsys:{{{tag}}}:{kind}" for kind in ("clicks", "state", "events")]
+
+
+def _parts(click: Click, secret: bytes) -> tuple[str, bytes]:
+    event = b""
+    if click.event_id is not None:
+        event = blake2b(click.event_id.encode(), key=secret[:64], digest_size=12).digest()
+    return click.entry(), event
+
+
+def _session(reply: object) -> StoredSession:
+    assert isinstance(reply, list), "visit.lua returns a list"
+    nonce, count, accepted, duplicates, expires_ms, state, *entries = reply
+    return StoredSession(
+        nonce=nonce.decode(),
+        count=count,
+        accepted=accepted,
+        duplicates=duplicates,
+        expires_ms=expires_ms if expires_ms >= 0 else None,
+        state=state,
+        clicks=[Click.of(entry) for entry in entries],
+    )

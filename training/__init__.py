@@ -1,0 +1,1 @@
+"""From sessions to a bundle: loop, losses, negatives, checkpoints, baselines, export."""

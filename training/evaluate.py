@@ -1,0 +1,115 @@
+"""Every next click of every test session, ranked over all items.
+
+Protocol (Hidasi and Czapp, arXiv:2307.14951): no sampling, whole sessions, true history. A case
+is a click with at least one before it; its target is ranked among all items the model knows.
+A target the model does not know is a miss and is counted. Ties are ranked conservatively; where
+that lowers a metric by more than 0.0005, the scores have collapsed and a warning says so.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data.sessions import Sessions
+from recsys.errors import BadInput
+from recsys.metrics import CUTOFFS, Coverage, metrics_at
+from recsys.ranking import target_ranks, top_k
+
+LIST_LENGTH = 20
+TIES_ALLOWED = 0.0005  # a few accidental ties among float32 scores move a metric by less
+SCORES_AT_ONCE = 8_000_000  # numbers held while ranking: 32 MB as float32
+
+Done = Callable[[int, int], None]  # (sessions done, sessions in all)
+
+
+class Scorer(Protocol):
+    """A model or a baseline; the predictor that serves is one."""
+
+    def scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What one recommender reached on one set of sessions."""
+
+    metrics: dict[str, float]  # recall@k, mrr@k, ndcg@k, coverage@20
+    cases: int
+    unseen_targets: int
+    warning: str | None = None
+
+
+def evaluate(
+    scorer: Scorer, sessions: Sessions, items: int, progress: Done | None = None
+) -> Evaluation:
+    """sessions: items as indices below `items`, -1 where unknown; raises `BadInput` if useless."""
+    sessions = sessions.keep_sessions(sessions.lengths >= 2)
+    targets = _targets(sessions)
+    if not (targets >= 0).any():
+        what = (
+            "has no session of at least 2 clicks"
+            if targets.numel() == 0
+            else (f"has {targets.numel():,} next clicks, none on an item of the catalogue")
+        )
+        raise BadInput(
+            "There is nothing to evaluate",
+            [f"the test part {what}. Test on sessions of the shop that was trained on."],
+        )
+    conservative, standard = torch.empty_like(targets), torch.empty_like(targets)
+    coverage = Coverage(items, LIST_LENGTH)
+    order = np.argsort(sessions.lengths, kind="stable")  # alike lengths share a batch
+    first_case = sessions.offsets[:-1] - np.arange(len(sessions))
+    done = 0
+    for chunk in _chunks(sessions.lengths[order], items):
+        chosen = order[chunk]
+        scores = scorer.scores_along([sessions[s] for s in chosen.tolist()])
+        cases = torch.from_numpy(
+            np.concatenate([first_case[s] + np.arange(sessions.lengths[s] - 1) for s in chosen])
+        )
+        conservative[cases], standard[cases] = target_ranks(scores, targets[cases])
+        coverage.add(top_k(scores, LIST_LENGTH)[1])
+        done += len(chosen)
+        if progress is not None:
+            progress(done, len(sessions))
+    return _evaluation(conservative, standard, targets, coverage)
+
+
+def _evaluation(
+    conservative: Tensor, standard: Tensor, targets: Tensor, coverage: Coverage
+) -> Evaluation:
+    metrics = metrics_at(conservative, CUTOFFS)
+    generous = metrics_at(standard, CUTOFFS)
+    apart = [name for name, value in metrics.items() if generous[name] - value > TIES_ALLOWED]
+    warning = None
+    if apart:
+        warning = (
+            f"Scores tie: {', '.join(apart)} depend on how ties are ranked ({apart[-1]} is "
+            f"{metrics[apart[-1]]:.4f} with the target last of its equals, "
+            f"{generous[apart[-1]]:.4f} with it first). The model's scores have collapsed."
+        )
+    metrics[f"coverage@{coverage.k}"] = coverage.share()
+    return Evaluation(metrics, targets.numel(), int((targets < 0).sum()), warning)
+
+
+def _targets(sessions: Sessions) -> Tensor:
+    """Every click but the first of its session, in order: (cases,) int64."""
+    later = np.ones(len(sessions.items), dtype=bool)
+    later[sessions.offsets[:-1]] = False
+    return torch.from_numpy(sessions.items[later].astype(np.int64))
+
+
+def _chunks(lengths: NDArray[np.int64], items: int) -> list[slice]:
+    """Runs of sessions whose scores fit in memory together; a long session stands alone."""
+    limit = max(SCORES_AT_ONCE // items, 1)
+    chunks, start, cases = [], 0, 0
+    for at, length in enumerate(lengths.tolist()):
+        if cases and cases + length - 1 > limit:
+            chunks.append(slice(start, at))
+            start, cases = at, 0
+        cases += length - 1
+    chunks.append(slice(start, len(lengths)))
+    return chunks

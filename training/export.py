@@ -1,0 +1,133 @@
+"""Trained weights → a bundle folder, with golden sessions answered by the model before export.
+
+One of the two files that touch TorchScript (the other is `recsys/bundle.py`).
+"""
+
+import dataclasses
+import platform
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import recsys
+from data.sessions import Sessions
+from recsys.atomic import new_folder
+from recsys.bundle import (
+    FILES,
+    FORMAT_VERSION,
+    GOLDEN,
+    ITEMS,
+    MANIFEST,
+    MODEL,
+    WEIGHTS,
+    Manifest,
+    digest,
+    model_id_of,
+)
+from recsys.catalogue import Catalogue
+from recsys.golden import ask, open_predictor, write_golden
+from recsys.model import ModelSize, SessionGRU
+from training.learner import Weights
+from training.loop import eager_predictor
+from training.recipe import Recipe
+
+GOLDEN_SESSIONS = 24
+UNKNOWN_ID = "an item that no catalogue has"
+
+
+class ScriptedModel(nn.Module):
+    """The verbs of a bundle's `model.ts`; all of them are `SessionGRU`'s."""
+
+    def __init__(self, model: SessionGRU) -> None:
+        super().__init__()
+        self.model = model
+
+    @torch.jit.export
+    def step(self, matrix: Tensor, clicked: Tensor, state: Tensor) -> Tensor:
+        return self.model.step(matrix, clicked, state)
+
+    @torch.jit.export
+    def replay(self, matrix: Tensor, clicks: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.replay(matrix, clicks, lengths)
+
+    @torch.jit.export
+    def scores(self, matrix: Tensor, bias: Tensor, read: Tensor) -> Tensor:
+        return self.model.scores(matrix, bias, read)
+
+    @torch.jit.export
+    def top_k(self, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        return self.model.top_k(scores, k)
+
+
+@dataclass(frozen=True)
+class Export:
+    """Everything a bundle says and holds."""
+
+    weights: Weights
+    catalogue: Catalogue
+    recipe: Recipe
+    metrics: Mapping[str, Any]
+    training: Mapping[str, Any]
+    golden: Sequence[Sequence[str]]  # clicks of the golden sessions, as ids
+
+
+def write_bundle(out: Path, export: Export) -> None:
+    """Write, verify by loading, and only then let `out` appear."""
+    with new_folder(out) as folder:
+        _script(export.weights.model, folder / MODEL)
+        tensors = {name: t.contiguous() for name, t in export.weights.tensors().items()}
+        save_file(tensors, folder / WEIGHTS)
+        export.catalogue.write(folder / ITEMS)
+        predictor = eager_predictor(export.weights, export.catalogue, export.recipe)
+        write_golden(folder / GOLDEN, [ask(predictor, clicks) for clicks in export.golden])
+        manifest = _manifest(export, {name: digest(folder / name) for name in FILES})
+        (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        open_predictor(folder)
+
+
+def golden_clicks(sessions: Sessions, window: int) -> list[list[str]]:
+    """Prefixes of real sessions of all lengths, a full window, and the two odd cases."""
+    order = np.argsort(sessions.lengths, kind="stable")
+    picked = order[np.linspace(0, len(order) - 1, num=min(GOLDEN_SESSIONS, len(order)), dtype=int)]
+    clicks = [[sessions.item_ids[code] for code in sessions[s].tolist()] for s in picked]
+    longest = clicks[-1]
+    beyond = (longest * (window // len(longest) + 2))[: window + 5]
+    return [*clicks, beyond, [longest[0], UNKNOWN_ID], [UNKNOWN_ID]]
+
+
+def _script(model: SessionGRU, path: Path) -> None:
+    model.cpu().eval()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit.*` is deprecated", DeprecationWarning)
+        scripted = torch.jit.script(ScriptedModel(model))
+        scripted.save(str(path))  # type: ignore[no-untyped-call]
+
+
+def _manifest(export: Export, digests: Mapping[str, str]) -> Manifest:
+    recipe = export.recipe
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        model_id=model_id_of(digests),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        size=ModelSize(len(export.catalogue), recipe.hidden, recipe.layers),
+        window=recipe.window,
+        recipe=dataclasses.asdict(recipe),
+        metrics=export.metrics,
+        training=export.training,
+        versions={
+            "session-recsys": recsys.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "pyarrow": pyarrow.__version__,
+        },
+        files=dict(digests),
+    )

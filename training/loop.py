@@ -1,0 +1,231 @@
+"""The run: epochs over the sessions, validation, early stopping, checkpoints, the final refit.
+
+Search: train on all but the last sessions, validate after every epoch, stop when the score stops
+rising. Refit: train once more on everything, for the number of epochs that was best. Both are
+the same loop; a checkpoint says in which of the two a run stands.
+"""
+
+import copy
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from data.batches import LanePlan
+from data.sessions import Sessions, known_items, reindex
+from data.split import split_by_fraction
+from recsys.catalogue import Catalogue
+from recsys.errors import Interrupted, TrainingStopped
+from recsys.model import ModelSize
+from recsys.predictor import Predictor
+from training.checkpoint import (
+    EpochResult,
+    Position,
+    fingerprint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from training.evaluate import evaluate
+from training.interrupt import Stop, stop_on_signal
+from training.learner import Learner, Weights
+from training.negatives import NegativeSampler
+from training.recipe import Recipe
+
+CHECKPOINT_SECONDS = 60.0  # a kill costs at most this much work
+STEPS_BETWEEN_CHECKS = 100  # reading the loss waits for the device
+
+
+class Watcher(Protocol):
+    """Whoever shows the progress of a run."""
+
+    def epoch_begins(self, phase: str, epoch: int, epochs: int, done: int, events: int) -> None: ...
+    def stepped(self, events: int, mean_loss: float) -> None: ...
+    def epoch_ends(self, result: EpochResult) -> None: ...
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run gives: weights, the items they stand for, and how it went."""
+
+    weights: Weights
+    catalogue: Catalogue
+    results: list[EpochResult]
+    best_epoch: int
+
+
+class Run:
+    """One training run in a folder of its own, which holds its checkpoint."""
+
+    def __init__(
+        self, recipe: Recipe, folder: Path, device: torch.device, watcher: Watcher
+    ) -> None:
+        self._recipe = recipe
+        self._folder = folder
+        self._device = device
+        self._watcher = watcher
+        self._position = Position()
+        self._restored: dict[str, dict[str, Tensor]] = {}
+        self._mark = ""
+
+    def train(self, train: Sessions, valid: Sessions | None) -> Trained:
+        """Sessions as `data/` gives them; goes on from the folder's checkpoint if there is one.
+
+        valid: sessions to validate on, or None to cut them out of `train` as the recipe says.
+        """
+        self._mark = fingerprint(train, self._recipe)
+        found = load_checkpoint(self._folder, self._mark)
+        if found is not None:
+            self._position, self._restored = found
+        inner = train
+        if valid is None and self._recipe.validation > 0 and len(train) >= 10:
+            cut = split_by_fraction(train, self._recipe.validation)
+            inner, valid = cut.train.keep_sessions(cut.train.lengths >= 2), cut.test
+        with stop_on_signal() as stop:
+            if self._position.phase == "search":
+                trained = self._phase(inner, valid, self._recipe.epochs, stop)
+                if valid is None or not self._recipe.refit:
+                    return trained
+                self._position = Position(
+                    phase="refit",
+                    best_epoch=trained.best_epoch,
+                    best_score=self._position.best_score,
+                    results=self._position.results,
+                )
+            return self._phase(train, None, self._position.best_epoch, stop)
+
+    def _phase(
+        self, sessions: Sessions, valid: Sessions | None, epochs: int, stop: Stop
+    ) -> Trained:
+        catalogue, indexed = _catalogue(sessions)
+        learner, best = self._learner(catalogue)
+        plan = LanePlan(indexed, self._recipe.batch)
+        position = self._position
+        while position.epoch < epochs and not self._out_of_patience(valid):
+            self._epoch(learner, best, plan, epochs, stop)
+            metrics = {} if valid is None else self._validate(learner.weights, catalogue, valid)
+            result = EpochResult(
+                position.phase,
+                position.epoch + 1,
+                position.loss_sum / plan.events,
+                position.seconds,
+                plan.events,
+                metrics,
+            )
+            position.results.append(result)
+            position.epoch, position.step = position.epoch + 1, 0
+            position.loss_sum = position.seconds = 0.0
+            score = metrics.get(self._recipe.select_by, position.best_score)
+            if valid is not None and score > position.best_score:
+                position.best_epoch, position.best_score = position.epoch, score
+                best = copy.deepcopy(learner.weights.tensors())
+            self._save(learner, best)
+            self._watcher.epoch_ends(result)
+        if valid is None:
+            position.best_epoch = position.epoch
+        else:
+            learner.weights.load(best)
+        return Trained(
+            learner.weights.to(torch.device("cpu")),
+            catalogue,
+            position.results,
+            position.best_epoch,
+        )
+
+    def _learner(self, catalogue: Catalogue) -> tuple[Learner, dict[str, Tensor]]:
+        """A learner at the beginning of the phase, or where the checkpoint left it."""
+        recipe = self._recipe
+        generator = torch.Generator().manual_seed(recipe.seed)
+        size = ModelSize(len(catalogue), recipe.hidden, recipe.layers)
+        weights = Weights.fresh(size, generator).to(self._device)
+        sampler = NegativeSampler(catalogue.counts, recipe.sample_alpha, generator)
+        learner = Learner(weights, recipe, sampler, generator, self._device)
+        restored, self._restored = self._restored, {}
+        if restored:
+            weights.load(restored["weights"])
+            learner.load(restored["learner"])
+        return learner, restored.get("best", {})
+
+    def _epoch(
+        self, learner: Learner, best: dict[str, Tensor], plan: LanePlan, epochs: int, stop: Stop
+    ) -> None:
+        position, begun = self._position, self._position.step
+        if begun == 0:
+            learner.begin_epoch()
+        done = plan.events_before(begun)
+        self._watcher.epoch_begins(position.phase, position.epoch + 1, epochs, done, plan.events)
+        losses = torch.zeros((), dtype=torch.float64, device=self._device)
+        started = saved = time.monotonic()
+        earlier_loss, earlier_seconds = position.loss_sum, position.seconds
+        for step in range(begun, len(plan)):
+            batch = plan[step]
+            losses += learner.learn(batch)
+            done += len(batch)
+            position.step = step + 1
+            last = position.step == len(plan)
+            if last or stop.asked or position.step % STEPS_BETWEEN_CHECKS == 0:
+                now = time.monotonic()
+                position.loss_sum = earlier_loss + float(losses)
+                position.seconds = earlier_seconds + now - started
+                self._check(position)
+                self._watcher.stepped(done, position.loss_sum / done)
+                if not last and (stop.asked or now - saved > CHECKPOINT_SECONDS):
+                    self._save(learner, best)
+                    saved = time.monotonic()
+                if stop.asked and not last:
+                    break
+        if stop.asked and position.step < len(plan):
+            raise Interrupted(
+                f"Stopped in epoch {position.epoch + 1} of {position.phase}, step "
+                f"{position.step:,} of {len(plan):,}. The work so far is in {self._folder}; "
+                "go on with the same command and --resume."
+            )
+
+    def _check(self, position: Position) -> None:
+        if not torch.isfinite(torch.tensor(position.loss_sum)):
+            raise TrainingStopped(
+                f"The loss is no number any more in epoch {position.epoch + 1}, at step "
+                f"{position.step:,}, with learning_rate {self._recipe.learning_rate:g}. The last "
+                f"checkpoint before it is in {self._folder}. Try a lower rate, "
+                f"--set learning_rate={self._recipe.learning_rate / 2:g}, or less momentum."
+            )
+
+    def _out_of_patience(self, valid: Sessions | None) -> bool:
+        if valid is None or self._position.best_epoch == 0:
+            return False
+        return self._position.epoch - self._position.best_epoch >= self._recipe.patience
+
+    def _validate(
+        self, weights: Weights, catalogue: Catalogue, valid: Sessions
+    ) -> dict[str, float]:
+        held = reindex(valid, catalogue.item_ids)
+        return evaluate(self._predictor(weights, catalogue), held, len(catalogue)).metrics
+
+    def _predictor(self, weights: Weights, catalogue: Catalogue) -> Predictor:
+        here = copy.deepcopy(weights).to(torch.device("cpu"))
+        return eager_predictor(here, catalogue, self._recipe)
+
+    def _save(self, learner: Learner, best: dict[str, Tensor]) -> None:
+        groups = {"weights": learner.weights.tensors(), "learner": learner.tensors(), "best": best}
+        save_checkpoint(self._folder, self._mark, self._position, groups)
+
+
+def eager_predictor(weights: Weights, catalogue: Catalogue, recipe: Recipe) -> Predictor:
+    """The same predictor that serves, over weights that are not exported yet."""
+    return Predictor(
+        weights.model,
+        weights.matrix,
+        weights.bias,
+        catalogue,
+        layers=recipe.layers,
+        window=recipe.window,
+    )
+
+
+def _catalogue(sessions: Sessions) -> tuple[Catalogue, Sessions]:
+    """The items these sessions know, and the sessions in their indices."""
+    item_ids = known_items(sessions)
+    indexed = reindex(sessions, item_ids)
+    return Catalogue(item_ids, indexed.counts()), indexed

@@ -1,0 +1,118 @@
+"""What a person sees while a run works: bars on the terminal's error stream, tables at the end."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from data.sessions import Counts
+from training.checkpoint import EpochResult
+
+SHOWN_METRICS = {  # the metric and its heading, short enough for 80 columns
+    "recall@1": "R@1",
+    "recall@5": "R@5",
+    "recall@10": "R@10",
+    "recall@20": "R@20",
+    "mrr@20": "MRR@20",
+    "ndcg@20": "NDCG@20",
+    "coverage@20": "cover@20",
+}
+
+
+class _EventsPerSecond(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f} events/s" if task.speed else "")
+
+
+class TrainingBars:
+    """A `training.loop.Watcher`: one bar an epoch with loss, events per second, time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            _EventsPerSecond(),
+            TextColumn("loss {task.fields[loss]:.3f}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> "TrainingBars":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def epoch_begins(self, phase: str, epoch: int, epochs: int, done: int, events: int) -> None:
+        title = f"{phase} epoch {epoch}/{epochs}"
+        self._task = self._bars.add_task(title, total=events, completed=done, loss=float("nan"))
+
+    def stepped(self, events: int, mean_loss: float) -> None:
+        assert self._task is not None, "an epoch begins before its steps"
+        self._bars.update(self._task, completed=events, loss=mean_loss)
+
+    def epoch_ends(self, result: EpochResult) -> None:
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+        scores = "  ".join(
+            f"{name} {result.metrics[name]:.4f}"
+            for name in ("recall@20", "mrr@20")
+            if result.metrics
+        )
+        speed = result.events / max(result.seconds, 1e-9)
+        self._console.print(
+            f"{result.phase} epoch {result.epoch}: loss {result.loss:.4f}  {scores}  "
+            f"[dim]{result.seconds:.0f} s, {speed:,.0f} events/s[/dim]",
+            soft_wrap=True,
+        )
+
+
+@contextmanager
+def bar(console: Console, title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for work that counts (done, total); it leaves no trace when it ends."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    count = (MofNCompleteColumn(), TextColumn(unit)) if unit else ()
+    with Progress(
+        *columns, *count, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def counts_table(counts: Sequence[Counts]) -> Table:
+    table = Table("step", title="What was read")
+    for name in ("sessions", "clicks", "items"):
+        table.add_column(name, justify="right")
+    for c in counts:
+        table.add_row(c.step, f"{c.sessions:,}", f"{c.clicks:,}", f"{c.items:,}")
+    return table
+
+
+def metrics_table(metrics: Mapping[str, Mapping[str, float]], title: str) -> Table:
+    """One row a recommender, the first one (the model) in bold."""
+    table = Table("", title=title)
+    for heading in SHOWN_METRICS.values():
+        table.add_column(heading, justify="right")
+    for row, (name, values) in enumerate(metrics.items()):
+        cells = [f"{values[metric]:.4f}" for metric in SHOWN_METRICS]
+        table.add_row(name, *cells, style="bold" if row == 0 else "")
+    return table
