@@ -93,11 +93,12 @@ def parse_times(
     column: str, values: pa.Array, first_row: int
 ) -> tuple[NDArray[np.int64], list[BadRow]]:
     """Milliseconds since 1970 from epoch seconds, epoch milliseconds or ISO 8601 (UTC if bare)."""
+    mixed = np.zeros(len(values), dtype=bool)
     if pa.types.is_timestamp(values.type):
         stamps = values.cast(pa.timestamp("ms", tz=values.type.tz), safe=False)
         numbers = stamps.cast(pa.int64()).to_numpy(zero_copy_only=False).astype(np.float64)
     else:
-        numbers = _as_milliseconds(values)
+        numbers, mixed = _as_milliseconds(values)
     bad = ~np.isfinite(numbers) | (np.abs(numbers) >= FIRST_MICROSECONDS)
     problems = [
         BadRow(
@@ -108,15 +109,28 @@ def parse_times(
         )
         for at in np.flatnonzero(bad).tolist()
     ]
-    return np.where(bad, 0, numbers).astype(np.int64), problems
+    problems += [
+        BadRow(
+            first_row + at,
+            column,
+            repr(values[at].as_py()),
+            "is in milliseconds, others are in seconds. Give all times in one unit.",
+        )
+        for at in np.flatnonzero(mixed & ~bad).tolist()
+    ]
+    return np.where(bad, 0, np.round(numbers)).astype(np.int64), problems
 
 
-def _as_milliseconds(values: pa.Array) -> NDArray[np.float64]:
-    """Numbers where the values are numbers, ISO 8601 elsewhere, NaN where neither."""
+def _as_milliseconds(values: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Numbers where the values are numbers, ISO 8601 elsewhere, NaN where neither.
+
+    Also where milliseconds stand among seconds.
+    """
     texts = pd.Series(values.to_pandas())
     numbers = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     seconds = np.abs(numbers) < FIRST_MILLISECONDS
-    numbers = np.where(seconds, np.round(numbers * 1000), numbers)
+    mixed = (np.abs(numbers) >= FIRST_MILLISECONDS) & seconds.any()
+    numbers = np.where(seconds, numbers * 1000, numbers)
     unread = np.isnan(numbers)
     if unread.any():
         stamps = pd.to_datetime(
@@ -124,7 +138,7 @@ def _as_milliseconds(values: pa.Array) -> NDArray[np.float64]:
         )
         since = (stamps - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(milliseconds=1)
         numbers[unread] = since.to_numpy(dtype=np.float64, na_value=np.nan)
-    return numbers
+    return numbers, mixed
 
 
 def as_texts(values: pa.Array) -> pa.Array:

@@ -88,9 +88,10 @@ class Learner:
         biases = self.weights.bias[unique].requires_grad_()  # (U,)
         before = self.state[:, lanes].masked_fill(fresh.view(1, -1, 1), 0.0)  # (L, b, H)
 
-        picked = functional.embedding(place, rows)  # (b+b+S, H)
-        read, after = self._forward(picked[: len(lanes)], before)
-        targets = picked[len(lanes) :]
+        sizes = [len(lanes), len(columns)]
+        # split, not slices: the gradient of a slice is a whole table of zeros
+        inputs, targets = torch.split(functional.embedding(place, rows), sizes)  # (b, H), (b+S, H)
+        read, after = self._forward(inputs, before)
         column_bias = functional.embedding(place[len(lanes) :], biases.unsqueeze(1)).squeeze(1)
         scores = torch.addmm(column_bias, read, targets.t())  # (b, b+S)
         loss = sampled_cross_entropy(
@@ -124,8 +125,8 @@ class Learner:
     def _update(self, unique: Tensor, rows: Tensor, biases: Tensor) -> None:
         assert rows.grad is not None, "backward has run"
         assert biases.grad is not None, "backward has run"
-        self._matrix.step_rows(unique, rows.grad)
-        self._bias.step_rows(unique, biases.grad)
+        self._matrix.step_rows(unique, rows.detach(), rows.grad)
+        self._bias.step_rows(unique, biases.detach(), biases.grad)
         for name, parameter in self.weights.model.named_parameters():
             assert parameter.grad is not None, "every recurrent weight takes part"
             self._dense[name].step(parameter.grad)

@@ -38,15 +38,18 @@ class Adagrad:
             change = self.velocity.mul_(self.momentum).add_(change)
         self.weight.add_(change)
 
-    def step_rows(self, rows: Tensor, gradient: Tensor) -> None:
-        """rows: (U,) int64, each once; gradient: (U, …), already summed over duplicates."""
+    def step_rows(self, rows: Tensor, values: Tensor, gradient: Tensor) -> None:
+        """rows: (U,) int64, each once; values: (U, …), the weight's rows, gathered before.
+
+        gradient: (U, …), already summed over duplicates.
+        """
         accumulated = self.accumulated[rows].addcmul_(gradient, gradient)
         self.accumulated[rows] = accumulated
         change = gradient * (accumulated + EPSILON).rsqrt_() * -self.rate
         if self.velocity is not None:
             change = self.velocity[rows].mul_(self.momentum).add_(change)
             self.velocity[rows] = change
-        self.weight[rows] = self.weight[rows] + change
+        self.weight[rows] = values + change
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint must keep beside the weight."""

@@ -27,11 +27,11 @@ class Recipe:
     batch: int = 128  # B, sessions side by side; also the in-batch negatives per step
     learning_rate: float = 0.1  # Adagrad's step size
     momentum: float = 0.0
-    dropout_embedding: float = 0.45  # share of the clicked item's numbers dropped
-    dropout_hidden: float = 0.15  # share of each layer's output dropped
+    dropout_embedding: float = 0.5  # share of the clicked item's numbers dropped
+    dropout_hidden: float = 0.4  # share of each layer's output dropped
     # loss
     negatives: int = 2048  # S, extra sampled negatives per step, shared by the batch
-    sample_alpha: float = 0.0  # negatives ∝ clicks^alpha: 0 uniform, 1 popularity
+    sample_alpha: float = 0.5  # negatives ∝ clicks^alpha: 0 uniform, 1 popularity
     logq: float = 1.0  # strength of the correction for how often an item is drawn
     # choosing the weights
     validation: float = 0.1  # last share of the training sessions kept apart; 0 for none

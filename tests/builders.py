@@ -1,0 +1,30 @@
+"""Small click logs and sessions, written so that a test can be checked by eye."""
+
+import numpy as np
+
+from data.clicks import ClickLog
+from data.sessions import Sessions, sessionise
+
+
+def log_of(rows: list[tuple[str, str, int]], split: list[int] | None = None) -> ClickLog:
+    """Rows of (session or user, item, seconds)."""
+    groups = list(dict.fromkeys(group for group, _, _ in rows))
+    items = list(dict.fromkeys(item for _, item, _ in rows))
+    return ClickLog(
+        group=np.array([groups.index(group) for group, _, _ in rows], dtype=np.int32),
+        item=np.array([items.index(item) for _, item, _ in rows], dtype=np.int32),
+        time_ms=np.array([seconds * 1000 for _, _, seconds in rows], dtype=np.int64),
+        group_ids=tuple(groups),
+        item_ids=tuple(items),
+        split=None if split is None else np.array(split, dtype=np.int8),
+    )
+
+
+def texts(sessions: Sessions) -> list[str]:
+    """Each session as one word of its item ids."""
+    return ["".join(sessions.item_ids[code] for code in sessions[s]) for s in range(len(sessions))]
+
+
+def words(*sessions: str) -> Sessions:
+    rows = [(f"s{n}", item, n) for n, word in enumerate(sessions) for item in word]
+    return sessionise(log_of(rows), None)

@@ -1,0 +1,116 @@
+"""What tests share: a private Redis, a small trained shop, a client on its service."""
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads stall it
+
+import httpx
+import pytest
+import redis as redis_py
+import torch
+from fastapi import FastAPI
+from rich.console import Console
+
+from data.synthetic import Shop, write_shop
+from recsys.golden import open_predictor
+from recsys.predictor import Predictor
+from service.app import create_app
+from service.embedded_redis import private_redis
+from service.settings import Settings
+from training.commands import TrainOptions, train
+from training.prepare import ClickOptions
+from training.recipe import Recipe
+
+SMALL = Recipe(hidden=32, epochs=5, batch=32, negatives=64, sample_alpha=0.5, dropout_embedding=0.1)
+
+
+@dataclass(frozen=True)
+class TrainedShop:
+    """A synthetic shop of 200 products, its files, and the bundle learned from them."""
+
+    shop: Shop
+    clicks: Path
+    items: Path
+    bundle: Path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedShop:
+    folder = tmp_path_factory.mktemp("shop")
+    shop = write_shop(folder, makers=1, sessions=4000)
+    options = TrainOptions(
+        ClickOptions(folder / "clicks.csv"), folder / "bundle", SMALL, folder / "items.csv"
+    )
+    train(options, Console(quiet=True))
+    return TrainedShop(shop, folder / "clicks.csv", folder / "items.csv", folder / "bundle")
+
+
+@pytest.fixture(scope="session")
+def predictor(trained: TrainedShop) -> Predictor:
+    return open_predictor(trained.bundle)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[str]:
+    with private_redis() as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> Iterator[str]:
+    """A real Redis with nothing in it."""
+    with redis_py.Redis.from_url(redis_server) as client:
+        client.flushall()
+        yield redis_server
+
+
+# tests run beside others on busy machines: 50 ms for a reply would test the machine, not us
+PATIENT = {"redis_timeout_ms": 2000, "redis_budget_ms": 5000}
+
+ClientOf = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+
+
+@asynccontextmanager
+async def client_of(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an application in this process, its lifespan included."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def open_client(trained: TrainedShop, redis_url: str) -> ClientOf:
+    """Opens a client of the trained shop's service; keyword arguments are settings."""
+
+    def open_it(**settings: object) -> AbstractAsyncContextManager[httpx.AsyncClient]:
+        given = {"bundle": trained.bundle, "redis": redis_url, **PATIENT, **settings}
+        return client_of(create_app(Settings(**given)))  # type: ignore[arg-type]
+
+    return open_it
+
+
+@pytest.fixture
+async def client(open_client: ClientOf) -> AsyncIterator[httpx.AsyncClient]:
+    async with open_client() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real click logs; the test is skipped where there is none."""
+    folder = os.environ.get("RECSYS_REAL_DATA")
+    if not folder:
+        pytest.skip("RECSYS_REAL_DATA is not set: the real click logs are not at hand")
+    return Path(folder)
