@@ -6,6 +6,7 @@ settings are overridden by `--set name=value`. All problems are reported togethe
 
 import dataclasses
 import difflib
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class Recipe:
             (name, "at least 0 and below 1", 0 <= getattr(self, name) < 1) for name in shares
         ]
         ranges += [
-            ("learning_rate", "above 0", self.learning_rate > 0),
+            ("learning_rate", "above 0 and finite", 0 < self.learning_rate < math.inf),
             ("negatives", "at least 0", self.negatives >= 0),
             ("batch", "at least 2 where negatives is 0", self.batch >= 2 or self.negatives > 0),
             ("sample_alpha", "from 0 to 1", 0 <= self.sample_alpha <= 1),

@@ -1,0 +1,179 @@
+"""The errors found in third-party GRU4Rec codes (Hidasi and Czapp, RecSys 2023, arXiv:2307.14956).
+
+One test for each row that applies to this core; numbers are those of the design's checklist.
+"""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from builders import words
+
+from data.batches import Batch, LanePlan
+from data.sessions import known_items, reindex
+from recsys.catalogue import Catalogue
+from recsys.model import ModelSize
+from recsys.predictor import Predictor
+from training.learner import Learner, Weights
+from training.loop import eager_predictor
+from training.negatives import NegativeSampler
+from training.recipe import Recipe
+
+PLAIN = Recipe(
+    hidden=6, batch=3, negatives=4, dropout_embedding=0, dropout_hidden=0, learning_rate=0.05
+)
+CPU = torch.device("cpu")
+ITEMS = 9
+
+
+def learner_of(recipe: Recipe, seed: int = 0) -> Learner:
+    generator = torch.Generator().manual_seed(seed)
+    weights = Weights.fresh(ModelSize(ITEMS, recipe.hidden, recipe.layers), generator)
+    sampler = NegativeSampler(np.full(ITEMS, 2), recipe.sample_alpha, generator)
+    return Learner(weights, recipe, sampler, generator, CPU)
+
+
+def batch_of(clicked: list[int], following: list[int], fresh: list[bool]) -> Batch:
+    return Batch(np.array(clicked), np.array(following), np.array(fresh), np.arange(len(clicked)))
+
+
+def test_01_the_state_is_reset_when_a_session_starts_and_only_then() -> None:
+    learner = learner_of(PLAIN)
+    matrix, model = learner.weights.matrix.clone(), learner.weights.model
+    first = model.step(matrix, torch.tensor([1, 2, 3]), model.blank(3)).detach()
+    learner.learn(batch_of([1, 2, 3], [4, 5, 6], [True, True, True]))
+    torch.testing.assert_close(learner.state, first)
+
+    matrix, before = learner.weights.matrix.clone(), learner.state.clone()
+    before[:, 1] = 0
+    expected = model.step(matrix, torch.tensor([4, 7, 6]), before).detach()
+    learner.learn(batch_of([4, 7, 6], [5, 8, 0], [False, True, False]))
+    torch.testing.assert_close(learner.state, expected)
+
+
+def test_02_evaluation_begins_every_session_from_zero(predictor: Predictor) -> None:
+    first, second = np.array([1, 2, 3]), np.array([1, 5])
+
+    together = predictor.scores_along([first, second])
+    alone = predictor.scores_along([second])
+
+    torch.testing.assert_close(together[2:], alone, atol=1e-5, rtol=0)
+
+
+def test_03_the_loss_is_one_softmax_over_the_sampled_columns() -> None:
+    """Sampling comes first; nothing outside the columns takes part, nothing is normalised twice."""
+    learner = learner_of(dataclasses.replace(PLAIN, logq=0.0, batch=2, negatives=3))
+    weights = learner.weights
+    matrix = weights.matrix.clone()
+    state = weights.model.step(matrix, torch.tensor([1, 2]), weights.model.blank(2)).detach()
+    drawn: list[torch.Tensor] = []
+    sampler = learner._sampler
+    draw = sampler.draw
+    sampler.draw = lambda samples: drawn.append(draw(samples)) or drawn[-1]  # type: ignore
+
+    loss = learner.learn(batch_of([1, 2], [4, 5], [True, True]))
+
+    columns = torch.cat([torch.tensor([4, 5]), drawn[0]])
+    scores = state[-1] @ matrix[columns].T
+    for row, target in enumerate((4, 5)):
+        scores[row, [c for c in range(5) if c != row and columns[c] == target]] = -torch.inf
+    expected = -(scores[0].softmax(0)[0].log() + scores[1].softmax(0)[1].log())
+    torch.testing.assert_close(loss, expected)
+
+
+def test_05_each_dropout_is_applied_once_and_its_rate_is_the_share_dropped() -> None:
+    dropped = learner_of(PLAIN)._dropped(torch.ones(100, 1000), 0.3)
+
+    assert (dropped == 0).float().mean().item() == pytest.approx(0.3, abs=0.01)
+    assert dropped[dropped > 0].unique().item() == pytest.approx(1 / 0.7)
+
+    rates: list[float] = []
+    learner = learner_of(dataclasses.replace(PLAIN, dropout_embedding=0.2, dropout_hidden=0.4))
+    learner._dropped = lambda values, rate: rates.append(rate) or values  # type: ignore
+    learner.learn(batch_of([1], [2], [True]))
+    assert rates == [0.2, 0.4]
+
+
+def test_06_the_accumulators_start_at_zero() -> None:
+    moving = {n: t for n, t in learner_of(PLAIN).tensors().items() if n.startswith("accumulated")}
+
+    assert len(moving) == 2 + 4
+    assert not any(tensor.any() for tensor in moving.values())
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"hidden": 5},
+        {"layers": 2},
+        {"batch": 2},
+        {"learning_rate": 0.2},
+        {"momentum": 0.5},
+        {"dropout_embedding": 0.5},
+        {"dropout_hidden": 0.5},
+        {"negatives": 9},
+        {"logq": 0.0},
+        {"sample_alpha": 1.0},
+    ],
+    ids=lambda setting: next(iter(setting)),
+)
+def test_07_nothing_is_hard_coded(setting: dict[str, float]) -> None:
+    """Every setting of the model and the optimiser changes what is learned."""
+
+    def learned(recipe: Recipe) -> torch.Tensor:
+        sessions = words("abc", "bcd", "cde", "aedb", "eaaaab")
+        indexed = reindex(sessions, known_items(sessions))
+        generator = torch.Generator().manual_seed(0)
+        size = ModelSize(len(indexed.item_ids), recipe.hidden, recipe.layers)
+        weights = Weights.fresh(size, generator)
+        sampler = NegativeSampler(indexed.counts(), recipe.sample_alpha, generator)
+        learner, plan = (
+            Learner(weights, recipe, sampler, generator, CPU),
+            LanePlan(indexed, recipe.batch),
+        )
+        for step in range(len(plan)):
+            learner.learn(plan[step])
+        return weights.matrix
+
+    plain, changed = learned(PLAIN), learned(dataclasses.replace(PLAIN, **setting))
+    assert plain.shape != changed.shape or not torch.equal(plain, changed)
+
+
+def test_08_unknown_test_items_move_nothing_and_crash_nothing(predictor: Predictor) -> None:
+    known, with_unknown = np.array([3, 4, 5]), np.array([3, -1, 4, 5])
+
+    scores = predictor.scores_along([with_unknown])
+
+    torch.testing.assert_close(scores[0], scores[1])
+    torch.testing.assert_close(scores[2], predictor.scores_along([known])[1], atol=1e-5, rtol=0)
+
+
+def test_10_only_the_rows_of_the_batch_are_touched() -> None:
+    """Scoring all items and then picking some would give every row a gradient."""
+    learner = learner_of(dataclasses.replace(PLAIN, negatives=0, batch=2))
+    before = learner.weights.matrix.clone()
+
+    learner.learn(batch_of([1, 2], [4, 5], [True, True]))
+
+    changed = (learner.weights.matrix != before).any(dim=1).nonzero().flatten()
+    assert changed.tolist() == [1, 2, 4, 5]
+
+
+def test_12_dropout_is_off_when_it_counts() -> None:
+    learner = learner_of(dataclasses.replace(PLAIN, dropout_embedding=0.5, dropout_hidden=0.5))
+    catalogue = Catalogue(tuple(map(str, range(ITEMS))), np.ones(ITEMS, dtype=np.int64))
+    predictor = eager_predictor(learner.weights, catalogue, PLAIN)
+
+    first, second = (predictor.scores_along([np.array([1, 2, 3])]) for _ in range(2))
+
+    assert torch.equal(first, second)
+
+
+def test_13_input_and_output_share_one_matrix() -> None:
+    """A click moves the very row that it is scored with."""
+    names = set(learner_of(PLAIN).weights.tensors())
+
+    assert names == {"matrix", "bias"} | {
+        f"gru.{part}_l0" for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    }

@@ -1,0 +1,127 @@
+"""What every recommender must do: the model, eager and scripted, and all baselines."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import SMALL, TrainedShop
+from numpy.typing import NDArray
+
+from data.sessions import Sessions, reindex
+from recsys.golden import open_predictor
+from recsys.predictor import Predictor
+from recsys.ranking import top_k
+from training.baselines import Markov, Popularity, SessionPopularity
+from training.evaluate import Scorer, evaluate
+from training.prepare import ClickOptions, prepare
+
+NAMES = ("model", "popularity", "session popularity", "markov")
+
+
+@pytest.fixture(scope="module")
+def sessions(trained: TrainedShop, predictor: Predictor) -> tuple[Sessions, Sessions]:
+    """Training and test sessions in the catalogue's indices."""
+    prepared = prepare(ClickOptions(trained.clicks))
+    ids = predictor.catalogue.item_ids
+    return reindex(prepared.train, ids), reindex(prepared.test, ids)
+
+
+@pytest.fixture(params=NAMES)
+def scorer(
+    request: pytest.FixtureRequest, predictor: Predictor, sessions: tuple[Sessions, Sessions]
+) -> Scorer:
+    catalogue = predictor.catalogue
+    scorers: dict[str, Scorer] = {
+        "model": predictor,
+        "popularity": Popularity(catalogue),
+        "session popularity": SessionPopularity(catalogue),
+        "markov": Markov(catalogue, sessions[0]),
+    }
+    return scorers[request.param]
+
+
+def some(sessions: tuple[Sessions, Sessions], count: int = 20) -> Sequence[NDArray[np.int32]]:
+    return [sessions[1][s] for s in range(count)]
+
+
+def test_there_is_one_row_of_scores_for_every_next_click(
+    scorer: Scorer, predictor: Predictor, sessions: tuple[Sessions, Sessions]
+) -> None:
+    asked = some(sessions)
+
+    scores = scorer.scores_along(asked)
+
+    assert scores.shape == (sum(len(s) - 1 for s in asked), len(predictor.catalogue))
+
+
+def test_lists_hold_distinct_known_items_in_falling_score(
+    scorer: Scorer, predictor: Predictor, sessions: tuple[Sessions, Sessions]
+) -> None:
+    best, items = top_k(scorer.scores_along(some(sessions)), 20)
+
+    assert (best[:, 1:] <= best[:, :-1]).all()
+    assert all(len(set(row)) == 20 for row in items.tolist())
+    assert 0 <= items.min() <= items.max() < len(predictor.catalogue)
+
+
+def test_alone_and_in_company_scores_are_the_same(
+    scorer: Scorer, sessions: tuple[Sessions, Sessions]
+) -> None:
+    asked = some(sessions)
+
+    alone = torch.cat([scorer.scores_along([session]) for session in asked])
+
+    torch.testing.assert_close(scorer.scores_along(asked), alone, atol=1e-5, rtol=1e-5)
+
+
+def test_a_session_knows_nothing_of_its_future(
+    scorer: Scorer, sessions: tuple[Sessions, Sessions]
+) -> None:
+    session = max(some(sessions), key=len)
+
+    whole, cut = scorer.scores_along([session]), scorer.scores_along([session[:-1]])
+
+    torch.testing.assert_close(whole[:-1], cut, atol=1e-5, rtol=1e-5)
+
+
+def test_equal_scores_never_decide_a_metric(
+    scorer: Scorer, predictor: Predictor, sessions: tuple[Sessions, Sessions]
+) -> None:
+    assert evaluate(scorer, sessions[1], len(predictor.catalogue)).warning is None
+
+
+def test_the_planted_successor_is_found(trained: TrainedShop, predictor: Predictor) -> None:
+    """Every item's next product is known by construction; the model must put it first."""
+    shop, catalogue = trained.shop, predictor.catalogue
+    ids = shop.table()["item_id"].tolist()
+    found = 0
+    for item in range(len(shop)):
+        after = ids[int(shop.successor(np.array([item]))[0])]
+        best = predictor.recommend([catalogue.index(ids[item])]).items[0]
+        found += catalogue.item_ids[best] == after
+
+    assert found / len(shop) > 0.95
+
+
+def test_the_model_beats_every_baseline_on_its_own_shop(
+    predictor: Predictor, sessions: tuple[Sessions, Sessions]
+) -> None:
+    catalogue = predictor.catalogue
+    model, popular, markov = (
+        evaluate(scorer, sessions[1], len(catalogue)).metrics["recall@20"]
+        for scorer in (predictor, Popularity(catalogue), Markov(catalogue, sessions[0]))
+    )
+
+    assert model > markov > popular
+
+
+def test_loading_again_changes_nothing(
+    trained: TrainedShop, predictor: Predictor, sessions: tuple[Sessions, Sessions]
+) -> None:
+    again = open_predictor(Path(trained.bundle))
+
+    asked = some(sessions)
+    assert torch.equal(again.scores_along(asked), predictor.scores_along(asked))
+    assert again.window == SMALL.window

@@ -1,0 +1,164 @@
+"""The run: it resumes bit for bit, keeps the best weights, and stops when it cannot go on."""
+
+import dataclasses
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from builders import words
+
+from data.sessions import Sessions
+from recsys.errors import BadInput, Interrupted, TrainingStopped
+from training.checkpoint import CHECKPOINT, EpochResult
+from training.loop import Run, Trained
+from training.recipe import Recipe
+
+TINY = Recipe(hidden=8, epochs=4, batch=4, negatives=6, validation=0.2, momentum=0.1, patience=4)
+CPU = torch.device("cpu")
+CLICKS = words(*["abcd", "bcda", "cdab", "dabc", "abca", "bc"] * 40)
+
+
+class Quiet:
+    """Watches a run and says nothing."""
+
+    def __init__(self) -> None:
+        self.results: list[EpochResult] = []
+
+    def epoch_begins(self, phase: str, epoch: int, epochs: int, done: int, events: int) -> None:
+        pass
+
+    def stepped(self, events: int, mean_loss: float) -> None:
+        pass
+
+    def epoch_ends(self, result: EpochResult) -> None:
+        self.results.append(result)
+
+
+class Puller(Quiet):
+    """Pulls the plug after an epoch, as `kill -9` would: nothing gets to clean up."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.after = after
+
+    def epoch_ends(self, result: EpochResult) -> None:
+        super().epoch_ends(result)
+        if len(self.results) == self.after:
+            raise PlugPulled
+
+
+class PlugPulled(BaseException):
+    """No handler of ours catches this."""
+
+
+class CtrlC(Quiet):
+    """Presses Ctrl-C in the middle of the second epoch."""
+
+    def epoch_begins(self, phase: str, epoch: int, epochs: int, done: int, events: int) -> None:
+        if phase == "search" and epoch == 2 and done == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def run(folder: Path, recipe: Recipe = TINY, watcher: Quiet | None = None) -> Trained:
+    folder.mkdir(exist_ok=True)
+    return Run(recipe, folder, CPU, watcher or Quiet()).train(CLICKS, None)
+
+
+def assert_same(first: Trained, second: Trained) -> None:
+    for name, tensor in first.weights.tensors().items():
+        assert torch.equal(tensor, second.weights.tensors()[name]), name
+
+
+def test_one_seed_gives_one_result(tmp_path: Path) -> None:
+    assert_same(run(tmp_path / "a"), run(tmp_path / "b"))
+
+
+def test_another_seed_gives_another_result(tmp_path: Path) -> None:
+    first = run(tmp_path / "a")
+    second = run(tmp_path / "b", dataclasses.replace(TINY, seed=2))
+
+    assert not torch.equal(first.weights.matrix, second.weights.matrix)
+
+
+@pytest.mark.parametrize("after", [1, 3, 5])
+def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(tmp_path: Path, after: int) -> None:
+    whole = run(tmp_path / "whole")
+    with pytest.raises(PlugPulled):
+        run(tmp_path / "killed", watcher=Puller(after))
+
+    assert_same(whole, run(tmp_path / "killed"))
+
+
+def test_ctrl_c_saves_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole")
+
+    with pytest.raises(Interrupted, match=r"epoch 2 of search, step 1 of .*--resume"):
+        run(tmp_path / "stopped", watcher=CtrlC())
+
+    assert_same(whole, run(tmp_path / "stopped"))
+
+
+def test_the_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PlugPulled):
+        run(tmp_path / "run", watcher=Puller(1))
+
+    with pytest.raises(BadInput, match="belongs to other clicks, options or another recipe"):
+        run(tmp_path / "run", dataclasses.replace(TINY, hidden=9))
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    (tmp_path / CHECKPOINT).write_bytes(b"\x00" * 50)
+
+    with pytest.raises(BadInput, match="is damaged"):
+        run(tmp_path)
+
+
+def test_a_loss_that_is_no_number_stops_and_says_what_to_try(tmp_path: Path) -> None:
+    with pytest.raises(TrainingStopped, match=r"step .* learning_rate 1e\+30.*--set learning_rate"):
+        run(tmp_path, dataclasses.replace(TINY, learning_rate=1e30))
+
+
+def test_the_refit_lasts_as_long_as_the_best_epoch(tmp_path: Path) -> None:
+    watcher = Quiet()
+    trained = run(tmp_path, watcher=watcher)
+
+    search = [r for r in watcher.results if r.phase == "search"]
+    best = max(search, key=lambda r: r.metrics["mrr@20"])
+    assert trained.best_epoch == best.epoch
+    assert len([r for r in watcher.results if r.phase == "refit"]) == best.epoch
+    assert trained.results == watcher.results
+
+
+def test_patience_ends_the_search(tmp_path: Path) -> None:
+    watcher = Quiet()
+    impatient = dataclasses.replace(TINY, epochs=30, patience=1, refit=False)
+
+    trained = run(tmp_path, impatient, watcher)
+
+    assert len(watcher.results) == trained.best_epoch + 1 < 30
+
+
+def test_without_refit_the_best_weights_are_kept(tmp_path: Path) -> None:
+    kept = run(tmp_path / "a", dataclasses.replace(TINY, refit=False))
+    short = dataclasses.replace(TINY, refit=False, epochs=kept.best_epoch)
+
+    assert_same(kept, run(tmp_path / "b", short))
+
+
+def test_without_validation_all_epochs_are_run_on_everything(tmp_path: Path) -> None:
+    watcher = Quiet()
+    run(tmp_path, dataclasses.replace(TINY, validation=0.0), watcher)
+
+    assert [r.phase for r in watcher.results] == ["search"] * 4
+    assert watcher.results[0].events == int((CLICKS.lengths - 1).sum())
+
+
+def test_a_handful_of_sessions_can_be_learned(tmp_path: Path) -> None:
+    """The official code crashes where there are fewer sessions than lanes."""
+    few: Sessions = words("ab", "ba")
+
+    trained = Run(TINY, tmp_path, CPU, Quiet()).train(few, None)
+
+    assert trained.catalogue.item_ids == ("a", "b")
