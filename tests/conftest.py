@@ -1,5 +1,6 @@
 """What tests share: a private Redis, a small trained shop, a client on its service."""
 
+import dataclasses
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -52,6 +53,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedShop:
     )
     train(options, Console(quiet=True))
     return TrainedShop(shop, folder / "clicks.csv", folder / "items.csv", folder / "bundle")
+
+
+@pytest.fixture(scope="session")
+def other_bundle(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another model of the same shop: other weights, and another size of state."""
+    out = tmp_path_factory.mktemp("other") / "bundle"
+    recipe = dataclasses.replace(SMALL, hidden=16, layers=2, epochs=1, refit=False)
+    return train(TrainOptions(ClickOptions(trained.clicks), out, recipe), Console(quiet=True))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,208 @@
+"""The law everything rests on (README, "How it works").
+
+The state of a user equals replaying, from zero, the last 50 clicks accepted for that user in this
+session, in the order Redis accepted them, through the current model.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+import redis as redis_py
+import torch
+from conftest import PATIENT, TrainedShop, client_of
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from servers import several_served
+
+from recsys.golden import open_predictor
+from recsys.predictor import Memory, Predictor
+from service.app import create_app
+from service.settings import Settings
+from service.state import decode
+from service.store import user_keys
+
+ITEMS = ["aurora-tent", "aurora-kettle", "aurora-espresso-machine", "unknown", "aurora-desk"]
+
+
+def replayed(predictor: Predictor, clicks: Sequence[str]) -> torch.Tensor:
+    """The state from a fresh replay: (L, H)."""
+    window = clicks[-predictor.window :]
+    known = [item for i in window if (item := predictor.catalogue.find(i)) is not None]
+    return predictor.advance([Memory(known)])[:, 0]
+
+
+def cached(url: str, predictor: Predictor, user: str) -> torch.Tensor | None:
+    """What the cache key holds now."""
+    with redis_py.Redis.from_url(url) as client:
+        secret = client.get("recsys:secret")
+        assert isinstance(secret, bytes)
+        blob = client.get(user_keys(user, secret)[1])
+    assert blob is None or isinstance(blob, bytes)
+    found = decode(blob, predictor.layers, predictor.hidden)
+    return None if found is None else found[1]
+
+
+def drop_caches(url: str) -> None:
+    with redis_py.Redis.from_url(url) as client:
+        for key in client.scan_iter("recsys:{*}:state"):
+            client.delete(key)
+
+
+async def write_concurrently(urls: Sequence[str], clicks: Sequence[dict[str, str]]) -> None:
+    """Every click is sent twice with one event id, to servers in turn, all at the same time."""
+    limits = httpx.Limits(max_connections=96)
+    async with httpx.AsyncClient(timeout=60, limits=limits) as client:
+        sent = [
+            client.post(f"{urls[(n + again) % len(urls)]}/v1/recommendations", json=click)
+            for n, click in enumerate(clicks)
+            for again in range(2)
+        ]
+        answers = await asyncio.gather(*sent)
+    assert [answer.status_code for answer in answers] == [200] * len(answers)
+    assert all(answer.json()["stored"] for answer in answers)
+
+
+async def check_writers(trained: TrainedShop, redis_url: str, writers: int) -> None:
+    """After the dust has settled: each click once, and the cache equals a replay."""
+    predictor = open_predictor(trained.bundle)
+    known = predictor.catalogue.item_ids
+    clicks = [
+        {"user_id": "ada", "item_id": known[n % len(known)], "event_id": f"e{n}"}
+        for n in range(writers)
+    ]
+    with several_served(2, trained.bundle, redis_url) as urls:
+        await write_concurrently(urls, clicks)
+        async with httpx.AsyncClient(timeout=60) as client:
+            stored = (await client.get(f"{urls[0]}/v1/users/ada")).json()["clicks"]
+            answer = (await client.get(f"{urls[1]}/v1/users/ada/recommendations?k=20")).json()
+            state = None
+            for _ in range(100):
+                state = cached(redis_url, predictor, "ada")
+                if state is not None:
+                    break
+                await asyncio.sleep(0.02)
+            window = [click["item_id"] for click in stored]
+            stateless = await client.post(
+                f"{urls[0]}/v1/recommendations", json={"items": window, "k": 20}
+            )
+
+    events = [click["event_id"] for click in stored]
+    assert len(events) == len(set(events)) == min(writers, 50)
+    if writers <= 50:
+        assert set(events) == {click["event_id"] for click in clicks}
+    assert state is not None
+    difference = (state - replayed(predictor, window)).abs().max().item()
+    assert difference < 1e-5
+    assert [i["item_id"] for i in answer["items"]] == [
+        i["item_id"] for i in stateless.json()["items"]
+    ]
+
+
+async def test_48_writers_through_two_servers(trained: TrainedShop, redis_url: str) -> None:
+    await check_writers(trained, redis_url, 48)
+
+
+async def test_500_writers_and_a_window_of_50(trained: TrainedShop, redis_url: str) -> None:
+    await check_writers(trained, redis_url, 500)
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("click"), st.sampled_from(ITEMS)),
+        st.tuples(st.just("repeat"), st.just("")),
+        st.tuples(st.just("read"), st.just("")),
+        st.tuples(st.just("many"), st.integers(1, 60).map(str)),
+        st.tuples(st.just("lose cache"), st.just("")),
+        st.tuples(st.just("delete"), st.just("")),
+    ),
+    max_size=12,
+)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(STEPS)
+def test_any_interleaving_answers_as_a_fresh_replay_would(
+    trained: TrainedShop, redis_url: str, steps: list[tuple[str, str]]
+) -> None:
+    asyncio.run(interleave(trained, redis_url, steps))
+
+
+async def interleave(
+    trained: TrainedShop, redis_url: str, steps: Sequence[tuple[str, str]]
+) -> None:
+    predictor = open_predictor(trained.bundle)
+    app = create_app(Settings(bundle=trained.bundle, redis=redis_url, **PATIENT))  # type: ignore[arg-type]
+    with redis_py.Redis.from_url(redis_url) as wiper:
+        wiper.flushall()
+    history: list[str] = []
+    last: dict[str, str] | None = None
+    async with client_of(app) as client:
+        for number, (what, detail) in enumerate(steps):
+            body: dict[str, object] = {"user_id": "ada"}
+            if what == "click":
+                last = {"item_id": detail, "event_id": f"e{number}"}
+                history.append(detail)
+                body |= last
+            elif what == "repeat" and last is not None:
+                body |= last
+            elif what == "many":
+                clicks = [ITEMS[n % len(ITEMS)] for n in range(int(detail))]
+                history += clicks
+                sent = {"clicks": [{"item_id": item_id} for item_id in clicks]}
+                await client.post("/v1/users/ada/clicks", json=sent)
+            elif what == "lose cache":
+                drop_caches(redis_url)
+            elif what == "delete":
+                history = []
+                await client.delete("/v1/users/ada")
+            answer = (await client.post("/v1/recommendations", json=body)).json()
+            expected = predictor.recommend(
+                [i for h in history[-50:] if (i := predictor.catalogue.find(h)) is not None]
+            )
+            assert answer["source"] == expected.source
+            same_list(answer["items"], predictor, expected.items, expected.scores)
+
+
+def same_list(
+    items: Sequence[dict[str, object]],
+    predictor: Predictor,
+    expected: Sequence[int],
+    scores: Sequence[float],
+) -> None:
+    """Equal wherever neighbouring scores differ by more than 1e-5."""
+    for place, (have, want) in enumerate(zip(items, expected, strict=True)):
+        near = [scores[n] for n in (place - 1, place + 1) if 0 <= n < len(scores)]
+        if place + 1 < len(scores) and min(abs(scores[place] - s) for s in near) > 1e-5:
+            assert have["item_id"] == predictor.catalogue.item_ids[want]
+
+
+async def test_losing_the_cache_or_changing_the_bundle_changes_nothing_a_replay_would_not(
+    trained: TrainedShop, other_bundle: Path, redis_url: str
+) -> None:
+    """States of another model are never read; a roll-out and a roll-back are both harmless."""
+
+    async def list_of(bundle: Path) -> list[str]:
+        app = create_app(Settings(bundle=bundle, redis=redis_url, **PATIENT))  # type: ignore[arg-type]
+        async with client_of(app) as client:
+            answer = (await client.get("/v1/users/ada/recommendations")).json()
+            return [item["item_id"] for item in answer["items"]]
+
+    app = create_app(Settings(bundle=trained.bundle, redis=redis_url, **PATIENT))  # type: ignore[arg-type]
+    async with client_of(app) as client:
+        for item_id in ("aurora-tent", "aurora-sleeping-bag"):
+            await client.post("/v1/recommendations", json={"user_id": "ada", "item_id": item_id})
+
+    first = await list_of(trained.bundle)
+    drop_caches(redis_url)
+    assert await list_of(trained.bundle) == first
+
+    other = open_predictor(other_bundle)
+    clicked = [other.catalogue.index(i) for i in ("aurora-tent", "aurora-sleeping-bag")]
+    rolled_out = await list_of(other_bundle)
+    assert rolled_out == [other.catalogue.item_ids[i] for i in other.recommend(clicked).items]
+    assert rolled_out != first
+    assert await list_of(trained.bundle) == first

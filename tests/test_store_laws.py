@@ -1,0 +1,247 @@
+"""What every store must do; there is one, on a real Redis."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+import redis as redis_py
+
+from recsys.errors import StoreUnavailable
+from service.redis_link import RedisLink
+from service.store import Click, ComputedState, RedisStore, StoredSession, Visit, user_keys
+
+WINDOW = 5
+
+
+def link_to(url: str) -> RedisLink:
+    return RedisLink(
+        url, timeout_ms=2000, budget_ms=5000, connections=64, observe=lambda *_: None
+    )
+
+
+def store_on(link: RedisLink, **limits: int) -> RedisStore:
+    given = {"idle_seconds": 60, "event_ids_kept": 1000, "tombstone_seconds": 60, **limits}
+    return RedisStore(link, window=WINDOW, secret="pepper", **given)
+
+
+@pytest.fixture
+async def link(redis_url: str) -> AsyncIterator[RedisLink]:
+    link = link_to(redis_url)
+    yield link
+    await link.close()
+
+
+@pytest.fixture
+def store(link: RedisLink) -> RedisStore:
+    return store_on(link)
+
+
+async def visit(store: RedisStore, user: str, *clicks: Click) -> StoredSession:
+    (found,) = await store.visit([Visit(user, clicks)])
+    assert isinstance(found, StoredSession), found
+    return found
+
+
+def items(session: StoredSession) -> str:
+    return "".join(click.item_id for click in session.clicks)
+
+
+async def test_a_stranger_has_nothing(store: RedisStore) -> None:
+    assert await visit(store, "ada") == StoredSession()
+
+
+async def test_clicks_come_back_as_they_were_sent_oldest_first(store: RedisStore) -> None:
+    sent = [Click("a"), Click("b", "e1"), Click("c", None, 12.5), Click("ü/\x1f", "e2", 1.0)]
+
+    await visit(store, "ada", *sent[:2])
+    found = await visit(store, "ada", *sent[2:])
+
+    assert found.clicks == sent
+    assert (found.count, found.accepted, found.duplicates) == (4, 2, 0)
+    assert found.expires_ms is not None
+    assert 55_000 < found.expires_ms <= 60_000
+
+
+async def test_users_are_kept_apart(store: RedisStore) -> None:
+    await visit(store, "ada", Click("a"))
+
+    assert items(await visit(store, "bob", Click("b"))) == "b"
+
+
+async def test_the_history_keeps_the_last_clicks_and_the_count_never_falls(
+    store: RedisStore,
+) -> None:
+    found = await visit(store, "ada", *map(Click, "abcdefgh"))
+
+    assert (items(found), found.count) == ("defgh", 8)
+
+
+async def test_an_event_id_is_taken_once(store: RedisStore) -> None:
+    first = await visit(store, "ada", Click("a", "e1"))
+    again = await visit(store, "ada", Click("a", "e1"), Click("b", "e2"), Click("b", "e2"))
+
+    assert first.accepted == 1
+    assert (again.accepted, again.duplicates, items(again)) == (1, 2, "ab")
+    assert again.nonce == first.nonce
+
+
+async def test_only_the_last_event_ids_are_remembered(link: RedisLink) -> None:
+    store = store_on(link, event_ids_kept=3)
+    for number in range(4):
+        await visit(store, "ada", Click("a", f"e{number}"))
+
+    assert (await visit(store, "ada", Click("a", "e3"))).duplicates == 1
+    assert (await visit(store, "ada", Click("a", "e0"))).accepted == 1
+
+
+async def test_reading_changes_nothing(store: RedisStore) -> None:
+    written = await visit(store, "ada", Click("a"))
+    read = await visit(store, "ada")
+
+    assert replace(read, accepted=1, expires_ms=written.expires_ms) == written
+
+
+async def test_a_session_ends_when_it_was_idle(link: RedisLink, redis_url: str) -> None:
+    store = store_on(link, idle_seconds=1)
+    first = await visit(store, "ada", Click("a", "e1"))
+    await asyncio.sleep(1.1)
+
+    after = await visit(store, "ada", Click("b"))
+
+    assert items(after) == "b"
+    assert after.nonce != first.nonce
+    with redis_py.Redis.from_url(redis_url) as client:
+        assert all(client.pttl(key) > 0 for key in client.scan_iter("recsys:{*"))
+
+
+async def test_a_state_is_kept_while_the_session_is_what_it_was_computed_from(
+    store: RedisStore,
+) -> None:
+    session = await visit(store, "ada", Click("a"))
+
+    assert await store.keep([ComputedState("ada", session.head, b"state")]) == 1
+    assert (await visit(store, "ada")).state == b"state"
+
+
+async def test_a_state_that_came_too_late_is_dropped(store: RedisStore) -> None:
+    session = await visit(store, "ada", Click("a"))
+    await visit(store, "ada", Click("b"))
+
+    assert await store.keep([ComputedState("ada", session.head, b"old")]) == 0
+    assert (await visit(store, "ada")).state is None
+
+
+async def test_forgetting_leaves_nothing_to_read(store: RedisStore) -> None:
+    session = await visit(store, "ada", Click("a", "e1"))
+    await store.keep([ComputedState("ada", session.head, b"state")])
+
+    await store.forget("ada")
+
+    assert await visit(store, "ada") == StoredSession()
+
+
+async def test_what_was_under_way_does_not_bring_a_forgotten_user_back(store: RedisStore) -> None:
+    session = await visit(store, "ada", Click("a", "e1"))
+    await store.forget("ada")
+
+    assert await store.keep([ComputedState("ada", session.head, b"state")]) == 0
+    late = await visit(store, "ada", Click("a", "e1"))
+    assert (late.accepted, late.duplicates, late.clicks) == (0, 1, [])
+
+
+async def test_a_new_click_after_forgetting_starts_a_new_session(store: RedisStore) -> None:
+    before = await visit(store, "ada", Click("a", "e1"))
+    await store.forget("ada")
+
+    after = await visit(store, "ada", Click("b", "e2"))
+
+    assert (items(after), after.count) == ("b", 1)
+    assert after.nonce != before.nonce
+
+
+async def test_no_id_is_stored_in_the_clear_in_a_key(store: RedisStore, redis_url: str) -> None:
+    await visit(store, "ada@example.org", Click("a", "e1"))
+
+    with redis_py.Redis.from_url(redis_url) as client:
+        assert not [key for key in client.keys() if b"ada" in key]
+        assert {key.decode() for key in client.keys()} <= set(
+            user_keys("ada@example.org", b"pepper")
+        )
+
+
+async def test_the_secret_is_made_once_and_shared(redis_url: str) -> None:
+    """Two processes without a secret of their own must find the same user."""
+    links = [link_to(redis_url), link_to(redis_url)]
+    first, second = (
+        RedisStore(
+            link, window=WINDOW, idle_seconds=60, event_ids_kept=10, tombstone_seconds=60
+        )
+        for link in links
+    )
+
+    await asyncio.gather(*(visit(store, "ada", Click("a")) for store in (first, second)))
+
+    assert (await visit(second, "ada")).count == 2
+    for link in links:
+        await link.close()
+
+
+async def test_flushed_scripts_are_loaded_again(store: RedisStore, redis_url: str) -> None:
+    await visit(store, "ada", Click("a"))
+    with redis_py.Redis.from_url(redis_url) as client:
+        client.script_flush()
+
+    assert (await visit(store, "ada", Click("b"))).count == 2
+
+
+async def test_many_visits_travel_together_and_stay_in_order(store: RedisStore) -> None:
+    visits = [Visit(f"user {n % 3}", (Click(str(n)),)) for n in range(12)]
+
+    found = await store.visit(visits)
+
+    for n, session in enumerate(found):
+        assert isinstance(session, StoredSession)
+        assert session.clicks[-1].item_id == str(n)
+        assert session.count == n // 3 + 1
+
+
+async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Takes the connection, reads all, says nothing, until the client gives up."""
+    while await reader.read(1024):
+        pass
+    writer.close()
+
+
+async def test_a_silent_redis_is_said_within_the_budget() -> None:
+    server = await asyncio.start_server(never_answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    link = RedisLink(
+        f"redis://127.0.0.1:{port}",
+        timeout_ms=50,
+        budget_ms=100,
+        connections=4,
+        observe=lambda *_: None,
+    )
+    began = asyncio.get_running_loop().time()
+
+    (found,) = await store_on(link).visit([Visit("ada", (Click("a"),))])
+
+    assert isinstance(found, StoreUnavailable)
+    assert asyncio.get_running_loop().time() - began < 1.0  # redis-py's own defaults take 59 s
+    await link.close()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_closed_port_is_said(store: RedisStore) -> None:
+    link = RedisLink(
+        "redis://127.0.0.1:1", timeout_ms=50, budget_ms=100, connections=4, observe=lambda *_: None
+    )
+
+    (found,) = await store_on(link).visit([Visit("ada")])
+
+    assert isinstance(found, StoreUnavailable)
+    with pytest.raises(StoreUnavailable):
+        await store_on(link).forget("ada")
+    await link.close()
