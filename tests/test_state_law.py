@@ -23,6 +23,7 @@ from service.settings import Settings
 from service.state import decode
 from service.store import user_keys
 
+WRITERS = 48  # at the same time
 ITEMS = ["aurora-tent", "aurora-kettle", "aurora-espresso-machine", "unknown", "aurora-desk"]
 
 
@@ -52,10 +53,15 @@ def drop_caches(url: str) -> None:
 
 async def write_concurrently(urls: Sequence[str], clicks: Sequence[dict[str, str]]) -> None:
     """Every click is sent twice with one event id, to servers in turn, all at the same time."""
-    limits = httpx.Limits(max_connections=96)
-    async with httpx.AsyncClient(timeout=60, limits=limits) as client:
+    gate = asyncio.Semaphore(WRITERS)
+
+    async def send(client: httpx.AsyncClient, url: str, click: dict[str, str]) -> httpx.Response:
+        async with gate:
+            return await client.post(f"{url}/v1/recommendations", json=click)
+
+    async with httpx.AsyncClient(timeout=60) as client:
         sent = [
-            client.post(f"{urls[(n + again) % len(urls)]}/v1/recommendations", json=click)
+            send(client, urls[(n + again) % len(urls)], click)
             for n, click in enumerate(clicks)
             for again in range(2)
         ]
@@ -64,13 +70,13 @@ async def write_concurrently(urls: Sequence[str], clicks: Sequence[dict[str, str
     assert all(answer.json()["stored"] for answer in answers)
 
 
-async def check_writers(trained: TrainedShop, redis_url: str, writers: int) -> None:
+async def check_writers(trained: TrainedShop, redis_url: str, writes: int) -> None:
     """After the dust has settled: each click once, and the cache equals a replay."""
     predictor = open_predictor(trained.bundle)
     known = predictor.catalogue.item_ids
     clicks = [
         {"user_id": "ada", "item_id": known[n % len(known)], "event_id": f"e{n}"}
-        for n in range(writers)
+        for n in range(writes)
     ]
     with several_served(2, trained.bundle, redis_url) as urls:
         await write_concurrently(urls, clicks)
@@ -89,8 +95,8 @@ async def check_writers(trained: TrainedShop, redis_url: str, writers: int) -> N
             )
 
     events = [click["event_id"] for click in stored]
-    assert len(events) == len(set(events)) == min(writers, 50)
-    if writers <= 50:
+    assert len(events) == len(set(events)) == min(writes, 50)
+    if writes <= 50:
         assert set(events) == {click["event_id"] for click in clicks}
     assert state is not None
     difference = (state - replayed(predictor, window)).abs().max().item()
@@ -101,10 +107,12 @@ async def check_writers(trained: TrainedShop, redis_url: str, writers: int) -> N
 
 
 async def test_48_writers_through_two_servers(trained: TrainedShop, redis_url: str) -> None:
-    await check_writers(trained, redis_url, 48)
+    await check_writers(trained, redis_url, WRITERS)
 
 
-async def test_500_writers_and_a_window_of_50(trained: TrainedShop, redis_url: str) -> None:
+async def test_500_clicks_of_48_writers_and_a_window_of_50(
+    trained: TrainedShop, redis_url: str
+) -> None:
     await check_writers(trained, redis_url, 500)
 
 

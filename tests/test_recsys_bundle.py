@@ -1,0 +1,226 @@
+"""A bundle is data to distrust: everything that can be wrong with one is refused with a sentence."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import TrainedShop
+from safetensors.torch import load_file, save_file
+
+from recsys.bundle import GOLDEN, ITEMS, MANIFEST, MODEL, WEIGHTS, digest, model_id_of
+from recsys.errors import BundleRefused
+from recsys.golden import (
+    GoldenSession,
+    check_golden,
+    difference,
+    open_predictor,
+    read_golden,
+    write_golden,
+)
+from recsys.predictor import Predictor
+
+
+@pytest.fixture
+def bundle(trained: TrainedShop, tmp_path: Path) -> Path:
+    """A copy to break."""
+    return Path(shutil.copytree(trained.bundle, tmp_path / "bundle"))
+
+
+def edit_manifest(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    change(manifest)
+    (bundle / MANIFEST).write_text(json.dumps(manifest))
+
+
+def sign(bundle: Path) -> None:
+    """Give the manifest the digests of the files as they are, as a forger would."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["files"] = {name: digest(bundle / name) for name in manifest["files"]}
+        manifest["model_id"] = model_id_of(manifest["files"])
+
+    edit_manifest(bundle, change)
+
+
+def refused(bundle: Path) -> str:
+    with pytest.raises(BundleRefused) as caught:
+        open_predictor(bundle)
+    return str(caught.value)
+
+
+def test_a_bundle_holds_what_the_design_says_and_no_pickle(trained: TrainedShop) -> None:
+    names = {file.name for file in trained.bundle.iterdir()}
+
+    assert names == {MANIFEST, MODEL, WEIGHTS, ITEMS, GOLDEN}
+    manifest = json.loads((trained.bundle / MANIFEST).read_text())
+    assert manifest["format_version"] == 1
+    assert manifest["size"] == {"items": 200, "hidden": 32, "layers": 1}
+    assert manifest["training"]["cut_off"].startswith("2026-01-")
+    assert pq.read_table(trained.bundle / ITEMS).column_names[:2] == ["item_id", "count"]
+
+
+def test_a_missing_folder_and_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
+    assert "There is no bundle folder" in refused(tmp_path / "none")
+    assert "is no bundle: it has no manifest.json" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("name", [MODEL, WEIGHTS, ITEMS, GOLDEN])
+def test_a_missing_a_flipped_and_a_truncated_file_are_refused(bundle: Path, name: str) -> None:
+    path = bundle / name
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+
+    path.write_bytes(flipped)
+    assert f"{name} has the sha256" in refused(bundle)
+    path.write_bytes(whole[:-10])
+    assert f"{name} has the sha256" in refused(bundle)
+    path.unlink()
+    assert f"{name} is missing" in refused(bundle)
+
+
+def test_a_link_is_refused(bundle: Path, tmp_path: Path) -> None:
+    (bundle / ITEMS).rename(tmp_path / "elsewhere")
+    (bundle / ITEMS).symlink_to(tmp_path / "elsewhere")
+
+    assert "is a link" in refused(bundle)
+
+
+def test_a_newer_format_asks_for_an_upgrade(bundle: Path) -> None:
+    edit_manifest(bundle, lambda m: m.update(format_version=2))
+
+    assert "has bundle format 2; this version reads 1. Upgrade" in refused(bundle)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"format_version": 1}', "\x00"])
+def test_a_manifest_that_is_none_is_refused(bundle: Path, text: str) -> None:
+    (bundle / MANIFEST).write_text(text)
+
+    assert MANIFEST in refused(bundle)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": {"items": 0, "hidden": 32, "layers": 1}},
+        {"size": {"items": 200.0, "hidden": 32, "layers": 1}},
+        {"size": {"items": "200", "hidden": 32, "layers": 1}},
+        {"window": 0},
+        {"files": {"../../etc/passwd": "0"}},
+        {"files": []},
+        {"recipe": None},
+        {"surprise": 1},
+        {"model_id": "0000000000000000"},
+        {"size": {"items": 201, "hidden": 32, "layers": 1}},
+    ],
+    ids=str,
+)
+def test_a_manifest_that_lies_is_refused(bundle: Path, change: dict[str, Any]) -> None:
+    edit_manifest(bundle, lambda m: m.update(change))
+
+    refused(bundle)
+
+
+def test_weights_that_are_no_numbers_are_refused(bundle: Path) -> None:
+    weights = load_file(bundle / WEIGHTS)
+    weights["matrix"][3, 4] = float("nan")
+    save_file(weights, bundle / WEIGHTS)
+    sign(bundle)
+
+    assert "NaN or infinite" in refused(bundle)
+
+
+def test_weights_of_another_size_are_refused(bundle: Path) -> None:
+    weights = load_file(bundle / WEIGHTS)
+    save_file({**weights, "matrix": torch.zeros(200, 31)}, bundle / WEIGHTS)
+    sign(bundle)
+
+    assert "the manifest says (200, (200, 32)" in refused(bundle)
+
+
+def test_other_weights_under_true_digests_fail_the_golden_sessions(bundle: Path) -> None:
+    weights = load_file(bundle / WEIGHTS)
+    save_file({**weights, "matrix": weights["matrix"] * 1.01}, bundle / WEIGHTS)
+    sign(bundle)
+
+    assert "answers golden session 1 wrongly" in refused(bundle)
+
+
+@pytest.mark.parametrize("text", ["", "nonsense\n", '{"clicks": []}\n'])
+def test_golden_sessions_must_be_there(bundle: Path, text: str) -> None:
+    (bundle / GOLDEN).write_text(text)
+    sign(bundle)
+
+    assert GOLDEN in refused(bundle)
+
+
+def test_a_file_that_is_no_torchscript_is_refused(bundle: Path) -> None:
+    (bundle / MODEL).write_bytes(b"PK\x03\x04 nothing")
+    sign(bundle)
+
+    assert "is not readable TorchScript" in refused(bundle)
+
+
+def test_an_items_file_that_is_no_catalogue_is_refused(bundle: Path) -> None:
+    (bundle / ITEMS).write_bytes(b"PAR1")
+    sign(bundle)
+
+    assert "not a readable Parquet file" in refused(bundle)
+
+
+def test_the_golden_sessions_hold_the_odd_cases_too(
+    trained: TrainedShop, predictor: Predictor
+) -> None:
+    sessions = read_golden(trained.bundle / GOLDEN)
+    lengths = [len(session.clicks) for session in sessions]
+
+    assert max(lengths) > predictor.window
+    assert any(predictor.catalogue.find(s.clicks[-1]) is None for s in sessions)
+    check_golden(predictor, sessions)
+
+
+def test_rounding_is_forgiven_and_nothing_more(tmp_path: Path) -> None:
+    golden = GoldenSession(["a"], ["x", "y", "z"], [3.0, 2.0, 2.0 - 1e-6])
+
+    swapped = GoldenSession(["a"], ["x", "z", "y"], [3.0, 2.0, 2.0])
+    assert difference(golden, swapped) is None
+    assert "instead of 'x' at place 1" in str(
+        difference(golden, GoldenSession(["a"], ["y", "x", "z"], [3.0, 2.0, 2.0]))
+    )
+    assert "place 2" in str(
+        difference(golden, GoldenSession(["a"], ["x", "y", "z"], [3.0, 2.001, 2.0]))
+    )
+    nan = GoldenSession(["a"], ["x", "y", "z"], [float("nan")] * 3)
+    assert difference(golden, nan) is not None
+    assert "2 items instead of 3" in str(difference(golden, GoldenSession([], ["x"] * 2, [1] * 2)))
+    write_golden(tmp_path / "g", [golden])
+    assert read_golden(tmp_path / "g") == [golden]
+
+
+def test_the_model_id_names_the_content(trained: TrainedShop, other_bundle: Path) -> None:
+    first, other = open_predictor(trained.bundle).model_id, open_predictor(other_bundle).model_id
+
+    assert first != other
+    assert len(first) == 16
+
+
+def test_the_digest_is_sha256(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+
+    assert digest(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_the_item_matrix_is_mapped_not_copied(trained: TrainedShop) -> None:
+    """Processes share one copy of the weights: the file itself."""
+    predictor = open_predictor(trained.bundle)
+
+    maps = Path("/proc/self/maps").read_text()
+    assert str(trained.bundle / WEIGHTS) in maps
+    assert np.isfinite(predictor.scores_along([np.array([1, 2])]).numpy()).all()
