@@ -42,11 +42,18 @@ def demo(
         bool, typer.Option("--check", help="Make the requests, print them, and exit.")
     ] = False,
     port: Annotated[int, typer.Option(help="Port of the service; 0 takes a free one.")] = 8000,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Only train, into this bundle folder; nothing to do where one is."),
+    ] = None,
 ) -> None:
     """Train a synthetic shop, serve it on a private Redis, and show recommendations."""
-    from recsys.demo import run_demo
+    from recsys.demo import run_demo, train_demo
 
-    run_demo(check=check, port=port)
+    if out is not None:
+        train_demo(out)
+    else:
+        run_demo(check=check, port=port)
 
 
 @app.command(rich_help_panel="Learn")

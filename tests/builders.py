@@ -1,9 +1,10 @@
-"""Small click logs and sessions, written so that a test can be checked by eye."""
+"""Small click logs and sessions that can be checked by eye, and a watcher that says nothing."""
 
 import numpy as np
 
 from data.clicks import ClickLog
 from data.sessions import Sessions, sessionise
+from training.checkpoint import EpochResult
 
 
 def log_of(rows: list[tuple[str, str, int]], split: list[int] | None = None) -> ClickLog:
@@ -28,3 +29,19 @@ def texts(sessions: Sessions) -> list[str]:
 def words(*sessions: str) -> Sessions:
     rows = [(f"s{n}", item, n) for n, word in enumerate(sessions) for item in word]
     return sessionise(log_of(rows), None)
+
+
+class Quiet:
+    """Watches a run and says nothing."""
+
+    def __init__(self) -> None:
+        self.results: list[EpochResult] = []
+
+    def epoch_begins(self, phase: str, epoch: int, epochs: int, done: int, events: int) -> None:
+        pass
+
+    def stepped(self, events: int, mean_loss: float) -> None:
+        pass
+
+    def epoch_ends(self, result: EpochResult) -> None:
+        self.results.append(result)

@@ -1,4 +1,4 @@
-"""A bundle is data to distrust: everything that can be wrong with one is refused with a sentence."""
+"""A bundle is data to distrust: whatever is wrong with one is refused with a sentence."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The command line as a person meets it: help, one-line errors, exit codes, nothing half-written."""
+"""The command line as a person meets it: help, one-line errors, exit codes, nothing half-done."""
 
 import json
 import subprocess
@@ -63,9 +63,7 @@ def test_train_writes_a_bundle_that_evaluate_and_recommend_take(
 
     code, _, err = run(capsys, "train", "--clicks", str(clicks), "--out", str(out), *QUICK)
     assert (code, "markov" in err) == (0, True), err
-    code, said, _ = run(
-        capsys, "evaluate", "--bundle", str(out), "--clicks", str(clicks), "--json"
-    )
+    code, said, _ = run(capsys, "evaluate", "--bundle", str(out), "--clicks", str(clicks), "--json")
     assert code == 0
     found = json.loads(said)
     assert {"model", "baselines", "cases", "unseen_targets", "latency_ms"} <= found.keys()
@@ -116,7 +114,7 @@ def bad(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
             ["--clicks", good, "--item-column", "itm_id"],
             "Did you mean 'item_id'?",
         ),
-        "unparsable time": (["--clicks", file("time.csv", head + "s,a,noon\n")], "row 1, timestamp"),
+        "unparsable time": (["--clicks", file("t.csv", head + "s,a,noon\n")], "row 1, timestamp"),
         "empty id": (["--clicks", file("nan.csv", head + "s,,1\ns,NaN,2\n")], "row 2, item_id"),
         "one click only": (["--clicks", file("one.csv", head + "s,a,1\n")], "No session is left"),
         "all filtered": (["--clicks", good, "--min-length", "9"], "No session is left"),
@@ -142,7 +140,7 @@ def bad(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
             "no column 'event_type'",
         ),
         "option out of range": (["--clicks", good, "--test-fraction", "2"], "--test-fraction"),
-        "items file": (["--clicks", good, "--items", file("i.csv", "x\n1\n")], "no column 'item_id'"),
+        "items file": (["--clicks", good, "--items", file("i.csv", "x\n1\n")], "no column"),
     }  # fmt: skip
 
 

@@ -149,7 +149,8 @@ async def test_an_unknown_attribute_is_422_and_named(client: httpx.AsyncClient) 
     assert answer.json()["errors"] == [
         {
             "field": "filter",
-            "message": "'colour' is not an attribute of the items. They have: brand, category, name.",
+            "message": "'colour' is not an attribute of the items. "
+            "They have: brand, category, name.",
         }
     ]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders import words
+from builders import Quiet, words
 
 from data.sessions import Sessions
 from recsys.errors import BadInput, Interrupted, TrainingStopped
@@ -18,22 +18,6 @@ from training.recipe import Recipe
 TINY = Recipe(hidden=8, epochs=4, batch=4, negatives=6, validation=0.2, momentum=0.1, patience=4)
 CPU = torch.device("cpu")
 CLICKS = words(*["abcd", "bcda", "cdab", "dabc", "abca", "bc"] * 40)
-
-
-class Quiet:
-    """Watches a run and says nothing."""
-
-    def __init__(self) -> None:
-        self.results: list[EpochResult] = []
-
-    def epoch_begins(self, phase: str, epoch: int, epochs: int, done: int, events: int) -> None:
-        pass
-
-    def stepped(self, events: int, mean_loss: float) -> None:
-        pass
-
-    def epoch_ends(self, result: EpochResult) -> None:
-        self.results.append(result)
 
 
 class Puller(Quiet):

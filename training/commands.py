@@ -3,7 +3,8 @@
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,11 +57,10 @@ def train(options: TrainOptions, console: Console) -> Path:
         prepared = prepare(options.clicks, progress)
     attributes = _attributes(options, prepared.train)
     console.print(counts_table(prepared.counts))
-    options.work.mkdir(parents=True, exist_ok=True)
     console.print(
         f"Training on {device}: {options.recipe.hidden} units, {options.recipe.layers} layer(s)."
     )
-    with TrainingBars(console) as bars:
+    with _work_folder(options.work), TrainingBars(console) as bars:
         trained = Run(options.recipe, options.work, device, bars).train(
             prepared.train, prepared.valid
         )
@@ -84,6 +84,18 @@ def train(options: TrainOptions, console: Console) -> Path:
         soft_wrap=True,
     )
     return options.out
+
+
+@contextmanager
+def _work_folder(work: Path) -> Iterator[None]:
+    """The folder of the checkpoint; a run that fails before the first one leaves no folder."""
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            work.rmdir()
+        raise
 
 
 def choose_device(name: str) -> torch.device:

@@ -109,7 +109,8 @@ def _script(model: SessionGRU, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit.*` is deprecated", DeprecationWarning)
         scripted = torch.jit.script(ScriptedModel(model))
-        scripted.save(str(path))  # type: ignore[no-untyped-call]
+        # through memory: torch's own writer ends the process where the disk is full
+        path.write_bytes(scripted.save_to_buffer())  # type: ignore[no-untyped-call]
 
 
 def _manifest(export: Export, digests: Mapping[str, str]) -> Manifest:
