@@ -48,12 +48,14 @@ def demo(
     ] = None,
 ) -> None:
     """Train a synthetic shop, serve it on a private Redis, and show recommendations."""
-    from recsys.demo import run_demo, train_demo
-
     if out is not None:
-        train_demo(out)
-    else:
-        run_demo(check=check, port=port)
+        from training.demo import train_demo
+
+        train_demo(out, Console(stderr=True))
+        return
+    from recsys.demo import run_demo
+
+    run_demo(check=check, port=port)
 
 
 @app.command(rich_help_panel="Learn")

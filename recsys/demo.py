@@ -17,14 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from data.synthetic import write_shop
-from recsys.bundle import MANIFEST
 from recsys.errors import RecsysError
 from service.app import create_app
 from service.commands import read_settings
 from service.embedded_redis import free_port, private_redis
-from training.commands import TrainOptions, train
-from training.prepare import ClickOptions
-from training.recipe import load_recipe
+from training.demo import train_shop
 
 START_SECONDS = 30.0
 SESSION = ("aurora-tent", "aurora-sleeping-bag", "aurora-sleeping-mat")
@@ -40,7 +37,7 @@ def run_demo(*, check: bool, port: int) -> None:
         write_shop(folder)
         console.print("15,000 visits to a shop of 600 products, as clicks.csv and items.csv.")
         console.rule("2  Train")
-        bundle = train(_training(folder, folder / "bundle"), console)
+        bundle = train_shop(folder, folder / "bundle", console)
         console.rule("3  Serve, on a private Redis")
         with private_redis() as redis, _service(bundle, redis, 0 if check else port) as url:
             console.print(f"Listening on {url}")
@@ -49,27 +46,6 @@ def run_demo(*, check: bool, port: int) -> None:
             if not check:
                 console.print(f"\nThe API is at {url}/docs. Ctrl-C ends the demo.")
                 _wait_for_ctrl_c()
-
-
-def train_demo(out: Path) -> None:
-    """Only the bundle of the synthetic shop, for a container to serve; kept if it is there."""
-    console = Console()
-    if (out / MANIFEST).exists():
-        console.print(f"{out} holds a bundle already.")
-        return
-    with tempfile.TemporaryDirectory(prefix="recsys-demo-") as temporary:
-        folder = Path(temporary)
-        write_shop(folder)
-        train(_training(folder, out), console)
-
-
-def _training(folder: Path, out: Path) -> TrainOptions:
-    return TrainOptions(
-        clicks=ClickOptions(folder / "clicks.csv"),
-        out=out,
-        recipe=load_recipe("shop"),
-        items=folder / "items.csv",
-    )
 
 
 @contextmanager

@@ -1,0 +1,34 @@
+"""The synthetic shop, trained: for `recsys demo` and for the containers."""
+
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from data.synthetic import write_shop
+from recsys.bundle import MANIFEST
+from training.commands import TrainOptions, train
+from training.prepare import ClickOptions
+from training.recipe import load_recipe
+
+
+def train_shop(folder: Path, out: Path, console: Console) -> Path:
+    """`clicks.csv` and `items.csv` of the folder → a bundle at `out`; returns `out`."""
+    options = TrainOptions(
+        clicks=ClickOptions(folder / "clicks.csv"),
+        out=out,
+        recipe=load_recipe("shop"),
+        items=folder / "items.csv",
+    )
+    return train(options, console)
+
+
+def train_demo(out: Path, console: Console) -> None:
+    """Make the shop and its bundle; a bundle that is there already is kept."""
+    if (out / MANIFEST).exists():
+        console.print(f"{out} holds a bundle already.")
+        return
+    with tempfile.TemporaryDirectory(prefix="recsys-demo-") as temporary:
+        folder = Path(temporary)
+        write_shop(folder)
+        train_shop(folder, out, console)
