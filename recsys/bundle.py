@@ -34,7 +34,7 @@ WEIGHTS = "weights.safetensors"
 ITEMS = "items.parquet"
 GOLDEN = "golden.jsonl"
 FILES = (MODEL, WEIGHTS, ITEMS, GOLDEN)
-IDENTITY = (MODEL, WEIGHTS, ITEMS)  # what decides the answers, and so the model id
+IDENTITY = (WEIGHTS, ITEMS)  # what decides the answers, and so the model id
 LARGEST_MANIFEST = 1 << 20  # bytes
 
 
@@ -76,7 +76,7 @@ def digest(path: Path) -> str:
 
 
 def model_id_of(digests: Mapping[str, str]) -> str:
-    """The name of what decides the answers: same weights, items and code → same id."""
+    """The name of what decides the answers: same weights and items → same id."""
     text = "".join(digests[name] for name in IDENTITY)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

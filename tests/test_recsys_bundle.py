@@ -24,7 +24,11 @@ from recsys.golden import (
     read_golden,
     write_golden,
 )
+from recsys.model import ModelSize
 from recsys.predictor import Predictor
+from training.export import Export, write_bundle
+from training.learner import Weights
+from training.recipe import Recipe
 
 
 @pytest.fixture
@@ -209,6 +213,18 @@ def test_the_model_id_names_the_content(trained: TrainedShop, other_bundle: Path
 
     assert first != other
     assert len(first) == 16
+
+
+def test_exporting_the_same_weights_again_gives_the_same_id(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    weights = Weights.fresh(ModelSize(200, 4), torch.Generator().manual_seed(0))
+    export = Export(weights, predictor.catalogue, Recipe(hidden=4), {}, {}, [["aurora-tent"]])
+
+    for name in ("a", "b"):
+        write_bundle(tmp_path / name, export)
+
+    assert open_predictor(tmp_path / "a").model_id == open_predictor(tmp_path / "b").model_id
 
 
 def test_the_digest_is_sha256(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_infinity_and_nan_are_refused() -> None:
 
 
 def test_an_unknown_recipe_is_answered_with_the_known_ones() -> None:
-    assert "no recipe 'defualt'. Did you mean default?" in refused("defualt")
+    assert "no recipe 'defaultt'. Did you mean default?" in refused("defaultt")
 
 
 def test_a_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
