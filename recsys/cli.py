@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from recsys import __version__
+from recsys.allocation import keep_freed_memory
 from recsys.cli_options import ClickArguments, takes_clicks
 from recsys.errors import Interrupted, RecsysError
 
@@ -143,6 +144,7 @@ def recommend(
 def main() -> None:
     """Run a command; the user's mistakes are one line and exit code 2, ours a traceback."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads stall it
+    keep_freed_memory()
     try:
         app()
     except Interrupted as stopped:
