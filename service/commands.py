@@ -1,5 +1,7 @@
 """`recsys serve`: settings from options and environment, then uvicorn."""
 
+import socket
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,4 +28,23 @@ def read_settings(given: Mapping[str, Any]) -> Settings:
 def serve(given: Mapping[str, Any]) -> None:
     """Serve until SIGTERM or Ctrl-C; what is accepted is finished first."""
     settings = read_settings(given)
-    uvicorn.run(create_app(settings), host=settings.host, port=settings.port, access_log=False)
+    with _listen(settings.host, settings.port) as listening:  # first: loading takes longer
+        config = uvicorn.Config(create_app(settings), access_log=False)
+        host, port = listening.getsockname()[:2]
+        print(
+            f"Serving {settings.bundle} on http://{host}:{port}, examples at /docs",
+            file=sys.stderr,
+        )
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A bound socket; raises `BadInput` where the address is taken or not ours."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as failed:
+        raise BadInput(
+            "The service cannot listen",
+            [f"{host}:{port}: {failed.strerror}. Choose another --host or --port."],
+        ) from failed

@@ -1,8 +1,9 @@
 """Everything that changes an operation; each field is an environment variable RECSYS_<NAME>."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -35,3 +36,16 @@ class Settings(BaseSettings):
     queue_size: int = Field(1024, ge=1, description="requests that may wait; more are refused, 503")
     deadline_ms: int = Field(2000, ge=1, description="longest wait in the queue; then refused, 503")
     max_body_bytes: int = Field(1_000_000, ge=1, description="largest request body; more is 413")
+
+    @field_validator("redis")
+    @classmethod
+    def _redis_url(cls, url: SecretStr) -> SecretStr:
+        """Refused here, by name, rather than by the client later; the URL itself is not shown."""
+        parts = urlsplit(url.get_secret_value())
+        if parts.scheme not in ("redis", "rediss", "unix"):
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        try:
+            _ = parts.port
+        except ValueError:
+            raise ValueError("has a port that is no number from 0 to 65535") from None
+        return url

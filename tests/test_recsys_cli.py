@@ -1,6 +1,7 @@
 """The command line as a person meets it: help, one-line errors, exit codes, nothing half-done."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -213,7 +214,11 @@ def test_an_unfinished_run_is_not_overwritten(
 def test_a_missing_bundle_is_named(
     capsys: pytest.CaptureFixture[str], clicks: Path, tmp_path: Path, verb: str
 ) -> None:
-    arguments = {"serve": [], "recommend": ["a"], "evaluate": ["--clicks", str(clicks)]}[verb]
+    arguments = {
+        "serve": ["--port", "0"],
+        "recommend": ["a"],
+        "evaluate": ["--clicks", str(clicks)],
+    }[verb]
 
     code, _, err = run(capsys, verb, *arguments, "--bundle", str(tmp_path / "none"))
 
@@ -232,6 +237,34 @@ def test_settings_at_fault_are_named_together(
 
     assert code == 2
     assert all(name in err for name in ("RECSYS_BATCH_SIZE", "RECSYS_QUEUE_SIZE", "RECSYS_BUNDLE"))
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("http://nope", "must begin with redis://"),
+        ("redis://:pepper@127.0.0.1:99999/0", "has a port that is no number"),
+    ],
+)
+def test_a_bad_redis_url_is_refused_and_its_password_not_shown(
+    capsys: pytest.CaptureFixture[str], trained: TrainedShop, url: str, sentence: str
+) -> None:
+    code, _, err = run(capsys, "serve", "--bundle", str(trained.bundle), "--redis", url)
+
+    assert code == 2
+    assert sentence in err
+    assert "pepper" not in err
+
+
+def test_a_taken_port_is_said_before_anything_is_loaded(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, _, err = run(capsys, "serve", "--bundle", str(tmp_path), "--port", str(port))
+
+    assert code == 2
+    assert f"127.0.0.1:{port}: Address already in use" in err
 
 
 def test_help_needs_neither_torch_nor_pandas_nor_the_web(tmp_path: Path) -> None:
