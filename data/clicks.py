@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from data.columns import SPLITS, Columns, as_texts, bad_ids, bad_splits, parse_times
-from data.files import ClickFile, Progress, click_files
+from data.files import ClickFile, Progress, click_files, mixed_types
 from recsys.errors import SHOWN_PROBLEMS, BadInput
 
 
@@ -83,30 +83,10 @@ def _check_columns(files: Sequence[ClickFile], columns: Columns) -> None:
     wanted = columns.wanted()
     problems = [problem for file in files for problem in file.check_columns(wanted)]
     if not problems:
-        problems = _mixed_types(files, columns)
+        ids = [name for name in (columns.session, columns.user, columns.item) if name is not None]
+        problems = [problem for name in ids for problem in mixed_types(files, name)]
     if problems:
         raise BadInput("The clicks cannot be used", problems)
-
-
-def _mixed_types(files: Sequence[ClickFile], columns: Columns) -> list[str]:
-    problems = []
-    ids = [name for name in (columns.session, columns.user, columns.item) if name is not None]
-    for name in ids:
-        kinds: dict[str, Path] = {}
-        for file in files:
-            kind, exact = file.id_kind(name)
-            if kind == "other":
-                problems.append(
-                    f"{file.path}: {name} is {exact}; ids must be texts or whole numbers, because "
-                    "1 and 1.0 would be two ids. Cast the column."
-                )
-            kinds.setdefault(kind, file.path)
-        if {"text", "whole number"} <= kinds.keys():
-            problems.append(
-                f"{name} has mixed types: texts in {kinds['text']}, whole numbers in "
-                f"{kinds['whole number']}. Cast one of them, so that 7 and '007' stay apart."
-            )
-    return problems
 
 
 def _take(

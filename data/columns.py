@@ -97,6 +97,8 @@ def parse_times(
     if pa.types.is_timestamp(values.type):
         stamps = values.cast(pa.timestamp("ms", tz=values.type.tz), safe=False)
         numbers = stamps.cast(pa.int64()).to_numpy(zero_copy_only=False).astype(np.float64)
+    elif pa.types.is_boolean(values.type):
+        numbers = np.full(len(values), np.nan)
     else:
         numbers, mixed = _as_milliseconds(values)
     bad = ~np.isfinite(numbers) | (np.abs(numbers) >= FIRST_MICROSECONDS)
@@ -135,9 +137,9 @@ def _as_milliseconds(values: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.
     if unread.any():
         stamps = pd.to_datetime(
             texts[unread].astype(str), format="ISO8601", utc=True, errors="coerce"
-        )
-        since = (stamps - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(milliseconds=1)
-        numbers[unread] = since.to_numpy(dtype=np.float64, na_value=np.nan)
+        ).dt.as_unit("ms")
+        since = stamps.astype("int64").to_numpy(dtype=np.float64)
+        numbers[unread] = np.where(stamps.isna(), np.nan, since)
     return numbers, mixed
 
 

@@ -4,7 +4,7 @@ Knows formats, not meanings: what a column's values say is read in `data/clicks.
 """
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,8 @@ class ClickFile:
         kind = _parquet(self.path).schema_arrow.field(name).type
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+        if any(is_text(kind) for is_text in texts):
             return "text", str(kind)
         return ("whole number" if pa.types.is_integer(kind) else "other"), str(kind)
 
@@ -68,9 +69,15 @@ class ClickFile:
         wrong = self._wrong_delimiter(present)
         if wrong:
             return [wrong]
-        return [
+        problems = [
             f"{self.path}: {missing_column(name, present)}" for name in names if name not in present
         ]
+        problems += [
+            f"{self.path}: two columns are called {name!r}. Rename one of them."
+            for name in names
+            if present.count(name) > 1
+        ]
+        return problems
 
     def _wrong_delimiter(self, present: list[str]) -> str | None:
         if self.delimiter is None or len(present) > 1:
@@ -147,6 +154,26 @@ def click_files(path: Path, delimiter: str | None) -> list[ClickFile]:
             raise BadInput("The click file cannot be used", [f"{file} is empty (0 bytes)."])
         files.append(ClickFile(file, _delimiter_of(file, delimiter)))
     return files
+
+
+def mixed_types(files: Sequence[ClickFile], column: str) -> list[str]:
+    """A problem where a column of ids is neither text nor whole numbers, or both."""
+    problems = []
+    kinds: dict[str, Path] = {}
+    for file in files:
+        kind, exact = file.id_kind(column)
+        if kind == "other":
+            problems.append(
+                f"{file.path}: {column} is {exact}; ids must be texts or whole numbers, because "
+                "1 and 1.0 would be two ids. Cast the column."
+            )
+        kinds.setdefault(kind, file.path)
+    if {"text", "whole number"} <= kinds.keys():
+        problems.append(
+            f"{column} has mixed types: texts in {kinds['text']}, whole numbers in "
+            f"{kinds['whole number']}. Cast one of them, so that 7 and '007' stay apart."
+        )
+    return problems
 
 
 def _readable(path: Path) -> bool:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.columns import as_texts, bad_ids
-from data.files import click_files
+from data.files import click_files, mixed_types
 from recsys.errors import BadInput
 
 RESERVED = ("count",)  # the catalogue's own column
@@ -50,14 +50,22 @@ def read_attributes(
 
 def _table(path: Path, item_column: str, delimiter: str | None) -> pa.Table:
     files = click_files(path, delimiter)
-    problems = [p for file in files for p in file.check_columns([item_column])]
-    if problems:
-        raise BadInput("The items file cannot be used", problems)
     names = files[0].columns()
+    problems = [p for file in files for p in file.check_columns([item_column, *names])]
+    if not problems:
+        problems = mixed_types(files, item_column)
+    if problems:
+        raise BadInput("The items file cannot be used", list(dict.fromkeys(problems)))
     batches = [batch for file in files for batch, _ in file.batches(names)]
     if sum(batch.num_rows for batch in batches) == 0:
         raise BadInput("The items file cannot be used", [f"{path} has a header but no items."])
-    return pa.Table.from_batches(batches)
+    try:
+        tables = [pa.Table.from_batches([batch]) for batch in batches]
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as broken:
+        raise BadInput(
+            "The items file cannot be used", [f"{path}: its files do not fit together ({broken})."]
+        ) from broken
 
 
 def _texts(column: pa.ChunkedArray) -> list[str | None]:

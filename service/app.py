@@ -59,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
     for part in (recommendations, users, catalogue, health):
         app.include_router(part.router)
     app.add_route("/", _to_docs, include_in_schema=False)
+    app.add_middleware(problems.Unexpected)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(RequestMetrics, metrics=metrics)
     use_examples(app, predictor.catalogue)

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recsys.errors import Overloaded, StoreUnavailable, UnknownAttribute, UnknownItem
 from service.schemas import FieldProblem, Problem
@@ -28,7 +29,6 @@ def install(app: FastAPI) -> None:
     """Answer every exception of the application with a problem."""
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unexpected)
     for kind in STATUS_OF:
         app.add_exception_handler(kind, _ours)
 
@@ -51,12 +51,14 @@ async def _ours(_: Request, failed: Exception) -> Response:
     return problem(status, str(failed), errors, headers)
 
 
-async def _invalid(_: Request, failed: Exception) -> Response:
+async def _invalid(request: Request, failed: Exception) -> Response:
     """All fields at fault at once, by name; the body itself is never echoed."""
     assert isinstance(failed, RequestValidationError)
     errors = [_field_problem(error) for error in failed.errors()]
     malformed = any(error["type"] == "json_invalid" for error in failed.errors())
     detail = "; ".join(f"{error.field}: {error.message}" for error in errors[:10])
+    if "json" not in request.headers.get("content-type", "json"):
+        detail += " Send it with Content-Type: application/json."
     return problem(400 if malformed else 422, detail, errors)
 
 
@@ -73,6 +75,25 @@ async def _http(_: Request, failed: Exception) -> Response:
     return problem(failed.status_code, str(failed.detail), headers=failed.headers)
 
 
-async def _unexpected(_: Request, failed: Exception) -> Response:
-    log.error("A request failed.", exc_info=failed)
-    return problem(500, "Something went wrong here, not with the request. It is in the log.")
+class Unexpected:
+    """ASGI middleware: our own mistake is logged and answered 500, and the connection lives on."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except Exception:
+            if scope["type"] != "http" or begun:
+                raise
+            log.exception("A request failed.")
+            answer = problem(500, "Something went wrong here, not with the request. It is logged.")
+            await answer(scope, receive, send)

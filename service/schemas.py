@@ -26,24 +26,23 @@ def _encodable(text: str) -> str:
     return text
 
 
-def _without_slash(text: str) -> str:
-    if "/" in text:
-        raise ValueError("must not contain '/', because user ids stand in paths")
+def _fit_for_a_path(text: str) -> str:
+    if "/" in text or text in (".", ".."):
+        raise ValueError("must not contain '/' or be '.' or '..', because user ids stand in paths")
     return text
 
 
 Id = Annotated[
     str, StringConstraints(min_length=1, max_length=LONGEST_ID), AfterValidator(_encodable)
 ]
-UserId = Annotated[Id, AfterValidator(_without_slash)]
-ListLength = Annotated[int, Field(ge=1, le=LONGEST_LIST, strict=True)]
-PathListLength = Annotated[int, Field(ge=1, le=LONGEST_LIST)]
+UserId = Annotated[Id, AfterValidator(_fit_for_a_path)]
+ListLength = Annotated[int, Field(ge=1, le=LONGEST_LIST)]
 
 
 class Body(BaseModel):
-    """A request body: a field we do not know is a mistake worth hearing of."""
+    """A request body: an unknown field and a number written as text are mistakes to hear of."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class RecommendationRequest(Body):

@@ -36,7 +36,10 @@ class Click:
 
     @classmethod
     def of(cls, entry: bytes) -> "Click":
-        values: list[Any] = json.loads(entry)
+        """Raises `ValueError` where the entry is no click."""
+        values: Any = json.loads(entry)
+        if not isinstance(values, list) or not values or not isinstance(values[0], str):
+            raise ValueError("no click")
         item_id, timestamp, event_id = [*values, None, None][:3]
         return cls(item_id, event_id, timestamp)
 
@@ -123,7 +126,7 @@ class RedisStore:
             for visit in visits
         ]
         replies = await self._link.run("visit", calls)
-        return [r if isinstance(r, StoreUnavailable) else _session(r) for r in replies]
+        return [r if isinstance(r, StoreUnavailable) else _readable(r) for r in replies]
 
     async def keep(self, states: Sequence[ComputedState]) -> int:
         """Write states back; returns how many still fitted. A silent Redis keeps none."""
@@ -163,6 +166,14 @@ def _parts(click: Click, secret: bytes) -> tuple[str, bytes]:
     if click.event_id is not None:
         event = blake2b(click.event_id.encode(), key=secret[:64], digest_size=12).digest()
     return click.entry(), event
+
+
+def _readable(reply: object) -> StoredSession | StoreUnavailable:
+    """What somebody else wrote under our keys is no session, and no reason to fall over."""
+    try:
+        return _session(reply)
+    except (ValueError, TypeError, LookupError):
+        return StoreUnavailable("What Redis holds for this user is no session. DELETE the user.")
 
 
 def _session(reply: object) -> StoredSession:

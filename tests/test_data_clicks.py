@@ -128,6 +128,18 @@ def test_every_bad_value_is_reported_with_row_and_value(tmp_path: Path) -> None:
     assert "row 5, item_id: 'xxxxxxxxxxxxxxxxxxxx…' has 129 characters" in message
 
 
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    text = "session_id,item_id,item_id,timestamp\ns,a,b,1\n"
+
+    assert "two columns are called 'item_id'" in refused(tmp_path, text)
+
+
+def test_a_year_no_clock_shows_is_refused(tmp_path: Path) -> None:
+    assert "row 2, timestamp: '9999-12-31'" in refused(
+        tmp_path, HEADER + "s,a,0001-01-01\ns,b,9999-12-31\n"
+    )
+
+
 def test_microseconds_are_refused_instead_of_misread(tmp_path: Path) -> None:
     assert "is no time" in refused(tmp_path, HEADER + "s1,a,1411434505000000\n")
 

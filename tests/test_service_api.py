@@ -249,6 +249,9 @@ BAD_REQUESTS: list[tuple[dict[str, Any], str]] = [
     ({"user_id": 7, "item_id": TENT}, "user_id"),
     ({"user_id": "", "item_id": TENT}, "user_id"),
     ({"user_id": "a/b"}, "user_id"),
+    ({"user_id": ".."}, "user_id"),
+    ({"user_id": "ada", "exclude_seen": "yes"}, "exclude_seen"),
+    ({"user_id": "ada", "consent": 1}, "consent"),
     ({"user_id": "x" * 129}, "user_id"),
     ({"user_id": "ada", "item_id": ""}, "item_id"),
     ({"user_id": "ada", "item_id": "x" * 129}, "item_id"),
@@ -319,6 +322,41 @@ async def test_k_in_a_path_is_checked_too(client: httpx.AsyncClient) -> None:
     answer = await client.get("/v1/users/ada/recommendations?k=0")
 
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "k")
+
+
+async def test_a_time_that_is_text_is_422(client: httpx.AsyncClient) -> None:
+    answer = await client.post(
+        "/v1/users/ada/clicks", json={"clicks": [{"item_id": TENT, "timestamp": "5"}]}
+    )
+
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "clicks.0.timestamp"
+
+
+async def test_a_wrong_content_type_is_hinted_at(client: httpx.AsyncClient) -> None:
+    answer = await client.post(
+        "/v1/recommendations", content='{"user_id": "ada"}', headers={"content-type": "text/plain"}
+    )
+
+    assert answer.status_code == 422
+    assert "Send it with Content-Type: application/json." in answer.json()["detail"]
+
+
+async def test_our_own_mistake_is_a_500_without_internals(
+    open_client: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis is fine and the request is fine: the failure must still be an answer."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("the inside of the machine")
+
+    async with open_client() as client:
+        monkeypatch.setattr(Predictor, "advance", broken)
+        answer = await client.post("/v1/recommendations", json={"items": [TENT]})
+
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == PROBLEM
+    assert "inside" not in answer.text
 
 
 async def test_more_than_the_clicks_allowed_are_refused(client: httpx.AsyncClient) -> None:

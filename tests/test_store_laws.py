@@ -191,6 +191,20 @@ async def test_flushed_scripts_are_loaded_again(store: RedisStore, redis_url: st
     assert (await visit(store, "ada", Click("b"))).count == 2
 
 
+@pytest.mark.parametrize("entry", ["nonsense", "7", "[]", '{"a": 1}'])
+async def test_what_is_no_session_is_said_and_can_be_forgotten(
+    store: RedisStore, redis_url: str, entry: str
+) -> None:
+    with redis_py.Redis.from_url(redis_url) as client:
+        client.rpush(user_keys("ada", b"pepper")[0], "1767225600123456" + "1", entry)
+
+    (found,) = await store.visit([Visit("ada")])
+    assert isinstance(found, StoreUnavailable)
+
+    await store.forget("ada")
+    assert (await visit(store, "ada", Click("a"))).count == 1
+
+
 async def test_many_visits_travel_together_and_stay_in_order(store: RedisStore) -> None:
     visits = [Visit(f"user {n % 3}", (Click(str(n)),)) for n in range(12)]
 

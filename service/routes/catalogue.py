@@ -3,13 +3,13 @@
 from fastapi import APIRouter
 
 from service.dependencies import RunningDep
-from service.schemas import Id, ModelInfo, PathListLength, ScoredItem, SimilarItems
+from service.schemas import Id, ListLength, ModelInfo, ScoredItem, SimilarItems
 
 router = APIRouter(prefix="/v1", tags=["catalogue"])
 
 
 @router.get("/items/{item_id:path}/similar")
-async def similar(item_id: Id, service: RunningDep, k: PathListLength = 20) -> SimilarItems:
+async def similar(item_id: Id, service: RunningDep, k: ListLength = 20) -> SimilarItems:
     """Items clicked in the same way as this one, by cosine of their vectors."""
     found = await service.recommender.similar(item_id, k)
     return SimilarItems(

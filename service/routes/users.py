@@ -8,8 +8,8 @@ from service.recommender import Question
 from service.routes.recommendations import as_recommendations, submit
 from service.schemas import (
     ClicksTaken,
+    ListLength,
     NewClicks,
-    PathListLength,
     Recommendations,
     StoredClick,
     StoredUser,
@@ -34,9 +34,7 @@ async def record(user_id: UserId, sent: NewClicks, service: RunningDep) -> Click
 
 
 @router.get("/recommendations")
-async def recommend(
-    user_id: UserId, service: RunningDep, k: PathListLength = 20
-) -> Recommendations:
+async def recommend(user_id: UserId, service: RunningDep, k: ListLength = 20) -> Recommendations:
     """What is likely next for this user; the popular list for a stranger."""
     return as_recommendations(await submit(service, Question(user_id=user_id, k=k)))
 

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data.items import read_attributes
+from recsys.errors import BadInput
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "items.csv"
+    path.write_text(text)
+    return path
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(BadInput) as caught:
+        read_attributes(path, "item_id", ["a"])
+    return str(caught.value)
+
+
+def test_attributes_stand_in_the_order_of_the_catalogue(tmp_path: Path) -> None:
+    path = written(tmp_path, "item_id,name,colour\nb,Pot,\na,Tea,green\nz,Cup,red\n")
+
+    found = read_attributes(path, "item_id", ["a", "new", "b"])
+
+    assert found == {"name": ["Tea", None, "Pot"], "colour": ["green", None, None]}
+
+
+def test_whole_numbers_with_gaps_stay_whole(tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    pq.write_table(pa.table({"item_id": [1, 2, 3], "shelf": [7.0, None, 7.5]}), path)
+
+    assert read_attributes(path, "item_id", ["1", "2", "3"]) == {"shelf": ["7", None, "7.5"]}
+
+
+def test_an_item_with_two_rows_is_refused(tmp_path: Path) -> None:
+    assert "item 'a' has several rows" in refused(written(tmp_path, "item_id,n\na,1\na,2\n"))
+
+
+def test_a_file_of_other_items_is_refused(tmp_path: Path) -> None:
+    assert "1 items, none of which was clicked" in refused(written(tmp_path, "item_id,n\nq,1\n"))
+
+
+def test_reserved_and_doubled_columns_are_refused(tmp_path: Path) -> None:
+    assert "cannot be called 'count'" in refused(written(tmp_path, "item_id,count\na,1\n"))
+    assert "two columns are called 'n'" in refused(written(tmp_path, "item_id,n,n\na,1,2\n"))
+
+
+def test_ids_that_are_lists_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    pq.write_table(pa.table({"item_id": [["a"]], "n": [1]}), path)
+
+    assert "ids must be texts or whole numbers" in refused(path)
