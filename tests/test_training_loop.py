@@ -5,6 +5,7 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from builders import Quiet, words
@@ -146,3 +147,24 @@ def test_a_handful_of_sessions_can_be_learned(tmp_path: Path) -> None:
     trained = Run(TINY, tmp_path, CPU, Quiet()).train(few, None)
 
     assert trained.catalogue.item_ids == ("a", "b")
+
+
+def test_sessions_labelled_for_validation_are_never_learned_from(tmp_path: Path) -> None:
+    watcher = Quiet()
+    whole = words(*["abcd", "bcda"] * 20, *["xyab"] * 4)
+    labelled = np.arange(len(whole)) >= 40
+
+    trained = Run(TINY, tmp_path, CPU, watcher).train(
+        whole.keep_sessions(~labelled), whole.keep_sessions(labelled)
+    )
+
+    assert trained.catalogue.item_ids == ("a", "b", "c", "d")
+    assert {r.phase for r in watcher.results} == {"search"}
+
+
+def test_a_validation_part_of_new_items_alone_is_refused_before_any_work(tmp_path: Path) -> None:
+    watcher = Quiet()
+    with pytest.raises(BadInput, match="--set validation=0"):
+        Run(TINY, tmp_path, CPU, watcher).train(words(*["ab"] * 40, *["xy"] * 10), None)
+
+    assert watcher.results == []

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from data.batches import LanePlan
 from data.sessions import Sessions, known_items, reindex
 from data.split import split_by_fraction
 from recsys.catalogue import Catalogue
-from recsys.errors import Interrupted, TrainingStopped
+from recsys.errors import BadInput, Interrupted, TrainingStopped
 from recsys.model import ModelSize
 from recsys.predictor import Predictor
 from training.checkpoint import (
@@ -73,8 +74,10 @@ class Run:
     def train(self, train: Sessions, valid: Sessions | None) -> Trained:
         """Sessions as `data/` gives them; goes on from the folder's checkpoint if there is one.
 
-        valid: sessions to validate on, or None to cut them out of `train` as the recipe says.
+        valid: sessions to validate on, which are then never learned from, or None to cut them
+        out of `train` as the recipe says.
         """
+        labelled = valid is not None
         self._mark = fingerprint(train, self._recipe)
         found = load_checkpoint(self._folder, self._mark)
         if found is not None:
@@ -83,10 +86,12 @@ class Run:
         if valid is None and self._recipe.validation > 0 and len(train) >= 10:
             cut = split_by_fraction(train, self._recipe.validation)
             inner, valid = cut.train.keep_sessions(cut.train.lengths >= 2), cut.test
+        if valid is not None:
+            _check_validation(inner, valid)
         with stop_on_signal() as stop:
             if self._position.phase == "search":
                 trained = self._phase(inner, valid, self._recipe.epochs, stop)
-                if valid is None or not self._recipe.refit:
+                if valid is None or labelled or not self._recipe.refit:
                     return trained
                 self._position = Position(
                     phase="refit",
@@ -222,6 +227,19 @@ def eager_predictor(weights: Weights, catalogue: Catalogue, recipe: Recipe) -> P
         layers=recipe.layers,
         window=recipe.window,
     )
+
+
+def _check_validation(inner: Sessions, valid: Sessions) -> None:
+    """Raises `BadInput` before any work where no epoch could be told from another."""
+    targets = valid.items[np.setdiff1d(np.arange(len(valid.items)), valid.offsets[:-1])]
+    if not (inner.counts() > 0)[targets].any():
+        raise BadInput(
+            "The validation part cannot be used",
+            [
+                f"none of its {len(targets):,} next clicks is on an item of the other training "
+                "sessions. Train without one: --set validation=0."
+            ],
+        )
 
 
 def _catalogue(sessions: Sessions) -> tuple[Catalogue, Sessions]:
