@@ -1,11 +1,15 @@
 import numpy as np
-import pytest
 import torch
 from builders import words
 
 from data.sessions import known_items, reindex
 from recsys.catalogue import Catalogue
-from training.baselines import Markov, Popularity, SessionPopularity
+from training.baselines import (
+    RECENT_SHARE,
+    Popularity,
+    SessionPopularity,
+    recent_popularity,
+)
 
 TRAIN = words("abab", "ac", "bc", "bd", "ab")
 CATALOGUE = Catalogue(known_items(TRAIN), reindex(TRAIN, known_items(TRAIN)).counts())
@@ -30,20 +34,15 @@ def test_session_popularity_counts_this_session_first() -> None:
     assert order(scores) == "dbac cdba cdba cdba"  # d and c tie once: the popular c first
 
 
-def test_markov_says_what_followed_the_last_click() -> None:
-    model = Markov(CATALOGUE, reindex(TRAIN, CATALOGUE.item_ids))
+def test_recent_popularity_forgets_what_is_old() -> None:
+    old, new = ["ab"] * 99, ["cd", "cd", "c"]
+    train = words(*old, *new)
+    ids = known_items(train)
+    indexed = reindex(train, ids)
 
-    scores = model.scores_along([np.array([0, 1, 2])])
+    scores = recent_popularity(Catalogue(ids, indexed.counts()), indexed).scores_along(
+        [np.array([0, 1])]
+    )
 
-    assert order(scores).split()[0] == "bcad"  # after a: b three times, c once
-    assert scores[1].tolist() == pytest.approx(
-        (np.array([1, 0, 1, 1]) + CATALOGUE.popularity).tolist()
-    )  # after b: a, c and d once each
-
-
-def test_an_unknown_click_moves_markov_nowhere() -> None:
-    model = Markov(CATALOGUE, reindex(TRAIN, CATALOGUE.item_ids))
-
-    scores = model.scores_along([np.array([-1, 0, -1, 0])])
-
-    assert order(scores).split() == ["bacd", "bcad", "bcad"]
+    assert int(len(train) * RECENT_SHARE) == 5  # ab ab cd cd c: c three times, the others twice
+    assert ids[int(scores[0].argmax())] == "c"

@@ -4,6 +4,7 @@ All answer `scores_along` like `recsys.predictor.Predictor`: one row of scores f
 the last of every session. Equal counts are told apart by popularity, so no two scores tie.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,11 @@ from torch import Tensor
 
 from data.sessions import Sessions
 from recsys.catalogue import Catalogue
+from training.evaluate import Scorer
+from training.neighbours import VSKNN, VSTAN, SessionNeighbours
+from training.rules import item_neighbours, markov, sequential_rules
+
+RECENT_SHARE = 0.05  # of the training sessions, the newest
 
 
 class Popularity:
@@ -43,31 +49,23 @@ class SessionPopularity:
         return scores
 
 
-class Markov:
-    """The items that followed the last click most often in training, then the popular ones."""
+def recent_popularity(catalogue: Catalogue, train: Sessions) -> Popularity:
+    """The most clicked items of the newest training sessions; train: items as indices."""
+    newest = np.arange(len(train)) >= len(train) * (1 - RECENT_SHARE)
+    items = train.items[np.repeat(newest, train.lengths)]
+    counts = np.bincount(items[items >= 0], minlength=len(catalogue)).astype(np.int64)
+    return Popularity(dataclasses.replace(catalogue, counts=counts))
 
-    def __init__(self, catalogue: Catalogue, train: Sessions) -> None:
-        """train: items as indices of the catalogue, -1 where it lacks one."""
-        self._popularity = Popularity(catalogue)
-        inside = np.ones(len(train.items), dtype=bool)
-        inside[train.offsets[1:] - 1] = False  # a session's last click is followed by nothing
-        before = train.items[np.flatnonzero(inside)].astype(np.int64)
-        after = train.items[np.flatnonzero(inside) + 1].astype(np.int64)
-        both = (before >= 0) & (after >= 0)
-        pairs, times = np.unique(before[both] * len(catalogue) + after[both], return_counts=True)
-        self._after = torch.from_numpy(pairs % len(catalogue))
-        self._times = torch.from_numpy(times.astype(np.float64))
-        self._starts = np.searchsorted(pairs // len(catalogue), np.arange(len(catalogue) + 1))
 
-    def scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor:
-        scores = self._popularity.scores_along(sessions).clone()
-        case = 0
-        for session in sessions:
-            last = -1
-            for item in session[:-1].tolist():
-                last = item if item >= 0 else last  # an unknown click moves nothing
-                if last >= 0:
-                    chosen = slice(self._starts[last], self._starts[last + 1])
-                    scores[case, self._after[chosen]] += self._times[chosen]
-                case += 1
-        return scores
+def baselines(catalogue: Catalogue, train: Sessions) -> dict[str, Scorer]:
+    """All of them by name, learned from sessions in the catalogue's indices (-1: unknown)."""
+    return {
+        "popularity": Popularity(catalogue),
+        "recent popularity": recent_popularity(catalogue, train),
+        "session popularity": SessionPopularity(catalogue),
+        "markov": markov(catalogue, train),
+        "sequential rules": sequential_rules(catalogue, train),
+        "item-knn": item_neighbours(catalogue, train),
+        "v-sknn": SessionNeighbours(catalogue, train, VSKNN),
+        "vstan": SessionNeighbours(catalogue, train, VSTAN),
+    }

@@ -21,7 +21,7 @@ from recsys.catalogue import Catalogue
 from recsys.errors import BadInput
 from recsys.golden import open_predictor
 from recsys.predictor import Predictor, Wish
-from training.baselines import Markov, Popularity, SessionPopularity
+from training.baselines import baselines
 from training.evaluate import Evaluation, Scorer, evaluate
 from training.export import Export, golden_clicks, write_bundle
 from training.loop import Run, Trained, eager_predictor
@@ -137,9 +137,7 @@ def compare(
     learned, tested = reindex(train, catalogue.item_ids), reindex(test, catalogue.item_ids)
     scorers: dict[str, Scorer] = {
         "model": model,
-        "popularity": Popularity(catalogue),
-        "session popularity": SessionPopularity(catalogue),
-        "markov": Markov(catalogue, learned),
+        **baselines(catalogue, learned),
     }
     results = {}
     for name, scorer in scorers.items():
