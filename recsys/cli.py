@@ -146,7 +146,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads stall it
     keep_freed_memory()
     try:
-        app()
+        app(prog_name="recsys")
     except Interrupted as stopped:
         print(f"\n{stopped}", file=sys.stderr)
         sys.exit(130)

@@ -100,10 +100,9 @@ class SessionNeighbours:
             distance = np.abs(self._place[at] - np.repeat(self._shared[found], counts))
             votes *= np.exp(-distance / self._settings.distance_decay)
         voted = self._clicks[at]
-        scores: NDArray[np.float64] = np.bincount(
-            voted, votes * self._idf[voted], minlength=self._items
-        )
-        return scores + self._popularity * (votes.min() * 1e-3)
+        counted = np.bincount(voted, votes * self._idf[voted], minlength=self._items)
+        scores = np.asarray(counted, dtype=np.float64)
+        return scores + self._popularity * float(votes.min()) * 1e-3
 
     def _weights(self, clicks: NDArray[np.int32]) -> dict[int, float]:
         """Distinct known items, latest first, and how much their recency counts."""

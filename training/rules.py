@@ -33,9 +33,7 @@ class AfterLast:
         self._starts = np.searchsorted(keys // items, np.arange(items + 1))
         self._popularity = torch.from_numpy(catalogue.popularity.astype(np.float64))
         smallest = float(self._weight.min()) if len(keys) else 1.0
-        self._popularity *= (
-            min(smallest, 1.0) / 2
-        )  # tells equal weights apart, decides nothing else
+        self._popularity *= min(smallest, 1.0) / 2  # tells equal weights apart and no more
 
     def scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor:
         cases = sum(len(session) - 1 for session in sessions)
