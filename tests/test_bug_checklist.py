@@ -89,7 +89,7 @@ def test_03_the_loss_is_one_softmax_over_the_sampled_columns() -> None:
     matrix = weights.matrix.clone()
     state = weights.model.step(matrix, torch.tensor([1, 2]), weights.model.blank(2)).detach()
 
-    loss = learner.learn(batch_of([1, 2], [4, 5], [True, True]))
+    loss = learner.learn(batch_of([1, 2], [4, 5], [True, True])).loss
 
     scores = state[-1] @ matrix[torch.tensor([4, 5, 4, 0, 8])].T
     scores[0, 2] = -torch.inf  # the sampled 4 is row 0's own target
@@ -130,6 +130,13 @@ def test_06_the_accumulators_start_at_zero() -> None:
         {"negatives": 9},
         {"logq": 0.0},
         {"sample_alpha": 1.0},
+        {"loss": "bpr-max"},
+        {"optimiser": "adam"},
+        {"schedule": "linear"},
+        {"warmup": 0.5},
+        {"clip": 0.01},
+        {"weight_decay": 0.1},
+        {"l1": 0.1},
     ],
     ids=lambda setting: next(iter(setting)),
 )
@@ -148,11 +155,46 @@ def test_07_nothing_is_hard_coded(setting: dict[str, Any]) -> None:
             LanePlan(indexed, recipe.batch),
         )
         for step in range(len(plan)):
-            learner.learn(plan[step])
+            learner.learn(plan[step], step / len(plan))
         return weights.matrix
 
     plain, changed = learned(PLAIN), learned(dataclasses.replace(PLAIN, **setting))
     assert plain.shape != changed.shape or not torch.equal(plain, changed)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"bpreg": 2.0}, {"elu": 0.0}], ids=lambda setting: next(iter(setting))
+)
+def test_09_the_settings_of_bpr_max_are_not_hard_coded(setting: dict[str, Any]) -> None:
+    batch = batch_of([1, 2], [4, 5], [True, True])
+    losses = [
+        learner_of(dataclasses.replace(PLAIN, loss="bpr-max", **changed), sampling=SameThree)
+        .learn(batch)
+        .loss
+        for changed in ({}, setting)
+    ]
+
+    assert losses[0] != losses[1]
+
+
+def test_clipping_bounds_the_whole_gradient_and_reports_it_as_it_was() -> None:
+    batch = batch_of([1, 2], [4, 5], [True, True])
+    free, bound = (
+        learner_of(dataclasses.replace(PLAIN, clip=clip), sampling=SameThree)
+        for clip in (0.0, 1e-3)
+    )
+
+    norms = [learner.learn(batch, measure=True).gradient_norm for learner in (free, bound)]
+
+    assert norms[0] is not None
+    assert norms[0] == norms[1]
+    assert float(norms[0]) > 1e-3
+    squares = sum(
+        float(tensor.sum())
+        for name, tensor in bound.tensors().items()
+        if name.startswith("accumulated")
+    )
+    assert squares == pytest.approx(1e-3**2, rel=1e-3)  # Adagrad sums the squares it was given
 
 
 def test_08_unknown_test_items_move_nothing_and_crash_nothing(predictor: Predictor) -> None:

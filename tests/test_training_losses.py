@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from training.losses import sampled_cross_entropy
+from training.losses import bpr_max, loss_of, sampled_cross_entropy
+from training.recipe import Recipe
 
 
 def test_cross_entropy_equals_the_formula_written_out() -> None:
@@ -50,3 +51,65 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
     assert torch.autograd.gradcheck(
         lambda s: sampled_cross_entropy(s, columns, expected, logq=0.7), (scores,)
     )
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def test_bpr_max_equals_the_formula_written_out() -> None:
+    """Checklist 4: weights over the negatives only, the regulariser, and no log of nothing."""
+    scores = torch.tensor([[2.0, 1.0, -0.5]], dtype=torch.float64)
+
+    loss = bpr_max(scores, torch.tensor([4, 7, 9]), bpreg=0.3, elu=0.0)
+
+    heavy, light = math.exp(1.0), math.exp(-0.5)
+    first, second = heavy / (heavy + light), light / (heavy + light)
+    won = first * sigmoid(2.0 - 1.0) + second * sigmoid(2.0 + 0.5)
+    penalty = first * 1.0**2 + second * 0.5**2
+    assert loss.item() == pytest.approx(-math.log(won) + 0.3 * penalty, abs=1e-12)
+
+
+def test_bpr_max_bends_negative_scores_by_elu() -> None:
+    scores = torch.tensor([[2.0, 1.0, -0.5]], dtype=torch.float64)
+    bent = torch.tensor([[2.0, 1.0, 0.5 * (math.exp(-0.5) - 1)]], dtype=torch.float64)
+    columns = torch.tensor([4, 7, 9])
+
+    assert bpr_max(scores, columns, 0.3, elu=0.5).item() == pytest.approx(
+        bpr_max(bent, columns, 0.3, elu=0.0).item(), abs=1e-12
+    )
+
+
+def test_bpr_max_takes_no_accidental_hit_as_a_negative() -> None:
+    with_hit = torch.tensor([[2.0, 1.0, 2.0, 0.0]], dtype=torch.float64)
+    without = with_hit[:, [0, 1, 3]]
+
+    first = bpr_max(with_hit, torch.tensor([4, 7, 4, 9]), 0.3, 0.0)
+    second = bpr_max(without, torch.tensor([4, 7, 9]), 0.3, 0.0)
+
+    assert first.item() == pytest.approx(second.item(), abs=1e-12)
+
+
+def test_bpr_max_stays_finite_where_every_negative_wins() -> None:
+    scores = torch.tensor([[-900.0, 900.0]], dtype=torch.float64)
+
+    assert torch.isfinite(bpr_max(scores, torch.tensor([4, 7]), 0.0, 0.0))
+
+
+def test_the_gradient_of_bpr_max_is_that_of_finite_differences() -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(3, 7, dtype=torch.float64, requires_grad=True)
+    columns = torch.tensor([1, 2, 1, 5, 6, 2, 9])
+
+    assert torch.autograd.gradcheck(lambda s: bpr_max(s, columns, 0.7, 0.5), (scores,))
+
+
+def test_the_recipe_chooses_the_loss() -> None:
+    scores, columns = torch.randn(2, 5), torch.tensor([1, 2, 3, 4, 5])
+    plain = torch.zeros(5)
+
+    assert loss_of(Recipe())(scores, columns, plain) == sampled_cross_entropy(
+        scores, columns, plain, 1.0
+    )
+    chosen = Recipe(loss="bpr-max", bpreg=0.2, elu=0.0)
+    assert loss_of(chosen)(scores, columns, plain) == bpr_max(scores, columns, 0.2, 0.0)

@@ -33,6 +33,7 @@ class EpochResult:
     seconds: float
     events: int
     metrics: dict[str, float] = field(default_factory=dict)  # on the validation sessions
+    gradient_norm: float = 0.0  # mean of the steps where it was measured
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Position:
     step: int = 0  # steps finished in this epoch
     loss_sum: float = 0.0  # over this epoch's steps
     seconds: float = 0.0  # spent on this epoch's steps
+    norms: list[float] = field(default_factory=list)  # of this epoch's gradients, some steps
     best_epoch: int = 0
     best_score: float = -1.0
     results: list[EpochResult] = field(default_factory=list)

@@ -13,10 +13,13 @@ from torch.nn import functional
 
 from data.batches import Batch
 from recsys.model import ModelSize, SessionGRU, glorot, initialise
-from training.losses import sampled_cross_entropy
+from training.losses import loss_of
 from training.negatives import NegativeSampler
-from training.optim import Adagrad
+from training.optim import mover_of
 from training.recipe import Recipe
+from training.schedule import rate_at
+
+SMALL = 1e-12  # a gradient of nothing is not divided by nothing
 
 
 @dataclass
@@ -46,6 +49,14 @@ class Weights:
         return Weights(self.model.to(device), self.matrix.to(device), self.bias.to(device))
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step gave, still on the device."""
+
+    loss: Tensor  # a scalar, summed over the batch
+    gradient_norm: Tensor | None  # a scalar, before clipping
+
+
 class Learner:
     """Learns from one batch after another; `state` is the (L, B, H) memory of its lanes."""
 
@@ -63,20 +74,20 @@ class Learner:
         self._sampler = sampler
         self._generator = generator
         self._device = device
+        self._loss = loss_of(recipe)
         self._log_expected = sampler.log_expected(recipe.batch, recipe.negatives).to(device)
-        rate, momentum = recipe.learning_rate, recipe.momentum
-        self._matrix = Adagrad.of(weights.matrix, rate, momentum)
-        self._bias = Adagrad.of(weights.bias, rate, momentum)
+        self._matrix = mover_of(weights.matrix, recipe)
+        self._bias = mover_of(weights.bias, recipe)
         self._dense = {
-            name: Adagrad.of(parameter.data, rate, momentum)
+            name: mover_of(parameter.data, recipe)
             for name, parameter in weights.model.named_parameters()
         }
 
     def begin_epoch(self) -> None:
         self.state.zero_()
 
-    def learn(self, batch: Batch) -> Tensor:
-        """One step; returns the batch's summed loss, a scalar on the device."""
+    def learn(self, batch: Batch, share: float = 0.0, *, measure: bool = False) -> Step:
+        """One step, when `share` of the run is done; `measure` asks for the gradient's norm."""
         clicked, following, lanes, fresh = (
             torch.from_numpy(part).to(self._device)
             for part in (batch.clicked, batch.following, batch.lanes, batch.fresh)
@@ -94,15 +105,14 @@ class Learner:
         read, after = self._forward(inputs, before)
         column_bias = functional.embedding(place[len(lanes) :], biases.unsqueeze(1)).squeeze(1)
         scores = torch.addmm(column_bias, read, targets.t())  # (b, b+S)
-        loss = sampled_cross_entropy(
-            scores, columns, self._log_expected[columns], self._recipe.logq
-        )
+        loss = self._loss(scores, columns, self._log_expected[columns])
         # divided by the configured batch, also when lanes have ended
         torch.autograd.backward(loss / self._recipe.batch)
 
         self.state[:, lanes] = after
-        self._update(unique, rows, biases)
-        return loss.detach()
+        norm = self._bounded(rows, biases) if measure or self._recipe.clip > 0 else None
+        self._update(unique, rows, biases, rate_at(self._recipe, share))
+        return Step(loss.detach(), norm)
 
     def _forward(self, clicked: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         """clicked: (b, H), before: (L, b, H) → top layer's output (b, H), next state (L, b, H)."""
@@ -122,15 +132,39 @@ class Learner:
         kept = torch.rand(values.shape, generator=self._generator).to(self._device) >= rate
         return values * (kept / (1 - rate))
 
-    def _update(self, unique: Tensor, rows: Tensor, biases: Tensor) -> None:
+    def _bounded(self, rows: Tensor, biases: Tensor) -> Tensor:
+        """The norm of the whole gradient, which is then no longer than the recipe's clip."""
+        gradients = [
+            tensor.grad
+            for tensor in (rows, biases, *self.weights.model.parameters())
+            if tensor.grad is not None
+        ]
+        norms = [torch.linalg.vector_norm(gradient) for gradient in gradients]
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+        if self._recipe.clip > 0:
+            for gradient in gradients:
+                gradient.mul_((self._recipe.clip / (norm + SMALL)).clamp(max=1.0))
+        return norm
+
+    def _update(self, unique: Tensor, rows: Tensor, biases: Tensor, rate: float) -> None:
         assert rows.grad is not None, "backward has run"
         assert biases.grad is not None, "backward has run"
-        self._matrix.step_rows(unique, rows.detach(), rows.grad)
-        self._bias.step_rows(unique, biases.detach(), biases.grad)
+        recipe, values = self._recipe, rows.detach()
+        gradient = rows.grad
+        if recipe.l1 > 0:
+            gradient = gradient + recipe.l1 * values.sign()
+        self._matrix.step_rows(unique, values, self._decayed(gradient, values), rate)
+        self._bias.step_rows(unique, biases.detach(), biases.grad, rate)
         for name, parameter in self.weights.model.named_parameters():
             assert parameter.grad is not None, "every recurrent weight takes part"
-            self._dense[name].step(parameter.grad)
+            self._dense[name].step(self._decayed(parameter.grad, parameter.data), rate)
             parameter.grad = None
+
+    def _decayed(self, gradient: Tensor, weight: Tensor) -> Tensor:
+        """L2 in the gradient; AdamW decays the weights itself."""
+        if self._recipe.weight_decay == 0 or self._recipe.optimiser == "adamw":
+            return gradient
+        return gradient + self._recipe.weight_decay * weight
 
     def tensors(self) -> dict[str, Tensor]:
         """All a checkpoint needs to go on bit for bit: state, optimiser, randomness."""

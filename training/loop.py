@@ -118,10 +118,12 @@ class Run:
                 position.seconds,
                 plan.events,
                 metrics,
+                sum(position.norms) / max(len(position.norms), 1),
             )
             position.results.append(result)
             position.epoch, position.step = position.epoch + 1, 0
             position.loss_sum = position.seconds = 0.0
+            position.norms = []
             score = metrics.get(self._recipe.select_by, position.best_score)
             if valid is not None and score > position.best_score:
                 position.best_epoch, position.best_score = position.epoch, score
@@ -166,7 +168,12 @@ class Run:
         earlier_loss, earlier_seconds = position.loss_sum, position.seconds
         for step in range(begun, len(plan)):
             batch = plan[step]
-            losses += learner.learn(batch)
+            share = (position.epoch + step / len(plan)) / epochs
+            measured = step % STEPS_BETWEEN_CHECKS == 0
+            done_step = learner.learn(batch, share, measure=measured)
+            losses += done_step.loss
+            if measured and done_step.gradient_norm is not None:
+                position.norms.append(float(done_step.gradient_norm))
             done += len(batch)
             position.step = step + 1
             last = position.step == len(plan)

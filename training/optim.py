@@ -1,18 +1,39 @@
-"""Adagrad with momentum, for dense weights and for the rows of a matrix that a batch touched.
+"""Optimisers for dense weights and for the rows of a matrix that a batch touched.
 
-    a ← a + g²        v ← m·v − η·g/√(a + ε)        p ← p + v
-
-The accumulator starts at 0 and ε = 1e-6 stands inside the root. Rows that a batch does not touch
-keep their weights, accumulator and velocity.
-Source: Duchi et al., JMLR 2011 (Adagrad); momentum as in arXiv:1706.03847's experiments.
+Adagrad (the default): a ← a + g²   v ← m·v − η·g/√(a + ε)   p ← p + v, with a from 0 and ε = 1e-6
+inside the root. Adam, AdamW and NAdam: moments with bias correction; on rows they are lazy, so rows
+that a batch does not touch keep weights, moments, accumulator and velocity.
+Sources: Duchi et al., JMLR 2011 (Adagrad); Kingma and Ba, arXiv:1412.6980 (Adam); Loshchilov and
+Hutter, arXiv:1711.05101 (AdamW); Dozat, ICLR workshop 2016 (NAdam).
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from training.recipe import Recipe
+
 EPSILON = 1e-6
+ADAM_EPSILON = 1e-8
+FIRST_DECAY, SECOND_DECAY = 0.9, 0.999
+MOMENTUM_DECAY = 0.004  # ψ of NAdam
+
+
+class Mover(Protocol):
+    """Moves one tensor by gradients; `rate` is this step's learning rate."""
+
+    def step(self, gradient: Tensor, rate: float) -> None: ...
+    def step_rows(self, rows: Tensor, values: Tensor, gradient: Tensor, rate: float) -> None: ...
+    def tensors(self) -> dict[str, Tensor]: ...
+
+
+def mover_of(weight: Tensor, recipe: Recipe) -> Mover:
+    """The recipe's optimiser for one tensor."""
+    if recipe.optimiser == "adagrad":
+        return Adagrad.of(weight, recipe.momentum)
+    return Adam.of(weight, recipe.optimiser, recipe.weight_decay)
 
 
 @dataclass
@@ -20,32 +41,31 @@ class Adagrad:
     """The moving numbers beside one tensor; `velocity` is None without momentum."""
 
     weight: Tensor
-    rate: float
     momentum: float
     accumulated: Tensor
     velocity: Tensor | None
 
     @classmethod
-    def of(cls, weight: Tensor, rate: float, momentum: float) -> "Adagrad":
+    def of(cls, weight: Tensor, momentum: float) -> "Adagrad":
         moving = torch.zeros_like(weight) if momentum > 0 else None
-        return cls(weight, rate, momentum, torch.zeros_like(weight), moving)
+        return cls(weight, momentum, torch.zeros_like(weight), moving)
 
-    def step(self, gradient: Tensor) -> None:
+    def step(self, gradient: Tensor, rate: float) -> None:
         """gradient: shaped as the weight."""
         self.accumulated.addcmul_(gradient, gradient)
-        change = gradient * (self.accumulated + EPSILON).rsqrt_() * -self.rate
+        change = gradient * (self.accumulated + EPSILON).rsqrt_() * -rate
         if self.velocity is not None:
             change = self.velocity.mul_(self.momentum).add_(change)
         self.weight.add_(change)
 
-    def step_rows(self, rows: Tensor, values: Tensor, gradient: Tensor) -> None:
+    def step_rows(self, rows: Tensor, values: Tensor, gradient: Tensor, rate: float) -> None:
         """rows: (U,) int64, each once; values: (U, …), the weight's rows, gathered before.
 
         gradient: (U, …), already summed over duplicates.
         """
         accumulated = self.accumulated[rows].addcmul_(gradient, gradient)
         self.accumulated[rows] = accumulated
-        change = gradient * (accumulated + EPSILON).rsqrt_() * -self.rate
+        change = gradient * (accumulated + EPSILON).rsqrt_() * -rate
         if self.velocity is not None:
             change = self.velocity[rows].mul_(self.momentum).add_(change)
             self.velocity[rows] = change
@@ -57,3 +77,61 @@ class Adagrad:
         if self.velocity is not None:
             kept["velocity"] = self.velocity
         return kept
+
+
+@dataclass
+class Adam:
+    """Adam, AdamW (decay beside the gradient) and NAdam (one step ahead in the first moment)."""
+
+    weight: Tensor
+    kind: str
+    decay: float  # AdamW's; the others have it in their gradients
+    first: Tensor
+    second: Tensor
+    steps: Tensor  # a scalar, so that a checkpoint keeps it
+    product: Tensor  # of NAdam's momenta so far, a scalar
+
+    @classmethod
+    def of(cls, weight: Tensor, kind: str, decay: float) -> "Adam":
+        zeros = torch.zeros_like(weight), torch.zeros_like(weight)
+        own = decay if kind == "adamw" else 0.0
+        return cls(weight, kind, own, *zeros, torch.zeros(()), torch.ones(()))
+
+    def step(self, gradient: Tensor, rate: float) -> None:
+        """gradient: shaped as the weight."""
+        change = self._change(self.weight, gradient, self.first, self.second, rate)
+        self.weight.add_(change)
+
+    def step_rows(self, rows: Tensor, values: Tensor, gradient: Tensor, rate: float) -> None:
+        """As for Adagrad; the moments of untouched rows wait."""
+        first, second = self.first[rows], self.second[rows]
+        self.weight[rows] = values + self._change(values, gradient, first, second, rate)
+        self.first[rows], self.second[rows] = first, second
+
+    def _change(
+        self, weight: Tensor, gradient: Tensor, first: Tensor, second: Tensor, rate: float
+    ) -> Tensor:
+        """Updates the moments in place; returns what is added to the weight."""
+        self.steps += 1
+        taken = float(self.steps)
+        first.mul_(FIRST_DECAY).add_(gradient, alpha=1 - FIRST_DECAY)
+        second.mul_(SECOND_DECAY).addcmul_(gradient, gradient, value=1 - SECOND_DECAY)
+        mean = first / (1 - FIRST_DECAY**taken)
+        if self.kind == "nadam":
+            mean = self._ahead(first, gradient, taken)
+        spread = (second / (1 - SECOND_DECAY**taken)).sqrt_().add_(ADAM_EPSILON)
+        change: Tensor = (mean / spread + self.decay * weight) * -rate
+        return change
+
+    def _ahead(self, first: Tensor, gradient: Tensor, taken: float) -> Tensor:
+        """The first moment as Nesterov would see it, with Dozat's rising momentum (section 3.3)."""
+        now, after = (
+            FIRST_DECAY * (1 - 0.5 * 0.96 ** (step * MOMENTUM_DECAY)) for step in (taken, taken + 1)
+        )
+        self.product *= now
+        past = float(self.product)
+        return first * (after / (1 - past * after)) + gradient * ((1 - now) / (1 - past))
+
+    def tensors(self) -> dict[str, Tensor]:
+        moments = {"first": self.first, "second": self.second}
+        return {**moments, "steps": self.steps, "product": self.product}

@@ -15,6 +15,13 @@ from pathlib import Path
 
 from recsys.errors import BadRecipe
 
+CHOICES = {
+    "optimiser": ("adagrad", "adam", "adamw", "nadam"),
+    "schedule": ("constant", "linear", "cosine"),
+    "loss": ("cross-entropy", "bpr-max"),
+    "select_by": ("recall@20", "mrr@20", "ndcg@20"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -26,11 +33,20 @@ class Recipe:
     # optimisation
     epochs: int = 10  # passes over the training sessions, at most
     batch: int = 128  # B, sessions side by side; also the in-batch negatives per step
-    learning_rate: float = 0.1  # Adagrad's step size
-    momentum: float = 0.0
+    optimiser: str = "adagrad"  # or adam, adamw, nadam
+    learning_rate: float = 0.1  # of the order of 0.1 for Adagrad, 0.003 for the others
+    momentum: float = 0.0  # Adagrad's
+    schedule: str = "constant"  # or linear, cosine: to zero over `epochs`
+    warmup: float = 0.0  # share of the run in which the rate rises from zero
+    clip: float = 0.0  # longest gradient, by its norm over everything; 0 for any
+    weight_decay: float = 0.0  # L2 on all weights a batch touches; beside the gradient in adamw
+    l1: float = 0.0  # L1 on the item vectors a batch touches
     dropout_embedding: float = 0.5  # share of the clicked item's numbers dropped
     dropout_hidden: float = 0.4  # share of each layer's output dropped
     # loss
+    loss: str = "cross-entropy"  # or bpr-max
+    bpreg: float = 1.0  # bpr-max: strength of the score regulariser
+    elu: float = 0.5  # bpr-max: scores pass through ELU of this; 0 for none
     negatives: int = 2048  # S, extra sampled negatives per step, shared by the batch
     sample_alpha: float = 0.5  # negatives ∝ clicks^alpha: 0 uniform, 1 popularity
     logq: float = 1.0  # strength of the correction for how often an item is drawn
@@ -59,17 +75,26 @@ class Recipe:
         ]
         ranges += [
             ("learning_rate", "above 0 and finite", 0 < self.learning_rate < math.inf),
+            (
+                "momentum",
+                "0 unless optimiser is adagrad",
+                self.optimiser == "adagrad" or self.momentum == 0,
+            ),
+            ("warmup", "at least 0 and below 1", 0 <= self.warmup < 1),
             ("negatives", "at least 0", self.negatives >= 0),
             ("batch", "at least 2 where negatives is 0", self.batch >= 2 or self.negatives > 0),
             ("sample_alpha", "from 0 to 1", 0 <= self.sample_alpha <= 1),
             ("logq", "from 0 to 1", 0 <= self.logq <= 1),
             ("validation", "at least 0 and at most 0.5", 0 <= self.validation <= 0.5),
-            (
-                "select_by",
-                "one of recall@20, mrr@20, ndcg@20",
-                self.select_by in ("recall@20", "mrr@20", "ndcg@20"),
-            ),
             ("seed", "from 0 to 4294967295", 0 <= self.seed < 2**32),
+        ]
+        ranges += [
+            (name, "at least 0 and finite", 0 <= getattr(self, name) < math.inf)
+            for name in ("clip", "weight_decay", "l1", "bpreg", "elu")
+        ]
+        ranges += [
+            (name, f"one of {', '.join(words)}", getattr(self, name) in words)
+            for name, words in CHOICES.items()
         ]
         return [(name, rule, getattr(self, name)) for name, rule, holds in ranges if not holds]
 
