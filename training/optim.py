@@ -130,8 +130,8 @@ class Adam:
         )
         self.product *= now
         past = float(self.product)
-        ahead: Tensor = first * (after / (1 - past * after))
-        return ahead + gradient * ((1 - now) / (1 - past))
+        ahead: Tensor = first * (after / (1 - past * after)) + gradient * ((1 - now) / (1 - past))
+        return ahead
 
     def tensors(self) -> dict[str, Tensor]:
         moments = {"first": self.first, "second": self.second}
