@@ -18,6 +18,7 @@ MISSING_TEXTS = ("", "nan", "NaN", "null", "NULL", "None", "<NA>")  # an id nobo
 LONGEST_ID = 128  # characters; the HTTP API takes no longer ones
 FIRST_MILLISECONDS = 1e11  # as seconds the year 5138, as milliseconds 1973
 FIRST_MICROSECONDS = 1e14
+YEAR_ONE_MS = -62_135_596_800_000  # no calendar goes further back
 SPLITS = ("train", "valid", "test")
 
 
@@ -101,7 +102,7 @@ def parse_times(
         numbers = np.full(len(values), np.nan)
     else:
         numbers, mixed = _as_milliseconds(values)
-    bad = ~np.isfinite(numbers) | (np.abs(numbers) >= FIRST_MICROSECONDS)
+    bad = ~np.isfinite(numbers) | (numbers >= FIRST_MICROSECONDS) | (numbers < YEAR_ONE_MS)
     problems = [
         BadRow(
             first_row + at,

@@ -123,20 +123,44 @@ class ClickFile:
                 ),
                 convert_options=pacsv.ConvertOptions(
                     include_columns=names,
-                    column_types={name: pa.string() for name in names},
+                    column_types={name: pa.binary() for name in names},
                     strings_can_be_null=False,
                 ),
             )
-            for batch in reader:
-                yield batch, raw.tell()
+            row = 1
+            for batch in reader:  # to its end, whatever is found
+                texts, bad = _decoded(batch, row)
+                problems += [f"{self.path}: {problem}" for problem in bad]
+                row += batch.num_rows
+                if not problems:
+                    yield texts, raw.tell()
         if problems:
             raise BadInput("The click file has broken lines", problems)
+
+
+def _decoded(batch: pa.RecordBatch, first_row: int) -> tuple[pa.RecordBatch, list[str]]:
+    """The batch as texts, and a problem for every value that is no UTF-8."""
+    try:
+        return pa.record_batch(
+            [column.cast(pa.string()) for column in batch.columns], names=batch.schema.names
+        ), []
+    except pa.ArrowInvalid:
+        problems = []
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            for at, value in enumerate(column.to_pylist()):
+                try:
+                    value.decode()
+                except UnicodeDecodeError:
+                    problems.append(f"row {first_row + at:,}, {name}: {value[:20]!r} is no UTF-8.")
+        return batch, problems
 
 
 def click_files(path: Path, delimiter: str | None) -> list[ClickFile]:
     """The files to read, in order of name; raises `BadInput` where there is none."""
     if not path.exists():
         raise BadInput("The click file cannot be used", [f"{path} does not exist."])
+    if not path.is_file() and not path.is_dir():
+        raise BadInput("The click file cannot be used", [f"{path} is neither file nor folder."])
     found = [path] if path.is_file() else sorted(p for p in path.iterdir() if _readable(p))
     if not found:
         raise BadInput(

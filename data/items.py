@@ -8,9 +8,10 @@ import pyarrow.compute as pc
 
 from data.columns import as_texts, bad_ids
 from data.files import click_files, mixed_types
+from recsys.catalogue import COUNT_COLUMN, ID_COLUMN
 from recsys.errors import BadInput
 
-RESERVED = ("count",)  # the catalogue's own column
+RESERVED = (ID_COLUMN, COUNT_COLUMN)  # the catalogue's own
 
 
 def read_attributes(

@@ -55,6 +55,13 @@ class Sessions:
         """(sessions,) int64 time of each session's first click."""
         return self.time_ms[self.offsets[:-1]]
 
+    @property
+    def next_clicks(self) -> NDArray[np.int32]:
+        """Every click but the first of its session, in order: (cases,) int32."""
+        later = np.ones(len(self.items), dtype=bool)
+        later[self.offsets[:-1]] = False
+        return self.items[later]
+
     def counts(self) -> NDArray[np.int64]:
         """(len(item_ids),) int64 clicks on each item."""
         return np.bincount(self.items, minlength=len(self.item_ids)).astype(np.int64)

@@ -34,7 +34,7 @@ WEIGHTS = "weights.safetensors"
 ITEMS = "items.parquet"
 GOLDEN = "golden.jsonl"
 FILES = (MODEL, WEIGHTS, ITEMS, GOLDEN)
-IDENTITY = (WEIGHTS, ITEMS)  # what decides the answers, and so the model id
+IDENTITY = (WEIGHTS, ITEMS)  # with the window they decide the answers, and so the model id
 LARGEST_MANIFEST = 1 << 20  # bytes
 
 
@@ -75,9 +75,9 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def model_id_of(digests: Mapping[str, str]) -> str:
-    """The name of what decides the answers: same weights and items → same id."""
-    text = "".join(digests[name] for name in IDENTITY)
+def model_id_of(digests: Mapping[str, str], window: int) -> str:
+    """The name of what decides the answers: same weights, items and window → same id."""
+    text = "".join(digests[name] for name in IDENTITY) + str(window)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -86,7 +86,7 @@ def load_bundle(folder: Path) -> Bundle:
     manifest = read_manifest(folder)
     for name in FILES:
         _check_file(folder / name, manifest.files[name])
-    if model_id_of(manifest.files) != manifest.model_id:
+    if model_id_of(manifest.files, manifest.window) != manifest.model_id:
         raise BundleRefused(
             f"{folder}: the model id {manifest.model_id!r} does not belong to these files. "
             "Export the bundle anew."

@@ -81,7 +81,7 @@ def train(
     from training.recipe import load_recipe
 
     chosen = load_recipe(recipe, settings or [])
-    options = TrainOptions(click_options(clicks), out, chosen, items, resume, device)
+    options = TrainOptions(click_options(clicks), out.resolve(), chosen, items, resume, device)
     run(options, Console(stderr=True))
 
 
@@ -101,7 +101,7 @@ def evaluate(
     from training.commands import evaluate_bundle
     from training.options import click_options
 
-    console = Console(stderr=True, quiet=json)
+    console = Console(quiet=json)
     evaluate_bundle(
         bundle, click_options(clicks), console, every_session=all_sessions, print_json=json
     )
@@ -153,6 +153,9 @@ def main() -> None:
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         sys.exit(130)
+    except OSError as world:
+        print(f"error: {world}", file=sys.stderr)
+        sys.exit(2)
     except RecsysError as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         sys.exit(2)

@@ -23,7 +23,8 @@ def show_recommendations(bundle: Path, clicks: Sequence[str], k: int, console: C
         console.print(
             f"Not in the catalogue, passed over: {', '.join(map(repr, unknown))}.", markup=False
         )
-    known = [item for item_id in clicks if (item := found[item_id]) is not None]
+    window = clicks[-predictor.window :]  # unknown clicks have their place in it, as in the service
+    known = [item for item_id in window if (item := found[item_id]) is not None]
     ranking = predictor.recommend(known, Wish(k=k))
     title = "Most popular items" if ranking.source == "popular" else "Likely next"
     names = list(catalogue.attributes)[:SHOWN_ATTRIBUTES]

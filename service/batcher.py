@@ -73,6 +73,14 @@ class Batcher(Generic[Question, Answer]):
             ) from None
         return answer
 
+    def submit_all(self, questions: Sequence[Question]) -> "list[asyncio.Future[Answer]]":
+        """Queue all of them or, raising `Overloaded`, none: half a batch must not be recorded."""
+        if len(questions) > self._queue.maxsize - self._queue.qsize():
+            raise Overloaded(
+                f"The queue has no room for {len(questions):,} requests. Ask again in a second."
+            )
+        return [self.submit(question) for question in questions]
+
     async def _run(self) -> None:
         while True:
             taken = [await self._queue.get()]

@@ -19,8 +19,7 @@ def read_settings(given: Mapping[str, Any]) -> Settings:
         return Settings(**given)
     except ValidationError as wrong:
         problems = [
-            f"RECSYS_{str(error['loc'][0]).upper()} (or --{error['loc'][0]}): {error['msg']}."
-            for error in wrong.errors()
+            f"RECSYS_{str(error['loc'][0]).upper()}: {error['msg']}." for error in wrong.errors()
         ]
         raise BadInput("The settings cannot be used", problems) from wrong
 

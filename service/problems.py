@@ -42,7 +42,9 @@ def problem(
     return JSONResponse(body.model_dump(), status, headers, MEDIA_TYPE)
 
 
-async def _ours(_: Request, failed: Exception) -> Response:
+async def _ours(request: Request, failed: Exception) -> Response:
+    if isinstance(failed, Overloaded):
+        request.app.state.running.metrics.refused.inc()
     status = STATUS_OF[type(failed)]
     headers = {"Retry-After": RETRY_AFTER_SECONDS} if status == 503 else None
     errors = []

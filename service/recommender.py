@@ -215,4 +215,4 @@ def _visit(question: Question) -> Visit:
 
 def _confirmed(stored: StoredSession | None) -> bool:
     """The click is in Redis: taken now or known before; not a repeat from before a deletion."""
-    return stored is not None and (stored.accepted > 0 or stored.nonce != "")
+    return stored is not None and stored.accepted + stored.duplicates > stored.forgotten

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hashlib import sha1
 from typing import Any, TypeVar
 
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -58,11 +58,12 @@ class RedisLink:
     def __init__(
         self, url: str, *, timeout_ms: int, budget_ms: int, connections: int, observe: Observe
     ) -> None:
-        pool = ConnectionPool.from_url(
+        pool = BlockingConnectionPool.from_url(
             url,
             socket_timeout=timeout_ms / 1000,
             socket_connect_timeout=timeout_ms / 1000,
             max_connections=connections,
+            timeout=budget_ms / 1000,  # wait for a connection instead of failing
             retry=Retry(NoBackoff(), 0),
         )
         self._client = Redis(connection_pool=pool)
@@ -70,6 +71,7 @@ class RedisLink:
         self._budget = budget_ms / 1000
         self._timeout = timeout_ms / 1000
         self._observe = observe
+        self._shared: dict[str, bytes] = {}
         self._under_way: set[asyncio.Task[Any]] = set()
 
     async def run(self, name: str, calls: Sequence[Call]) -> list[Reply | StoreUnavailable]:
@@ -79,7 +81,7 @@ class RedisLink:
         replies = await self._within_budget(name, lambda deadline: self._twice(calls, deadline))
         if isinstance(replies, StoreUnavailable):
             return [replies] * len(calls)
-        return replies
+        return [_reason(r) if isinstance(r, Exception) else r for r in replies]
 
     async def shared_secret(self, key: str) -> bytes:
         """The value of `key`, made at random by whoever asks first; raises `StoreUnavailable`."""
@@ -88,6 +90,7 @@ class RedisLink:
             await self._client.set(key, secrets.token_hex(32), nx=True)
             found = await self._client.get(key)
             assert isinstance(found, bytes), "set above, and connected with decode_responses=False"
+            self._shared[key] = found  # put back, should Redis come back empty
             return found
 
         found = await self._within_budget("secret", fetch)
@@ -123,6 +126,8 @@ class RedisLink:
         task.add_done_callback(self._ended)
         await asyncio.wait({task}, timeout=self._budget)
         outcome, answer = _outcome(task)
+        if isinstance(answer, list):  # replies of several calls: the worst of them is the outcome
+            outcome = next((_kind(r) for r in answer if isinstance(r, Exception)), outcome)
         self._observe(name, time.monotonic() - began, outcome)
         return answer
 
@@ -143,7 +148,7 @@ class RedisLink:
             again = await self._send([calls[at] for at in failed])
             for at, reply in zip(failed, again, strict=True):
                 replies[at] = reply
-        return [_reason(r) if isinstance(r, Exception) else r for r in replies]
+        return replies
 
     async def _send(self, calls: Sequence[Call]) -> list[Reply]:
         """One pipelined round trip; a failed call's reply is its exception."""
@@ -157,6 +162,8 @@ class RedisLink:
             if missing:  # nothing ran of these: Redis was restarted or its scripts flushed
                 for script in missing.values():
                     await self._client.script_load(script.text)
+                for key, value in self._shared.items():
+                    await self._client.set(key, value, nx=True)
                 late = [at for at, r in enumerate(replies) if isinstance(r, NoScriptError)]
                 again = await self._pipelined([calls[at] for at in late])
                 for at, reply in zip(late, again, strict=True):
@@ -192,5 +199,8 @@ def _outcome(task: "asyncio.Task[Result]") -> tuple[str, Result | StoreUnavailab
 
 def _reason(failed: Exception) -> StoreUnavailable:
     """What we say of a failure: its kind, never Redis's own words, which may hold keys."""
-    kind = failed.args[0] if isinstance(failed, ConnectionFailed) else type(failed).__name__
-    return StoreUnavailable(f"Redis did not do what was asked ({kind}).")
+    return StoreUnavailable(f"Redis did not do what was asked ({_kind(failed)}).")
+
+
+def _kind(failed: Exception) -> str:
+    return str(failed.args[0]) if isinstance(failed, ConnectionFailed) else type(failed).__name__

@@ -18,7 +18,9 @@ MOST_REQUESTS = 100
 
 
 def _encodable(text: str) -> str:
-    """JSON can spell half a surrogate pair; UTF-8, and so Redis, cannot hold it."""
+    """JSON can spell half a surrogate pair, and a path bytes that are no text; neither is an id."""
+    if "\ufffd" in text:
+        raise ValueError("must be text, not broken UTF-8")
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -19,9 +19,14 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
 
-    idle_seconds: int = Field(1800, ge=1, description="silence after which a session is forgotten")
+    idle_seconds: int = Field(
+        1800, ge=1, le=31_536_000, description="silence after which a session is forgotten"
+    )
     tombstone_seconds: int = Field(
-        300, ge=1, description="how long repeats from before a DELETE are still recognised"
+        300,
+        ge=1,
+        le=31_536_000,
+        description="how long repeats from before a DELETE are still recognised",
     )
     event_ids_kept: int = Field(1000, ge=1, description="last event ids known for each user")
     user_id_secret: SecretStr | None = Field(
@@ -33,7 +38,9 @@ class Settings(BaseSettings):
     redis_connections: int = Field(64, ge=1, description="connections of this process to Redis")
 
     batch_size: int = Field(32, ge=1, le=1024, description="requests scored together")
-    queue_size: int = Field(1024, ge=1, description="requests that may wait; more are refused, 503")
+    queue_size: int = Field(
+        1024, ge=100, description="requests that may wait; more are refused, 503"
+    )
     deadline_ms: int = Field(2000, ge=1, description="longest wait in the queue; then refused, 503")
     max_body_bytes: int = Field(1_000_000, ge=1, description="largest request body; more is 413")
 
@@ -44,6 +51,8 @@ class Settings(BaseSettings):
         parts = urlsplit(url.get_secret_value())
         if parts.scheme not in ("redis", "rediss", "unix"):
             raise ValueError("must begin with redis://, rediss:// or unix://")
+        if parts.query:
+            raise ValueError("takes no parameters after '?'")
         try:
             _ = parts.port
         except ValueError:

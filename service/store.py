@@ -41,6 +41,8 @@ class Click:
         if not isinstance(values, list) or not values or not isinstance(values[0], str):
             raise ValueError("no click")
         item_id, timestamp, event_id = [*values, None, None][:3]
+        if not isinstance(timestamp, int | float | None) or not isinstance(event_id, str | None):
+            raise ValueError("no click")
         return cls(item_id, event_id, timestamp)
 
 
@@ -65,6 +67,7 @@ class StoredSession:
     count: int = 0  # clicks of this session so far, also those that left the window
     accepted: int = 0
     duplicates: int = 0
+    forgotten: int = 0  # duplicates of clicks from before a DELETE; they are not in Redis
     expires_ms: int | None = None
     state: bytes | None = None
     clicks: list[Click] = field(default_factory=list)  # the last ones, oldest first
@@ -178,12 +181,13 @@ def _readable(reply: object) -> StoredSession | StoreUnavailable:
 
 def _session(reply: object) -> StoredSession:
     assert isinstance(reply, list), "visit.lua returns a list"
-    nonce, count, accepted, duplicates, expires_ms, state, *entries = reply
+    nonce, count, accepted, duplicates, forgotten, expires_ms, state, *entries = reply
     return StoredSession(
         nonce=nonce.decode(),
         count=count,
         accepted=accepted,
         duplicates=duplicates,
+        forgotten=forgotten,
         expires_ms=expires_ms if expires_ms >= 0 else None,
         state=state,
         clicks=[Click.of(entry) for entry in entries],

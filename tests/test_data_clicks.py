@@ -140,6 +140,10 @@ def test_a_year_no_clock_shows_is_refused(tmp_path: Path) -> None:
     )
 
 
+def test_a_time_before_the_calendar_is_refused(tmp_path: Path) -> None:
+    assert "row 1, timestamp" in refused(tmp_path, HEADER + "s,a,-99999999999\n")
+
+
 def test_microseconds_are_refused_instead_of_misread(tmp_path: Path) -> None:
     assert "is no time" in refused(tmp_path, HEADER + "s1,a,1411434505000000\n")
 
@@ -165,11 +169,12 @@ def test_a_truncated_parquet_file_is_refused(tmp_path: Path) -> None:
         read_clicks(path, Columns())
 
 
-def test_text_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
+def test_text_that_is_no_utf8_is_refused_with_its_row(tmp_path: Path) -> None:
     path = tmp_path / "clicks.csv"
-    path.write_bytes(HEADER.encode() + b"s1,\xff\xfe,1\n")
+    rows = b"".join(b"s%d,a,%d\n" % (n, n) for n in range(4000))
+    path.write_bytes(HEADER.encode() + rows + b"s,\xe9,2\n")
 
-    with pytest.raises(BadInput, match=r"clicks\.csv cannot be read"):
+    with pytest.raises(BadInput, match=r"row 4,001, item_id: b'\\xe9' is no UTF-8"):
         read_clicks(path, Columns())
 
 

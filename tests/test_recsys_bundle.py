@@ -48,7 +48,7 @@ def sign(bundle: Path) -> None:
 
     def change(manifest: dict[str, Any]) -> None:
         manifest["files"] = {name: digest(bundle / name) for name in manifest["files"]}
-        manifest["model_id"] = model_id_of(manifest["files"])
+        manifest["model_id"] = model_id_of(manifest["files"], manifest["window"])
 
     edit_manifest(bundle, change)
 
@@ -117,6 +117,7 @@ def test_a_manifest_that_is_none_is_refused(bundle: Path, text: str) -> None:
         {"size": {"items": 200.0, "hidden": 32, "layers": 1}},
         {"size": {"items": "200", "hidden": 32, "layers": 1}},
         {"window": 0},
+        {"window": 49},
         {"files": {"../../etc/passwd": "0"}},
         {"files": []},
         {"recipe": None},

@@ -1,6 +1,8 @@
 """The command line as a person meets it: help, one-line errors, exit codes, nothing half-done."""
 
+import fcntl
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -129,7 +131,7 @@ def bad(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
             ["--clicks",
              file("new.csv", split + "s,a,1,train\ns,b,2,train\nt,c,3,test\nt,d,4,test\n"),
              "--split-column", "split"],
-            "none of its 2 items is clicked in training",
+            "none of its 1 next clicks is on an item of training",
         ),
         "truncated parquet": (["--clicks", str(truncated)], "not a readable Parquet file"),
         "unknown recipe": (["--clicks", good, "--recipe", "magic"], "no recipe 'magic'"),
@@ -254,6 +256,63 @@ def test_a_bad_redis_url_is_refused_and_its_password_not_shown(
     assert code == 2
     assert sentence in err
     assert "pepper" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--delimiter", "ab"], "--delimiter must be one character"),
+        (["--test-days", "inf"], "--test-days must be above 0 and finite"),
+        (["--session-column", ""], "column names must differ and not be empty"),
+        (["--session-column", "item_id"], "column names must differ and not be empty"),
+        (["--clicks", "/dev/null"], "is neither file nor folder"),
+        (["--clicks", "x" * 5000], "File name too long"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_odd_options_are_refused_too(
+    capsys: pytest.CaptureFixture[str],
+    clicks: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    sentence: str,
+) -> None:
+    given = ["--clicks", str(clicks), "--out", str(tmp_path / "out"), *arguments]
+
+    code, _, err = run(capsys, "train", *given)
+
+    assert code == 2
+    assert sentence in err
+    assert "Traceback" not in err
+
+
+def test_a_second_run_on_the_same_output_is_refused(
+    capsys: pytest.CaptureFixture[str], clicks: Path, tmp_path: Path
+) -> None:
+    work = tmp_path / "out.unfinished"
+    work.mkdir()
+    other = os.open(work, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+
+    code, _, err = run(
+        capsys, "train", "--clicks", str(clicks), "--out", str(tmp_path / "out"), *QUICK
+    )
+
+    os.close(other)
+    assert code == 2
+    assert "Another run is at work" in err
+    assert work.exists()
+
+
+def test_a_path_is_never_markup(
+    capsys: pytest.CaptureFixture[str], clicks: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "o_[test]"
+
+    code, _, err = run(capsys, "train", "--clicks", str(clicks), "--out", str(out), *QUICK)
+
+    assert code == 0
+    assert f"--bundle {out}" in err
 
 
 def test_a_taken_port_is_said_before_anything_is_loaded(

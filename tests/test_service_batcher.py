@@ -54,6 +54,19 @@ async def test_a_full_queue_refuses_at_once() -> None:
     await batcher.stop()
 
 
+async def test_several_are_queued_together_or_not_at_all() -> None:
+    """Half a batch recorded and the whole refused would double clicks on the next try."""
+    doubler = Doubler()
+    batcher = batcher_of(doubler, queue_size=3)
+    doubler.go.set()
+
+    with pytest.raises(Overloaded, match="no room for 4"):
+        batcher.submit_all([1, 2, 3, 4])
+    assert await asyncio.gather(*batcher.submit_all([5, 6, 7])) == [10, 12, 14]
+    assert 1 not in [number for batch in doubler.batches for number in batch]
+    await batcher.stop()
+
+
 async def test_who_waited_too_long_is_refused() -> None:
     doubler = Doubler()
     batcher = batcher_of(doubler, deadline_ms=1, batch_size=1)

@@ -1,4 +1,7 @@
+import asyncio
+
 import httpx
+import redis as redis_py
 from conftest import ClientOf
 
 TENT = "aurora-tent"
@@ -36,9 +39,20 @@ async def test_requests_are_counted_by_route_and_outcome(client: httpx.AsyncClie
     assert "hushed" not in text
 
 
+async def await_kept(client: httpx.AsyncClient, states: int) -> None:
+    """States are written back after the answer; wait until they are."""
+    for _ in range(500):
+        text = await scrape(client)
+        if value(text, 'recsys_states_kept_total{outcome="kept"}') == states:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("the states were not kept")
+
+
 async def test_how_states_were_had_is_counted(client: httpx.AsyncClient) -> None:
-    for _ in range(2):
+    for clicked in range(2):
         await client.post("/v1/recommendations", json={"user_id": "ada", "item_id": TENT})
+        await await_kept(client, clicked + 1)
     await client.get("/v1/users/ada/recommendations")
     await client.get("/v1/users/nobody/recommendations")
     await client.post("/v1/recommendations", json={"items": [TENT]})
@@ -62,3 +76,21 @@ async def test_failures_of_redis_are_counted_with_their_reason(open_client: Clie
     assert failed
     assert not any('outcome="ok"' in line for line in failed)
     assert value(text, 'recsys_answers_total{degraded="true",source="model"}') == 1
+
+
+async def test_a_failure_of_some_calls_is_not_counted_as_ok(
+    open_client: ClientOf, redis_url: str
+) -> None:
+    """The connection works and the script fails: that is a failure too."""
+    async with open_client() as client:
+        await client.post("/v1/recommendations", json={"user_id": "ada", "item_id": TENT})
+        with redis_py.Redis.from_url(redis_url) as other:
+            for key in other.scan_iter("recsys:{*}:clicks"):
+                other.delete(key)
+                other.set(key, "of another type")
+        answer = await client.post("/v1/recommendations", json={"user_id": "ada", "item_id": TENT})
+        text = await scrape(client)
+
+    assert answer.json()["degraded"]
+    assert value(text, 'recsys_redis_seconds_count{call="visit",outcome="ok"}') == 1
+    assert value(text, 'recsys_redis_seconds_count{call="visit",outcome="ResponseError"}') == 1

@@ -5,15 +5,17 @@ session, in the order Redis accepted them, through the current model.
 """
 
 import asyncio
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 import redis as redis_py
 import torch
-from conftest import PATIENT, TrainedShop, client_of
+from conftest import PATIENT, SMALL, TrainedShop, client_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from servers import several_served
 
 from recsys.golden import open_predictor
@@ -22,6 +24,8 @@ from service.app import create_app
 from service.settings import Settings
 from service.state import decode
 from service.store import user_keys
+from training.commands import TrainOptions, train
+from training.prepare import ClickOptions
 
 WRITERS = 48  # at the same time
 ITEMS = ["aurora-tent", "aurora-kettle", "aurora-espresso-machine", "unknown", "aurora-desk"]
@@ -34,15 +38,19 @@ def replayed(predictor: Predictor, clicks: Sequence[str]) -> torch.Tensor:
     return predictor.advance([Memory(known)])[:, 0]
 
 
-def cached(url: str, predictor: Predictor, user: str) -> torch.Tensor | None:
-    """What the cache key holds now."""
+def cached(
+    url: str, predictor: Predictor, user: str, clicks: int | None = None
+) -> torch.Tensor | None:
+    """What the cache key holds now, if it is the state after that many clicks."""
     with redis_py.Redis.from_url(url) as client:
         secret = client.get("recsys:secret")
         assert isinstance(secret, bytes)
         blob = client.get(user_keys(user, secret)[1])
     assert blob is None or isinstance(blob, bytes)
     found = decode(blob, predictor.layers, predictor.hidden)
-    return None if found is None else found[1]
+    if found is None or (clicks is not None and found[0].clicks != clicks):
+        return None
+    return found[1]
 
 
 def drop_caches(url: str) -> None:
@@ -85,7 +93,7 @@ async def check_writers(trained: TrainedShop, redis_url: str, writes: int) -> No
             answer = (await client.get(f"{urls[1]}/v1/users/ada/recommendations?k=20")).json()
             state = None
             for _ in range(100):
-                state = cached(redis_url, predictor, "ada")
+                state = cached(redis_url, predictor, "ada", writes)
                 if state is not None:
                     break
                 await asyncio.sleep(0.02)
@@ -214,3 +222,31 @@ async def test_losing_the_cache_or_changing_the_bundle_changes_nothing_a_replay_
     assert rolled_out == [other.catalogue.item_ids[i] for i in other.recommend(clicked).items]
     assert rolled_out != first
     assert await list_of(trained.bundle) == first
+
+
+async def test_a_window_that_slides_forgets_what_left_it(
+    trained: TrainedShop, redis_url: str, tmp_path: Path
+) -> None:
+    """With a window of 3, one click too many in a state is far outside of rounding."""
+    recipe = dataclasses.replace(SMALL, window=3, epochs=1, refit=False)
+    bundle = train(
+        TrainOptions(ClickOptions(trained.clicks), tmp_path / "bundle", recipe),
+        Console(quiet=True),
+    )
+    predictor = open_predictor(bundle)
+    ids = predictor.catalogue.item_ids
+    app = create_app(Settings(bundle=bundle, redis=redis_url, **PATIENT))  # type: ignore[arg-type]
+    async with client_of(app) as client:
+        for number in range(1, 7):
+            clicked = [ids[17 * n % len(ids)] for n in range(number)]
+            body = {"user_id": "ada", "item_id": clicked[-1]}
+            answer = (await client.post("/v1/recommendations", json=body)).json()
+            state = None
+            while state is None:
+                state = cached(redis_url, predictor, "ada", number)
+                await asyncio.sleep(0.005)
+
+            torch.testing.assert_close(state, replayed(predictor, clicked), atol=1e-5, rtol=0)
+            stateless = await client.post("/v1/recommendations", json={"items": clicked})
+            have, want = ([i["score"] for i in a["items"]] for a in (answer, stateless.json()))
+            torch.testing.assert_close(torch.tensor(have), torch.tensor(want), atol=1e-4, rtol=0)

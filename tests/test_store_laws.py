@@ -158,6 +158,85 @@ async def test_a_new_click_after_forgetting_starts_a_new_session(store: RedisSto
     assert after.nonce != before.nonce
 
 
+async def test_a_repeat_from_before_the_deletion_is_told_apart(store: RedisStore) -> None:
+    await visit(store, "ada", Click("a", "e1"))
+    await store.forget("ada")
+    await visit(store, "ada", Click("b", "e2"))
+
+    again = await visit(store, "ada", Click("a", "e1"), Click("b", "e2"))
+
+    assert (again.duplicates, again.forgotten, items(again)) == (2, 1, "b")
+
+
+async def test_a_tombstone_outlives_a_short_session(link: RedisLink, redis_url: str) -> None:
+    store = store_on(link, idle_seconds=5, tombstone_seconds=60)
+    await visit(store, "ada", Click("a", "e1"))
+    await store.forget("ada")
+    await visit(store, "ada", Click("b", "e2"))
+
+    with redis_py.Redis.from_url(redis_url) as client:
+        assert client.pttl(user_keys("ada", b"pepper")[2]) > 50_000
+
+
+async def test_every_click_renews_the_whole_session(link: RedisLink, redis_url: str) -> None:
+    store = store_on(link, idle_seconds=60)
+    session = await visit(store, "ada", Click("a", "e1"))
+    await store.keep([ComputedState("ada", session.head, b"state")])
+    keys = user_keys("ada", b"pepper")
+    with redis_py.Redis.from_url(redis_url) as client:
+        assert 50_000 < client.pttl(keys[1]) <= 60_000
+        for key in keys:
+            client.pexpire(key, 5_000)
+        await visit(store, "ada", Click("b", "e2"))
+        assert all(50_000 < client.pttl(key) <= 60_000 for key in keys)
+
+
+async def test_a_state_of_another_kind_is_no_state(store: RedisStore, redis_url: str) -> None:
+    with redis_py.Redis.from_url(redis_url) as client:
+        client.rpush(user_keys("ada", b"pepper")[1], "somebody else's")
+
+    found = await visit(store, "ada", Click("a"))
+
+    assert (found.accepted, found.state) == (1, None)
+
+
+async def test_a_damaged_head_is_refused_before_anything_is_written(
+    store: RedisStore, redis_url: str
+) -> None:
+    key = user_keys("ada", b"pepper")[0]
+    with redis_py.Redis.from_url(redis_url) as client:
+        client.rpush(key, "damaged", '["a"]')
+        (found,) = await store.visit([Visit("ada", (Click("b", "e1"),))])
+        assert isinstance(found, StoreUnavailable)
+        assert client.lrange(key, 0, -1) == [b"damaged", b'["a"]']
+
+
+async def test_the_secret_is_put_back_when_redis_comes_back_empty(redis_url: str) -> None:
+    link = link_to(redis_url)
+    store = RedisStore(
+        link, window=WINDOW, idle_seconds=60, event_ids_kept=10, tombstone_seconds=60
+    )
+    await visit(store, "ada", Click("a"))
+    with redis_py.Redis.from_url(redis_url) as client:
+        secret = client.get("recsys:secret")
+        client.flushall()
+        client.script_flush()
+        await visit(store, "ada", Click("b"))
+        assert client.get("recsys:secret") == secret
+    await link.close()
+
+
+async def test_more_calls_than_connections_wait_instead_of_failing(redis_url: str) -> None:
+    link = RedisLink(
+        redis_url, timeout_ms=2000, budget_ms=5000, connections=2, observe=lambda *_: None
+    )
+    store = store_on(link)
+
+    await asyncio.gather(*(visit(store, f"user {n}", Click("a")) for n in range(50)))
+
+    await link.close()
+
+
 async def test_no_id_is_stored_in_the_clear_in_a_key(store: RedisStore, redis_url: str) -> None:
     await visit(store, "ada@example.org", Click("a", "e1"))
 

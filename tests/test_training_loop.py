@@ -93,6 +93,17 @@ def test_the_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
         run(tmp_path / "run", dataclasses.replace(TINY, hidden=9))
 
 
+def test_the_checkpoint_of_other_times_or_other_validation_is_refused(tmp_path: Path) -> None:
+    """Both move the validation cut, and with it everything that was learned."""
+    with pytest.raises(PlugPulled):
+        run(tmp_path, watcher=Puller(1))
+    later = dataclasses.replace(CLICKS, time_ms=CLICKS.time_ms + 1)
+
+    for train, valid in ((later, None), (CLICKS, CLICKS)):
+        with pytest.raises(BadInput, match="belongs to other clicks"):
+            Run(TINY, tmp_path, CPU, Quiet()).train(train, valid)
+
+
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / CHECKPOINT).write_bytes(b"\x00" * 50)
 

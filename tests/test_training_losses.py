@@ -96,6 +96,16 @@ def test_bpr_max_stays_finite_where_every_negative_wins() -> None:
     assert torch.isfinite(bpr_max(scores, torch.tensor([4, 7]), 0.0, 0.0))
 
 
+def test_bpr_max_of_a_row_without_negatives_teaches_nothing() -> None:
+    scores = torch.tensor([[0.3, 0.9]], dtype=torch.float64, requires_grad=True)
+
+    loss = bpr_max(scores, torch.tensor([4, 4]), 0.0, 0.0)
+
+    (gradient,) = torch.autograd.grad(loss, scores)
+    assert torch.isfinite(loss)
+    assert gradient.isfinite().all()
+
+
 def test_the_gradient_of_bpr_max_is_that_of_finite_differences() -> None:
     torch.manual_seed(0)
     scores = torch.randn(3, 7, dtype=torch.float64, requires_grad=True)

@@ -51,12 +51,14 @@ class Position:
     results: list[EpochResult] = field(default_factory=list)
 
 
-def fingerprint(sessions: Sessions, recipe: Recipe) -> str:
+def fingerprint(train: Sessions, valid: Sessions | None, recipe: Recipe) -> str:
     """Differs whenever the clicks or the recipe do; a checkpoint of another run is refused."""
     content = hashlib.sha256(json.dumps(dataclasses.asdict(recipe), sort_keys=True).encode())
-    content.update(np.ascontiguousarray(sessions.items).tobytes())
-    content.update(np.ascontiguousarray(sessions.offsets).tobytes())
-    content.update("\n".join(sessions.item_ids).encode())
+    for sessions in (train, valid):
+        if sessions is not None:
+            for part in (sessions.items, sessions.offsets, sessions.time_ms):
+                content.update(np.ascontiguousarray(part).tobytes())
+            content.update("\n".join(sessions.item_ids).encode())
     return content.hexdigest()
 
 

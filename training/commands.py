@@ -1,6 +1,8 @@
 """`recsys train` and `recsys evaluate`: each reads, delegates, and says what came out."""
 
+import fcntl
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,6 +84,7 @@ def train(options: TrainOptions, console: Console) -> Path:
         f"Bundle {options.out} holds model {manifest.model_id}. Serve it:\n"
         f"  recsys serve --bundle {options.out}",
         soft_wrap=True,
+        markup=False,  # a path is never markup
     )
     return options.out
 
@@ -90,12 +93,20 @@ def train(options: TrainOptions, console: Console) -> Path:
 def _work_folder(work: Path) -> Iterator[None]:
     """The folder of the checkpoint; a run that fails before the first one leaves no folder."""
     work.mkdir(parents=True, exist_ok=True)
+    lock = os.open(work, os.O_RDONLY)
     try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
+    except BlockingIOError:
+        raise BadInput(
+            "Another run is at work", [f"it keeps {work}. Wait for it, or name another --out."]
+        ) from None
     except BaseException:
         with suppress(OSError):
             work.rmdir()
         raise
+    finally:
+        os.close(lock)
 
 
 def choose_device(name: str) -> torch.device:
@@ -126,7 +137,9 @@ def _attributes(options: TrainOptions, train: Sessions) -> dict[str, dict[str, s
     """Attribute → item id → text, for every item of the log."""
     if options.items is None:
         return {}
-    columns = read_attributes(options.items, options.clicks.columns.item, train.item_ids)
+    columns = read_attributes(
+        options.items, options.clicks.columns.item, train.item_ids, options.clicks.delimiter
+    )
     return {name: dict(zip(train.item_ids, texts, strict=True)) for name, texts in columns.items()}
 
 

@@ -19,6 +19,7 @@ def train_shop(folder: Path, out: Path, console: Console) -> Path:
         out=out,
         recipe=load_recipe("shop"),
         items=folder / "items.csv",
+        resume=True,  # the shop is the same every time, so whatever is unfinished is ours
     )
     return train(options, console)
 

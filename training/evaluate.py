@@ -48,7 +48,7 @@ def evaluate(
 ) -> Evaluation:
     """sessions: items as indices below `items`, -1 where unknown; raises `BadInput` if useless."""
     sessions = sessions.keep_sessions(sessions.lengths >= 2)
-    targets = _targets(sessions)
+    targets = torch.from_numpy(sessions.next_clicks.astype(np.int64))
     if not (targets >= 0).any():
         what = (
             "has no session of at least 2 clicks"
@@ -93,13 +93,6 @@ def _evaluation(
         )
     metrics[f"coverage@{coverage.k}"] = coverage.share()
     return Evaluation(metrics, targets.numel(), int((targets < 0).sum()), warning)
-
-
-def _targets(sessions: Sessions) -> Tensor:
-    """Every click but the first of its session, in order: (cases,) int64."""
-    later = np.ones(len(sessions.items), dtype=bool)
-    later[sessions.offsets[:-1]] = False
-    return torch.from_numpy(sessions.items[later].astype(np.int64))
 
 
 def _chunks(lengths: NDArray[np.int64], items: int) -> list[slice]:

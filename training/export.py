@@ -117,7 +117,7 @@ def _manifest(export: Export, digests: Mapping[str, str]) -> Manifest:
     recipe = export.recipe
     return Manifest(
         format_version=FORMAT_VERSION,
-        model_id=model_id_of(digests),
+        model_id=model_id_of(digests, recipe.window),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         size=ModelSize(len(export.catalogue), recipe.hidden, recipe.layers),
         window=recipe.window,

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -78,7 +77,7 @@ class Run:
         out of `train` as the recipe says.
         """
         labelled = valid is not None
-        self._mark = fingerprint(train, self._recipe)
+        self._mark = fingerprint(train, valid, self._recipe)
         found = load_checkpoint(self._folder, self._mark)
         if found is not None:
             self._position, self._restored = found
@@ -238,7 +237,7 @@ def eager_predictor(weights: Weights, catalogue: Catalogue, recipe: Recipe) -> P
 
 def _check_validation(inner: Sessions, valid: Sessions) -> None:
     """Raises `BadInput` before any work where no epoch could be told from another."""
-    targets = valid.items[np.setdiff1d(np.arange(len(valid.items)), valid.offsets[:-1])]
+    targets = valid.next_clicks
     if not (inner.counts() > 0)[targets].any():
         raise BadInput(
             "The validation part cannot be used",

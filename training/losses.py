@@ -13,6 +13,7 @@ from torch.nn import functional
 from training.recipe import Recipe
 
 NEVER = float("-inf")
+LOWEST = -1e9  # its exponential is 0 beside any score
 SMALLEST = 1e-24  # keeps the logarithm finite where every negative wins
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # (scores, columns, log_expected) → scalar
@@ -55,7 +56,8 @@ def bpr_max(scores: Tensor, columns: Tensor, bpreg: float, elu: float) -> Tensor
     """
     rows = torch.arange(scores.size(0), device=scores.device)
     ranked = functional.elu(scores, elu) if elu > 0 else scores
-    weights = ranked.masked_fill(_own_target(columns, rows), NEVER).softmax(dim=1)
+    # finite, so that a row without any negative has weights too, and no gradient
+    weights = ranked.masked_fill(_own_target(columns, rows), LOWEST).softmax(dim=1)
     target = ranked[rows, rows].unsqueeze(1)
     won = (weights * torch.sigmoid(target - ranked)).sum(dim=1)
     penalty = (weights * ranked.square()).sum(dim=1)

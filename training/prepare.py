@@ -3,12 +3,11 @@
 The same steps for `recsys train` and `recsys evaluate`, so both test on the same sessions.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-
-import numpy as np
 
 from data.clicks import read_clicks
 from data.columns import Columns
@@ -56,8 +55,8 @@ class ClickOptions:
                 self.test_fraction,
             ),
             (
-                "--test-days must be above 0",
-                self.test_days is None or self.test_days > 0,
+                "--test-days must be above 0 and finite",
+                self.test_days is None or 0 < self.test_days < math.inf,
                 self.test_days,
             ),
             (
@@ -69,6 +68,20 @@ class ClickOptions:
                 "--session-column none needs a user column",
                 self.columns.session is not None or self.columns.user is not None,
                 "none",
+            ),
+        ]
+        rules += [
+            (
+                "--delimiter must be one character, or tab",
+                self.delimiter is None
+                or self.delimiter in ("tab", "\\t")
+                or len(self.delimiter) == 1,
+                repr(self.delimiter),
+            ),
+            (
+                "column names must differ and not be empty",
+                len(set(names := self.columns.wanted())) == len(names) and "" not in names,
+                ", ".join(map(repr, names)),
             ),
         ]
         problems = [f"{rule}, got {value}." for rule, holds, value in rules if not holds]
@@ -143,11 +156,11 @@ def _split(options: ClickOptions, sessions: Sessions) -> Split:
 
 
 def _check_known(train: Sessions, test: Sessions) -> None:
-    if not (train.counts() > 0)[test.items].any():
+    if not (train.counts() > 0)[test.next_clicks].any():
         raise BadInput(
             "The test part cannot be used",
             [
-                f"none of its {len(np.unique(test.items)):,} items is clicked in training, so "
+                f"none of its {len(test.next_clicks):,} next clicks is on an item of training, so "
                 "nothing can be measured. Choose another split, or check that item ids are "
                 "written alike in all files."
             ],

@@ -4,8 +4,7 @@ import asyncio
 
 from fastapi import APIRouter
 
-from recsys.errors import Overloaded
-from service.dependencies import Running, RunningDep
+from service.dependencies import RunningDep
 from service.recommender import Answer, Question
 from service.schemas import (
     ManyRecommendations,
@@ -23,7 +22,7 @@ router = APIRouter(prefix="/v1", tags=["recommendations"])
 async def recommend(asked: RecommendationRequest, service: RunningDep) -> Recommendations:
     """Record this click, if there is one, and say what is likely next."""
     service.recommender.check_filter(asked.filter)
-    return as_recommendations(await submit(service, as_question(asked)))
+    return as_recommendations(await service.batcher.submit(as_question(asked)))
 
 
 @router.post("/recommendations:batch")
@@ -31,18 +30,9 @@ async def recommend_many(asked: ManyRequests, service: RunningDep) -> ManyRecomm
     """Up to 100 of these requests, handled in order."""
     for request in asked.requests:
         service.recommender.check_filter(request.filter)
-    waiting = [submit(service, as_question(request)) for request in asked.requests]
+    waiting = service.batcher.submit_all([as_question(request) for request in asked.requests])
     answers = await asyncio.gather(*waiting)
     return ManyRecommendations(responses=[as_recommendations(answer) for answer in answers])
-
-
-def submit(service: Running, question: Question) -> "asyncio.Future[Answer]":
-    """Into the queue; a refusal is counted."""
-    try:
-        return service.batcher.submit(question)
-    except Overloaded:
-        service.metrics.refused.inc()
-        raise
 
 
 def as_question(asked: RecommendationRequest) -> Question:

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Response
 from recsys.errors import StoreUnavailable
 from service.dependencies import Running, RunningDep
 from service.recommender import Question
-from service.routes.recommendations import as_recommendations, submit
+from service.routes.recommendations import as_recommendations
 from service.schemas import (
     ClicksTaken,
     ListLength,
@@ -36,7 +36,7 @@ async def record(user_id: UserId, sent: NewClicks, service: RunningDep) -> Click
 @router.get("/recommendations")
 async def recommend(user_id: UserId, service: RunningDep, k: ListLength = 20) -> Recommendations:
     """What is likely next for this user; the popular list for a stranger."""
-    return as_recommendations(await submit(service, Question(user_id=user_id, k=k)))
+    return as_recommendations(await service.batcher.submit(Question(user_id=user_id, k=k)))
 
 
 @router.get("")
