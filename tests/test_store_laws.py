@@ -6,21 +6,11 @@ from dataclasses import replace
 
 import pytest
 import redis as redis_py
+from stores import WINDOW, link_to, store_on, visit
 
 from recsys.errors import StoreUnavailable
 from service.redis_link import RedisLink
 from service.store import Click, ComputedState, RedisStore, StoredSession, Visit, user_keys
-
-WINDOW = 5
-
-
-def link_to(url: str) -> RedisLink:
-    return RedisLink(url, timeout_ms=2000, budget_ms=5000, connections=64, observe=lambda *_: None)
-
-
-def store_on(link: RedisLink, **limits: int) -> RedisStore:
-    given = {"idle_seconds": 60, "event_ids_kept": 1000, "tombstone_seconds": 60, **limits}
-    return RedisStore(link, window=WINDOW, secret="pepper", **given)
 
 
 @pytest.fixture
@@ -33,12 +23,6 @@ async def link(redis_url: str) -> AsyncIterator[RedisLink]:
 @pytest.fixture
 def store(link: RedisLink) -> RedisStore:
     return store_on(link)
-
-
-async def visit(store: RedisStore, user: str, *clicks: Click) -> StoredSession:
-    (found,) = await store.visit([Visit(user, clicks)])
-    assert isinstance(found, StoredSession), found
-    return found
 
 
 def items(session: StoredSession) -> str:
@@ -226,17 +210,6 @@ async def test_the_secret_is_put_back_when_redis_comes_back_empty(redis_url: str
     await link.close()
 
 
-async def test_more_calls_than_connections_wait_instead_of_failing(redis_url: str) -> None:
-    link = RedisLink(
-        redis_url, timeout_ms=2000, budget_ms=5000, connections=2, observe=lambda *_: None
-    )
-    store = store_on(link)
-
-    await asyncio.gather(*(visit(store, f"user {n}", Click("a")) for n in range(50)))
-
-    await link.close()
-
-
 async def test_no_id_is_stored_in_the_clear_in_a_key(store: RedisStore, redis_url: str) -> None:
     await visit(store, "ada@example.org", Click("a", "e1"))
 
@@ -293,44 +266,3 @@ async def test_many_visits_travel_together_and_stay_in_order(store: RedisStore) 
         assert isinstance(session, StoredSession)
         assert session.clicks[-1].item_id == str(n)
         assert session.count == n // 3 + 1
-
-
-async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Takes the connection, reads all, says nothing, until the client gives up."""
-    while await reader.read(1024):
-        pass
-    writer.close()
-
-
-async def test_a_silent_redis_is_said_within_the_budget() -> None:
-    server = await asyncio.start_server(never_answer, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    link = RedisLink(
-        f"redis://127.0.0.1:{port}",
-        timeout_ms=50,
-        budget_ms=100,
-        connections=4,
-        observe=lambda *_: None,
-    )
-    began = asyncio.get_running_loop().time()
-
-    (found,) = await store_on(link).visit([Visit("ada", (Click("a"),))])
-
-    assert isinstance(found, StoreUnavailable)
-    assert asyncio.get_running_loop().time() - began < 1.0  # redis-py's own defaults take 59 s
-    await link.close()
-    server.close()
-    await server.wait_closed()
-
-
-async def test_a_closed_port_is_said(store: RedisStore) -> None:
-    link = RedisLink(
-        "redis://127.0.0.1:1", timeout_ms=50, budget_ms=100, connections=4, observe=lambda *_: None
-    )
-
-    (found,) = await store_on(link).visit([Visit("ada")])
-
-    assert isinstance(found, StoreUnavailable)
-    with pytest.raises(StoreUnavailable):
-        await store_on(link).forget("ada")
-    await link.close()
