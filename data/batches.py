@@ -19,7 +19,7 @@ class Batch:
     """One step of all lanes that still run.
 
     clicked, following: (b,) int64 item indices, b ≤ B; fresh: (b,) bool, the lane begins a
-    session and its state is zero; lanes: (b,) int64, which rows of the (L, B, H) state these are.
+    session and its state is zero; lanes: (b,) int64, which rows of the (L, B, W) state these are.
     """
 
     clicked: NDArray[np.int64]

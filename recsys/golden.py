@@ -99,7 +99,9 @@ def open_predictor(folder: Path) -> Predictor:
         bundle.matrix,
         bundle.bias,
         bundle.catalogue,
+        inputs=bundle.inputs,
         layers=bundle.manifest.size.layers,
+        state_width=bundle.manifest.size.state_width,
         window=bundle.manifest.window,
         model_id=bundle.manifest.model_id,
     )

@@ -22,8 +22,8 @@ NEVER = float("-inf")
 class SessionModel(Protocol):
     """What a predictor asks of a model, eager or scripted; shapes as in `recsys.model`."""
 
-    def step(self, matrix: Tensor, clicked: Tensor, state: Tensor) -> Tensor: ...
-    def replay(self, matrix: Tensor, clicks: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]: ...
+    def step(self, inputs: Tensor, clicked: Tensor, state: Tensor) -> Tensor: ...
+    def replay(self, inputs: Tensor, clicks: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]: ...
     def scores(self, matrix: Tensor, bias: Tensor, read: Tensor) -> Tensor: ...
     def top_k(self, scores: Tensor, k: int) -> tuple[Tensor, Tensor]: ...
 
@@ -32,7 +32,7 @@ class SessionModel(Protocol):
 class Memory:
     """What is known of a session: a state, and the known items clicked since then.
 
-    state: (L, H) float32, or None where the clicks are the whole window, to be read from zero.
+    state: (L, W) float32, or None where the clicks are the whole window, to be read from zero.
     """
 
     clicks: Sequence[int]
@@ -73,23 +73,28 @@ class Predictor:
         catalogue: Catalogue,
         *,
         layers: int,
+        state_width: int,
         window: int,
+        inputs: Tensor | None = None,
         model_id: str = "unsaved",
     ) -> None:
+        """inputs: the table that clicks are read from, None where it is the item matrix."""
         self.catalogue = catalogue
         self.layers = layers
+        self.state_width = state_width
         self.hidden = int(matrix.size(1))
         self.window = window
         self.model_id = model_id
         self._model = model
         self._matrix = matrix
+        self._inputs = matrix if inputs is None else inputs
         self._bias = bias
         self._popularity = torch.from_numpy(catalogue.popularity)
 
     @torch.inference_mode()
     def advance(self, memories: Sequence[Memory]) -> Tensor:
-        """The state after every memory's clicks: (L, B, H) float32, zeros for a blank one."""
-        state = torch.zeros(self.layers, len(memories), self.hidden)
+        """The state after every memory's clicks: (L, B, W) float32, zeros for a blank one."""
+        state = torch.zeros(self.layers, len(memories), self.state_width)
         replayed = [at for at, m in enumerate(memories) if m.state is None and m.clicks]
         if replayed:
             state[:, replayed] = self._replay([memories[at].clicks for at in replayed])[1]
@@ -100,15 +105,15 @@ class Predictor:
         done = 0
         while stepping:
             clicked = torch.tensor([memories[at].clicks[done] for at in stepping])
-            state[:, stepping] = self._model.step(self._matrix, clicked, state[:, stepping])
+            state[:, stepping] = self._model.step(self._inputs, clicked, state[:, stepping])
             done += 1
             stepping = [at for at in stepping if len(memories[at].clicks) > done]
         return state
 
     @torch.inference_mode()
     def rank(self, state: Tensor, blank: Sequence[bool], wishes: Sequence[Wish]) -> list[Ranking]:
-        """A list for every session; state: (L, B, H), blank: answer from popularity instead."""
-        scores = self._scores(state[-1], torch.tensor(blank))
+        """A list for every session; state: (L, B, W), blank: answer from popularity instead."""
+        scores = self._scores(state[-1, :, : self.hidden], torch.tensor(blank))
         for row, wish in enumerate(wishes):
             if wish.allowed is not None:
                 scores[row, torch.from_numpy(~wish.allowed)] = NEVER
@@ -176,7 +181,7 @@ class Predictor:
         clicks = torch.zeros(len(windows), int(lengths.max()), dtype=torch.int64)
         for row, window in enumerate(windows):
             clicks[row, : len(window)] = torch.tensor(window)
-        return self._model.replay(self._matrix, clicks, lengths)
+        return self._model.replay(self._inputs, clicks, lengths)
 
     def _scores(self, read: Tensor, blank: Tensor) -> Tensor:
         scores = self._model.scores(self._matrix, self._bias, read)

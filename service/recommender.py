@@ -134,7 +134,7 @@ class Recommender:
         predictor = self.predictor
         seen = [click.item_id for click in stored.clicks]
         window = seen[-predictor.window :]
-        cached = decode(stored.state, predictor.layers, predictor.hidden)
+        cached = decode(stored.state, predictor.layers, predictor.state_width)
         if cached is not None:
             tag, state = cached
             behind = stored.count - tag.clicks

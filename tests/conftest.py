@@ -14,6 +14,7 @@ import pytest
 import redis as redis_py
 import torch
 from fastapi import FastAPI
+from kinds import Zoo
 from rich.console import Console
 
 from data.synthetic import Shop, write_shop
@@ -66,6 +67,12 @@ def other_bundle(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="session")
 def predictor(trained: TrainedShop) -> Predictor:
     return open_predictor(trained.bundle)
+
+
+@pytest.fixture(scope="session")
+def zoo(predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Zoo:
+    """One model of every kind over the shop's items."""
+    return Zoo(tmp_path_factory.mktemp("zoo"), predictor.catalogue)
 
 
 @pytest.fixture(scope="session")

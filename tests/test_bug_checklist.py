@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from builders import words
+from kinds import KINDS
 
 from data.batches import Batch, LanePlan
 from data.sessions import known_items, reindex
 from recsys.catalogue import Catalogue
-from recsys.model import ModelSize
 from recsys.predictor import Predictor
 from training.learner import Learner, Weights
 from training.loop import eager_predictor
@@ -49,7 +49,7 @@ def learner_of(
     recipe: Recipe, kind: type[Learner] = Learner, sampling: type[NegativeSampler] = NegativeSampler
 ) -> Learner:
     generator = torch.Generator().manual_seed(0)
-    weights = Weights.fresh(ModelSize(ITEMS, recipe.hidden, recipe.layers), generator)
+    weights = Weights.fresh(recipe.size(ITEMS), generator)
     sampler = sampling(np.full(ITEMS, 2), recipe.sample_alpha, generator)
     return kind(weights, recipe, sampler, generator, CPU)
 
@@ -58,16 +58,24 @@ def batch_of(clicked: list[int], following: list[int], fresh: list[bool]) -> Bat
     return Batch(np.array(clicked), np.array(following), np.array(fresh), np.arange(len(clicked)))
 
 
-def test_01_the_state_is_reset_when_a_session_starts_and_only_then() -> None:
-    learner = learner_of(PLAIN)
-    matrix, model = learner.weights.matrix.clone(), learner.weights.model
-    first = model.step(matrix, torch.tensor([1, 2, 3]), model.blank(3)).detach()
+def read_table(weights: Weights) -> torch.Tensor:
+    """What clicks are read from now."""
+    shipped = weights.shipped()
+    return (shipped.matrix if shipped.inputs is None else shipped.inputs).clone()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_01_the_state_is_reset_when_a_session_starts_and_only_then(kind: str) -> None:
+    learner = learner_of(dataclasses.replace(PLAIN, layers=2, **KINDS[kind]))
+    model = learner.weights.model
+    table = read_table(learner.weights)
+    first = model.step(table, torch.tensor([1, 2, 3]), model.blank(3)).detach()
     learner.learn(batch_of([1, 2, 3], [4, 5, 6], [True, True, True]))
     torch.testing.assert_close(learner.state, first)
 
-    matrix, before = learner.weights.matrix.clone(), learner.state.clone()
+    table, before = read_table(learner.weights), learner.state.clone()
     before[:, 1] = 0
-    expected = model.step(matrix, torch.tensor([4, 7, 6]), before).detach()
+    expected = model.step(table, torch.tensor([4, 7, 6]), before).detach()
     learner.learn(batch_of([4, 7, 6], [5, 8, 0], [False, True, False]))
     torch.testing.assert_close(learner.state, expected)
 
@@ -122,6 +130,12 @@ def test_06_the_accumulators_start_at_zero() -> None:
     [
         {"hidden": 5},
         {"layers": 2},
+        {"cell": "gru-reset-before"},
+        {"cell": "lstm"},
+        {"cell": "rnn"},
+        {"embedding": "separate"},
+        {"embedding": "none"},
+        {"scale": 4.0},
         {"batch": 2},
         {"learning_rate": 0.2},
         {"momentum": 0.5},
@@ -147,8 +161,7 @@ def test_07_nothing_is_hard_coded(setting: dict[str, Any]) -> None:
         sessions = words("abc", "bcd", "cde", "aedb", "eaaaab")
         indexed = reindex(sessions, known_items(sessions))
         generator = torch.Generator().manual_seed(0)
-        size = ModelSize(len(indexed.item_ids), recipe.hidden, recipe.layers)
-        weights = Weights.fresh(size, generator)
+        weights = Weights.fresh(recipe.size(len(indexed.item_ids)), generator)
         sampler = NegativeSampler(indexed.counts(), recipe.sample_alpha, generator)
         learner, plan = (
             Learner(weights, recipe, sampler, generator, CPU),
@@ -217,6 +230,36 @@ def test_10_only_the_rows_of_the_batch_are_touched() -> None:
     assert changed.tolist() == [1, 2, 4, 5]
 
 
+@pytest.mark.parametrize("embedding", ["separate", "none"])
+def test_10_only_the_rows_clicked_move_in_a_table_of_their_own(embedding: str) -> None:
+    learner = learner_of(
+        dataclasses.replace(PLAIN, negatives=0, batch=2, embedding=embedding, clip=0.5)
+    )
+    inputs = learner.weights.inputs
+    assert inputs is not None
+    tables = (inputs, learner.weights.matrix)
+    before = [table.clone() for table in tables]
+
+    learner.learn(batch_of([1, 2], [4, 5], [True, True]))
+
+    changed = [
+        (table != old).any(dim=1).nonzero().flatten().tolist()
+        for table, old in zip(tables, before, strict=True)
+    ]
+    assert changed == [[1, 2], [4, 5]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_model_learns_what_follows(kind: str) -> None:
+    """Twelve equal steps, a to b and b to c: the loss falls by a third at least."""
+    learner = learner_of(
+        dataclasses.replace(PLAIN, learning_rate=0.1, batch=2, logq=0, **KINDS[kind])
+    )
+    losses = [float(learner.learn(batch_of([1, 2], [2, 3], [True, True])).loss) for _ in range(12)]
+
+    assert losses[-1] < losses[0] * 2 / 3
+
+
 def test_12_dropout_is_off_when_it_counts() -> None:
     learner = learner_of(dataclasses.replace(PLAIN, dropout_embedding=0.5, dropout_hidden=0.5))
     catalogue = Catalogue(tuple(map(str, range(ITEMS))), np.ones(ITEMS, dtype=np.int64))
@@ -232,5 +275,5 @@ def test_13_input_and_output_share_one_matrix() -> None:
     names = set(learner_of(PLAIN).weights.tensors())
 
     assert names == {"matrix", "bias"} | {
-        f"gru.{part}_l0" for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        f"cells.0.{part}" for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     }

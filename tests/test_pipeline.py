@@ -9,6 +9,7 @@ import pytest
 import torch
 from builders import Quiet
 from conftest import PATIENT, TrainedShop, client_of
+from kinds import KINDS, Zoo
 from numpy.typing import NDArray
 from replay_over_http import ranks_over_http
 
@@ -73,9 +74,11 @@ def assert_same_lists(
             assert not clear or one[place] == other[place], (place, one, other, row)
 
 
-async def check_parity(eager: Predictor, bundle: Path, redis: str, test: Sessions) -> None:
+async def check_parity(
+    eager: Predictor, bundle: Path, redis: str, test: Sessions, count: int = PREFIXES
+) -> None:
     scripted = open_predictor(bundle)
-    prefixes = prefixes_of(reindex(test, eager.catalogue.item_ids), PREFIXES)
+    prefixes = prefixes_of(reindex(test, eager.catalogue.item_ids), count)
     ids = eager.catalogue.item_ids
     lists: dict[str, list[list[str]]] = {"eager": [], "scripted": [], "http": []}
     scores = []
@@ -118,6 +121,15 @@ async def test_eager_scripted_and_http_agree(
     eager, _ = trained_eagerly(options, recipe, tmp_path / "run")
 
     await check_parity(eager, tmp_path / "run" / "bundle", redis_url, prepare(options).test)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_kind_of_model_is_served_as_it_is(
+    trained: TrainedShop, zoo: Zoo, redis_url: str, kind: str
+) -> None:
+    test = prepare(ClickOptions(trained.clicks)).test
+
+    await check_parity(zoo.eager(kind), zoo.bundle(kind), redis_url, test, count=30)
 
 
 @pytest.mark.real

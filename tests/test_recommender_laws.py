@@ -1,4 +1,4 @@
-"""What every recommender must do: the model, eager and scripted, and all baselines."""
+"""What every recommender must do: models of every kind and all baselines."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import SMALL, TrainedShop
+from kinds import KINDS, Zoo
 from numpy.typing import NDArray
 
 from data.sessions import Sessions, reindex
@@ -38,10 +39,15 @@ def sessions(trained: TrainedShop, predictor: Predictor) -> tuple[Sessions, Sess
     return reindex(prepared.train, ids), reindex(prepared.test, ids)
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=(*NAMES, *KINDS))
 def scorer(
-    request: pytest.FixtureRequest, predictor: Predictor, sessions: tuple[Sessions, Sessions]
+    request: pytest.FixtureRequest,
+    predictor: Predictor,
+    sessions: tuple[Sessions, Sessions],
+    zoo: Zoo,
 ) -> Scorer:
+    if request.param in KINDS:
+        return zoo.scripted(request.param)
     scorers = {"model": predictor, **baselines(predictor.catalogue, sessions[0])}
     assert tuple(scorers) == NAMES
     return scorers[request.param]
@@ -120,6 +126,17 @@ def test_the_model_beats_markov_on_a_walk_made_for_markov(
     }
 
     assert recall["model"] > recall["markov"] > recall["popularity"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_eager_and_scripted_models_score_alike(
+    zoo: Zoo, sessions: tuple[Sessions, Sessions], kind: str
+) -> None:
+    eager, scripted = (
+        p.scores_along(some(sessions)) for p in (zoo.eager(kind), zoo.scripted(kind))
+    )
+
+    torch.testing.assert_close(eager, scripted, atol=1e-5, rtol=1e-5)
 
 
 def test_loading_again_changes_nothing(

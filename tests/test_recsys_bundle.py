@@ -48,7 +48,8 @@ def sign(bundle: Path) -> None:
 
     def change(manifest: dict[str, Any]) -> None:
         manifest["files"] = {name: digest(bundle / name) for name in manifest["files"]}
-        manifest["model_id"] = model_id_of(manifest["files"], manifest["window"])
+        size = ModelSize(**manifest["size"])
+        manifest["model_id"] = model_id_of(manifest["files"], manifest["window"], size)
 
     edit_manifest(bundle, change)
 
@@ -64,8 +65,11 @@ def test_a_bundle_holds_what_the_design_says_and_no_pickle(trained: TrainedShop)
 
     assert names == {MANIFEST, MODEL, WEIGHTS, ITEMS, GOLDEN}
     manifest = json.loads((trained.bundle / MANIFEST).read_text())
-    assert manifest["format_version"] == 1
-    assert manifest["size"] == {"items": 200, "hidden": 32, "layers": 1}
+    assert manifest["format_version"] == 2
+    assert manifest["size"] == {
+        **{"items": 200, "hidden": 32, "layers": 1, "cell": "gru"},
+        **{"embedding": "shared", "embedding_width": 0, "scale": 0.0},
+    }
     assert manifest["training"]["cut_off"].startswith("2026-01-")
     assert pq.read_table(trained.bundle / ITEMS).column_names[:2] == ["item_id", "count"]
 
@@ -98,9 +102,9 @@ def test_a_link_is_refused(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_a_newer_format_asks_for_an_upgrade(bundle: Path) -> None:
-    edit_manifest(bundle, lambda m: m.update(format_version=2))
+    edit_manifest(bundle, lambda m: m.update(format_version=3))
 
-    assert "has bundle format 2; this version reads 1. Upgrade" in refused(bundle)
+    assert "has bundle format 3; this version reads 1 to 2. Upgrade" in refused(bundle)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"format_version": 1}', "\x00"])
@@ -124,6 +128,10 @@ def test_a_manifest_that_is_none_is_refused(bundle: Path, text: str) -> None:
         {"surprise": 1},
         {"model_id": "0000000000000000"},
         {"size": {"items": 201, "hidden": 32, "layers": 1}},
+        {"size": {"items": 200, "hidden": 32, "layers": 1, "cell": "rnn"}},
+        {"size": {"items": 200, "hidden": 32, "layers": 1, "cell": "gruu"}},
+        {"size": {"items": 200, "hidden": 32, "layers": 1, "scale": 2.0}},
+        {"size": {"items": 200, "hidden": 32, "layers": 1, "scale": "2"}},
     ],
     ids=str,
 )
@@ -147,7 +155,7 @@ def test_weights_of_another_size_are_refused(bundle: Path) -> None:
     save_file({**weights, "matrix": torch.zeros(200, 31)}, bundle / WEIGHTS)
     sign(bundle)
 
-    assert "the manifest says (200, (200, 32)" in refused(bundle)
+    assert "the manifest says 200 with [(200, 32), (200,)]" in refused(bundle)
 
 
 def test_other_weights_under_true_digests_fail_the_golden_sessions(bundle: Path) -> None:

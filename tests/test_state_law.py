@@ -5,17 +5,17 @@ session, in the order Redis accepted them, through the current model.
 """
 
 import asyncio
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
+import pytest
 import redis as redis_py
 import torch
-from conftest import PATIENT, SMALL, TrainedShop, client_of
+from conftest import PATIENT, TrainedShop, client_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rich.console import Console
+from kinds import KINDS, Zoo
 from servers import several_served
 
 from recsys.golden import open_predictor
@@ -24,15 +24,13 @@ from service.app import create_app
 from service.settings import Settings
 from service.state import decode
 from service.store import user_keys
-from training.commands import TrainOptions, train
-from training.prepare import ClickOptions
 
 WRITERS = 48  # at the same time
 ITEMS = ["aurora-tent", "aurora-kettle", "aurora-espresso-machine", "unknown", "aurora-desk"]
 
 
 def replayed(predictor: Predictor, clicks: Sequence[str]) -> torch.Tensor:
-    """The state from a fresh replay: (L, H)."""
+    """The state from a fresh replay: (L, W)."""
     window = clicks[-predictor.window :]
     known = [item for i in window if (item := predictor.catalogue.find(i)) is not None]
     return predictor.advance([Memory(known)])[:, 0]
@@ -47,7 +45,7 @@ def cached(
         assert isinstance(secret, bytes)
         blob = client.get(user_keys(user, secret)[1])
     assert blob is None or isinstance(blob, bytes)
-    found = decode(blob, predictor.layers, predictor.hidden)
+    found = decode(blob, predictor.layers, predictor.state_width)
     if found is None or (clicks is not None and found[0].clicks != clicks):
         return None
     return found[1]
@@ -224,16 +222,12 @@ async def test_losing_the_cache_or_changing_the_bundle_changes_nothing_a_replay_
     assert await list_of(trained.bundle) == first
 
 
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_window_that_slides_forgets_what_left_it(
-    trained: TrainedShop, redis_url: str, tmp_path: Path
+    zoo: Zoo, redis_url: str, kind: str
 ) -> None:
     """With a window of 3, one click too many in a state is far outside of rounding."""
-    recipe = dataclasses.replace(SMALL, window=3, epochs=1, refit=False)
-    bundle = train(
-        TrainOptions(ClickOptions(trained.clicks), tmp_path / "bundle", recipe),
-        Console(quiet=True),
-    )
-    predictor = open_predictor(bundle)
+    bundle, predictor = zoo.bundle(kind), zoo.scripted(kind)
     ids = predictor.catalogue.item_ids
     app = create_app(Settings(bundle=bundle, redis=redis_url, **PATIENT))  # type: ignore[arg-type]
     async with client_of(app) as client:

@@ -60,7 +60,8 @@ def train(options: TrainOptions, console: Console) -> Path:
     attributes = _attributes(options, prepared.train)
     console.print(counts_table(prepared.counts))
     console.print(
-        f"Training on {device}: {options.recipe.hidden} units, {options.recipe.layers} layer(s)."
+        f"Training on {device}: {options.recipe.hidden} units, {options.recipe.layers} "
+        f"{options.recipe.cell} layer(s)."
     )
     with _work_folder(options.work), TrainingBars(console) as bars:
         trained = Run(options.recipe, options.work, device, bars).train(

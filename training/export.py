@@ -35,7 +35,7 @@ from recsys.bundle import (
 )
 from recsys.catalogue import Catalogue
 from recsys.golden import ask, open_predictor, write_golden
-from recsys.model import ModelSize, SessionGRU
+from recsys.model import SessionRNN
 from training.learner import Weights
 from training.loop import eager_predictor
 from training.recipe import Recipe
@@ -45,19 +45,19 @@ UNKNOWN_ID = "an item that no catalogue has"
 
 
 class ScriptedModel(nn.Module):
-    """The verbs of a bundle's `model.ts`; all of them are `SessionGRU`'s."""
+    """The verbs of a bundle's `model.ts`; all of them are `SessionRNN`'s."""
 
-    def __init__(self, model: SessionGRU) -> None:
+    def __init__(self, model: SessionRNN) -> None:
         super().__init__()
         self.model = model
 
     @torch.jit.export
-    def step(self, matrix: Tensor, clicked: Tensor, state: Tensor) -> Tensor:
-        return self.model.step(matrix, clicked, state)
+    def step(self, inputs: Tensor, clicked: Tensor, state: Tensor) -> Tensor:
+        return self.model.step(inputs, clicked, state)
 
     @torch.jit.export
-    def replay(self, matrix: Tensor, clicks: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        return self.model.replay(matrix, clicks, lengths)
+    def replay(self, inputs: Tensor, clicks: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.replay(inputs, clicks, lengths)
 
     @torch.jit.export
     def scores(self, matrix: Tensor, bias: Tensor, read: Tensor) -> Tensor:
@@ -84,7 +84,8 @@ def write_bundle(out: Path, export: Export) -> None:
     """Write, verify by loading, and only then let `out` appear."""
     with new_folder(out) as folder:
         _script(export.weights.model, folder / MODEL)
-        tensors = {name: t.contiguous() for name, t in export.weights.tensors().items()}
+        shipped = export.weights.shipped().tensors()
+        tensors = {name: tensor.contiguous() for name, tensor in shipped.items()}
         save_file(tensors, folder / WEIGHTS)
         export.catalogue.write(folder / ITEMS)
         predictor = eager_predictor(export.weights, export.catalogue, export.recipe)
@@ -104,7 +105,7 @@ def golden_clicks(sessions: Sessions, window: int) -> list[list[str]]:
     return [*clicks, beyond, [longest[0], UNKNOWN_ID], [UNKNOWN_ID]]
 
 
-def _script(model: SessionGRU, path: Path) -> None:
+def _script(model: SessionRNN, path: Path) -> None:
     model.cpu().eval()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit.*` is deprecated", DeprecationWarning)
@@ -115,11 +116,12 @@ def _script(model: SessionGRU, path: Path) -> None:
 
 def _manifest(export: Export, digests: Mapping[str, str]) -> Manifest:
     recipe = export.recipe
+    size = recipe.size(len(export.catalogue))
     return Manifest(
         format_version=FORMAT_VERSION,
-        model_id=model_id_of(digests, recipe.window),
+        model_id=model_id_of(digests, recipe.window, size),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        size=ModelSize(len(export.catalogue), recipe.hidden, recipe.layers),
+        size=size,
         window=recipe.window,
         recipe=dataclasses.asdict(recipe),
         metrics=export.metrics,

@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from data.batches import Batch
-from recsys.model import ModelSize, SessionGRU, glorot, initialise
+from recsys.cells import glorot
+from recsys.model import ModelSize, SessionRNN, initialise, unit
 from training.losses import loss_of
 from training.negatives import NegativeSampler
-from training.optim import mover_of
+from training.optim import Mover, mover_of
 from training.recipe import Recipe
 from training.schedule import rate_at
 
@@ -26,27 +27,68 @@ SMALL = 1e-12  # a gradient of nothing is not divided by nothing
 class Weights:
     """Everything that is learned: what a bundle ships and a checkpoint keeps."""
 
-    model: SessionGRU
+    model: SessionRNN
     matrix: Tensor  # (N, H) float32
     bias: Tensor  # (N,) float32
+    inputs: Tensor | None = None  # (N, X) float32, None where it is the matrix
 
     @classmethod
     def fresh(cls, size: ModelSize, generator: torch.Generator) -> "Weights":
-        model = SessionGRU(size.hidden, size.layers)
+        model = SessionRNN(size)
         initialise(model, generator)
         matrix = glorot(torch.Size((size.items, size.hidden)), generator)
-        return cls(model, matrix, torch.zeros(size.items))
+        return cls(model, matrix, torch.zeros(size.items), _fresh_inputs(size, generator))
 
     def tensors(self) -> dict[str, Tensor]:
         named = {name: weight.detach() for name, weight in self.model.named_parameters()}
-        return {"matrix": self.matrix, "bias": self.bias, **named}
+        own = {} if self.inputs is None else {"inputs": self.inputs}
+        return {"matrix": self.matrix, "bias": self.bias, **own, **named}
+
+    def shipped(self) -> "Weights":
+        """What a bundle holds: with cosine scores, item vectors of length 1."""
+        if self.model.scale == 0:
+            return self
+        inputs = self.inputs
+        if inputs is not None and self.model.embeds:
+            inputs = unit(inputs)
+        return Weights(self.model, unit(self.matrix), self.bias, inputs)
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
 
     def to(self, device: torch.device) -> "Weights":
-        return Weights(self.model.to(device), self.matrix.to(device), self.bias.to(device))
+        inputs = None if self.inputs is None else self.inputs.to(device)
+        return Weights(self.model.to(device), self.matrix.to(device), self.bias.to(device), inputs)
+
+
+def _fresh_inputs(size: ModelSize, generator: torch.Generator) -> Tensor | None:
+    """A separate embedding, or one-hot weights, where each gate is a matrix of its own."""
+    if size.inputs_shape is None:
+        return None
+    items, width = size.inputs_shape
+    gates = width // size.hidden if size.embedding == "none" else 1
+    one = torch.Size((items, width // gates))
+    return torch.cat([glorot(one, generator) for _ in range(gates)], dim=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """The rows of a table that a batch touches, each once; a leaf of the gradient."""
+
+    unique: Tensor  # (U,) int64 item indices
+    place: Tensor  # (uses,) int64, where each use finds its row
+    rows: Tensor  # (U, width)
+
+    @classmethod
+    def of(cls, table: Tensor, items: Tensor) -> "Touched":
+        """items: (uses,) int64, some perhaps more than once."""
+        unique, place = torch.unique(items, return_inverse=True)
+        return cls(unique, place, table[unique].requires_grad_())
+
+    def uses(self, *, unit_rows: bool) -> Tensor:
+        """(uses, width): the row of every use, normalised where asked."""
+        return functional.embedding(self.place, unit(self.rows) if unit_rows else self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +100,7 @@ class Step:
 
 
 class Learner:
-    """Learns from one batch after another; `state` is the (L, B, H) memory of its lanes."""
+    """Learns from one batch after another; `state` is the (L, B, W) memory of its lanes."""
 
     def __init__(
         self,
@@ -69,7 +111,7 @@ class Learner:
         device: torch.device,
     ) -> None:
         self.weights = weights
-        self.state = torch.zeros(recipe.layers, recipe.batch, recipe.hidden, device=device)
+        self.state = weights.model.blank(recipe.batch).to(device)
         self._recipe = recipe
         self._sampler = sampler
         self._generator = generator
@@ -78,6 +120,7 @@ class Learner:
         self._log_expected = sampler.log_expected(recipe.batch, recipe.negatives).to(device)
         self._matrix = mover_of(weights.matrix, recipe)
         self._bias = mover_of(weights.bias, recipe)
+        self._inputs = None if weights.inputs is None else mover_of(weights.inputs, recipe)
         self._dense = {
             name: mover_of(parameter.data, recipe)
             for name, parameter in weights.model.named_parameters()
@@ -94,35 +137,47 @@ class Learner:
         )
         negatives = self._sampler.draw(self._recipe.negatives).to(self._device)
         columns = torch.cat([following, negatives])  # (b+S,)
-        unique, place = torch.unique(torch.cat([clicked, columns]), return_inverse=True)
-        rows = self.weights.matrix[unique].requires_grad_()  # (U, H)
-        biases = self.weights.bias[unique].requires_grad_()  # (U,)
-        before = self.state[:, lanes].masked_fill(fresh.view(1, -1, 1), 0.0)  # (L, b, H)
+        model, table, cosine = self.weights.model, self.weights.inputs, self._recipe.scale > 0
+        own = None if table is None else Touched.of(table, clicked)
+        uses = torch.cat([clicked, columns]) if own is None else columns
+        items = Touched.of(self.weights.matrix, uses)
+        biases = self.weights.bias[items.unique].requires_grad_()  # (U,)
+        before = self.state[:, lanes].masked_fill(fresh.view(1, -1, 1), 0.0)  # (L, b, W)
 
-        sizes = [len(lanes), len(columns)]
-        # split, not slices: the gradient of a slice is a whole table of zeros
-        inputs, targets = torch.split(functional.embedding(place, rows), sizes)  # (b, H), (b+S, H)
+        targets = items.uses(unit_rows=cosine)  # (b+S, H)
+        if own is None:
+            # split, not slices: the gradient of a slice is a whole table of zeros
+            inputs, targets = torch.split(targets, [len(lanes), len(columns)])
+        else:
+            inputs = own.uses(unit_rows=cosine and model.embeds)  # (b, X)
         read, after = self._forward(inputs, before)
-        column_bias = functional.embedding(place[len(lanes) :], biases.unsqueeze(1)).squeeze(1)
-        scores = torch.addmm(column_bias, read, targets.t())  # (b, b+S)
+        place = items.place[-len(columns) :]
+        column_bias = functional.embedding(place, biases.unsqueeze(1)).squeeze(1)
+        scores = model.scores(targets, column_bias, read)  # (b, b+S)
         loss = self._loss(scores, columns, self._log_expected[columns])
         # divided by the configured batch, also when lanes have ended
         torch.autograd.backward(loss / self._recipe.batch)
 
         self.state[:, lanes] = after
-        norm = self._bounded(rows, biases) if measure or self._recipe.clip > 0 else None
-        self._update(unique, rows, biases, rate_at(self._recipe, share))
+        norm = self._bounded(items, biases, own) if measure or self._recipe.clip > 0 else None
+        rate = rate_at(self._recipe, share)
+        self._update_rows(items, self._matrix, rate)
+        if own is not None and self._inputs is not None:
+            self._update_rows(own, self._inputs, rate)
+        self._update(items.unique, biases, rate)
         return Step(loss.detach(), norm)
 
     def _forward(self, clicked: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        """clicked: (b, H), before: (L, b, H) → top layer's output (b, H), next state (L, b, H)."""
-        recipe, gru = self._recipe, self.weights.model.gru
+        """clicked: (b, X), before: (L, b, W) → top layer's output (b, H), next state (L, b, W)."""
+        recipe = self._recipe
         read = self._dropped(clicked, recipe.dropout_embedding)
+        widths = torch.tensor([len(read)])
         after = []
-        for layer in range(recipe.layers):
-            gates = (getattr(gru, f"{name}_l{layer}") for name in _GATES)
-            read = self._dropped(torch.gru_cell(read, before[layer], *gates), recipe.dropout_hidden)
-            after.append(read.detach())
+        for cell, state in zip(self.weights.model.cells, before, strict=True):
+            read, state = cell(read, widths, state)
+            read = self._dropped(read, recipe.dropout_hidden)
+            # an output is carried as the next layer saw it; an LSTM's memory drops nothing
+            after.append(torch.cat([read, state[:, recipe.hidden :]], dim=1).detach())
         return read, torch.stack(after)
 
     def _dropped(self, values: Tensor, rate: float) -> Tensor:
@@ -132,13 +187,11 @@ class Learner:
         kept = torch.rand(values.shape, generator=self._generator).to(self._device) >= rate
         return values * (kept / (1 - rate))
 
-    def _bounded(self, rows: Tensor, biases: Tensor) -> Tensor:
+    def _bounded(self, items: Touched, biases: Tensor, own: Touched | None) -> Tensor:
         """The norm of the whole gradient, which is then no longer than the recipe's clip."""
-        gradients = [
-            tensor.grad
-            for tensor in (rows, biases, *self.weights.model.parameters())
-            if tensor.grad is not None
-        ]
+        leaves = [items.rows, biases, *self.weights.model.parameters()]
+        leaves += [] if own is None else [own.rows]
+        gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
         norms = [torch.linalg.vector_norm(gradient) for gradient in gradients]
         norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
         if self._recipe.clip > 0:
@@ -146,14 +199,15 @@ class Learner:
                 gradient.mul_((self._recipe.clip / (norm + SMALL)).clamp(max=1.0))
         return norm
 
-    def _update(self, unique: Tensor, rows: Tensor, biases: Tensor, rate: float) -> None:
-        assert rows.grad is not None, "backward has run"
+    def _update_rows(self, touched: Touched, mover: Mover, rate: float) -> None:
+        assert touched.rows.grad is not None, "backward has run"
+        values, gradient = touched.rows.detach(), touched.rows.grad
+        if self._recipe.l1 > 0:
+            gradient = gradient + self._recipe.l1 * values.sign()
+        mover.step_rows(touched.unique, values, self._decayed(gradient, values), rate)
+
+    def _update(self, unique: Tensor, biases: Tensor, rate: float) -> None:
         assert biases.grad is not None, "backward has run"
-        recipe, values = self._recipe, rows.detach()
-        gradient = rows.grad
-        if recipe.l1 > 0:
-            gradient = gradient + recipe.l1 * values.sign()
-        self._matrix.step_rows(unique, values, self._decayed(gradient, values), rate)
         self._bias.step_rows(unique, biases.detach(), biases.grad, rate)
         for name, parameter in self.weights.model.named_parameters():
             assert parameter.grad is not None, "every recurrent weight takes part"
@@ -170,6 +224,8 @@ class Learner:
         """All a checkpoint needs to go on bit for bit: state, optimiser, randomness."""
         kept = {"state": self.state, "random": self._generator.get_state()}
         movers = {"matrix": self._matrix, "bias": self._bias, **self._dense}
+        if self._inputs is not None:
+            movers["inputs"] = self._inputs
         for owner, mover in movers.items():
             for name, tensor in mover.tensors().items():
                 kept[f"{name}.{owner}"] = tensor
@@ -180,6 +236,3 @@ class Learner:
         for name, tensor in self.tensors().items():
             if name != "random":
                 tensor.copy_(tensors[name])
-
-
-_GATES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

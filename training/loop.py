@@ -19,7 +19,6 @@ from data.sessions import Sessions, known_items, reindex
 from data.split import split_by_fraction
 from recsys.catalogue import Catalogue
 from recsys.errors import BadInput, Interrupted, TrainingStopped
-from recsys.model import ModelSize
 from recsys.predictor import Predictor
 from training.checkpoint import (
     EpochResult,
@@ -144,8 +143,7 @@ class Run:
         """A learner at the beginning of the phase, or where the checkpoint left it."""
         recipe = self._recipe
         generator = torch.Generator().manual_seed(recipe.seed)
-        size = ModelSize(len(catalogue), recipe.hidden, recipe.layers)
-        weights = Weights.fresh(size, generator).to(self._device)
+        weights = Weights.fresh(recipe.size(len(catalogue)), generator).to(self._device)
         sampler = NegativeSampler(catalogue.counts, recipe.sample_alpha, generator)
         learner = Learner(weights, recipe, sampler, generator, self._device)
         restored, self._restored = self._restored, {}
@@ -225,12 +223,15 @@ class Run:
 
 def eager_predictor(weights: Weights, catalogue: Catalogue, recipe: Recipe) -> Predictor:
     """The same predictor that serves, over weights that are not exported yet."""
+    shipped = weights.shipped()
     return Predictor(
-        weights.model,
-        weights.matrix,
-        weights.bias,
+        shipped.model,
+        shipped.matrix,
+        shipped.bias,
         catalogue,
-        layers=recipe.layers,
+        inputs=shipped.inputs,
+        layers=shipped.model.layers,
+        state_width=shipped.model.state_width,
         window=recipe.window,
     )
 

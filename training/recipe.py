@@ -13,9 +13,13 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from recsys.cells import CELLS
 from recsys.errors import BadRecipe
+from recsys.model import EMBEDDINGS, ModelSize
 
 CHOICES = {
+    "cell": tuple(CELLS),
+    "embedding": EMBEDDINGS,
     "optimiser": ("adagrad", "adam", "adamw", "nadam"),
     "schedule": ("constant", "linear", "cosine"),
     "loss": ("cross-entropy", "bpr-max"),
@@ -28,8 +32,12 @@ class Recipe:
     """The numbers of a run; the comment says what each one is."""
 
     # model
-    hidden: int = 192  # H, units per GRU layer and numbers per item
+    hidden: int = 192  # H, units per layer and numbers per item
     layers: int = 1  # L
+    cell: str = "gru"  # or gru-reset-before, lstm, rnn
+    embedding: str = "shared"  # clicks are read from the item matrix; or separate, none (one-hot)
+    embedding_width: int = 0  # X, numbers per clicked item where embedding is separate; 0 for H
+    scale: float = 0.0  # of cosine scores, of the order of 16; 0 for inner products
     # optimisation
     epochs: int = 10  # passes over the training sessions, at most
     batch: int = 128  # B, sessions side by side; also the in-batch negatives per step
@@ -80,6 +88,12 @@ class Recipe:
                 "0 unless optimiser is adagrad",
                 self.optimiser == "adagrad" or self.momentum == 0,
             ),
+            (
+                "embedding_width",
+                "at least 0, and 0 unless embedding is separate",
+                self.embedding_width == 0
+                or (self.embedding_width > 0 and self.embedding == "separate"),
+            ),
             ("warmup", "at least 0 and below 1", 0 <= self.warmup < 1),
             ("negatives", "at least 0", self.negatives >= 0),
             ("batch", "at least 2 where negatives is 0", self.batch >= 2 or self.negatives > 0),
@@ -90,13 +104,25 @@ class Recipe:
         ]
         ranges += [
             (name, "at least 0 and finite", 0 <= getattr(self, name) < math.inf)
-            for name in ("clip", "weight_decay", "l1", "bpreg", "elu")
+            for name in ("clip", "weight_decay", "l1", "bpreg", "elu", "scale")
         ]
         ranges += [
             (name, f"one of {', '.join(words)}", getattr(self, name) in words)
             for name, words in CHOICES.items()
         ]
         return [(name, rule, getattr(self, name)) for name, rule, holds in ranges if not holds]
+
+    def size(self, items: int) -> ModelSize:
+        """Of this recipe's model over a catalogue of so many items."""
+        return ModelSize(
+            items,
+            self.hidden,
+            self.layers,
+            self.cell,
+            self.embedding,
+            self.embedding_width,
+            self.scale,
+        )
 
 
 SETTINGS = {field.name: field for field in dataclasses.fields(Recipe)}
