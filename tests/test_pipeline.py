@@ -22,10 +22,10 @@ from service.app import create_app
 from service.settings import Settings
 from training.evaluate import evaluate
 from training.export import Export, write_bundle
-from training.learner import Weights
 from training.loop import Run, eager_predictor
 from training.prepare import ClickOptions, prepare
 from training.recipe import Recipe, load_recipe
+from training.weights import Weights
 
 PREFIXES = 1000
 

@@ -27,8 +27,8 @@ from recsys.golden import (
 from recsys.model import ModelSize
 from recsys.predictor import Predictor
 from training.export import Export, write_bundle
-from training.learner import Weights
 from training.recipe import Recipe
+from training.weights import Weights
 
 
 @pytest.fixture

@@ -36,9 +36,9 @@ from recsys.bundle import (
 from recsys.catalogue import Catalogue
 from recsys.golden import ask, open_predictor, write_golden
 from recsys.model import SessionRNN
-from training.learner import Weights
 from training.loop import eager_predictor
 from training.recipe import Recipe
+from training.weights import Weights
 
 GOLDEN_SESSIONS = 24
 UNKNOWN_ID = "an item that no catalogue has"

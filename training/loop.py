@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from data.batches import LanePlan
+from data.batches import LaneSteps, SessionSteps, Steps
 from data.sessions import Sessions, known_items, reindex
 from data.split import split_by_fraction
 from recsys.catalogue import Catalogue
@@ -27,11 +27,13 @@ from training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from training.columns import columns_of
+from training.draws import Draws
 from training.evaluate import evaluate
 from training.interrupt import Stop, stop_on_signal
-from training.learner import Learner, Weights
-from training.negatives import NegativeSampler
+from training.learner import Learner
 from training.recipe import Recipe
+from training.weights import Weights
 
 CHECKPOINT_SECONDS = 60.0  # a kill costs at most this much work
 STEPS_BETWEEN_CHECKS = 100  # reading the loss waits for the device
@@ -103,12 +105,12 @@ class Run:
         self, sessions: Sessions, valid: Sessions | None, epochs: int, stop: Stop
     ) -> Trained:
         catalogue, indexed = _catalogue(sessions)
-        learner, best = self._learner(catalogue)
-        plan = LanePlan(indexed, self._recipe.batch)
+        plan = _steps(indexed, self._recipe)
+        learner, best = self._learner(catalogue, plan)
         position = self._position
         while position.epoch < epochs and not self._out_of_patience(valid):
             self._epoch(learner, best, plan, epochs, stop)
-            metrics = {} if valid is None else self._validate(learner.weights, catalogue, valid)
+            metrics = {} if valid is None else self._validate(learner.result, catalogue, valid)
             result = EpochResult(
                 position.phase,
                 position.epoch + 1,
@@ -125,27 +127,28 @@ class Run:
             score = metrics.get(self._recipe.select_by, position.best_score)
             if valid is not None and score > position.best_score:
                 position.best_epoch, position.best_score = position.epoch, score
-                best = copy.deepcopy(learner.weights.tensors())
+                best = copy.deepcopy(learner.result.tensors())
             self._save(learner, best)
             self._watcher.epoch_ends(result)
         if valid is None:
             position.best_epoch = position.epoch
         else:
-            learner.weights.load(best)
+            learner.result.load(best)
         return Trained(
-            learner.weights.to(torch.device("cpu")),
+            learner.result.to(torch.device("cpu")),
             catalogue,
             position.results,
             position.best_epoch,
         )
 
-    def _learner(self, catalogue: Catalogue) -> tuple[Learner, dict[str, Tensor]]:
+    def _learner(self, catalogue: Catalogue, plan: Steps) -> tuple[Learner, dict[str, Tensor]]:
         """A learner at the beginning of the phase, or where the checkpoint left it."""
         recipe = self._recipe
         generator = torch.Generator().manual_seed(recipe.seed)
         weights = Weights.fresh(recipe.size(len(catalogue)), generator).to(self._device)
-        sampler = NegativeSampler(catalogue.counts, recipe.sample_alpha, generator)
-        learner = Learner(weights, recipe, sampler, generator, self._device)
+        events, clicks = plan.events / len(plan), plan.clicks / len(plan)
+        columns = columns_of(recipe, catalogue.counts, events, clicks, self._device)
+        learner = Learner(weights, recipe, columns, self._device)
         restored, self._restored = self._restored, {}
         if restored:
             weights.load(restored["weights"])
@@ -153,7 +156,7 @@ class Run:
         return learner, restored.get("best", {})
 
     def _epoch(
-        self, learner: Learner, best: dict[str, Tensor], plan: LanePlan, epochs: int, stop: Stop
+        self, learner: Learner, best: dict[str, Tensor], plan: Steps, epochs: int, stop: Stop
     ) -> None:
         position, begun = self._position, self._position.step
         if begun == 0:
@@ -165,9 +168,11 @@ class Run:
         earlier_loss, earlier_seconds = position.loss_sum, position.seconds
         for step in range(begun, len(plan)):
             batch = plan[step]
-            share = (position.epoch + step / len(plan)) / epochs
+            # a refit follows the search's rates, also where it ends earlier
+            share = (position.epoch + step / len(plan)) / self._recipe.epochs
             measured = step % STEPS_BETWEEN_CHECKS == 0
-            done_step = learner.learn(batch, share, measure=measured)
+            draws = Draws(self._device, self._recipe.seed, position.epoch, step)
+            done_step = learner.learn(batch, draws, share, measure=measured)
             losses += done_step.loss
             if measured and done_step.gradient_norm is not None:
                 position.norms.append(float(done_step.gradient_norm))
@@ -247,6 +252,12 @@ def _check_validation(inner: Sessions, valid: Sessions) -> None:
                 "sessions. Train without one: --set validation=0."
             ],
         )
+
+
+def _steps(sessions: Sessions, recipe: Recipe) -> Steps:
+    if recipe.batches == "lanes":
+        return LaneSteps(sessions, recipe.batch)
+    return SessionSteps(sessions, recipe.batch, recipe.window, recipe.seed)
 
 
 def _catalogue(sessions: Sessions) -> tuple[Catalogue, Sessions]:

@@ -63,13 +63,17 @@ class Adagrad:
 
         gradient: (U, …), already summed over duplicates.
         """
-        accumulated = self.accumulated[rows].addcmul_(gradient, gradient)
-        self.accumulated[rows] = accumulated
-        change = gradient * (accumulated + EPSILON).rsqrt_() * -rate
-        if self.velocity is not None:
-            change = self.velocity[rows].mul_(self.momentum).add_(change)
-            self.velocity[rows] = change
-        self.weight[rows] = values + change
+        accumulated = self.accumulated.index_select(0, rows).addcmul_(gradient, gradient)
+        self.accumulated.index_copy_(0, rows, accumulated)
+        inverse = accumulated.add_(EPSILON).rsqrt_()
+        if self.velocity is None:
+            moved = values.addcmul(gradient, inverse, value=-rate)
+        else:
+            velocity = self.velocity.index_select(0, rows).mul_(self.momentum)
+            velocity.addcmul_(gradient, inverse, value=-rate)
+            self.velocity.index_copy_(0, rows, velocity)
+            moved = values + velocity
+        self.weight.index_copy_(0, rows, moved)
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint must keep beside the weight."""

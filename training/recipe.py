@@ -23,6 +23,9 @@ CHOICES = {
     "optimiser": ("adagrad", "adam", "adamw", "nadam"),
     "schedule": ("constant", "linear", "cosine"),
     "loss": ("cross-entropy", "bpr-max"),
+    "batches": ("sessions", "lanes"),
+    "precision": ("float32", "bfloat16"),
+    "columns": ("distinct", "drawn", "full"),
     "select_by": ("recall@20", "mrr@20", "ndcg@20"),
 }
 
@@ -40,7 +43,8 @@ class Recipe:
     scale: float = 0.0  # of cosine scores, of the order of 16; 0 for inner products
     # optimisation
     epochs: int = 10  # passes over the training sessions, at most
-    batch: int = 128  # B, sessions side by side; also the in-batch negatives per step
+    batches: str = "sessions"  # read whole; or lanes, one click of each a step (the paper's)
+    batch: int = 128  # B, sessions side by side, about so many where they are read whole
     optimiser: str = "adagrad"  # or adam, adamw, nadam
     learning_rate: float = 0.1  # of the order of 0.1 for Adagrad, 0.003 for the others
     momentum: float = 0.0  # Adagrad's
@@ -48,13 +52,17 @@ class Recipe:
     warmup: float = 0.0  # share of the run in which the rate rises from zero
     clip: float = 0.0  # longest gradient, by its norm over everything; 0 for any
     weight_decay: float = 0.0  # L2 on all weights a batch touches; beside the gradient in adamw
+    average: float = 0.0  # decay a step of the weights' moving average, which is shipped; 0: none
     l1: float = 0.0  # L1 on the item vectors a batch touches
     dropout_embedding: float = 0.5  # share of the clicked item's numbers dropped
     dropout_hidden: float = 0.4  # share of each layer's output dropped
+    precision: str = "float32"  # of the scores' product; bfloat16 where a processor is built for it
     # loss
     loss: str = "cross-entropy"  # or bpr-max
     bpreg: float = 1.0  # bpr-max: strength of the score regulariser
     elu: float = 0.5  # bpr-max: scores pass through ELU of this; 0 for none
+    columns: str = "distinct"  # scored in a step: distinct items, all those drawn, or full
+    mask: bool = True  # drawn: columns that hold a row's own target by accident do not count
     negatives: int = 2048  # S, extra sampled negatives per step, shared by the batch
     sample_alpha: float = 0.5  # negatives ∝ clicks^alpha: 0 uniform, 1 popularity
     logq: float = 1.0  # strength of the correction for how often an item is drawn
@@ -77,7 +85,7 @@ class Recipe:
         """(name, rule, value) of every setting outside its range."""
         at_least_one = ("hidden", "layers", "epochs", "batch", "patience", "window")
         ranges = [(name, "at least 1", getattr(self, name) >= 1) for name in at_least_one]
-        shares = ("dropout_embedding", "dropout_hidden", "momentum")
+        shares = ("dropout_embedding", "dropout_hidden", "momentum", "average")
         ranges += [
             (name, "at least 0 and below 1", 0 <= getattr(self, name) < 1) for name in shares
         ]
@@ -96,7 +104,11 @@ class Recipe:
             ),
             ("warmup", "at least 0 and below 1", 0 <= self.warmup < 1),
             ("negatives", "at least 0", self.negatives >= 0),
-            ("batch", "at least 2 where negatives is 0", self.batch >= 2 or self.negatives > 0),
+            (
+                "batch",
+                "at least 2 where negatives is 0",
+                self.batch >= 2 or self.negatives > 0 or self.columns == "full",
+            ),
             ("sample_alpha", "from 0 to 1", 0 <= self.sample_alpha <= 1),
             ("logq", "from 0 to 1", 0 <= self.logq <= 1),
             ("validation", "at least 0 and at most 0.5", 0 <= self.validation <= 0.5),
