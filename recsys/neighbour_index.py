@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -61,18 +60,13 @@ def read_index(path: Path, items: int, candidates: int) -> NeighbourIndex:
     """The index of a bundle of that many items; raises `BundleRefused` where it cannot be one."""
     try:
         with safe_open(path, framework="pt") as file:  # torch maps the file, numpy would copy
-            arrays = {name: _array(file.get_tensor(name)) for name in ARRAYS}
-    except (OSError, SafetensorError) as broken:
+            index = NeighbourIndex(**{name: file.get_tensor(name).numpy() for name in ARRAYS})
+    except (OSError, SafetensorError, TypeError) as broken:  # TypeError: numpy has no such kind
         raise BundleRefused(f"{path} cannot be read ({broken}).") from broken
-    index = NeighbourIndex(**arrays)
     faults = index.faults(items, candidates)
     if faults:
         raise BundleRefused(f"{path} is no index of neighbours: {faults[0]} Train it anew.")
     return index
-
-
-def _array(tensor: torch.Tensor) -> NDArray[np.generic]:
-    return tensor.numpy() if tensor.dtype in (torch.int32, torch.float32) else np.zeros(())
 
 
 def _shape_faults(index: NeighbourIndex, items: int) -> list[str]:

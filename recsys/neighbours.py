@@ -118,10 +118,11 @@ class SessionNeighbours:
         case, item, back, weight = self._weights(windows)
         starts = self.index.starts[item].astype(np.int64)
         counts = self.index.starts[item + 1] - starts
-        at = spread(starts, counts)
+        at, of_entry = spread(starts, counts), np.repeat(np.arange(len(item)), counts)
         session = self.index.holders[at].astype(np.int64)
+        recent = session >= self._oldest(len(windows), case, starts, counts)[case[of_entry]]
+        at, of_entry, session = at[recent], of_entry[recent], session[recent]
         sessions, clicks = len(self._lengths), int(back.max(initial=0)) + 1
-        of_entry = np.repeat(np.arange(len(item)), counts)
         key = (case[of_entry] * sessions + (sessions - 1 - session)) * clicks + back[of_entry]
         order = np.argsort(key)  # by case, newest first, latest shared item first; none are equal
         pair = key[order] // clicks
@@ -138,6 +139,23 @@ class SessionNeighbours:
             self.index.places[at[latest]].astype(np.int64),
             total * weight[entry] * self._freshness[session],
         )
+
+    def _oldest(
+        self,
+        cases: int,
+        case: NDArray[np.int64],
+        starts: NDArray[np.int64],
+        counts: NDArray[np.int64],
+    ) -> NDArray[np.int64]:
+        """A session for each case; an older one is no candidate: one item alone has enough newer.
+
+        Only saves work, where popular items were clicked.
+        """
+        oldest = np.zeros(cases, dtype=np.int64)
+        enough = counts >= self.settings.candidates
+        last = self.index.holders[(starts + counts)[enough] - 1].astype(np.int64)
+        np.maximum.at(oldest, case[enough], last)
+        return oldest
 
     def _weights(
         self, windows: Rows

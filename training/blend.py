@@ -3,7 +3,7 @@
 One pass over the validation sessions measures every weight of the grid beside the model alone.
 """
 
-from collections.abc import Callable
+import dataclasses
 
 import numpy as np
 import torch
@@ -17,22 +17,21 @@ from recsys.predictor import Predictor
 from recsys.ragged import windows_along
 from recsys.ranking import target_ranks
 from training.evaluate import SCORES_AT_ONCE, in_chunks
+from training.loop import WeightChooser
 from training.neighbours import build_index
 from training.recipe import Recipe
 
 WEIGHTS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8)
 CASES = 20_000  # validation cases looked at, about; sessions are taken evenly over time
 
-Chooser = Callable[[Predictor, Sessions, Sessions], float]
-
 
 def neighbour_settings(recipe: Recipe) -> NeighbourSettings:
     """The recipe's kind of neighbours; V-SKNN knows no exponential decay, 0 is none either."""
-    counts = {"neighbours": recipe.neighbours, "candidates": recipe.candidates, "idf": recipe.idf}
+    plain = NeighbourSettings(recipe.neighbours, recipe.candidates, idf=recipe.idf)
     if recipe.blend == "v-sknn":
-        return NeighbourSettings(**counts)  # type: ignore[arg-type]  # names and types are equal
-    return NeighbourSettings(
-        **counts,  # type: ignore[arg-type]  # names and types are equal
+        return plain
+    return dataclasses.replace(
+        plain,
         click_decay=recipe.click_decay or None,
         age_decay_days=recipe.age_decay_days or None,
         distance_decay=recipe.distance_decay or None,
@@ -56,12 +55,12 @@ def blend_said(recipe: Recipe, weight: float) -> str:
     if recipe.blend == "none":
         return "none"
     if weight == 0:
-        return f"left out, no weight of {recipe.blend} beat the model alone on the validation part"
-    how = "as the recipe says" if recipe.blend_weight else "chosen on the validation part"
+        return f"left out, no weight of {recipe.blend} beat the model alone on validation sessions"
+    how = "as the recipe says" if recipe.blend_weight else "chosen on validation sessions"
     return f"{recipe.blend} with a weight of {weight:g}, {how}"
 
 
-def chooser_of(recipe: Recipe) -> Chooser | None:
+def chooser_of(recipe: Recipe) -> WeightChooser | None:
     """What a run asks for the weight once its search is over; None where nothing is blended."""
     if recipe.blend == "none":
         return None

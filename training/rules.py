@@ -30,7 +30,7 @@ class AfterLast(AbovePopularity):
         items = len(catalogue)
         keys, place = np.unique(before * items + after, return_inverse=True)
         self._after = keys % items
-        self._weight = np.bincount(place, weight, minlength=len(keys))
+        self._weight = np.asarray(np.bincount(place, weight, minlength=len(keys)), np.float64)
         self._starts = np.searchsorted(keys // items, np.arange(items + 1))
         smallest = float(self._weight.min()) if len(keys) else 1.0
         self._share = min(smallest, 1.0) / 2  # tells equal weights apart and no more
