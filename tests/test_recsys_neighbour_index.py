@@ -12,19 +12,20 @@ from recsys.neighbour_index import ARRAYS, NeighbourIndex, read_index
 from training.neighbours import build_index
 
 IDS = tuple("abc")
-TRAIN = reindex(words("ab", "aba", "b", "bc"), IDS)
+TRAIN = reindex(words("ab", "aba", "ac", "b"), IDS)
 INDEX = build_index(TRAIN, len(IDS), candidates=2)
 
 
 def test_an_item_keeps_its_newest_sessions_and_nobody_else_is_kept() -> None:
     """Session ab is older than two others that hold a, and than two that hold b."""
-    assert INDEX.sessions == 3  # aba, b, bc
-    assert np.split(INDEX.holders, INDEX.starts[1:-1])[0].tolist() == [0]  # ab is gone
-    assert np.split(INDEX.holders, INDEX.starts[1:-1])[1].tolist() == [2, 1]
-    assert INDEX.clicks.tolist() == [0, 1, 0, 1, 1, 2]
-    assert INDEX.places.tolist() == [2, 0, 0, 1]  # a stands last at the end of aba
+    holders = [part.tolist() for part in np.split(INDEX.holders, INDEX.starts[1:-1])]
+
+    assert holders == [[1, 0], [2, 0], [1]]  # of aba, ac, b
+    assert INDEX.clicks.tolist() == [0, 1, 0, 0, 2, 1]
+    assert INDEX.offsets.tolist() == [0, 3, 5, 6]
+    assert INDEX.places.tolist() == [0, 2, 0, 1, 1]  # a stands last at the end of aba
     assert INDEX.age_days * 86_400 == pytest.approx([2, 1, 0])
-    assert INDEX.rarity == pytest.approx(np.log([4 / 2, 4 / 4, 4 / 1]))
+    assert INDEX.rarity == pytest.approx(np.log([4 / 3, 4 / 3, 4 / 1]))
 
 
 def test_what_is_written_is_read_and_mapped(tmp_path: Path) -> None:
@@ -51,15 +52,15 @@ def changed(name: str, at: int, value: float) -> NDArray[np.generic]:
         ("age_days", INDEX.age_days.reshape(1, -1), "age_days must be a row of float32"),
         ("rarity", INDEX.rarity[1:], "it knows 2 items, the catalogue 3"),
         ("places", INDEX.places[1:], "different lengths"),
-        ("starts", changed("starts", -1, 9), "starts must rise from 0 to 4"),
-        ("offsets", changed("offsets", 1, 5), "offsets must rise from 0 to 6"),
+        ("starts", changed("starts", -1, 9), "starts must rise from 0 to 5"),
+        ("offsets", changed("offsets", 1, 9), "offsets must rise from 0 to 6"),
         ("age_days", changed("age_days", 0, np.nan), "age_days must be finite"),
         ("rarity", changed("rarity", 0, -1), "rarity must be finite and not below 0"),
         ("holders", changed("holders", 0, 3), "holders must be from 0 to 2"),
         ("clicks", changed("clicks", 0, -1), "clicks must be from 0 to 2"),
         ("places", changed("places", 0, 3), "places must lie within"),
         ("places", changed("places", 0, 1), "does not stand where"),
-        ("holders", changed("holders", 2, 2), "newest first"),
+        ("holders", changed("holders", 0, 0), "newest first"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

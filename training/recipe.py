@@ -78,9 +78,12 @@ class Recipe:
 
     def _broken(self) -> list[tuple[str, str, object]]:
         """(name, rule, value) of every setting outside its range."""
-        at_least_one = ("hidden", "layers", "epochs", "batch", "patience", "window")
-        at_least_one += ("neighbours", "candidates")
-        ranges = [(name, "at least 1", getattr(self, name) >= 1) for name in at_least_one]
+        counts = ("hidden", "layers", "epochs", "batch", "patience", "window")
+        counts_of_neighbours = ("neighbours", "candidates")
+        ranges = [
+            (name, "at least 1", getattr(self, name) >= 1)
+            for name in (*counts, *counts_of_neighbours)
+        ]
         shares = ("dropout_embedding", "dropout_hidden", "momentum")
         ranges += [
             (name, "at least 0 and below 1", 0 <= getattr(self, name) < 1) for name in shares
