@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from recsys.neighbour_index import NeighbourIndex
 from recsys.ragged import Rows, ScoredRows, joined, offsets_of, spread
 
-CELLS_AT_ONCE = 1 << 20  # case-item sums held while counting votes: 8 MB, about a cache
-CANDIDATES_AT_ONCE = 1 << 20
+CASES_AT_ONCE = 64  # so that what is at work stays in the processor's cache
+CANDIDATES_AT_ONCE = 1 << 17
+MOST_CANDIDATES = 1 << 20  # a place among them takes 20 bits of a sorting key
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +32,13 @@ class NeighbourSettings:
     def __post_init__(self) -> None:
         counts, strength = (self.neighbours, self.candidates), self.idf
         decays = (self.click_decay, self.age_decay_days, self.distance_decay)
-        right = all(type(count) is int and count >= 1 for count in counts)
+        right = all(type(count) is int and 1 <= count <= MOST_CANDIDATES for count in counts)
         right &= type(strength) is float and 0 <= strength < np.inf
         right &= all(d is None or (type(d) is float and 0 < d < np.inf) for d in decays)
         if not right:
             raise ValueError(
-                "Neighbour settings are whole counts from 1, an idf from 0 and decays above 0 or "
-                f"none, got {self}."
+                f"Neighbour settings are counts from 1 to {MOST_CANDIDATES:,}, an idf from 0 and "
+                f"decays above 0 or none, got {self}."
             )
 
 
@@ -85,11 +86,10 @@ class SessionNeighbours:
         starts = self.index.starts
         held = np.where(windows.items < 0, 0, starts[windows.items + 1] - starts[windows.items])
         before = np.concatenate([[0], np.cumsum(held, dtype=np.int64)])[windows.offsets]
-        cases = max(CELLS_AT_ONCE // self.index.items, 1)
         parts, first = [], 0
         while first < len(windows):
             full = int(np.searchsorted(before, before[first] + CANDIDATES_AT_ONCE, "right")) - 1
-            last = min(max(full, first + 1), first + cases, len(windows))
+            last = min(max(full, first + 1), first + CASES_AT_ONCE, len(windows))
             parts.append(windows.part(first, last))
             first = last
         return parts or [windows]
@@ -102,13 +102,12 @@ class SessionNeighbours:
         votes = np.repeat(shared.similarity, lengths)
         if self.settings.distance_decay is not None:
             votes *= self._nearness[np.abs(within - np.repeat(shared.place, lengths))]
-        items = self.index.items
-        cells = np.repeat(shared.case * items, lengths) + voted
-        counted = np.bincount(cells, votes, minlength=len(windows) * items)
-        voted_for = np.flatnonzero(counted)
-        offsets = np.searchsorted(voted_for, np.arange(len(windows) + 1) * items)
-        item = voted_for - np.repeat(np.arange(len(windows)) * items, np.diff(offsets))
-        return ScoredRows(offsets.astype(np.int64), item, counted[voted_for] * self._idf[item])
+        cells, totals = _summed(np.repeat(shared.case * self.index.items, lengths) + voted, votes)
+        above = totals > 0  # a vote from very far can be too small for a number
+        cells, totals = cells[above], totals[above]
+        row, item = np.divmod(cells, self.index.items)
+        offsets = offsets_of(np.bincount(row, minlength=len(windows)))
+        return ScoredRows(offsets, item, totals * self._idf[item])
 
     def _begin(self, session: NDArray[np.int64]) -> NDArray[np.int64]:
         return self.index.offsets[session].astype(np.int64)
@@ -176,17 +175,39 @@ class SessionNeighbours:
         return shared if kept.all() else shared.only(kept)
 
     def _nearest(self, shared: _Shared) -> _Shared:
-        """At most so many neighbours for each case; of equally similar ones the newer."""
+        """At most so many neighbours for each case; of equally similar ones the newer.
+
+        Equal as float32, so that no rounding decides. Integers that hold case, similarity and
+        place are sorted several times as fast as indices by two keys.
+        """
         limit = self.settings.neighbours
         crowded = np.bincount(shared.case)[shared.case] > limit
         if not crowded.any():
             return shared
         at = np.flatnonzero(crowded)
-        ranked = at[np.lexsort((-shared.similarity[at], shared.case[at]))]
-        dropped = ranked[_place_in_group(shared.case[ranked]) >= limit]
+        case, single = shared.case[at], shared.similarity[at].astype(np.float32)
+        unlike = (1 << 31) - 1 - single.view(np.int32).astype(np.int64)  # bits rise as floats do
+        offsets = offsets_of(np.bincount(case))
+        place = np.arange(len(at)) - offsets[case]
+        key = np.sort((((case << 31) | unlike) << 20) | place)
+        ranked = at[offsets[case] + (key & (MOST_CANDIDATES - 1))]
+        dropped = ranked[place >= limit]
         kept = np.ones(len(crowded), dtype=bool)
         kept[dropped] = False
         return shared.only(kept)
+
+
+def _summed(
+    keys: NDArray[np.int64], values: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Distinct keys, rising, and the sum of each one's values, added in the order given."""
+    if not len(keys):
+        return keys, values
+    bits = len(keys).bit_length()
+    packed = np.sort((keys << bits) | np.arange(len(keys)))
+    order, key = packed & ((1 << bits) - 1), packed >> bits
+    first = np.flatnonzero(np.diff(key, prepend=-1))
+    return key[first], np.add.reduceat(values[order], first)
 
 
 def _place_in_group(group: NDArray[np.int64]) -> NDArray[np.int64]:

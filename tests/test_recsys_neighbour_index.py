@@ -28,6 +28,13 @@ def test_an_item_keeps_its_newest_sessions_and_nobody_else_is_kept() -> None:
     assert INDEX.rarity == pytest.approx(np.log([4 / 3, 4 / 3, 4 / 1]))
 
 
+def test_of_a_very_long_session_the_last_500_clicks_are_kept() -> None:
+    index = build_index(reindex(words("c" + "ab" * 250), IDS), len(IDS), candidates=2)
+
+    assert index.clicks.tolist() == [0, 1] * 250
+    assert index.places.tolist() == [498, 499]
+
+
 def test_what_is_written_is_read_and_mapped(tmp_path: Path) -> None:
     path = tmp_path / "neighbours.safetensors"
     INDEX.write(path)

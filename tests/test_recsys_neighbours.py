@@ -48,7 +48,7 @@ def by_definition(
         age = (len(sessions) - 1 - s) / 86_400  # the builder puts a second between two sessions
         fresh = 1.0 if settings.age_decay_days is None else math.exp(-age / settings.age_decay_days)
         similarity[s] = sum(weights[i] for i in common) * weights[common[0]] * fresh
-    nearest = sorted(similarity, key=lambda s: (-round(similarity[s], 9), -s))
+    nearest = sorted(similarity, key=lambda s: (-np.float32(similarity[s]), -s))
     scores: dict[int, float] = {}
     for s in nearest[: settings.neighbours]:
         for at, item in enumerate(sessions[s]):
@@ -108,7 +108,14 @@ def test_nothing_known_finds_nobody() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"neighbours": 0}, {"candidates": 1.5}, {"idf": -1.0}, {"age_decay_days": 0.0}, {"idf": "1"}],
+    [
+        {"neighbours": 0},
+        {"candidates": 1.5},
+        {"candidates": 1 << 21},
+        {"idf": -1.0},
+        {"age_decay_days": 0.0},
+        {"idf": "1"},
+    ],
     ids=str,
 )
 def test_settings_that_cannot_be_are_refused(wrong: dict[str, object]) -> None:

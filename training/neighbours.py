@@ -13,6 +13,7 @@ from recsys.ragged import ScoredRows, offsets_of, spread, windows_along
 from training.above_popularity import AbovePopularity
 
 DAY_MS = 86_400_000
+LONGEST = 500  # clicks of a training session: what came earlier is left out, so none is costly
 BEHIND = 1e-3  # popularity's part: it tells equal scores apart and decides nothing else
 
 
@@ -41,9 +42,9 @@ class NeighbourBaseline(AbovePopularity):
 def build_index(train: Sessions, items: int, candidates: int) -> NeighbourIndex:
     """Each item's newest sessions, and the sessions that are any item's.
 
-    train: items as indices below `items`, -1 where unknown, dropped; sessions by start.
+    train: items as indices below `items`, -1 where unknown, which are dropped; sessions by start.
     """
-    known = train.items >= 0
+    known = (train.items >= 0) & (_clicks_to_go(train) <= LONGEST)
     clicks = train.items[known].astype(np.int64)
     session = train.session_of_click[known]
     lengths = np.bincount(session, minlength=len(train))
@@ -68,6 +69,11 @@ def build_index(train: Sessions, items: int, candidates: int) -> NeighbourIndex:
         age_days=age[kept].astype(np.float32),
         rarity=np.log(len(train) / np.maximum(support, 1)).astype(np.float32),
     )
+
+
+def _clicks_to_go(train: Sessions) -> NDArray[np.int64]:
+    """1 for a session's last click, 2 for the one before it, …"""
+    return np.repeat(train.offsets[1:], train.lengths) - np.arange(len(train.items))
 
 
 def _holders(

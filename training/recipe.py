@@ -102,6 +102,10 @@ class Recipe:
             ("logq", "from 0 to 1", 0 <= self.logq <= 1),
             ("validation", "at least 0 and at most 0.5", 0 <= self.validation <= 0.5),
             ("blend_weight", "at least 0 and below 1", 0 <= self.blend_weight < 1),
+            *(
+                (name, "at most 1048576", getattr(self, name) <= 1 << 20)
+                for name in counts_of_neighbours
+            ),
             (
                 "blend_weight",
                 "above 0 where blend is set and validation is 0, which leaves nothing to choose on",
