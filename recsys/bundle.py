@@ -6,6 +6,7 @@
                          memory-mapped) and all other weights
     items.parquet        id, count, attributes; row i is item index i
     golden.jsonl         sessions with the lists this model gave when it was exported
+    neighbours.safetensors   only where neighbours are blended in: sessions to find them among
 
 Loading trusts nothing: names are the fixed ones above, digests and sizes are compared, numbers
 must be finite. What the model answers is checked in `recsys/golden.py`. Bundles of format 1, all
@@ -24,9 +25,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from recsys.blend import Blend, BlendSettings
 from recsys.catalogue import Catalogue, read_catalogue
 from recsys.errors import BundleRefused
 from recsys.model import ModelSize
+from recsys.neighbour_index import read_index
+from recsys.neighbours import NeighbourSettings, SessionNeighbours
 from recsys.predictor import SessionModel
 
 FORMAT_VERSION = 2
@@ -36,8 +40,10 @@ MODEL = "model.ts"
 WEIGHTS = "weights.safetensors"
 ITEMS = "items.parquet"
 GOLDEN = "golden.jsonl"
+NEIGHBOURS = "neighbours.safetensors"
 FILES = (MODEL, WEIGHTS, ITEMS, GOLDEN)
-IDENTITY = (WEIGHTS, ITEMS)  # with window and size they decide the answers, and so the model id
+OPTIONAL = (NEIGHBOURS,)
+IDENTITY = (WEIGHTS, ITEMS, NEIGHBOURS)  # with window, size and blend they decide the answers
 MEANING = ("cell", "embedding", "embedding_width", "scale")  # of a size, beside the tensors' shapes
 LARGEST_MANIFEST = 1 << 20  # bytes
 
@@ -56,6 +62,7 @@ class Manifest:
     training: Mapping[str, Any]  # sessions, clicks, cut-off
     versions: Mapping[str, str]
     files: Mapping[str, str]  # name → sha256
+    blend: BlendSettings | None = None  # session neighbours beside the model
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
@@ -71,7 +78,8 @@ class Bundle:
     model: SessionModel
     matrix: Tensor  # (N, H) float32, memory-mapped
     bias: Tensor  # (N,) float32
-    inputs: Tensor | None = None  # (N, X) float32, memory-mapped; None where it is the matrix
+    inputs: Tensor | None  # (N, X) float32, memory-mapped; None where it is the matrix
+    blend: Blend | None
 
 
 def digest(path: Path) -> str:
@@ -80,8 +88,10 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def model_id_of(digests: Mapping[str, str], window: int, size: ModelSize) -> str:
-    """The name of what decides the answers: same weights, items, window, size → same id.
+def model_id_of(
+    digests: Mapping[str, str], window: int, size: ModelSize, blend: BlendSettings | None = None
+) -> str:
+    """The name of what decides the answers: same weights, items, window, size, blend → same id.
 
     Of the size only what is not at its default is named, so that ids of format 1 stay true.
     """
@@ -90,17 +100,21 @@ def model_id_of(digests: Mapping[str, str], window: int, size: ModelSize) -> str
         for field in fields(size)
         if field.name in MEANING and getattr(size, field.name) != field.default
     }
-    named = json.dumps(chosen, sort_keys=True) if chosen else ""
-    text = "".join(digests[name] for name in IDENTITY) + str(window) + named
+    text = "".join(digests[name] for name in IDENTITY if name in digests) + str(window)
+    if chosen:
+        text += json.dumps(chosen, sort_keys=True)
+    if blend is not None:
+        text += json.dumps(asdict(blend), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def load_bundle(folder: Path) -> Bundle:
     """Verify and open a bundle; raises `BundleRefused` with the first thing that is wrong."""
     manifest = read_manifest(folder)
-    for name in FILES:
-        _check_file(folder / name, manifest.files[name])
-    if model_id_of(manifest.files, manifest.window, manifest.size) != manifest.model_id:
+    for name, expected in manifest.files.items():
+        _check_file(folder / name, expected)
+    found = model_id_of(manifest.files, manifest.window, manifest.size, manifest.blend)
+    if found != manifest.model_id:
         raise BundleRefused(
             f"{folder}: the model id {manifest.model_id!r} does not belong to these files. "
             "Export the bundle anew."
@@ -110,7 +124,8 @@ def load_bundle(folder: Path) -> Bundle:
     _check_sizes(folder, manifest.size, catalogue, matrix, bias, inputs)
     model = _load_model(folder / MODEL)
     _check_state(folder / MODEL, model, manifest.size, matrix if inputs is None else inputs)
-    return Bundle(folder, manifest, catalogue, model, matrix, bias, inputs)
+    blend = _load_blend(folder, manifest.blend, len(catalogue))
+    return Bundle(folder, manifest, catalogue, model, matrix, bias, inputs, blend)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -140,17 +155,20 @@ def _manifest(path: Path, values: object) -> Manifest:
         )
     assert isinstance(values, dict)
     try:
-        manifest = Manifest(**{**values, "size": ModelSize(**values["size"])})
+        made = {"size": ModelSize(**values["size"]), "blend": _blend_settings(values.get("blend"))}
+        manifest = Manifest(**{**values, **made})
     except (TypeError, KeyError, ValueError) as wrong:
         raise BundleRefused(f"{path} lacks or misuses a field ({wrong}).") from wrong
     maps = (manifest.recipe, manifest.metrics, manifest.training, manifest.versions)
     if not all(isinstance(part, dict) for part in maps) or not isinstance(manifest.files, dict):
         raise BundleRefused(f"{path}: recipe, metrics, training, versions, files must be objects.")
-    if set(manifest.files) != set(FILES):
+    if not set(FILES) <= set(manifest.files) <= {*FILES, *OPTIONAL}:
         raise BundleRefused(
-            f"{path} names the files {sorted(map(str, manifest.files))}; a bundle has exactly "
-            f"{sorted(FILES)}."
+            f"{path} names the files {sorted(map(str, manifest.files))}; a bundle has "
+            f"{sorted(FILES)} and no others but {sorted(OPTIONAL)}."
         )
+    if (NEIGHBOURS in manifest.files) != (manifest.blend is not None):
+        raise BundleRefused(f"{path}: {NEIGHBOURS} and the settings of blend belong together.")
     if type(manifest.window) is not int or manifest.window < 1:
         raise BundleRefused(
             f"{path}: window must be a whole number from 1, got {manifest.window!r}."
@@ -159,6 +177,19 @@ def _manifest(path: Path, values: object) -> Manifest:
     if not all(type(getattr(manifest.size, name)) is int for name in whole):
         raise BundleRefused(f"{path}: the sizes must be whole numbers, got {manifest.size}.")
     return manifest
+
+
+def _blend_settings(values: Any) -> BlendSettings | None:
+    if values is None:
+        return None
+    return BlendSettings(**{**values, "neighbours": NeighbourSettings(**values["neighbours"])})
+
+
+def _load_blend(folder: Path, settings: BlendSettings | None, items: int) -> Blend | None:
+    if settings is None:
+        return None
+    index = read_index(folder / NEIGHBOURS, items, settings.neighbours.candidates)
+    return Blend(SessionNeighbours(index, settings.neighbours), settings.weight)
 
 
 def _check_file(path: Path, expected: object) -> None:

@@ -4,6 +4,7 @@ Item indices in, lists of item indices out. Knows the window and the popular lis
 of Redis, HTTP or files.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -13,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.blend import Blend
 from recsys.catalogue import Catalogue
+from recsys.ragged import Rows, rows_of, windows_along
 
 Source = Literal["model", "popular"]
 NEVER = float("-inf")
@@ -37,11 +40,6 @@ class Memory:
 
     clicks: Sequence[int]
     state: Tensor | None = None
-
-    @property
-    def blank(self) -> bool:
-        """Nothing the model knows was ever clicked, so only popularity can answer."""
-        return self.state is None and not self.clicks
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +75,7 @@ class Predictor:
         window: int,
         inputs: Tensor | None = None,
         model_id: str = "unsaved",
+        blend: Blend | None = None,
     ) -> None:
         """inputs: the table that clicks are read from, None where it is the item matrix."""
         self.catalogue = catalogue
@@ -85,6 +84,7 @@ class Predictor:
         self.hidden = int(matrix.size(1))
         self.window = window
         self.model_id = model_id
+        self.blend = blend
         self._model = model
         self._matrix = matrix
         self._inputs = matrix if inputs is None else inputs
@@ -111,9 +111,17 @@ class Predictor:
         return state
 
     @torch.inference_mode()
-    def rank(self, state: Tensor, blank: Sequence[bool], wishes: Sequence[Wish]) -> list[Ranking]:
-        """A list for every session; state: (L, B, W), blank: answer from popularity instead."""
-        scores = self._scores(state[-1, :, : self.hidden], torch.tensor(blank))
+    def rank(
+        self, state: Tensor, windows: Sequence[Sequence[int]], wishes: Sequence[Wish]
+    ) -> list[Ranking]:
+        """A list for every session.
+
+        state: (L, B, W); windows: the known items clicked in each session's window, oldest first,
+        which neighbours are found by; where there is none, popularity answers instead.
+        """
+        clicked = rows_of(windows)
+        scores = self._scores(state[-1, :, : self.hidden], clicked)
+        blank = (clicked.lengths == 0).tolist()
         for row, wish in enumerate(wishes):
             if wish.allowed is not None:
                 scores[row, torch.from_numpy(~wish.allowed)] = NEVER
@@ -127,8 +135,14 @@ class Predictor:
 
     def recommend(self, clicks: Sequence[int], wish: Wish = Wish()) -> Ranking:
         """The list after one session of known items, the last `window` of which count."""
-        memory = Memory(clicks[-self.window :])
-        return self.rank(self.advance([memory]), [memory.blank], [wish])[0]
+        window = clicks[-self.window :]
+        return self.rank(self.advance([Memory(window)]), [window], [wish])[0]
+
+    def alone(self) -> "Predictor":
+        """The same model without its neighbours."""
+        other = copy.copy(self)
+        other.blend = None
+        return other
 
     @torch.inference_mode()
     def scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor:
@@ -137,11 +151,11 @@ class Predictor:
         sessions: item indices, -1 where the catalogue lacks the item; such a click takes its
         place in the window and moves nothing. Cases stand session after session.
         """
-        reads, blank = self._reads_along(sessions)
-        return self._scores(reads, blank)
+        clicked = windows_along(sessions, self.window).known()
+        return self._scores(self._reads_along(sessions), clicked)
 
-    def _reads_along(self, sessions: Sequence[NDArray[np.int32]]) -> tuple[Tensor, Tensor]:
-        """Top layer before each case, (cases, H), and where nothing known was clicked, (cases,)."""
+    def _reads_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor:
+        """Top layer before each case, (cases, H); zeros where nothing known was clicked."""
         starts = [_known(session[: self.window]) for session in sessions]
         late = [
             _known(session[end - self.window : end])
@@ -149,7 +163,6 @@ class Predictor:
             for end in range(self.window + 1, len(session))
         ]
         rows = torch.zeros(sum(len(session) - 1 for session in sessions), self.hidden)
-        blank = torch.zeros(len(rows), dtype=torch.bool)
         along = self._replay_full(starts)
         after_late = self._replay_full(late)
         case, seen_late = 0, 0
@@ -163,9 +176,8 @@ class Predictor:
                     seen_late += 1
                 if count:
                     rows[case] = read[count - 1]
-                blank[case] = count == 0
                 case += 1
-        return rows, blank
+        return rows
 
     def _replay_full(self, windows: Sequence[list[int]]) -> list[Tensor]:
         """The top layer after each click of each window, (T, H); empty windows give nothing."""
@@ -183,9 +195,11 @@ class Predictor:
             clicks[row, : len(window)] = torch.tensor(window)
         return self._model.replay(self._inputs, clicks, lengths)
 
-    def _scores(self, read: Tensor, blank: Tensor) -> Tensor:
+    def _scores(self, read: Tensor, windows: Rows) -> Tensor:
         scores = self._model.scores(self._matrix, self._bias, read)
-        scores[blank] = self._popularity
+        if self.blend is not None:
+            scores = self.blend.mix(scores, windows)
+        scores[torch.from_numpy(windows.lengths == 0)] = self._popularity
         return scores
 
     @torch.inference_mode()

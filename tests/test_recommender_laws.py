@@ -1,7 +1,6 @@
 """What every recommender must do: models of every kind and all baselines."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from training.prepare import ClickOptions, prepare
 
 NAMES = (
     "model",
+    "blended",
     "popularity",
     "recent popularity",
     "session popularity",
@@ -43,12 +43,17 @@ def sessions(trained: TrainedShop, predictor: Predictor) -> tuple[Sessions, Sess
 def scorer(
     request: pytest.FixtureRequest,
     predictor: Predictor,
+    blended: TrainedShop,
     sessions: tuple[Sessions, Sessions],
     zoo: Zoo,
 ) -> Scorer:
     if request.param in KINDS:
         return zoo.scripted(request.param)
-    scorers = {"model": predictor, **baselines(predictor.catalogue, sessions[0])}
+    scorers = {
+        "model": predictor,
+        "blended": open_predictor(blended.bundle),
+        **baselines(predictor.catalogue, sessions[0]),
+    }
     assert tuple(scorers) == NAMES
     return scorers[request.param]
 
@@ -140,10 +145,27 @@ def test_eager_and_scripted_models_score_alike(
 
 
 def test_loading_again_changes_nothing(
-    trained: TrainedShop, predictor: Predictor, sessions: tuple[Sessions, Sessions]
+    any_shop: TrainedShop, sessions: tuple[Sessions, Sessions]
 ) -> None:
-    again = open_predictor(Path(trained.bundle))
+    first, again = open_predictor(any_shop.bundle), open_predictor(any_shop.bundle)
 
     asked = some(sessions)
-    assert torch.equal(again.scores_along(asked), predictor.scores_along(asked))
+    assert torch.equal(again.scores_along(asked), first.scores_along(asked))
     assert again.window == SMALL.window
+
+
+def test_what_follows_one_session_is_what_evaluation_scores(
+    any_shop: TrainedShop, sessions: tuple[Sessions, Sessions]
+) -> None:
+    """`recommend` answers from a state and a window, `scores_along` from whole sessions."""
+    predictor = open_predictor(any_shop.bundle)
+    session = max(some(sessions), key=len)
+
+    along = predictor.scores_along([session])
+
+    for click in range(len(session) - 1):
+        known = [item for item in session[: click + 1].tolist() if item >= 0]
+        answer = predictor.recommend(known)
+        torch.testing.assert_close(
+            along[click, answer.items], torch.tensor(answer.scores), atol=1e-5, rtol=1e-5
+        )

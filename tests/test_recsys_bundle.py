@@ -14,6 +14,7 @@ import torch
 from conftest import TrainedShop
 from safetensors.torch import load_file, save_file
 
+from recsys.blend import BlendSettings
 from recsys.bundle import GOLDEN, ITEMS, MANIFEST, MODEL, WEIGHTS, digest, model_id_of
 from recsys.errors import BundleRefused
 from recsys.golden import (
@@ -25,6 +26,7 @@ from recsys.golden import (
     write_golden,
 )
 from recsys.model import ModelSize
+from recsys.neighbours import NeighbourSettings
 from recsys.predictor import Predictor
 from training.export import Export, write_bundle
 from training.recipe import Recipe
@@ -48,8 +50,14 @@ def sign(bundle: Path) -> None:
 
     def change(manifest: dict[str, Any]) -> None:
         manifest["files"] = {name: digest(bundle / name) for name in manifest["files"]}
+        blend = manifest["blend"]
+        settings = (
+            None
+            if blend is None
+            else BlendSettings(blend["weight"], NeighbourSettings(**blend["neighbours"]))
+        )
         size = ModelSize(**manifest["size"])
-        manifest["model_id"] = model_id_of(manifest["files"], manifest["window"], size)
+        manifest["model_id"] = model_id_of(manifest["files"], manifest["window"], size, settings)
 
     edit_manifest(bundle, change)
 

@@ -48,6 +48,7 @@ class Position:
     norms: list[float] = field(default_factory=list)  # of this epoch's gradients, some steps
     best_epoch: int = 0
     best_score: float = -1.0
+    blend_weight: float = 0.0  # of the neighbours, chosen when the search is over
     results: list[EpochResult] = field(default_factory=list)
 
 

@@ -18,12 +18,14 @@ from rich.console import Console
 from data.items import read_attributes
 from data.sessions import Sessions, reindex
 from recsys.atomic import check_new_folder
+from recsys.blend import Blend
 from recsys.bundle import MANIFEST, read_manifest
 from recsys.catalogue import Catalogue
 from recsys.errors import BadInput
 from recsys.golden import open_predictor
 from recsys.predictor import Predictor, Wish
 from training.baselines import baselines
+from training.blend import blend_of, blend_said, chooser_of
 from training.evaluate import Evaluation, Scorer, evaluate
 from training.export import Export, golden_clicks, write_bundle
 from training.loop import Run, Trained, eager_predictor
@@ -64,9 +66,8 @@ def train(options: TrainOptions, console: Console) -> Path:
         f"{options.recipe.cell} layer(s)."
     )
     with _work_folder(options.work), TrainingBars(console) as bars:
-        trained = Run(options.recipe, options.work, device, bars).train(
-            prepared.train, prepared.valid
-        )
+        run = Run(options.recipe, options.work, device, bars, chooser_of(options.recipe))
+        trained = run.train(prepared.train, prepared.valid)
     catalogue = Catalogue(
         trained.catalogue.item_ids,
         trained.catalogue.counts,
@@ -75,9 +76,12 @@ def train(options: TrainOptions, console: Console) -> Path:
             for name, texts in attributes.items()
         },
     )
-    predictor = eager_predictor(trained.weights, catalogue, options.recipe)
+    blend = blend_of(options.recipe, catalogue, prepared.train, trained.blend_weight)
+    if options.recipe.blend != "none":
+        console.print(f"Blend: {blend_said(options.recipe, trained.blend_weight)}.")
+    predictor = eager_predictor(trained.weights, catalogue, options.recipe, blend)
     results = compare(predictor, catalogue, prepared.train, prepared.test, console)
-    write_bundle(options.out, _export(options, prepared, trained, catalogue, results))
+    write_bundle(options.out, _export(options, prepared, trained, catalogue, results, blend))
     shutil.rmtree(options.work)
     manifest = read_manifest(options.out)
     show(results, console)
@@ -145,12 +149,16 @@ def _attributes(options: TrainOptions, train: Sessions) -> dict[str, dict[str, s
 
 
 def compare(
-    model: Scorer, catalogue: Catalogue, train: Sessions, test: Sessions, console: Console
+    model: Predictor, catalogue: Catalogue, train: Sessions, test: Sessions, console: Console
 ) -> dict[str, Evaluation]:
-    """The model and every baseline on the same cases; the model comes first."""
+    """The model and every baseline on the same cases; the model comes first.
+
+    A model with session neighbours is also measured without them, as "model alone".
+    """
     learned, tested = reindex(train, catalogue.item_ids), reindex(test, catalogue.item_ids)
     scorers: dict[str, Scorer] = {
         "model": model,
+        **({} if model.blend is None else {"model alone": model.alone()}),
         **baselines(catalogue, learned),
     }
     results = {}
@@ -174,6 +182,7 @@ def _export(
     trained: Trained,
     catalogue: Catalogue,
     results: Mapping[str, Evaluation],
+    blend: Blend | None,
 ) -> Export:
     return Export(
         weights=trained.weights,
@@ -185,8 +194,10 @@ def _export(
             "clicks": len(prepared.train.items),
             "cut_off": prepared.cut_off,
             "best_epoch": trained.best_epoch,
+            "blend": blend_said(options.recipe, trained.blend_weight),
         },
         golden=golden_clicks(prepared.train, options.recipe.window),
+        blend=blend,
     )
 
 

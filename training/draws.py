@@ -39,7 +39,5 @@ class Draws:
             drawn = torch.randint(GRAINS, shape, device=self._device, generator=self._generator)
             return (drawn >= grains) * (GRAINS / (GRAINS - grains))
         words = self._bits.random_raw(-(-shape.numel() // 4))
-        drawn = words.view(np.uint16)[: shape.numel()].reshape(shape)
-        return torch.from_numpy((drawn >= grains).astype(np.float32)).mul_(
-            GRAINS / (GRAINS - grains)
-        )
+        kept = words.view(np.uint16)[: shape.numel()].reshape(shape) >= grains
+        return torch.from_numpy(kept.astype(np.float32)).mul_(GRAINS / (GRAINS - grains))

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 import recsys
 from data.sessions import Sessions
 from recsys.atomic import new_folder
+from recsys.blend import Blend
 from recsys.bundle import (
     FILES,
     FORMAT_VERSION,
@@ -28,6 +29,8 @@ from recsys.bundle import (
     ITEMS,
     MANIFEST,
     MODEL,
+    NEIGHBOURS,
+    OPTIONAL,
     WEIGHTS,
     Manifest,
     digest,
@@ -78,6 +81,7 @@ class Export:
     metrics: Mapping[str, Any]
     training: Mapping[str, Any]
     golden: Sequence[Sequence[str]]  # clicks of the golden sessions, as ids
+    blend: Blend | None = None
 
 
 def write_bundle(out: Path, export: Export) -> None:
@@ -88,9 +92,12 @@ def write_bundle(out: Path, export: Export) -> None:
         tensors = {name: tensor.contiguous() for name, tensor in shipped.items()}
         save_file(tensors, folder / WEIGHTS)
         export.catalogue.write(folder / ITEMS)
-        predictor = eager_predictor(export.weights, export.catalogue, export.recipe)
+        if export.blend is not None:
+            export.blend.neighbours.index.write(folder / NEIGHBOURS)
+        predictor = eager_predictor(export.weights, export.catalogue, export.recipe, export.blend)
         write_golden(folder / GOLDEN, [ask(predictor, clicks) for clicks in export.golden])
-        manifest = _manifest(export, {name: digest(folder / name) for name in FILES})
+        names = [name for name in (*FILES, *OPTIONAL) if (folder / name).exists()]
+        manifest = _manifest(export, {name: digest(folder / name) for name in names})
         (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         open_predictor(folder)
 
@@ -117,9 +124,10 @@ def _script(model: SessionRNN, path: Path) -> None:
 def _manifest(export: Export, digests: Mapping[str, str]) -> Manifest:
     recipe = export.recipe
     size = recipe.size(len(export.catalogue))
+    blend = None if export.blend is None else export.blend.settings
     return Manifest(
         format_version=FORMAT_VERSION,
-        model_id=model_id_of(digests, recipe.window, size),
+        model_id=model_id_of(digests, recipe.window, size, blend),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         size=size,
         window=recipe.window,
@@ -133,4 +141,5 @@ def _manifest(export: Export, digests: Mapping[str, str]) -> Manifest:
             "pyarrow": pyarrow.__version__,
         },
         files=dict(digests),
+        blend=blend,
     )

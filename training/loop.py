@@ -6,7 +6,9 @@ the same loop; a checkpoint says in which of the two a run stands.
 """
 
 import copy
+import dataclasses
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +19,7 @@ from torch import Tensor
 from data.batches import LaneSteps, SessionSteps, Steps
 from data.sessions import Sessions, known_items, reindex
 from data.split import split_by_fraction
+from recsys.blend import Blend
 from recsys.catalogue import Catalogue
 from recsys.errors import BadInput, Interrupted, TrainingStopped
 from recsys.predictor import Predictor
@@ -55,18 +58,30 @@ class Trained:
     catalogue: Catalogue
     results: list[EpochResult]
     best_epoch: int
+    blend_weight: float = 0.0  # of session neighbours beside the model; 0 for the model alone
+
+
+# (the search's best predictor, sessions it learned from, sessions to validate on) → weight
+WeightChooser = Callable[[Predictor, Sessions, Sessions], float]
 
 
 class Run:
     """One training run in a folder of its own, which holds its checkpoint."""
 
     def __init__(
-        self, recipe: Recipe, folder: Path, device: torch.device, watcher: Watcher
+        self,
+        recipe: Recipe,
+        folder: Path,
+        device: torch.device,
+        watcher: Watcher,
+        choose_weight: WeightChooser | None = None,
     ) -> None:
+        """choose_weight: asked for the blend's weight when the search is over."""
         self._recipe = recipe
         self._folder = folder
         self._device = device
         self._watcher = watcher
+        self._choose_weight = choose_weight
         self._position = Position()
         self._restored: dict[str, dict[str, Tensor]] = {}
         self._mark = ""
@@ -91,12 +106,14 @@ class Run:
         with stop_on_signal() as stop:
             if self._position.phase == "search":
                 trained = self._phase(inner, valid, self._recipe.epochs, stop)
+                trained = self._weighed(trained, inner, valid)
                 if valid is None or labelled or not self._recipe.refit:
                     return trained
                 self._position = Position(
                     phase="refit",
                     best_epoch=trained.best_epoch,
                     best_score=self._position.best_score,
+                    blend_weight=trained.blend_weight,
                     results=self._position.results,
                 )
             return self._phase(train, None, self._position.best_epoch, stop)
@@ -139,7 +156,18 @@ class Run:
             catalogue,
             position.results,
             position.best_epoch,
+            position.blend_weight,
         )
+
+    def _weighed(self, trained: Trained, inner: Sessions, valid: Sessions | None) -> Trained:
+        """The same with the blend's weight, chosen once and then kept in the checkpoint."""
+        if self._choose_weight is None:
+            return trained
+        if valid is None:
+            return dataclasses.replace(trained, blend_weight=self._recipe.blend_weight)
+        predictor = self._predictor(trained.weights, trained.catalogue)
+        weight = self._choose_weight(predictor, inner, valid)
+        return dataclasses.replace(trained, blend_weight=weight)
 
     def _learner(self, catalogue: Catalogue, plan: Steps) -> tuple[Learner, dict[str, Tensor]]:
         """A learner at the beginning of the phase, or where the checkpoint left it."""
@@ -226,7 +254,9 @@ class Run:
         save_checkpoint(self._folder, self._mark, self._position, groups)
 
 
-def eager_predictor(weights: Weights, catalogue: Catalogue, recipe: Recipe) -> Predictor:
+def eager_predictor(
+    weights: Weights, catalogue: Catalogue, recipe: Recipe, blend: Blend | None = None
+) -> Predictor:
     """The same predictor that serves, over weights that are not exported yet."""
     shipped = weights.shipped()
     return Predictor(
@@ -238,6 +268,7 @@ def eager_predictor(weights: Weights, catalogue: Catalogue, recipe: Recipe) -> P
         layers=shipped.model.layers,
         state_width=shipped.model.state_width,
         window=recipe.window,
+        blend=blend,
     )
 
 

@@ -26,8 +26,10 @@ CHOICES = {
     "batches": ("sessions", "lanes"),
     "precision": ("float32", "bfloat16"),
     "columns": ("distinct", "drawn", "full"),
+    "blend": ("none", "v-sknn", "vstan"),
     "select_by": ("recall@20", "mrr@20", "ndcg@20"),
 }
+DECAYS = ("click_decay", "age_decay_days", "distance_decay")  # of session neighbours
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,15 @@ class Recipe:
     refit: bool = True  # then train on all sessions for the best number of epochs
     window: int = 50  # clicks a state remembers, in evaluation and in the service
     seed: int = 1
+    # session neighbours beside the model (recsys/neighbours.py)
+    blend: str = "none"  # or v-sknn, vstan
+    blend_weight: float = 0.0  # the neighbours' part; 0 to choose it on the validation sessions
+    neighbours: int = 500  # most similar sessions that are asked
+    candidates: int = 2500  # most recent sessions that are compared
+    idf: float = 1.0  # strength of the inverse item frequency
+    click_decay: float = 2.0  # vstan: clicks back until a weight of 1/e; 0 for linear
+    age_decay_days: float = 60.0  # vstan: age of a neighbour until 1/e; 0 for any age alike
+    distance_decay: float = 3.0  # vstan: clicks from the shared item until 1/e; 0 for none
 
     def __post_init__(self) -> None:
         problems = [
@@ -83,8 +94,12 @@ class Recipe:
 
     def _broken(self) -> list[tuple[str, str, object]]:
         """(name, rule, value) of every setting outside its range."""
-        at_least_one = ("hidden", "layers", "epochs", "batch", "patience", "window")
-        ranges = [(name, "at least 1", getattr(self, name) >= 1) for name in at_least_one]
+        counts = ("hidden", "layers", "epochs", "batch", "patience", "window")
+        counts_of_neighbours = ("neighbours", "candidates")
+        ranges = [
+            (name, "at least 1", getattr(self, name) >= 1)
+            for name in (*counts, *counts_of_neighbours)
+        ]
         shares = ("dropout_embedding", "dropout_hidden", "momentum", "average")
         ranges += [
             (name, "at least 0 and below 1", 0 <= getattr(self, name) < 1) for name in shares
@@ -112,11 +127,21 @@ class Recipe:
             ("sample_alpha", "from 0 to 1", 0 <= self.sample_alpha <= 1),
             ("logq", "from 0 to 1", 0 <= self.logq <= 1),
             ("validation", "at least 0 and at most 0.5", 0 <= self.validation <= 0.5),
+            ("blend_weight", "at least 0 and below 1", 0 <= self.blend_weight < 1),
+            *(
+                (name, "at most 1048576", getattr(self, name) <= 1 << 20)
+                for name in counts_of_neighbours
+            ),
+            (
+                "blend_weight",
+                "above 0 where blend is set and validation is 0, which leaves nothing to choose on",
+                self.blend == "none" or self.blend_weight > 0 or self.validation > 0,
+            ),
             ("seed", "from 0 to 4294967295", 0 <= self.seed < 2**32),
         ]
         ranges += [
             (name, "at least 0 and finite", 0 <= getattr(self, name) < math.inf)
-            for name in ("clip", "weight_decay", "l1", "bpreg", "elu", "scale")
+            for name in ("clip", "weight_decay", "l1", "bpreg", "elu", "scale", "idf", *DECAYS)
         ]
         ranges += [
             (name, f"one of {', '.join(words)}", getattr(self, name) in words)
