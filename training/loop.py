@@ -34,7 +34,7 @@ from training.learner import Learner, Weights
 from training.negatives import NegativeSampler
 from training.recipe import Recipe
 
-CHECKPOINT_SECONDS = 60.0  # a kill costs at most this much work
+CHECKPOINT_SECONDS = 60.0  # a kill costs about this much work, at most
 STEPS_BETWEEN_CHECKS = 100  # reading the loss waits for the device
 
 
@@ -60,12 +60,18 @@ class Run:
     """One training run in a folder of its own, which holds its checkpoint."""
 
     def __init__(
-        self, recipe: Recipe, folder: Path, device: torch.device, watcher: Watcher
+        self,
+        recipe: Recipe,
+        folder: Path,
+        device: torch.device,
+        watcher: Watcher,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
     ) -> None:
         self._recipe = recipe
         self._folder = folder
         self._device = device
         self._watcher = watcher
+        self._checkpoint_seconds = checkpoint_seconds
         self._position = Position()
         self._restored: dict[str, dict[str, Tensor]] = {}
         self._mark = ""
@@ -182,7 +188,7 @@ class Run:
                 position.seconds = earlier_seconds + now - started
                 self._check(position)
                 self._watcher.stepped(done, position.loss_sum / done)
-                if not last and (stop.asked or now - saved > CHECKPOINT_SECONDS):
+                if not last and (stop.asked or now - saved > self._checkpoint_seconds):
                     self._save(learner, best)
                     saved = time.monotonic()
                 if stop.asked and not last:
