@@ -94,7 +94,8 @@ class Counts:
 
 
 def counted(step: str, sessions: Sessions) -> Counts:
-    return Counts(step, len(sessions), len(sessions.items), len(np.unique(sessions.items)))
+    items = int(np.count_nonzero(sessions.counts()))
+    return Counts(step, len(sessions), len(sessions.items), items)
 
 
 def sessionise(log: ClickLog, idle_gap_seconds: int | None) -> Sessions:
@@ -102,7 +103,7 @@ def sessionise(log: ClickLog, idle_gap_seconds: int | None) -> Sessions:
 
     idle_gap_seconds: None where `log.group` is the session already.
     """
-    order = np.lexsort((np.arange(len(log)), log.time_ms, log.group))
+    order = np.lexsort((log.time_ms, log.group))  # stable: equal times stay as in the file
     group, time_ms = log.group[order], log.time_ms[order]
     begins = np.ones(len(order), dtype=bool)
     begins[1:] = group[1:] != group[:-1]

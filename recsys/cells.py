@@ -53,19 +53,21 @@ class Cell(nn.Module):
         never rising, each at least 1, E in sum; before: (B, W) float32, B = widths[0].
         Returns the outputs (E, H), and (B, W) the state after each row's last step.
         """
+        return self.walk(self.gates_of(inputs), widths, before)
+
+    def gates_of(self, inputs: Tensor) -> Tensor:
+        """What the inputs put into the gates, W_ih·x + b_ih: (E, G·H)."""
         weight = self.weight_ih
         if weight is None:
-            gates = inputs + self.bias_ih
-        else:
-            gates = functional.linear(inputs, weight, self.bias_ih)
-        return self.walk(gates, widths, before)
+            return inputs + self.bias_ih
+        return functional.linear(inputs, weight, self.bias_ih)
 
     def walk(self, gates: Tensor, widths: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         """Step after step; gates: (E, G·H), the product with the inputs done for all events."""
         steps: list[int] = widths.tolist()
         outputs: list[Tensor] = []
         ended: list[Tensor] = []
-        for now in gates.split(steps):  # split, not slices: their gradients are whole tables
+        for now in torch.split(gates, steps):  # split, not slices: their gradients are whole tables
             if now.size(0) < before.size(0):
                 ended.append(before[now.size(0) :])
                 before = before[: now.size(0)]
@@ -110,7 +112,7 @@ class GRU(Cell):
     def forward(self, inputs: Tensor, widths: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         weight = self.weight_ih
         if weight is None:
-            return self.walk(inputs + self.bias_ih, widths, before)
+            return self.walk(self.gates_of(inputs), widths, before)
         weights = [weight, self.weight_hh, self.bias_ih, self.bias_hh]
         outputs, after = torch.gru(
             inputs, widths, before.unsqueeze(0), weights, True, 1, 0.0, self.training, False
@@ -138,8 +140,8 @@ class ResetBeforeGRU(Cell):
 
     def step(self, gates: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         sizes = [2 * self.hidden, self.hidden]
-        both_in, candidate_in = gates.split(sizes, dim=1)
-        both_weight, candidate_weight = self.weight_hh.split(sizes)
+        both_in, candidate_in = torch.split(gates, sizes, dim=1)
+        both_weight, candidate_weight = torch.split(self.weight_hh, sizes)
         both = torch.sigmoid(both_in + functional.linear(before, both_weight))
         reset, update = both.chunk(2, dim=1)
         candidate = torch.tanh(candidate_in + functional.linear(reset * before, candidate_weight))
@@ -162,7 +164,7 @@ class LSTM(Cell):
     def forward(self, inputs: Tensor, widths: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         weight = self.weight_ih
         if weight is None:
-            return self.walk(inputs + self.bias_ih, widths, before)
+            return self.walk(self.gates_of(inputs), widths, before)
         output, memory = before.unsqueeze(0).chunk(2, dim=2)
         weights = [weight, self.weight_hh, self.bias_ih, torch.zeros_like(self.bias_ih)]
         state = [output.contiguous(), memory.contiguous()]
@@ -194,7 +196,7 @@ class TanhRNN(Cell):
     def forward(self, inputs: Tensor, widths: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         weight = self.weight_ih
         if weight is None:
-            return self.walk(inputs + self.bias_ih, widths, before)
+            return self.walk(self.gates_of(inputs), widths, before)
         weights = [weight, self.weight_hh, self.bias_ih, torch.zeros_like(self.bias_ih)]
         outputs, after = torch.rnn_tanh(
             inputs, widths, before.unsqueeze(0), weights, True, 1, 0.0, self.training, False

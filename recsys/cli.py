@@ -73,6 +73,9 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, or cuda.")] = "auto",
+    checkpoint_seconds: Annotated[
+        float, typer.Option(help="Work a crash may cost; large models write slowly.")
+    ] = 60.0,
 ) -> None:
     """Learn from clicks, test against baselines, write a bundle."""
     from training.commands import TrainOptions
@@ -81,7 +84,9 @@ def train(
     from training.recipe import load_recipe
 
     chosen = load_recipe(recipe, settings or [])
-    options = TrainOptions(click_options(clicks), out.resolve(), chosen, items, resume, device)
+    options = TrainOptions(
+        click_options(clicks), out.resolve(), chosen, items, resume, device, checkpoint_seconds
+    )
     run(options, Console(stderr=True))
 
 

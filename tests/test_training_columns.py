@@ -8,6 +8,7 @@ import torch
 
 from training.columns import Chosen, columns_of
 from training.draws import Draws
+from training.negatives import NegativeSampler
 from training.recipe import Recipe
 
 CPU = torch.device("cpu")
@@ -22,16 +23,12 @@ def chosen(columns: str, **settings: object) -> Chosen:
     return how.choose(CLICKED, FOLLOWING, Draws(CPU, 0, 0, 0))
 
 
-def items_of_columns(found: Chosen) -> torch.Tensor:
-    return found.items if found.outputs is None else found.items[found.outputs]
-
-
 @pytest.mark.parametrize("columns", ["distinct", "drawn", "full"])
 def test_every_event_finds_its_click_and_its_target(columns: str) -> None:
     found = chosen(columns)
 
     assert torch.equal(found.items[found.clicked], CLICKED)
-    assert torch.equal(items_of_columns(found)[found.target], FOLLOWING)
+    assert torch.equal(found.items[found.target], FOLLOWING)
     assert (found.items.diff() > 0).all()
 
 
@@ -39,28 +36,25 @@ def test_distinct_columns_hold_every_item_of_the_step_once() -> None:
     found = chosen("distinct", negatives=200)
 
     assert found.items.tolist() == [0, 1, 2, 3, 4, 5]
-    assert found.hits is None
+    assert found.copies is None
 
 
-def test_drawn_columns_are_the_targets_and_then_the_draws() -> None:
+def test_drawn_columns_count_every_target_and_every_draw() -> None:
     found = chosen("drawn", negatives=50)
 
-    columns = items_of_columns(found)
-    assert len(columns) == 3 + 50
-    assert columns[:3].tolist() == FOLLOWING.tolist()
-    assert found.target.tolist() == [0, 1, 2]
+    assert found.copies is not None
+    assert int(found.copies.sum()) == 3 + 50
+    negatives = NegativeSampler(COUNTS, 0.5, CPU).draw(Draws(CPU, 0, 0, 0).uniform(50))
+    counted = torch.bincount(torch.cat([FOLLOWING, negatives]), minlength=6)
+    assert torch.equal(found.copies, counted[found.items])
 
 
-def test_a_hit_is_another_column_with_the_rows_own_target() -> None:
-    found = chosen("drawn", negatives=50)
-    columns = items_of_columns(found)
+def test_an_item_that_was_only_clicked_counts_for_nothing() -> None:
+    found = chosen("drawn", negatives=0)
 
-    assert found.hits is not None
-    for event, target in enumerate(FOLLOWING.tolist()):
-        expected = (columns == target) & (torch.arange(53) != event)
-        assert torch.equal(found.hits[event], expected)
-    assert found.hits[0, 2], "row 2 has the same target"
-    assert chosen("drawn", mask=False).hits is None
+    assert found.items.tolist() == [0, 2, 3]
+    assert found.copies is not None
+    assert found.copies.tolist() == [0, 1, 2]
 
 
 def test_full_columns_are_the_catalogue_without_correction() -> None:
@@ -75,7 +69,7 @@ def test_what_is_expected_of_a_drawn_column_is_the_mixture_of_both_ways_to_it() 
 
     roots = np.sqrt(COUNTS)
     mixture = (3 - 1) * COUNTS / COUNTS.sum() + 3 * roots / roots.sum()
-    expected = 0.7 * np.log(mixture)[items_of_columns(found).numpy()]
+    expected = 0.7 * np.log(mixture)[found.items.numpy()]
     np.testing.assert_allclose(found.correction.numpy(), expected, rtol=1e-6)
 
 

@@ -2,8 +2,8 @@
 
     distinct  every item the step touches (clicks and sampled negatives), each one column: no
               column is a target twice, and no row is multiplied twice
-    drawn     the paper's: one column for every target and every draw, however often the same
-              item; columns that hold a row's own target by accident can be masked
+    drawn     the paper's: one column for every target and every draw; an item drawn m times is
+              one column that counts m times, which is the same sum for less work
     full      the whole catalogue: softmax without sampling
 
 The logQ correction subtracts the logarithm of how often a column was to be expected. For distinct
@@ -25,14 +25,13 @@ from training.recipe import Recipe
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The columns of one step, by way of the rows of the item matrix that it needs."""
+    """The columns of one step; each is one item, and one row of the item matrix."""
 
-    items: Tensor  # (R,) int64, distinct items whose rows are needed, ascending
-    clicked: Tensor  # (E,) int64, the row of each event's click
-    outputs: Tensor | None  # (C,) int64, the row of each column; None where all R are columns
+    items: Tensor  # (C,) int64, distinct, ascending
+    clicked: Tensor  # (E,) int64, the column of each event's click
     target: Tensor  # (E,) int64, the column of each event's target
-    hits: Tensor | None  # (E, C) bool, columns that hold an event's own target by accident
     correction: Tensor  # (C,) float32, what logQ subtracts from the scores
+    copies: Tensor | None = None  # (C,) int64, how often each counts, 0 for a click alone
 
 
 class Columns(Protocol):
@@ -72,7 +71,7 @@ class DistinctColumns:
         negatives = self._sampler.draw(draws.uniform(self._samples))
         items, row = torch.unique(torch.cat([clicked, following, negatives]), return_inverse=True)
         first, target, _ = row.split([len(clicked), len(following), len(negatives)])
-        return Chosen(items, first, None, target, None, self._correction[items])
+        return Chosen(items, first, target, self._correction[items])
 
 
 class DrawnColumns:
@@ -80,22 +79,16 @@ class DrawnColumns:
         self, recipe: Recipe, sampler: NegativeSampler, events: float, device: torch.device
     ) -> None:
         self._samples = recipe.negatives
-        self._mask = recipe.mask
         self._sampler = sampler
         expected = sampler.expected(max(events - 1, 1), recipe.negatives)  # of the other columns
         self._correction = (recipe.logq * expected.log()).to(torch.float32).to(device)
 
     def choose(self, clicked: Tensor, following: Tensor, draws: Draws) -> Chosen:
         negatives = self._sampler.draw(draws.uniform(self._samples))
-        columns = torch.cat([following, negatives])
-        items, row = torch.unique(torch.cat([clicked, columns]), return_inverse=True)
-        first, outputs = row.split([len(clicked), len(columns)])
-        target = torch.arange(len(following), device=following.device)
-        hits = None
-        if self._mask:
-            hits = following.unsqueeze(1) == columns.unsqueeze(0)
-            hits[target, target] = False
-        return Chosen(items, first, outputs, target, hits, self._correction[columns])
+        items, row = torch.unique(torch.cat([clicked, following, negatives]), return_inverse=True)
+        first, target, _ = row.split([len(clicked), len(following), len(negatives)])
+        copies = torch.bincount(row[len(clicked) :], minlength=len(items))
+        return Chosen(items, first, target, self._correction[items], copies)
 
 
 class FullColumns:
@@ -104,4 +97,4 @@ class FullColumns:
         self._correction = torch.zeros(items, device=device)
 
     def choose(self, clicked: Tensor, following: Tensor, draws: Draws) -> Chosen:
-        return Chosen(self._items, clicked, None, following, None, self._correction)
+        return Chosen(self._items, clicked, following, self._correction)

@@ -28,7 +28,7 @@ from training.baselines import baselines
 from training.blend import blend_of, blend_said, chooser_of
 from training.evaluate import Evaluation, Scorer, evaluate
 from training.export import Export, golden_clicks, write_bundle
-from training.loop import Run, Trained, eager_predictor
+from training.loop import CHECKPOINT_SECONDS, Run, Trained, eager_predictor
 from training.prepare import ClickOptions, Prepared, prepare, read_sessions
 from training.progress import TrainingBars, bar, counts_table, metrics_table
 from training.recipe import Recipe
@@ -46,6 +46,14 @@ class TrainOptions:
     items: Path | None = None
     resume: bool = False
     device: str = "auto"
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+
+    def __post_init__(self) -> None:
+        if not self.checkpoint_seconds >= 0:
+            raise BadInput(
+                "The options cannot be used",
+                [f"--checkpoint-seconds must be at least 0, got {self.checkpoint_seconds}."],
+            )
 
     @property
     def work(self) -> Path:
@@ -66,7 +74,14 @@ def train(options: TrainOptions, console: Console) -> Path:
         f"{options.recipe.cell} layer(s)."
     )
     with _work_folder(options.work), TrainingBars(console) as bars:
-        run = Run(options.recipe, options.work, device, bars, chooser_of(options.recipe))
+        run = Run(
+            options.recipe,
+            options.work,
+            device,
+            bars,
+            choose_weight=chooser_of(options.recipe),
+            checkpoint_seconds=options.checkpoint_seconds,
+        )
         trained = run.train(prepared.train, prepared.valid)
     catalogue = Catalogue(
         trained.catalogue.item_ids,

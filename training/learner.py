@@ -1,8 +1,8 @@
 """One training step: rows in, scores of the step's columns, loss, gradients, rows back.
 
 Only the rows of the item matrix that a step needs (clicks, targets, negatives) are gathered,
-differentiated and updated. Whole sessions are read from zero and the gradient spans them; lanes
-carry their state from step to step without its gradient, as the paper has it.
+differentiated and updated. Whole sessions are read from zero, lanes from the state that they carry;
+either way a gradient spans one click, as the paper has it.
 """
 
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from data.batches import Batch
-from recsys.model import unit
+from recsys.model import cells_of, unit
 from training.average import Average
 from training.columns import Chosen, Columns
 from training.draws import Draws
 from training.losses import loss_of
 from training.optim import Mover, mover_of
-from training.packed_gru import read_packed
 from training.recipe import Recipe
+from training.recurrence import read_layer
 from training.schedule import rate_at
 from training.weights import Weights
 
@@ -90,7 +90,7 @@ class Learner:
         inputs = self._input_vectors(own) if own else functional.embedding(chosen.clicked, vectors)
         read = self._read(inputs, batch, draws)
         scores = self._scores(read, vectors, biases.values, chosen)
-        loss = self._loss(scores, chosen.target, chosen.hits)
+        loss = self._loss(scores, chosen.target, chosen.copies)
         # divided by the configured batch, also when lanes have ended
         torch.autograd.backward(loss / self._recipe.batch)
 
@@ -117,15 +117,14 @@ class Learner:
         """inputs: (E, X) → the top layer's outputs (E, H); lanes carry their new state."""
         recipe, model = self._recipe, self.weights.model
         widths = torch.from_numpy(batch.widths)
-        read = _dropped(inputs, recipe.dropout_embedding, draws)
-        before = self._before(batch)
+        kept = _kept(inputs.shape, recipe.dropout_embedding, draws)
+        read = inputs if kept is None else inputs * kept
         after = []
-        for cell, state in zip(model.cells, before, strict=True):
-            read, state = read_packed(cell, read, widths, state)
-            read = _dropped(read, recipe.dropout_hidden, draws)
-            if batch.lanes is not None:
-                # an output is carried as the next layer saw it; an LSTM's memory drops nothing
-                after.append(torch.cat([read, state[:, recipe.hidden :]], dim=1).detach())
+        for cell, state in zip(cells_of(model), self._before(batch), strict=True):
+            outputs = torch.Size((len(batch), recipe.hidden))
+            kept = _kept(outputs, recipe.dropout_hidden, draws)
+            read, state = read_layer(cell, read, widths, state, kept)
+            after.append(state)
         if batch.lanes is not None:
             self.state[:, torch.from_numpy(batch.lanes).to(self._device)] = torch.stack(after)
         return read
@@ -139,9 +138,6 @@ class Learner:
 
     def _scores(self, read: Tensor, vectors: Tensor, biases: Tensor, chosen: Chosen) -> Tensor:
         """(E, C) scores of the columns, less what logQ subtracts."""
-        if chosen.outputs is not None:
-            vectors = functional.embedding(chosen.outputs, vectors)
-            biases = functional.embedding(chosen.outputs, biases.unsqueeze(1)).squeeze(1)
         if self._recipe.loss == "cross-entropy":
             biases = biases - chosen.correction
         bfloat16 = self._recipe.precision == "bfloat16"
@@ -199,6 +195,6 @@ class Learner:
             tensor.copy_(tensors[name])
 
 
-def _dropped(values: Tensor, rate: float, draws: Draws) -> Tensor:
-    """Inverted dropout: kept numbers grow, so that sums stay what they are."""
-    return values if rate == 0 else values * draws.kept(values.shape, rate)
+def _kept(shape: torch.Size, rate: float, draws: Draws) -> Tensor | None:
+    """Dropout's factors; None where nothing is dropped."""
+    return None if rate == 0 else draws.kept(shape, rate)

@@ -38,7 +38,7 @@ from training.learner import Learner
 from training.recipe import Recipe
 from training.weights import Weights
 
-CHECKPOINT_SECONDS = 60.0  # a kill costs at most this much work
+CHECKPOINT_SECONDS = 60.0  # a kill costs about this much work, at most
 STEPS_BETWEEN_CHECKS = 100  # reading the loss waits for the device
 
 
@@ -75,6 +75,7 @@ class Run:
         device: torch.device,
         watcher: Watcher,
         choose_weight: WeightChooser | None = None,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
     ) -> None:
         """choose_weight: asked for the blend's weight when the search is over."""
         self._recipe = recipe
@@ -82,6 +83,7 @@ class Run:
         self._device = device
         self._watcher = watcher
         self._choose_weight = choose_weight
+        self._checkpoint_seconds = checkpoint_seconds
         self._position = Position()
         self._restored: dict[str, dict[str, Tensor]] = {}
         self._mark = ""
@@ -122,7 +124,7 @@ class Run:
         self, sessions: Sessions, valid: Sessions | None, epochs: int, stop: Stop
     ) -> Trained:
         catalogue, indexed = _catalogue(sessions)
-        plan = _steps(indexed, self._recipe)
+        plan = steps_of(indexed, self._recipe)
         learner, best = self._learner(catalogue, plan)
         position = self._position
         while position.epoch < epochs and not self._out_of_patience(valid):
@@ -213,7 +215,7 @@ class Run:
                 position.seconds = earlier_seconds + now - started
                 self._check(position)
                 self._watcher.stepped(done, position.loss_sum / done)
-                if not last and (stop.asked or now - saved > CHECKPOINT_SECONDS):
+                if not last and (stop.asked or now - saved > self._checkpoint_seconds):
                     self._save(learner, best)
                     saved = time.monotonic()
                 if stop.asked and not last:
@@ -285,7 +287,8 @@ def _check_validation(inner: Sessions, valid: Sessions) -> None:
         )
 
 
-def _steps(sessions: Sessions, recipe: Recipe) -> Steps:
+def steps_of(sessions: Sessions, recipe: Recipe) -> Steps:
+    """One epoch as the recipe reads it; sessions: items as indices of the catalogue."""
     if recipe.batches == "lanes":
         return LaneSteps(sessions, recipe.batch)
     return SessionSteps(sessions, recipe.batch, recipe.window, recipe.seed)
