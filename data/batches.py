@@ -42,6 +42,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.clicked)
 
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """(E,) int64, which row each event belongs to."""
+        return np.concatenate([np.arange(width) for width in self.widths])
+
 
 class Steps:
     """All steps of one epoch; memory grows with the clicks and with nothing else."""
@@ -51,7 +56,6 @@ class Steps:
     ) -> None:
         """clicks: every event's click, step after step; events: (steps,) in each step."""
         self.events = len(clicks)
-        self.clicks = 2 * len(clicks)  # clicks that steps touch; subclasses know better
         self._items = sessions.items
         self._clicks = clicks
         self._offsets = np.concatenate([[0], np.cumsum(events)])
@@ -106,7 +110,6 @@ class SessionSteps(Steps):
         packed = np.lexsort((within, step))  # stable: rows keep their order, longest first
         clicks = np.repeat(starts, lengths) + within
         super().__init__(sessions, clicks[packed], np.bincount(step))
-        self.clicks = self.events + len(lengths)
         at, self._widths = np.unique(
             step * (int(lengths.max()) + 1) + within, return_counts=True
         )  # each step's widths, in order

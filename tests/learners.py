@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from data.batches import Batch
-from training.columns import DrawnColumns, columns_of
+from training.columns import SampledColumns, columns_of
 from training.draws import Draws
 from training.learner import Learner, Step
 from training.negatives import NegativeSampler
@@ -54,10 +54,10 @@ def learner_of(
     recipe: Recipe, sampling: type[NegativeSampler] = NegativeSampler
 ) -> SteppingLearner:
     weights = Weights.fresh(recipe.size(ITEMS), torch.Generator().manual_seed(0))
-    columns = columns_of(recipe, COUNTS, recipe.batch, 2 * recipe.batch, CPU)
+    columns = columns_of(recipe, COUNTS, recipe.batch, CPU)
     if sampling is not NegativeSampler:
         sampler = sampling(COUNTS, recipe.sample_alpha, CPU)
-        columns = DrawnColumns(recipe, sampler, recipe.batch, CPU)
+        columns = SampledColumns(recipe, sampler, recipe.batch, CPU)
     return SteppingLearner(weights, recipe, columns, CPU)
 
 

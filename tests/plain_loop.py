@@ -73,7 +73,7 @@ def steps(
 class Adagrad:
     """Accumulator from 0, heavy-ball momentum; of a sparse gradient only the touched rows move."""
 
-    def __init__(self, weight: nn.Parameter, rate: float, momentum: float) -> None:
+    def __init__(self, weight: Tensor, rate: float, momentum: float) -> None:
         self.weight, self.rate, self.momentum = weight, rate, momentum
         self.accumulated, self.velocity = torch.zeros_like(weight), torch.zeros_like(weight)
 

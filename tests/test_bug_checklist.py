@@ -188,7 +188,7 @@ def test_07_nothing_is_hard_coded(setting: dict[str, Any]) -> None:
             recipe.size(len(indexed.item_ids)), torch.Generator().manual_seed(0)
         )
         steps = steps_of(indexed, recipe)
-        columns = columns_of(recipe, indexed.counts(), 3, 6, CPU)
+        columns = columns_of(recipe, indexed.counts(), 3, CPU)
         learner = Learner(weights, recipe, columns, CPU)
         for step in range(len(steps)):
             learner.learn(steps[step], draws_of(step), step / len(steps))
@@ -331,11 +331,11 @@ def test_11_every_gate_is_drawn_for_its_own_shape() -> None:
     matrix = Weights.fresh(ModelSize(500, 64), torch.Generator().manual_seed(0)).matrix
 
     drawn = [(matrix, math.sqrt(6 / (500 + 64)))]
-    for name, weight in model.named_parameters():
+    for name, parameter in model.named_parameters():
         if "weight" in name:
-            drawn += [(gate, math.sqrt(6 / (64 + 64))) for gate in weight.chunk(3)]
+            drawn += [(gate, math.sqrt(6 / (64 + 64))) for gate in parameter.chunk(3)]
         else:
-            assert not weight.any(), name
+            assert not parameter.any(), name
     assert len(drawn) == 1 + 2 * 2 * 3
     for weight, bound in drawn:
         assert 0.99 * bound < weight.abs().max() <= bound
@@ -379,10 +379,10 @@ def test_13_momentum_carries_half_of_the_last_step_on() -> None:
 
     without, with_momentum = moved
     for name, start in without[0].items():
-        step = without[1][name] - start
-        assert torch.equal(without[1][name], with_momentum[1][name]), name
+        moved_by = without[1][name] - start
+        torch.testing.assert_close(without[1][name], with_momentum[1][name])
         torch.testing.assert_close(
-            with_momentum[2][name] - without[2][name], 0.5 * step, atol=1e-6, rtol=1e-4
+            with_momentum[2][name] - without[2][name], 0.5 * moved_by, atol=1e-6, rtol=1e-4
         )
 
 

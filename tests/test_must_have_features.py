@@ -15,7 +15,7 @@ from learners import CPU, PLAIN, SameThree, batch_of, draws_of, learner_of, scor
 
 from data.batches import LaneSteps
 from data.sessions import known_items, reindex
-from training.columns import DrawnColumns
+from training.columns import SampledColumns
 from training.negatives import NegativeSampler
 from training.recipe import Recipe
 
@@ -84,8 +84,9 @@ def test_06_logq_lowers_what_is_drawn_often() -> None:
     assert learner.follow(BATCH).loss == pytest.approx(float(often.follow(BATCH).loss), abs=1e-5)
 
     counts = np.array([50, 2, 2, 2, 2, 2, 2, 2, 50])  # items 0 and 8 are drawn, and popular
-    columns = DrawnColumns(TWO_LANES, NegativeSampler(counts, 1.0, CPU), 2, CPU)
-    chosen = columns.choose(torch.tensor([0]), torch.tensor([4]), draws_of())
+    recipe = dataclasses.replace(TWO_LANES, sample_alpha=1.0)
+    columns = SampledColumns(recipe, NegativeSampler(counts, 1.0, CPU), 2, CPU)
+    chosen = columns.choose(torch.tensor([0]), torch.tensor([4]), None, draws_of())
     correction = dict(zip(chosen.items.tolist(), chosen.correction.tolist(), strict=True))
     assert correction[0] - correction[4] == pytest.approx(math.log(25), abs=1e-5)
 
@@ -110,7 +111,10 @@ def test_08_embedding_and_hidden_output_have_a_dropout_each() -> None:
     wide = dataclasses.replace(TWO_LANES, hidden=400)
     zeros = {}
     for name in ("dropout_embedding", "dropout_hidden"):
-        learner = learner_of(dataclasses.replace(wide, **{name: 0.5}), sampling=SameThree)
+        learner = learner_of(
+            dataclasses.replace(wide, **{name: 0.5}),  # type: ignore[arg-type]
+            sampling=SameThree,
+        )
         learner.follow(BATCH)
         zeros[name] = float((learner.state == 0).float().mean())
 

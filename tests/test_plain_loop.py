@@ -18,7 +18,7 @@ from data.batches import LaneSteps
 from data.sessions import Sessions, known_items, reindex
 from recsys.catalogue import Catalogue
 from recsys.model import ModelSize
-from training.columns import DrawnColumns
+from training.columns import SampledColumns
 from training.draws import Draws
 from training.evaluate import evaluate
 from training.learner import Learner
@@ -211,7 +211,7 @@ def learned_by_training(sessions: Sessions, start: Weights, counts: NDArray[np.i
         sample_alpha=1.0,
     )
     sampler = Drawing(counts, recipe.sample_alpha, CPU)
-    learner = Learner(start, recipe, DrawnColumns(recipe, sampler, recipe.batch, CPU), CPU)
+    learner = Learner(start, recipe, SampledColumns(recipe, sampler, recipe.batch, CPU), CPU)
     steps = LaneSteps(sessions, recipe.batch)
     for _ in range(3):
         learner.begin_epoch()

@@ -81,7 +81,10 @@ class Learner:
         """One step, when `share` of the run is done; `measure` asks for the gradient's norm."""
         clicked = torch.from_numpy(batch.clicked).to(self._device)
         following = torch.from_numpy(batch.following).to(self._device)
-        chosen = self._columns.choose(clicked, following, draws)
+        sessions = (
+            None if batch.lanes is not None else torch.from_numpy(batch.rows).to(self._device)
+        )
+        chosen = self._columns.choose(clicked, following, sessions, draws)
         items = Rows.of(self.weights.matrix, chosen.items)
         biases = Rows.of(self.weights.bias, chosen.items)
         own = self._own_inputs(clicked)
@@ -90,7 +93,7 @@ class Learner:
         inputs = self._input_vectors(own) if own else functional.embedding(chosen.clicked, vectors)
         read = self._read(inputs, batch, draws)
         scores = self._scores(read, vectors, biases.values, chosen)
-        loss = self._loss(scores, chosen.target, chosen.copies)
+        loss = self._loss(scores, chosen.target, chosen.counts)
         # divided by the configured batch, also when lanes have ended
         torch.autograd.backward(loss / self._recipe.batch)
 

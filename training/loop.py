@@ -176,8 +176,8 @@ class Run:
         recipe = self._recipe
         generator = torch.Generator().manual_seed(recipe.seed)
         weights = Weights.fresh(recipe.size(len(catalogue)), generator).to(self._device)
-        events, clicks = plan.events / len(plan), plan.clicks / len(plan)
-        columns = columns_of(recipe, catalogue.counts, events, clicks, self._device)
+        events = plan.events / len(plan)
+        columns = columns_of(recipe, catalogue.counts, events, self._device)
         learner = Learner(weights, recipe, columns, self._device)
         restored, self._restored = self._restored, {}
         if restored:

@@ -1,9 +1,7 @@
 """The loss of one step, over the columns that its rows are scored against.
 
 scores: (E, C), one row an event, one column an item of the step; target: (E,) int64, the column of
-each row's target; copies: (C,) int64, how often a column counts, or None for once each. Copies of
-a row's own target beside the one that is its target are accidental hits: masked or, as published,
-negatives like any other.
+each row's target; counts: how often each column counts, None for once each.
 
 Sources: Hidasi and Karatzoglou, CIKM 2018, arXiv:1706.03847 (cross-entropy over in-batch and extra
 negatives, section 3.1; BPR-max with its score regulariser, section 3.3).
@@ -19,46 +17,33 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from training.columns import Counts
 from training.recipe import Recipe
 
 LOWEST = -1e9  # its exponential is 0 beside any score
 SMALLEST = 1e-24  # keeps the logarithm finite where every negative wins
 
-Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (scores, target, copies) → scalar
+Loss = Callable[[Tensor, Tensor, Counts | None], Tensor]  # (scores, target, counts) → scalar
 
 
 def loss_of(recipe: Recipe) -> Loss:
     """The recipe's loss; arguments as for the two functions below."""
     if recipe.loss == "bpr-max":
-        return partial(bpr_max, bpreg=recipe.bpreg, elu=recipe.elu, mask=recipe.mask)
-    return partial(cross_entropy, mask=recipe.mask)
+        return partial(bpr_max, bpreg=recipe.bpreg, elu=recipe.elu)
+    return cross_entropy
 
 
-def cross_entropy(
-    scores: Tensor, target: Tensor, copies: Tensor | None = None, *, mask: bool = True
-) -> Tensor:
-    """Softmax cross-entropy, summed over rows: −log of the target's share of all exponentials."""
-    if copies is None:
+def cross_entropy(scores: Tensor, target: Tensor, counts: Counts | None = None) -> Tensor:
+    """Softmax cross-entropy, summed over rows: −log(exp(r) / Σ exp(rⱼ)), r the target's score."""
+    if counts is None:
         return _softmax_cross_entropy(scores, target)
-    more = copies.to(
-        scores.dtype
-    ).log()  # m equal columns weigh what one does whose score is +log m
-    own = more[target].unsqueeze(1)
-    if mask:
-        return _softmax_cross_entropy(
-            (scores + more).scatter_add(1, target.unsqueeze(1), -own), target
-        )
-    return _softmax_cross_entropy(scores + more, target) + own.sum()
+    # of the target's copies one is the target, which alone stands above the fraction
+    above = counts.own.to(scores.dtype).log().sum()
+    return _softmax_cross_entropy(counts.added_to(scores), target) + above
 
 
 def bpr_max(
-    scores: Tensor,
-    target: Tensor,
-    copies: Tensor | None = None,
-    *,
-    bpreg: float,
-    elu: float,
-    mask: bool = True,
+    scores: Tensor, target: Tensor, counts: Counts | None = None, *, bpreg: float, elu: float
 ) -> Tensor:
     """BPR-max, summed over rows: −log Σⱼ sⱼ·σ(r − rⱼ) + bpreg · Σⱼ sⱼ·rⱼ².
 
@@ -69,13 +54,12 @@ def bpr_max(
     column = target.unsqueeze(1)
     own = ranked.gather(1, column)
     # finite, so that a row without any negative has weights too, and no gradient
-    negatives, hits = ranked, torch.full_like(own, LOWEST)
-    if copies is not None:
-        counted = copies.to(scores.dtype)
-        negatives = ranked + counted.log().clamp(min=LOWEST)
-        if not mask:
-            hits = own + (counted[column] - 1).log().clamp(min=LOWEST)
-    weights = negatives.scatter(1, column, hits).softmax(dim=1)
+    counted, hits = ranked, torch.full_like(own, LOWEST)
+    if counts is not None:
+        counted = counts.added_to(ranked)
+        further = (counts.own - 1).to(scores.dtype).log().clamp(min=LOWEST).unsqueeze(1)
+        hits = own + further  # copies of the target that are taken for negatives
+    weights = counted.scatter(1, column, hits).clamp(min=LOWEST).softmax(dim=1)
     won = (weights * torch.sigmoid(own - ranked)).sum(dim=1)
     penalty = (weights * ranked.square()).sum(dim=1)
     return (bpreg * penalty - torch.log(won + SMALLEST)).sum()
