@@ -5,6 +5,7 @@
     weights.safetensors  item matrix and biases (memory-mapped) and all other weights
     items.parquet        id, count, attributes; row i is item index i
     golden.jsonl         sessions with the lists this model gave when it was exported
+    report.html          what training measured, for people; optional
 
 Loading trusts nothing: names are the fixed ones above, digests and sizes are compared, numbers
 must be finite. What the model answers is checked in `recsys/golden.py`.
@@ -33,7 +34,9 @@ MODEL = "model.ts"
 WEIGHTS = "weights.safetensors"
 ITEMS = "items.parquet"
 GOLDEN = "golden.jsonl"
+REPORT = "report.html"
 FILES = (MODEL, WEIGHTS, ITEMS, GOLDEN)
+OPTIONAL = (REPORT,)  # verified where the manifest names them
 IDENTITY = (WEIGHTS, ITEMS)  # with the window they decide the answers, and so the model id
 LARGEST_MANIFEST = 1 << 20  # bytes
 
@@ -84,8 +87,8 @@ def model_id_of(digests: Mapping[str, str], window: int) -> str:
 def load_bundle(folder: Path) -> Bundle:
     """Verify and open a bundle; raises `BundleRefused` with the first thing that is wrong."""
     manifest = read_manifest(folder)
-    for name in FILES:
-        _check_file(folder / name, manifest.files[name])
+    for name, expected in manifest.files.items():
+        _check_file(folder / name, expected)
     if model_id_of(manifest.files, manifest.window) != manifest.model_id:
         raise BundleRefused(
             f"{folder}: the model id {manifest.model_id!r} does not belong to these files. "
@@ -129,10 +132,10 @@ def _manifest(path: Path, values: object) -> Manifest:
     maps = (manifest.recipe, manifest.metrics, manifest.training, manifest.versions)
     if not all(isinstance(part, dict) for part in maps) or not isinstance(manifest.files, dict):
         raise BundleRefused(f"{path}: recipe, metrics, training, versions, files must be objects.")
-    if set(manifest.files) != set(FILES):
+    if not set(FILES) <= set(manifest.files) <= {*FILES, *OPTIONAL}:
         raise BundleRefused(
-            f"{path} names the files {sorted(map(str, manifest.files))}; a bundle has exactly "
-            f"{sorted(FILES)}."
+            f"{path} names the files {sorted(map(str, manifest.files))}; a bundle has "
+            f"{sorted(FILES)} and perhaps {sorted(OPTIONAL)}."
         )
     if type(manifest.window) is not int or manifest.window < 1:
         raise BundleRefused(

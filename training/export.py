@@ -6,14 +6,14 @@ One of the two files that touch TorchScript (the other is `recsys/bundle.py`).
 import dataclasses
 import platform
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ from recsys.bundle import (
     ITEMS,
     MANIFEST,
     MODEL,
+    REPORT,
     WEIGHTS,
     Manifest,
     digest,
@@ -42,6 +43,7 @@ from training.recipe import Recipe
 
 GOLDEN_SESSIONS = 24
 UNKNOWN_ID = "an item that no catalogue has"
+LIBRARIES = ("numpy", "pandas", "pyarrow", "safetensors")
 
 
 class ScriptedModel(nn.Module):
@@ -78,6 +80,7 @@ class Export:
     metrics: Mapping[str, Any]
     training: Mapping[str, Any]
     golden: Sequence[Sequence[str]]  # clicks of the golden sessions, as ids
+    report: Callable[[Manifest], str] | None = None  # the page, for this manifest
 
 
 def write_bundle(out: Path, export: Export) -> None:
@@ -90,6 +93,10 @@ def write_bundle(out: Path, export: Export) -> None:
         predictor = eager_predictor(export.weights, export.catalogue, export.recipe)
         write_golden(folder / GOLDEN, [ask(predictor, clicks) for clicks in export.golden])
         manifest = _manifest(export, {name: digest(folder / name) for name in FILES})
+        if export.report is not None:
+            (folder / REPORT).write_text(export.report(manifest), encoding="utf-8")
+            files = {**manifest.files, REPORT: digest(folder / REPORT)}
+            manifest = dataclasses.replace(manifest, files=files)
         (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         open_predictor(folder)
 
@@ -128,7 +135,7 @@ def _manifest(export: Export, digests: Mapping[str, str]) -> Manifest:
             "session-recsys": recsys.__version__,
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "pyarrow": pyarrow.__version__,
+            **{name: version(name) for name in LIBRARIES},
         },
         files=dict(digests),
     )
