@@ -50,12 +50,9 @@ def test_one_epoch_and_a_flat_line_can_be_drawn() -> None:
 
 
 def test_a_point_says_its_figure_and_its_interval() -> None:
+    figures = [Estimate(0.5, 0.4, 0.6), Estimate(0.25, np.nan, np.nan)]
     chart = line_chart(
-        [
-            Line(
-                "model", [(0, 0.5), (1, 0.25)], [Estimate(0.5, 0.4, 0.6), Estimate(0.25, np.nan, 1)]
-            )
-        ],
+        [Line("model", [(0, 0.5), (1, 0.25)], figures)],
         title="by position",
         x_label="clicks before",
         y_label="recall",

@@ -1,39 +1,12 @@
 """The model beside its baselines: one protocol, one set of draws, figures that can be checked."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 import torch
-from builders import words
-from numpy.typing import NDArray
+from scorers import BACKWARD, COUNTS, FORWARD, Fixed, evaluated
 
-from data.sessions import reindex
 from recsys.metrics import metrics_at
 from training.comparison import COMPARED, compare_with_intervals, gains
-from training.evaluate import Evaluation, evaluate
-
-CATALOGUE = tuple("abcdefghijklmnopqrstuvwxy")  # 25 items, so that rank 21 and later are misses
-COUNTS = np.arange(25, 0, -1).astype(np.int64)  # 325 clicks: a 25, b 24, … y 1
-
-
-class Fixed:
-    """Expects the items in this order, whatever was clicked."""
-
-    def __init__(self, order: str) -> None:
-        self._scores = torch.tensor([-float(order.index(item)) for item in CATALOGUE])
-
-    def scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> torch.Tensor:
-        return self._scores.expand(sum(len(session) - 1 for session in sessions), len(CATALOGUE))
-
-
-FORWARD = Fixed("".join(CATALOGUE))
-BACKWARD = Fixed("".join(reversed(CATALOGUE)))
-
-
-def evaluated(*sessions: str, **scorers: Fixed) -> dict[str, Evaluation]:
-    tested = reindex(words(*sessions), CATALOGUE)
-    return {name: evaluate(scorer, tested, len(CATALOGUE)) for name, scorer in scorers.items()}
 
 
 def test_every_case_keeps_its_session_its_position_its_target_and_its_rank() -> None:

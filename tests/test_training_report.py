@@ -9,6 +9,7 @@ import pytest
 from builders import words
 from conftest import TrainedShop
 from pages import Element, Page
+from scorers import BACKWARD, COUNTS, FORWARD, evaluated
 
 from data.sessions import Counts
 from data.statistics import describe
@@ -37,8 +38,6 @@ def manifest(trained: TrainedShop) -> dict[str, Any]:
 
 def story_of(**other: Any) -> tuple[Manifest, Story]:
     """A small story, and the manifest it stands beside."""
-    from test_training_comparison import BACKWARD, COUNTS, FORWARD, evaluated
-
     sessions = ["ab", "yx", "bac", "xa"] * 10
     results = other.pop("results", evaluated(*sessions, model=FORWARD, markov=BACKWARD))
     given: dict[str, Any] = {
@@ -183,8 +182,6 @@ def test_it_says_that_sessions_are_resampled_not_cases(page: Page) -> None:
 
 
 def test_nothing_from_outside_becomes_markup() -> None:
-    from test_training_comparison import BACKWARD, FORWARD, evaluated
-
     results = evaluated(*["ab", "ya"] * 10, **{"model": FORWARD, EVIL: BACKWARD})
     results["model"] = dataclasses.replace(results["model"], warning=EVIL)
     manifest, story = story_of(
@@ -228,8 +225,6 @@ def test_a_story_without_a_flaw_warns_of_nothing() -> None:
 
 
 def test_what_a_reader_should_not_miss_is_said() -> None:
-    from test_training_comparison import BACKWARD, FORWARD, evaluated
-
     results = evaluated(*["ab", "bz"] * 20, model=BACKWARD, markov=FORWARD)
     results["model"] = dataclasses.replace(results["model"], warning="Scores tie.")
     manifest, story = story_of(results=results)
