@@ -7,6 +7,7 @@
     items.parquet        id, count, attributes; row i is item index i
     golden.jsonl         sessions with the lists this model gave when it was exported
     neighbours.safetensors   only where neighbours are blended in: sessions to find them among
+    report.html          what training measured, for people; optional
 
 Loading trusts nothing: names are the fixed ones above, digests and sizes are compared, numbers
 must be finite. What the model answers is checked in `recsys/golden.py`. Bundles of format 1, all
@@ -40,9 +41,10 @@ MODEL = "model.ts"
 WEIGHTS = "weights.safetensors"
 ITEMS = "items.parquet"
 GOLDEN = "golden.jsonl"
+REPORT = "report.html"
 NEIGHBOURS = "neighbours.safetensors"
 FILES = (MODEL, WEIGHTS, ITEMS, GOLDEN)
-OPTIONAL = (NEIGHBOURS,)
+OPTIONAL = (NEIGHBOURS, REPORT)  # verified where the manifest names them
 IDENTITY = (WEIGHTS, ITEMS, NEIGHBOURS)  # with window, size and blend they decide the answers
 MEANING = ("cell", "embedding", "embedding_width", "scale")  # of a size, beside the tensors' shapes
 LARGEST_MANIFEST = 1 << 20  # bytes
@@ -165,7 +167,7 @@ def _manifest(path: Path, values: object) -> Manifest:
     if not set(FILES) <= set(manifest.files) <= {*FILES, *OPTIONAL}:
         raise BundleRefused(
             f"{path} names the files {sorted(map(str, manifest.files))}; a bundle has "
-            f"{sorted(FILES)} and no others but {sorted(OPTIONAL)}."
+            f"{sorted(FILES)} and perhaps {sorted(OPTIONAL)}."
         )
     if (NEIGHBOURS in manifest.files) != (manifest.blend is not None):
         raise BundleRefused(f"{path}: {NEIGHBOURS} and the settings of blend belong together.")

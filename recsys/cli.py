@@ -5,6 +5,7 @@ service only when they are asked for, so that a serving machine needs neither pa
 """
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -52,11 +53,11 @@ def demo(
     if out is not None:
         from training.demo import train_demo
 
-        train_demo(out, Console(stderr=True))
+        train_demo(out, Console(stderr=True), command=_as_typed())
         return
     from recsys.demo import run_demo
 
-    run_demo(check=check, port=port)
+    run_demo(check=check, port=port, command=_as_typed())
 
 
 @app.command(rich_help_panel="Learn")
@@ -85,7 +86,14 @@ def train(
 
     chosen = load_recipe(recipe, settings or [])
     options = TrainOptions(
-        click_options(clicks), out.resolve(), chosen, items, resume, device, checkpoint_seconds
+        clicks=click_options(clicks),
+        out=out.resolve(),
+        recipe=chosen,
+        items=items,
+        resume=resume,
+        device=device,
+        command=_as_typed(),
+        checkpoint_seconds=checkpoint_seconds,
     )
     run(options, Console(stderr=True))
 
@@ -101,6 +109,9 @@ def evaluate(
     all_sessions: Annotated[
         bool, typer.Option("--all-sessions", help="Test on every session; no split, no baselines.")
     ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write what was measured as an HTML page, too.")
+    ] = None,
 ) -> None:
     """Recall, MRR, NDCG, coverage and latency of a bundle, beside the baselines."""
     from training.commands import evaluate_bundle
@@ -108,7 +119,13 @@ def evaluate(
 
     console = Console(quiet=json)
     evaluate_bundle(
-        bundle, click_options(clicks), console, every_session=all_sessions, print_json=json
+        bundle,
+        click_options(clicks),
+        console,
+        every_session=all_sessions,
+        print_json=json,
+        report=report,
+        command=_as_typed(),
     )
 
 
@@ -144,6 +161,12 @@ def recommend(
     from recsys.terminal import show_recommendations
 
     show_recommendations(bundle, items, k, Console())
+
+
+def _as_typed() -> str:
+    """The command line of this process, quoted for a shell."""
+    program, *arguments = sys.argv
+    return shlex.join([Path(program).name, *arguments])
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from conftest import TrainedShop
 from safetensors.torch import load_file, save_file
 
 from recsys.blend import BlendSettings
-from recsys.bundle import GOLDEN, ITEMS, MANIFEST, MODEL, WEIGHTS, digest, model_id_of
+from recsys.bundle import GOLDEN, ITEMS, MANIFEST, MODEL, REPORT, WEIGHTS, digest, model_id_of
 from recsys.errors import BundleRefused
 from recsys.golden import (
     GoldenSession,
@@ -71,7 +71,7 @@ def refused(bundle: Path) -> str:
 def test_a_bundle_holds_what_the_design_says_and_no_pickle(trained: TrainedShop) -> None:
     names = {file.name for file in trained.bundle.iterdir()}
 
-    assert names == {MANIFEST, MODEL, WEIGHTS, ITEMS, GOLDEN}
+    assert names == {MANIFEST, MODEL, WEIGHTS, ITEMS, GOLDEN, REPORT}
     manifest = json.loads((trained.bundle / MANIFEST).read_text())
     assert manifest["format_version"] == 2
     assert manifest["size"] == {
@@ -87,7 +87,7 @@ def test_a_missing_folder_and_a_folder_that_is_no_bundle(tmp_path: Path) -> None
     assert "is no bundle: it has no manifest.json" in refused(tmp_path)
 
 
-@pytest.mark.parametrize("name", [MODEL, WEIGHTS, ITEMS, GOLDEN])
+@pytest.mark.parametrize("name", [MODEL, WEIGHTS, ITEMS, GOLDEN, REPORT])
 def test_a_missing_a_flipped_and_a_truncated_file_are_refused(bundle: Path, name: str) -> None:
     path = bundle / name
     whole = path.read_bytes()
@@ -100,6 +100,14 @@ def test_a_missing_a_flipped_and_a_truncated_file_are_refused(bundle: Path, name
     assert f"{name} has the sha256" in refused(bundle)
     path.unlink()
     assert f"{name} is missing" in refused(bundle)
+
+
+def test_a_bundle_without_a_report_loads_as_the_same_model(bundle: Path) -> None:
+    before = open_predictor(bundle).model_id
+    (bundle / REPORT).unlink()
+    edit_manifest(bundle, lambda m: m["files"].pop(REPORT))
+
+    assert open_predictor(bundle).model_id == before
 
 
 def test_a_link_is_refused(bundle: Path, tmp_path: Path) -> None:
@@ -132,6 +140,8 @@ def test_a_manifest_that_is_none_is_refused(bundle: Path, text: str) -> None:
         {"window": 49},
         {"files": {"../../etc/passwd": "0"}},
         {"files": []},
+        {"files": {name: "0" for name in (MODEL, WEIGHTS, ITEMS, GOLDEN, REPORT, "more")}},
+        {"files": {name: "0" for name in (MODEL, WEIGHTS, ITEMS, REPORT)}},
         {"recipe": None},
         {"surprise": 1},
         {"model_id": "0000000000000000"},

@@ -1,5 +1,6 @@
 """`recsys train` and `recsys evaluate`: each reads, delegates, and says what came out."""
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -17,21 +18,24 @@ from rich.console import Console
 
 from data.items import read_attributes
 from data.sessions import Sessions, reindex
-from recsys.atomic import check_new_folder
+from data.statistics import describe
+from recsys.atomic import check_new_file, check_new_folder, replace_file
 from recsys.blend import Blend
-from recsys.bundle import MANIFEST, read_manifest
+from recsys.bundle import MANIFEST, REPORT, read_manifest
 from recsys.catalogue import Catalogue
 from recsys.errors import BadInput
 from recsys.golden import open_predictor
 from recsys.predictor import Predictor, Wish
 from training.baselines import baselines
 from training.blend import blend_of, blend_said, chooser_of
+from training.comparison import HEADLINE, Comparison, compare_with_intervals
 from training.evaluate import Evaluation, Scorer, evaluate
 from training.export import Export, golden_clicks, write_bundle
 from training.loop import CHECKPOINT_SECONDS, Run, Trained, eager_predictor
 from training.prepare import ClickOptions, Prepared, prepare, read_sessions
 from training.progress import TrainingBars, bar, counts_table, metrics_table
 from training.recipe import Recipe
+from training.report import Story, render_report
 
 TIMED_REQUESTS = 300
 
@@ -47,6 +51,7 @@ class TrainOptions:
     resume: bool = False
     device: str = "auto"
     checkpoint_seconds: float = CHECKPOINT_SECONDS
+    command: str = ""  # as it was typed, for the report
 
     def __post_init__(self) -> None:
         if not self.checkpoint_seconds >= 0:
@@ -96,12 +101,24 @@ def train(options: TrainOptions, console: Console) -> Path:
         console.print(f"Blend: {blend_said(options.recipe, trained.blend_weight)}.")
     predictor = eager_predictor(trained.weights, catalogue, options.recipe, blend)
     results = compare(predictor, catalogue, prepared.train, prepared.test, console)
-    write_bundle(options.out, _export(options, prepared, trained, catalogue, results, blend))
+    story = Story(
+        command=options.command,
+        device=str(device),
+        counts=prepared.counts,
+        train=describe(prepared.train),
+        test=describe(prepared.test),
+        epochs=trained.results,
+        results=results,
+        comparison=compare_with_intervals(results, catalogue.counts, options.recipe.select_by),
+    )
+    write_bundle(options.out, _export(options, prepared, trained, catalogue, story, blend))
     shutil.rmtree(options.work)
     manifest = read_manifest(options.out)
     show(results, console)
     console.print(
-        f"Bundle {options.out} holds model {manifest.model_id}. Serve it:\n"
+        f"Bundle {options.out} holds model {manifest.model_id}; what was measured is in\n"
+        f"  {options.out / REPORT}\n"
+        f"Serve it:\n"
         f"  recsys serve --bundle {options.out}",
         soft_wrap=True,
         markup=False,  # a path is never markup
@@ -196,14 +213,14 @@ def _export(
     prepared: Prepared,
     trained: Trained,
     catalogue: Catalogue,
-    results: Mapping[str, Evaluation],
+    story: Story,
     blend: Blend | None,
 ) -> Export:
     return Export(
         weights=trained.weights,
         catalogue=catalogue,
         recipe=options.recipe,
-        metrics=as_json(results),
+        metrics=as_json(story.results, story.comparison),
         training={
             "sessions": len(prepared.train),
             "clicks": len(prepared.train.items),
@@ -213,15 +230,20 @@ def _export(
         },
         golden=golden_clicks(prepared.train, options.recipe.window),
         blend=blend,
+        report=lambda manifest: render_report(manifest, story),
     )
 
 
-def as_json(results: Mapping[str, Evaluation]) -> dict[str, Any]:
-    """What `--json` prints and the manifest keeps."""
+def as_json(results: Mapping[str, Evaluation], comparison: Comparison) -> dict[str, Any]:
+    """What `--json` prints and the manifest keeps; intervals as [low, high]."""
     model = results["model"]
     return {
         "model": model.metrics,
         "baselines": {name: r.metrics for name, r in results.items() if name != "model"},
+        "intervals": {
+            name: {metric: [figures[metric].low, figures[metric].high] for metric in HEADLINE}
+            for name, figures in comparison.figures.items()
+        },
         "cases": model.cases,
         "unseen_targets": model.unseen_targets,
         "warnings": [model.warning] if model.warning else [],
@@ -229,27 +251,52 @@ def as_json(results: Mapping[str, Evaluation]) -> dict[str, Any]:
 
 
 def evaluate_bundle(
-    bundle: Path, clicks: ClickOptions, console: Console, *, every_session: bool, print_json: bool
+    bundle: Path,
+    clicks: ClickOptions,
+    console: Console,
+    *,
+    every_session: bool,
+    print_json: bool,
+    report: Path | None = None,
+    command: str = "",
 ) -> None:
     """Test a bundle on a click file, split as in training or, `every_session`, whole."""
+    if report is not None:
+        check_new_file(report, "The report")
     predictor = open_predictor(bundle)
     with bar(console, "Reading clicks", "") as progress:
         if every_session:
-            test, train = read_sessions(clicks, progress)[0], None
+            (test, counts), train = read_sessions(clicks, progress), None
         else:
             prepared = prepare(clicks, progress)
-            train, test = prepared.train, prepared.test
+            train, test, counts = prepared.train, prepared.test, prepared.counts
     if train is None:
         tested = reindex(test, predictor.catalogue.item_ids)
         with bar(console, "Testing model", "sessions") as progress:
             results = {"model": evaluate(predictor, tested, len(predictor.catalogue), progress)}
     else:
         results = compare(predictor, predictor.catalogue, train, test, console)
+    manifest = read_manifest(bundle)
+    comparison = compare_with_intervals(
+        results, predictor.catalogue.counts, manifest.recipe.get("select_by", "mrr@20")
+    )
+    metrics = as_json(results, comparison)
+    if report is not None:
+        story = Story(
+            command=command,
+            device="cpu",
+            counts=counts,
+            train=None if train is None else describe(train),
+            test=describe(test),
+            epochs=[],
+            results=results,
+            comparison=comparison,
+        )
+        page = render_report(dataclasses.replace(manifest, metrics=metrics), story)
+        replace_file(report, lambda path: path.write_text(page, encoding="utf-8"))
     latency = latency_ms(predictor, reindex(test, predictor.catalogue.item_ids))
     if print_json:
-        print(
-            json.dumps({**as_json(results), "latency_ms": latency, "model_id": predictor.model_id})
-        )
+        print(json.dumps({**metrics, "latency_ms": latency, "model_id": predictor.model_id}))
         return
     show(results, console)
     parts = ", ".join(f"{name} {value:.2f} ms" for name, value in latency.items())

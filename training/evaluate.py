@@ -7,7 +7,7 @@ that lowers a metric by more than 0.0005, the scores have collapsed and a warnin
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -37,12 +37,23 @@ class Scorer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class RankedCases:
+    """Every case of an evaluation, in the order of the clicks; four (cases,) int32 arrays."""
+
+    session: NDArray[np.int32]  # 0, 1, … among the sessions that hold a case
+    before: NDArray[np.int32]  # clicks of its session before the target, at least 1
+    target: NDArray[np.int32]  # item index, -1 where the catalogue lacks it
+    rank: NDArray[np.int32]  # of the target among all items, conservative
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """What one recommender reached on one set of sessions."""
 
     metrics: dict[str, float]  # recall@k, mrr@k, ndcg@k, coverage@20
     cases: int
     unseen_targets: int
+    ranked: RankedCases = field(repr=False, compare=False)
     warning: str | None = None
 
 
@@ -74,7 +85,7 @@ def evaluate(
         done += len(chosen)
         if progress is not None:
             progress(done, len(sessions))
-    return _evaluation(conservative, standard, targets, coverage)
+    return _evaluation(sessions, conservative, standard, coverage)
 
 
 def in_chunks(sessions: Sessions, at_once: int) -> Iterator[tuple[list[NDArray[np.int32]], Tensor]]:
@@ -98,7 +109,7 @@ def _ranked(scorer: Scorer, sessions: Sequence[NDArray[np.int32]], targets: Tens
 
 
 def _evaluation(
-    conservative: Tensor, standard: Tensor, targets: Tensor, coverage: Coverage
+    sessions: Sessions, conservative: Tensor, standard: Tensor, coverage: Coverage
 ) -> Evaluation:
     metrics = metrics_at(conservative, CUTOFFS)
     generous = metrics_at(standard, CUTOFFS)
@@ -111,7 +122,21 @@ def _evaluation(
             f"{generous[apart[-1]]:.4f} with it first). The model's scores have collapsed."
         )
     metrics[f"coverage@{coverage.k}"] = coverage.share()
-    return Evaluation(metrics, targets.numel(), int((targets < 0).sum()), warning)
+    ranked = _cases(sessions, conservative)
+    unseen = int((ranked.target < 0).sum())
+    return Evaluation(metrics, len(ranked.target), unseen, ranked, warning)
+
+
+def _cases(sessions: Sessions, ranks: Tensor) -> RankedCases:
+    session = sessions.session_of_click
+    before = np.arange(len(session)) - sessions.offsets[session]
+    case = before > 0
+    return RankedCases(
+        session=session[case].astype(np.int32),
+        before=before[case].astype(np.int32),
+        target=sessions.next_clicks,
+        rank=ranks.numpy().astype(np.int32),
+    )
 
 
 def _chunks(lengths: NDArray[np.int64], limit: int) -> list[slice]:

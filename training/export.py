@@ -6,14 +6,14 @@ One of the two files that touch TorchScript (the other is `recsys/bundle.py`).
 import dataclasses
 import platform
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ from recsys.bundle import (
     MANIFEST,
     MODEL,
     NEIGHBOURS,
-    OPTIONAL,
+    REPORT,
     WEIGHTS,
     Manifest,
     digest,
@@ -45,6 +45,7 @@ from training.weights import Weights
 
 GOLDEN_SESSIONS = 24
 UNKNOWN_ID = "an item that no catalogue has"
+LIBRARIES = ("numpy", "pandas", "pyarrow", "safetensors")
 
 
 class ScriptedModel(nn.Module):
@@ -82,6 +83,7 @@ class Export:
     training: Mapping[str, Any]
     golden: Sequence[Sequence[str]]  # clicks of the golden sessions, as ids
     blend: Blend | None = None
+    report: Callable[[Manifest], str] | None = None  # the page, for this manifest
 
 
 def write_bundle(out: Path, export: Export) -> None:
@@ -96,8 +98,12 @@ def write_bundle(out: Path, export: Export) -> None:
             export.blend.neighbours.index.write(folder / NEIGHBOURS)
         predictor = eager_predictor(export.weights, export.catalogue, export.recipe, export.blend)
         write_golden(folder / GOLDEN, [ask(predictor, clicks) for clicks in export.golden])
-        names = [name for name in (*FILES, *OPTIONAL) if (folder / name).exists()]
-        manifest = _manifest(export, {name: digest(folder / name) for name in names})
+        named = [name for name in (*FILES, NEIGHBOURS) if (folder / name).exists()]
+        manifest = _manifest(export, {name: digest(folder / name) for name in named})
+        if export.report is not None:
+            (folder / REPORT).write_text(export.report(manifest), encoding="utf-8")
+            files = {**manifest.files, REPORT: digest(folder / REPORT)}
+            manifest = dataclasses.replace(manifest, files=files)
         (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         open_predictor(folder)
 
@@ -138,7 +144,7 @@ def _manifest(export: Export, digests: Mapping[str, str]) -> Manifest:
             "session-recsys": recsys.__version__,
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "pyarrow": pyarrow.__version__,
+            **{name: version(name) for name in LIBRARIES},
         },
         files=dict(digests),
         blend=blend,
