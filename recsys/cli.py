@@ -100,6 +100,59 @@ def train(
 
 @app.command(rich_help_panel="Learn")
 @takes_clicks
+def tune(
+    clicks: ClickArguments,
+    out: Annotated[Path, typer.Option(help="Folder for the study; must be new or empty.")],
+    recipe: Annotated[
+        str, typer.Option(help="Built-in recipe, or a TOML file, to start from.")
+    ] = "default",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Override one setting: --set epochs=3.")
+    ] = None,
+    space: Annotated[
+        str, typer.Option(help="What to try: quick, published, or a TOML file.")
+    ] = "quick",
+    trials: Annotated[
+        int, typer.Option(min=1, help="Trials in all, those before --resume included.")
+    ] = 50,
+    time_limit: Annotated[
+        str | None, typer.Option(help="Stop after 2h, 1h30m, 45s; --resume goes on.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which settings are tried.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with this study.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, or cuda.")] = "auto",
+) -> None:
+    """Search for a better recipe; the test part is never seen.
+
+    Trial 0 is the recipe itself. Each trial trains on all but the last training sessions and is
+    scored on those by the recipe's select_by. Unpromising trials are stopped early. The folder
+    holds study.db (Optuna, SQLite), trials.csv and best.toml, a recipe for recsys train.
+    """
+    from training.options import click_options
+    from training.recipe import load_recipe
+    from training.space_file import load_space
+    from training.tune import TuneOptions, seconds_of
+    from training.tune import tune as run
+    from training.tune_results import Found
+
+    base = load_recipe(recipe, settings or [])
+    command = shlex.join(["recsys", *sys.argv[1:]])
+    options = TuneOptions(
+        clicks=click_options(clicks),
+        out=out.resolve(),
+        found=Found(base, " ".join([recipe, *(settings or [])]), command),
+        space=load_space(space, base),
+        trials=trials,
+        seed=seed,
+        time_limit_seconds=seconds_of(time_limit) if time_limit else float("inf"),
+        resume=resume,
+        device=device,
+    )
+    run(options, Console(stderr=True))
+
+
+@app.command(rich_help_panel="Learn")
+@takes_clicks
 def evaluate(
     clicks: ClickArguments,
     bundle: Bundle,

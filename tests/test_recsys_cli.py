@@ -26,7 +26,7 @@ def clicks(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("verb", ["demo", "train", "evaluate", "serve", "recommend"])
+@pytest.mark.parametrize("verb", ["demo", "train", "tune", "evaluate", "serve", "recommend"])
 def test_every_verb_explains_itself(capsys: pytest.CaptureFixture[str], verb: str) -> None:
     code, out, _ = run(capsys, verb, "--help")
 
@@ -268,7 +268,7 @@ def test_help_needs_neither_torch_nor_pandas_nor_the_web(tmp_path: Path) -> None
     """A serving machine has no pandas; nobody should wait for torch to read a help text."""
     code = (
         "import sys; from recsys.cli import app; "
-        "heavy = {'torch', 'pandas', 'fastapi', 'uvicorn'} & set(sys.modules); "
+        "heavy = {'torch', 'pandas', 'optuna', 'fastapi', 'uvicorn'} & set(sys.modules); "
         "sys.exit(str(heavy) if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

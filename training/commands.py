@@ -78,7 +78,7 @@ def train(options: TrainOptions, console: Console) -> Path:
         f"Training on {device}: {options.recipe.hidden} units, {options.recipe.layers} "
         f"{options.recipe.cell} layer(s)."
     )
-    with _work_folder(options.work), TrainingBars(console) as bars:
+    with work_folder(options.work), TrainingBars(console) as bars:
         run = Run(
             options.recipe,
             options.work,
@@ -127,7 +127,7 @@ def train(options: TrainOptions, console: Console) -> Path:
 
 
 @contextmanager
-def _work_folder(work: Path) -> Iterator[None]:
+def work_folder(work: Path) -> Iterator[None]:
     """The folder of the checkpoint; a run that fails before the first one leaves no folder."""
     work.mkdir(parents=True, exist_ok=True)
     lock = os.open(work, os.O_RDONLY)

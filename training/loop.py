@@ -88,11 +88,11 @@ class Run:
         self._restored: dict[str, dict[str, Tensor]] = {}
         self._mark = ""
 
-    def train(self, train: Sessions, valid: Sessions | None) -> Trained:
+    def train(self, train: Sessions, valid: Sessions | None, outer: Stop | None = None) -> Trained:
         """Sessions as `data/` gives them; goes on from the folder's checkpoint if there is one.
 
         valid: sessions to validate on, which are then never learned from, or None to cut them
-        out of `train` as the recipe says.
+        out of `train` as the recipe says. outer: see `stop_on_signal`.
         """
         labelled = valid is not None
         self._mark = fingerprint(train, valid, self._recipe)
@@ -105,7 +105,7 @@ class Run:
             inner, valid = cut.train.keep_sessions(cut.train.lengths >= 2), cut.test
         if valid is not None:
             _check_validation(inner, valid)
-        with stop_on_signal() as stop:
+        with stop_on_signal(outer) as stop:
             if self._position.phase == "search":
                 trained = self._phase(inner, valid, self._recipe.epochs, stop)
                 trained = self._weighed(trained, inner, valid)

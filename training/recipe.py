@@ -6,16 +6,16 @@ settings are overridden by `--set name=value`. All problems are reported togethe
 
 import dataclasses
 import difflib
+import json
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 
 from recsys.cells import CELLS
 from recsys.errors import BadRecipe
 from recsys.model import EMBEDDINGS, ModelSize
+from training.shipped import read_toml, shipped_names
 
 CHOICES = {
     "cell": tuple(CELLS),
@@ -167,15 +167,12 @@ SETTINGS = {field.name: field for field in dataclasses.fields(Recipe)}
 
 def recipe_names() -> list[str]:
     """Names of the built-in recipes."""
-    folder = resources.files("training") / "recipes"
-    return sorted(
-        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
-    )
+    return shipped_names("recipe")
 
 
 def load_recipe(chosen: str, overrides: Sequence[str] = ()) -> Recipe:
     """A built-in recipe by name or a TOML file by path, with `name=value` overrides on top."""
-    values = dict(_parsed(_text_of(chosen), f"recipe {chosen}"))
+    values = read_toml(chosen, "recipe", BadRecipe)
     problems = []
     for override in overrides:
         name, equals, value = override.partition("=")
@@ -183,38 +180,16 @@ def load_recipe(chosen: str, overrides: Sequence[str] = ()) -> Recipe:
             problems.append(f"--set {override!r} has no '='. Write --set name=value.")
             continue
         values[name.strip()] = _value(value.strip())
-    settings, wrong = _checked(values)
+    settings, wrong = checked_settings(values)
     if problems + wrong:
         raise BadRecipe("The recipe cannot be used", problems + wrong)
-    return Recipe(**settings)  # type: ignore[arg-type]  # _checked has compared every type
+    return Recipe(**settings)  # type: ignore[arg-type]  # checked_settings has compared every type
 
 
-def _text_of(chosen: str) -> str:
-    path = Path(chosen)
-    try:
-        if path.suffix == ".toml":
-            return path.read_text(encoding="utf-8")
-        if chosen in recipe_names():
-            file = resources.files("training") / "recipes" / f"{chosen}.toml"
-            return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as broken:
-        raise BadRecipe("The recipe cannot be used", [f"{path}: {broken}."]) from broken
-    near = difflib.get_close_matches(chosen, recipe_names(), n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    raise BadRecipe(
-        "The recipe cannot be used",
-        [
-            f"there is no recipe {chosen!r}.{hint} Built in: {', '.join(recipe_names())}; "
-            "or give a file that ends in .toml."
-        ],
-    )
-
-
-def _parsed(text: str, what: str) -> Mapping[str, object]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as broken:
-        raise BadRecipe("The recipe cannot be used", [f"{what} is not TOML: {broken}."]) from broken
+def as_toml(recipe: Recipe) -> str:
+    """Every setting, one a line, as `load_recipe` reads it."""
+    values = dataclasses.asdict(recipe)
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
 
 
 def _value(text: str) -> object:
@@ -225,7 +200,7 @@ def _value(text: str) -> object:
         return text
 
 
-def _checked(values: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:
+def checked_settings(values: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:
     """Settings of the right names and types, and a problem for each of the others."""
     settings: dict[str, object] = {}
     problems = []
