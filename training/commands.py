@@ -30,6 +30,7 @@ from training.loop import Run, Trained, eager_predictor
 from training.prepare import ClickOptions, Prepared, prepare, read_sessions
 from training.progress import TrainingBars, bar, counts_table, metrics_table
 from training.recipe import Recipe
+from training.warm_start import WarmStart, merged_attributes
 
 TIMED_REQUESTS = 300
 
@@ -44,6 +45,7 @@ class TrainOptions:
     items: Path | None = None
     resume: bool = False
     device: str = "auto"
+    warm_start: WarmStart | None = None  # go on from a bundle instead of from scratch
 
     @property
     def work(self) -> Path:
@@ -59,23 +61,25 @@ def train(options: TrainOptions, console: Console) -> Path:
         prepared = prepare(options.clicks, progress)
     attributes = _attributes(options, prepared.train)
     console.print(counts_table(prepared.counts))
+    if options.warm_start is not None:
+        console.print(options.warm_start.summary(prepared.train))
     console.print(
         f"Training on {device}: {options.recipe.hidden} units, {options.recipe.layers} layer(s)."
     )
     with _work_folder(options.work), TrainingBars(console) as bars:
         trained = Run(options.recipe, options.work, device, bars).train(
-            prepared.train, prepared.valid
+            prepared.train, prepared.valid, options.warm_start
         )
+    item_ids = trained.catalogue.item_ids
     catalogue = Catalogue(
-        trained.catalogue.item_ids,
+        item_ids,
         trained.catalogue.counts,
-        {
-            name: [texts[item] for item in trained.catalogue.item_ids]
-            for name, texts in attributes.items()
-        },
+        {name: [texts.get(item) for item in item_ids] for name, texts in attributes.items()},
     )
     predictor = eager_predictor(trained.weights, catalogue, options.recipe)
     results = compare(predictor, catalogue, prepared.train, prepared.test, console)
+    if options.warm_start is not None:
+        results |= options.warm_start.parent.results(prepared.test)
     write_bundle(options.out, _export(options, prepared, trained, catalogue, results))
     shutil.rmtree(options.work)
     manifest = read_manifest(options.out)
@@ -134,13 +138,16 @@ def _check_out(options: TrainOptions) -> None:
 
 
 def _attributes(options: TrainOptions, train: Sessions) -> dict[str, dict[str, str | None]]:
-    """Attribute → item id → text, for every item of the log."""
+    """Attribute → item id → text, for the items of the log and those of the parent."""
+    old = options.warm_start.parent.catalogue if options.warm_start is not None else None
     if options.items is None:
-        return {}
+        return merged_attributes(old, {})
+    item_ids = list(dict.fromkeys([*train.item_ids, *(old.item_ids if old is not None else ())]))
     columns = read_attributes(
-        options.items, options.clicks.columns.item, train.item_ids, options.clicks.delimiter
+        options.items, options.clicks.columns.item, item_ids, options.clicks.delimiter
     )
-    return {name: dict(zip(train.item_ids, texts, strict=True)) for name, texts in columns.items()}
+    read = {name: dict(zip(item_ids, texts, strict=True)) for name, texts in columns.items()}
+    return merged_attributes(old, read)
 
 
 def compare(
@@ -184,6 +191,7 @@ def _export(
             "clicks": len(prepared.train.items),
             "cut_off": prepared.cut_off,
             "best_epoch": trained.best_epoch,
+            **(options.warm_start.record(prepared.train) if options.warm_start else {}),
         },
         golden=golden_clicks(prepared.train, options.recipe.window),
     )

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 
 from data.batches import LanePlan
-from data.sessions import Sessions, known_items, reindex
+from data.sessions import Sessions, reindex
 from data.split import split_by_fraction
 from recsys.catalogue import Catalogue
 from recsys.errors import BadInput, Interrupted, TrainingStopped
-from recsys.model import ModelSize
 from recsys.predictor import Predictor
 from training.checkpoint import (
     EpochResult,
@@ -33,6 +32,7 @@ from training.interrupt import Stop, stop_on_signal
 from training.learner import Learner, Weights
 from training.negatives import NegativeSampler
 from training.recipe import Recipe
+from training.start import Scratch, Start
 
 CHECKPOINT_SECONDS = 60.0  # a kill costs at most this much work
 STEPS_BETWEEN_CHECKS = 100  # reading the loss waits for the device
@@ -69,15 +69,17 @@ class Run:
         self._position = Position()
         self._restored: dict[str, dict[str, Tensor]] = {}
         self._mark = ""
+        self._start: Start = Scratch()
 
-    def train(self, train: Sessions, valid: Sessions | None) -> Trained:
+    def train(self, train: Sessions, valid: Sessions | None, start: Start | None = None) -> Trained:
         """Sessions as `data/` gives them; goes on from the folder's checkpoint if there is one.
 
         valid: sessions to validate on, which are then never learned from, or None to cut them
-        out of `train` as the recipe says.
+        out of `train` as the recipe says. start: what to begin with, by default from scratch.
         """
         labelled = valid is not None
-        self._mark = fingerprint(train, valid, self._recipe)
+        self._start = start or self._start
+        self._mark = fingerprint(train, valid, self._recipe, self._start.mark)
         found = load_checkpoint(self._folder, self._mark)
         if found is not None:
             self._position, self._restored = found
@@ -103,8 +105,9 @@ class Run:
     def _phase(
         self, sessions: Sessions, valid: Sessions | None, epochs: int, stop: Stop
     ) -> Trained:
-        catalogue, indexed = _catalogue(sessions)
-        learner, best = self._learner(catalogue)
+        catalogue = self._start.catalogue(sessions)
+        indexed = reindex(sessions, catalogue.item_ids)
+        learner, best = self._learner(catalogue, indexed)
         plan = LanePlan(indexed, self._recipe.batch)
         position = self._position
         while position.epoch < epochs and not self._out_of_patience(valid):
@@ -140,12 +143,13 @@ class Run:
             position.best_epoch,
         )
 
-    def _learner(self, catalogue: Catalogue) -> tuple[Learner, dict[str, Tensor]]:
+    def _learner(
+        self, catalogue: Catalogue, indexed: Sessions
+    ) -> tuple[Learner, dict[str, Tensor]]:
         """A learner at the beginning of the phase, or where the checkpoint left it."""
         recipe = self._recipe
         generator = torch.Generator().manual_seed(recipe.seed)
-        size = ModelSize(len(catalogue), recipe.hidden, recipe.layers)
-        weights = Weights.fresh(size, generator).to(self._device)
+        weights = self._start.weights(catalogue, indexed, recipe, generator).to(self._device)
         sampler = NegativeSampler(catalogue.counts, recipe.sample_alpha, generator)
         learner = Learner(weights, recipe, sampler, generator, self._device)
         restored, self._restored = self._restored, {}
@@ -246,10 +250,3 @@ def _check_validation(inner: Sessions, valid: Sessions) -> None:
                 "sessions. Train without one: --set validation=0."
             ],
         )
-
-
-def _catalogue(sessions: Sessions) -> tuple[Catalogue, Sessions]:
-    """The items these sessions know, and the sessions in their indices."""
-    item_ids = known_items(sessions)
-    indexed = reindex(sessions, item_ids)
-    return Catalogue(item_ids, indexed.counts()), indexed
