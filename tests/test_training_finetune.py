@@ -44,12 +44,12 @@ def next_day(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> 
     path = tmp_path_factory.mktemp("next") / "clicks.csv"
     ids = trained.shop.table()["item_id"].to_numpy()
     clicks = trained.shop.walk(1500, seed=2)
-    before = clicks["item"].mode()[0]
-    renamed = ids[trained.shop.successor(before)]
+    before = clicks["item"].mode().to_numpy()[:1]
+    renamed = ids[trained.shop.successor(before)[0]]
     clicks["item_id"] = ids[clicks["item"]]
     clicks["item_id"] = clicks["item_id"].replace(renamed, NEW)
     clicks[["session_id", "item_id", "timestamp"]].to_csv(path, index=False)
-    return NextDay(path, renamed, ids[before])
+    return NextDay(path, renamed, ids[before[0]])
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +222,7 @@ def damage_weights(bundle: Path) -> None:
     (bundle / WEIGHTS).write_bytes(content)
 
 
-def lose_a_recipe_setting(bundle: Path) -> None:
+def change_the_recipe(bundle: Path) -> None:
     values = json.loads((bundle / MANIFEST).read_text())
     values["recipe"]["hidden"] = 16
     (bundle / MANIFEST).write_text(json.dumps(values))
@@ -238,7 +238,7 @@ def name_no_lineage(bundle: Path) -> None:
     ("spoil", "says"),
     [
         (damage_weights, "is damaged or was changed"),
-        (lose_a_recipe_setting, "its recipe is not that of its model"),
+        (change_the_recipe, "its recipe is not that of its model"),
         (name_no_lineage, "its lineage is no list of model ids"),
         (shutil.rmtree, "There is no bundle folder"),
     ],

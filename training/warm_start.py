@@ -127,7 +127,7 @@ def clicked_beside(indexed: Sessions, old: int, items: int) -> Tensor:
 def _with_new_rows(kept: Tensor, beside: Tensor) -> Tensor:
     """kept: (old, …) float32; returns (items, …), new rows below."""
     flat = kept.reshape(len(kept), -1)
-    total = torch.sparse.sum(beside, dim=1).to_dense().unsqueeze(1)  # (new, 1)
+    total = torch.sparse.mm(beside, torch.ones(len(kept), 1))  # (new, 1)
     mean = torch.sparse.mm(beside, flat) / total.clamp(min=1.0)
     rows = torch.where(total > 0, mean, flat.mean(0))
     return torch.cat([kept, rows.reshape(-1, *kept.shape[1:])])
