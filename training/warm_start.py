@@ -121,7 +121,8 @@ def clicked_beside(indexed: Sessions, old: int, items: int) -> Tensor:
     counted = (new >= old) & (known < old)
     where = torch.from_numpy(np.stack([new[counted] - old, known[counted]]))
     ones = torch.ones(where.shape[1])
-    return torch.sparse_coo_tensor(where, ones, (items - old, old)).coalesce()
+    size = (items - old, old)
+    return torch.sparse_coo_tensor(where, ones, size, check_invariants=True).coalesce()
 
 
 def _with_new_rows(kept: Tensor, beside: Tensor) -> Tensor:
