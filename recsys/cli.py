@@ -153,6 +153,36 @@ def tune(
 
 @app.command(rich_help_panel="Learn")
 @takes_clicks
+def finetune(
+    clicks: ClickArguments,
+    bundle: Bundle,
+    out: Annotated[Path, typer.Option(help="Folder for the new bundle; must be new or empty.")],
+    drop_vanished: Annotated[
+        bool, typer.Option("--drop-vanished", help="Drop old items that the new clicks lack.")
+    ] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Override one setting: --set epochs=2.")
+    ] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="Items file; what it lacks stays as in the old bundle.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, or cuda.")] = "auto",
+) -> None:
+    """Continue a bundle on new clicks and new items; old items keep their order."""
+    from training.finetune import FinetuneOptions
+    from training.finetune import finetune as run
+    from training.options import click_options
+
+    typed = click_options(clicks)
+    options = FinetuneOptions(
+        bundle, typed, out.resolve(), settings or [], items, drop_vanished, resume, device
+    )
+    run(options, Console(stderr=True))
+
+
+@app.command(rich_help_panel="Learn")
+@takes_clicks
 def evaluate(
     clicks: ClickArguments,
     bundle: Bundle,
@@ -167,7 +197,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Recall, MRR, NDCG, coverage and latency of a bundle, beside the baselines."""
-    from training.commands import evaluate_bundle
+    from training.evaluate_command import evaluate_bundle
     from training.options import click_options
 
     console = Console(quiet=json)

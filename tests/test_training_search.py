@@ -1,4 +1,4 @@
-"""The search: it resumes as if it was never stopped, records every ending, keeps the best recipe."""
+"""The search: it resumes as if never stopped, records every ending, keeps the best recipe."""
 
 import csv
 import dataclasses

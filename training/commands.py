@@ -1,43 +1,34 @@
-"""`recsys train` and `recsys evaluate`: each reads, delegates, and says what came out."""
+"""`recsys train`: reads, delegates, and says what came out."""
 
-import dataclasses
 import fcntl
-import json
 import os
 import shutil
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 
 from data.items import read_attributes
-from data.sessions import Sessions, reindex
+from data.sessions import Sessions
 from data.statistics import describe
-from recsys.atomic import check_new_file, check_new_folder, replace_file
+from recsys.atomic import check_new_folder
 from recsys.blend import Blend
-from recsys.bundle import MANIFEST, REPORT, read_manifest
+from recsys.bundle import REPORT, read_manifest
 from recsys.catalogue import Catalogue
 from recsys.errors import BadInput
-from recsys.golden import open_predictor
-from recsys.predictor import Predictor, Wish
-from training.baselines import baselines
 from training.blend import blend_of, blend_said, chooser_of
-from training.comparison import HEADLINE, Comparison, compare_with_intervals
-from training.evaluate import Evaluation, Scorer, evaluate
+from training.comparison import compare_with_intervals
 from training.export import Export, golden_clicks, write_bundle
 from training.loop import CHECKPOINT_SECONDS, Run, Trained, eager_predictor
-from training.prepare import ClickOptions, Prepared, prepare, read_sessions
-from training.progress import TrainingBars, bar, counts_table, metrics_table
+from training.prepare import ClickOptions, Prepared, prepare
+from training.progress import TrainingBars, bar, counts_table
 from training.recipe import Recipe
 from training.report import Story, render_report
-
-TIMED_REQUESTS = 300
+from training.results import as_json, compare, show
+from training.warm_start import WarmStart, merged_attributes
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +43,8 @@ class TrainOptions:
     device: str = "auto"
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     command: str = ""  # as it was typed, for the report
+
+    warm_start: WarmStart | None = None  # go on from a bundle instead of from scratch
 
     def __post_init__(self) -> None:
         if not self.checkpoint_seconds >= 0:
@@ -74,6 +67,8 @@ def train(options: TrainOptions, console: Console) -> Path:
         prepared = prepare(options.clicks, progress)
     attributes = _attributes(options, prepared.train)
     console.print(counts_table(prepared.counts))
+    if options.warm_start is not None:
+        console.print(options.warm_start.summary(prepared.train))
     console.print(
         f"Training on {device}: {options.recipe.hidden} units, {options.recipe.layers} "
         f"{options.recipe.cell} layer(s)."
@@ -87,20 +82,20 @@ def train(options: TrainOptions, console: Console) -> Path:
             choose_weight=chooser_of(options.recipe),
             checkpoint_seconds=options.checkpoint_seconds,
         )
-        trained = run.train(prepared.train, prepared.valid)
+        trained = run.train(prepared.train, prepared.valid, options.warm_start)
+    item_ids = trained.catalogue.item_ids
     catalogue = Catalogue(
-        trained.catalogue.item_ids,
+        item_ids,
         trained.catalogue.counts,
-        {
-            name: [texts[item] for item in trained.catalogue.item_ids]
-            for name, texts in attributes.items()
-        },
+        {name: [texts.get(item) for item in item_ids] for name, texts in attributes.items()},
     )
     blend = blend_of(options.recipe, catalogue, prepared.train, trained.blend_weight)
     if options.recipe.blend != "none":
         console.print(f"Blend: {blend_said(options.recipe, trained.blend_weight)}.")
     predictor = eager_predictor(trained.weights, catalogue, options.recipe, blend)
     results = compare(predictor, catalogue, prepared.train, prepared.test, console)
+    if options.warm_start is not None:
+        results |= options.warm_start.parent.results(prepared.test)
     story = Story(
         command=options.command,
         device=str(device),
@@ -171,41 +166,16 @@ def _check_out(options: TrainOptions) -> None:
 
 
 def _attributes(options: TrainOptions, train: Sessions) -> dict[str, dict[str, str | None]]:
-    """Attribute → item id → text, for every item of the log."""
+    """Attribute → item id → text, for the items of the log and those of the parent."""
+    old = options.warm_start.parent.catalogue if options.warm_start is not None else None
     if options.items is None:
-        return {}
+        return merged_attributes(old, {})
+    item_ids = list(dict.fromkeys([*train.item_ids, *(old.item_ids if old is not None else ())]))
     columns = read_attributes(
-        options.items, options.clicks.columns.item, train.item_ids, options.clicks.delimiter
+        options.items, options.clicks.columns.item, item_ids, options.clicks.delimiter
     )
-    return {name: dict(zip(train.item_ids, texts, strict=True)) for name, texts in columns.items()}
-
-
-def compare(
-    model: Predictor, catalogue: Catalogue, train: Sessions, test: Sessions, console: Console
-) -> dict[str, Evaluation]:
-    """The model and every baseline on the same cases; the model comes first.
-
-    A model with session neighbours is also measured without them, as "model alone".
-    """
-    learned, tested = reindex(train, catalogue.item_ids), reindex(test, catalogue.item_ids)
-    scorers: dict[str, Scorer] = {
-        "model": model,
-        **({} if model.blend is None else {"model alone": model.alone()}),
-        **baselines(catalogue, learned),
-    }
-    results = {}
-    for name, scorer in scorers.items():
-        with bar(console, f"Testing {name}", "sessions") as progress:
-            results[name] = evaluate(scorer, tested, len(catalogue), progress)
-    return results
-
-
-def show(results: Mapping[str, Evaluation], console: Console) -> None:
-    model = results["model"]
-    title = f"{model.cases:,} next clicks, {model.unseen_targets:,} on items never seen in training"
-    console.print(metrics_table({name: r.metrics for name, r in results.items()}, title))
-    if model.warning:
-        console.print(f"[bold red]warning:[/bold red] {model.warning}")
+    read = {name: dict(zip(item_ids, texts, strict=True)) for name, texts in columns.items()}
+    return merged_attributes(old, read)
 
 
 def _export(
@@ -227,93 +197,9 @@ def _export(
             "cut_off": prepared.cut_off,
             "best_epoch": trained.best_epoch,
             "blend": blend_said(options.recipe, trained.blend_weight),
+            **(options.warm_start.record(prepared.train) if options.warm_start else {}),
         },
         golden=golden_clicks(prepared.train, options.recipe.window),
         blend=blend,
         report=lambda manifest: render_report(manifest, story),
     )
-
-
-def as_json(results: Mapping[str, Evaluation], comparison: Comparison) -> dict[str, Any]:
-    """What `--json` prints and the manifest keeps; intervals as [low, high]."""
-    model = results["model"]
-    return {
-        "model": model.metrics,
-        "baselines": {name: r.metrics for name, r in results.items() if name != "model"},
-        "intervals": {
-            name: {metric: [figures[metric].low, figures[metric].high] for metric in HEADLINE}
-            for name, figures in comparison.figures.items()
-        },
-        "cases": model.cases,
-        "unseen_targets": model.unseen_targets,
-        "warnings": [model.warning] if model.warning else [],
-    }
-
-
-def evaluate_bundle(
-    bundle: Path,
-    clicks: ClickOptions,
-    console: Console,
-    *,
-    every_session: bool,
-    print_json: bool,
-    report: Path | None = None,
-    command: str = "",
-) -> None:
-    """Test a bundle on a click file, split as in training or, `every_session`, whole."""
-    if report is not None:
-        check_new_file(report, "The report")
-    predictor = open_predictor(bundle)
-    with bar(console, "Reading clicks", "") as progress:
-        if every_session:
-            (test, counts), train = read_sessions(clicks, progress), None
-        else:
-            prepared = prepare(clicks, progress)
-            train, test, counts = prepared.train, prepared.test, prepared.counts
-    if train is None:
-        tested = reindex(test, predictor.catalogue.item_ids)
-        with bar(console, "Testing model", "sessions") as progress:
-            results = {"model": evaluate(predictor, tested, len(predictor.catalogue), progress)}
-    else:
-        results = compare(predictor, predictor.catalogue, train, test, console)
-    manifest = read_manifest(bundle)
-    comparison = compare_with_intervals(
-        results, predictor.catalogue.counts, manifest.recipe.get("select_by", "mrr@20")
-    )
-    metrics = as_json(results, comparison)
-    if report is not None:
-        story = Story(
-            command=command,
-            device="cpu",
-            counts=counts,
-            train=None if train is None else describe(train),
-            test=describe(test),
-            epochs=[],
-            results=results,
-            comparison=comparison,
-        )
-        page = render_report(dataclasses.replace(manifest, metrics=metrics), story)
-        replace_file(report, lambda path: path.write_text(page, encoding="utf-8"))
-    latency = latency_ms(predictor, reindex(test, predictor.catalogue.item_ids))
-    if print_json:
-        print(json.dumps({**metrics, "latency_ms": latency, "model_id": predictor.model_id}))
-        return
-    show(results, console)
-    parts = ", ".join(f"{name} {value:.2f} ms" for name, value in latency.items())
-    console.print(f"One recommendation, state replayed, one thread: {parts} ({bundle / MANIFEST}).")
-
-
-def latency_ms(predictor: Predictor, sessions: Sessions) -> dict[str, float]:
-    """Percentiles of answering one session from its clicks: replay, scores, top 20."""
-    picked = np.linspace(0, len(sessions) - 1, num=TIMED_REQUESTS, dtype=int).tolist()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    times = [_milliseconds(predictor, sessions[s].tolist()) for s in picked]
-    torch.set_num_threads(threads)
-    return {f"p{q}": round(float(np.percentile(times, q)), 3) for q in (50, 90, 99)}
-
-
-def _milliseconds(predictor: Predictor, clicks: Sequence[int]) -> float:
-    began = time.perf_counter()
-    predictor.recommend([item for item in clicks if item >= 0], Wish(k=20))
-    return (time.perf_counter() - began) * 1000

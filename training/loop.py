@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from data.batches import LaneSteps, SessionSteps, Steps
-from data.sessions import Sessions, known_items, reindex
+from data.sessions import Sessions, reindex
 from data.split import split_by_fraction
 from recsys.blend import Blend
 from recsys.catalogue import Catalogue
@@ -36,6 +36,7 @@ from training.evaluate import evaluate
 from training.interrupt import Stop, stop_on_signal
 from training.learner import Learner
 from training.recipe import Recipe
+from training.start import Scratch, Start
 from training.weights import Weights
 
 CHECKPOINT_SECONDS = 60.0  # a kill costs about this much work, at most
@@ -87,15 +88,24 @@ class Run:
         self._position = Position()
         self._restored: dict[str, dict[str, Tensor]] = {}
         self._mark = ""
+        self._start: Start = Scratch()
 
-    def train(self, train: Sessions, valid: Sessions | None, outer: Stop | None = None) -> Trained:
+    def train(
+        self,
+        train: Sessions,
+        valid: Sessions | None,
+        start: Start | None = None,
+        outer: Stop | None = None,
+    ) -> Trained:
         """Sessions as `data/` gives them; goes on from the folder's checkpoint if there is one.
 
         valid: sessions to validate on, which are then never learned from, or None to cut them
-        out of `train` as the recipe says. outer: see `stop_on_signal`.
+        out of `train` as the recipe says. start: what to begin with, by default from scratch.
+        outer: see `stop_on_signal`.
         """
         labelled = valid is not None
-        self._mark = fingerprint(train, valid, self._recipe)
+        self._start = start or self._start
+        self._mark = fingerprint(train, valid, self._recipe, self._start.mark)
         found = load_checkpoint(self._folder, self._mark)
         if found is not None:
             self._position, self._restored = found
@@ -123,9 +133,10 @@ class Run:
     def _phase(
         self, sessions: Sessions, valid: Sessions | None, epochs: int, stop: Stop
     ) -> Trained:
-        catalogue, indexed = _catalogue(sessions)
+        catalogue = self._start.catalogue(sessions)
+        indexed = reindex(sessions, catalogue.item_ids)
         plan = steps_of(indexed, self._recipe)
-        learner, best = self._learner(catalogue, plan)
+        learner, best = self._learner(catalogue, indexed, plan)
         position = self._position
         while position.epoch < epochs and not self._out_of_patience(valid):
             self._epoch(learner, best, plan, epochs, stop)
@@ -171,11 +182,13 @@ class Run:
         weight = self._choose_weight(predictor, inner, valid)
         return dataclasses.replace(trained, blend_weight=weight)
 
-    def _learner(self, catalogue: Catalogue, plan: Steps) -> tuple[Learner, dict[str, Tensor]]:
+    def _learner(
+        self, catalogue: Catalogue, indexed: Sessions, plan: Steps
+    ) -> tuple[Learner, dict[str, Tensor]]:
         """A learner at the beginning of the phase, or where the checkpoint left it."""
         recipe = self._recipe
         generator = torch.Generator().manual_seed(recipe.seed)
-        weights = Weights.fresh(recipe.size(len(catalogue)), generator).to(self._device)
+        weights = self._start.weights(catalogue, indexed, recipe, generator).to(self._device)
         events = plan.events / len(plan)
         columns = columns_of(recipe, catalogue.counts, events, self._device)
         learner = Learner(weights, recipe, columns, self._device)
@@ -292,10 +305,3 @@ def steps_of(sessions: Sessions, recipe: Recipe) -> Steps:
     if recipe.batches == "lanes":
         return LaneSteps(sessions, recipe.batch)
     return SessionSteps(sessions, recipe.batch, recipe.window, recipe.seed)
-
-
-def _catalogue(sessions: Sessions) -> tuple[Catalogue, Sessions]:
-    """The items these sessions know, and the sessions in their indices."""
-    item_ids = known_items(sessions)
-    indexed = reindex(sessions, item_ids)
-    return Catalogue(item_ids, indexed.counts()), indexed

@@ -50,6 +50,7 @@ class Recipe:
     optimiser: str = "adagrad"  # or adam, adamw, nadam
     learning_rate: float = 0.1  # of the order of 0.1 for Adagrad, 0.003 for the others
     momentum: float = 0.0  # Adagrad's
+    accumulator: float = 0.0  # Adagrad's squared gradients begin with it; above 0 to go on gently
     schedule: str = "constant"  # or linear, cosine: to zero over `epochs`
     warmup: float = 0.0  # share of the run in which the rate rises from zero
     clip: float = 0.0  # longest gradient, by its norm over everything; 0 for any
@@ -141,7 +142,17 @@ class Recipe:
         ]
         ranges += [
             (name, "at least 0 and finite", 0 <= getattr(self, name) < math.inf)
-            for name in ("clip", "weight_decay", "l1", "bpreg", "elu", "scale", "idf", *DECAYS)
+            for name in (
+                "accumulator",
+                "clip",
+                "weight_decay",
+                "l1",
+                "bpreg",
+                "elu",
+                "scale",
+                "idf",
+                *DECAYS,
+            )
         ]
         ranges += [
             (name, f"one of {', '.join(words)}", getattr(self, name) in words)
@@ -172,7 +183,12 @@ def recipe_names() -> list[str]:
 
 def load_recipe(chosen: str, overrides: Sequence[str] = ()) -> Recipe:
     """A built-in recipe by name or a TOML file by path, with `name=value` overrides on top."""
-    values = read_toml(chosen, "recipe", BadRecipe)
+    return checked_recipe(read_toml(chosen, "recipe", BadRecipe), overrides)
+
+
+def checked_recipe(given: Mapping[str, object], overrides: Sequence[str] = ()) -> Recipe:
+    """Settings by name, with `name=value` overrides on top; raises `BadRecipe`."""
+    values = dict(given)
     problems = []
     for override in overrides:
         name, equals, value = override.partition("=")

@@ -96,7 +96,7 @@ class Search:
             watcher.epochs_planned = recipe.epochs
             self._replay(recipe, folder, watcher)
             run = Run(recipe, folder, self.device, watcher)
-            run.train(self.parts.train, self.parts.valid, self.stop)
+            run.train(self.parts.train, self.parts.valid, outer=self.stop)
         except Interrupted:
             return None
         except _Pruned:
