@@ -65,7 +65,7 @@ class Cell(nn.Module):
         steps: list[int] = widths.tolist()
         outputs: list[Tensor] = []
         ended: list[Tensor] = []
-        for now in gates.split(steps):  # split, not slices: their gradients are whole tables
+        for now in torch.split(gates, steps):  # not slices: their gradients are whole tables
             if now.size(0) < before.size(0):
                 ended.append(before[now.size(0) :])
                 before = before[: now.size(0)]
@@ -138,8 +138,8 @@ class ResetBeforeGRU(Cell):
 
     def step(self, gates: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         sizes = [2 * self.hidden, self.hidden]
-        both_in, candidate_in = gates.split(sizes, dim=1)
-        both_weight, candidate_weight = self.weight_hh.split(sizes)
+        both_in, candidate_in = torch.split(gates, sizes, dim=1)
+        both_weight, candidate_weight = torch.split(self.weight_hh, sizes)
         both = torch.sigmoid(both_in + functional.linear(before, both_weight))
         reset, update = both.chunk(2, dim=1)
         candidate = torch.tanh(candidate_in + functional.linear(reset * before, candidate_weight))

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from recsys.cells import CELLS
+from recsys.cells import CELLS, Cell
 from recsys.ranking import top_k
 
 EMBEDDINGS = ("shared", "separate", "none")
@@ -155,11 +155,13 @@ class SessionRNN(nn.Module):
 
 def unit(vectors: Tensor, shortest: float = SHORTEST) -> Tensor:
     """Rows of length 1; a row without direction becomes zeros and has no gradient. Scriptable."""
-    length = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
-    return vectors / length.clamp(min=shortest) * (length > shortest)
+    length: Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    scaled: Tensor = vectors / length.clamp(min=shortest) * (length > shortest)
+    return scaled
 
 
 def initialise(model: SessionRNN, generator: torch.Generator) -> None:
     """Draw the weights of every cell, the lowest layer first, as `recsys.cells.Cell` says."""
     for cell in model.cells:
+        assert isinstance(cell, Cell)
         cell.initialise(generator)

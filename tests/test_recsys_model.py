@@ -1,4 +1,5 @@
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ def table_of(size: ModelSize) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("cell", "embedding", "layers"), itertools.product(CELLS, EMBEDDINGS, (1, 2))
+    ("cell", "embedding", "layers"), list(itertools.product(CELLS, EMBEDDINGS, (1, 2)))
 )
 def test_step_by_step_equals_whole_session(cell: str, embedding: str, layers: int) -> None:
     """Serving reads clicks one at a time; it must end where a full replay ends."""
@@ -50,7 +51,9 @@ def test_step_by_step_equals_whole_session(cell: str, embedding: str, layers: in
 @pytest.mark.parametrize(
     ("cell", "kind"), [("gru", nn.GRU), ("lstm", nn.LSTM), ("rnn", nn.RNN)], ids=str
 )
-def test_stacked_layers_are_those_of_torch(cell: str, kind: type[nn.RNNBase]) -> None:
+def test_stacked_layers_are_those_of_torch(
+    cell: str, kind: Callable[[int, int, int], nn.Module]
+) -> None:
     """The well-kept library is the reference for what reads what."""
     model, matrix = model_of(layers=LAYERS, cell=cell), torch.randn(ITEMS, HIDDEN)
     reference = kind(HIDDEN, HIDDEN, LAYERS)
