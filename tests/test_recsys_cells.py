@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -75,10 +75,8 @@ def read_alone(
     weights = {key: weight.detach().numpy() for key, weight in cell.named_parameters()}
     outputs = []
     for click in clicks:
-        gates = click + weights["bias_ih"]
-        if "weight_ih" in weights:
-            gates = weights["weight_ih"] @ click + weights["bias_ih"]
-        output, before = STEPS[name](gates, weights, before)
+        product = weights["weight_ih"] @ click if "weight_ih" in weights else click
+        output, before = STEPS[name](product + weights["bias_ih"], weights, before)
         outputs.append(output)
     return outputs, before
 
@@ -94,7 +92,7 @@ def test_every_cell_has_a_reference() -> None:
 
 @pytest.mark.parametrize("input_size", [4, 0], ids=["vectors", "one-hot"])
 @pytest.mark.parametrize("name", CELLS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(lengths=st.lists(st.integers(1, 6), min_size=1, max_size=6))
 def test_packed_sessions_equal_each_session_alone_in_numpy(
     name: str, input_size: int, lengths: list[int]

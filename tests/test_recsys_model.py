@@ -52,7 +52,7 @@ def test_step_by_step_equals_whole_session(cell: str, embedding: str, layers: in
     ("cell", "kind"), [("gru", nn.GRU), ("lstm", nn.LSTM), ("rnn", nn.RNN)], ids=str
 )
 def test_stacked_layers_are_those_of_torch(
-    cell: str, kind: Callable[[int, int, int], nn.RNNBase]
+    cell: str, kind: Callable[[int, int, int], nn.Module]
 ) -> None:
     """The well-kept library is the reference for what reads what."""
     model, matrix = model_of(layers=LAYERS, cell=cell), torch.randn(ITEMS, HIDDEN)
