@@ -47,7 +47,7 @@ def test_what_is_written_is_read_and_mapped(tmp_path: Path) -> None:
 
 
 def changed(name: str, at: int, value: float) -> NDArray[np.generic]:
-    array = getattr(INDEX, name).copy()
+    array: NDArray[np.generic] = getattr(INDEX, name).copy()
     array[at] = value
     return array
 
