@@ -6,6 +6,7 @@ is memory-mapped, so processes share it, and is checked in full before anything 
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,9 +61,10 @@ def read_index(path: Path, items: int, candidates: int) -> NeighbourIndex:
     """The index of a bundle of that many items; raises `BundleRefused` where it cannot be one."""
     try:
         with safe_open(path, framework="pt") as file:  # torch maps the file, numpy would copy
-            index = NeighbourIndex(**{name: file.get_tensor(name).numpy() for name in ARRAYS})
+            arrays: dict[str, Any] = {name: file.get_tensor(name).numpy() for name in ARRAYS}
     except (OSError, SafetensorError, TypeError) as broken:  # TypeError: numpy has no such kind
         raise BundleRefused(f"{path} cannot be read ({broken}).") from broken
+    index = NeighbourIndex(**arrays)  # of which kinds the arrays are is checked now
     faults = index.faults(items, candidates)
     if faults:
         raise BundleRefused(f"{path} is no index of neighbours: {faults[0]} Train it anew.")
