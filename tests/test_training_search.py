@@ -17,9 +17,9 @@ from training.interrupt import stop_on_signal
 from training.recipe import Recipe, load_recipe
 from training.search import RUNNING, Parts, Search
 from training.space import Choices, Numbers, Space
-from training.study import STUDY, open_study
+from training.study import STUDY, Outcome, open_study
 from training.tune_progress import TuneBars
-from training.tune_results import BEST, TRIALS, Found
+from training.tune_results import BEST, TRIALS, Found, write_results
 
 CLICKS = words(*["abcdefgh", "cdefghab", "efghabcd", "ghab", "bcde"] * 20)
 BAD = Recipe(
@@ -128,9 +128,6 @@ def test_the_best_recipe_is_the_base_with_the_settings_of_the_best_trial(tmp_pat
 
 
 def test_a_command_of_several_lines_stays_a_comment(tmp_path: Path) -> None:
-    from training.study import Outcome
-    from training.tune_results import write_results
-
     outcome = Outcome(0, "finished", 0.5, 3, 1.0, "", {"momentum": 0.1})
     write_results(
         tmp_path, [outcome], Found(BAD, "default", "recsys tune --clicks 'a\nhidden = 3'")

@@ -1,4 +1,4 @@
-"""Search spaces: what is suggested when, what a file may say, and all that is wrong at once."""
+"""Search spaces: what is suggested when, and everything that is wrong with a file at once."""
 
 from collections.abc import Sequence
 from pathlib import Path

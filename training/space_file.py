@@ -52,8 +52,8 @@ def load_space(chosen: str, base: Recipe) -> Space:
     for at, (name, table) in enumerate(tables.items()):
         above = list(tables)[:at]
         wrong = [*_wrong_name(name, table), *_wrong_when(name, table, above, list(tables))]
-        if not wrong:
-            wrong = list(_wrong_bounds(name, table))
+        if name in SETTINGS and isinstance(table, dict):
+            wrong += _wrong_bounds(name, table)
         if not wrong:
             dimension = _dimension(name, table)
             wrong = _wrong_values(dimension, base)
