@@ -1,41 +1,33 @@
-"""`recsys train` and `recsys evaluate`: each reads, delegates, and says what came out."""
+"""`recsys train`: reads, delegates, and says what came out. `recsys evaluate` shares its tables."""
 
-import dataclasses
 import fcntl
-import json
 import os
 import shutil
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 
 from data.items import read_attributes
 from data.sessions import Sessions, reindex
 from data.statistics import describe
-from recsys.atomic import check_new_file, check_new_folder, replace_file
-from recsys.bundle import MANIFEST, REPORT, read_manifest
+from recsys.atomic import check_new_folder
+from recsys.bundle import REPORT, read_manifest
 from recsys.catalogue import Catalogue
 from recsys.errors import BadInput
-from recsys.golden import open_predictor
-from recsys.predictor import Predictor, Wish
 from training.baselines import baselines
 from training.comparison import HEADLINE, Comparison, compare_with_intervals
 from training.evaluate import Evaluation, Scorer, evaluate
 from training.export import Export, golden_clicks, write_bundle
 from training.loop import Run, Trained, eager_predictor
-from training.prepare import ClickOptions, Prepared, prepare, read_sessions
+from training.prepare import ClickOptions, Prepared, prepare
 from training.progress import TrainingBars, bar, counts_table, metrics_table
 from training.recipe import Recipe
 from training.report import Story, render_report
-
-TIMED_REQUESTS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,72 +213,3 @@ def as_json(results: Mapping[str, Evaluation], comparison: Comparison) -> dict[s
         "unseen_targets": model.unseen_targets,
         "warnings": [model.warning] if model.warning else [],
     }
-
-
-def evaluate_bundle(
-    bundle: Path,
-    clicks: ClickOptions,
-    console: Console,
-    *,
-    every_session: bool,
-    print_json: bool,
-    report: Path | None = None,
-    command: str = "",
-) -> None:
-    """Test a bundle on a click file, split as in training or, `every_session`, whole."""
-    if report is not None:
-        check_new_file(report, "The report")
-    predictor = open_predictor(bundle)
-    with bar(console, "Reading clicks", "") as progress:
-        if every_session:
-            (test, counts), train = read_sessions(clicks, progress), None
-        else:
-            prepared = prepare(clicks, progress)
-            train, test, counts = prepared.train, prepared.test, prepared.counts
-    if train is None:
-        tested = reindex(test, predictor.catalogue.item_ids)
-        with bar(console, "Testing model", "sessions") as progress:
-            results = {"model": evaluate(predictor, tested, len(predictor.catalogue), progress)}
-    else:
-        results = compare(predictor, predictor.catalogue, train, test, console)
-    manifest = read_manifest(bundle)
-    comparison = compare_with_intervals(
-        results, predictor.catalogue.counts, manifest.recipe.get("select_by", "mrr@20")
-    )
-    metrics = as_json(results, comparison)
-    if report is not None:
-        story = Story(
-            command=command,
-            device="cpu",
-            counts=counts,
-            train=None if train is None else describe(train),
-            test=describe(test),
-            epochs=[],
-            results=results,
-            comparison=comparison,
-        )
-        page = render_report(dataclasses.replace(manifest, metrics=metrics), story)
-        replace_file(report, lambda path: path.write_text(page, encoding="utf-8"))
-    latency = latency_ms(predictor, reindex(test, predictor.catalogue.item_ids))
-    if print_json:
-        print(json.dumps({**metrics, "latency_ms": latency, "model_id": predictor.model_id}))
-        return
-    show(results, console)
-    parts = ", ".join(f"{name} {value:.2f} ms" for name, value in latency.items())
-    console.print(f"One recommendation, state replayed, one thread: {parts} ({bundle / MANIFEST}).")
-
-
-def latency_ms(predictor: Predictor, sessions: Sessions) -> dict[str, float]:
-    """Percentiles of answering one session from its clicks: replay, scores, top 20."""
-    picked = np.linspace(0, len(sessions) - 1, num=TIMED_REQUESTS, dtype=int).tolist()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    times = [_milliseconds(predictor, sessions[s].tolist()) for s in picked]
-    torch.set_num_threads(threads)
-    return {f"p{q}": round(float(np.percentile(times, q)), 3) for q in (50, 90, 99)}
-
-
-def _milliseconds(predictor: Predictor, clicks: Sequence[int]) -> float:
-    began = time.perf_counter()
-    predictor.recommend([item for item in clicks if item >= 0], Wish(k=20))
-    return (time.perf_counter() - began) * 1000
