@@ -197,7 +197,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Recall, MRR, NDCG, coverage and latency of a bundle, beside the baselines."""
-    from training.evaluate_command import evaluate_bundle
+    from training.evaluate_bundle import evaluate_bundle
     from training.options import click_options
 
     console = Console(quiet=json)

@@ -15,9 +15,8 @@ from recsys.golden import open_predictor
 from recsys.model import EMBEDDINGS
 from recsys.predictor import Predictor
 from training.export import Export, write_bundle
-from training.loop import eager_predictor
 from training.recipe import Recipe
-from training.weights import Weights
+from training.weights import Weights, eager_predictor
 
 WIDTHS = {"shared": 0, "separate": 5, "none": 0}
 KINDS: Mapping[str, Mapping[str, Any]] = {

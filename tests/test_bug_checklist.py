@@ -22,9 +22,9 @@ from recsys.predictor import Predictor
 from training.columns import columns_of
 from training.draws import Draws
 from training.learner import Learner
-from training.loop import eager_predictor, steps_of
+from training.loop import steps_of
 from training.recipe import Recipe
-from training.weights import Weights
+from training.weights import Weights, eager_predictor
 
 
 class RateKeeper(Draws):

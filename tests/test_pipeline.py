@@ -24,10 +24,10 @@ from service.settings import Settings
 from training.blend import blend_of, chooser_of
 from training.evaluate import evaluate
 from training.export import Export, write_bundle
-from training.loop import Run, eager_predictor
+from training.loop import Run
 from training.prepare import ClickOptions, prepare
 from training.recipe import Recipe, load_recipe
-from training.weights import Weights
+from training.weights import Weights, eager_predictor
 
 PREFIXES = 1000
 

@@ -49,10 +49,25 @@ def test_the_difference_is_to_the_best_baseline_of_each_metric() -> None:
 
     assert found.rival == "good"
     mrr = next(d for d in found.differences if d.metric == "mrr@20")
-    assert mrr.baseline == "good"
+    assert mrr.other == "good"
     assert mrr.gain.value == pytest.approx(1 / 2 - 1 / 1)
     # all sessions are alike, so there is no doubt about it
     assert (mrr.gain.low, mrr.gain.high) == pytest.approx((-1 / 2, -1 / 2))
+
+
+def test_a_relative_of_the_model_is_compared_but_is_no_baseline() -> None:
+    better = Fixed("b" + "acdefghijklmnopqrstuvwxy")
+    results = evaluated(*["ab"] * 30, model=FORWARD, markov=BACKWARD)
+    results |= evaluated(*["ab"] * 30, **{"model alone": better})
+
+    found = compare_with_intervals(results, COUNTS)
+
+    assert found.rival == "markov"
+    assert {(d.metric, d.other) for d in found.to_relatives} == {
+        ("recall@20", "model alone"),
+        ("mrr@20", "model alone"),
+    }
+    assert found.to_relatives[1].gain.value == pytest.approx(1 / 2 - 1 / 1)
 
 
 def test_without_baselines_there_is_no_difference() -> None:

@@ -15,11 +15,12 @@ from training.axes import Scale, spanning, written
 from training.intervals import Estimate
 
 WIDTH, HEIGHT = 440, 270
-LEFT, RIGHT, TOP, BOTTOM = 54, 14, 30, 46  # room around the plot
+LEFT, RIGHT, TOP, BOTTOM = 62, 14, 30, 46  # room around the plot
 ROW = 26  # height of a row of `interval_chart`
 NAME_WIDTH = 140  # room for its names
 NAME_LETTERS = 20
 STYLES = ("first", "second")
+MARKS = ("●", "○")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +92,16 @@ def bar_chart(
 
 def interval_chart(rows: Mapping[str, Estimate], *, title: str, x_label: str) -> Markup:
     """One row a name: the figure as a dot, its interval as a line; the first row stands out."""
-    bottom = TOP / 2 + ROW * len(rows)
+    bottom = TOP + ROW * len(rows)
     svg = _drawing(title, bottom + BOTTOM)
     ends = [v for e in rows.values() for v in (e.value, e.high) if not math.isnan(v)]
     x = spanning(ends, NAME_WIDTH, WIDTH - RIGHT, from_zero=True)
     for tick in x.ticks(4):
-        _add(svg, "line", "grid", x1=x(tick), x2=x(tick), y1=TOP / 2, y2=bottom)
+        _add(svg, "line", "grid", x1=x(tick), x2=x(tick), y1=TOP, y2=bottom)
         _text(svg, written(tick), x(tick), bottom + 16, "middle")
     _text(svg, x_label, (NAME_WIDTH + WIDTH - RIGHT) / 2, bottom + 38, "middle", "label")
     for row, (name, figure) in enumerate(rows.items()):
-        height = TOP / 2 + ROW * (row + 0.5)
+        height = TOP + ROW * (row + 0.5)
         style = STYLES[min(row, 1)]
         _text(svg, _short(name), NAME_WIDTH - 10, height + 4, "end", "strong" if row == 0 else "")
         group = _add(svg, "g", style)
@@ -167,14 +168,12 @@ def _x_ticks(svg: ElementTree.Element, texts: Mapping[float, str]) -> None:
 
 
 def _legend(svg: ElementTree.Element, names: Sequence[str]) -> None:
-    """Right above the plot, the last name at the right edge."""
-    right = WIDTH - RIGHT
-    for number, name in reversed(list(enumerate(names))):
-        _text(svg, _short(name), right, 12, "end")
-        right -= 7 * len(_short(name)) + 12
-        group = _add(svg, "g", STYLES[number])
-        _add(group, "circle", "dot", cx=right, cy=8, r=4)
-        right -= 16
+    """Right above the plot, one text, so that marks stay beside their names in any font."""
+    legend = _text(svg, "", WIDTH - RIGHT, 12, "end")
+    for mark, style, name in zip(MARKS, STYLES, names, strict=True):
+        entry = _add(legend, "tspan", f"mark {style}", dx=12)
+        entry.text = mark
+        entry.tail = f" {_short(name)}"
 
 
 def _short(name: str) -> str:

@@ -22,13 +22,14 @@ from recsys.errors import BadInput
 from training.blend import blend_of, blend_said, chooser_of
 from training.comparison import compare_with_intervals
 from training.export import Export, golden_clicks, write_bundle
-from training.loop import CHECKPOINT_SECONDS, Run, Trained, eager_predictor
+from training.loop import CHECKPOINT_SECONDS, Run, Trained
 from training.prepare import ClickOptions, Prepared, prepare
 from training.progress import TrainingBars, bar, counts_table
 from training.recipe import Recipe
 from training.report import Story, render_report
 from training.results import as_json, compare, show
 from training.warm_start import WarmStart, merged_attributes
+from training.weights import eager_predictor
 
 
 @dataclass(frozen=True, slots=True)

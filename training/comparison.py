@@ -15,6 +15,7 @@ from training.intervals import Estimate, estimate, ratio, resampled_sums, sessio
 from training.slices import Slice, by_popularity, by_position
 
 MODEL = "model"  # the name of the row that the others are compared with
+RELATIVES = ("model alone", "parent")  # rows that are models too, so no baselines
 COMPARED = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr@20", "ndcg@20")
 HEADLINE = ("recall@20", "mrr@20")  # what slices and the manifest's intervals are of
 FEWEST_SESSIONS = 10  # of a slice, below which resampling says nothing
@@ -22,10 +23,10 @@ FEWEST_SESSIONS = 10  # of a slice, below which resampling says nothing
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Model minus the baseline that is best by this metric, on the same resamples."""
+    """Model minus another recommender, on the same resamples."""
 
     metric: str
-    baseline: str
+    other: str
     gain: Estimate
 
 
@@ -46,7 +47,8 @@ class Comparison:
     cases: int
     unseen_targets: int
     figures: Mapping[str, Mapping[str, Estimate]]  # recommender → metric → figure
-    differences: Sequence[Difference]  # one a metric; none without baselines
+    differences: Sequence[Difference]  # to the best baseline of each metric, if there is one
+    to_relatives: Sequence[Difference]
     rival: str | None  # the baseline that stands beside the model in the slices
     positions: Sequence[SliceResult]
     popularity: Sequence[SliceResult]
@@ -74,11 +76,12 @@ def compare_with_intervals(
 ) -> Comparison:
     """results: the model's first, all of the same cases; counts: (N,) training clicks.
 
+    The targets are taken from the model's catalogue; a relative may have another one.
     select_by: the metric whose best baseline stands beside the model in the slices.
     """
     model, cases = results[MODEL], results[MODEL].ranked
     for name, result in results.items():
-        assert np.array_equal(result.ranked.target, cases.target), f"{name} saw other cases"
+        assert np.array_equal(result.ranked.session, cases.session), f"{name} saw other cases"
     sessions = int(cases.session.max()) + 1
     columns = _Columns(cases.session, sessions)
     all_cases = columns.add(np.ones(len(cases.rank)))
@@ -94,6 +97,13 @@ def compare_with_intervals(
     popularity = _sliced(by_popularity(cases.target, counts), results, shown, columns)
     sums = columns.resampled()
     means = {key: ratio(sums[:, column], sums[:, all_cases]) for key, column in wanted.items()}
+
+    def gain(metric: str, other: str) -> Difference:
+        value = model.metrics[metric] - results[other].metrics[metric]
+        return Difference(
+            metric, other, estimate(value, means[MODEL, metric] - means[other, metric])
+        )
+
     return Comparison(
         sessions=sessions,
         cases=model.cases,
@@ -102,17 +112,8 @@ def compare_with_intervals(
             name: {m: estimate(result.metrics[m], means[name, m]) for m in COMPARED}
             for name, result in results.items()
         },
-        differences=[
-            Difference(
-                m,
-                other,
-                estimate(
-                    model.metrics[m] - results[other].metrics[m], means[MODEL, m] - means[other, m]
-                ),
-            )
-            for m in COMPARED
-            if (other := best[m]) is not None
-        ],
+        differences=[gain(m, other) for m in COMPARED if (other := best[m]) is not None],
+        to_relatives=[gain(m, other) for other in RELATIVES if other in results for m in HEADLINE],
         rival=rival,
         positions=[part.result(sums) for part in positions],
         popularity=[part.result(sums) for part in popularity],
@@ -135,7 +136,7 @@ def gains(rank: NDArray[np.int32], metric: str) -> NDArray[np.float64]:
 
 
 def _best_baseline(results: Mapping[str, Evaluation], metric: str) -> str | None:
-    others = [name for name in results if name != MODEL]
+    others = [name for name in results if name not in (MODEL, *RELATIVES)]
     return max(others, key=lambda name: results[name].metrics[metric]) if others else None
 
 

@@ -122,12 +122,12 @@ def _evaluation(
             f"{generous[apart[-1]]:.4f} with it first). The model's scores have collapsed."
         )
     metrics[f"coverage@{coverage.k}"] = coverage.share()
-    ranked = _cases(sessions, conservative)
+    ranked = _ranked_cases(sessions, conservative)
     unseen = int((ranked.target < 0).sum())
     return Evaluation(metrics, len(ranked.target), unseen, ranked, warning)
 
 
-def _cases(sessions: Sessions, ranks: Tensor) -> RankedCases:
+def _ranked_cases(sessions: Sessions, ranks: Tensor) -> RankedCases:
     session = sessions.session_of_click
     before = np.arange(len(session)) - sessions.offsets[session]
     case = before > 0

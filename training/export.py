@@ -39,9 +39,8 @@ from recsys.bundle import (
 from recsys.catalogue import Catalogue
 from recsys.golden import ask, open_predictor, write_golden
 from recsys.model import SessionRNN
-from training.loop import eager_predictor
 from training.recipe import Recipe
-from training.weights import Weights
+from training.weights import Weights, eager_predictor
 
 GOLDEN_SESSIONS = 24
 UNKNOWN_ID = "an item that no catalogue has"

@@ -19,7 +19,6 @@ from torch import Tensor
 from data.batches import LaneSteps, SessionSteps, Steps
 from data.sessions import Sessions, reindex
 from data.split import split_by_fraction
-from recsys.blend import Blend
 from recsys.catalogue import Catalogue
 from recsys.errors import BadInput, Interrupted, TrainingStopped
 from recsys.predictor import Predictor
@@ -37,7 +36,7 @@ from training.interrupt import Stop, stop_on_signal
 from training.learner import Learner
 from training.recipe import Recipe
 from training.start import Scratch, Start
-from training.weights import Weights
+from training.weights import Weights, eager_predictor
 
 CHECKPOINT_SECONDS = 60.0  # a kill costs about this much work, at most
 STEPS_BETWEEN_CHECKS = 100  # reading the loss waits for the device
@@ -267,24 +266,6 @@ class Run:
     def _save(self, learner: Learner, best: dict[str, Tensor]) -> None:
         groups = {"weights": learner.weights.tensors(), "learner": learner.tensors(), "best": best}
         save_checkpoint(self._folder, self._mark, self._position, groups)
-
-
-def eager_predictor(
-    weights: Weights, catalogue: Catalogue, recipe: Recipe, blend: Blend | None = None
-) -> Predictor:
-    """The same predictor that serves, over weights that are not exported yet."""
-    shipped = weights.shipped()
-    return Predictor(
-        shipped.model,
-        shipped.matrix,
-        shipped.bias,
-        catalogue,
-        inputs=shipped.inputs,
-        layers=shipped.model.layers,
-        state_width=shipped.model.state_width,
-        window=recipe.window,
-        blend=blend,
-    )
 
 
 def _check_validation(inner: Sessions, valid: Sessions) -> None:

@@ -18,9 +18,8 @@ from recsys.errors import BadRecipe, BundleRefused
 from recsys.golden import check_golden, read_golden
 from recsys.model import ModelSize
 from training.evaluate import Evaluation, evaluate
-from training.loop import eager_predictor
 from training.recipe import Recipe, checked_recipe
-from training.weights import Weights
+from training.weights import Weights, eager_predictor
 
 
 @dataclass(frozen=True)

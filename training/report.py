@@ -47,6 +47,8 @@ def render_report(manifest: Manifest, story: Story) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     page.filters |= {"whole": _whole, "figure": _figure, "signed": _signed, "between": _between}
+    parts = {"training": story.train, "test": story.test}
+    described = {name: part for name, part in parts.items() if part is not None}
     template = page.from_string((templates / "report.html").read_text(encoding="utf-8"))
     return template.render(
         manifest=manifest,
@@ -56,7 +58,10 @@ def render_report(manifest: Manifest, story: Story) -> str:
         metrics=COMPARED,
         resamples=RESAMPLES,
         recipe=_settings(manifest.recipe),
-        verdicts=[(d, _verdict(d)) for d in story.comparison.differences],
+        verdicts=[
+            (d, _verdict(d))
+            for d in (*story.comparison.differences, *story.comparison.to_relatives)
+        ],
         warnings=warnings_of(manifest, story),
         result_charts=_result_charts(story.comparison),
         position_charts=_slice_charts(
@@ -68,7 +73,9 @@ def render_report(manifest: Manifest, story: Story) -> str:
             "by popularity",
         ),
         training_charts=_training_charts(story.epochs, manifest.training.get("best_epoch")),
-        data_charts=[] if story.train is None else _data_charts(story.train, story.test),
+        parts=list(described),
+        facts=_facts(list(described.values())),
+        data_charts=_data_charts(described),
     )
 
 
@@ -76,8 +83,8 @@ def warnings_of(manifest: Manifest, story: Story) -> list[str]:
     """Sentences about what a reader should not miss; none is the good case."""
     found = [f"{name}: {r.warning}" for name, r in story.results.items() if r.warning]
     found += [
-        f"{d.baseline} is better than the model by {d.metric}: {_verdict(d)}."
-        for d in story.comparison.differences
+        f"{d.other} is better than the model by {d.metric}: {_verdict(d)}."
+        for d in (*story.comparison.differences, *story.comparison.to_relatives)
         if d.metric in HEADLINE and d.gain.high < 0
     ]
     comparison = story.comparison
@@ -176,20 +183,43 @@ def _place(points: Sequence[tuple[float, float]], epoch: object) -> int | None:
     return next((at for at, (x, _) in enumerate(points) if x == epoch), None)
 
 
-def _data_charts(train: Statistics, test: Statistics) -> list[Markup]:
-    parts = {"training": train, "test": test}
+def _facts(parts: Sequence[Statistics]) -> list[tuple[str, list[str]]]:
+    """What is said of each part of the log: (fact, one text a part)."""
+    facts = [
+        ("first click, UTC", [part.begins for part in parts]),
+        ("last click, UTC", [part.ends for part in parts]),
+        ("sessions", [_whole(part.sessions) for part in parts]),
+        ("clicks", [_whole(part.clicks) for part in parts]),
+        ("items", [_whole(part.items) for part in parts]),
+        ("clicks in a session, mean", [f"{part.length_mean:.2f}" for part in parts]),
+    ]
+    facts += [
+        (f"clicks in a session, {name}", [_whole(part.length_quantiles[name]) for part in parts])
+        for name in parts[0].length_quantiles
+    ]
+    facts += [
+        (
+            f"clicks on the most clicked {share:.0%} of its items",
+            [f"{part.top_items[share]:.1%}" for part in parts],
+        )
+        for share in parts[0].top_items
+    ]
+    return facts
+
+
+def _data_charts(parts: Mapping[str, Statistics]) -> list[Markup]:
     return [
         bar_chart(
-            {name: [part.share for part in s.lengths] for name, s in parts.items()},
+            {name: [group.share for group in part.lengths] for name, part in parts.items()},
             title="Session lengths",
             x_label="clicks in a session",
             y_label="share of sessions",
-            names=[part.name for part in train.lengths],
+            names=[group.name for group in next(iter(parts.values())).lengths],
         ),
         line_chart(
             [
-                Line(name, [(float(rank), float(clicks)) for rank, clicks in s.popularity])
-                for name, s in parts.items()
+                Line(name, [(float(rank), float(clicks)) for rank, clicks in part.popularity])
+                for name, part in parts.items()
             ],
             title="Item popularity",
             x_label="rank of the item, by clicks",

@@ -5,8 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recsys.blend import Blend
+from recsys.catalogue import Catalogue
 from recsys.cells import glorot
 from recsys.model import ModelSize, SessionRNN, initialise, unit
+from recsys.predictor import Predictor
+from training.recipe import Recipe
 
 
 @dataclass
@@ -56,3 +60,21 @@ def _fresh_inputs(size: ModelSize, generator: torch.Generator) -> Tensor | None:
     gates = width // size.hidden if size.embedding == "none" else 1
     one = torch.Size((items, width // gates))
     return torch.cat([glorot(one, generator) for _ in range(gates)], dim=1)
+
+
+def eager_predictor(
+    weights: Weights, catalogue: Catalogue, recipe: Recipe, blend: Blend | None = None
+) -> Predictor:
+    """The same predictor that serves, over weights that are not exported yet."""
+    shipped = weights.shipped()
+    return Predictor(
+        shipped.model,
+        shipped.matrix,
+        shipped.bias,
+        catalogue,
+        inputs=shipped.inputs,
+        layers=shipped.model.layers,
+        state_width=shipped.model.state_width,
+        window=recipe.window,
+        blend=blend,
+    )

@@ -1,4 +1,4 @@
-"""`recsys evaluate`: a bundle on a click file, beside the baselines, with its latency."""
+"""`recsys evaluate`: a bundle on a click file, with latency; as tables, JSON, and a report."""
 
 import dataclasses
 import json
@@ -43,10 +43,10 @@ def evaluate_bundle(
     with bar(console, "Reading clicks", "") as progress:
         if every_session:
             test, read = read_sessions(clicks, progress)
-            train, counts = None, read
+            train, counts = None, tuple(read)
         else:
             prepared = prepare(clicks, progress)
-            train, test, counts = prepared.train, prepared.test, prepared.counts
+            train, test, counts = prepared.train, prepared.test, tuple(prepared.counts)
     if train is None:
         tested = reindex(test, predictor.catalogue.item_ids)
         with bar(console, "Testing model", "sessions") as progress:
