@@ -61,13 +61,13 @@ def test_kill_9_at_random_moments_changes_nothing(killed: TrainingRun, whole: by
 def test_a_kill_in_the_middle_of_a_checkpoint_leaves_the_one_before(
     killed: TrainingRun, whole: bytes
 ) -> None:
-    saved = killed.saved()
+    saved, files = killed.saved(), killed.files()
     assert saved is not None
 
     torn = killed.start("--resume", disk=len(saved) // 2, mortal=True)
 
     assert torn.ended() == -signal.SIGXFSZ, torn.said
-    assert 0 < killed.beside.stat().st_size < len(saved)
+    assert len(killed.files() - files) == 1, "the half-written one"
     assert killed.saved() == saved
     assert killed.finish() == whole
 
@@ -75,7 +75,7 @@ def test_a_kill_in_the_middle_of_a_checkpoint_leaves_the_one_before(
 def test_a_disk_that_fills_up_loses_nothing_that_was_saved(
     killed: TrainingRun, whole: bytes
 ) -> None:
-    saved = killed.saved()
+    saved, files = killed.saved(), killed.files()
     assert saved is not None
 
     full = killed.start("--resume", disk=len(saved) // 2)
@@ -84,7 +84,7 @@ def test_a_disk_that_fills_up_loses_nothing_that_was_saved(
     assert "cannot be written" in full.said
     assert "What was saved before is kept" in full.said
     assert killed.saved() == saved
-    assert not killed.beside.exists()
+    assert killed.files() == files
     assert killed.finish() == whole
 
 

@@ -49,10 +49,9 @@ class TrainingRun:
     def weights(self) -> Path:
         return self.out / WEIGHTS
 
-    @property
-    def beside(self) -> Path:
-        """Where a checkpoint is while it is being written."""
-        return self.checkpoint.with_name(f".{CHECKPOINT}.writing")
+    def files(self) -> set[Path]:
+        """What lies in the folder of the unfinished run."""
+        return set(self.checkpoint.parent.iterdir())
 
     def start(self, *options: str, disk: int | None = None, mortal: bool = False) -> "Started":
         """disk: bytes a file may have; mortal: the kernel kills the process that writes more."""
