@@ -35,11 +35,11 @@ def loss_of(recipe: Recipe) -> Loss:
 
 def cross_entropy(scores: Tensor, target: Tensor, counts: Counts | None = None) -> Tensor:
     """Softmax cross-entropy, summed over rows: −log(exp(r) / Σ exp(rⱼ)), r the target's score."""
-    if counts is None:
-        return _softmax_cross_entropy(scores, target)
+    loss: Tensor = _SoftmaxCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        scores, target, counts
+    )
     # of the target's copies one is the target, which alone stands above the fraction
-    above = counts.own.to(scores.dtype).log().sum()
-    return _softmax_cross_entropy(counts.added_to(scores), target) + above
+    return loss if counts is None else loss + counts.own.to(scores.dtype).log().sum()
 
 
 def bpr_max(
@@ -65,17 +65,14 @@ def bpr_max(
     return (bpreg * penalty - torch.log(won + SMALLEST)).sum()
 
 
-def _softmax_cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
-    loss: Tensor = _SoftmaxCrossEntropy.apply(scores, target)  # type: ignore[no-untyped-call]
-    return loss
-
-
 class _SoftmaxCrossEntropy(Function):
     """With one pass of exponentials: the gradient is softmax − one-hot, made of the forward's."""
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, target: Tensor) -> Tensor:
+    def forward(ctx: Any, scores: Tensor, target: Tensor, counts: Counts | None) -> Tensor:
         column = target.unsqueeze(1)
+        if counts is not None:
+            scores = counts.added_to(scores)
         highest = scores.amax(dim=1, keepdim=True)
         powers = (scores - highest).exp_()
         total = powers.sum(dim=1, keepdim=True)
@@ -84,7 +81,7 @@ class _SoftmaxCrossEntropy(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         share, column = ctx.saved_tensors
         into = share.scatter_add(1, column, torch.full_like(share[:, :1], -1.0))
-        return into.mul_(gradient), None
+        return into.mul_(gradient), None, None
