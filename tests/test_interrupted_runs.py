@@ -104,11 +104,11 @@ def test_a_signal_saves_and_says_how_to_go_on(
 
 
 def test_a_loss_that_is_no_number_names_step_rate_and_remedy(clicks: Path, tmp_path: Path) -> None:
-    run = TrainingRun(clicks, tmp_path / "out", ("hidden=8", "learning_rate=1e30"))
+    run = TrainingRun(clicks, tmp_path / "out", ("hidden=8", "learning_rate=1e38"))
 
     started = run.start()
 
     assert started.ended() == 2
-    for words in ("at step", "learning_rate 1e+30", "--set learning_rate=5e+29", "momentum"):
+    for words in ("at step", "learning_rate 1e+38", "--set learning_rate=5e+37", "momentum"):
         assert words in started.said.replace("\n", " ")
     assert not run.out.exists()

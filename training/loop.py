@@ -7,6 +7,7 @@ the same loop; a checkpoint says in which of the two a run stands.
 
 import copy
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -225,7 +226,7 @@ class Run:
                 now = time.monotonic()
                 position.loss_sum = earlier_loss + float(losses)
                 position.seconds = earlier_seconds + now - started
-                self._check(position)
+                self._check(position, learner.weights)
                 self._watcher.stepped(done, position.loss_sum / done)
                 if not last and (stop.asked or now - saved > self._checkpoint_seconds):
                     self._save(learner, best)
@@ -239,10 +240,14 @@ class Run:
                 "go on with the same command and --resume."
             )
 
-    def _check(self, position: Position) -> None:
-        if not torch.isfinite(torch.tensor(position.loss_sum)):
+    def _check(self, position: Position, weights: Weights) -> None:
+        """Raises `TrainingStopped` where there is nothing left to learn from."""
+        broken = None if math.isfinite(position.loss_sum) else "The loss"
+        if broken is None and not all(t.isfinite().all() for t in weights.tensors().values()):
+            broken = "A weight"
+        if broken is not None:
             raise TrainingStopped(
-                f"The loss is no number any more in epoch {position.epoch + 1}, at step "
+                f"{broken} is no number any more in epoch {position.epoch + 1}, at step "
                 f"{position.step:,}, with learning_rate {self._recipe.learning_rate:g}. The last "
                 f"checkpoint before it is in {self._folder}. Try a lower rate, "
                 f"--set learning_rate={self._recipe.learning_rate / 2:g}, or less momentum."
