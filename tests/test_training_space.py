@@ -138,7 +138,7 @@ def test_all_problems_of_a_file_are_reported_together(tmp_path: Path) -> None:
         tmp_path,
         """
         seed = 3
-        [hiden]
+        [hiddn]
         low = 1
         [hidden]
         low = 64
@@ -160,7 +160,7 @@ def test_all_problems_of_a_file_are_reported_together(tmp_path: Path) -> None:
     )
 
     assert "seed cannot be tried: a lucky seed is not a better recipe" in message
-    assert "hiden is not a setting. Did you mean hidden?" in message
+    assert "hiddn is not a setting. Did you mean hidden?" in message
     assert "hidden.step must lead from 64 to 500 in whole steps, got 32." in message
     assert "batch.hgih is not known. Did you mean high?" in message
     assert "batch.low must be a whole number, got 16.5." in message
