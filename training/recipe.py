@@ -52,7 +52,7 @@ class Recipe:
     momentum: float = 0.0  # Adagrad's
     accumulator: float = 0.0  # Adagrad's squared gradients begin with it; above 0 to go on gently
     schedule: str = "constant"  # or linear, cosine: to zero over `epochs`
-    warmup: float = 0.0  # share of the run in which the rate rises from zero
+    warmup: float = 0.01  # share of the run in which the rate rises from zero
     clip: float = 0.0  # longest gradient, by its norm over everything; 0 for any
     weight_decay: float = 0.0  # L2 on all weights a batch touches; beside the gradient in adamw
     average: float = 0.0  # decay a step of the weights' moving average, which is shipped; 0: none
