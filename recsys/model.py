@@ -13,7 +13,7 @@ scores, the input table is read. Which of them are one is the embedding:
 
 Sources: Hidasi et al., ICLR 2016, arXiv:1511.06939 (the model, one-hot and embedded clicks);
 Hidasi and Karatzoglou, CIKM 2018, arXiv:1706.03847 (one matrix for input and output, item bias);
-Gupta et al., arXiv:1909.04276, section 4.2 (cosine scores with a scale).
+Gupta et al., arXiv:1909.04276 (NISER: item and session vectors of length 1, a scale).
 
 Shape letters, used in every comment of this repository:
     B  sessions side by side      L  recurrent layers    H  hidden units
