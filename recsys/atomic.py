@@ -59,11 +59,26 @@ def check_new_folder(path: Path, what: str) -> None:
                 [f"{path} exists and is not an empty folder. Name a new one, or delete it."],
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        probe = path.with_name(f".{path.name}.probe")
-        probe.write_bytes(b"")
-        probe.unlink()
+        _probe(path)
     except OSError as failed:
         raise unwritable(path, failed) from failed
+
+
+def check_new_file(path: Path, what: str) -> None:
+    """Refuse, before any work, an output file that is a folder or cannot be made."""
+    if path.is_dir():
+        raise BadInput(f"{what} cannot be written", [f"{path} is a folder. Name a file in it."])
+    try:
+        _probe(path)
+    except OSError as failed:
+        raise unwritable(path, failed) from failed
+
+
+def _probe(path: Path) -> None:
+    """Raises `OSError` where nothing can be written beside `path`."""
+    probe = path.with_name(f".{path.name}.probe")
+    probe.write_bytes(b"")
+    probe.unlink()
 
 
 def unwritable(path: Path, failed: Exception) -> BadInput:

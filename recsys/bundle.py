@@ -2,19 +2,23 @@
 
     manifest.json        format, model id, sizes, recipe, metrics, versions, a sha256 for each file
     model.ts             TorchScript: step, replay, scores, top_k; holds the recurrent weights
-    weights.safetensors  item matrix and biases (memory-mapped) and all other weights
+    weights.safetensors  item matrix, biases, the input table unless it is the matrix (these
+                         memory-mapped) and all other weights
     items.parquet        id, count, attributes; row i is item index i
     golden.jsonl         sessions with the lists this model gave when it was exported
+    neighbours.safetensors   only where neighbours are blended in: sessions to find them among
+    report.html          what training measured, for people; optional
 
 Loading trusts nothing: names are the fixed ones above, digests and sizes are compared, numbers
-must be finite. What the model answers is checked in `recsys/golden.py`.
+must be finite. What the model answers is checked in `recsys/golden.py`. Bundles of format 1, all
+of them GRUs with a shared embedding, are read too.
 """
 
 import hashlib
 import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,19 +26,27 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from recsys.blend import Blend, BlendSettings
 from recsys.catalogue import Catalogue, read_catalogue
 from recsys.errors import BundleRefused
 from recsys.model import ModelSize
+from recsys.neighbour_index import read_index
+from recsys.neighbours import NeighbourSettings, SessionNeighbours
 from recsys.predictor import SessionModel
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE = (1, 2)  # format 1 has no cell, embedding and scale: those of `ModelSize`'s defaults
 MANIFEST = "manifest.json"
 MODEL = "model.ts"
 WEIGHTS = "weights.safetensors"
 ITEMS = "items.parquet"
 GOLDEN = "golden.jsonl"
+REPORT = "report.html"
+NEIGHBOURS = "neighbours.safetensors"
 FILES = (MODEL, WEIGHTS, ITEMS, GOLDEN)
-IDENTITY = (WEIGHTS, ITEMS)  # with the window they decide the answers, and so the model id
+OPTIONAL = (NEIGHBOURS, REPORT)  # verified where the manifest names them
+IDENTITY = (WEIGHTS, ITEMS, NEIGHBOURS)  # with window, size and blend they decide the answers
+MEANING = ("cell", "embedding", "embedding_width", "scale")  # of a size, beside the tensors' shapes
 LARGEST_MANIFEST = 1 << 20  # bytes
 
 
@@ -52,6 +64,7 @@ class Manifest:
     training: Mapping[str, Any]  # sessions, clicks, cut-off
     versions: Mapping[str, str]
     files: Mapping[str, str]  # name → sha256
+    blend: BlendSettings | None = None  # session neighbours beside the model
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
@@ -67,6 +80,8 @@ class Bundle:
     model: SessionModel
     matrix: Tensor  # (N, H) float32, memory-mapped
     bias: Tensor  # (N,) float32
+    inputs: Tensor | None  # (N, X) float32, memory-mapped; None where it is the matrix
+    blend: Blend | None
 
 
 def digest(path: Path) -> str:
@@ -75,26 +90,44 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def model_id_of(digests: Mapping[str, str], window: int) -> str:
-    """The name of what decides the answers: same weights, items and window → same id."""
-    text = "".join(digests[name] for name in IDENTITY) + str(window)
+def model_id_of(
+    digests: Mapping[str, str], window: int, size: ModelSize, blend: BlendSettings | None = None
+) -> str:
+    """The name of what decides the answers: same weights, items, window, size, blend → same id.
+
+    Of the size only what is not at its default is named, so that ids of format 1 stay true.
+    """
+    chosen = {
+        field.name: getattr(size, field.name)
+        for field in fields(size)
+        if field.name in MEANING and getattr(size, field.name) != field.default
+    }
+    text = "".join(digests[name] for name in IDENTITY if name in digests) + str(window)
+    if chosen:
+        text += json.dumps(chosen, sort_keys=True)
+    if blend is not None:
+        text += json.dumps(asdict(blend), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def load_bundle(folder: Path) -> Bundle:
     """Verify and open a bundle; raises `BundleRefused` with the first thing that is wrong."""
     manifest = read_manifest(folder)
-    for name in FILES:
-        _check_file(folder / name, manifest.files[name])
-    if model_id_of(manifest.files, manifest.window) != manifest.model_id:
+    for name, expected in manifest.files.items():
+        _check_file(folder / name, expected)
+    found = model_id_of(manifest.files, manifest.window, manifest.size, manifest.blend)
+    if found != manifest.model_id:
         raise BundleRefused(
             f"{folder}: the model id {manifest.model_id!r} does not belong to these files. "
             "Export the bundle anew."
         )
     catalogue = read_catalogue(folder / ITEMS)
-    matrix, bias = _read_weights(folder / WEIGHTS)
-    _check_sizes(folder, manifest.size, catalogue, matrix, bias)
-    return Bundle(folder, manifest, catalogue, _load_model(folder / MODEL), matrix, bias)
+    matrix, bias, inputs = _read_weights(folder / WEIGHTS)
+    _check_sizes(folder, manifest.size, catalogue, matrix, bias, inputs)
+    model = _load_model(folder / MODEL)
+    _check_state(folder / MODEL, model, manifest.size, matrix if inputs is None else inputs)
+    blend = _load_blend(folder, manifest.blend, len(catalogue))
+    return Bundle(folder, manifest, catalogue, model, matrix, bias, inputs, blend)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -115,32 +148,50 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _manifest(path: Path, values: object) -> Manifest:
     found = values.get("format_version") if isinstance(values, dict) else None
-    if type(found) is not int or found != FORMAT_VERSION:
+    if type(found) is not int or found not in READABLE:
         newer = type(found) is int and found > FORMAT_VERSION
         advice = "Upgrade session-recsys." if newer else "Train and export the bundle anew."
         raise BundleRefused(
-            f"{path} has bundle format {found!r}; this version reads {FORMAT_VERSION}. {advice}"
+            f"{path} has bundle format {found!r}; this version reads {READABLE[0]} to "
+            f"{READABLE[-1]}. {advice}"
         )
     assert isinstance(values, dict)
     try:
-        manifest = Manifest(**{**values, "size": ModelSize(**values["size"])})
+        made = {"size": ModelSize(**values["size"]), "blend": _blend_settings(values.get("blend"))}
+        manifest = Manifest(**{**values, **made})
     except (TypeError, KeyError, ValueError) as wrong:
         raise BundleRefused(f"{path} lacks or misuses a field ({wrong}).") from wrong
     maps = (manifest.recipe, manifest.metrics, manifest.training, manifest.versions)
     if not all(isinstance(part, dict) for part in maps) or not isinstance(manifest.files, dict):
         raise BundleRefused(f"{path}: recipe, metrics, training, versions, files must be objects.")
-    if set(manifest.files) != set(FILES):
+    if not set(FILES) <= set(manifest.files) <= {*FILES, *OPTIONAL}:
         raise BundleRefused(
-            f"{path} names the files {sorted(map(str, manifest.files))}; a bundle has exactly "
-            f"{sorted(FILES)}."
+            f"{path} names the files {sorted(map(str, manifest.files))}; a bundle has "
+            f"{sorted(FILES)} and perhaps {sorted(OPTIONAL)}."
         )
+    if (NEIGHBOURS in manifest.files) != (manifest.blend is not None):
+        raise BundleRefused(f"{path}: {NEIGHBOURS} and the settings of blend belong together.")
     if type(manifest.window) is not int or manifest.window < 1:
         raise BundleRefused(
             f"{path}: window must be a whole number from 1, got {manifest.window!r}."
         )
-    if not all(type(getattr(manifest.size, n)) is int for n in ("items", "hidden", "layers")):
+    whole = ("items", "hidden", "layers", "embedding_width")
+    if not all(type(getattr(manifest.size, name)) is int for name in whole):
         raise BundleRefused(f"{path}: the sizes must be whole numbers, got {manifest.size}.")
     return manifest
+
+
+def _blend_settings(values: Any) -> BlendSettings | None:
+    if values is None:
+        return None
+    return BlendSettings(**{**values, "neighbours": NeighbourSettings(**values["neighbours"])})
+
+
+def _load_blend(folder: Path, settings: BlendSettings | None, items: int) -> Blend | None:
+    if settings is None:
+        return None
+    index = read_index(folder / NEIGHBOURS, items, settings.neighbours.candidates)
+    return Blend(SessionNeighbours(index, settings.neighbours), settings.weight)
 
 
 def _check_file(path: Path, expected: object) -> None:
@@ -156,24 +207,35 @@ def _check_file(path: Path, expected: object) -> None:
         )
 
 
-def _read_weights(path: Path) -> tuple[Tensor, Tensor]:
+def _read_weights(path: Path) -> tuple[Tensor, Tensor, Tensor | None]:
     try:
         with safe_open(path, framework="pt") as weights:
-            return weights.get_tensor("matrix"), weights.get_tensor("bias")
+            separate = "inputs" in weights.keys()  # noqa: SIM118
+            inputs = weights.get_tensor("inputs") if separate else None
+            return weights.get_tensor("matrix"), weights.get_tensor("bias"), inputs
     except (OSError, SafetensorError) as broken:
         raise BundleRefused(f"{path} cannot be read ({broken}).") from broken
 
 
 def _check_sizes(
-    folder: Path, size: ModelSize, catalogue: Catalogue, matrix: Tensor, bias: Tensor
+    folder: Path,
+    size: ModelSize,
+    catalogue: Catalogue,
+    matrix: Tensor,
+    bias: Tensor,
+    inputs: Tensor | None,
 ) -> None:
-    found = (len(catalogue), tuple(matrix.shape), tuple(bias.shape), matrix.dtype, bias.dtype)
-    wanted = (size.items, (size.items, size.hidden), (size.items,), torch.float32, torch.float32)
-    if found != wanted:
+    tables = [table for table in (matrix, bias, inputs) if table is not None]
+    shapes = [tuple(table.shape) for table in tables]
+    wanted = [s for s in ((size.items, size.hidden), (size.items,), size.inputs_shape) if s]
+    if len(catalogue) != size.items or shapes != wanted:
         raise BundleRefused(
-            f"{folder}: catalogue, item matrix and bias are {found}, the manifest says {wanted}."
+            f"{folder}: {len(catalogue)} items with item matrix, bias and input table {shapes}, "
+            f"the manifest says {size.items} with {wanted}."
         )
-    if not (torch.isfinite(matrix).all() and torch.isfinite(bias).all()):
+    if any(table.dtype != torch.float32 for table in tables):
+        raise BundleRefused(f"{folder}: the weights are not float32. Export the bundle anew.")
+    if not all(torch.isfinite(table).all() for table in tables):
         raise BundleRefused(f"{folder}: the weights hold NaN or infinite numbers. Train it anew.")
 
 
@@ -191,3 +253,18 @@ def _load_model(path: Path) -> SessionModel:
     if missing:
         raise BundleRefused(f"{path} lacks {', '.join(missing)}. Export the bundle anew.")
     return cast(SessionModel, model)
+
+
+def _check_state(path: Path, model: SessionModel, size: ModelSize, inputs: Tensor) -> None:
+    """One step must give a state of the size that the manifest says."""
+    before = torch.zeros(size.layers, 1, size.state_width)
+    try:
+        with torch.inference_mode():
+            after = tuple(model.step(inputs, torch.zeros(1, dtype=torch.int64), before).shape)
+    except RuntimeError:
+        after = None
+    if after != tuple(before.shape):
+        raise BundleRefused(
+            f"{path} does not have the state {tuple(before.shape)} of the manifest's "
+            f"{size.layers} {size.cell} layer(s) of {size.hidden} units. Export the bundle anew."
+        )

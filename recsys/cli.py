@@ -5,6 +5,7 @@ service only when they are asked for, so that a serving machine needs neither pa
 """
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -52,11 +53,11 @@ def demo(
     if out is not None:
         from training.demo import train_demo
 
-        train_demo(out, Console(stderr=True))
+        train_demo(out, Console(stderr=True), command=_as_typed())
         return
     from recsys.demo import run_demo
 
-    run_demo(check=check, port=port)
+    run_demo(check=check, port=port, command=_as_typed())
 
 
 @app.command(rich_help_panel="Learn")
@@ -85,7 +86,97 @@ def train(
 
     chosen = load_recipe(recipe, settings or [])
     options = TrainOptions(
-        click_options(clicks), out.resolve(), chosen, items, resume, device, checkpoint_seconds
+        clicks=click_options(clicks),
+        out=out.resolve(),
+        recipe=chosen,
+        items=items,
+        resume=resume,
+        device=device,
+        command=_as_typed(),
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    run(options, Console(stderr=True))
+
+
+@app.command(rich_help_panel="Learn")
+@takes_clicks
+def tune(
+    clicks: ClickArguments,
+    out: Annotated[Path, typer.Option(help="Folder for the study; must be new or empty.")],
+    recipe: Annotated[
+        str, typer.Option(help="Built-in recipe, or a TOML file, to start from.")
+    ] = "default",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Override one setting: --set epochs=3.")
+    ] = None,
+    space: Annotated[
+        str, typer.Option(help="What to try: quick, published, or a TOML file.")
+    ] = "quick",
+    trials: Annotated[
+        int, typer.Option(min=1, help="Trials in all, those before --resume included.")
+    ] = 50,
+    time_limit: Annotated[
+        str | None, typer.Option(help="Stop after 2h, 1h30m, 45s; --resume goes on.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which settings are tried.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with this study.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, or cuda.")] = "auto",
+) -> None:
+    """Search for a better recipe; the test part is never seen.
+
+    Trial 0 is the recipe itself. Each trial trains on all but the last training sessions and is
+    scored on those by the recipe's select_by. Unpromising trials are stopped early. The folder
+    holds study.db (Optuna, SQLite), trials.csv and best.toml, a recipe for recsys train.
+    """
+    from training.options import click_options
+    from training.recipe import load_recipe
+    from training.space_file import load_space
+    from training.tune import TuneOptions, seconds_of
+    from training.tune import tune as run
+    from training.tune_results import Found
+
+    base = load_recipe(recipe, settings or [])
+    command = shlex.join(["recsys", *sys.argv[1:]])
+    options = TuneOptions(
+        clicks=click_options(clicks),
+        out=out.resolve(),
+        found=Found(base, " ".join([recipe, *(settings or [])]), command),
+        space=load_space(space, base),
+        trials=trials,
+        seed=seed,
+        time_limit_seconds=seconds_of(time_limit) if time_limit else float("inf"),
+        resume=resume,
+        device=device,
+    )
+    run(options, Console(stderr=True))
+
+
+@app.command(rich_help_panel="Learn")
+@takes_clicks
+def finetune(
+    clicks: ClickArguments,
+    bundle: Bundle,
+    out: Annotated[Path, typer.Option(help="Folder for the new bundle; must be new or empty.")],
+    drop_vanished: Annotated[
+        bool, typer.Option("--drop-vanished", help="Drop old items that the new clicks lack.")
+    ] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Override one setting: --set epochs=2.")
+    ] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="Items file; what it lacks stays as in the old bundle.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, or cuda.")] = "auto",
+) -> None:
+    """Continue a bundle on new clicks and new items; old items keep their order."""
+    from training.finetune import FinetuneOptions
+    from training.finetune import finetune as run
+    from training.options import click_options
+
+    typed = click_options(clicks)
+    options = FinetuneOptions(
+        bundle, typed, out.resolve(), settings or [], items, drop_vanished, resume, device
     )
     run(options, Console(stderr=True))
 
@@ -101,14 +192,23 @@ def evaluate(
     all_sessions: Annotated[
         bool, typer.Option("--all-sessions", help="Test on every session; no split, no baselines.")
     ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write what was measured as an HTML page, too.")
+    ] = None,
 ) -> None:
     """Recall, MRR, NDCG, coverage and latency of a bundle, beside the baselines."""
-    from training.commands import evaluate_bundle
+    from training.evaluate_bundle import evaluate_bundle
     from training.options import click_options
 
     console = Console(quiet=json)
     evaluate_bundle(
-        bundle, click_options(clicks), console, every_session=all_sessions, print_json=json
+        bundle,
+        click_options(clicks),
+        console,
+        every_session=all_sessions,
+        print_json=json,
+        report=report,
+        command=_as_typed(),
     )
 
 
@@ -144,6 +244,12 @@ def recommend(
     from recsys.terminal import show_recommendations
 
     show_recommendations(bundle, items, k, Console())
+
+
+def _as_typed() -> str:
+    """The command line of this process, quoted for a shell."""
+    program, *arguments = sys.argv
+    return shlex.join([Path(program).name, *arguments])
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ SESSION = ("aurora-tent", "aurora-sleeping-bag", "aurora-sleeping-mat")
 SHOWN = 8
 
 
-def run_demo(*, check: bool, port: int) -> None:
+def run_demo(*, check: bool, port: int, command: str = "") -> None:
     """Click log to live answers; with `check`, ask, print and return."""
     console = Console()
     with tempfile.TemporaryDirectory(prefix="recsys-demo-") as temporary:
@@ -37,7 +37,7 @@ def run_demo(*, check: bool, port: int) -> None:
         write_shop(folder)
         console.print("15,000 visits to a shop of 600 products, as clicks.csv and items.csv.")
         console.rule("2  Train")
-        bundle = train_shop(folder, folder / "bundle", console)
+        bundle = train_shop(folder, folder / "bundle", console, command)
         console.rule("3  Serve, on a private Redis")
         with private_redis() as redis, _service(bundle, redis, 0 if check else port) as url:
             console.print(f"Listening on {url}")

@@ -3,6 +3,7 @@
     RecsysError                 the user's world is wrong; the message says what to do
     ├── BadInput                a click file, an option or a folder cannot be used
     ├── BadRecipe               a recipe has unknown or wrongly typed settings
+    ├── BadSpace                a search space names or bounds settings wrongly
     ├── BundleRefused           a bundle is incomplete, damaged or of another format
     ├── TrainingStopped         training cannot go on (the loss is no number)
     ├── Interrupted             the user pressed Ctrl-C; what was done is saved
@@ -38,6 +39,10 @@ class BadInput(Problems):
 
 class BadRecipe(Problems):
     """A recipe has unknown or wrongly typed settings."""
+
+
+class BadSpace(Problems):
+    """A search space names or bounds settings wrongly."""
 
 
 class BundleRefused(RecsysError):

@@ -99,13 +99,16 @@ def open_predictor(folder: Path) -> Predictor:
         bundle.matrix,
         bundle.bias,
         bundle.catalogue,
+        inputs=bundle.inputs,
         layers=bundle.manifest.size.layers,
+        state_width=bundle.manifest.size.state_width,
         window=bundle.manifest.window,
         model_id=bundle.manifest.model_id,
+        blend=bundle.blend,
     )
     check_golden(predictor, read_golden(folder / GOLDEN))
     for sessions in (1, 2, 32):
         for _ in range(WARM_UP_CALLS):
             state = predictor.advance([Memory([0])] * sessions)
-            predictor.rank(state, [False] * sessions, [Wish()] * sessions)
+            predictor.rank(state, [[0]] * sessions, [Wish()] * sessions)
     return predictor

@@ -4,6 +4,7 @@ Item indices in, lists of item indices out. Knows the window and the popular lis
 of Redis, HTTP or files.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -13,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.blend import Blend
 from recsys.catalogue import Catalogue
+from recsys.ragged import Rows, rows_of, windows_along
 
 Source = Literal["model", "popular"]
 NEVER = float("-inf")
@@ -22,8 +25,8 @@ NEVER = float("-inf")
 class SessionModel(Protocol):
     """What a predictor asks of a model, eager or scripted; shapes as in `recsys.model`."""
 
-    def step(self, matrix: Tensor, clicked: Tensor, state: Tensor) -> Tensor: ...
-    def replay(self, matrix: Tensor, clicks: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]: ...
+    def step(self, inputs: Tensor, clicked: Tensor, state: Tensor) -> Tensor: ...
+    def replay(self, inputs: Tensor, clicks: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]: ...
     def scores(self, matrix: Tensor, bias: Tensor, read: Tensor) -> Tensor: ...
     def top_k(self, scores: Tensor, k: int) -> tuple[Tensor, Tensor]: ...
 
@@ -32,16 +35,11 @@ class SessionModel(Protocol):
 class Memory:
     """What is known of a session: a state, and the known items clicked since then.
 
-    state: (L, H) float32, or None where the clicks are the whole window, to be read from zero.
+    state: (L, W) float32, or None where the clicks are the whole window, to be read from zero.
     """
 
     clicks: Sequence[int]
     state: Tensor | None = None
-
-    @property
-    def blank(self) -> bool:
-        """Nothing the model knows was ever clicked, so only popularity can answer."""
-        return self.state is None and not self.clicks
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +71,30 @@ class Predictor:
         catalogue: Catalogue,
         *,
         layers: int,
+        state_width: int,
         window: int,
+        inputs: Tensor | None = None,
         model_id: str = "unsaved",
+        blend: Blend | None = None,
     ) -> None:
+        """inputs: the table that clicks are read from, None where it is the item matrix."""
         self.catalogue = catalogue
         self.layers = layers
+        self.state_width = state_width
         self.hidden = int(matrix.size(1))
         self.window = window
         self.model_id = model_id
+        self.blend = blend
         self._model = model
         self._matrix = matrix
+        self._inputs = matrix if inputs is None else inputs
         self._bias = bias
         self._popularity = torch.from_numpy(catalogue.popularity)
 
     @torch.inference_mode()
     def advance(self, memories: Sequence[Memory]) -> Tensor:
-        """The state after every memory's clicks: (L, B, H) float32, zeros for a blank one."""
-        state = torch.zeros(self.layers, len(memories), self.hidden)
+        """The state after every memory's clicks: (L, B, W) float32, zeros for a blank one."""
+        state = torch.zeros(self.layers, len(memories), self.state_width)
         replayed = [at for at, m in enumerate(memories) if m.state is None and m.clicks]
         if replayed:
             state[:, replayed] = self._replay([memories[at].clicks for at in replayed])[1]
@@ -100,15 +105,23 @@ class Predictor:
         done = 0
         while stepping:
             clicked = torch.tensor([memories[at].clicks[done] for at in stepping])
-            state[:, stepping] = self._model.step(self._matrix, clicked, state[:, stepping])
+            state[:, stepping] = self._model.step(self._inputs, clicked, state[:, stepping])
             done += 1
             stepping = [at for at in stepping if len(memories[at].clicks) > done]
         return state
 
     @torch.inference_mode()
-    def rank(self, state: Tensor, blank: Sequence[bool], wishes: Sequence[Wish]) -> list[Ranking]:
-        """A list for every session; state: (L, B, H), blank: answer from popularity instead."""
-        scores = self._scores(state[-1], torch.tensor(blank))
+    def rank(
+        self, state: Tensor, windows: Sequence[Sequence[int]], wishes: Sequence[Wish]
+    ) -> list[Ranking]:
+        """A list for every session.
+
+        state: (L, B, W); windows: the known items clicked in each session's window, oldest first,
+        which neighbours are found by; where there is none, popularity answers instead.
+        """
+        clicked = rows_of(windows)
+        scores = self._scores(state[-1, :, : self.hidden], clicked)
+        blank = (clicked.lengths == 0).tolist()
         for row, wish in enumerate(wishes):
             if wish.allowed is not None:
                 scores[row, torch.from_numpy(~wish.allowed)] = NEVER
@@ -122,8 +135,14 @@ class Predictor:
 
     def recommend(self, clicks: Sequence[int], wish: Wish = Wish()) -> Ranking:
         """The list after one session of known items, the last `window` of which count."""
-        memory = Memory(clicks[-self.window :])
-        return self.rank(self.advance([memory]), [memory.blank], [wish])[0]
+        window = clicks[-self.window :]
+        return self.rank(self.advance([Memory(window)]), [window], [wish])[0]
+
+    def alone(self) -> "Predictor":
+        """The same model without its neighbours."""
+        other = copy.copy(self)
+        other.blend = None
+        return other
 
     @torch.inference_mode()
     def scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor:
@@ -132,11 +151,11 @@ class Predictor:
         sessions: item indices, -1 where the catalogue lacks the item; such a click takes its
         place in the window and moves nothing. Cases stand session after session.
         """
-        reads, blank = self._reads_along(sessions)
-        return self._scores(reads, blank)
+        clicked = windows_along(sessions, self.window).known()
+        return self._scores(self._reads_along(sessions), clicked)
 
-    def _reads_along(self, sessions: Sequence[NDArray[np.int32]]) -> tuple[Tensor, Tensor]:
-        """Top layer before each case, (cases, H), and where nothing known was clicked, (cases,)."""
+    def _reads_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor:
+        """Top layer before each case, (cases, H); zeros where nothing known was clicked."""
         starts = [_known(session[: self.window]) for session in sessions]
         late = [
             _known(session[end - self.window : end])
@@ -144,7 +163,6 @@ class Predictor:
             for end in range(self.window + 1, len(session))
         ]
         rows = torch.zeros(sum(len(session) - 1 for session in sessions), self.hidden)
-        blank = torch.zeros(len(rows), dtype=torch.bool)
         along = self._replay_full(starts)
         after_late = self._replay_full(late)
         case, seen_late = 0, 0
@@ -158,9 +176,8 @@ class Predictor:
                     seen_late += 1
                 if count:
                     rows[case] = read[count - 1]
-                blank[case] = count == 0
                 case += 1
-        return rows, blank
+        return rows
 
     def _replay_full(self, windows: Sequence[list[int]]) -> list[Tensor]:
         """The top layer after each click of each window, (T, H); empty windows give nothing."""
@@ -176,11 +193,13 @@ class Predictor:
         clicks = torch.zeros(len(windows), int(lengths.max()), dtype=torch.int64)
         for row, window in enumerate(windows):
             clicks[row, : len(window)] = torch.tensor(window)
-        return self._model.replay(self._matrix, clicks, lengths)
+        return self._model.replay(self._inputs, clicks, lengths)
 
-    def _scores(self, read: Tensor, blank: Tensor) -> Tensor:
+    def _scores(self, read: Tensor, windows: Rows) -> Tensor:
         scores = self._model.scores(self._matrix, self._bias, read)
-        scores[blank] = self._popularity
+        if self.blend is not None:
+            scores = self.blend.mix(scores, windows)
+        scores[torch.from_numpy(windows.lengths == 0)] = self._popularity
         return scores
 
     @torch.inference_mode()

@@ -56,6 +56,7 @@ class _Session:
     """What one question is answered from."""
 
     memory: Memory
+    known: Sequence[int]  # items clicked in the window that the model knows
     seen: Sequence[str]
     how: str  # hit, step, replay, blank, stateless
     stored: StoredSession | None = None
@@ -121,9 +122,10 @@ class Recommender:
     ) -> _Session:
         if isinstance(reply, StoredSession):
             return self._stored_session(reply)
-        own = question.own_items[-self.predictor.window :]
+        known = self._known(question.own_items[-self.predictor.window :])
         return _Session(
-            Memory(self._known(own)),
+            Memory(known),
+            known,
             seen=question.own_items,
             how="stateless",
             degraded=isinstance(reply, StoreUnavailable),
@@ -134,7 +136,8 @@ class Recommender:
         predictor = self.predictor
         seen = [click.item_id for click in stored.clicks]
         window = seen[-predictor.window :]
-        cached = decode(stored.state, predictor.layers, predictor.hidden)
+        known = self._known(window)
+        cached = decode(stored.state, predictor.layers, predictor.state_width)
         if cached is not None:
             tag, state = cached
             behind = stored.count - tag.clicks
@@ -142,9 +145,9 @@ class Recommender:
             whole = stored.count <= len(window)  # nothing has left the window yet
             if same and (behind == 0 or (behind > 0 and whole)):
                 missing = self._known(window[len(window) - behind :]) if behind else []
-                return _Session(Memory(missing, state), seen, "step" if behind else "hit", stored)
-        memory = Memory(self._known(window))
-        return _Session(memory, seen, "blank" if memory.blank else "replay", stored)
+                how = "step" if behind else "hit"
+                return _Session(Memory(missing, state), known, seen, how, stored)
+        return _Session(Memory(known), known, seen, "replay" if known else "blank", stored)
 
     def _known(self, item_ids: Sequence[str]) -> list[int]:
         find = self.predictor.catalogue.find
@@ -156,8 +159,7 @@ class Recommender:
         """In the worker thread: states, then lists."""
         state = self.predictor.advance([session.memory for session in sessions])
         wishes = [self._wish(q, s) for q, s in zip(questions, sessions, strict=True)]
-        blank = [session.memory.blank for session in sessions]
-        return state, self.predictor.rank(state, blank, wishes)
+        return state, self.predictor.rank(state, [session.known for session in sessions], wishes)
 
     def _wish(self, question: Question, session: _Session) -> Wish:
         excluded = list(question.exclude_items)

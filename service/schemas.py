@@ -155,6 +155,9 @@ class ModelInfo(BaseModel):
     items: int
     hidden: int
     layers: int
+    cell: str = Field(description="the recurrent cell of each layer")
+    embedding: str = Field(description="what clicks are read from: shared, separate or none")
+    scale: float = Field(description="of cosine scores; 0 for inner products")
     window: int = Field(description="clicks a state remembers")
     attributes: list[str] = Field(description="what filter may name")
     metrics: dict[str, object]

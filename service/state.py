@@ -1,6 +1,6 @@
 """A user's hidden state ↔ bytes, with the tag that says what it is the state of.
 
-    model id, session nonce (16 ASCII each) · clicks (uint64) · L, H (uint16) · crc32 · float32…
+    model id, session nonce (16 ASCII each) · clicks (uint64) · L, W (uint16) · crc32 · float32…
 
 float32 is kept as it is: float16 changed the order of 6 % of top-20 lists.
 """
@@ -26,23 +26,23 @@ class Tag:
 
 
 def encode(tag: Tag, state: Tensor) -> bytes:
-    """state: (L, H) float32."""
+    """state: (L, W) float32."""
     numbers = state.contiguous().numpy().astype("<f4").tobytes()
-    layers, hidden = state.shape
+    layers, width = state.shape
     header = _HEADER.pack(
-        tag.model_id.encode(), tag.nonce.encode(), tag.clicks, layers, hidden, zlib.crc32(numbers)
+        tag.model_id.encode(), tag.nonce.encode(), tag.clicks, layers, width, zlib.crc32(numbers)
     )
     return header + numbers
 
 
-def decode(blob: bytes | None, layers: int, hidden: int) -> tuple[Tag, Tensor] | None:
-    """The tag and the (L, H) state, or None where the bytes are lost, damaged or oversized."""
-    if blob is None or len(blob) != _HEADER.size + 4 * layers * hidden:
+def decode(blob: bytes | None, layers: int, width: int) -> tuple[Tag, Tensor] | None:
+    """The tag and the (L, W) state, or None where the bytes are lost, damaged or oversized."""
+    if blob is None or len(blob) != _HEADER.size + 4 * layers * width:
         return None
-    model_id, nonce, clicks, found_layers, found_hidden, checksum = _HEADER.unpack_from(blob)
+    model_id, nonce, clicks, found_layers, found_width, checksum = _HEADER.unpack_from(blob)
     numbers = blob[_HEADER.size :]
-    if (found_layers, found_hidden) != (layers, hidden) or zlib.crc32(numbers) != checksum:
+    if (found_layers, found_width) != (layers, width) or zlib.crc32(numbers) != checksum:
         return None
-    values = np.frombuffer(numbers, dtype="<f4").reshape(layers, hidden)
+    values = np.frombuffer(numbers, dtype="<f4").reshape(layers, width)
     tag = Tag(model_id.decode("ascii", "replace"), nonce.decode("ascii", "replace"), clicks)
     return tag, torch.from_numpy(values.astype(np.float32))

@@ -14,6 +14,7 @@ import pytest
 import redis as redis_py
 import torch
 from fastapi import FastAPI
+from kinds import Zoo
 from rich.console import Console
 
 from data.synthetic import Shop, write_shop
@@ -56,6 +57,23 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedShop:
 
 
 @pytest.fixture(scope="session")
+def blended(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> TrainedShop:
+    """The same shop with session neighbours blended in."""
+    out = tmp_path_factory.mktemp("blended") / "bundle"
+    recipe = dataclasses.replace(SMALL, blend="vstan", blend_weight=0.3, refit=False)
+    train(TrainOptions(ClickOptions(trained.clicks), out, recipe), Console(quiet=True))
+    return dataclasses.replace(trained, bundle=out)
+
+
+@pytest.fixture(scope="session", params=["model", "blended"])
+def any_shop(request: pytest.FixtureRequest, trained: TrainedShop) -> TrainedShop:
+    """What holds for the model alone must hold with neighbours beside it."""
+    found = trained if request.param == "model" else request.getfixturevalue("blended")
+    assert isinstance(found, TrainedShop)
+    return found
+
+
+@pytest.fixture(scope="session")
 def other_bundle(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another model of the same shop: other weights, and another size of state."""
     out = tmp_path_factory.mktemp("other") / "bundle"
@@ -66,6 +84,12 @@ def other_bundle(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="session")
 def predictor(trained: TrainedShop) -> Predictor:
     return open_predictor(trained.bundle)
+
+
+@pytest.fixture(scope="session")
+def zoo(predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Zoo:
+    """One model of every kind over the shop's items."""
+    return Zoo(tmp_path_factory.mktemp("zoo"), predictor.catalogue)
 
 
 @pytest.fixture(scope="session")

@@ -1,17 +1,28 @@
 """A learner over nine items whose draws are known, and one batch for it."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from data.batches import Batch
-from recsys.model import ModelSize
-from training.learner import Learner, Weights
+from training.columns import SampledColumns, columns_of
+from training.draws import Draws
+from training.learner import Learner, Step
 from training.negatives import NegativeSampler
 from training.recipe import Recipe
+from training.weights import Weights
 
 PLAIN = Recipe(
-    hidden=6, batch=3, negatives=4, dropout_embedding=0, dropout_hidden=0, learning_rate=0.05
+    hidden=6,
+    batches="lanes",
+    batch=3,
+    columns="drawn",
+    negatives=4,
+    dropout_embedding=0,
+    dropout_hidden=0,
+    learning_rate=0.05,
 )
 CPU = torch.device("cpu")
 ITEMS = 9
@@ -21,21 +32,41 @@ COUNTS = np.full(ITEMS, 2)
 class SameThree(NegativeSampler):
     """Draws items 4, 0 and 8, whatever is asked."""
 
-    def draw(self, samples: int) -> Tensor:
+    def draw(self, uniform: Tensor) -> Tensor:
         return torch.tensor([4, 0, 8])
 
 
+def draws_of(step: int = 0) -> Draws:
+    return Draws(CPU, 0, 0, step)
+
+
+class SteppingLearner(Learner):
+    """Numbers its steps by itself."""
+
+    taken = 0
+
+    def follow(self, batch: Batch, share: float = 0.0, **asked: Any) -> Step:
+        self.taken += 1
+        return self.learn(batch, draws_of(self.taken), share, **asked)
+
+
 def learner_of(
-    recipe: Recipe, kind: type[Learner] = Learner, sampling: type[NegativeSampler] = NegativeSampler
-) -> Learner:
-    generator = torch.Generator().manual_seed(0)
-    weights = Weights.fresh(ModelSize(ITEMS, recipe.hidden, recipe.layers), generator)
-    sampler = sampling(COUNTS, recipe.sample_alpha, generator)
-    return kind(weights, recipe, sampler, generator, CPU)
+    recipe: Recipe, sampling: type[NegativeSampler] = NegativeSampler
+) -> SteppingLearner:
+    weights = Weights.fresh(recipe.size(ITEMS), torch.Generator().manual_seed(0))
+    columns = columns_of(recipe, COUNTS, recipe.batch, CPU)
+    if sampling is not NegativeSampler:
+        sampler = sampling(COUNTS, recipe.sample_alpha, CPU)
+        columns = SampledColumns(recipe, sampler, recipe.batch, CPU)
+    return SteppingLearner(weights, recipe, columns, CPU)
 
 
 def batch_of(clicked: list[int], following: list[int], fresh: list[bool]) -> Batch:
-    return Batch(np.array(clicked), np.array(following), np.array(fresh), np.arange(len(clicked)))
+    """One step of lanes."""
+    lanes = len(clicked)
+    return Batch(
+        np.array(clicked), np.array(following), np.array([lanes]), np.arange(lanes), np.array(fresh)
+    )
 
 
 def scores_by_hand(learner: Learner, clicked: list[int], columns: list[int]) -> Tensor:

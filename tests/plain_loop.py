@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from data.sessions import Sessions
 from recsys.catalogue import Catalogue
-from recsys.model import SessionGRU
+from recsys.model import ModelSize, SessionRNN
 from recsys.predictor import Predictor
 
 EPSILON = 1e-6  # inside Adagrad's root
@@ -73,7 +73,7 @@ def steps(
 class Adagrad:
     """Accumulator from 0, heavy-ball momentum; of a sparse gradient only the touched rows move."""
 
-    def __init__(self, weight: nn.Parameter, rate: float, momentum: float) -> None:
+    def __init__(self, weight: Tensor, rate: float, momentum: float) -> None:
         self.weight, self.rate, self.momentum = weight, rate, momentum
         self.accumulated, self.velocity = torch.zeros_like(weight), torch.zeros_like(weight)
 
@@ -182,12 +182,13 @@ class PlainLoop:
 
     def predictor(self, catalogue: Catalogue, window: int) -> Predictor:
         """These weights as the evaluator and the service know them."""
-        model = SessionGRU(self.settings.hidden, 1)
-        with torch.no_grad():
-            for name, weight in self.cell.named_parameters():
-                getattr(model.gru, f"{name}_l0").copy_(weight)
+        hidden = self.settings.hidden
+        model = SessionRNN(ModelSize(len(catalogue), hidden))
+        model.load_state_dict({f"cells.0.{n}": w for n, w in self.cell.named_parameters()})
         matrix, bias = self.items.weight.detach(), self.bias.weight.detach().flatten()
-        return Predictor(model, matrix, bias, catalogue, layers=1, window=window)
+        return Predictor(
+            model, matrix, bias, catalogue, layers=1, state_width=hidden, window=window
+        )
 
 
 def bpr_max(scores: Tensor, bpreg: float, elu: float) -> Tensor:

@@ -39,10 +39,10 @@ from recsys.model import ModelSize
 from training.baselines import baselines
 from training.checkpoint import EpochResult
 from training.evaluate import evaluate
-from training.learner import Weights
-from training.loop import Run, eager_predictor
+from training.loop import Run
 from training.prepare import ClickOptions, read_sessions
 from training.recipe import Recipe, load_recipe
+from training.weights import Weights, eager_predictor
 
 T = TypeVar("T")
 ROWS = (

@@ -55,6 +55,12 @@ def test_torchscript_is_touched_in_two_files_only() -> None:
     assert touching == {"training/export.py", "recsys/bundle.py"}
 
 
+def test_one_file_knows_the_search_library() -> None:
+    knowing = {name for name in NAMES if imported(ROOT / name) & {"optuna", "sqlalchemy"}}
+
+    assert knowing == {"training/study.py"}
+
+
 def test_nothing_is_pickled() -> None:
     for name in NAMES:
         text = (ROOT / name).read_text()

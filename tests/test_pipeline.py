@@ -1,5 +1,6 @@
 """From a click file to an HTTP answer: eager = TorchScript = HTTP; measured is what is served."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from builders import Quiet
 from conftest import PATIENT, TrainedShop, client_of
+from kinds import KINDS, Zoo
 from numpy.typing import NDArray
 from replay_over_http import ranks_over_http
 
@@ -19,12 +21,13 @@ from recsys.metrics import metrics_at
 from recsys.predictor import Predictor
 from service.app import create_app
 from service.settings import Settings
+from training.blend import blend_of, chooser_of
 from training.evaluate import evaluate
 from training.export import Export, write_bundle
-from training.learner import Weights
-from training.loop import Run, eager_predictor
+from training.loop import Run
 from training.prepare import ClickOptions, prepare
 from training.recipe import Recipe, load_recipe
+from training.weights import Weights, eager_predictor
 
 PREFIXES = 1000
 
@@ -44,12 +47,12 @@ async def check_served_as_measured(
         assert f"{served[name]:.4f}" == f"{offline.metrics[name]:.4f}", name
 
 
-async def test_what_is_measured_is_what_is_served(
-    client: httpx.AsyncClient, predictor: Predictor, trained: TrainedShop
-) -> None:
-    test = prepare(ClickOptions(trained.clicks)).test
+async def test_what_is_measured_is_what_is_served(any_shop: TrainedShop, redis_url: str) -> None:
+    test = prepare(ClickOptions(any_shop.clicks)).test
 
-    await check_served_as_measured(client, predictor, test)
+    app = create_app(Settings(bundle=any_shop.bundle, redis=redis_url, **PATIENT))  # type: ignore[arg-type]
+    async with client_of(app) as client:
+        await check_served_as_measured(client, open_predictor(any_shop.bundle), test)
 
 
 def prefixes_of(sessions: Sessions, count: int) -> list[NDArray[np.int32]]:
@@ -73,9 +76,11 @@ def assert_same_lists(
             assert not clear or one[place] == other[place], (place, one, other, row)
 
 
-async def check_parity(eager: Predictor, bundle: Path, redis: str, test: Sessions) -> None:
+async def check_parity(
+    eager: Predictor, bundle: Path, redis: str, test: Sessions, count: int = PREFIXES
+) -> None:
     scripted = open_predictor(bundle)
-    prefixes = prefixes_of(reindex(test, eager.catalogue.item_ids), PREFIXES)
+    prefixes = prefixes_of(reindex(test, eager.catalogue.item_ids), count)
     ids = eager.catalogue.item_ids
     lists: dict[str, list[list[str]]] = {"eager": [], "scripted": [], "http": []}
     scores = []
@@ -99,36 +104,49 @@ def trained_eagerly(
 ) -> tuple[Predictor, Weights]:
     prepared = prepare(options)
     folder.mkdir()
-    trained = Run(recipe, folder, torch.device("cpu"), Quiet()).train(prepared.train, None)
-    write_bundle(
-        folder / "bundle",
-        Export(
-            trained.weights, trained.catalogue, recipe, {}, {}, [[trained.catalogue.item_ids[0]]]
-        ),
-    )
-    return eager_predictor(trained.weights, trained.catalogue, recipe), trained.weights
+    run = Run(recipe, folder, torch.device("cpu"), Quiet(), chooser_of(recipe))
+    trained = run.train(prepared.train, None)
+    weights, catalogue = trained.weights, trained.catalogue
+    blend = blend_of(recipe, catalogue, prepared.train, trained.blend_weight)
+    golden = [[catalogue.item_ids[0]]]
+    write_bundle(folder / "bundle", Export(weights, catalogue, recipe, {}, {}, golden, blend=blend))
+    return eager_predictor(weights, catalogue, recipe, blend), weights
 
 
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(("layers", "blend"), [(1, "none"), (2, "none"), (1, "v-sknn")])
 async def test_eager_scripted_and_http_agree(
-    trained: TrainedShop, redis_url: str, tmp_path: Path, layers: int
+    trained: TrainedShop, redis_url: str, tmp_path: Path, layers: int, blend: str
 ) -> None:
     recipe = Recipe(hidden=24, layers=layers, epochs=1, batch=32, negatives=64, refit=False)
+    if blend != "none":
+        recipe = dataclasses.replace(recipe, blend=blend, blend_weight=0.4)
     options = ClickOptions(trained.clicks)
     eager, _ = trained_eagerly(options, recipe, tmp_path / "run")
 
     await check_parity(eager, tmp_path / "run" / "bundle", redis_url, prepare(options).test)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_kind_of_model_is_served_as_it_is(
+    trained: TrainedShop, zoo: Zoo, redis_url: str, kind: str
+) -> None:
+    test = prepare(ClickOptions(trained.clicks)).test
+
+    await check_parity(zoo.eager(kind), zoo.bundle(kind), redis_url, test, count=30)
+
+
 @pytest.mark.real
+@pytest.mark.parametrize("blend", ["none", "vstan"])
 async def test_real_clicks_are_served_as_measured(
-    real_data: Path, redis_url: str, tmp_path: Path
+    real_data: Path, redis_url: str, tmp_path: Path, blend: str
 ) -> None:
     """One epoch on real clicks: parity of lists on 1,000 prefixes, and of both metrics."""
     options = ClickOptions(
         real_data / "yoochoose_sep14" / "sessions.parquet", columns=Columns(split="split")
     )
     recipe = load_recipe("default", ["epochs=1", "refit=false", "hidden=64", "negatives=512"])
+    if blend != "none":
+        recipe = dataclasses.replace(recipe, blend=blend, blend_weight=0.5)
     eager, _ = trained_eagerly(options, recipe, tmp_path / "run")
     bundle, test = tmp_path / "run" / "bundle", prepare(options).test
 

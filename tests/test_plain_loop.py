@@ -14,15 +14,18 @@ from numpy.typing import NDArray
 from plain_loop import EPSILON, Adagrad, PlainLoop, Published, steps
 from torch import Tensor, nn
 
-from data.batches import LanePlan
+from data.batches import LaneSteps
 from data.sessions import Sessions, known_items, reindex
 from recsys.catalogue import Catalogue
 from recsys.model import ModelSize
+from training.columns import SampledColumns
+from training.draws import Draws
 from training.evaluate import evaluate
-from training.learner import Learner, Weights
-from training.losses import bpr_max, sampled_cross_entropy
+from training.learner import Learner
+from training.losses import bpr_max, cross_entropy
 from training.negatives import NegativeSampler
 from training.recipe import Recipe
+from training.weights import Weights
 
 TINY = Published(hidden=6, batch=3, negatives=4, dropout_embedding=0.0, dropout_hidden=0.0)
 COUNTS = np.array([4, 1, 9, 16, 2, 25, 3])
@@ -107,7 +110,7 @@ def test_cross_entropy_with_raw_counts_is_the_formula_written_out() -> None:
 
 
 def test_an_accidental_hit_stays_a_negative() -> None:
-    """As published; our learner masks it, the yardstick does not."""
+    """As published; our recipes mask it, the yardstick does not."""
     loss = in_float64(logq=0.0).loss(SCORES, torch.tensor([3, 5, 3, 6]))
 
     expected = sum(
@@ -121,7 +124,8 @@ def test_cross_entropy_is_that_of_training_where_nothing_is_masked(logq: float) 
     columns = torch.tensor([3, 5, 2, 6])
     loop = in_float64(logq=logq, sample_alpha=1.0)
 
-    theirs = sampled_cross_entropy(SCORES, columns, loop.support[columns].log(), logq)
+    corrected = SCORES - logq * loop.support[columns].log()
+    theirs = cross_entropy(corrected, torch.tensor([0, 1]))
 
     assert loop.loss(SCORES, columns).item() == pytest.approx(theirs.item(), abs=1e-12)
 
@@ -131,7 +135,7 @@ def test_bpr_max_is_that_of_training_where_nothing_is_masked(elu: float) -> None
     columns = torch.tensor([3, 5, 2, 6])
     loop = in_float64(loss="bpr-max", bpreg=0.7, elu=elu)
 
-    theirs = bpr_max(SCORES, columns, 0.7, elu)
+    theirs = bpr_max(SCORES, torch.tensor([0, 1]), bpreg=0.7, elu=elu)
 
     assert loop.loss(SCORES, columns).item() == pytest.approx(theirs.item(), abs=1e-12)
 
@@ -177,10 +181,13 @@ EACH_ITEM_ONCE = ("abc", "de", "fghi", "jk", "lmn", "opq")  # no step has two eq
 DRAWN = torch.tensor([17, 18, 18, 19])  # items that are no target
 
 
+CPU = torch.device("cpu")
+
+
 class Drawing(NegativeSampler):
     """Draws the same items at every step."""
 
-    def draw(self, samples: int) -> Tensor:
+    def draw(self, uniform: Tensor) -> Tensor:
         return DRAWN
 
 
@@ -194,21 +201,22 @@ class PlainDrawing(PlainLoop):
 def learned_by_training(sessions: Sessions, start: Weights, counts: NDArray[np.int64]) -> Weights:
     recipe = Recipe(
         hidden=6,
+        batches="lanes",
         batch=3,
+        columns="drawn",
         negatives=4,
         learning_rate=0.1,
         dropout_embedding=0.0,
         dropout_hidden=0.0,
         sample_alpha=1.0,
     )
-    generator = torch.Generator().manual_seed(0)
-    sampler = Drawing(counts, recipe.sample_alpha, generator)
-    learner = Learner(start, recipe, sampler, generator, torch.device("cpu"))
-    plan = LanePlan(sessions, recipe.batch)
+    sampler = Drawing(counts, recipe.sample_alpha, CPU)
+    learner = Learner(start, recipe, SampledColumns(recipe, sampler, recipe.batch, CPU), CPU)
+    steps = LaneSteps(sessions, recipe.batch)
     for _ in range(3):
         learner.begin_epoch()
-        for step in range(len(plan)):
-            learner.learn(plan[step])
+        for step in range(len(steps)):
+            learner.learn(steps[step], Draws(CPU, 0, 0, step))
     return start
 
 
@@ -219,7 +227,7 @@ def test_three_epochs_end_with_the_weights_of_our_learner() -> None:
     loop = PlainDrawing(counts, dataclasses.replace(TINY, sample_alpha=1.0))
     start = Weights.fresh(ModelSize(20, 6), torch.Generator())
     copied = {"matrix": loop.items.weight, "bias": loop.bias.weight.flatten()}
-    copied |= {f"gru.{name}_l0": weight for name, weight in loop.cell.named_parameters()}
+    copied |= {f"cells.0.{name}": weight for name, weight in loop.cell.named_parameters()}
     start.load({name: weight.detach().clone() for name, weight in copied.items()})
 
     for _ in range(3):
@@ -229,7 +237,7 @@ def test_three_epochs_end_with_the_weights_of_our_learner() -> None:
     torch.testing.assert_close(loop.items.weight.detach(), ours["matrix"], atol=2e-5, rtol=0)
     torch.testing.assert_close(loop.bias.weight.detach().flatten(), ours["bias"], atol=2e-5, rtol=0)
     for name, weight in loop.cell.named_parameters():
-        torch.testing.assert_close(weight.detach(), ours[f"gru.{name}_l0"], atol=2e-5, rtol=0)
+        torch.testing.assert_close(weight.detach(), ours[f"cells.0.{name}"], atol=2e-5, rtol=0)
 
 
 def test_it_learns_a_walk_and_answers_our_evaluator() -> None:

@@ -1,12 +1,12 @@
-"""What every recommender must do: the model, eager and scripted, and all baselines."""
+"""What every recommender must do: models of every kind and all baselines."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import SMALL, TrainedShop
+from kinds import KINDS, Zoo
 from numpy.typing import NDArray
 
 from data.sessions import Sessions, reindex
@@ -19,6 +19,7 @@ from training.prepare import ClickOptions, prepare
 
 NAMES = (
     "model",
+    "blended",
     "popularity",
     "recent popularity",
     "session popularity",
@@ -38,11 +39,21 @@ def sessions(trained: TrainedShop, predictor: Predictor) -> tuple[Sessions, Sess
     return reindex(prepared.train, ids), reindex(prepared.test, ids)
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=(*NAMES, *KINDS))
 def scorer(
-    request: pytest.FixtureRequest, predictor: Predictor, sessions: tuple[Sessions, Sessions]
+    request: pytest.FixtureRequest,
+    predictor: Predictor,
+    blended: TrainedShop,
+    sessions: tuple[Sessions, Sessions],
+    zoo: Zoo,
 ) -> Scorer:
-    scorers = {"model": predictor, **baselines(predictor.catalogue, sessions[0])}
+    if request.param in KINDS:
+        return zoo.scripted(request.param)
+    scorers = {
+        "model": predictor,
+        "blended": open_predictor(blended.bundle),
+        **baselines(predictor.catalogue, sessions[0]),
+    }
     assert tuple(scorers) == NAMES
     return scorers[request.param]
 
@@ -122,11 +133,39 @@ def test_the_model_beats_markov_on_a_walk_made_for_markov(
     assert recall["model"] > recall["markov"] > recall["popularity"]
 
 
-def test_loading_again_changes_nothing(
-    trained: TrainedShop, predictor: Predictor, sessions: tuple[Sessions, Sessions]
+@pytest.mark.parametrize("kind", KINDS)
+def test_eager_and_scripted_models_score_alike(
+    zoo: Zoo, sessions: tuple[Sessions, Sessions], kind: str
 ) -> None:
-    again = open_predictor(Path(trained.bundle))
+    eager, scripted = (
+        p.scores_along(some(sessions)) for p in (zoo.eager(kind), zoo.scripted(kind))
+    )
+
+    torch.testing.assert_close(eager, scripted, atol=1e-5, rtol=1e-5)
+
+
+def test_loading_again_changes_nothing(
+    any_shop: TrainedShop, sessions: tuple[Sessions, Sessions]
+) -> None:
+    first, again = open_predictor(any_shop.bundle), open_predictor(any_shop.bundle)
 
     asked = some(sessions)
-    assert torch.equal(again.scores_along(asked), predictor.scores_along(asked))
+    assert torch.equal(again.scores_along(asked), first.scores_along(asked))
     assert again.window == SMALL.window
+
+
+def test_what_follows_one_session_is_what_evaluation_scores(
+    any_shop: TrainedShop, sessions: tuple[Sessions, Sessions]
+) -> None:
+    """`recommend` answers from a state and a window, `scores_along` from whole sessions."""
+    predictor = open_predictor(any_shop.bundle)
+    session = max(some(sessions), key=len)
+
+    along = predictor.scores_along([session])
+
+    for click in range(len(session) - 1):
+        known = [item for item in session[: click + 1].tolist() if item >= 0]
+        answer = predictor.recommend(known)
+        torch.testing.assert_close(
+            along[click, answer.items], torch.tensor(answer.scores), atol=1e-5, rtol=1e-5
+        )

@@ -14,7 +14,8 @@ import torch
 from conftest import TrainedShop
 from safetensors.torch import load_file, save_file
 
-from recsys.bundle import GOLDEN, ITEMS, MANIFEST, MODEL, WEIGHTS, digest, model_id_of
+from recsys.blend import BlendSettings
+from recsys.bundle import GOLDEN, ITEMS, MANIFEST, MODEL, REPORT, WEIGHTS, digest, model_id_of
 from recsys.errors import BundleRefused
 from recsys.golden import (
     GoldenSession,
@@ -25,10 +26,11 @@ from recsys.golden import (
     write_golden,
 )
 from recsys.model import ModelSize
+from recsys.neighbours import NeighbourSettings
 from recsys.predictor import Predictor
 from training.export import Export, write_bundle
-from training.learner import Weights
 from training.recipe import Recipe
+from training.weights import Weights
 
 
 @pytest.fixture
@@ -48,7 +50,14 @@ def sign(bundle: Path) -> None:
 
     def change(manifest: dict[str, Any]) -> None:
         manifest["files"] = {name: digest(bundle / name) for name in manifest["files"]}
-        manifest["model_id"] = model_id_of(manifest["files"], manifest["window"])
+        blend = manifest["blend"]
+        settings = (
+            None
+            if blend is None
+            else BlendSettings(blend["weight"], NeighbourSettings(**blend["neighbours"]))
+        )
+        size = ModelSize(**manifest["size"])
+        manifest["model_id"] = model_id_of(manifest["files"], manifest["window"], size, settings)
 
     edit_manifest(bundle, change)
 
@@ -62,10 +71,13 @@ def refused(bundle: Path) -> str:
 def test_a_bundle_holds_what_the_design_says_and_no_pickle(trained: TrainedShop) -> None:
     names = {file.name for file in trained.bundle.iterdir()}
 
-    assert names == {MANIFEST, MODEL, WEIGHTS, ITEMS, GOLDEN}
+    assert names == {MANIFEST, MODEL, WEIGHTS, ITEMS, GOLDEN, REPORT}
     manifest = json.loads((trained.bundle / MANIFEST).read_text())
-    assert manifest["format_version"] == 1
-    assert manifest["size"] == {"items": 200, "hidden": 32, "layers": 1}
+    assert manifest["format_version"] == 2
+    assert manifest["size"] == {
+        **{"items": 200, "hidden": 32, "layers": 1, "cell": "gru"},
+        **{"embedding": "shared", "embedding_width": 0, "scale": 0.0},
+    }
     assert manifest["training"]["cut_off"].startswith("2026-01-")
     assert pq.read_table(trained.bundle / ITEMS).column_names[:2] == ["item_id", "count"]
 
@@ -75,7 +87,7 @@ def test_a_missing_folder_and_a_folder_that_is_no_bundle(tmp_path: Path) -> None
     assert "is no bundle: it has no manifest.json" in refused(tmp_path)
 
 
-@pytest.mark.parametrize("name", [MODEL, WEIGHTS, ITEMS, GOLDEN])
+@pytest.mark.parametrize("name", [MODEL, WEIGHTS, ITEMS, GOLDEN, REPORT])
 def test_a_missing_a_flipped_and_a_truncated_file_are_refused(bundle: Path, name: str) -> None:
     path = bundle / name
     whole = path.read_bytes()
@@ -90,6 +102,14 @@ def test_a_missing_a_flipped_and_a_truncated_file_are_refused(bundle: Path, name
     assert f"{name} is missing" in refused(bundle)
 
 
+def test_a_bundle_without_a_report_loads_as_the_same_model(bundle: Path) -> None:
+    before = open_predictor(bundle).model_id
+    (bundle / REPORT).unlink()
+    edit_manifest(bundle, lambda m: m["files"].pop(REPORT))
+
+    assert open_predictor(bundle).model_id == before
+
+
 def test_a_link_is_refused(bundle: Path, tmp_path: Path) -> None:
     (bundle / ITEMS).rename(tmp_path / "elsewhere")
     (bundle / ITEMS).symlink_to(tmp_path / "elsewhere")
@@ -98,9 +118,9 @@ def test_a_link_is_refused(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_a_newer_format_asks_for_an_upgrade(bundle: Path) -> None:
-    edit_manifest(bundle, lambda m: m.update(format_version=2))
+    edit_manifest(bundle, lambda m: m.update(format_version=3))
 
-    assert "has bundle format 2; this version reads 1. Upgrade" in refused(bundle)
+    assert "has bundle format 3; this version reads 1 to 2. Upgrade" in refused(bundle)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"format_version": 1}', "\x00"])
@@ -120,10 +140,16 @@ def test_a_manifest_that_is_none_is_refused(bundle: Path, text: str) -> None:
         {"window": 49},
         {"files": {"../../etc/passwd": "0"}},
         {"files": []},
+        {"files": {name: "0" for name in (MODEL, WEIGHTS, ITEMS, GOLDEN, REPORT, "more")}},
+        {"files": {name: "0" for name in (MODEL, WEIGHTS, ITEMS, REPORT)}},
         {"recipe": None},
         {"surprise": 1},
         {"model_id": "0000000000000000"},
         {"size": {"items": 201, "hidden": 32, "layers": 1}},
+        {"size": {"items": 200, "hidden": 32, "layers": 1, "cell": "rnn"}},
+        {"size": {"items": 200, "hidden": 32, "layers": 1, "cell": "gruu"}},
+        {"size": {"items": 200, "hidden": 32, "layers": 1, "scale": 2.0}},
+        {"size": {"items": 200, "hidden": 32, "layers": 1, "scale": "2"}},
     ],
     ids=str,
 )
@@ -147,7 +173,7 @@ def test_weights_of_another_size_are_refused(bundle: Path) -> None:
     save_file({**weights, "matrix": torch.zeros(200, 31)}, bundle / WEIGHTS)
     sign(bundle)
 
-    assert "the manifest says (200, (200, 32)" in refused(bundle)
+    assert "the manifest says 200 with [(200, 32), (200,)]" in refused(bundle)
 
 
 def test_other_weights_under_true_digests_fail_the_golden_sessions(bundle: Path) -> None:

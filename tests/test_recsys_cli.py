@@ -1,8 +1,10 @@
 """The command line as a person meets it: help, one-line errors, exit codes, nothing half-done."""
 
 import fcntl
+import html
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -24,7 +26,7 @@ def clicks(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("verb", ["demo", "train", "evaluate", "serve", "recommend"])
+@pytest.mark.parametrize("verb", ["demo", "train", "tune", "evaluate", "serve", "recommend"])
 def test_every_verb_explains_itself(capsys: pytest.CaptureFixture[str], verb: str) -> None:
     code, out, _ = run(capsys, verb, "--help")
 
@@ -50,6 +52,7 @@ def test_train_writes_a_bundle_that_evaluate_and_recommend_take(
 
     code, _, err = run(capsys, "train", "--clicks", str(clicks), "--out", str(out), *QUICK)
     assert (code, "markov" in err) == (0, True), err
+    assert f"\n  {out / 'report.html'}\n" in err
     code, said, _ = run(capsys, "evaluate", "--bundle", str(out), "--clicks", str(clicks), "--json")
     assert code == 0
     found = json.loads(said)
@@ -58,6 +61,8 @@ def test_train_writes_a_bundle_that_evaluate_and_recommend_take(
     assert set(found["latency_ms"]) == {"p50", "p90", "p99"}
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["metrics"]["model"] == found["model"]
+    low, high = manifest["metrics"]["intervals"]["model"]["mrr@20"]
+    assert low <= found["model"]["mrr@20"] <= high
     code, said, _ = run(capsys, "recommend", "i1", "nothing", "--bundle", str(out), "--k", "3")
     assert code == 0
     assert "'nothing'" in said
@@ -65,14 +70,44 @@ def test_train_writes_a_bundle_that_evaluate_and_recommend_take(
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["bundle"]
 
 
+def test_the_report_shows_the_command_as_it_was_typed(
+    capsys: pytest.CaptureFixture[str], clicks: Path, tmp_path: Path
+) -> None:
+    hostile = clicks.rename(tmp_path / "it's <script>alert(1)<.csv")
+    out, page = tmp_path / "bundle", tmp_path / "page.html"
+    typed = ["train", "--clicks", str(hostile), "--out", str(out), *QUICK]
+
+    assert run(capsys, *typed)[0] == 0
+    text = (out / "report.html").read_text()
+    assert html.unescape(text).count(shlex.join(["recsys", *typed])) == 1
+    assert "<script" not in text
+    again = ["evaluate", "--bundle", str(out), "--clicks", str(hostile), "--report", str(page)]
+    assert run(capsys, *again)[0] == 0
+    assert shlex.join(["recsys", *again]) in html.unescape(page.read_text())
+    assert "<script" not in page.read_text()
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_any_work(
+    capsys: pytest.CaptureFixture[str], clicks: Path, tmp_path: Path
+) -> None:
+    arguments = ["evaluate", "--bundle", str(tmp_path / "none"), "--clicks", str(clicks)]
+
+    for path, sentence in ((tmp_path, "is a folder"), (tmp_path / "a" / "b", "cannot be written")):
+        code, _, err = run(capsys, *arguments, "--report", str(path))
+        assert (code, sentence in err) == (2, True), err
+
+
 def test_evaluate_tests_every_session_when_asked(
     capsys: pytest.CaptureFixture[str], trained: TrainedShop, clicks: Path
 ) -> None:
     code, said, _ = run(
         capsys, "evaluate", "--bundle", str(trained.bundle), "--clicks", str(trained.clicks),
-        "--all-sessions", "--json",
+        "--all-sessions", "--json", "--report", str(clicks.with_name("report.html")),
     )  # fmt: skip
     found = json.loads(said)
+    page = clicks.with_name("report.html").read_text()
+    assert f"{found['cases']:,} next clicks" in page
+    assert 'id="training"' not in page
 
     assert code == 0
     assert found["baselines"] == {}
@@ -233,7 +268,7 @@ def test_help_needs_neither_torch_nor_pandas_nor_the_web(tmp_path: Path) -> None
     """A serving machine has no pandas; nobody should wait for torch to read a help text."""
     code = (
         "import sys; from recsys.cli import app; "
-        "heavy = {'torch', 'pandas', 'fastapi', 'uvicorn'} & set(sys.modules); "
+        "heavy = {'torch', 'pandas', 'optuna', 'fastapi', 'uvicorn'} & set(sys.modules); "
         "sys.exit(str(heavy) if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -1,83 +1,127 @@
-import math
+import itertools
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from recsys.model import ModelSize, SessionGRU, initialise
+from recsys.cells import CELLS
+from recsys.model import EMBEDDINGS, ModelSize, SessionRNN, initialise, unit
 
 ITEMS, HIDDEN, LAYERS = 7, 4, 2
+SESSIONS = [[3, 1, 6, 6], [2], [5, 0]]
+CLICKS = torch.tensor([row + [0] * (4 - len(row)) for row in SESSIONS])
+LENGTHS = torch.tensor([4, 1, 2])
 
 
-@pytest.fixture
-def model() -> SessionGRU:
-    torch.manual_seed(0)
-    return SessionGRU(HIDDEN, LAYERS).eval()
+def model_of(**settings: Any) -> SessionRNN:
+    model = SessionRNN(ModelSize(**{"items": ITEMS, "hidden": HIDDEN, **settings})).eval()
+    initialise(model, torch.Generator().manual_seed(0))
+    return model
 
 
-def reference_step(model: SessionGRU, clicked: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
-    """A GRU that resets after the recurrent product, in float64, written out gate by gate."""
-    inputs, after = clicked.double(), []
-    for layer in range(model.layers):
-        w_in, w_state, b_in, b_state = (
-            getattr(model.gru, f"{name}_l{layer}").double().chunk(3)
-            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        )
-        before = state[layer].double()
-        reset = torch.sigmoid(inputs @ w_in[0].T + b_in[0] + before @ w_state[0].T + b_state[0])
-        update = torch.sigmoid(inputs @ w_in[1].T + b_in[1] + before @ w_state[1].T + b_state[1])
-        recurrent = before @ w_state[2].T + b_state[2]
-        candidate = torch.tanh(inputs @ w_in[2].T + b_in[2] + reset * recurrent)
-        inputs = (1 - update) * candidate + update * before
-        after.append(inputs)
-    return torch.stack(after)
+def table_of(size: ModelSize) -> torch.Tensor:
+    return torch.randn(size.inputs_shape or (size.items, size.hidden))
 
 
-def test_a_step_equals_the_formula_in_float64(model: SessionGRU) -> None:
-    matrix, state = torch.randn(ITEMS, HIDDEN), torch.randn(LAYERS, 3, HIDDEN)
-    clicked = torch.tensor([0, 6, 3])
-
-    after = model.step(matrix, clicked, state)
-
-    expected = reference_step(model, matrix[clicked], state)
-    torch.testing.assert_close(after.double(), expected, atol=1e-6, rtol=0)
-
-
-def test_step_by_step_equals_whole_session(model: SessionGRU) -> None:
+@pytest.mark.parametrize(
+    ("cell", "embedding", "layers"), list(itertools.product(CELLS, EMBEDDINGS, (1, 2)))
+)
+def test_step_by_step_equals_whole_session(cell: str, embedding: str, layers: int) -> None:
     """Serving reads clicks one at a time; it must end where a full replay ends."""
-    matrix = torch.randn(ITEMS, HIDDEN)
-    sessions = [[3, 1, 6, 6], [2], [5, 0]]
-    clicks = torch.tensor([row + [0] * (4 - len(row)) for row in sessions])
+    torch.manual_seed(0)
+    size = ModelSize(ITEMS, HIDDEN, layers, cell, embedding)
+    model, inputs = model_of(layers=layers, cell=cell, embedding=embedding), table_of(size)
 
-    read, state = model.replay(matrix, clicks, torch.tensor([4, 1, 2]))
+    with torch.no_grad():
+        read, state = model.replay(inputs, CLICKS, LENGTHS)
 
-    for row, session in enumerate(sessions):
-        stepped = model.blank(sessions=1)
-        for place, item in enumerate(session):
-            stepped = model.step(matrix, torch.tensor([item]), stepped)
-            torch.testing.assert_close(read[row, place], stepped[-1, 0])
-        torch.testing.assert_close(state[:, row], stepped[:, 0])
+        assert state.shape == (layers, 3, size.state_width)
+        for row, session in enumerate(SESSIONS):
+            stepped = model.blank(sessions=1)
+            for place, item in enumerate(session):
+                stepped = model.step(inputs, torch.tensor([item]), stepped)
+                torch.testing.assert_close(read[row, place], stepped[-1, 0, :HIDDEN])
+            torch.testing.assert_close(state[:, row], stepped[:, 0])
+            assert not read[row, len(session) :].any()
 
 
-def test_scores_are_inner_products_plus_bias(model: SessionGRU) -> None:
+@pytest.mark.parametrize(
+    ("cell", "kind"), [("gru", nn.GRU), ("lstm", nn.LSTM), ("rnn", nn.RNN)], ids=str
+)
+def test_stacked_layers_are_those_of_torch(
+    cell: str, kind: Callable[[int, int, int], nn.Module]
+) -> None:
+    """The well-kept library is the reference for what reads what."""
+    model, matrix = model_of(layers=LAYERS, cell=cell), torch.randn(ITEMS, HIDDEN)
+    reference = kind(HIDDEN, HIDDEN, LAYERS)
+    with torch.no_grad():
+        for name, weight in reference.named_parameters():
+            part, _, layer = name.rpartition("_l")
+            own = dict(model.cells[int(layer)].named_parameters()).get(part)
+            weight.copy_(torch.zeros_like(weight) if own is None else own)
+        packed = pack_padded_sequence(
+            matrix[CLICKS], LENGTHS, batch_first=True, enforce_sorted=False
+        )
+        expected, last = reference(packed)
+        read, state = model.replay(matrix, CLICKS, LENGTHS)
+
+    torch.testing.assert_close(read, pad_packed_sequence(expected, batch_first=True)[0])
+    torch.testing.assert_close(state, torch.cat(last, dim=2) if cell == "lstm" else last)
+
+
+def test_scores_are_inner_products_plus_bias() -> None:
     matrix, bias, read = torch.randn(ITEMS, HIDDEN), torch.randn(ITEMS), torch.randn(2, HIDDEN)
 
-    scores = model.scores(matrix, bias, read)
+    scores = model_of().scores(matrix, bias, read)
 
     torch.testing.assert_close(scores, read @ matrix.T + bias)
 
 
-def test_every_gate_has_the_bound_of_its_own_matrix(model: SessionGRU) -> None:
-    """A bound from the stacked (3H, H) matrix would be √2 too small (checklist 11)."""
-    wide = SessionGRU(64, 1)
-    gates = dict(wide.gru.named_parameters())
-    initialise(wide, torch.Generator().manual_seed(0))
-    bound = math.sqrt(6 / (64 + 64))
+def test_cosine_scores_know_directions_alone() -> None:
+    matrix, bias = unit(torch.randn(ITEMS, HIDDEN)), torch.randn(ITEMS)
+    read = torch.tensor([[3.0, 0, 4, 0], [0.3, 0, 0.4, 0]])  # lengths 5 and 0.5
 
-    for gate in gates["weight_hh_l0"].chunk(3):
-        assert bound * 0.99 < gate.abs().max() <= bound
-    assert not gates["bias_ih_l0"].any()
+    scores = model_of(scale=16.0).scores(matrix, bias, read)
+
+    expected = 16 * (matrix[:, 0] * 3 / 5 + matrix[:, 2] * 4 / 5) + bias
+    torch.testing.assert_close(scores, expected.expand(2, -1))
 
 
-def test_a_size_below_one_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"ModelSize\.layers must be at least 1, got 0"):
-        ModelSize(items=3, hidden=4, layers=0)
+def test_what_has_no_direction_scores_its_bias_and_has_no_gradient() -> None:
+    matrix, bias = unit(torch.randn(ITEMS, HIDDEN)), torch.randn(ITEMS)
+    read = torch.zeros(1, HIDDEN, requires_grad=True)
+
+    scores = model_of(scale=16.0).scores(matrix, bias, read)
+    scores.sum().backward()  # type: ignore[no-untyped-call]
+
+    assert torch.equal(scores[0], bias)
+    assert read.grad is not None
+    assert not read.grad.any()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "rule"),
+    [
+        ({"layers": 0}, r"layers must be at least 1, got 0"),
+        ({"cell": "gruu"}, r"cell must be one of gru, .*, got 'gruu'"),
+        ({"embedding": "both"}, r"embedding must be one of shared, separate, none, got 'both'"),
+        ({"embedding_width": 3}, r"embedding_width must be .* 0 unless the embedding is separate"),
+        ({"scale": float("nan")}, r"scale must be at least 0 and finite, got nan"),
+    ],
+    ids=str,
+)
+def test_a_size_that_cannot_be_is_refused_by_name(wrong: dict[str, Any], rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        ModelSize(**{"items": 3, "hidden": 4, **wrong})
+
+
+def test_the_input_table_has_the_shape_of_its_embedding() -> None:
+    """(N, H) is the matrix itself, (N, X), or the first layer's weights, a row for each item."""
+    assert ModelSize(7, 4).inputs_shape is None
+    assert ModelSize(7, 4, embedding="separate").inputs_shape == (7, 4)
+    assert ModelSize(7, 4, embedding="separate", embedding_width=9).inputs_shape == (7, 9)
+    assert ModelSize(7, 4, embedding="none", cell="lstm").inputs_shape == (7, 4 * 4)
+    assert ModelSize(7, 4, embedding="none", cell="rnn").inputs_shape == (7, 4)

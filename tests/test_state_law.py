@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
+import pytest
 import redis as redis_py
 import torch
 from conftest import PATIENT, SMALL, TrainedShop, client_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kinds import KINDS, Zoo
 from rich.console import Console
 from servers import several_served
 
@@ -32,7 +34,7 @@ ITEMS = ["aurora-tent", "aurora-kettle", "aurora-espresso-machine", "unknown", "
 
 
 def replayed(predictor: Predictor, clicks: Sequence[str]) -> torch.Tensor:
-    """The state from a fresh replay: (L, H)."""
+    """The state from a fresh replay: (L, W)."""
     window = clicks[-predictor.window :]
     known = [item for i in window if (item := predictor.catalogue.find(i)) is not None]
     return predictor.advance([Memory(known)])[:, 0]
@@ -47,7 +49,7 @@ def cached(
         assert isinstance(secret, bytes)
         blob = client.get(user_keys(user, secret)[1])
     assert blob is None or isinstance(blob, bytes)
-    found = decode(blob, predictor.layers, predictor.hidden)
+    found = decode(blob, predictor.layers, predictor.state_width)
     if found is None or (clicks is not None and found[0].clicks != clicks):
         return None
     return found[1]
@@ -78,15 +80,15 @@ async def write_concurrently(urls: Sequence[str], clicks: Sequence[dict[str, str
     assert all(answer.json()["stored"] for answer in answers)
 
 
-async def check_writers(trained: TrainedShop, redis_url: str, writes: int) -> None:
+async def check_writers(any_shop: TrainedShop, redis_url: str, writes: int) -> None:
     """After the dust has settled: each click once, and the cache equals a replay."""
-    predictor = open_predictor(trained.bundle)
+    predictor = open_predictor(any_shop.bundle)
     known = predictor.catalogue.item_ids
     clicks = [
         {"user_id": "ada", "item_id": known[n % len(known)], "event_id": f"e{n}"}
         for n in range(writes)
     ]
-    with several_served(2, trained.bundle, redis_url) as urls:
+    with several_served(2, any_shop.bundle, redis_url) as urls:
         await write_concurrently(urls, clicks)
         async with httpx.AsyncClient(timeout=60) as client:
             stored = (await client.get(f"{urls[0]}/v1/users/ada")).json()["clicks"]
@@ -114,14 +116,14 @@ async def check_writers(trained: TrainedShop, redis_url: str, writes: int) -> No
     ]
 
 
-async def test_48_writers_through_two_servers(trained: TrainedShop, redis_url: str) -> None:
-    await check_writers(trained, redis_url, WRITERS)
+async def test_48_writers_through_two_servers(any_shop: TrainedShop, redis_url: str) -> None:
+    await check_writers(any_shop, redis_url, WRITERS)
 
 
 async def test_500_clicks_of_48_writers_and_a_window_of_50(
-    trained: TrainedShop, redis_url: str
+    any_shop: TrainedShop, redis_url: str
 ) -> None:
-    await check_writers(trained, redis_url, 500)
+    await check_writers(any_shop, redis_url, 500)
 
 
 STEPS = st.lists(
@@ -142,16 +144,16 @@ STEPS = st.lists(
 )
 @given(STEPS)
 def test_any_interleaving_answers_as_a_fresh_replay_would(
-    trained: TrainedShop, redis_url: str, steps: list[tuple[str, str]]
+    any_shop: TrainedShop, redis_url: str, steps: list[tuple[str, str]]
 ) -> None:
-    asyncio.run(interleave(trained, redis_url, steps))
+    asyncio.run(interleave(any_shop, redis_url, steps))
 
 
 async def interleave(
-    trained: TrainedShop, redis_url: str, steps: Sequence[tuple[str, str]]
+    any_shop: TrainedShop, redis_url: str, steps: Sequence[tuple[str, str]]
 ) -> None:
-    predictor = open_predictor(trained.bundle)
-    app = create_app(Settings(bundle=trained.bundle, redis=redis_url, **PATIENT))  # type: ignore[arg-type]
+    predictor = open_predictor(any_shop.bundle)
+    app = create_app(Settings(bundle=any_shop.bundle, redis=redis_url, **PATIENT))  # type: ignore[arg-type]
     with redis_py.Redis.from_url(redis_url) as wiper:
         wiper.flushall()
     history: list[str] = []
@@ -197,7 +199,7 @@ def same_list(
 
 
 async def test_losing_the_cache_or_changing_the_bundle_changes_nothing_a_replay_would_not(
-    trained: TrainedShop, other_bundle: Path, redis_url: str
+    any_shop: TrainedShop, other_bundle: Path, redis_url: str
 ) -> None:
     """States of another model are never read; a roll-out and a roll-back are both harmless."""
 
@@ -207,32 +209,29 @@ async def test_losing_the_cache_or_changing_the_bundle_changes_nothing_a_replay_
             answer = (await client.get("/v1/users/ada/recommendations")).json()
             return [item["item_id"] for item in answer["items"]]
 
-    app = create_app(Settings(bundle=trained.bundle, redis=redis_url, **PATIENT))  # type: ignore[arg-type]
+    app = create_app(Settings(bundle=any_shop.bundle, redis=redis_url, **PATIENT))  # type: ignore[arg-type]
     async with client_of(app) as client:
         for item_id in ("aurora-tent", "aurora-sleeping-bag"):
             await client.post("/v1/recommendations", json={"user_id": "ada", "item_id": item_id})
 
-    first = await list_of(trained.bundle)
+    first = await list_of(any_shop.bundle)
     drop_caches(redis_url)
-    assert await list_of(trained.bundle) == first
+    assert await list_of(any_shop.bundle) == first
 
     other = open_predictor(other_bundle)
     clicked = [other.catalogue.index(i) for i in ("aurora-tent", "aurora-sleeping-bag")]
     rolled_out = await list_of(other_bundle)
     assert rolled_out == [other.catalogue.item_ids[i] for i in other.recommend(clicked).items]
     assert rolled_out != first
-    assert await list_of(trained.bundle) == first
+    assert await list_of(any_shop.bundle) == first
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "blended"])
 async def test_a_window_that_slides_forgets_what_left_it(
-    trained: TrainedShop, redis_url: str, tmp_path: Path
+    zoo: Zoo, trained: TrainedShop, redis_url: str, tmp_path: Path, kind: str
 ) -> None:
     """With a window of 3, one click too many in a state is far outside of rounding."""
-    recipe = dataclasses.replace(SMALL, window=3, epochs=1, refit=False)
-    bundle = train(
-        TrainOptions(ClickOptions(trained.clicks), tmp_path / "bundle", recipe),
-        Console(quiet=True),
-    )
+    bundle = blended_in(tmp_path, trained) if kind == "blended" else zoo.bundle(kind)
     predictor = open_predictor(bundle)
     ids = predictor.catalogue.item_ids
     app = create_app(Settings(bundle=bundle, redis=redis_url, **PATIENT))  # type: ignore[arg-type]
@@ -250,3 +249,12 @@ async def test_a_window_that_slides_forgets_what_left_it(
             stateless = await client.post("/v1/recommendations", json={"items": clicked})
             have, want = ([i["score"] for i in a["items"]] for a in (answer, stateless.json()))
             torch.testing.assert_close(torch.tensor(have), torch.tensor(want), atol=1e-4, rtol=0)
+
+
+def blended_in(folder: Path, shop: TrainedShop) -> Path:
+    """A bundle with session neighbours and a window of 3."""
+    recipe = dataclasses.replace(SMALL, window=3, epochs=1, refit=False, blend="v-sknn")
+    options = TrainOptions(
+        ClickOptions(shop.clicks), folder / "bundle", dataclasses.replace(recipe, blend_weight=0.5)
+    )
+    return train(options, Console(quiet=True))

@@ -1,56 +1,127 @@
 """The loss against matrices computed by hand, in float64."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 
-from training.losses import bpr_max, loss_of, sampled_cross_entropy
+from training.columns import Counts
+from training.losses import Loss, bpr_max, cross_entropy, loss_of
 from training.recipe import Recipe
 
 
 def test_cross_entropy_equals_the_formula_written_out() -> None:
     scores = torch.tensor([[2.0, 1.0, 0.5], [0.0, 3.0, -1.0]], dtype=torch.float64)
-    columns = torch.tensor([4, 7, 9])
 
-    loss = sampled_cross_entropy(scores, columns, torch.zeros(3, dtype=torch.float64), logq=1.0)
+    loss = cross_entropy(scores, torch.tensor([0, 2]), None)
 
     first = -math.log(math.exp(2.0) / (math.exp(2.0) + math.exp(1.0) + math.exp(0.5)))
-    second = -math.log(math.exp(3.0) / (math.exp(0.0) + math.exp(3.0) + math.exp(-1.0)))
+    second = -math.log(math.exp(-1.0) / (math.exp(0.0) + math.exp(3.0) + math.exp(-1.0)))
     assert loss.item() == pytest.approx(first + second, abs=1e-12)
 
 
-def test_logq_subtracts_what_is_expected_of_a_column() -> None:
-    scores = torch.zeros(1, 2, dtype=torch.float64)
-    expected = torch.tensor([math.log(3.0), math.log(0.5)], dtype=torch.float64)
+def counts_of(
+    copies: list[int], own: list[int], apart: dict[tuple[int, int], int] | None = None
+) -> Counts:
+    """copies: of each column; own: of each row's target; apart: of other entries (row, column)."""
+    at = {(row, target): own[row] for row, target in enumerate(TARGET.tolist()[: len(own)])}
+    at |= apart or {}
+    places = torch.tensor([row * len(copies) + column for row, column in at])
+    columns = torch.tensor(copies).log()
+    more = torch.tensor(list(at.values())).log() - columns[places % len(copies)]
+    return Counts(columns, places, more, torch.tensor(own))
 
-    full = sampled_cross_entropy(scores, torch.tensor([1, 2]), expected, logq=1.0)
-    none = sampled_cross_entropy(scores, torch.tensor([1, 2]), expected, logq=0.0)
 
-    assert full.item() == pytest.approx(-math.log((1 / 3) / (1 / 3 + 1 / 0.5)), abs=1e-12)
-    assert none.item() == pytest.approx(math.log(2), abs=1e-12)
+TARGET = torch.tensor([0, 1, 4])
+DRAWN = torch.tensor([[1.0, 0.0], [0.5, 2.0]], dtype=torch.float64)  # column 0 was drawn twice
 
 
-def test_a_column_that_holds_the_target_by_accident_is_no_negative() -> None:
-    scores = torch.tensor([[1.0, 0.0, 1.0], [0.5, 2.0, 2.0]], dtype=torch.float64)
-    columns = torch.tensor([4, 7, 4])  # column 2 is row 0's target again, row 1's negative
-
-    loss = sampled_cross_entropy(scores, columns, torch.zeros(3, dtype=torch.float64), logq=1.0)
+def test_a_second_copy_of_the_target_is_no_negative_of_its_row_but_of_others() -> None:
+    loss = cross_entropy(DRAWN, TARGET[:2], counts_of([2, 1], own=[1, 1]))
 
     first = -math.log(math.exp(1.0) / (math.exp(1.0) + math.exp(0.0)))
-    second = -math.log(math.exp(2.0) / (math.exp(0.5) + math.exp(2.0) + math.exp(2.0)))
-    assert loss.item() == pytest.approx(first + second, abs=1e-12)
+    second = -math.log(math.exp(2.0) / (math.exp(0.5) + math.exp(0.5) + math.exp(2.0)))
+    assert loss.item() == pytest.approx(first + second, abs=1e-6)
 
 
-def test_the_gradient_is_that_of_finite_differences() -> None:
+def test_unmasked_a_second_copy_of_the_target_is_a_negative_too() -> None:
+    loss = cross_entropy(DRAWN, TARGET[:2], counts_of([2, 1], own=[2, 1]))
+
+    first = -math.log(math.exp(1.0) / (2 * math.exp(1.0) + math.exp(0.0)))
+    second = -math.log(math.exp(2.0) / (2 * math.exp(0.5) + math.exp(2.0)))
+    assert loss.item() == pytest.approx(first + second, abs=1e-6)
+
+
+LOSSES: dict[str, Loss] = {
+    "cross-entropy": cross_entropy,
+    "bpr-max": partial(bpr_max, bpreg=0.3, elu=0.0),
+    "bpr-max with elu": partial(bpr_max, bpreg=0.3, elu=0.5),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_a_column_without_copies_is_no_column(loss: Loss) -> None:
+    clicked = torch.cat([DRAWN, torch.full((2, 1), 7.0, dtype=torch.float64)], dim=1)
+
+    with_it = loss(clicked, TARGET[:2], counts_of([2, 1, 0], own=[1, 1]))
+
+    without = loss(DRAWN, TARGET[:2], counts_of([2, 1], own=[1, 1]))
+    assert with_it.item() == pytest.approx(without.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("masked", [True, False], ids=["masked", "unmasked"])
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_copies_are_what_equal_columns_would_be(loss: Loss, masked: bool) -> None:
+    """Against the loss column for column: every copy a column, hits left out where masked."""
+    torch.manual_seed(0)
+    items, copies = torch.randn(3, 6, dtype=torch.float64), [3, 1, 2, 0, 2, 1]
+    own = [1, 1, 1] if masked else [3, 1, 2]
+
+    found = loss(items, TARGET, counts_of(copies, own))
+
+    expected = 0.0
+    for row, target in enumerate(TARGET.tolist()):
+        others = [c for c in range(6) for _ in range(copies[c]) if c != target]
+        others += [target] * (own[row] - 1)
+        written_out = items[row, [target, *others]].unsqueeze(0)
+        expected += loss(written_out, torch.tensor([0]), None).item()
+    assert found.item() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_a_row_can_have_columns_of_its_own(loss: Loss) -> None:
+    """Columns 2 and 4 do not count for the first row: what its own session put there."""
+    torch.manual_seed(0)
+    items, copies = torch.randn(3, 6, dtype=torch.float64), [1, 1, 2, 1, 1, 1]
+
+    found = loss(items, TARGET, counts_of(copies, [1, 1, 1], {(0, 2): 1, (0, 4): 0}))
+
+    first = loss(items[:1, [0, 1, 2, 3, 5]], torch.tensor([0]), None)
+    rest = loss(items, TARGET, counts_of(copies, [1, 1, 1])) - loss(
+        items[:1], TARGET[:1], counts_of(copies, [1])
+    )
+    assert found.item() == pytest.approx(first.item() + rest.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("highest", [-1e4, 0.0, 1e4])
+def test_cross_entropy_is_exact_wherever_the_scores_lie(highest: float) -> None:
+    scores = torch.tensor([[0.0, -200.0]]) + highest
+
+    assert cross_entropy(scores, torch.tensor([1]), None).item() == pytest.approx(200.0)
+    assert cross_entropy(scores, torch.tensor([0]), None).item() == pytest.approx(0.0)
+
+
+SOME = counts_of([3, 1, 2, 1, 2, 1, 4], [1, 1, 2], {(0, 3): 0})
+
+
+@pytest.mark.parametrize("counts", [None, SOME], ids=["once", "counts"])
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_the_gradient_is_that_of_finite_differences(loss: Loss, counts: Counts | None) -> None:
     torch.manual_seed(0)
     scores = torch.randn(3, 7, dtype=torch.float64, requires_grad=True)
-    columns = torch.tensor([1, 2, 1, 5, 6, 2, 9])
-    expected = torch.randn(7, dtype=torch.float64)
 
-    assert torch.autograd.gradcheck(
-        lambda s: sampled_cross_entropy(s, columns, expected, logq=0.7), (scores,)
-    )
+    assert torch.autograd.gradcheck(lambda s: loss(s, TARGET, counts), scores)
 
 
 def sigmoid(x: float) -> float:
@@ -61,7 +132,7 @@ def test_bpr_max_equals_the_formula_written_out() -> None:
     """Checklist 4: weights over the negatives only, the regulariser, and no log of nothing."""
     scores = torch.tensor([[2.0, 1.0, -0.5]], dtype=torch.float64)
 
-    loss = bpr_max(scores, torch.tensor([4, 7, 9]), bpreg=0.3, elu=0.0)
+    loss = bpr_max(scores, torch.tensor([0]), bpreg=0.3, elu=0.0)
 
     heavy, light = math.exp(1.0), math.exp(-0.5)
     first, second = heavy / (heavy + light), light / (heavy + light)
@@ -73,53 +144,32 @@ def test_bpr_max_equals_the_formula_written_out() -> None:
 def test_bpr_max_bends_negative_scores_by_elu() -> None:
     scores = torch.tensor([[2.0, 1.0, -0.5]], dtype=torch.float64)
     bent = torch.tensor([[2.0, 1.0, 0.5 * (math.exp(-0.5) - 1)]], dtype=torch.float64)
-    columns = torch.tensor([4, 7, 9])
+    target = torch.tensor([0])
 
-    assert bpr_max(scores, columns, 0.3, elu=0.5).item() == pytest.approx(
-        bpr_max(bent, columns, 0.3, elu=0.0).item(), abs=1e-12
+    assert bpr_max(scores, target, bpreg=0.3, elu=0.5).item() == pytest.approx(
+        bpr_max(bent, target, bpreg=0.3, elu=0.0).item(), abs=1e-12
     )
-
-
-def test_bpr_max_takes_no_accidental_hit_as_a_negative() -> None:
-    with_hit = torch.tensor([[2.0, 1.0, 2.0, 0.0]], dtype=torch.float64)
-    without = with_hit[:, [0, 1, 3]]
-
-    first = bpr_max(with_hit, torch.tensor([4, 7, 4, 9]), 0.3, 0.0)
-    second = bpr_max(without, torch.tensor([4, 7, 9]), 0.3, 0.0)
-
-    assert first.item() == pytest.approx(second.item(), abs=1e-12)
 
 
 def test_bpr_max_stays_finite_where_every_negative_wins() -> None:
     scores = torch.tensor([[-900.0, 900.0]], dtype=torch.float64)
 
-    assert torch.isfinite(bpr_max(scores, torch.tensor([4, 7]), 0.0, 0.0))
+    assert torch.isfinite(bpr_max(scores, torch.tensor([0]), bpreg=0.0, elu=0.0))
 
 
 def test_bpr_max_of_a_row_without_negatives_teaches_nothing() -> None:
-    scores = torch.tensor([[0.3, 0.9]], dtype=torch.float64, requires_grad=True)
+    scores = torch.tensor([[0.3]], dtype=torch.float64, requires_grad=True)
 
-    loss = bpr_max(scores, torch.tensor([4, 4]), 0.0, 0.0)
+    loss = bpr_max(scores, torch.tensor([0]), counts_of([2], [1]), bpreg=0.0, elu=0.0)
 
     (gradient,) = torch.autograd.grad(loss, scores)
     assert torch.isfinite(loss)
     assert gradient.isfinite().all()
 
 
-def test_the_gradient_of_bpr_max_is_that_of_finite_differences() -> None:
-    torch.manual_seed(0)
-    scores = torch.randn(3, 7, dtype=torch.float64, requires_grad=True)
-    columns = torch.tensor([1, 2, 1, 5, 6, 2, 9])
-
-    assert torch.autograd.gradcheck(lambda s: bpr_max(s, columns, 0.7, 0.5), (scores,))
-
-
 def test_the_recipe_chooses_the_loss() -> None:
-    scores, columns = torch.randn(2, 5), torch.tensor([1, 2, 3, 4, 5])
-    plain = torch.zeros(5)
+    scores = torch.randn(3, 7)
 
-    assert loss_of(Recipe())(scores, columns, plain) == sampled_cross_entropy(
-        scores, columns, plain, 1.0
-    )
-    chosen = Recipe(loss="bpr-max", bpreg=0.2, elu=0.0)
-    assert loss_of(chosen)(scores, columns, plain) == bpr_max(scores, columns, 0.2, 0.0)
+    assert loss_of(Recipe())(scores, TARGET, SOME) == cross_entropy(scores, TARGET, SOME)
+    chosen = loss_of(Recipe(loss="bpr-max", bpreg=0.2, elu=0.0))(scores, TARGET, SOME)
+    assert chosen == bpr_max(scores, TARGET, SOME, bpreg=0.2, elu=0.0)

@@ -6,7 +6,8 @@ from builders import words
 
 from data.sessions import known_items, reindex
 from recsys.catalogue import Catalogue
-from training.neighbours import NeighbourSettings, SessionNeighbours
+from recsys.neighbours import NeighbourSettings
+from training.neighbours import NeighbourBaseline
 
 TRAIN = words("ab", "ac", "bcd", "ef")
 IDS = known_items(TRAIN)
@@ -17,7 +18,7 @@ PLAIN = NeighbourSettings(idf=0.0)
 
 
 def scores(settings: NeighbourSettings, *clicks: int) -> dict[str, float]:
-    model = SessionNeighbours(CATALOGUE, INDEXED, settings)
+    model = NeighbourBaseline(CATALOGUE, INDEXED, settings)
     found = model.scores_along([np.array([*clicks, 0], dtype=np.int32)])[-1]
     return dict(zip(IDS, found.tolist(), strict=True))
 
@@ -78,7 +79,7 @@ def test_an_unknown_session_gets_the_popular_list() -> None:
 
 
 def test_one_case_leaves_no_trace_in_the_next() -> None:
-    model = SessionNeighbours(CATALOGUE, INDEXED, NeighbourSettings(candidates=2, neighbours=1))
+    model = NeighbourBaseline(CATALOGUE, INDEXED, NeighbourSettings(candidates=2, neighbours=1))
     session = np.array([A, B, C, 0], dtype=np.int32)
 
     first, second = model.scores_along([session]), model.scores_along([session])

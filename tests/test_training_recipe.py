@@ -47,6 +47,14 @@ def test_values_out_of_range_are_refused_with_the_rule() -> None:
     assert "dropout_hidden must be at least 0 and below 1, got 1.0." in message
 
 
+def test_a_cell_an_embedding_and_a_width_that_do_not_fit_are_refused_together() -> None:
+    message = refused("default", "cell=gruu", "embedding_width=8", "scale=-1.0")
+
+    assert "cell must be one of gru, gru-reset-before, lstm, rnn, got 'gruu'." in message
+    assert "embedding_width must be at least 0, and 0 unless embedding is separate" in message
+    assert "scale must be at least 0 and finite, got -1.0." in message
+
+
 def test_infinity_and_nan_are_refused() -> None:
     assert "learning_rate" in refused("default", "learning_rate=nan")
     assert "learning_rate" in refused("default", "learning_rate=inf")

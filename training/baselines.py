@@ -8,45 +8,42 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from data.sessions import Sessions
 from recsys.catalogue import Catalogue
+from recsys.neighbours import VSKNN, VSTAN
+from recsys.ragged import ScoredRows, windows_along
+from training.above_popularity import AbovePopularity, rows_of_keys
 from training.evaluate import Scorer
-from training.neighbours import VSKNN, VSTAN, SessionNeighbours
+from training.neighbours import NeighbourBaseline
 from training.rules import item_neighbours, markov, sequential_rules
 
 RECENT_SHARE = 0.05  # of the training sessions, the newest
 
 
-class Popularity:
+class Popularity(AbovePopularity):
     """The most clicked items, whatever the session says."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._scores = torch.from_numpy(catalogue.popularity.astype(np.float64))
-
-    def scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor:
+    def rows_along(self, sessions: Sequence[NDArray[np.int32]]) -> ScoredRows:
         cases = sum(len(session) - 1 for session in sessions)
-        return self._scores.expand(cases, -1)
+        nothing = np.zeros(0, dtype=np.int64)
+        return ScoredRows(np.zeros(cases + 1, dtype=np.int64), nothing, np.zeros(0))
+
+    def behind(self, rows: ScoredRows) -> NDArray[np.float64]:
+        return np.ones(len(rows))
 
 
-class SessionPopularity:
+class SessionPopularity(AbovePopularity):
     """The items clicked most in this session so far, then the popular ones."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._popularity = Popularity(catalogue)
+    def rows_along(self, sessions: Sequence[NDArray[np.int32]]) -> ScoredRows:
+        known, items = windows_along(sessions).known(), len(self._popularity)
+        keys, counts = np.unique(known.row_of_entry * items + known.items, return_counts=True)
+        return rows_of_keys(keys, counts.astype(np.float64), len(known), items)
 
-    def scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor:
-        scores = self._popularity.scores_along(sessions).clone()
-        case = 0
-        for session in sessions:
-            for click, item in enumerate(session[:-1].tolist()):
-                if item >= 0:  # counts in every later case of its session
-                    scores[case + click : case + len(session) - 1, item] += 1.0
-            case += len(session) - 1
-        return scores
+    def behind(self, rows: ScoredRows) -> NDArray[np.float64]:
+        return np.ones(len(rows))
 
 
 def recent_popularity(catalogue: Catalogue, train: Sessions) -> Popularity:
@@ -66,6 +63,6 @@ def baselines(catalogue: Catalogue, train: Sessions) -> dict[str, Scorer]:
         "markov": markov(catalogue, train),
         "sequential rules": sequential_rules(catalogue, train),
         "item-knn": item_neighbours(catalogue, train),
-        "v-sknn": SessionNeighbours(catalogue, train, VSKNN),
-        "vstan": SessionNeighbours(catalogue, train, VSTAN),
+        "v-sknn": NeighbourBaseline(catalogue, train, VSKNN),
+        "vstan": NeighbourBaseline(catalogue, train, VSTAN),
     }

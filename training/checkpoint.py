@@ -48,12 +48,14 @@ class Position:
     norms: list[float] = field(default_factory=list)  # of this epoch's gradients, some steps
     best_epoch: int = 0
     best_score: float = -1.0
+    blend_weight: float = 0.0  # of the neighbours, chosen when the search is over
     results: list[EpochResult] = field(default_factory=list)
 
 
-def fingerprint(train: Sessions, valid: Sessions | None, recipe: Recipe) -> str:
-    """Differs whenever the clicks or the recipe do; a checkpoint of another run is refused."""
+def fingerprint(train: Sessions, valid: Sessions | None, recipe: Recipe, start: str = "") -> str:
+    """Differs whenever clicks, recipe or `start` do; a checkpoint of another run is refused."""
     content = hashlib.sha256(json.dumps(dataclasses.asdict(recipe), sort_keys=True).encode())
+    content.update(start.encode())
     for sessions in (train, valid):
         if sessions is not None:
             for part in (sessions.items, sessions.offsets, sessions.time_ms):

@@ -12,7 +12,7 @@ from training.prepare import ClickOptions
 from training.recipe import load_recipe
 
 
-def train_shop(folder: Path, out: Path, console: Console) -> Path:
+def train_shop(folder: Path, out: Path, console: Console, command: str = "") -> Path:
     """`clicks.csv` and `items.csv` of the folder → a bundle at `out`; returns `out`."""
     options = TrainOptions(
         clicks=ClickOptions(folder / "clicks.csv"),
@@ -20,11 +20,12 @@ def train_shop(folder: Path, out: Path, console: Console) -> Path:
         recipe=load_recipe("shop"),
         items=folder / "items.csv",
         resume=True,  # the shop is the same every time, so whatever is unfinished is ours
+        command=command,
     )
     return train(options, console)
 
 
-def train_demo(out: Path, console: Console) -> None:
+def train_demo(out: Path, console: Console, command: str = "") -> None:
     """Make the shop and its bundle; a bundle that is there already is kept."""
     if (out / MANIFEST).exists():
         console.print(f"{out} holds a bundle already.")
@@ -32,4 +33,4 @@ def train_demo(out: Path, console: Console) -> None:
     with tempfile.TemporaryDirectory(prefix="recsys-demo-") as temporary:
         folder = Path(temporary)
         write_shop(folder)
-        train_shop(folder, out, console)
+        train_shop(folder, out, console, command)

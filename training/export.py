@@ -6,14 +6,14 @@ One of the two files that touch TorchScript (the other is `recsys/bundle.py`).
 import dataclasses
 import platform
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 import recsys
 from data.sessions import Sessions
 from recsys.atomic import new_folder
+from recsys.blend import Blend
 from recsys.bundle import (
     FILES,
     FORMAT_VERSION,
@@ -28,6 +29,8 @@ from recsys.bundle import (
     ITEMS,
     MANIFEST,
     MODEL,
+    NEIGHBOURS,
+    REPORT,
     WEIGHTS,
     Manifest,
     digest,
@@ -35,29 +38,29 @@ from recsys.bundle import (
 )
 from recsys.catalogue import Catalogue
 from recsys.golden import ask, open_predictor, write_golden
-from recsys.model import ModelSize, SessionGRU
-from training.learner import Weights
-from training.loop import eager_predictor
+from recsys.model import SessionRNN
 from training.recipe import Recipe
+from training.weights import Weights, eager_predictor
 
 GOLDEN_SESSIONS = 24
 UNKNOWN_ID = "an item that no catalogue has"
+LIBRARIES = ("numpy", "pandas", "pyarrow", "safetensors")
 
 
 class ScriptedModel(nn.Module):
-    """The verbs of a bundle's `model.ts`; all of them are `SessionGRU`'s."""
+    """The verbs of a bundle's `model.ts`; all of them are `SessionRNN`'s."""
 
-    def __init__(self, model: SessionGRU) -> None:
+    def __init__(self, model: SessionRNN) -> None:
         super().__init__()
         self.model = model
 
     @torch.jit.export
-    def step(self, matrix: Tensor, clicked: Tensor, state: Tensor) -> Tensor:
-        return self.model.step(matrix, clicked, state)
+    def step(self, inputs: Tensor, clicked: Tensor, state: Tensor) -> Tensor:
+        return self.model.step(inputs, clicked, state)
 
     @torch.jit.export
-    def replay(self, matrix: Tensor, clicks: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        return self.model.replay(matrix, clicks, lengths)
+    def replay(self, inputs: Tensor, clicks: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.replay(inputs, clicks, lengths)
 
     @torch.jit.export
     def scores(self, matrix: Tensor, bias: Tensor, read: Tensor) -> Tensor:
@@ -78,18 +81,28 @@ class Export:
     metrics: Mapping[str, Any]
     training: Mapping[str, Any]
     golden: Sequence[Sequence[str]]  # clicks of the golden sessions, as ids
+    blend: Blend | None = None
+    report: Callable[[Manifest], str] | None = None  # the page, for this manifest
 
 
 def write_bundle(out: Path, export: Export) -> None:
     """Write, verify by loading, and only then let `out` appear."""
     with new_folder(out) as folder:
         _script(export.weights.model, folder / MODEL)
-        tensors = {name: t.contiguous() for name, t in export.weights.tensors().items()}
+        shipped = export.weights.shipped().tensors()
+        tensors = {name: tensor.contiguous() for name, tensor in shipped.items()}
         save_file(tensors, folder / WEIGHTS)
         export.catalogue.write(folder / ITEMS)
-        predictor = eager_predictor(export.weights, export.catalogue, export.recipe)
+        if export.blend is not None:
+            export.blend.neighbours.index.write(folder / NEIGHBOURS)
+        predictor = eager_predictor(export.weights, export.catalogue, export.recipe, export.blend)
         write_golden(folder / GOLDEN, [ask(predictor, clicks) for clicks in export.golden])
-        manifest = _manifest(export, {name: digest(folder / name) for name in FILES})
+        named = [name for name in (*FILES, NEIGHBOURS) if (folder / name).exists()]
+        manifest = _manifest(export, {name: digest(folder / name) for name in named})
+        if export.report is not None:
+            (folder / REPORT).write_text(export.report(manifest), encoding="utf-8")
+            files = {**manifest.files, REPORT: digest(folder / REPORT)}
+            manifest = dataclasses.replace(manifest, files=files)
         (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         open_predictor(folder)
 
@@ -104,7 +117,7 @@ def golden_clicks(sessions: Sessions, window: int) -> list[list[str]]:
     return [*clicks, beyond, [longest[0], UNKNOWN_ID], [UNKNOWN_ID]]
 
 
-def _script(model: SessionGRU, path: Path) -> None:
+def _script(model: SessionRNN, path: Path) -> None:
     model.cpu().eval()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit.*` is deprecated", DeprecationWarning)
@@ -115,11 +128,13 @@ def _script(model: SessionGRU, path: Path) -> None:
 
 def _manifest(export: Export, digests: Mapping[str, str]) -> Manifest:
     recipe = export.recipe
+    size = recipe.size(len(export.catalogue))
+    blend = None if export.blend is None else export.blend.settings
     return Manifest(
         format_version=FORMAT_VERSION,
-        model_id=model_id_of(digests, recipe.window),
+        model_id=model_id_of(digests, recipe.window, size, blend),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        size=ModelSize(len(export.catalogue), recipe.hidden, recipe.layers),
+        size=size,
         window=recipe.window,
         recipe=dataclasses.asdict(recipe),
         metrics=export.metrics,
@@ -128,7 +143,8 @@ def _manifest(export: Export, digests: Mapping[str, str]) -> Manifest:
             "session-recsys": recsys.__version__,
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "pyarrow": pyarrow.__version__,
+            **{name: version(name) for name in LIBRARIES},
         },
         files=dict(digests),
+        blend=blend,
     )

@@ -1,8 +1,8 @@
-"""One training step: rows in, scores of the sampled columns, loss, gradients, rows back.
+"""One training step: rows in, scores of the step's columns, loss, gradients, rows back.
 
-Only the rows of the item matrix that a batch touches (inputs, targets, negatives) are gathered,
-differentiated and updated. The state is carried from step to step without its gradient, so a
-gradient spans one step, as the paper has it.
+Only the rows of the item matrix that a step needs (clicks, targets, negatives) are gathered,
+differentiated and updated. Whole sessions are read from zero, lanes from the state that they carry;
+either way a gradient spans one click, as the paper has it.
 """
 
 from dataclasses import dataclass
@@ -12,133 +12,145 @@ from torch import Tensor
 from torch.nn import functional
 
 from data.batches import Batch
-from recsys.model import ModelSize, SessionGRU, glorot, initialise
+from recsys.model import cells_of, unit
+from training.average import Average
+from training.columns import Chosen, Columns
+from training.draws import Draws
 from training.losses import loss_of
-from training.negatives import NegativeSampler
-from training.optim import mover_of
+from training.optim import Mover, mover_of
 from training.recipe import Recipe
+from training.recurrence import read_layer
 from training.schedule import rate_at
+from training.weights import Weights
 
 SMALL = 1e-12  # a gradient of nothing is not divided by nothing
-
-
-@dataclass
-class Weights:
-    """Everything that is learned: what a bundle ships and a checkpoint keeps."""
-
-    model: SessionGRU
-    matrix: Tensor  # (N, H) float32
-    bias: Tensor  # (N,) float32
-
-    @classmethod
-    def fresh(cls, size: ModelSize, generator: torch.Generator) -> "Weights":
-        model = SessionGRU(size.hidden, size.layers)
-        initialise(model, generator)
-        matrix = glorot(torch.Size((size.items, size.hidden)), generator)
-        return cls(model, matrix, torch.zeros(size.items))
-
-    def tensors(self) -> dict[str, Tensor]:
-        named = {name: weight.detach() for name, weight in self.model.named_parameters()}
-        return {"matrix": self.matrix, "bias": self.bias, **named}
-
-    def load(self, tensors: dict[str, Tensor]) -> None:
-        for name, tensor in self.tensors().items():
-            tensor.copy_(tensors[name])
-
-    def to(self, device: torch.device) -> "Weights":
-        return Weights(self.model.to(device), self.matrix.to(device), self.bias.to(device))
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """What one step gave, still on the device."""
 
-    loss: Tensor  # a scalar, summed over the batch
+    loss: Tensor  # a scalar, summed over the events
     gradient_norm: Tensor | None  # a scalar, before clipping
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of a table that a step needs, each once; `values` is a leaf of the gradient."""
+
+    items: Tensor  # (R,) int64
+    values: Tensor  # (R, …)
+
+    @classmethod
+    def of(cls, table: Tensor, items: Tensor) -> "Rows":
+        return cls(items, table.index_select(0, items).requires_grad_())
+
+
 class Learner:
-    """Learns from one batch after another; `state` is the (L, B, H) memory of its lanes."""
+    """Learns from one step after another; `state` is the (L, B, W) memory of its lanes."""
 
     def __init__(
-        self,
-        weights: Weights,
-        recipe: Recipe,
-        sampler: NegativeSampler,
-        generator: torch.Generator,
-        device: torch.device,
+        self, weights: Weights, recipe: Recipe, columns: Columns, device: torch.device
     ) -> None:
         self.weights = weights
-        self.state = torch.zeros(recipe.layers, recipe.batch, recipe.hidden, device=device)
+        self.state = weights.model.blank(recipe.batch).to(device)
         self._recipe = recipe
-        self._sampler = sampler
-        self._generator = generator
+        self._columns = columns
         self._device = device
         self._loss = loss_of(recipe)
-        self._log_expected = sampler.log_expected(recipe.batch, recipe.negatives).to(device)
+        self._average = Average(weights, recipe.average) if recipe.average > 0 else None
         self._matrix = mover_of(weights.matrix, recipe)
         self._bias = mover_of(weights.bias, recipe)
+        self._inputs = None if weights.inputs is None else mover_of(weights.inputs, recipe)
         self._dense = {
             name: mover_of(parameter.data, recipe)
             for name, parameter in weights.model.named_parameters()
         }
 
+    @property
+    def result(self) -> Weights:
+        """What is evaluated and shipped: the weights, or their average."""
+        return self.weights if self._average is None else self._average.weights
+
     def begin_epoch(self) -> None:
         self.state.zero_()
 
-    def learn(self, batch: Batch, share: float = 0.0, *, measure: bool = False) -> Step:
+    def learn(
+        self, batch: Batch, draws: Draws, share: float = 0.0, *, measure: bool = False
+    ) -> Step:
         """One step, when `share` of the run is done; `measure` asks for the gradient's norm."""
-        clicked, following, lanes, fresh = (
-            torch.from_numpy(part).to(self._device)
-            for part in (batch.clicked, batch.following, batch.lanes, batch.fresh)
+        clicked = torch.from_numpy(batch.clicked).to(self._device)
+        following = torch.from_numpy(batch.following).to(self._device)
+        sessions = (
+            None if batch.lanes is not None else torch.from_numpy(batch.rows).to(self._device)
         )
-        negatives = self._sampler.draw(self._recipe.negatives).to(self._device)
-        columns = torch.cat([following, negatives])  # (b+S,)
-        unique, place = torch.unique(torch.cat([clicked, columns]), return_inverse=True)
-        rows = self.weights.matrix[unique].requires_grad_()  # (U, H)
-        biases = self.weights.bias[unique].requires_grad_()  # (U,)
-        before = self.state[:, lanes].masked_fill(fresh.view(1, -1, 1), 0.0)  # (L, b, H)
+        chosen = self._columns.choose(clicked, following, sessions, draws)
+        items = Rows.of(self.weights.matrix, chosen.items)
+        biases = Rows.of(self.weights.bias, chosen.items)
+        own = self._own_inputs(clicked)
 
-        sizes = [len(lanes), len(columns)]
-        # split, not slices: the gradient of a slice is a whole table of zeros
-        inputs, targets = torch.split(functional.embedding(place, rows), sizes)  # (b, H), (b+S, H)
-        read, after = self._forward(inputs, before)
-        column_bias = functional.embedding(place[len(lanes) :], biases.unsqueeze(1)).squeeze(1)
-        scores = torch.addmm(column_bias, read, targets.t())  # (b, b+S)
-        loss = self._loss(scores, columns, self._log_expected[columns])
+        vectors = unit(items.values) if self._recipe.scale > 0 else items.values
+        inputs = self._input_vectors(own) if own else functional.embedding(chosen.clicked, vectors)
+        read = self._read(inputs, batch, draws)
+        scores = self._scores(read, vectors, biases.values, chosen)
+        loss = self._loss(scores, chosen.target, chosen.counts)
         # divided by the configured batch, also when lanes have ended
         torch.autograd.backward(loss / self._recipe.batch)
 
-        self.state[:, lanes] = after
-        norm = self._bounded(rows, biases) if measure or self._recipe.clip > 0 else None
-        self._update(unique, rows, biases, rate_at(self._recipe, share))
+        touched = [(items, self._matrix), (biases, self._bias)]
+        if own is not None and self._inputs is not None:
+            touched.append((own[0], self._inputs))
+        norm = self._bounded(touched) if measure or self._recipe.clip > 0 else None
+        self._update(touched, rate_at(self._recipe, share))
         return Step(loss.detach(), norm)
 
-    def _forward(self, clicked: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        """clicked: (b, H), before: (L, b, H) → top layer's output (b, H), next state (L, b, H)."""
-        recipe, gru = self._recipe, self.weights.model.gru
-        read = self._dropped(clicked, recipe.dropout_embedding)
+    def _own_inputs(self, clicked: Tensor) -> tuple[Rows, Tensor] | None:
+        """Rows of the input table and each click's place among them; None where it is shared."""
+        if self.weights.inputs is None:
+            return None
+        items, place = torch.unique(clicked, return_inverse=True)
+        return Rows.of(self.weights.inputs, items), place
+
+    def _input_vectors(self, own: tuple[Rows, Tensor]) -> Tensor:
+        rows, place = own
+        normalised = self._recipe.scale > 0 and self.weights.model.embeds
+        return functional.embedding(place, unit(rows.values) if normalised else rows.values)
+
+    def _read(self, inputs: Tensor, batch: Batch, draws: Draws) -> Tensor:
+        """inputs: (E, X) → the top layer's outputs (E, H); lanes carry their new state."""
+        recipe, model = self._recipe, self.weights.model
+        widths = torch.from_numpy(batch.widths)
+        kept = _kept(inputs.shape, recipe.dropout_embedding, draws)
+        read = inputs if kept is None else inputs * kept
         after = []
-        for layer in range(recipe.layers):
-            gates = (getattr(gru, f"{name}_l{layer}") for name in _GATES)
-            read = self._dropped(torch.gru_cell(read, before[layer], *gates), recipe.dropout_hidden)
-            after.append(read.detach())
-        return read, torch.stack(after)
+        for cell, state in zip(cells_of(model), self._before(batch), strict=True):
+            outputs = torch.Size((len(batch), recipe.hidden))
+            kept = _kept(outputs, recipe.dropout_hidden, draws)
+            read, state = read_layer(cell, read, widths, state, kept)
+            after.append(state)
+        if batch.lanes is not None:
+            self.state[:, torch.from_numpy(batch.lanes).to(self._device)] = torch.stack(after)
+        return read
 
-    def _dropped(self, values: Tensor, rate: float) -> Tensor:
-        """Inverted dropout from our own generator, so that a resumed run draws the same masks."""
-        if rate == 0:
-            return values
-        kept = torch.rand(values.shape, generator=self._generator).to(self._device) >= rate
-        return values * (kept / (1 - rate))
+    def _before(self, batch: Batch) -> Tensor:
+        """The state each row begins with: (L, widths[0], W)."""
+        if batch.lanes is None or batch.fresh is None:
+            return self.weights.model.blank(int(batch.widths[0])).to(self._device)
+        lanes, fresh = (torch.from_numpy(t).to(self._device) for t in (batch.lanes, batch.fresh))
+        return self.state[:, lanes].masked_fill(fresh.view(1, -1, 1), 0.0)
 
-    def _bounded(self, rows: Tensor, biases: Tensor) -> Tensor:
+    def _scores(self, read: Tensor, vectors: Tensor, biases: Tensor, chosen: Chosen) -> Tensor:
+        """(E, C) scores of the columns, less what logQ subtracts."""
+        if self._recipe.loss == "cross-entropy":
+            biases = biases - chosen.correction
+        bfloat16 = self._recipe.precision == "bfloat16"
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=bfloat16):
+            return self.weights.model.scores(vectors, biases, read).float()
+
+    def _bounded(self, touched: list[tuple[Rows, Mover]]) -> Tensor:
         """The norm of the whole gradient, which is then no longer than the recipe's clip."""
-        gradients = [
-            tensor.grad
-            for tensor in (rows, biases, *self.weights.model.parameters())
-            if tensor.grad is not None
-        ]
+        leaves = [rows.values for rows, _ in touched] + list(self.weights.model.parameters())
+        gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
         norms = [torch.linalg.vector_norm(gradient) for gradient in gradients]
         norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
         if self._recipe.clip > 0:
@@ -146,19 +158,21 @@ class Learner:
                 gradient.mul_((self._recipe.clip / (norm + SMALL)).clamp(max=1.0))
         return norm
 
-    def _update(self, unique: Tensor, rows: Tensor, biases: Tensor, rate: float) -> None:
-        assert rows.grad is not None, "backward has run"
-        assert biases.grad is not None, "backward has run"
-        recipe, values = self._recipe, rows.detach()
-        gradient = rows.grad
-        if recipe.l1 > 0:
-            gradient = gradient + recipe.l1 * values.sign()
-        self._matrix.step_rows(unique, values, self._decayed(gradient, values), rate)
-        self._bias.step_rows(unique, biases.detach(), biases.grad, rate)
+    def _update(self, touched: list[tuple[Rows, Mover]], rate: float) -> None:
+        for rows, mover in touched:
+            assert rows.values.grad is not None, "backward has run"
+            values, gradient = rows.values.detach(), rows.values.grad
+            if values.dim() == 2:  # item vectors; biases are neither shrunk nor decayed
+                if self._recipe.l1 > 0:
+                    gradient = gradient + self._recipe.l1 * values.sign()
+                gradient = self._decayed(gradient, values)
+            mover.step_rows(rows.items, values, gradient, rate)
         for name, parameter in self.weights.model.named_parameters():
             assert parameter.grad is not None, "every recurrent weight takes part"
             self._dense[name].step(self._decayed(parameter.grad, parameter.data), rate)
             parameter.grad = None
+        if self._average is not None:
+            self._average.follow()
 
     def _decayed(self, gradient: Tensor, weight: Tensor) -> Tensor:
         """L2 in the gradient; AdamW decays the weights itself."""
@@ -167,19 +181,23 @@ class Learner:
         return gradient + self._recipe.weight_decay * weight
 
     def tensors(self) -> dict[str, Tensor]:
-        """All a checkpoint needs to go on bit for bit: state, optimiser, randomness."""
-        kept = {"state": self.state, "random": self._generator.get_state()}
+        """All a checkpoint needs beside the weights: state, optimiser, average."""
+        kept = {"state": self.state}
         movers = {"matrix": self._matrix, "bias": self._bias, **self._dense}
+        if self._inputs is not None:
+            movers["inputs"] = self._inputs
         for owner, mover in movers.items():
             for name, tensor in mover.tensors().items():
                 kept[f"{name}.{owner}"] = tensor
+        if self._average is not None:
+            kept |= {f"average.{name}": t for name, t in self._average.tensors().items()}
         return kept
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        self._generator.set_state(tensors["random"].cpu())
         for name, tensor in self.tensors().items():
-            if name != "random":
-                tensor.copy_(tensors[name])
+            tensor.copy_(tensors[name])
 
 
-_GATES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+def _kept(shape: torch.Size, rate: float, draws: Draws) -> Tensor | None:
+    """Dropout's factors; None where nothing is dropped."""
+    return None if rate == 0 else draws.kept(shape, rate)

@@ -6,7 +6,9 @@ the same loop; a checkpoint says in which of the two a run stands.
 """
 
 import copy
+import dataclasses
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,12 +16,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from data.batches import LanePlan
-from data.sessions import Sessions, known_items, reindex
+from data.batches import LaneSteps, SessionSteps, Steps
+from data.sessions import Sessions, reindex
 from data.split import split_by_fraction
 from recsys.catalogue import Catalogue
 from recsys.errors import BadInput, Interrupted, TrainingStopped
-from recsys.model import ModelSize
 from recsys.predictor import Predictor
 from training.checkpoint import (
     EpochResult,
@@ -28,11 +29,14 @@ from training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from training.columns import columns_of
+from training.draws import Draws
 from training.evaluate import evaluate
 from training.interrupt import Stop, stop_on_signal
-from training.learner import Learner, Weights
-from training.negatives import NegativeSampler
+from training.learner import Learner
 from training.recipe import Recipe
+from training.start import Scratch, Start
+from training.weights import Weights, eager_predictor
 
 CHECKPOINT_SECONDS = 60.0  # a kill costs about this much work, at most
 STEPS_BETWEEN_CHECKS = 100  # reading the loss waits for the device
@@ -54,6 +58,11 @@ class Trained:
     catalogue: Catalogue
     results: list[EpochResult]
     best_epoch: int
+    blend_weight: float = 0.0  # of session neighbours beside the model; 0 for the model alone
+
+
+# (the search's best predictor, sessions it learned from, sessions to validate on) → weight
+WeightChooser = Callable[[Predictor, Sessions, Sessions], float]
 
 
 class Run:
@@ -65,25 +74,37 @@ class Run:
         folder: Path,
         device: torch.device,
         watcher: Watcher,
+        choose_weight: WeightChooser | None = None,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
     ) -> None:
+        """choose_weight: asked for the blend's weight when the search is over."""
         self._recipe = recipe
         self._folder = folder
         self._device = device
         self._watcher = watcher
+        self._choose_weight = choose_weight
         self._checkpoint_seconds = checkpoint_seconds
         self._position = Position()
         self._restored: dict[str, dict[str, Tensor]] = {}
         self._mark = ""
+        self._start: Start = Scratch()
 
-    def train(self, train: Sessions, valid: Sessions | None) -> Trained:
+    def train(
+        self,
+        train: Sessions,
+        valid: Sessions | None,
+        start: Start | None = None,
+        outer: Stop | None = None,
+    ) -> Trained:
         """Sessions as `data/` gives them; goes on from the folder's checkpoint if there is one.
 
         valid: sessions to validate on, which are then never learned from, or None to cut them
-        out of `train` as the recipe says.
+        out of `train` as the recipe says. start: what to begin with, by default from scratch.
+        outer: see `stop_on_signal`.
         """
         labelled = valid is not None
-        self._mark = fingerprint(train, valid, self._recipe)
+        self._start = start or self._start
+        self._mark = fingerprint(train, valid, self._recipe, self._start.mark)
         found = load_checkpoint(self._folder, self._mark)
         if found is not None:
             self._position, self._restored = found
@@ -93,15 +114,17 @@ class Run:
             inner, valid = cut.train.keep_sessions(cut.train.lengths >= 2), cut.test
         if valid is not None:
             _check_validation(inner, valid)
-        with stop_on_signal() as stop:
+        with stop_on_signal(outer) as stop:
             if self._position.phase == "search":
                 trained = self._phase(inner, valid, self._recipe.epochs, stop)
+                trained = self._weighed(trained, inner, valid)
                 if valid is None or labelled or not self._recipe.refit:
                     return trained
                 self._position = Position(
                     phase="refit",
                     best_epoch=trained.best_epoch,
                     best_score=self._position.best_score,
+                    blend_weight=trained.blend_weight,
                     results=self._position.results,
                 )
             return self._phase(train, None, self._position.best_epoch, stop)
@@ -109,13 +132,14 @@ class Run:
     def _phase(
         self, sessions: Sessions, valid: Sessions | None, epochs: int, stop: Stop
     ) -> Trained:
-        catalogue, indexed = _catalogue(sessions)
-        learner, best = self._learner(catalogue)
-        plan = LanePlan(indexed, self._recipe.batch)
+        catalogue = self._start.catalogue(sessions)
+        indexed = reindex(sessions, catalogue.item_ids)
+        plan = steps_of(indexed, self._recipe)
+        learner, best = self._learner(catalogue, indexed, plan)
         position = self._position
         while position.epoch < epochs and not self._out_of_patience(valid):
             self._epoch(learner, best, plan, epochs, stop)
-            metrics = {} if valid is None else self._validate(learner.weights, catalogue, valid)
+            metrics = {} if valid is None else self._validate(learner.result, catalogue, valid)
             result = EpochResult(
                 position.phase,
                 position.epoch + 1,
@@ -132,28 +156,41 @@ class Run:
             score = metrics.get(self._recipe.select_by, position.best_score)
             if valid is not None and score > position.best_score:
                 position.best_epoch, position.best_score = position.epoch, score
-                best = copy.deepcopy(learner.weights.tensors())
+                best = copy.deepcopy(learner.result.tensors())
             self._save(learner, best)
             self._watcher.epoch_ends(result)
         if valid is None:
             position.best_epoch = position.epoch
         else:
-            learner.weights.load(best)
+            learner.result.load(best)
         return Trained(
-            learner.weights.to(torch.device("cpu")),
+            learner.result.to(torch.device("cpu")),
             catalogue,
             position.results,
             position.best_epoch,
+            position.blend_weight,
         )
 
-    def _learner(self, catalogue: Catalogue) -> tuple[Learner, dict[str, Tensor]]:
+    def _weighed(self, trained: Trained, inner: Sessions, valid: Sessions | None) -> Trained:
+        """The same with the blend's weight, chosen once and then kept in the checkpoint."""
+        if self._choose_weight is None:
+            return trained
+        if valid is None:
+            return dataclasses.replace(trained, blend_weight=self._recipe.blend_weight)
+        predictor = self._predictor(trained.weights, trained.catalogue)
+        weight = self._choose_weight(predictor, inner, valid)
+        return dataclasses.replace(trained, blend_weight=weight)
+
+    def _learner(
+        self, catalogue: Catalogue, indexed: Sessions, plan: Steps
+    ) -> tuple[Learner, dict[str, Tensor]]:
         """A learner at the beginning of the phase, or where the checkpoint left it."""
         recipe = self._recipe
         generator = torch.Generator().manual_seed(recipe.seed)
-        size = ModelSize(len(catalogue), recipe.hidden, recipe.layers)
-        weights = Weights.fresh(size, generator).to(self._device)
-        sampler = NegativeSampler(catalogue.counts, recipe.sample_alpha, generator)
-        learner = Learner(weights, recipe, sampler, generator, self._device)
+        weights = self._start.weights(catalogue, indexed, recipe, generator).to(self._device)
+        events = plan.events / len(plan)
+        columns = columns_of(recipe, catalogue.counts, events, self._device)
+        learner = Learner(weights, recipe, columns, self._device)
         restored, self._restored = self._restored, {}
         if restored:
             weights.load(restored["weights"])
@@ -161,7 +198,7 @@ class Run:
         return learner, restored.get("best", {})
 
     def _epoch(
-        self, learner: Learner, best: dict[str, Tensor], plan: LanePlan, epochs: int, stop: Stop
+        self, learner: Learner, best: dict[str, Tensor], plan: Steps, epochs: int, stop: Stop
     ) -> None:
         position, begun = self._position, self._position.step
         if begun == 0:
@@ -173,9 +210,11 @@ class Run:
         earlier_loss, earlier_seconds = position.loss_sum, position.seconds
         for step in range(begun, len(plan)):
             batch = plan[step]
-            share = (position.epoch + step / len(plan)) / epochs
+            # a refit follows the search's rates, also where it ends earlier
+            share = (position.epoch + step / len(plan)) / self._recipe.epochs
             measured = step % STEPS_BETWEEN_CHECKS == 0
-            done_step = learner.learn(batch, share, measure=measured)
+            draws = Draws(self._device, self._recipe.seed, position.epoch, step)
+            done_step = learner.learn(batch, draws, share, measure=measured)
             losses += done_step.loss
             if measured and done_step.gradient_norm is not None:
                 position.norms.append(float(done_step.gradient_norm))
@@ -229,18 +268,6 @@ class Run:
         save_checkpoint(self._folder, self._mark, self._position, groups)
 
 
-def eager_predictor(weights: Weights, catalogue: Catalogue, recipe: Recipe) -> Predictor:
-    """The same predictor that serves, over weights that are not exported yet."""
-    return Predictor(
-        weights.model,
-        weights.matrix,
-        weights.bias,
-        catalogue,
-        layers=recipe.layers,
-        window=recipe.window,
-    )
-
-
 def _check_validation(inner: Sessions, valid: Sessions) -> None:
     """Raises `BadInput` before any work where no epoch could be told from another."""
     targets = valid.next_clicks
@@ -254,8 +281,8 @@ def _check_validation(inner: Sessions, valid: Sessions) -> None:
         )
 
 
-def _catalogue(sessions: Sessions) -> tuple[Catalogue, Sessions]:
-    """The items these sessions know, and the sessions in their indices."""
-    item_ids = known_items(sessions)
-    indexed = reindex(sessions, item_ids)
-    return Catalogue(item_ids, indexed.counts()), indexed
+def steps_of(sessions: Sessions, recipe: Recipe) -> Steps:
+    """One epoch as the recipe reads it; sessions: items as indices of the catalogue."""
+    if recipe.batches == "lanes":
+        return LaneSteps(sessions, recipe.batch)
+    return SessionSteps(sessions, recipe.batch, recipe.window, recipe.seed)

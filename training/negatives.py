@@ -1,4 +1,4 @@
-"""Extra negatives shared by a batch, P(i) ∝ clicks(i)^alpha, and how often to expect each item.
+"""Extra negatives shared by a step, P(i) ∝ clicks(i)^alpha, and how often to expect each item.
 
 Source: Hidasi and Karatzoglou, CIKM 2018, arXiv:1706.03847, section 3.1.
 """
@@ -12,27 +12,25 @@ from torch import Tensor
 class NegativeSampler:
     """Draws item indices with replacement; alpha 0 is uniform, 1 follows popularity."""
 
-    def __init__(self, counts: NDArray[np.int64], alpha: float, generator: torch.Generator) -> None:
+    def __init__(self, counts: NDArray[np.int64], alpha: float, device: torch.device) -> None:
         """counts: (N,) int64 clicks in training, each at least 1."""
-        self._generator = generator
         weights = torch.from_numpy(counts).to(torch.float64)
         self._popularity = weights / weights.sum()
         raised = weights.pow(alpha)
         self._chance = raised / raised.sum()
-        self._cumulative = self._chance.cumsum(0)
-        self._cumulative[-1] = 1.0  # rounding must not leave a gap above the last item
+        cumulative = self._chance.cumsum(0)
+        cumulative[-1] = 1.0  # rounding must not leave a gap above the last item
+        self._cumulative = cumulative.to(device)
 
-    def draw(self, samples: int) -> Tensor:
-        """(S,) int64 item indices."""
-        where = torch.rand(samples, dtype=torch.float64, generator=self._generator)
-        return torch.searchsorted(self._cumulative, where, right=True)
+    def draw(self, uniform: Tensor) -> Tensor:
+        """uniform: (S,) float64 in [0, 1) → (S,) int64 item indices."""
+        return torch.searchsorted(self._cumulative, uniform, right=True)
 
-    def log_expected(self, lanes: int, samples: int) -> Tensor:
-        """(N,) float32: log of how many columns of a batch are expected to hold each item.
+    def expected(self, clicks: float, samples: int) -> Tensor:
+        """(N,) float64: how often each item is expected among the candidates of a step.
 
-        A column comes from another lane's target, P = popularity, or from the samples,
-        P ∝ clicks^alpha; the mixture puts both groups on one scale. This is the Q of the logQ
+        A candidate is one of so many clicks, P = popularity, or one of the samples, P ∝
+        clicks^alpha; the mixture puts both groups on one scale. This is the Q of the logQ
         correction (Bengio and Senécal 2008; Yi et al., RecSys 2019).
         """
-        expected = max(lanes - 1, 1) * self._popularity + samples * self._chance
-        return expected.log().to(torch.float32)
+        return clicks * self._popularity + samples * self._chance

@@ -1,8 +1,9 @@
 """Optimisers for dense weights and for the rows of a matrix that a batch touched.
 
-Adagrad (the default): a ← a + g²   v ← m·v − η·g/√(a + ε)   p ← p + v, with a from 0 and ε = 1e-6
-inside the root. Adam, AdamW and NAdam: moments with bias correction; on rows they are lazy, so rows
-that a batch does not touch keep weights, moments, accumulator and velocity.
+Adagrad (the default): a ← a + g²   v ← m·v − η·g/√(a + ε)   p ← p + v, with a from 0 (or the
+recipe's `accumulator`) and ε = 1e-6 inside the root. Adam, AdamW and NAdam: moments with bias
+correction; on rows they are lazy, so rows that a batch does not touch keep weights, moments,
+accumulator and velocity.
 Sources: Duchi et al., JMLR 2011 (Adagrad); Kingma and Ba, arXiv:1412.6980 (Adam); Loshchilov and
 Hutter, arXiv:1711.05101 (AdamW); Dozat, ICLR workshop 2016 (NAdam).
 """
@@ -32,7 +33,7 @@ class Mover(Protocol):
 def mover_of(weight: Tensor, recipe: Recipe) -> Mover:
     """The recipe's optimiser for one tensor."""
     if recipe.optimiser == "adagrad":
-        return Adagrad.of(weight, recipe.momentum)
+        return Adagrad.of(weight, recipe.momentum, recipe.accumulator)
     return Adam.of(weight, recipe.optimiser, recipe.weight_decay)
 
 
@@ -46,9 +47,9 @@ class Adagrad:
     velocity: Tensor | None
 
     @classmethod
-    def of(cls, weight: Tensor, momentum: float) -> "Adagrad":
+    def of(cls, weight: Tensor, momentum: float, accumulator: float = 0.0) -> "Adagrad":
         moving = torch.zeros_like(weight) if momentum > 0 else None
-        return cls(weight, momentum, torch.zeros_like(weight), moving)
+        return cls(weight, momentum, torch.full_like(weight, accumulator), moving)
 
     def step(self, gradient: Tensor, rate: float) -> None:
         """gradient: shaped as the weight."""
@@ -63,13 +64,17 @@ class Adagrad:
 
         gradient: (U, …), already summed over duplicates.
         """
-        accumulated = self.accumulated[rows].addcmul_(gradient, gradient)
-        self.accumulated[rows] = accumulated
-        change = gradient * (accumulated + EPSILON).rsqrt_() * -rate
-        if self.velocity is not None:
-            change = self.velocity[rows].mul_(self.momentum).add_(change)
-            self.velocity[rows] = change
-        self.weight[rows] = values + change
+        accumulated = self.accumulated.index_select(0, rows).addcmul_(gradient, gradient)
+        self.accumulated.index_copy_(0, rows, accumulated)
+        inverse = accumulated.add_(EPSILON).rsqrt_()
+        if self.velocity is None:
+            moved = values.addcmul(gradient, inverse, value=-rate)
+        else:
+            velocity = self.velocity.index_select(0, rows).mul_(self.momentum)
+            velocity.addcmul_(gradient, inverse, value=-rate)
+            self.velocity.index_copy_(0, rows, velocity)
+            moved = values + velocity
+        self.weight.index_copy_(0, rows, moved)
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint must keep beside the weight."""

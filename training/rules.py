@@ -8,12 +8,12 @@ of the sessions they appear in, Hidasi et al., arXiv:1511.06939, section 4 (item
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from data.sessions import Sessions
 from recsys.catalogue import Catalogue
+from recsys.ragged import ScoredRows, offsets_of, spread, windows_along
+from training.above_popularity import AbovePopularity
 
 RULE_REACH = 10  # clicks between the two ends of a sequential rule, at most
 DAMPING = 20.0  # item-KNN's λ: pairs seen seldom count less
@@ -21,33 +21,31 @@ DAMPING = 20.0  # item-KNN's λ: pairs seen seldom count less
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]  # before, after, weight
 
 
-class AfterLast:
+class AfterLast(AbovePopularity):
     """Scores of the last known click's row; what the row lacks stands behind, by popularity."""
 
     def __init__(self, catalogue: Catalogue, pairs: Pairs) -> None:
+        super().__init__(catalogue)
         before, after, weight = pairs
         items = len(catalogue)
         keys, place = np.unique(before * items + after, return_inverse=True)
-        self._after = torch.from_numpy(keys % items)
-        self._weight = torch.from_numpy(np.bincount(place, weight, minlength=len(keys)))
+        self._after = keys % items
+        self._weight = np.asarray(np.bincount(place, weight, minlength=len(keys)), np.float64)
         self._starts = np.searchsorted(keys // items, np.arange(items + 1))
-        self._popularity = torch.from_numpy(catalogue.popularity.astype(np.float64))
         smallest = float(self._weight.min()) if len(keys) else 1.0
-        self._popularity *= min(smallest, 1.0) / 2  # tells equal weights apart and no more
+        self._share = min(smallest, 1.0) / 2  # tells equal weights apart and no more
 
-    def scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor:
-        cases = sum(len(session) - 1 for session in sessions)
-        scores = self._popularity.repeat(cases, 1)
-        case = 0
-        for session in sessions:
-            last = -1
-            for item in session[:-1].tolist():
-                last = item if item >= 0 else last  # an unknown click moves nothing
-                if last >= 0:
-                    row = slice(self._starts[last], self._starts[last + 1])
-                    scores[case, self._after[row]] += self._weight[row]
-                case += 1
-        return scores
+    def rows_along(self, sessions: Sequence[NDArray[np.int32]]) -> ScoredRows:
+        known = windows_along(sessions).known()  # an unknown click moves nothing
+        counts = np.zeros(len(known), dtype=np.int64)
+        some = np.flatnonzero(known.lengths)
+        last = known.items[known.offsets[1:][some] - 1]
+        counts[some] = self._starts[last + 1] - self._starts[last]
+        at = spread(self._starts[last], counts[some])
+        return ScoredRows(offsets_of(counts), self._after[at], self._weight[at])
+
+    def behind(self, rows: ScoredRows) -> NDArray[np.float64]:
+        return np.full(len(rows), self._share)
 
 
 def markov(catalogue: Catalogue, train: Sessions) -> AfterLast:

@@ -1,0 +1,88 @@
+"""Sessions → the figures that describe them: lengths, popularity of items, time span.
+
+Counts what is there; knows nothing of models. Times are UTC, to the second.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.sessions import Sessions
+
+LENGTHS = (*((n, n) for n in range(2, 7)), (7, 10), (11, 20), (21, 50), (51, None))  # first, last
+TOP_SHARES = (0.01, 0.1, 0.5)  # of the items, the most clicked
+CURVE_POINTS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class LengthShare:
+    """How many of the sessions have so many clicks."""
+
+    name: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """One part of a log, described."""
+
+    sessions: int
+    clicks: int
+    items: int  # clicked at least once
+    begins: str  # first and last click, ISO 8601
+    ends: str
+    length_mean: float
+    length_quantiles: dict[str, int]  # "median", "90 %", "99 %", "longest"
+    lengths: Sequence[LengthShare]
+    top_items: dict[float, float]  # share of the items, the most clicked → share of the clicks
+    popularity: Sequence[tuple[int, int]]  # (rank of an item, its clicks), some ranks, 1 first
+
+
+def describe(sessions: Sessions) -> Statistics:
+    """sessions: at least one, each of at least 2 clicks."""
+    lengths = sessions.lengths
+    counts = np.sort(sessions.counts())[::-1]
+    counts = counts[counts > 0]
+    quantiles = np.quantile(lengths, [0.5, 0.9, 0.99, 1.0], method="inverted_cdf").tolist()
+    return Statistics(
+        sessions=len(sessions),
+        clicks=len(sessions.items),
+        items=len(counts),
+        begins=_utc(int(sessions.time_ms.min())),
+        ends=_utc(int(sessions.time_ms.max())),
+        length_mean=float(lengths.mean()),
+        length_quantiles=dict(
+            zip(("median", "90 %", "99 %", "longest"), map(int, quantiles), strict=True)
+        ),
+        lengths=_length_shares(lengths),
+        top_items={share: _top_share(counts, share) for share in TOP_SHARES},
+        popularity=_curve(counts),
+    )
+
+
+def _length_shares(lengths: NDArray[np.int64]) -> list[LengthShare]:
+    shares = []
+    for first, last in LENGTHS:
+        inside = lengths >= first if last is None else (lengths >= first) & (lengths <= last)
+        name = f"{first}+" if last is None else f"{first}–{last}" if last > first else str(first)
+        shares.append(LengthShare(name, float(inside.mean())))
+    return shares
+
+
+def _top_share(counts: NDArray[np.int64], share: float) -> float:
+    """Share of all clicks on the first `share` of the items, at least one item."""
+    taken = max(round(len(counts) * share), 1)
+    return float(counts[:taken].sum() / counts.sum())
+
+
+def _curve(counts: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Clicks at ranks that stand evenly on a logarithmic axis."""
+    ranks = np.unique(np.geomspace(1, len(counts), num=CURVE_POINTS).round().astype(np.int64))
+    return [(int(rank), int(counts[rank - 1])) for rank in ranks]
+
+
+def _utc(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms // 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

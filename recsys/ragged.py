@@ -1,0 +1,95 @@
+"""Rows of different lengths end to end in flat arrays, so that numpy works on many at once.
+
+`Rows` are the clicks that count for each case; `ScoredRows` the few items of a case that have a
+score of their own. Knows nothing of what the numbers mean.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Row r holds items[offsets[r]] … items[offsets[r+1]-1].
+
+    offsets: (rows+1,) int64, items: (entries,) int64.
+    """
+
+    offsets: NDArray[np.int64]
+    items: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(rows,) int64."""
+        return np.diff(self.offsets)
+
+    @property
+    def row_of_entry(self) -> NDArray[np.int64]:
+        """(entries,) int64."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    def part(self, first: int, last: int) -> "Rows":
+        """Rows `first` … `last`-1."""
+        offsets = self.offsets[first : last + 1]
+        return Rows(offsets - offsets[0], self.items[offsets[0] : offsets[-1]])
+
+    def known(self) -> "Rows":
+        """The same rows without entries of -1."""
+        kept = self.items >= 0
+        before = np.concatenate([[0], np.cumsum(kept)])
+        return Rows(before[self.offsets], self.items[kept])
+
+
+@dataclass(frozen=True)
+class ScoredRows(Rows):
+    """Distinct items of each row in rising order, each with a score; scores: (entries,) float64."""
+
+    scores: NDArray[np.float64]
+
+
+def spread(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """start, start+1, … for every range, end to end: (sum of counts,) int64."""
+    ends = np.cumsum(counts, dtype=np.int64)
+    return np.repeat(starts - ends + counts, counts) + np.arange(ends[-1] if len(ends) else 0)
+
+
+def offsets_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where rows of these lengths begin, and where the last one ends: (rows+1,) int64."""
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+
+
+def rows_of(lists: Sequence[Sequence[int]]) -> Rows:
+    """One row for each list."""
+    lengths = np.array([len(row) for row in lists], dtype=np.int64)
+    items = np.fromiter((item for row in lists for item in row), np.int64, int(lengths.sum()))
+    return Rows(offsets_of(lengths), items)
+
+
+def windows_along(sessions: Sequence[NDArray[np.int32]], window: int | None = None) -> Rows:
+    """What was clicked before each click but the first of every session, oldest first.
+
+    window: how many clicks at most, those of unknown items (-1) included; None for all.
+    """
+    lengths = np.array([len(session) for session in sessions], dtype=np.int64)
+    begins = offsets_of(lengths)[:-1]
+    cases = lengths - 1
+    ends = spread(begins + 1, cases)  # one past the last click that counts
+    starts = np.repeat(begins, cases)
+    if window is not None:
+        starts = np.maximum(starts, ends - window)
+    counts = ends - starts
+    items = np.concatenate(sessions) if len(sessions) else np.zeros(0, dtype=np.int64)
+    return Rows(offsets_of(counts), items[spread(starts, counts)].astype(np.int64))
+
+
+def joined(parts: Sequence[ScoredRows]) -> ScoredRows:
+    """The rows of all parts, one part after the other."""
+    lengths = np.concatenate([part.lengths for part in parts])
+    items = np.concatenate([part.items for part in parts])
+    return ScoredRows(offsets_of(lengths), items, np.concatenate([part.scores for part in parts]))

@@ -1,0 +1,208 @@
+"""Small charts as inline SVG: lines, bars, and points with intervals.
+
+Numbers and names in, one `<svg>` out, with text as text and colours left to the page's style
+sheet (classes `first` and `second`). Built as an element tree, so no name can become markup.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from xml.etree import ElementTree
+
+from markupsafe import Markup
+
+from training.axes import Scale, spanning, written
+from training.intervals import Estimate
+
+WIDTH, HEIGHT = 440, 270
+LEFT, RIGHT, TOP, BOTTOM = 62, 14, 30, 46  # room around the plot
+ROW = 26  # height of a row of `interval_chart`
+NAME_WIDTH = 140  # room for its names
+NAME_LETTERS = 20
+STYLES = ("first", "second")
+MARKS = ("●", "○")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One curve; x is a number, or a place among the chart's names."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    intervals: Sequence[Estimate] = ()  # one a point, or none at all
+    ringed: int | None = None  # the point that stands out
+
+
+def line_chart(
+    lines: Sequence[Line],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    names: Sequence[str] = (),
+    log: bool = False,
+    from_zero: bool = False,
+) -> Markup:
+    """names: texts at x = 0, 1, …, else x is counted in whole numbers; log: both axes."""
+    svg = _drawing(title, HEIGHT)
+    ys = [y for line in lines for _, y in line.points]
+    ys += [end for line in lines for e in line.intervals for end in (e.low, e.high) if e.low <= end]
+    y = spanning(ys, HEIGHT - BOTTOM, TOP, from_zero=from_zero, log=log)
+    x = _across(lines, len(names), log)
+    _frame(svg, y, x_label, y_label)
+    if names:
+        _x_ticks(svg, {x(place): name for place, name in enumerate(names)})
+    else:
+        _x_ticks(svg, {x(tick): written(tick) for tick in x.ticks(whole=True)})
+    for number, line in enumerate(lines):
+        aside = (number - (len(lines) - 1) / 2) * 7 if names else 0.0  # whiskers side by side
+        _line(svg, line, STYLES[number], x, y, aside, dots=not log)
+    if len(lines) > 1:
+        _legend(svg, [line.name for line in lines])
+    return _markup(svg)
+
+
+def bar_chart(
+    series: Mapping[str, Sequence[float]],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    names: Sequence[str],
+) -> Markup:
+    """series: name → one bar a name, side by side with those of the other series."""
+    svg = _drawing(title, HEIGHT)
+    y = spanning(
+        [v for bars in series.values() for v in bars], HEIGHT - BOTTOM, TOP, from_zero=True
+    )
+    x = Scale(-0.5, len(names) - 0.5, LEFT, WIDTH - RIGHT)
+    _frame(svg, y, x_label, y_label)
+    _x_ticks(svg, {x(place): name for place, name in enumerate(names)})
+    wide = 0.8 * (x(1) - x(0)) / len(series)
+    for number, (name, bars) in enumerate(series.items()):
+        for place, value in enumerate(bars):
+            left = x(place) + (number - len(series) / 2) * wide
+            box = {"x": left + 0.5, "y": y(value), "width": wide - 1, "height": y(0) - y(value)}
+            bar = _add(svg, "rect", f"bar {STYLES[number]}", **box)
+            _add(bar, "title").text = f"{name}, {names[place]}: {value:.1%}"
+    if len(series) > 1:
+        _legend(svg, list(series))
+    return _markup(svg)
+
+
+def interval_chart(rows: Mapping[str, Estimate], *, title: str, x_label: str) -> Markup:
+    """One row a name: the figure as a dot, its interval as a line; the first row stands out."""
+    bottom = TOP + ROW * len(rows)
+    svg = _drawing(title, bottom + BOTTOM)
+    ends = [v for e in rows.values() for v in (e.value, e.high) if not math.isnan(v)]
+    x = spanning(ends, NAME_WIDTH, WIDTH - RIGHT, from_zero=True)
+    for tick in x.ticks(4):
+        _add(svg, "line", "grid", x1=x(tick), x2=x(tick), y1=TOP, y2=bottom)
+        _text(svg, written(tick), x(tick), bottom + 16, "middle")
+    _text(svg, x_label, (NAME_WIDTH + WIDTH - RIGHT) / 2, bottom + 38, "middle", "label")
+    for row, (name, figure) in enumerate(rows.items()):
+        height = TOP + ROW * (row + 0.5)
+        style = STYLES[min(row, 1)]
+        _text(svg, _short(name), NAME_WIDTH - 10, height + 4, "end", "strong" if row == 0 else "")
+        group = _add(svg, "g", style)
+        _add(group, "title").text = f"{name}: {_in_words(figure)}"
+        if not math.isnan(figure.low):
+            _add(
+                group, "line", "whisker", x1=x(figure.low), x2=x(figure.high), y1=height, y2=height
+            )
+        _add(group, "circle", "dot", cx=x(figure.value), cy=height, r=4)
+    return _markup(svg)
+
+
+def _across(lines: Sequence[Line], names: int, log: bool) -> Scale:
+    if names:
+        return Scale(-0.5, names - 0.5, LEFT, WIDTH - RIGHT)
+    return spanning([x for line in lines for x, _ in line.points], LEFT, WIDTH - RIGHT, log=log)
+
+
+def _line(
+    svg: ElementTree.Element,
+    line: Line,
+    style: str,
+    x: Scale,
+    y: Scale,
+    aside: float,
+    *,
+    dots: bool,
+) -> None:
+    group = _add(svg, "g", style)
+    places = [(x(across) + aside, y(up)) for across, up in line.points]
+    _add(group, "polyline", "line", points=" ".join(f"{px:g},{py:g}" for px, py in places))
+    for (px, _), figure in zip(places, line.intervals, strict=False):
+        if not math.isnan(figure.low):
+            _add(group, "line", "whisker", x1=px, x2=px, y1=y(figure.low), y2=y(figure.high))
+    for number, (px, py) in enumerate(places if dots else ()):
+        dot = _add(group, "circle", "dot", cx=px, cy=py, r=3.5)
+        known = line.intervals[number] if line.intervals else None
+        said = _in_words(known) if known else f"{line.points[number][1]:.4g}"
+        _add(dot, "title").text = f"{line.name}: {said}"
+        if number == line.ringed:
+            _add(group, "circle", "ring", cx=px, cy=py, r=8)
+
+
+def _drawing(title: str, height: float) -> ElementTree.Element:
+    svg = ElementTree.Element("svg", {"viewBox": f"0 0 {WIDTH} {height:g}", "role": "img"})
+    svg.set("aria-label", title)
+    _text(svg, title, 0, 12, "start", "title")
+    return svg
+
+
+def _frame(svg: ElementTree.Element, y: Scale, x_label: str, y_label: str) -> None:
+    """Horizontal grid lines with their values, and the names of both axes."""
+    for tick in y.ticks():
+        _add(svg, "line", "grid", x1=LEFT, x2=WIDTH - RIGHT, y1=y(tick), y2=y(tick))
+        _text(svg, written(tick), LEFT - 8, y(tick) + 4, "end")
+    _text(svg, x_label, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, "middle", "label")
+    label = _text(svg, y_label, 0, 0, "middle", "label")
+    label.set("transform", f"translate(11 {(TOP + HEIGHT - BOTTOM) / 2:g}) rotate(-90)")
+
+
+def _x_ticks(svg: ElementTree.Element, texts: Mapping[float, str]) -> None:
+    for place, text in texts.items():
+        _text(svg, text, place, HEIGHT - BOTTOM + 17, "middle")
+
+
+def _legend(svg: ElementTree.Element, names: Sequence[str]) -> None:
+    """Right above the plot, one text, so that marks stay beside their names in any font."""
+    legend = _text(svg, "", WIDTH - RIGHT, 12, "end")
+    for mark, style, name in zip(MARKS, STYLES, names, strict=True):
+        entry = _add(legend, "tspan", f"mark {style}", dx=12)
+        entry.text = mark
+        entry.tail = f" {_short(name)}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= NAME_LETTERS else name[: NAME_LETTERS - 1] + "…"
+
+
+def _in_words(figure: Estimate) -> str:
+    if math.isnan(figure.low):
+        return f"{figure.value:.4f}"
+    return f"{figure.value:.4f} ({figure.low:.4f} to {figure.high:.4f})"
+
+
+def _text(
+    parent: ElementTree.Element, text: str, x: float, y: float, anchor: str, style: str = ""
+) -> ElementTree.Element:
+    element = _add(parent, "text", style, x=x, y=y)
+    element.set("text-anchor", anchor)
+    element.text = text
+    return element
+
+
+def _add(
+    parent: ElementTree.Element, tag: str, style: str = "", **numbers: float | str
+) -> ElementTree.Element:
+    attributes = {k: v if isinstance(v, str) else f"{v:g}" for k, v in numbers.items()}
+    if style:
+        attributes["class"] = style
+    return ElementTree.SubElement(parent, tag, attributes)
+
+
+def _markup(svg: ElementTree.Element) -> Markup:
+    return Markup(ElementTree.tostring(svg, encoding="unicode"))

@@ -1,0 +1,133 @@
+"""A bundle and new clicks → the items and weights that finetuning begins with.
+
+Old items keep their order and their rows; new ones follow in the order in which the new clicks
+first name them. A new item's row is the mean of the rows of the old items clicked right before
+or after it; where there are none, the mean of all old rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.sessions import Sessions, known_items, reindex
+from recsys.catalogue import Catalogue
+from recsys.errors import BadInput
+from training.parent import Parent
+from training.recipe import Recipe
+from training.weights import Weights
+
+
+def continued_items(
+    old: Sequence[str], clicked: Sequence[str], *, drop_vanished: bool
+) -> tuple[str, ...]:
+    """Old ids in their order, with those not clicked any more unless they go, then new ids."""
+    still, known = set(clicked), set(old)
+    kept = [item_id for item_id in old if item_id in still or not drop_vanished]
+    return (*kept, *(item_id for item_id in clicked if item_id not in known))
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """Begins with the parent's weights; drop_vanished: items without new clicks go."""
+
+    parent: Parent
+    drop_vanished: bool = False
+
+    @property
+    def mark(self) -> str:
+        return f"{self.parent.model_id} drop_vanished={self.drop_vanished}"
+
+    def catalogue(self, sessions: Sessions) -> Catalogue:
+        """Counts are the new clicks; a vanished item keeps one, so that it can be drawn."""
+        clicked, old = known_items(sessions), self.parent.catalogue.item_ids
+        if not set(clicked) & set(old):
+            raise BadInput(
+                "The clicks cannot continue this bundle",
+                [
+                    f"none of their {len(clicked):,} items is among its {len(old):,}. Check that "
+                    "item ids are written alike, or train a bundle from scratch."
+                ],
+            )
+        item_ids = continued_items(old, clicked, drop_vanished=self.drop_vanished)
+        counts = reindex(sessions, item_ids).counts()
+        return Catalogue(item_ids, np.maximum(counts, 1))
+
+    def weights(
+        self, catalogue: Catalogue, indexed: Sessions, recipe: Recipe, generator: torch.Generator
+    ) -> Weights:
+        """The parent's tensors; those with a row for each item are given rows for the new ones."""
+        found = [self.parent.catalogue.find(item_id) for item_id in catalogue.item_ids]
+        rows = torch.tensor([at for at in found if at is not None])
+        beside = clicked_beside(indexed, len(rows), len(catalogue))
+        weights = Weights.fresh(recipe.size(len(catalogue)), generator)
+        shared = dict(weights.model.named_parameters())
+        weights.load(
+            {
+                name: tensor if name in shared else _with_new_rows(tensor[rows], beside)
+                for name, tensor in self.parent.weights.tensors().items()
+            }
+        )
+        return weights
+
+    def record(self, sessions: Sessions) -> dict[str, Any]:
+        """What the manifest keeps of where the model comes from."""
+        clicked, old = set(known_items(sessions)), set(self.parent.catalogue.item_ids)
+        return {
+            "parent": self.parent.model_id,
+            "lineage": self.parent.lineage,
+            "new_items": len(clicked - old),
+            "vanished_items": len(old - clicked),
+            "drop_vanished": self.drop_vanished,
+        }
+
+    def summary(self, sessions: Sessions) -> str:
+        """One line for the person who waits."""
+        about = self.record(sessions)
+        fate = "dropped" if self.drop_vanished else "kept"
+        return (
+            f"Going on from model {self.parent.model_id}: {len(self.parent.catalogue):,} items, "
+            f"{about['vanished_items']:,} of them without new clicks ({fate}), and "
+            f"{about['new_items']:,} new ones."
+        )
+
+
+def merged_attributes(
+    old: Catalogue | None, read: Mapping[str, Mapping[str, str | None]]
+) -> dict[str, dict[str, str | None]]:
+    """Attribute → item id → text: what was read wins, else the old catalogue's text stays."""
+    texts: dict[str, dict[str, str | None]] = {}
+    if old is not None:
+        texts = {n: dict(zip(old.item_ids, v, strict=True)) for n, v in old.attributes.items()}
+    for name, values in read.items():
+        found = {item_id: text for item_id, text in values.items() if text is not None}
+        texts[name] = {**texts.get(name, {}), **found}
+    return texts
+
+
+def clicked_beside(indexed: Sessions, old: int, items: int) -> Tensor:
+    """How often each new item was clicked right before or after each old one.
+
+    indexed: items below `old` are old ones; returns (items - old, old) float32, sparse.
+    """
+    clicks, session = indexed.items.astype(np.int64), indexed.session_of_click
+    together = session[:-1] == session[1:]
+    before, after = clicks[:-1][together], clicks[1:][together]
+    new, known = np.concatenate([before, after]), np.concatenate([after, before])
+    counted = (new >= old) & (known < old)
+    where = torch.from_numpy(np.stack([new[counted] - old, known[counted]]))
+    ones = torch.ones(where.shape[1])
+    size = (items - old, old)
+    return torch.sparse_coo_tensor(where, ones, size, check_invariants=True).coalesce()
+
+
+def _with_new_rows(kept: Tensor, beside: Tensor) -> Tensor:
+    """kept: (old, …) float32; returns (items, …), new rows below."""
+    flat = kept.reshape(len(kept), -1)
+    total = torch.sparse.mm(beside, torch.ones(len(kept), 1))  # (new, 1)
+    mean = torch.sparse.mm(beside, flat) / total.clamp(min=1.0)
+    rows = torch.where(total > 0, mean, flat.mean(0))
+    return torch.cat([kept, rows.reshape(-1, *kept.shape[1:])])
