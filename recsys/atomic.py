@@ -39,6 +39,8 @@ def new_folder(path: Path) -> Iterator[Path]:
         beside.mkdir(parents=True)
         yield beside
         for file in beside.iterdir():
+            # safetensors writes for its owner alone; whoever may read the folder reads its files
+            file.chmod(beside.stat().st_mode & 0o666)
             _sync(file)
         beside.replace(path)
         _sync(path.parent)

@@ -12,18 +12,29 @@ import pytest
 import torch
 from builders import words
 from kinds import KINDS
-from learners import CPU, ITEMS, PLAIN, SameThree, batch_of, draws_of, learner_of, scores_by_hand
+from learners import (
+    CPU,
+    ITEMS,
+    PLAIN,
+    SameThree,
+    SteppingLearner,
+    batch_of,
+    draws_of,
+    learner_of,
+    scores_by_hand,
+)
 
 from data.batches import LaneSteps
 from data.sessions import known_items, reindex
 from recsys.catalogue import Catalogue
 from recsys.model import ModelSize, SessionRNN, initialise
 from recsys.predictor import Predictor
-from training.columns import columns_of
+from training.columns import SampledColumns, columns_of
 from training.draws import Draws
 from training.learner import Learner
 from training.loop import steps_of
 from training.recipe import Recipe
+from training.schedule import rate_at
 from training.weights import Weights, eager_predictor
 
 
@@ -134,6 +145,20 @@ def test_05_each_dropout_is_applied_once_and_its_rate_is_the_share_dropped() -> 
     learner_of(recipe).learn(batch_of([1, 2], [2, 3], [True, True]), keeper)
 
     assert keeper.asked == [((2, 6), 0.2), ((2, 6), 0.4), ((2, 6), 0.4)]
+
+
+def test_05_a_rate_is_the_share_that_is_dropped_not_the_one_that_is_kept() -> None:
+    kept = draws_of().kept(torch.Size((100, 1000)), 0.3)
+
+    assert (kept == 0).float().mean().item() == pytest.approx(0.3, abs=0.01)
+    assert kept.max().item() == pytest.approx(1 / 0.7, rel=1e-3)
+
+
+def test_06_adagrad_is_the_default_and_a_constant_rate_stays() -> None:
+    constant = Recipe(schedule="constant", warmup=0.0, learning_rate=0.1)
+
+    assert Recipe().optimiser == "adagrad"
+    assert [rate_at(constant, share) for share in (0.0, 0.5, 0.99)] == [0.1] * 3
 
 
 def test_06_the_accumulators_start_at_zero() -> None:
@@ -352,16 +377,23 @@ def test_12_dropout_is_off_when_it_counts() -> None:
     assert torch.equal(first, second)
 
 
-def test_13_logq_corrects_every_column_by_its_expectation() -> None:
-    recipe = dataclasses.replace(PLAIN, batch=2, negatives=3, sample_alpha=1.0)
-    losses = []
-    for logq in (0.0, 1.0):
-        learner = learner_of(dataclasses.replace(recipe, logq=logq), sampling=SameThree)
-        learner.weights.bias[:] = torch.arange(9.0)
-        losses.append(float(learner.follow(batch_of([1, 2], [4, 5], [True, True])).loss))
+def test_13_logq_subtracts_how_often_a_column_is_expected() -> None:
+    """One other target, P = popularity, and three draws, P ∝ the roots of the counts."""
+    recipe = dataclasses.replace(PLAIN, batch=2, negatives=3, sample_alpha=0.5)
+    counts = np.arange(1, ITEMS + 1) ** 2
+    columns = SampledColumns(recipe, SameThree(counts, 0.5, CPU), 2, CPU)
+    weights = learner_of(recipe).weights
+    learner = SteppingLearner(weights, recipe, columns, CPU)
+    place = [4, 5, 4, 0, 8]
+    scores = scores_by_hand(learner, [1, 2], place)
 
-    # equal counts: the same correction everywhere, so that the softmax does not see it
-    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    loss = learner.follow(batch_of([1, 2], [4, 5], [True, True])).loss
+
+    expected = 1 * counts / counts.sum() + 3 * np.sqrt(counts) / np.sqrt(counts).sum()
+    powers = (scores - torch.from_numpy(np.log(expected[place]))).exp()
+    powers[0, 2] = 0  # row 0's own target by accident
+    by_hand = -(powers[0, 0] / powers[0].sum()).log() - (powers[1, 1] / powers[1].sum()).log()
+    assert float(loss) == pytest.approx(float(by_hand), abs=1e-5)
 
 
 def test_13_momentum_carries_half_of_the_last_step_on() -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads stall it
 
+import numpy as np
 import torch
 from plain_loop import PlainLoop, Published
 from rich.console import Console
@@ -29,9 +30,12 @@ from data.sessions import Sessions, known_items, reindex
 from data.split import split_by_fraction
 from recsys.allocation import keep_freed_memory
 from recsys.catalogue import Catalogue
+from recsys.cells import CELLS
 from training.checkpoint import EpochResult
+from training.columns import columns_of
+from training.draws import Draws
 from training.evaluate import evaluate
-from training.loop import Run
+from training.loop import Run, steps_of
 from training.prepare import ClickOptions, prepare
 from training.recipe import Recipe, load_recipe
 
@@ -65,8 +69,8 @@ class Plain:
     ) -> None:
         began = time.perf_counter()
         item_ids = known_items(train)
-        self._train = reindex(train, item_ids)
-        self._catalogue = Catalogue(item_ids, self._train.counts())
+        self.train = reindex(train, item_ids)
+        self._catalogue = Catalogue(item_ids, self.train.counts())
         self._loop = PlainLoop(self._catalogue.counts, settings)
         self.trial = Trial("plain loop", time.perf_counter() - began)
         self._held_out, self.epochs = reindex(held_out, item_ids), epochs
@@ -75,7 +79,7 @@ class Plain:
         """As many epochs as make this share of all of them."""
         while len(self.trial.seconds) < round(share * self.epochs):
             began, cpu_began = time.perf_counter(), time.process_time()
-            self._loop.epoch(self._train)
+            self._loop.epoch(self.train)
             self.trial.seconds.append(time.perf_counter() - began)
             self.trial.cpu_seconds.append(time.process_time() - cpu_began)
             predictor = self._loop.predictor(self._catalogue, window)
@@ -88,7 +92,8 @@ class Turns:
 
     def __init__(self, plain: Plain, recipe: Recipe, console: Console) -> None:
         self.trial = Trial("recsys train")
-        self.peaks = [matmul_peak(recipe)]
+        self.shape = Shape.of(recipe, plain.train)
+        self.peaks = [matmul_peak(self.shape)]
         self._plain, self._recipe, self._console = plain, recipe, console
         self._events = 0
         self._resumed = self._now()
@@ -113,7 +118,7 @@ class Turns:
 
     def epoch_ends(self, result: EpochResult) -> None:
         self.trial.scores.append(result.metrics)
-        self.peaks.append(matmul_peak(self._recipe))
+        self.peaks.append(matmul_peak(self.shape))
         self._plain.up_to(result.epoch / self._recipe.epochs, self._recipe.window)
         for trial in (self._plain.trial, self.trial):
             if trial.seconds:
@@ -125,19 +130,46 @@ class Turns:
         self._resumed = self._now()
 
 
-def flops_per_event(recipe: Recipe) -> tuple[int, int]:
-    """(recurrent cells, scored columns), forward and backward; one multiply-add is two."""
-    hidden, columns = recipe.hidden, recipe.batch + recipe.negatives
-    cells = recipe.layers * 2 * (3 * hidden * hidden) * 2  # input and recurrent product
-    return BACKWARD_TOO * cells, BACKWARD_TOO * 2 * hidden * columns
+@dataclass(frozen=True)
+class Shape:
+    """What a step of ours multiplies, on average."""
+
+    hidden: int
+    layers: int
+    gates: int
+    events: int  # of one step
+    columns: int  # that its events are scored against
+
+    @classmethod
+    def of(cls, recipe: Recipe, sessions: Sessions) -> "Shape":
+        """sessions: in the indices of the catalogue."""
+        device, plan = torch.device("cpu"), steps_of(sessions, recipe)
+        columns = columns_of(recipe, sessions.counts(), plan.events / len(plan), device)
+        seen = []
+        for step in np.linspace(0, len(plan) - 1, num=20, dtype=int).tolist():
+            batch, draws = plan[step], Draws(device, recipe.seed, 0, step)
+            clicked, following = map(torch.from_numpy, (batch.clicked, batch.following))
+            seen.append(len(columns.choose(clicked, following, None, draws).items))
+        gates = CELLS[recipe.cell].GATES
+        events = round(plan.events / len(plan))
+        return cls(recipe.hidden, recipe.layers, gates, events, round(statistics.mean(seen)))
+
+    @property
+    def flops_of_cells(self) -> int:
+        """Of an event, forward and backward; one multiply-add is two. Input and recurrent part."""
+        return BACKWARD_TOO * self.layers * 2 * (2 * self.gates * self.hidden * self.hidden)
+
+    @property
+    def flops_of_scores(self) -> int:
+        return BACKWARD_TOO * 2 * self.hidden * self.columns
 
 
-def matmul_peak(recipe: Recipe, rounds: int = 30) -> float:
+def matmul_peak(shape: Shape, rounds: int = 30) -> float:
     """FLOP/s of the bare float32 products of one step, at its shapes, with torch's threads."""
-    rows, hidden, columns = recipe.batch, recipe.hidden, recipe.batch + recipe.negatives
+    rows, hidden, columns = shape.events, shape.hidden, shape.columns
     products = [  # (m, k, n): the gates twice per layer, the scores once; each with two gradients
         shape
-        for m, k, n, times in ((rows, hidden, 3 * hidden, 2 * recipe.layers),
+        for m, k, n, times in ((rows, hidden, shape.gates * hidden, 2 * shape.layers),
                                (rows, hidden, columns, 1))
         for shape in ((m, k, n), (m, n, k), (k, m, n))
         for _ in range(times)
@@ -178,13 +210,13 @@ def report(
     return table
 
 
-def floor_line(recipe: Recipe, peak: float, ours: Trial, events: int) -> str:
-    cells, columns = flops_per_event(recipe)
-    floor = (cells + columns) / peak
+def floor_line(shape: Shape, peak: float, ours: Trial, events: int) -> str:
+    cells, scores = shape.flops_of_cells, shape.flops_of_scores
+    floor = (cells + scores) / peak
     measured = statistics.median(ours.seconds) / events
     return (
-        f"Flop floor: {cells / 1e6:.2f} MFLOP an event for the cells + {columns / 1e6:.2f} for "
-        f"{recipe.batch + recipe.negatives:,} columns (forward and backward); the bare float32 "
+        f"Flop floor: {cells / 1e6:.2f} MFLOP an event for the cells + {scores / 1e6:.2f} for "
+        f"{shape.columns:,} columns (forward and backward); the bare float32 "
         f"products reach {peak / 1e9:.0f} GFLOP/s here with {torch.get_num_threads()} thread(s), "
         f"so {1 / floor:,.0f} events/s at most. Ours: {1 / measured:,.0f}, {measured / floor:.2f} "
         "times the floor."
@@ -235,7 +267,7 @@ def main() -> None:
     console.print(f"Reading: {reading:.1f} s; preparing: plain {plain.trial.preparing:.1f} s, ours "
                   f"{turns.trial.preparing:.1f} s; {given.threads} thread(s).")  # fmt: skip
     console.print(report([plain.trial, turns.trial], reading, asked or best, events))
-    console.print(floor_line(recipe, statistics.median(turns.peaks), turns.trial, events))
+    console.print(floor_line(turns.shape, statistics.median(turns.peaks), turns.trial, events))
 
 
 if __name__ == "__main__":
