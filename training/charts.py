@@ -138,8 +138,8 @@ def _line(
             _add(group, "line", "whisker", x1=px, x2=px, y1=y(figure.low), y2=y(figure.high))
     for number, (px, py) in enumerate(places if dots else ()):
         dot = _add(group, "circle", "dot", cx=px, cy=py, r=3.5)
-        known = line.intervals[number] if line.intervals else None
-        said = _in_words(known) if known else f"{line.points[number][1]:.4g}"
+        value = line.points[number][1]
+        said = _in_words(line.intervals[number]) if line.intervals else f"{value:.4g}"
         _add(dot, "title").text = f"{line.name}: {said}"
         if number == line.ringed:
             _add(group, "circle", "ring", cx=px, cy=py, r=8)

@@ -191,17 +191,14 @@ def _facts(parts: Sequence[Statistics]) -> list[tuple[str, list[str]]]:
         ("sessions", [_whole(part.sessions) for part in parts]),
         ("clicks", [_whole(part.clicks) for part in parts]),
         ("items", [_whole(part.items) for part in parts]),
-        ("clicks in a session, mean", [f"{part.length_mean:.2f}" for part in parts]),
+        ("mean length", [f"{part.length_mean:.2f}" for part in parts]),
     ]
     facts += [
-        (f"clicks in a session, {name}", [_whole(part.length_quantiles[name]) for part in parts])
+        (f"{name} length", [_whole(part.length_quantiles[name]) for part in parts])
         for name in parts[0].length_quantiles
     ]
     facts += [
-        (
-            f"clicks on the most clicked {share:.0%} of its items",
-            [f"{part.top_items[share]:.1%}" for part in parts],
-        )
+        (f"clicks on the top {share:.0%} of items", [f"{p.top_items[share]:.1%}" for p in parts])
         for share in parts[0].top_items
     ]
     return facts
