@@ -14,6 +14,7 @@ import pytest
 import redis as redis_py
 import torch
 from fastapi import FastAPI
+from hypothesis import HealthCheck, settings
 from kinds import Zoo
 from rich.console import Console
 
@@ -26,6 +27,10 @@ from service.settings import Settings
 from training.commands import TrainOptions, train
 from training.prepare import ClickOptions
 from training.recipe import Recipe
+
+# a slow machine is no failure, neither of one example nor of finding many
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 SMALL = Recipe(hidden=32, epochs=5, batch=32, negatives=64, sample_alpha=0.5, dropout_embedding=0.1)
 

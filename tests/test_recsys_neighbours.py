@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from builders import words
 from hypothesis import given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from data.sessions import reindex
@@ -65,7 +64,6 @@ def neighbours(train: list[str], settings: NeighbourSettings) -> SessionNeighbou
     return SessionNeighbours(build_index(indexed, len(IDS), settings.candidates), settings)
 
 
-@examples(deadline=None)
 @given(WORDS, SETTINGS, WINDOWS)
 def test_scores_are_those_of_the_definition(
     train: list[str], settings: NeighbourSettings, windows: list[list[int]]
@@ -79,7 +77,6 @@ def test_scores_are_those_of_the_definition(
         assert scores == pytest.approx(by_definition(train, settings, window), rel=1e-5)
 
 
-@examples(deadline=None)
 @given(WORDS, SETTINGS, WINDOWS)
 def test_a_row_is_the_same_bit_for_bit_whatever_stands_beside_it(
     train: list[str], settings: NeighbourSettings, windows: list[list[int]]

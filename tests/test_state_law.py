@@ -139,9 +139,7 @@ STEPS = st.lists(
 )
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS)
 def test_any_interleaving_answers_as_a_fresh_replay_would(
     any_shop: TrainedShop, redis_url: str, steps: list[tuple[str, str]]

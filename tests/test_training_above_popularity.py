@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -36,7 +36,6 @@ class Written(AbovePopularity):
         return np.full(len(rows), 0.5)
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from training.axes import Scale, spanning, written
@@ -34,7 +34,6 @@ def test_ticks_are_round_and_within() -> None:
     ]  # fmt: skip
 
 
-@settings(deadline=None)
 @given(st.lists(FINITE, min_size=1, max_size=8), st.booleans())
 def test_every_scale_holds_its_values_and_has_ticks(values: list[float], whole: bool) -> None:
     scale = spanning(values, 0, 400)

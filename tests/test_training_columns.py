@@ -121,7 +121,7 @@ def test_what_is_expected_of_a_distinct_column_is_its_chance_to_be_there() -> No
     np.testing.assert_allclose(found.correction.numpy(), expected, rtol=1e-6)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=12))
 def test_pairs_of_one_session_are_all_and_only_those(sessions: list[int]) -> None:
     first, second = same_session(torch.tensor(sessions))

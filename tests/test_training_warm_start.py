@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from builders import words
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from data.sessions import Sessions, known_items, reindex
@@ -41,7 +41,6 @@ def begin(start: WarmStart, clicks: Sessions) -> tuple[Catalogue, Weights]:
     return catalogue, start.weights(catalogue, indexed, TINY, torch.Generator().manual_seed(1))
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(old=IDS, clicked=IDS)
 def test_the_old_order_holds_and_new_items_follow_in_theirs(
     old: list[str], clicked: list[str]
@@ -54,7 +53,6 @@ def test_the_old_order_holds_and_new_items_follow_in_theirs(
     assert list(dropped) == [item for item in kept if item in clicked]
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(old=IDS, clicked=IDS, drop=st.booleans())
 def test_every_old_item_keeps_its_row(old: list[str], clicked: list[str], drop: bool) -> None:
     clicks, parent = words("".join([*clicked, old[0]])), parent_of("".join(old))
