@@ -1,6 +1,6 @@
 """The errors found in third-party GRU4Rec codes (Hidasi and Czapp, RecSys 2023, arXiv:2307.14956).
 
-One test or more for each of its thirteen rows, by number; each was seen to fail with the error.
+One test or more for each of its thirteen rows, by number.
 """
 
 import dataclasses
