@@ -23,6 +23,7 @@ PLAIN = Recipe(
     dropout_embedding=0,
     dropout_hidden=0,
     learning_rate=0.05,
+    warmup=0.0,
 )
 CPU = torch.device("cpu")
 ITEMS = 9

@@ -206,6 +206,7 @@ def learned_by_training(sessions: Sessions, start: Weights, counts: NDArray[np.i
         columns="drawn",
         negatives=4,
         learning_rate=0.1,
+        warmup=0.0,
         dropout_embedding=0.0,
         dropout_hidden=0.0,
         sample_alpha=1.0,

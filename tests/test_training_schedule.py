@@ -5,12 +5,13 @@ from training.schedule import rate_at
 
 
 def rates(**settings: object) -> list[float]:
-    recipe = Recipe(learning_rate=0.8, **settings)  # type: ignore[arg-type]
+    recipe = Recipe(**{"learning_rate": 0.8, "warmup": 0.0, **settings})  # type: ignore[arg-type]
     return [rate_at(recipe, share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
 
 
-def test_constant_is_the_default() -> None:
+def test_constant_is_the_default_after_a_short_warm_up() -> None:
     assert rates() == [0.8] * 5
+    assert rates(warmup=Recipe().warmup) == [0.0, *[0.8] * 4]
 
 
 def test_linear_goes_to_zero() -> None:
