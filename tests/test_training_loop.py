@@ -16,7 +16,16 @@ from training.checkpoint import CHECKPOINT, EpochResult
 from training.loop import Run, Trained
 from training.recipe import Recipe
 
-TINY = Recipe(hidden=8, epochs=4, batch=4, negatives=6, validation=0.2, momentum=0.1, patience=4)
+TINY = Recipe(
+    hidden=8,
+    epochs=4,
+    batch=4,
+    negatives=6,
+    validation=0.2,
+    momentum=0.1,
+    warmup=0.0,
+    patience=4,
+)
 CPU = torch.device("cpu")
 CLICKS = words(*["abcd", "bcda", "cdab", "dabc", "abca", "bc"] * 40)
 
