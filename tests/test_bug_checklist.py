@@ -418,6 +418,19 @@ def test_13_momentum_carries_half_of_the_last_step_on() -> None:
         )
 
 
+def test_13_momentum_moves_no_bias_of_an_item_that_was_only_clicked() -> None:
+    recipe = dataclasses.replace(PLAIN, batch=2, negatives=0, momentum=0.5)
+    learner = learner_of(recipe)
+    learner.follow(batch_of([1, 2], [4, 5], [True, True]))
+    before = learner.weights.bias.clone()
+    assert before[4] != 0
+
+    learner.follow(batch_of([4, 2], [7, 8], [True, True]))
+
+    assert learner.weights.bias[4] == before[4]
+    assert learner.weights.bias[7] != 0
+
+
 def test_13_input_and_output_share_one_matrix() -> None:
     """A click moves the very row that it is scored with."""
     names = set(learner_of(PLAIN).weights.tensors())

@@ -45,6 +45,16 @@ class Rows:
     def of(cls, table: Tensor, items: Tensor) -> "Rows":
         return cls(items, table.index_select(0, items).requires_grad_())
 
+    def of_columns(self, chosen: Chosen) -> "Rows":
+        """Without the items that were only clicked: nothing scored them, no velocity moves them."""
+        if chosen.counts is None:
+            return self
+        scored = chosen.counts.columns.isfinite()
+        some = Rows(self.items[scored], self.values.detach()[scored])
+        assert self.values.grad is not None, "backward has run"
+        some.values.grad = self.values.grad[scored]
+        return some
+
 
 class Learner:
     """Learns from one step after another; `state` is the (L, B, W) memory of its lanes."""
@@ -97,7 +107,7 @@ class Learner:
         # divided by the configured batch, also when lanes have ended
         torch.autograd.backward(loss / self._recipe.batch)
 
-        touched = [(items, self._matrix), (biases, self._bias)]
+        touched = [(items, self._matrix), (biases.of_columns(chosen), self._bias)]
         if own is not None and self._inputs is not None:
             touched.append((own[0], self._inputs))
         norm = self._bounded(touched) if measure or self._recipe.clip > 0 else None
