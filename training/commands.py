@@ -81,7 +81,7 @@ def train(options: TrainOptions, console: Console) -> Path:
         test=describe(prepared.test),
         epochs=trained.results,
         results=results,
-        comparison=compare_with_intervals(results, catalogue.counts, options.recipe.select_by),
+        comparison=compare_with_intervals(results, catalogue.counts),
     )
     write_bundle(options.out, _export(options, prepared, trained, catalogue, story))
     shutil.rmtree(options.work)

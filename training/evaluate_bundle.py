@@ -53,9 +53,7 @@ def evaluate_bundle(
     else:
         results = compare(predictor, predictor.catalogue, train, test, console)
     manifest = read_manifest(bundle)
-    comparison = compare_with_intervals(
-        results, predictor.catalogue.counts, manifest.recipe.get("select_by", "mrr@20")
-    )
+    comparison = compare_with_intervals(results, predictor.catalogue.counts)
     metrics = as_json(results, comparison)
     if report is not None:
         story = Story(
