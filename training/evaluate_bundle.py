@@ -42,10 +42,11 @@ def evaluate_bundle(
     predictor = open_predictor(bundle)
     with bar(console, "Reading clicks", "") as progress:
         if every_session:
-            (test, counts), train = read_sessions(clicks, progress), None
+            test, steps = read_sessions(clicks, progress)
+            train, counts = None, tuple(steps)
         else:
             prepared = prepare(clicks, progress)
-            train, test, counts = prepared.train, prepared.test, prepared.counts
+            train, test, counts = prepared.train, prepared.test, tuple(prepared.counts)
     if train is None:
         tested = reindex(test, predictor.catalogue.item_ids)
         with bar(console, "Testing model", "sessions") as progress:
