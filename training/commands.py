@@ -105,7 +105,7 @@ def train(options: TrainOptions, console: Console) -> Path:
         test=describe(prepared.test),
         epochs=trained.results,
         results=results,
-        comparison=compare_with_intervals(results, catalogue.counts, options.recipe.select_by),
+        comparison=compare_with_intervals(results, catalogue.counts),
     )
     write_bundle(options.out, _export(options, prepared, trained, catalogue, story, blend))
     shutil.rmtree(options.work)

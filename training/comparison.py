@@ -18,6 +18,7 @@ MODEL = "model"  # the name of the row that the others are compared with
 RELATIVES = ("model alone", "parent")  # rows that are models too, so no baselines
 COMPARED = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr@20", "ndcg@20")
 HEADLINE = ("recall@20", "mrr@20")  # what slices and the manifest's intervals are of
+RIVAL_BY = "mrr@20"  # its best baseline stands beside the model in the slices
 FEWEST_SESSIONS = 10  # of a slice, below which resampling says nothing
 
 
@@ -72,12 +73,11 @@ class _Columns:
 
 
 def compare_with_intervals(
-    results: Mapping[str, Evaluation], counts: NDArray[np.int64], select_by: str = "mrr@20"
+    results: Mapping[str, Evaluation], counts: NDArray[np.int64]
 ) -> Comparison:
     """results: the model's first, all of the same cases; counts: (N,) training clicks.
 
     The targets are taken from the model's catalogue; a relative may have another one.
-    select_by: the metric whose best baseline stands beside the model in the slices.
     """
     model, cases = results[MODEL], results[MODEL].ranked
     for name, result in results.items():
@@ -90,8 +90,8 @@ def compare_with_intervals(
         for name, result in results.items()
         for metric in COMPARED
     }
-    best = {metric: _best_baseline(results, metric) for metric in {*COMPARED, select_by}}
-    rival = best[select_by]
+    best = {metric: _best_baseline(results, metric) for metric in COMPARED}
+    rival = best[RIVAL_BY]
     shown = [MODEL] if rival is None else [MODEL, rival]
     positions = _sliced(by_position(cases.before), results, shown, columns)
     popularity = _sliced(by_popularity(cases.target, counts), results, shown, columns)

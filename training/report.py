@@ -83,7 +83,8 @@ def warnings_of(manifest: Manifest, story: Story) -> list[str]:
     """Sentences about what a reader should not miss; none is the good case."""
     found = [f"{name}: {r.warning}" for name, r in story.results.items() if r.warning]
     found += [
-        f"{d.other} is better than the model by {d.metric}: {_verdict(d)}."
+        f"{d.other} beats the model: {d.metric} of the model less that of {d.other} is "
+        f"{_signed(d.gain.value)}, 95 % interval {_signed(d.gain.low)} to {_signed(d.gain.high)}."
         for d in (*story.comparison.differences, *story.comparison.to_relatives)
         if d.metric in HEADLINE and d.gain.high < 0
     ]
@@ -105,13 +106,9 @@ def warnings_of(manifest: Manifest, story: Story) -> list[str]:
 
 def _verdict(difference: Difference) -> str:
     """Better, worse or neither, as the interval has it."""
-    gain = difference.gain
-    said = f"{_signed(gain.value)}, 95 % interval {_signed(gain.low)} to {_signed(gain.high)}"
-    if gain.low > 0:
-        return f"better, {said}"
-    if gain.high < 0:
-        return f"worse, {said}"
-    return f"not clearly apart, {said}"
+    if difference.gain.low > 0:
+        return "better"
+    return "worse" if difference.gain.high < 0 else "not clearly apart"
 
 
 def _settings(recipe: Mapping[str, object]) -> list[tuple[str, object, bool]]:
