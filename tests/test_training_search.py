@@ -191,10 +191,10 @@ def test_no_time_is_no_trial(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_ends_the_trial_and_not_the_search(tmp_path: Path) -> None:
-    rates = Space((Choices("learning_rate", (0.1, 1e30)),))
+    rates = Space((Choices("learning_rate", (0.1, 1e38)),))
     search(tmp_path, 6, space=rates, base=dataclasses.replace(BAD, learning_rate=0.1))
 
-    diverged = [row for row in rows(tmp_path) if row["learning_rate"] == "1e+30"]
+    diverged = [row for row in rows(tmp_path) if row["learning_rate"] == "1e+38"]
 
     assert diverged
     assert {row["ending"] for row in diverged} == {"diverged"}
