@@ -215,6 +215,25 @@ def test_settings_that_make_no_recipe_are_recorded_as_failed(tmp_path: Path) -> 
     assert {row["score"] for row in failed} == {""}
 
 
+def test_what_mattered_is_said_after_ten_trials_even_with_a_base_outside_the_space(
+    tmp_path: Path,
+) -> None:
+    rates = Space((Numbers("learning_rate", 0.01, 1.0), Numbers("sample_alpha", 0.0, 1.0)))
+    base = dataclasses.replace(BAD, epochs=1)
+    search(tmp_path, 9, space=rates, base=base)
+    about = {"clicks": Parts(CLICKS, None).mark}
+    with open_study(tmp_path, about, rates, base, seed=1) as study:
+        assert study.importances() == {}
+
+    search(tmp_path, 10, space=rates, base=base)
+
+    with open_study(tmp_path, about, rates, base, seed=1) as study:
+        shares = study.importances()
+    assert set(shares) == {"learning_rate", "sample_alpha"}
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert rows(tmp_path)[0]["learning_rate"] == "1e-05", "the base keeps its own value"
+
+
 def test_a_file_that_is_no_study_is_refused(tmp_path: Path) -> None:
     (tmp_path / STUDY).write_bytes(b"no database" * 100)
 

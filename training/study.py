@@ -7,6 +7,7 @@ on the seed, the trial's number and the trials before it, not on how often the s
 
 import json
 import sqlite3
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,7 +95,8 @@ class Study:
         done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if len(done) < TRIALS_FOR_IMPORTANCE:
             return {}
-        return dict(optuna.importance.get_param_importances(self._study))
+        with warnings.catch_warnings(action="ignore"):  # that a base outside the space lacks one
+            return dict(optuna.importance.get_param_importances(self._study))
 
 
 class Trial:

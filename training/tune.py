@@ -147,7 +147,8 @@ def _show_best(
         gain = f"{best.score:.4f} where the base recipe, trial 0, has "
         gain += "no score." if first is None else f"{first:.4f}."
     console.print(
-        f"{gain} The best recipe is {options.out / BEST}. Train it:\n"
+        f"{gain} The best recipe is {options.out / BEST}. "
+        "Train it, with the same options for the clicks:\n"
         f"  recsys train --clicks {options.clicks.path} --recipe {options.out / BEST} --out …",
         soft_wrap=True,
         markup=False,  # a path is never markup
