@@ -42,8 +42,8 @@ def evaluate_bundle(
     predictor = open_predictor(bundle)
     with bar(console, "Reading clicks", "") as progress:
         if every_session:
-            test, read = read_sessions(clicks, progress)
-            train, counts = None, tuple(read)
+            test, steps = read_sessions(clicks, progress)
+            train, counts = None, tuple(steps)
         else:
             prepared = prepare(clicks, progress)
             train, test, counts = prepared.train, prepared.test, tuple(prepared.counts)
@@ -54,9 +54,7 @@ def evaluate_bundle(
     else:
         results = compare(predictor, predictor.catalogue, train, test, console)
     manifest = read_manifest(bundle)
-    comparison = compare_with_intervals(
-        results, predictor.catalogue.counts, manifest.recipe.get("select_by", "mrr@20")
-    )
+    comparison = compare_with_intervals(results, predictor.catalogue.counts)
     metrics = as_json(results, comparison)
     if report is not None:
         story = Story(
