@@ -10,6 +10,7 @@ Either way every pair of clicks that follow each other is learned once an epoch.
 """
 
 import heapq
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,7 +49,7 @@ class Batch:
         return np.concatenate([np.arange(width) for width in self.widths])
 
 
-class Steps:
+class Steps(ABC):
     """All steps of one epoch; memory grows with the clicks and with nothing else."""
 
     def __init__(
@@ -67,8 +68,8 @@ class Steps:
         """Events in all steps before this one."""
         return int(self._offsets[step])
 
-    def __getitem__(self, step: int) -> Batch:
-        raise NotImplementedError
+    @abstractmethod
+    def __getitem__(self, step: int) -> Batch: ...
 
     def _pairs(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         at = self._clicks[self._offsets[step] : self._offsets[step + 1]]
@@ -80,15 +81,14 @@ class LaneSteps(Steps):
 
     def __init__(self, sessions: Sessions, lanes: int) -> None:
         lengths = _targets(sessions)
-        self.lanes = min(lanes, len(sessions))
-        first_step, lane = _assign(lengths, self.lanes)
-        within, first = _within(lengths)
+        first_step, lane = _assign(lengths, min(lanes, len(sessions)))
+        within = _within(lengths)
         step = np.repeat(first_step, lengths) + within
         order = np.lexsort((np.repeat(lane, lengths), step))
         clicks = np.repeat(sessions.offsets[:-1], lengths) + within
         super().__init__(sessions, clicks[order], np.bincount(step))
         self._lane = np.repeat(lane, lengths)[order]
-        self._fresh = first[order]
+        self._fresh = within[order] == 0
 
     def __getitem__(self, step: int) -> Batch:
         row = slice(self._offsets[step], self._offsets[step + 1])
@@ -105,17 +105,14 @@ class SessionSteps(Steps):
         events = max(round(rows * float(lengths.mean())), 1)
         order, step_of_row = _bucketed(lengths, events, np.random.default_rng(seed))
         starts, lengths = starts[order], lengths[order]
-        within, _ = _within(lengths)
+        within = _within(lengths)
         step = np.repeat(step_of_row, lengths)
         packed = np.lexsort((within, step))  # stable: rows keep their order, longest first
         clicks = np.repeat(starts, lengths) + within
         super().__init__(sessions, clicks[packed], np.bincount(step))
-        at, self._widths = np.unique(
-            step * (int(lengths.max()) + 1) + within, return_counts=True
-        )  # each step's widths, in order
-        self._width_offsets = np.searchsorted(
-            at // (int(lengths.max()) + 1), np.arange(len(self) + 1)
-        )
+        beyond = int(lengths.max())  # no place within a row is as far
+        at, self._widths = np.unique(step * beyond + within, return_counts=True)
+        self._width_offsets = np.searchsorted(at // beyond, np.arange(len(self) + 1))
 
     def __getitem__(self, step: int) -> Batch:
         widths = self._widths[self._width_offsets[step] : self._width_offsets[step + 1]]
@@ -128,10 +125,9 @@ def _targets(sessions: Sessions) -> NDArray[np.int64]:
     return lengths
 
 
-def _within(lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Each event's place in its row, and whether it is the row's first."""
-    within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return within, within == 0
+def _within(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Each event's place in its row."""
+    return np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
 def _assign(lengths: NDArray[np.int64], lanes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -150,7 +146,7 @@ def _pieces(sessions: Sessions, longest: int) -> tuple[NDArray[np.int64], NDArra
     """First click and events of each row; a session of more events than `longest` is cut."""
     lengths = _targets(sessions)
     pieces = -(-lengths // longest)
-    place, _ = _within(pieces)
+    place = _within(pieces)
     starts = np.repeat(sessions.offsets[:-1], pieces) + place * longest
     left = np.repeat(lengths, pieces) - place * longest
     return starts, np.minimum(left, longest)

@@ -10,6 +10,7 @@ import torch
 from builders import words
 from hypothesis import given
 from hypothesis import strategies as st
+from learners import CPU, PLAIN
 from numpy.typing import NDArray
 from plain_loop import EPSILON, Adagrad, PlainLoop, Published, steps
 from torch import Tensor, nn
@@ -24,7 +25,6 @@ from training.evaluate import evaluate
 from training.learner import Learner
 from training.losses import bpr_max, cross_entropy
 from training.negatives import NegativeSampler
-from training.recipe import Recipe
 from training.weights import Weights
 
 TINY = Published(hidden=6, batch=3, negatives=4, dropout_embedding=0.0, dropout_hidden=0.0)
@@ -181,9 +181,6 @@ EACH_ITEM_ONCE = ("abc", "de", "fghi", "jk", "lmn", "opq")  # no step has two eq
 DRAWN = torch.tensor([17, 18, 18, 19])  # items that are no target
 
 
-CPU = torch.device("cpu")
-
-
 class Drawing(NegativeSampler):
     """Draws the same items at every step."""
 
@@ -199,18 +196,7 @@ class PlainDrawing(PlainLoop):
 
 
 def learned_by_training(sessions: Sessions, start: Weights, counts: NDArray[np.int64]) -> Weights:
-    recipe = Recipe(
-        hidden=6,
-        batches="lanes",
-        batch=3,
-        columns="drawn",
-        negatives=4,
-        learning_rate=0.1,
-        warmup=0.0,
-        dropout_embedding=0.0,
-        dropout_hidden=0.0,
-        sample_alpha=1.0,
-    )
+    recipe = dataclasses.replace(PLAIN, learning_rate=0.1, sample_alpha=1.0)
     sampler = Drawing(counts, recipe.sample_alpha, CPU)
     learner = Learner(start, recipe, SampledColumns(recipe, sampler, recipe.batch, CPU), CPU)
     steps = LaneSteps(sessions, recipe.batch)

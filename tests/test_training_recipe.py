@@ -28,6 +28,12 @@ def test_settings_override_the_recipe() -> None:
     assert (recipe.epochs, recipe.select_by, recipe.learning_rate) == (3, "recall@20", 1.0)
 
 
+def test_values_may_be_written_as_python_writes_them() -> None:
+    recipe = load_recipe("default", ["learning_rate=.25", "refit=False"])
+
+    assert (recipe.learning_rate, recipe.refit) == (0.25, False)
+
+
 def test_all_problems_are_reported_together_with_the_nearest_name() -> None:
     message = refused("default", "epoch=5", 'batch="big"', "refit")
 

@@ -25,8 +25,6 @@ from training.draws import Draws
 from training.negatives import NegativeSampler
 from training.recipe import Recipe
 
-ABSENT = float("-inf")  # the logarithm of no copies
-
 
 @dataclass(frozen=True, slots=True)
 class Chosen:

@@ -44,7 +44,6 @@ class TrainOptions:
     device: str = "auto"
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     command: str = ""  # as it was typed, for the report
-
     warm_start: WarmStart | None = None  # go on from a bundle instead of from scratch
 
     def __post_init__(self) -> None:

@@ -46,7 +46,7 @@ class Rows:
         return cls(items, table.index_select(0, items).requires_grad_())
 
     def of_columns(self, chosen: Chosen) -> "Rows":
-        """Without the items that were only clicked: nothing scored them, no velocity moves them."""
+        """Those that were scored: an item that was only clicked keeps its place, also in motion."""
         if chosen.counts is None:
             return self
         scored = chosen.counts.columns.isfinite()
@@ -107,9 +107,11 @@ class Learner:
         # divided by the configured batch, also when lanes have ended
         torch.autograd.backward(loss / self._recipe.batch)
 
-        touched = [(items, self._matrix), (biases.of_columns(chosen), self._bias)]
-        if own is not None and self._inputs is not None:
-            touched.append((own[0], self._inputs))
+        touched = [(biases.of_columns(chosen), self._bias)]
+        if own is None or self._inputs is None:
+            touched.append((items, self._matrix))  # read and scored in one
+        else:
+            touched += [(items.of_columns(chosen), self._matrix), (own[0], self._inputs)]
         norm = self._bounded(touched) if measure or self._recipe.clip > 0 else None
         self._update(touched, rate_at(self._recipe, share))
         return Step(loss.detach(), norm)

@@ -24,6 +24,7 @@ from recsys.catalogue import Catalogue
 from recsys.errors import BadInput, Interrupted, TrainingStopped
 from recsys.predictor import Predictor
 from training.checkpoint import (
+    CHECKPOINT,
     EpochResult,
     Position,
     fingerprint,
@@ -226,7 +227,7 @@ class Run:
                 now = time.monotonic()
                 position.loss_sum = earlier_loss + float(losses)
                 position.seconds = earlier_seconds + now - started
-                self._check(position, learner.weights)
+                self._check(position, learner.weights if last else None)
                 self._watcher.stepped(done, position.loss_sum / done)
                 if not last and (stop.asked or now - saved > self._checkpoint_seconds):
                     self._save(learner, best)
@@ -240,18 +241,25 @@ class Run:
                 "go on with the same command and --resume."
             )
 
-    def _check(self, position: Position, weights: Weights) -> None:
-        """Raises `TrainingStopped` where there is nothing left to learn from."""
+    def _check(self, position: Position, weights: Weights | None) -> None:
+        """Raises `TrainingStopped` where there is nothing left to learn from.
+
+        weights: looked at too where they are given, which takes a pass over the whole matrix.
+        """
         broken = None if math.isfinite(position.loss_sum) else "The loss"
-        if broken is None and not all(t.isfinite().all() for t in weights.tensors().values()):
+        tensors = [] if weights is None else list(weights.tensors().values())
+        if broken is None and not all(tensor.isfinite().all() for tensor in tensors):
             broken = "A weight"
-        if broken is not None:
-            raise TrainingStopped(
-                f"{broken} is no number any more in epoch {position.epoch + 1}, at step "
-                f"{position.step:,}, with learning_rate {self._recipe.learning_rate:g}. The last "
-                f"checkpoint before it is in {self._folder}. Try a lower rate, "
-                f"--set learning_rate={self._recipe.learning_rate / 2:g}, or less momentum."
-            )
+        if broken is None:
+            return
+        kept = (self._folder / CHECKPOINT).exists()
+        raise TrainingStopped(
+            f"{broken} is no number any more in epoch {position.epoch + 1}, at step "
+            f"{position.step:,}, with learning_rate {self._recipe.learning_rate:g}. "
+            f"{f'The last checkpoint before it is in {self._folder}. ' if kept else ''}"
+            f"Try a lower rate, --set learning_rate={self._recipe.learning_rate / 2:g}, "
+            "or less momentum."
+        )
 
     def _out_of_patience(self, valid: Sessions | None) -> bool:
         if valid is None or self._position.best_epoch == 0:

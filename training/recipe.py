@@ -4,6 +4,7 @@ A recipe is a TOML file of these settings, a built-in one by name, or the defaul
 settings are overridden by `--set name=value`. All problems are reported together.
 """
 
+import ast
 import dataclasses
 import difflib
 import json
@@ -29,7 +30,18 @@ CHOICES = {
     "blend": ("none", "v-sknn", "vstan"),
     "select_by": ("recall@20", "mrr@20", "ndcg@20"),
 }
-DECAYS = ("click_decay", "age_decay_days", "distance_decay")  # of session neighbours
+FROM_ONE = (
+    *("hidden", "layers", "epochs", "batch", "patience", "window"),
+    *("neighbours", "candidates"),
+)
+SHARES = (
+    *("dropout_embedding", "dropout_hidden", "momentum", "average", "warmup"),
+    "blend_weight",
+)
+FROM_ZERO = (
+    *("accumulator", "clip", "weight_decay", "l1", "bpreg", "elu", "scale"),
+    *("idf", "click_decay", "age_decay_days", "distance_decay"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +107,25 @@ class Recipe:
 
     def _broken(self) -> list[tuple[str, str, object]]:
         """(name, rule, value) of every setting outside its range."""
-        counts = ("hidden", "layers", "epochs", "batch", "patience", "window")
-        counts_of_neighbours = ("neighbours", "candidates")
         ranges = [
-            (name, "at least 1", getattr(self, name) >= 1)
-            for name in (*counts, *counts_of_neighbours)
+            *((name, "at least 1", getattr(self, name) >= 1) for name in FROM_ONE),
+            *((name, "at least 0 and below 1", 0 <= getattr(self, name) < 1) for name in SHARES),
+            *(
+                (name, "at least 0 and finite", 0 <= getattr(self, name) < math.inf)
+                for name in FROM_ZERO
+            ),
+            *self._rules(),
+            *(
+                (name, f"one of {', '.join(words)}", getattr(self, name) in words)
+                for name, words in CHOICES.items()
+            ),
         ]
-        shares = ("dropout_embedding", "dropout_hidden", "momentum", "average")
-        ranges += [
-            (name, "at least 0 and below 1", 0 <= getattr(self, name) < 1) for name in shares
-        ]
-        ranges += [
+        return [(name, rule, getattr(self, name)) for name, rule, holds in ranges if not holds]
+
+    def _rules(self) -> list[tuple[str, str, bool]]:
+        """(name, rule, whether it holds) of what has a range of its own, or hangs together."""
+        separate = self.embedding == "separate"
+        return [
             ("learning_rate", "above 0 and finite", 0 < self.learning_rate < math.inf),
             (
                 "momentum",
@@ -115,10 +135,8 @@ class Recipe:
             (
                 "embedding_width",
                 "at least 0, and 0 unless embedding is separate",
-                self.embedding_width == 0
-                or (self.embedding_width > 0 and self.embedding == "separate"),
+                self.embedding_width == 0 or (self.embedding_width > 0 and separate),
             ),
-            ("warmup", "at least 0 and below 1", 0 <= self.warmup < 1),
             ("negatives", "at least 0", self.negatives >= 0),
             (
                 "batch",
@@ -128,11 +146,8 @@ class Recipe:
             ("sample_alpha", "from 0 to 1", 0 <= self.sample_alpha <= 1),
             ("logq", "from 0 to 1", 0 <= self.logq <= 1),
             ("validation", "at least 0 and at most 0.5", 0 <= self.validation <= 0.5),
-            ("blend_weight", "at least 0 and below 1", 0 <= self.blend_weight < 1),
-            *(
-                (name, "at most 1048576", getattr(self, name) <= 1 << 20)
-                for name in counts_of_neighbours
-            ),
+            ("neighbours", "at most 1048576", self.neighbours <= 1 << 20),
+            ("candidates", "at most 1048576", self.candidates <= 1 << 20),
             (
                 "blend_weight",
                 "above 0 where blend is set and validation is 0, which leaves nothing to choose on",
@@ -140,25 +155,6 @@ class Recipe:
             ),
             ("seed", "from 0 to 4294967295", 0 <= self.seed < 2**32),
         ]
-        ranges += [
-            (name, "at least 0 and finite", 0 <= getattr(self, name) < math.inf)
-            for name in (
-                "accumulator",
-                "clip",
-                "weight_decay",
-                "l1",
-                "bpreg",
-                "elu",
-                "scale",
-                "idf",
-                *DECAYS,
-            )
-        ]
-        ranges += [
-            (name, f"one of {', '.join(words)}", getattr(self, name) in words)
-            for name, words in CHOICES.items()
-        ]
-        return [(name, rule, getattr(self, name)) for name, rule, holds in ranges if not holds]
 
     def size(self, items: int) -> ModelSize:
         """Of this recipe's model over a catalogue of so many items."""
@@ -209,10 +205,14 @@ def as_toml(recipe: Recipe) -> str:
 
 
 def _value(text: str) -> object:
-    """A TOML value where the text is one, the text itself otherwise (`select_by=mrr@20`)."""
+    """A value as TOML or Python writes it (`.1`, `False`), else the text (`select_by=mrr@20`)."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
+        pass
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
         return text
 
 

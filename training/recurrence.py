@@ -26,7 +26,14 @@ def read_layer(
     """
     if isinstance(cell, GRU) and cell.weight_ih is not None and inputs.device.type == "cpu":
         outputs: Tensor = _PackedGRU.apply(  # type: ignore[no-untyped-call]
-            inputs, widths.tolist(), before, kept, *cell.parameters()
+            inputs,
+            widths.tolist(),
+            before,
+            kept,
+            cell.weight_ih,
+            cell.weight_hh,
+            cell.bias_ih,
+            cell.bias_hh,
         )
         return outputs, outputs.detach()[_last_events(widths)]
     gates = cell.gates_of(inputs)
