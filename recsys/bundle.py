@@ -7,6 +7,7 @@
     items.parquet        id, count, attributes; row i is item index i
     golden.jsonl         sessions with the lists this model gave when it was exported
     neighbours.safetensors   only where neighbours are blended in: sessions to find them among
+    index.faiss          only where some items are overlooked: finds candidates (memory-mapped)
     report.html          what training measured, for people; optional
 
 Loading trusts nothing: names are the fixed ones above, digests and sizes are compared, numbers
@@ -27,12 +28,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from recsys.blend import Blend, BlendSettings
+from recsys.candidates import CandidateIndex, IndexSettings, read_candidates
 from recsys.catalogue import Catalogue, read_catalogue
 from recsys.errors import BundleRefused
 from recsys.model import ModelSize
 from recsys.neighbour_index import read_index
 from recsys.neighbours import NeighbourSettings, SessionNeighbours
 from recsys.predictor import SessionModel
+from recsys.retrieval import EXACTLY, RetrievalSettings
 
 FORMAT_VERSION = 2
 READABLE = (1, 2)  # format 1 has no cell, embedding and scale: those of `ModelSize`'s defaults
@@ -43,9 +46,10 @@ ITEMS = "items.parquet"
 GOLDEN = "golden.jsonl"
 REPORT = "report.html"
 NEIGHBOURS = "neighbours.safetensors"
+INDEX = "index.faiss"
 FILES = (MODEL, WEIGHTS, ITEMS, GOLDEN)
-OPTIONAL = (NEIGHBOURS, REPORT)  # verified where the manifest names them
-IDENTITY = (WEIGHTS, ITEMS, NEIGHBOURS)  # with window, size and blend they decide the answers
+OPTIONAL = (NEIGHBOURS, INDEX, REPORT)  # verified where the manifest names them
+IDENTITY = (WEIGHTS, ITEMS, NEIGHBOURS, INDEX)  # with the settings they decide the answers
 MEANING = ("cell", "embedding", "embedding_width", "scale")  # of a size, beside the tensors' shapes
 LARGEST_MANIFEST = 1 << 20  # bytes
 
@@ -65,6 +69,7 @@ class Manifest:
     versions: Mapping[str, str]
     files: Mapping[str, str]  # name → sha256
     blend: BlendSettings | None = None  # session neighbours beside the model
+    retrieval: RetrievalSettings = EXACTLY
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
@@ -82,6 +87,7 @@ class Bundle:
     bias: Tensor  # (N,) float32
     inputs: Tensor | None  # (N, X) float32, memory-mapped; None where it is the matrix
     blend: Blend | None
+    index: CandidateIndex | None  # None where every item is scored
 
 
 def digest(path: Path) -> str:
@@ -91,9 +97,13 @@ def digest(path: Path) -> str:
 
 
 def model_id_of(
-    digests: Mapping[str, str], window: int, size: ModelSize, blend: BlendSettings | None = None
+    digests: Mapping[str, str],
+    window: int,
+    size: ModelSize,
+    blend: BlendSettings | None = None,
+    index: IndexSettings | None = None,
 ) -> str:
-    """The name of what decides the answers: same weights, items, window, size, blend → same id.
+    """The name of what decides the answers: same files of `IDENTITY` and settings → same id.
 
     Of the size only what is not at its default is named, so that ids of format 1 stay true.
     """
@@ -107,6 +117,8 @@ def model_id_of(
         text += json.dumps(chosen, sort_keys=True)
     if blend is not None:
         text += json.dumps(asdict(blend), sort_keys=True)
+    if index is not None:
+        text += json.dumps(asdict(index), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -115,7 +127,9 @@ def load_bundle(folder: Path) -> Bundle:
     manifest = read_manifest(folder)
     for name, expected in manifest.files.items():
         _check_file(folder / name, expected)
-    found = model_id_of(manifest.files, manifest.window, manifest.size, manifest.blend)
+    found = model_id_of(
+        manifest.files, manifest.window, manifest.size, manifest.blend, manifest.retrieval.index
+    )
     if found != manifest.model_id:
         raise BundleRefused(
             f"{folder}: the model id {manifest.model_id!r} does not belong to these files. "
@@ -127,7 +141,8 @@ def load_bundle(folder: Path) -> Bundle:
     model = _load_model(folder / MODEL)
     _check_state(folder / MODEL, model, manifest.size, matrix if inputs is None else inputs)
     blend = _load_blend(folder, manifest.blend, len(catalogue))
-    return Bundle(folder, manifest, catalogue, model, matrix, bias, inputs, blend)
+    index = _load_index(folder, manifest)
+    return Bundle(folder, manifest, catalogue, model, matrix, bias, inputs, blend, index)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -157,7 +172,11 @@ def _manifest(path: Path, values: object) -> Manifest:
         )
     assert isinstance(values, dict)
     try:
-        made = {"size": ModelSize(**values["size"]), "blend": _blend_settings(values.get("blend"))}
+        made = {
+            "size": ModelSize(**values["size"]),
+            "blend": _blend_settings(values.get("blend")),
+            "retrieval": _retrieval_settings(values.get("retrieval", {})),
+        }
         manifest = Manifest(**{**values, **made})
     except (TypeError, KeyError, ValueError) as wrong:
         raise BundleRefused(f"{path} lacks or misuses a field ({wrong}).") from wrong
@@ -171,6 +190,8 @@ def _manifest(path: Path, values: object) -> Manifest:
         )
     if (NEIGHBOURS in manifest.files) != (manifest.blend is not None):
         raise BundleRefused(f"{path}: {NEIGHBOURS} and the settings of blend belong together.")
+    if (INDEX in manifest.files) != (manifest.retrieval.index is not None):
+        raise BundleRefused(f"{path}: {INDEX} and the settings of retrieval belong together.")
     if type(manifest.window) is not int or manifest.window < 1:
         raise BundleRefused(
             f"{path}: window must be a whole number from 1, got {manifest.window!r}."
@@ -185,6 +206,19 @@ def _blend_settings(values: Any) -> BlendSettings | None:
     if values is None:
         return None
     return BlendSettings(**{**values, "neighbours": NeighbourSettings(**values["neighbours"])})
+
+
+def _retrieval_settings(values: Any) -> RetrievalSettings:
+    index = values.get("index")
+    made = None if index is None else IndexSettings(**index)
+    return RetrievalSettings(**{**values, "index": made})
+
+
+def _load_index(folder: Path, manifest: Manifest) -> CandidateIndex | None:
+    settings, size = manifest.retrieval.index, manifest.size
+    if settings is None:
+        return None
+    return read_candidates(folder / INDEX, settings, size.items, size.hidden)
 
 
 def _load_blend(folder: Path, settings: BlendSettings | None, items: int) -> Blend | None:

@@ -65,14 +65,18 @@ class Catalogue:
         return found
 
     @cached_property
+    def by_popularity(self) -> NDArray[np.int64]:
+        """(N,) item indices, the most clicked first."""
+        return np.lexsort((np.arange(len(self)), -self.counts))
+
+    @cached_property
     def popularity(self) -> NDArray[np.float32]:
         """(N,) float32 in (0, 1]: most clicked first, no two items equal.
 
         Equal counts stand in the order of the item index, so the popular list never wobbles.
         """
-        order = np.lexsort((np.arange(len(self)), -self.counts))
         scores = np.empty(len(self), dtype=np.float32)
-        scores[order] = np.arange(len(self), 0, -1, dtype=np.float64) / len(self)
+        scores[self.by_popularity] = np.arange(len(self), 0, -1, dtype=np.float64) / len(self)
         return scores
 
     def allowed(self, wanted: Filter) -> NDArray[np.bool_]:

@@ -12,10 +12,12 @@ from pathlib import Path
 
 from recsys.bundle import GOLDEN, load_bundle
 from recsys.errors import BundleRefused
-from recsys.predictor import Memory, Predictor, Wish
+from recsys.predictor import Memory, Predictor
+from recsys.retrieval import Reranked, Wish
 
 SCORE_TOLERANCE = 1e-4
 ORDER_TOLERANCE = 1e-5
+LEAST_FOUND = 0.9  # of the golden lists' items, by an index that overlooks some
 LIST_LENGTH = 20
 WARM_UP_CALLS = 3  # TorchScript settles after two calls of a shape
 
@@ -91,22 +93,41 @@ def _apart(scores: Sequence[float], place: int) -> bool:
     return min(gaps) > ORDER_TOLERANCE
 
 
+def check_retrieval(predictor: Predictor, sessions: Sequence[GoldenSession]) -> None:
+    """Raises `BundleRefused` where an index overlooks much of the golden lists."""
+    wanted = [set(golden.items) for golden in sessions]
+    found = [set(ask(predictor, golden.clicks).items) for golden in sessions]
+    both = sum(len(want & have) for want, have in zip(wanted, found, strict=True))
+    if both < LEAST_FOUND * sum(map(len, wanted)):
+        raise BundleRefused(
+            f"The bundle's index finds {both} of the {sum(map(len, wanted))} items in the golden "
+            "lists. It belongs to other weights: export the bundle anew."
+        )
+
+
 def open_predictor(folder: Path) -> Predictor:
     """Bundle folder → predictor: files verified, golden sessions answered, shapes warmed up."""
     bundle = load_bundle(folder)
+    size = bundle.manifest.size
+    retrieval = None
+    if bundle.index is not None:
+        retrieval = Reranked(bundle.index, bundle.matrix, bundle.bias, size.scale)
     predictor = Predictor(
         bundle.model,
         bundle.matrix,
         bundle.bias,
         bundle.catalogue,
         inputs=bundle.inputs,
-        layers=bundle.manifest.size.layers,
-        state_width=bundle.manifest.size.state_width,
+        layers=size.layers,
+        state_width=size.state_width,
         window=bundle.manifest.window,
         model_id=bundle.manifest.model_id,
         blend=bundle.blend,
+        retrieval=retrieval,
     )
-    check_golden(predictor, read_golden(folder / GOLDEN))
+    golden = read_golden(folder / GOLDEN)
+    check_golden(predictor.exactly(), golden)
+    check_retrieval(predictor, golden)
     for sessions in (1, 2, 32):
         for _ in range(WARM_UP_CALLS):
             state = predictor.advance([Memory([0])] * sessions)

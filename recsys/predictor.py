@@ -17,9 +17,9 @@ from torch import Tensor
 from recsys.blend import Blend
 from recsys.catalogue import Catalogue
 from recsys.ragged import Rows, rows_of, windows_along
+from recsys.retrieval import LIST, ExactScan, Retrieval, Wish, best_of
 
 Source = Literal["model", "popular"]
-NEVER = float("-inf")
 
 
 class SessionModel(Protocol):
@@ -40,15 +40,6 @@ class Memory:
 
     clicks: Sequence[int]
     state: Tensor | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """How long a list may be and what it may hold; allowed: (N,) bool, None for everything."""
-
-    k: int = 20
-    excluded: Sequence[int] = ()
-    allowed: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +67,12 @@ class Predictor:
         inputs: Tensor | None = None,
         model_id: str = "unsaved",
         blend: Blend | None = None,
+        retrieval: Retrieval | None = None,
     ) -> None:
-        """inputs: the table that clicks are read from, None where it is the item matrix."""
+        """inputs: the table that clicks are read from, None where it is the item matrix.
+
+        retrieval: what finds the best items, None to score every one of them.
+        """
         self.catalogue = catalogue
         self.layers = layers
         self.state_width = state_width
@@ -89,6 +84,7 @@ class Predictor:
         self._matrix = matrix
         self._inputs = matrix if inputs is None else inputs
         self._bias = bias
+        self._retrieval = retrieval or ExactScan(model, matrix, bias)
         self._popularity = torch.from_numpy(catalogue.popularity)
 
     @torch.inference_mode()
@@ -119,21 +115,30 @@ class Predictor:
         state: (L, B, W); windows: the known items clicked in each session's window, oldest first,
         which neighbours are found by; where there is none, popularity answers instead.
         """
-        clicked = rows_of(windows)
-        scores = self._scores(state[-1, :, : self.hidden], clicked)
-        blank = (clicked.lengths == 0).tolist()
-        for row, wish in enumerate(wishes):
-            if wish.allowed is not None:
-                scores[row, torch.from_numpy(~wish.allowed)] = NEVER
-            if wish.excluded:
-                scores[row, torch.tensor(wish.excluded)] = NEVER
-        best, items = self._model.top_k(scores, max(wish.k for wish in wishes))
+        read = state[-1, :, : self.hidden]
+        if self.blend is None:
+            known = [at for at, window in enumerate(windows) if window]
+            lists = self._retrieval.best(read[known], [wishes[at] for at in known])
+            found = dict(zip(known, lists, strict=True))
+        else:
+            scores = self._scores(read, rows_of(windows))
+            found = dict(enumerate(best_of(self._model, scores, wishes)))
         return [
-            _ranking(items[row].tolist(), best[row].tolist(), wish.k, blank[row])
-            for row, wish in enumerate(wishes)
+            Ranking(found[at].items, found[at].scores) if window else self._popular(wish)
+            for at, (window, wish) in enumerate(zip(windows, wishes, strict=True))
         ]
 
-    def recommend(self, clicks: Sequence[int], wish: Wish = Wish()) -> Ranking:
+    def _popular(self, wish: Wish) -> Ranking:
+        """The most clicked of what is allowed."""
+        left_out = set(wish.excluded)
+        order = self.catalogue.by_popularity
+        if wish.allowed is not None:
+            order = order[wish.allowed[order]]
+        items = [item for item in order[: wish.k + len(left_out)].tolist() if item not in left_out]
+        items = items[: wish.k]
+        return Ranking(items, self.catalogue.popularity[items].tolist(), "popular")
+
+    def recommend(self, clicks: Sequence[int], wish: Wish = LIST) -> Ranking:
         """The list after one session of known items, the last `window` of which count."""
         window = clicks[-self.window :]
         return self.rank(self.advance([Memory(window)]), [window], [wish])[0]
@@ -144,6 +149,17 @@ class Predictor:
         other.blend = None
         return other
 
+    def exactly(self) -> "Predictor":
+        """The same predictor, which overlooks nothing."""
+        other = copy.copy(self)
+        other._retrieval = self.exact_retrieval
+        return other
+
+    @property
+    def exact_retrieval(self) -> ExactScan:
+        """What overlooks nothing."""
+        return ExactScan(self._model, self._matrix, self._bias)
+
     @torch.inference_mode()
     def scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor:
         """Scores after each click but the last of every session: (cases, N) float32.
@@ -152,10 +168,10 @@ class Predictor:
         place in the window and moves nothing. Cases stand session after session.
         """
         clicked = windows_along(sessions, self.window).known()
-        return self._scores(self._reads_along(sessions), clicked)
+        return self._scores(self.reads_along(sessions), clicked)
 
-    def _reads_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor:
-        """Top layer before each case, (cases, H); zeros where nothing known was clicked."""
+    def reads_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor:
+        """The top layer's output before each case, (cases, H); zeros where no click is known."""
         starts = [_known(session[: self.window]) for session in sessions]
         late = [
             _known(session[end - self.window : end])
@@ -208,15 +224,9 @@ class Predictor:
         own = self._matrix[item]
         norms = torch.linalg.vector_norm(self._matrix, dim=1) * torch.linalg.vector_norm(own)
         cosine = (self._matrix @ own) / norms.clamp(min=1e-12)
-        cosine[item] = NEVER
-        best, items = self._model.top_k(cosine.unsqueeze(0), k)
-        return _ranking(items[0].tolist(), best[0].tolist(), k, blank=False)
+        best = best_of(self._model, cosine.unsqueeze(0), [Wish(k, excluded=[item])])[0]
+        return Ranking(best.items, best.scores)
 
 
 def _known(session: NDArray[np.int32]) -> list[int]:
     return [item for item in session.tolist() if item >= 0]
-
-
-def _ranking(items: list[int], scores: list[float], k: int, blank: bool) -> Ranking:
-    shown = sum(score != NEVER for score in scores[:k])
-    return Ranking(items[:shown], scores[:shown], "popular" if blank else "model")

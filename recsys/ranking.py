@@ -8,6 +8,7 @@ whose scores have collapsed to one value therefore scores nothing instead of eve
 import torch
 from torch import Tensor
 
+NEVER = float("-inf")  # the score of an item that may not be shown
 UNRANKED = 2**31 - 1  # the rank of a target outside the catalogue: a miss at every K
 
 

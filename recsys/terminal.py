@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys.golden import open_predictor
-from recsys.predictor import Wish
+from recsys.retrieval import Wish
 
 SHOWN_ATTRIBUTES = 3
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from recsys.catalogue import Filter
 from recsys.errors import StoreUnavailable, UnknownAttribute
-from recsys.predictor import Memory, Predictor, Ranking, Source, Wish
+from recsys.predictor import Memory, Predictor, Ranking, Source
+from recsys.retrieval import Wish
 from service.metrics import Metrics
 from service.state import Tag, decode, encode
 from service.store import Click, ComputedState, Store, StoredSession, Visit

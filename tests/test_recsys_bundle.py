@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from recsys.blend import BlendSettings
 from recsys.bundle import GOLDEN, ITEMS, MANIFEST, MODEL, REPORT, WEIGHTS, digest, model_id_of
+from recsys.candidates import IndexSettings
 from recsys.errors import BundleRefused
 from recsys.golden import (
     GoldenSession,
@@ -56,8 +57,14 @@ def sign(bundle: Path) -> None:
             if blend is None
             else BlendSettings(blend["weight"], NeighbourSettings(**blend["neighbours"]))
         )
-        size = ModelSize(**manifest["size"])
-        manifest["model_id"] = model_id_of(manifest["files"], manifest["window"], size, settings)
+        size, index = ModelSize(**manifest["size"]), manifest["retrieval"]["index"]
+        manifest["model_id"] = model_id_of(
+            manifest["files"],
+            manifest["window"],
+            size,
+            settings,
+            None if index is None else IndexSettings(**index),
+        )
 
     edit_manifest(bundle, change)
 

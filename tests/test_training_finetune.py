@@ -15,7 +15,7 @@ from rich.console import Console
 from recsys.bundle import MANIFEST, WEIGHTS, load_bundle, read_manifest
 from recsys.errors import BadInput, BadRecipe
 from recsys.golden import open_predictor
-from recsys.predictor import Wish
+from recsys.retrieval import Wish
 from service.app import create_app
 from service.settings import Settings
 from training.checkpoint import EpochResult

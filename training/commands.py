@@ -28,6 +28,7 @@ from training.progress import TrainingBars, bar, counts_table
 from training.recipe import Recipe
 from training.report import Story, render_report
 from training.results import as_json, compare, show
+from training.retrieval import Chosen, choose_retrieval, retrieval_said, states_from
 from training.warm_start import WarmStart, merged_attributes
 from training.weights import eager_predictor
 
@@ -106,7 +107,16 @@ def train(options: TrainOptions, console: Console) -> Path:
         results=results,
         comparison=compare_with_intervals(results, catalogue.counts),
     )
-    write_bundle(options.out, _export(options, prepared, trained, catalogue, story, blend))
+    with console.status("Choosing how items are found") as status:
+        found = choose_retrieval(
+            options.recipe,
+            trained.weights,
+            predictor,
+            states_from(prepared, options.recipe),
+            lambda kind: status.update(f"Choosing how items are found: {kind}"),
+        )
+    console.print(retrieval_said(found.settings))
+    write_bundle(options.out, _export(options, prepared, trained, catalogue, story, blend, found))
     shutil.rmtree(options.work)
     manifest = read_manifest(options.out)
     show(results, console)
@@ -185,6 +195,7 @@ def _export(
     catalogue: Catalogue,
     story: Story,
     blend: Blend | None,
+    found: Chosen,
 ) -> Export:
     return Export(
         weights=trained.weights,
@@ -201,5 +212,6 @@ def _export(
         },
         golden=golden_clicks(prepared.train, options.recipe.window),
         blend=blend,
+        retrieval=found,
         report=lambda manifest: render_report(manifest, story),
     )

@@ -15,7 +15,8 @@ from data.statistics import describe
 from recsys.atomic import check_new_file, replace_file
 from recsys.bundle import MANIFEST, read_manifest
 from recsys.golden import open_predictor
-from recsys.predictor import Predictor, Wish
+from recsys.predictor import Predictor
+from recsys.retrieval import Wish
 from training.comparison import compare_with_intervals
 from training.evaluate import evaluate
 from training.prepare import ClickOptions, prepare, read_sessions

@@ -26,6 +26,7 @@ from recsys.bundle import (
     FILES,
     FORMAT_VERSION,
     GOLDEN,
+    INDEX,
     ITEMS,
     MANIFEST,
     MODEL,
@@ -40,6 +41,7 @@ from recsys.catalogue import Catalogue
 from recsys.golden import ask, open_predictor, write_golden
 from recsys.model import SessionRNN
 from training.recipe import Recipe
+from training.retrieval import EVERY_ITEM, Chosen
 from training.weights import Weights, eager_predictor
 
 GOLDEN_SESSIONS = 24
@@ -82,6 +84,7 @@ class Export:
     training: Mapping[str, Any]
     golden: Sequence[Sequence[str]]  # clicks of the golden sessions, as ids
     blend: Blend | None = None
+    retrieval: Chosen = EVERY_ITEM
     report: Callable[[Manifest], str] | None = None  # the page, for this manifest
 
 
@@ -95,9 +98,11 @@ def write_bundle(out: Path, export: Export) -> None:
         export.catalogue.write(folder / ITEMS)
         if export.blend is not None:
             export.blend.neighbours.index.write(folder / NEIGHBOURS)
+        if export.retrieval.index is not None:
+            export.retrieval.index.write(folder / INDEX)
         predictor = eager_predictor(export.weights, export.catalogue, export.recipe, export.blend)
         write_golden(folder / GOLDEN, [ask(predictor, clicks) for clicks in export.golden])
-        named = [name for name in (*FILES, NEIGHBOURS) if (folder / name).exists()]
+        named = [name for name in (*FILES, NEIGHBOURS, INDEX) if (folder / name).exists()]
         manifest = _manifest(export, {name: digest(folder / name) for name in named})
         if export.report is not None:
             (folder / REPORT).write_text(export.report(manifest), encoding="utf-8")
@@ -132,7 +137,7 @@ def _manifest(export: Export, digests: Mapping[str, str]) -> Manifest:
     blend = None if export.blend is None else export.blend.settings
     return Manifest(
         format_version=FORMAT_VERSION,
-        model_id=model_id_of(digests, recipe.window, size, blend),
+        model_id=model_id_of(digests, recipe.window, size, blend, export.retrieval.settings.index),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         size=size,
         window=recipe.window,
@@ -147,4 +152,5 @@ def _manifest(export: Export, digests: Mapping[str, str]) -> Manifest:
         },
         files=dict(digests),
         blend=blend,
+        retrieval=export.retrieval.settings,
     )

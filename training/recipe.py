@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from recsys.candidates import KINDS
 from recsys.cells import CELLS
 from recsys.errors import BadRecipe
 from recsys.model import EMBEDDINGS, ModelSize
@@ -28,6 +29,7 @@ CHOICES = {
     "precision": ("float32", "bfloat16"),
     "columns": ("distinct", "drawn", "full"),
     "blend": ("none", "v-sknn", "vstan"),
+    "retrieval": ("auto", "exact", *reversed(KINDS)),
     "select_by": ("recall@20", "mrr@20", "ndcg@20"),
 }
 FROM_ONE = (
@@ -88,6 +90,7 @@ class Recipe:
     refit: bool = True  # then train on all sessions for the best number of epochs
     window: int = 50  # clicks a state remembers, in evaluation and in the service
     seed: int = 1
+    retrieval: str = "auto"  # how a bundle finds items: exact, fp16, int8, ivf; auto measures
     # session neighbours beside the model (recsys/neighbours.py)
     blend: str = "none"  # or v-sknn, vstan
     blend_weight: float = 0.0  # the neighbours' part; 0 to choose it on the validation sessions

@@ -1,0 +1,180 @@
+"""Hidden states in, the best allowed items out: one verb, and several ways to find them.
+
+    exact   every item in float32
+    fp16    every item in 16 bits, the best of them again in float32
+    int8    every item in 8 bits, the best of them again in float32
+    ivf     the items of the nearest cells in 8 bits, the best of them again in float32
+
+Whatever finds the candidates, scores and order come from float32 item vectors, so the ways differ
+in nothing but what they may overlook. Which way a bundle takes is decided where it is written, by
+measuring that (`training/retrieval.py`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recsys.candidates import KINDS, CandidateIndex, IndexSettings
+from recsys.model import unit
+from recsys.ranking import NEVER
+
+FEW = 20_000  # allowed items that are scored one by one rather than looked up
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How long a list may be and what it may hold; allowed: (N,) bool, None for everything."""
+
+    k: int = 20
+    excluded: Sequence[int] = ()
+    allowed: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalSettings:
+    """What a manifest says of how items are found, and why so."""
+
+    kind: str = "exact"
+    index: IndexSettings | None = None  # None where kind is exact
+    recall: Mapping[str, float] = field(default_factory=dict)  # share left out → recall@20
+    states: int = 0  # validation states it was measured on
+    refused: Mapping[str, float] = field(default_factory=dict)  # kind → lowest recall, tried before
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("exact", *KINDS):
+            raise ValueError(f"retrieval is one of exact, {', '.join(KINDS)}, got {self.kind!r}.")
+        if self.kind != ("exact" if self.index is None else self.index.kind):
+            raise ValueError(f"retrieval {self.kind!r} and its index {self.index} disagree.")
+
+
+EXACTLY = RetrievalSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """Item indices in falling score; shorter than asked where few items are allowed."""
+
+    items: list[int]
+    scores: list[float]
+
+
+LIST = Wish()
+
+
+class Retrieval(Protocol):
+    """What a predictor asks; `exact` where no allowed item is ever overlooked."""
+
+    @property
+    def exact(self) -> bool: ...
+
+    def best(self, read: Tensor, wishes: Sequence[Wish]) -> list[Best]:
+        """A list for each row of `read`, (B, H) float32, the top layer's output."""
+        ...
+
+
+class Scorer(Protocol):
+    """The verbs of a model that lists are made with; shapes as in `recsys.model`."""
+
+    def scores(self, matrix: Tensor, bias: Tensor, read: Tensor) -> Tensor: ...
+    def top_k(self, scores: Tensor, k: int) -> tuple[Tensor, Tensor]: ...
+
+
+class ExactScan:
+    """Every item in float32."""
+
+    exact = True
+
+    def __init__(self, model: Scorer, matrix: Tensor, bias: Tensor) -> None:
+        self._model, self._matrix, self._bias = model, matrix, bias
+
+    def best(self, read: Tensor, wishes: Sequence[Wish]) -> list[Best]:
+        return best_of(self._model, self._model.scores(self._matrix, self._bias, read), wishes)
+
+
+class Reranked:
+    """Candidates of an index that may overlook some, scored again in float32."""
+
+    exact = False
+
+    def __init__(
+        self,
+        index: CandidateIndex,
+        matrix: Tensor,
+        bias: Tensor,
+        scale: float,
+        few: int = FEW,
+    ) -> None:
+        """scale: of cosine scores, 0 for inner products; few: so many allowed items are all scored.
+
+        matrix: (N, H) float32, with unit rows where scale is above 0; bias: (N,) float32.
+        """
+        self._index, self._few, self._scale = index, few, scale
+        self._matrix, self._bias = matrix.numpy(), bias.numpy()
+
+    def best(self, read: Tensor, wishes: Sequence[Wish]) -> list[Best]:
+        queries = queries_of(read, self._scale)
+        free = [at for at, wish in enumerate(wishes) if wish.allowed is None]
+        found = dict(
+            zip(free, self._unfiltered(queries[free], [wishes[at] for at in free]), strict=True)
+        )
+        return [
+            found[at] if wish.allowed is None else self._filtered(queries[at], wish, wish.allowed)
+            for at, wish in enumerate(wishes)
+        ]
+
+    def _unfiltered(self, queries: NDArray[np.float32], wishes: Sequence[Wish]) -> list[Best]:
+        if not wishes:
+            return []
+        wanted = max(wish.k + len(wish.excluded) for wish in wishes)
+        return [
+            self._scored(query, items, wish)
+            for query, items, wish in zip(
+                queries, self._index.candidates(queries, wanted), wishes, strict=True
+            )
+        ]
+
+    def _filtered(self, query: NDArray[np.float32], wish: Wish, allowed: NDArray[np.bool_]) -> Best:
+        if np.count_nonzero(allowed) <= self._few:
+            return self._scored(query, np.flatnonzero(allowed), wish)
+        wanted = wish.k + len(wish.excluded)
+        return self._scored(query, self._index.candidates(query[None], wanted, allowed)[0], wish)
+
+    def _scored(self, query: NDArray[np.float32], items: NDArray[np.int64], wish: Wish) -> Best:
+        """The best of these distinct items."""
+        if wish.excluded:
+            items = items[np.isin(items, wish.excluded, invert=True)]
+        items = np.sort(items)  # equal scores stand in the order of their index
+        scores = self._matrix[items] @ query + self._bias[items]
+        order = np.argsort(-scores, kind="stable")[: wish.k]
+        return Best(items[order].tolist(), scores[order].tolist())
+
+
+def queries_of(read: Tensor, scale: float) -> NDArray[np.float32]:
+    """(B, H): what item vectors are multiplied with, the top layer's output or its direction."""
+    queries: NDArray[np.float32] = (scale * unit(read) if scale > 0 else read).numpy()
+    return queries
+
+
+def best_of(model: Scorer, scores: Tensor, wishes: Sequence[Wish]) -> list[Best]:
+    """The lists of scored items; scores: (B, N) float32, changed where a wish leaves items out."""
+    if not wishes:
+        return []
+    for row, wish in enumerate(wishes):
+        if wish.allowed is not None:
+            scores[row, torch.from_numpy(~wish.allowed)] = NEVER
+        if wish.excluded:
+            scores[row, torch.tensor(wish.excluded)] = NEVER
+    best, items = model.top_k(scores, max(wish.k for wish in wishes))
+    return [
+        _shown(items[row].tolist(), best[row].tolist(), wish.k) for row, wish in enumerate(wishes)
+    ]
+
+
+def _shown(items: list[int], scores: list[float], k: int) -> Best:
+    shown = sum(score != NEVER for score in scores[:k])
+    return Best(items[:shown], scores[:shown])

@@ -1,0 +1,148 @@
+"""However candidates are found, a list holds the best allowed items in their exact order."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recsys.candidates import KINDS, CandidateIndex, build_index
+from recsys.model import ModelSize, SessionRNN, unit
+from recsys.retrieval import Best, ExactScan, Reranked, Retrieval, Wish
+
+ITEMS, HIDDEN = 300, 8
+ORDER = 1e-5  # scores closer than this may change places
+
+
+def vectors(scale: float) -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(4)
+    matrix = torch.randn(ITEMS, HIDDEN, generator=draw)
+    return (unit(matrix) if scale else matrix), torch.randn(ITEMS, generator=draw)
+
+
+def reads(rows: int, seed: int = 5) -> Tensor:
+    return torch.randn(rows, HIDDEN, generator=torch.Generator().manual_seed(seed))
+
+
+def whole(kind: str, matrix: Tensor, bias: Tensor) -> CandidateIndex:
+    """An index of which every cell is looked at."""
+    index = build_index(matrix, bias, kind, 3.0)
+    return index.looking_at(ITEMS) if kind == "ivf" else index
+
+
+def made(kind: str, scale: float, few: int = 40) -> Retrieval:
+    """few: lies below and above what the drawn filters allow."""
+    matrix, bias = vectors(scale)
+    if kind == "exact":
+        return ExactScan(SessionRNN(ModelSize(ITEMS, HIDDEN, scale=scale)), matrix, bias)
+    return Reranked(whole(kind, matrix, bias), matrix, bias, scale, few)
+
+
+WAYS = {(kind, scale): made(kind, scale) for kind in ("exact", *KINDS) for scale in (0.0, 9.0)}
+
+
+def by_hand(read: Tensor, scale: float, wish: Wish) -> tuple[list[int], NDArray[np.float64]]:
+    """Best items and the scores of all, in float64, one item at a time."""
+    matrix, bias = vectors(scale)
+    query = read.double() / (read.double().norm() / scale if scale else 1)
+    scores = np.array([float(bias[i]) + float(matrix[i].double() @ query) for i in range(ITEMS)])
+    free = [
+        item
+        for item in range(ITEMS)
+        if item not in wish.excluded and (wish.allowed is None or wish.allowed[item])
+    ]
+    return sorted(free, key=lambda item: -scores[item])[: wish.k], scores
+
+
+def check(found: Best, read: Tensor, scale: float, wish: Wish) -> None:
+    wanted, scores = by_hand(read, scale, wish)
+    assert len(found.items) == len(wanted)
+    np.testing.assert_allclose(found.scores, scores[found.items], atol=1e-4)
+    for have, want in zip(found.items, wanted, strict=True):
+        assert have == want or abs(scores[have] - scores[want]) < ORDER
+
+
+def masks() -> st.SearchStrategy[NDArray[np.bool_] | None]:
+    share = st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0])
+    seeds = st.integers(0, 1000)
+    drawn = st.builds(lambda p, s: np.random.default_rng(s).random(ITEMS) < p, share, seeds)
+    return st.one_of(st.none(), drawn)
+
+
+@st.composite
+def wishes(draw: st.DrawFn) -> Wish:
+    excluded = draw(st.lists(st.integers(0, ITEMS - 1), max_size=30))
+    return Wish(draw(st.integers(1, 25)), excluded, draw(masks()))
+
+
+@pytest.mark.parametrize(("kind", "scale"), WAYS)
+@given(asked=st.lists(wishes(), min_size=1, max_size=4), seed=st.integers(0, 50))
+def test_lists_are_those_of_brute_force(
+    kind: str, scale: float, asked: list[Wish], seed: int
+) -> None:
+    rows = reads(len(asked), seed)
+
+    found = WAYS[kind, scale].best(rows, asked)
+
+    for best, read, wish in zip(found, rows, asked, strict=True):
+        check(best, read, scale, wish)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(rows=st.integers(1, 40), seed=st.integers(0, 20))
+def test_a_batch_changes_no_list(kind: str, rows: int, seed: int) -> None:
+    """With few cells too, where something is overlooked: the same is, alone and in a batch."""
+    retrieval = FEW_CELLS[kind]
+    read = reads(rows, seed)
+
+    together = retrieval.best(read, [Wish()] * rows)
+    alone = [retrieval.best(row.unsqueeze(0), [Wish()])[0] for row in read]
+
+    assert lists(together) == lists(alone)
+
+
+def lists(found: Sequence[Best]) -> list[list[int]]:
+    return [best.items for best in found]
+
+
+def few_cells(kind: str) -> Reranked:
+    matrix, bias = vectors(0.0)
+    index = build_index(matrix, bias, kind, 3.0)
+    return Reranked(index.looking_at(2) if kind == "ivf" else index, matrix, bias, 0.0)
+
+
+FEW_CELLS = {kind: few_cells(kind) for kind in KINDS}
+
+
+def test_a_cell_that_is_not_looked_at_is_overlooked() -> None:
+    """So the laws above would notice an index that did not search."""
+    matrix, bias = vectors(0.0)
+    index = build_index(matrix, bias, "ivf", 3.0)
+    rows = reads(20)
+
+    one, all_of_them = (
+        Reranked(index.looking_at(probes), matrix, bias, 0.0).best(rows, [Wish()] * 20)
+        for probes in (1, ITEMS)
+    )
+
+    assert lists(one) != lists(all_of_them)
+
+
+@pytest.mark.parametrize("kind", ["exact", *KINDS])
+def test_equal_scores_stand_in_the_order_of_their_index(kind: str) -> None:
+    matrix, bias = torch.ones(ITEMS, HIDDEN), torch.zeros(ITEMS)
+    bias[[7, 200]] = 1.0
+    model = SessionRNN(ModelSize(ITEMS, HIDDEN))
+    retrieval: Retrieval = ExactScan(model, matrix, bias)
+    if kind != "exact":
+        retrieval = Reranked(whole(kind, matrix, bias), matrix, bias, 0.0)
+    allowed = np.zeros(ITEMS, dtype=bool)
+    allowed[[200, 7, 5, 3, 9]] = True
+
+    best = retrieval.best(torch.ones(1, HIDDEN), [Wish(4, allowed=allowed)])[0]
+
+    assert best.items == [7, 200, 3, 5]
