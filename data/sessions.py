@@ -66,6 +66,12 @@ class Sessions:
         """(len(item_ids),) int64 clicks on each item."""
         return np.bincount(self.items, minlength=len(self.item_ids)).astype(np.int64)
 
+    def by_time(self) -> list[tuple[int, str]]:
+        """(session, item id) of every click in the order in which all of them happened."""
+        order = np.argsort(self.time_ms, kind="stable")
+        sessions, items = self.session_of_click[order].tolist(), self.items[order].tolist()
+        return [(s, self.item_ids[item]) for s, item in zip(sessions, items, strict=True)]
+
     def keep_clicks(self, keep: NDArray[np.bool_]) -> "Sessions":
         """The sessions with only those clicks; sessions left empty are gone."""
         left = np.bincount(self.session_of_click[keep], minlength=len(self))

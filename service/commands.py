@@ -1,5 +1,6 @@
 """`recsys serve`: settings from options and environment, then uvicorn."""
 
+import gc
 import socket
 import sys
 from collections.abc import Mapping
@@ -28,13 +29,24 @@ def serve(given: Mapping[str, Any]) -> None:
     """Serve until SIGTERM or Ctrl-C; what is accepted is finished first."""
     settings = read_settings(given)
     with _listen(settings.host, settings.port) as listening:  # first: loading takes longer
-        config = uvicorn.Config(create_app(settings), access_log=False)
+        app = create_app(settings)
+        keep_out_of_collections()
+        config = uvicorn.Config(app, access_log=False)
         host, port = listening.getsockname()[:2]
         print(
             f"Serving {settings.bundle} on http://{host}:{port}, examples at /docs",
             file=sys.stderr,
         )
         uvicorn.Server(config).run(sockets=[listening])
+
+
+def keep_out_of_collections() -> None:
+    """What is loaded by now stays for good: the garbage collector need not look at it again.
+
+    A collection would else stop all answers for as long as it takes to walk the whole catalogue.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _listen(host: str, port: int) -> socket.socket:

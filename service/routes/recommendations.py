@@ -2,9 +2,11 @@
 
 import asyncio
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
+from starlette.responses import Response
 
-from service.dependencies import RunningDep
+from service.dependencies import RunningDep, running
+from service.hot_path import documented, read_body, written
 from service.recommender import Answer, Question
 from service.schemas import (
     ManyRecommendations,
@@ -18,11 +20,17 @@ from service.store import Click
 router = APIRouter(prefix="/v1", tags=["recommendations"])
 
 
-@router.post("/recommendations")
-async def recommend(asked: RecommendationRequest, service: RunningDep) -> Recommendations:
+@router.post(
+    "/recommendations",
+    response_model=Recommendations,
+    openapi_extra=documented(RecommendationRequest),
+)
+async def recommend(request: Request) -> Response:
     """Record this click, if there is one, and say what is likely next."""
+    asked = await read_body(request, RecommendationRequest)
+    service = running(request)
     service.recommender.check_filter(asked.filter)
-    return as_recommendations(await service.batcher.submit(as_question(asked)))
+    return written(await service.batcher.submit(as_question(asked)))
 
 
 @router.post("/recommendations:batch")

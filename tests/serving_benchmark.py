@@ -1,0 +1,216 @@
+"""The figures of the service, each of them for anyone to measure again.
+
+    python tests/serving_benchmark.py shop --items 50000 --out runs/50k     # train what is served
+    python tests/serving_benchmark.py compare --bundle runs/50k/bundle      # with the reference
+    python tests/serving_benchmark.py paced --bundle runs/50k/bundle --rate 1000 --seconds 60
+    python tests/serving_benchmark.py connections --bundle runs/50k/bundle
+
+Every command starts a redis-server and what it measures, in processes of their own, on this
+machine, and stops them again; the load comes from `recsys bench`.
+"""
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads stall it
+
+import httpx
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from data.synthetic import write_shop
+from recsys.bundle import ITEMS
+from recsys.catalogue import read_catalogue
+from recsys.golden import open_predictor
+from service.bench.workload import drawn, some
+from service.embedded_redis import free_port, private_redis
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+console = Console()
+HERE = Path(__file__).parent
+PRODUCTS = 200  # of one maker in the synthetic shop
+SEEN = 0.8  # share of the products that somebody clicks, roughly, where there are many makers
+Bundle = Annotated[Path, typer.Option(help="Bundle folder.")]
+
+
+@app.command()
+def shop(
+    out: Path,
+    items: int = 50_000,
+    hidden: int = 128,
+    clicks_per_item: float = 10.0,
+    epochs: int = 1,
+) -> None:
+    """The synthetic shop of the demo with so many items, and a model trained on it."""
+    out.mkdir(parents=True)
+    makers = max(round(items / PRODUCTS / SEEN), 1)
+    with console.status(f"Writing a shop of {makers:,} makers"):
+        write_shop(out, makers=makers, sessions=round(items * clicks_per_item / 6))
+    settings = {"hidden": hidden, "epochs": epochs, "validation": 0.0}
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "recsys", "train", "--clicks", str(out / "clicks.csv")),
+            *("--out", str(out / "bundle"), "--test-fraction", "0.01"),
+            *(part for name, value in settings.items() for part in ("--set", f"{name}={value}")),
+        ],
+        check=True,
+    )
+
+
+@app.command()
+def compare(bundle: Bundle, rounds: int = 5, seconds: float = 8.0, connections: int = 32) -> None:
+    """Requests a second of the service and of tests/reference_server.py, in turns."""
+    rates: dict[str, list[float]] = {"service": [], "reference": []}
+    with (
+        private_redis() as redis,
+        service(bundle, redis) as ours,
+        reference(bundle, redis) as theirs,
+    ):
+        for at in range(rounds):
+            for name, server in (("service", ours), ("reference", theirs)):
+                found = bench(bundle, server.url, seconds=seconds, connections=connections)
+                rates[name].append(found["rate"])
+                console.print(f"round {at + 1}, {name}: {line(found)}")
+    ratios = [a / b for a, b in zip(rates["service"], rates["reference"], strict=True)]
+    for name, found_rates in rates.items():
+        console.print(f"{name}: median {statistics.median(found_rates):,.0f} requests/s")
+    console.print(f"ratio: median {statistics.median(ratios):.2f}, of {sorted(ratios)}")
+
+
+@app.command()
+def paced(
+    bundle: Bundle,
+    rate: float = 1000.0,
+    seconds: float = 60.0,
+    connections: int = 64,
+    rounds: int = 1,
+    visitors: int = 300,
+) -> None:
+    """Latencies at a fixed rate, and recall@20 against exact lists on the states served."""
+    with private_redis() as redis, service(bundle, redis) as ours:
+        for at in range(rounds):
+            found = bench(
+                bundle, ours.url, rate=rate, seconds=seconds, connections=connections, seed=at + 1
+            )
+            console.print(f"round {at + 1}: {line(found)}")
+        console.print(f"resident: {ours.resident_mb():,.0f} MB, ready after {ours.ready_s:.1f} s")
+        console.print(f"recall@20 against exact: {recall(bundle, ours.url, visitors):.4f}")
+
+
+@app.command(name="connections")
+def by_connections(bundle: Bundle, seconds: float = 5.0) -> None:
+    """Throughput and latency from 1 to 256 connections."""
+    table = Table("connections", "requests/s", "p50 ms", "p90 ms", "p99 ms")
+    with private_redis() as redis, service(bundle, redis) as ours:
+        for connections in (1, 4, 16, 32, 64, 128, 256):
+            found = bench(bundle, ours.url, seconds=seconds, connections=connections)
+            cells = [f"{found['rate']:,.0f}", *(f"{found[p]:.2f}" for p in ("p50", "p90", "p99"))]
+            table.add_row(str(connections), *cells)
+    console.print(table)
+
+
+class Server:
+    """A process that answers at `url`."""
+
+    def __init__(self, command: list[str], url: str, ready: str) -> None:
+        self.url = url
+        began = time.monotonic()
+        self._process = subprocess.Popen([sys.executable, *command])
+        while not self._answers(ready):
+            if self._process.poll() is not None:
+                raise SystemExit(f"{' '.join(command)} ended with {self._process.returncode}.")
+            time.sleep(0.1)
+        self.ready_s = time.monotonic() - began
+
+    def _answers(self, ready: str) -> bool:
+        try:
+            return httpx.get(self.url + ready, timeout=1).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def resident_mb(self) -> float:
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        (found,) = [row for row in status.splitlines() if row.startswith("VmRSS")]
+        return int(found.split()[1]) / 1024
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait()
+
+
+@contextmanager
+def service(bundle: Path, redis: str) -> Iterator[Server]:
+    port = free_port()
+    given = ["--bundle", str(bundle), "--redis", redis, "--port", str(port)]
+    with running(["-m", "recsys", "serve", *given], port, "/health/ready") as server:
+        yield server
+
+
+@contextmanager
+def reference(bundle: Path, redis: str) -> Iterator[Server]:
+    port, script = free_port(), str(HERE / "reference_server.py")
+    given = ["--bundle", str(bundle), "--redis", redis, "--port", str(port)]
+    with running([script, *given], port, "/openapi.json") as server:
+        yield server
+
+
+@contextmanager
+def running(command: list[str], port: int, ready: str) -> Iterator[Server]:
+    server = Server(command, f"http://127.0.0.1:{port}", ready)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def bench(bundle: Path, url: str, **options: float) -> dict[str, Any]:
+    given = [part for name, value in options.items() for part in (f"--{name}", f"{value:g}")]
+    ran = subprocess.run(
+        [
+            *(sys.executable, "-m", "recsys", "bench", "--bundle", str(bundle), "--url", url),
+            *("--json", "--no-ceiling", *given),
+        ],
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    found: dict[str, Any] = json.loads(ran.stdout)
+    return found
+
+
+def line(found: dict[str, Any]) -> str:
+    times = "  ".join(f"{name} {found[name]:.2f}" for name in ("p50", "p90", "p99", "max"))
+    return f"{found['rate']:,.0f} requests/s  {times} ms  errors {found['errors'] or 'none'}"
+
+
+def recall(bundle: Path, url: str, visitors: int) -> float:
+    """Of the lists of visitors who click as the load does, beside those of the same model."""
+    exact = open_predictor(bundle).exactly()
+    catalogue = read_catalogue(bundle / ITEMS)
+    ids = [catalogue.item_ids[item] for item in catalogue.by_popularity]
+    clicks = some(drawn(ids, visitors=visitors, popularity=0.8, length=1.5, seed=99), 4 * visitors)
+    sessions: dict[str, list[str]] = {}
+    both = wanted = 0
+    with httpx.Client(base_url=url) as client:
+        for click in clicks:
+            sessions.setdefault(click.user_id, []).append(click.item_id)
+            body = {"user_id": click.user_id, "item_id": click.item_id, "k": 20}
+            answer = client.post("/v1/recommendations", json=body).raise_for_status().json()
+            found = {item["item_id"] for item in answer["items"]}
+            known = [catalogue.index(item_id) for item_id in sessions[click.user_id]]
+            best = {catalogue.item_ids[item] for item in exact.recommend(known).items}
+            both, wanted = both + len(best & found), wanted + len(best)
+    return both / wanted
+
+
+if __name__ == "__main__":
+    app()
