@@ -16,7 +16,7 @@ from rich.console import Console
 from recsys import __version__
 from recsys.allocation import keep_freed_memory
 from recsys.cli_options import ClickArguments, takes_clicks
-from recsys.errors import Interrupted, RecsysError
+from recsys.errors import BadInput, Interrupted, RecsysError
 
 app = typer.Typer(
     name="recsys",
@@ -290,14 +290,41 @@ def bench(
 
 @app.command(rich_help_panel="Try")
 def recommend(
-    items: Annotated[list[str], typer.Argument(help="Item ids clicked so far, oldest first.")],
     bundle: Bundle,
-    k: Annotated[int, typer.Option(min=1, max=100, help="How many items to show.")] = 10,
+    items: Annotated[
+        list[str] | None, typer.Argument(help="Item ids clicked so far, oldest first.")
+    ] = None,
+    k: Annotated[int, typer.Option(min=1, max=100, help="How many items to list.")] = 10,
+    clicks: Annotated[
+        Path | None, typer.Option(help="Click file instead: a list for everybody in it.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Parquet file for those lists.")] = None,
+    by: Annotated[
+        str, typer.Option(help="Column of --clicks that says whose click it is.")
+    ] = "session_id",
+    item_column: Annotated[str, typer.Option(help="Its column of the item id.")] = "item_id",
+    time_column: Annotated[str, typer.Option(help="Its column of the time.")] = "timestamp",
+    exclude_seen: Annotated[
+        bool, typer.Option("--exclude-seen", help="Leave out what was clicked.")
+    ] = False,
 ) -> None:
-    """What follows these clicks, in the terminal."""
-    from recsys.terminal import show_recommendations
+    """What follows these clicks, in the terminal, or those of a whole file, in a file."""
+    if (clicks is None) != (out is None) or (clicks is None) == (not items):
+        raise BadInput(
+            "There is nothing to recommend for",
+            ["give item ids, or --clicks FILE with --out FILE.parquet."],
+        )
+    if clicks is None or out is None:
+        from recsys.terminal import show_recommendations
 
-    show_recommendations(bundle, items, k, Console())
+        show_recommendations(bundle, items or [], k, Console())
+        return
+    from data.columns import Columns
+    from training.bulk import BulkOptions, recommend_all
+
+    columns = Columns(session=by, item=item_column, time=time_column)
+    options = BulkOptions(bundle, clicks, out, columns, k, exclude_seen)
+    recommend_all(options, Console(stderr=True))
 
 
 def _as_typed() -> str:

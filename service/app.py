@@ -16,6 +16,7 @@ from service import problems
 from service.batcher import Batcher
 from service.dependencies import Running
 from service.examples import use_examples
+from service.hot_path import HotPath
 from service.limits import BodyLimit
 from service.metrics import Metrics, RequestMetrics
 from service.recommender import Answer, Question, Recommender
@@ -59,6 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
     for part in (recommendations, users, catalogue, health):
         app.include_router(part.router)
     app.add_route("/", _to_docs, include_in_schema=False)
+    app.add_middleware(HotPath, answer=recommendations.recommend)
     app.add_middleware(problems.Unexpected)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(RequestMetrics, metrics=metrics)

@@ -33,6 +33,17 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, _ours)
 
 
+async def as_problem(request: Request, failed: Exception) -> Response:
+    """The answer to an exception of a route; what is no mistake of the request is raised again."""
+    if isinstance(failed, RequestValidationError):
+        return await _invalid(request, failed)
+    if isinstance(failed, HTTPException):
+        return await _http(request, failed)
+    if type(failed) in STATUS_OF:
+        return await _ours(request, failed)
+    raise failed
+
+
 def problem(
     status: int, detail: str, errors: Sequence[FieldProblem] = (), headers: Any = None
 ) -> Response:
