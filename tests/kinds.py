@@ -38,7 +38,8 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
 def recipe_of(kind: str, **settings: Any) -> Recipe:
     """A small recipe of that kind; separate embeddings come with two layers."""
     layers = 2 if "separate" in kind else 1
-    return Recipe(**{"hidden": 8, "layers": layers, "window": 3, **KINDS[kind], **settings})
+    plain = {"hidden": 8, "layers": layers, "scale": 0.0, "window": 3}
+    return Recipe(**{**plain, **KINDS[kind], **settings})
 
 
 def random_weights(recipe: Recipe, items: int) -> Weights:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import TrainedShop
+from conftest import SMALL, TrainedShop
 from safetensors.torch import load_file, save_file
 
 from recsys.blend import BlendSettings
@@ -83,7 +83,7 @@ def test_a_bundle_holds_what_the_design_says_and_no_pickle(trained: TrainedShop)
     assert manifest["format_version"] == 2
     assert manifest["size"] == {
         **{"items": 200, "hidden": 32, "layers": 1, "cell": "gru"},
-        **{"embedding": "shared", "embedding_width": 0, "scale": 0.0},
+        **{"embedding": "shared", "embedding_width": 0, "scale": SMALL.scale},
     }
     assert manifest["training"]["cut_off"].startswith("2026-01-")
     assert pq.read_table(trained.bundle / ITEMS).column_names[:2] == ["item_id", "count"]

@@ -15,7 +15,6 @@ from test_recsys_bundle import edit_manifest, refused, sign
 from recsys.bundle import ITEMS, MANIFEST, WEIGHTS, model_id_of
 from recsys.golden import open_predictor
 from recsys.model import ModelSize
-from recsys.predictor import Predictor
 
 
 @pytest.fixture
@@ -24,21 +23,19 @@ def bundle(trained: TrainedShop, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained.bundle, tmp_path / "bundle"))
 
 
-def test_format_1_is_read_as_the_gru_it_was_under_its_old_id(
-    bundle: Path, predictor: Predictor
-) -> None:
+def test_format_1_is_read_as_the_gru_it_was_under_its_old_id(zoo: Zoo, tmp_path: Path) -> None:
     """It had three sizes, and its id was made of digests and window alone."""
-    edit_manifest(
-        bundle,
-        lambda m: m.update(format_version=1, size={"items": 200, "hidden": 32, "layers": 1}),
-    )
+    bundle = Path(shutil.copytree(zoo.bundle("gru shared"), tmp_path / "bundle"))
+    now = open_predictor(bundle)
+    sizes = {"items": len(now.catalogue), "hidden": 8, "layers": 1}
+    edit_manifest(bundle, lambda m: m.update(format_version=1, size=sizes))
     files = json.loads((bundle / MANIFEST).read_text())["files"]
 
     old = open_predictor(bundle)
 
-    content = files[WEIGHTS] + files[ITEMS] + "50"
-    assert old.model_id == hashlib.sha256(content.encode()).hexdigest()[:16] == predictor.model_id
-    assert old.recommend([3, 4]) == predictor.recommend([3, 4])
+    content = files[WEIGHTS] + files[ITEMS] + "3"
+    assert old.model_id == hashlib.sha256(content.encode()).hexdigest()[:16] == now.model_id
+    assert old.recommend([3, 4]) == now.recommend([3, 4])
 
 
 def test_a_model_with_another_state_is_refused(bundle: Path) -> None:

@@ -239,7 +239,7 @@ async def test_the_model_says_what_it_is(
 
     assert model["model_id"] == predictor.model_id
     assert (model["items"], model["hidden"], model["window"]) == (200, 32, 50)
-    assert (model["cell"], model["embedding"], model["scale"]) == ("gru", "shared", 0.0)
+    assert (model["cell"], model["embedding"], model["scale"]) == ("gru", "shared", 16.0)
     assert model["attributes"] == ["brand", "category", "name"]
     assert model["metrics"]["model"]["recall@20"] > 0.5
 

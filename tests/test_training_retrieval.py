@@ -99,12 +99,12 @@ def test_recall_is_the_share_of_the_exact_lists(weights: Weights, predictor: Pre
             found = super().candidates(queries, 1000, allowed)
             return [items[items % 2 == 0] for items in found]
 
-    index = build_index(weights.matrix, weights.bias, "fp16", 3.0)
+    index = build_index(weights.matrix, weights.bias, "fp16", SMALL.scale)
     half = Half(index._index, index.settings)
     reads = torch.randn(400, SMALL.hidden, generator=torch.Generator().manual_seed(1))
 
     recall = Gate(predictor, reads).recall(
-        Reranked(half, weights.matrix, weights.bias, 0.0, few=10)
+        Reranked(half, weights.matrix, weights.bias, SMALL.scale, few=10)
     )
 
     assert recall["0"] == pytest.approx(0.5, abs=0.1)

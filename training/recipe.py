@@ -56,7 +56,7 @@ class Recipe:
     cell: str = "gru"  # or gru-reset-before, lstm, rnn
     embedding: str = "shared"  # clicks are read from the item matrix; or separate, none (one-hot)
     embedding_width: int = 0  # X, numbers per clicked item where embedding is separate; 0 for H
-    scale: float = 0.0  # of cosine scores, of the order of 16; 0 for inner products
+    scale: float = 16.0  # of cosine scores, of the order of 16; 0 for inner products
     # optimisation
     epochs: int = 10  # passes over the training sessions, at most
     batches: str = "sessions"  # read whole; or lanes, one click of each a step (the paper's)
@@ -71,8 +71,8 @@ class Recipe:
     weight_decay: float = 0.0  # L2 on all weights a batch touches; beside the gradient in adamw
     average: float = 0.0  # decay a step of the weights' moving average, which is shipped; 0: none
     l1: float = 0.0  # L1 on the item vectors a batch touches
-    dropout_embedding: float = 0.5  # share of the clicked item's numbers dropped
-    dropout_hidden: float = 0.4  # share of each layer's output dropped
+    dropout_embedding: float = 0.45  # share of the clicked item's numbers dropped
+    dropout_hidden: float = 0.15  # share of each layer's output dropped
     precision: str = "float32"  # of the scores' product; bfloat16 where a processor is built for it
     # loss
     loss: str = "cross-entropy"  # or bpr-max
@@ -81,7 +81,7 @@ class Recipe:
     columns: str = "distinct"  # scored in a step: distinct items, all those drawn, or full
     mask: bool = True  # drawn: columns that hold a row's own target by accident do not count
     negatives: int = 2048  # S, extra sampled negatives per step, shared by the batch
-    sample_alpha: float = 0.5  # negatives ∝ clicks^alpha: 0 uniform, 1 popularity
+    sample_alpha: float = 0.0  # negatives ∝ clicks^alpha: 0 uniform, 1 popularity
     logq: float = 1.0  # strength of the correction for how often an item is drawn
     # choosing the weights
     validation: float = 0.1  # last share of the training sessions kept apart; 0 for none
