@@ -1,0 +1,90 @@
+"""The quick way answers what the slow way documents, and the reference server answers the same."""
+
+import httpx
+import pytest
+import reference_server
+from conftest import ClientOf, TrainedShop, client_of
+
+from recsys.predictor import Predictor
+from service.hot_path import PATH
+from service.schemas import Recommendations
+
+TENT, BAG, MAT = "aurora-tent", "aurora-sleeping-bag", "aurora-sleeping-mat"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"user_id": "ada", "item_id": TENT},
+        {"user_id": "nobody"},
+        {"items": [TENT, "no such item"], "k": 3},
+        {"items": [TENT], "exclude_seen": True, "filter": {"category": ["Camping"]}},
+    ],
+    ids=["click", "stranger", "stateless", "filtered"],
+)
+async def test_the_answer_is_what_the_schema_says_and_nothing_else(
+    client: httpx.AsyncClient, body: dict[str, object]
+) -> None:
+    answer = await client.post(PATH, json=body)
+
+    assert answer.headers["content-type"] == "application/json"
+    assert Recommendations.model_validate_json(answer.content).model_dump() == answer.json()
+
+
+async def test_both_ways_give_the_same(open_client: ClientOf) -> None:
+    """A batch of one takes FastAPI's way."""
+    async with open_client() as client:
+        body = {"items": [TENT, BAG], "k": 7}
+        quick = await client.post(PATH, json=body)
+        slow = await client.post(PATH + ":batch", json={"requests": [body]})
+
+    assert slow.json()["responses"] == [quick.json()]
+
+
+async def test_it_is_documented_with_its_body_and_its_answer(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+
+    call = document["paths"][PATH]["post"]
+    body = call["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    answer = call["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
+    assert body.endswith("/RecommendationRequest")
+    assert answer.endswith("/Recommendations")
+    for reference in (body, answer):
+        assert reference.rsplit("/", 1)[-1] in document["components"]["schemas"]
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe", b"[" * 100_000, b""], ids=["bytes", "deep", "empty"])
+async def test_what_is_no_json_is_400(client: httpx.AsyncClient, body: bytes) -> None:
+    answer = await client.post(PATH, content=body, headers={"content-type": "application/json"})
+
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["field"] == "body"
+
+
+async def test_only_posts_to_this_path_turn_off(client: httpx.AsyncClient) -> None:
+    assert (await client.get(PATH)).status_code == 405
+    assert (await client.post(PATH + "/", json={"items": [TENT]})).status_code in (307, 404)
+
+
+async def test_its_requests_are_counted_under_its_path(client: httpx.AsyncClient) -> None:
+    await client.post(PATH, json={"items": [TENT]})
+
+    metrics = (await client.get("/metrics")).text
+    assert f'recsys_requests_total{{method="POST",route="{PATH}",status="200"}}' in metrics
+
+
+async def test_the_reference_server_gives_the_lists_of_the_model(
+    trained: TrainedShop, predictor: Predictor, redis_url: str
+) -> None:
+    clicks = [TENT, BAG, MAT]
+    async with client_of(reference_server.create_app(trained.bundle, redis_url)) as client:
+        for item_id in clicks:
+            body = {"user_id": "ada", "item_id": item_id, "k": 5}
+            answer = (await client.post(PATH, json=body)).json()
+
+    ids = predictor.catalogue.item_ids
+    known = [predictor.catalogue.index(item_id) for item_id in clicks]
+    wanted = predictor.recommend(known)
+    assert [item["item_id"] for item in answer["items"]] == [ids[i] for i in wanted.items[:5]]
+    scores = [item["score"] for item in answer["items"]]
+    assert scores == pytest.approx(wanted.scores[:5], abs=1e-5)
