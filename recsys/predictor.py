@@ -90,18 +90,24 @@ class Predictor:
     @torch.inference_mode()
     def advance(self, memories: Sequence[Memory]) -> Tensor:
         """The state after every memory's clicks: (L, B, W) float32, zeros for a blank one."""
-        state = torch.zeros(self.layers, len(memories), self.state_width)
+        if all(memory.state is not None for memory in memories) and memories:
+            state = torch.stack([m.state for m in memories if m.state is not None], dim=1)
+        else:
+            state = torch.zeros(self.layers, len(memories), self.state_width)
+            for at, memory in enumerate(memories):
+                if memory.state is not None:
+                    state[:, at] = memory.state
         replayed = [at for at, m in enumerate(memories) if m.state is None and m.clicks]
         if replayed:
             state[:, replayed] = self._replay([memories[at].clicks for at in replayed])[1]
-        for at, memory in enumerate(memories):
-            if memory.state is not None:
-                state[:, at] = memory.state
         stepping = [at for at, m in enumerate(memories) if m.state is not None and m.clicks]
         done = 0
         while stepping:
             clicked = torch.tensor([memories[at].clicks[done] for at in stepping])
-            state[:, stepping] = self._model.step(self._inputs, clicked, state[:, stepping])
+            if len(stepping) == len(memories):
+                state = self._model.step(self._inputs, clicked, state)
+            else:
+                state[:, stepping] = self._model.step(self._inputs, clicked, state[:, stepping])
             done += 1
             stepping = [at for at in stepping if len(memories[at].clicks) > done]
         return state

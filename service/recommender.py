@@ -21,6 +21,8 @@ from service.metrics import Metrics
 from service.state import Tag, decode, encode
 from service.store import Click, ComputedState, Store, StoredSession, Visit
 
+FLUSH_SECONDS = 0.02  # how long a state waits for a round trip to go along with
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -72,13 +74,15 @@ class Recommender:
         self._store = store
         self._metrics = metrics
         self._torch = ThreadPoolExecutor(max_workers=1, thread_name_prefix="torch")
-        self._keeping: set[asyncio.Task[None]] = set()
+        self._computed: list[ComputedState] = []  # states that wait for the next round trip
+        self._flushing: asyncio.Task[None] | None = None
         metrics.model.labels(predictor.model_id).set(1)
 
     async def close(self) -> None:
-        """Let the states under way be written, then end the worker."""
-        if self._keeping:
-            await asyncio.wait(self._keeping)
+        """Write the states that wait, then end the worker."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+        await self._exchange([])
         self._torch.shutdown()
 
     def check_filter(self, wanted: Filter) -> None:
@@ -114,7 +118,7 @@ class Recommender:
     async def _sessions(self, questions: Sequence[Question]) -> list[_Session]:
         """What each question is answered from; one store round trip for all that name a user."""
         visiting = [at for at, question in enumerate(questions) if question.user_id is not None]
-        replies = await self._store.visit([_visit(questions[at]) for at in visiting])
+        replies = await self._exchange([_visit(questions[at]) for at in visiting])
         found = dict(zip(visiting, replies, strict=True))
         return [self._session(question, found.get(at)) for at, question in enumerate(questions)]
 
@@ -174,24 +178,32 @@ class Recommender:
     def _keep(
         self, questions: Sequence[Question], sessions: Sequence[_Session], state: Tensor
     ) -> None:
-        """Write new states back without making anybody wait for it."""
-        computed = []
+        """New states wait for the next round trip; nobody waits for them."""
         for at, (question, session) in enumerate(zip(questions, sessions, strict=True)):
             self._metrics.states.labels(session.how).inc()
             stored = session.stored
             if stored is None or question.user_id is None or session.how not in ("step", "replay"):
                 continue
             tag = Tag(self.predictor.model_id, stored.nonce, stored.count)
-            computed.append(ComputedState(question.user_id, stored.head, encode(tag, state[:, at])))
-        if computed:
-            task = asyncio.create_task(self._write(computed))
-            self._keeping.add(task)
-            task.add_done_callback(self._keeping.discard)
+            kept = ComputedState(question.user_id, stored.head, encode(tag, state[:, at]))
+            self._computed.append(kept)
+        if self._computed and (self._flushing is None or self._flushing.done()):
+            self._flushing = asyncio.create_task(self._flush())
 
-    async def _write(self, computed: Sequence[ComputedState]) -> None:
-        kept = await self._store.keep(computed)
+    async def _flush(self) -> None:
+        """What no request has taken along by then goes by itself."""
+        await asyncio.sleep(FLUSH_SECONDS)
+        await self._exchange([])
+
+    async def _exchange(self, visits: Sequence[Visit]) -> list[StoredSession | StoreUnavailable]:
+        """One round trip: states of earlier answers are written, then users are visited."""
+        computed, self._computed = self._computed, []
+        if not computed and not visits:
+            return []
+        kept, replies = await self._store.exchange(computed, visits)
         self._metrics.states_kept.labels("kept").inc(kept)
         self._metrics.states_kept.labels("outdated").inc(len(computed) - kept)
+        return replies
 
     def _answer(self, question: Question, session: _Session, ranking: Ranking) -> Answer:
         self._metrics.answers.labels(ranking.source, str(session.degraded).lower()).inc()

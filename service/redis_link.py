@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from hashlib import sha1
 from typing import Any, TypeVar
 
+import hiredis
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -66,6 +68,7 @@ class RedisLink:
             timeout=budget_ms / 1000,  # wait for a connection instead of failing
             retry=Retry(NoBackoff(), 0),
         )
+        pool.connection_class = _packing(pool.connection_class)
         self._client = Redis(connection_pool=pool)
         self._pool = pool
         self._budget = budget_ms / 1000
@@ -179,6 +182,18 @@ class RedisLink:
             for call in calls:
                 pipe.evalsha(call.script.digest, len(call.keys), *call.keys, *call.arguments)
             return await pipe.execute(raise_on_error=False)
+
+
+def _packing(kind: type[AbstractConnection]) -> type[AbstractConnection]:
+    """That kind of connection with commands packed by hiredis, which is ten times quicker."""
+
+    class Packing(kind):  # type: ignore[valid-type,misc]
+        def pack_command(self, *arguments: str | bytes | int | float) -> list[bytes]:
+            words = str(arguments[0]).split()  # SCRIPT LOAD is two of them
+            packed = hiredis.pack_command((*words, *arguments[1:]))  # type: ignore[arg-type]
+            return [packed]
+
+    return Packing
 
 
 class ConnectionFailed(Exception):

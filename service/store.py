@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from recsys.errors import StoreUnavailable
-from service.redis_link import RedisLink, Script
+from service.redis_link import Call, RedisLink, Script
 
 SECRET_KEY = "recsys:secret"
 SCRIPTS = Path(__file__).parent
@@ -89,8 +89,10 @@ class ComputedState:
 class Store(Protocol):
     """What the recommender asks of a store; visits answer or say why not, one by one."""
 
+    async def exchange(
+        self, states: Sequence[ComputedState], visits: Sequence[Visit]
+    ) -> tuple[int, list[StoredSession | StoreUnavailable]]: ...
     async def visit(self, visits: Sequence[Visit]) -> list[StoredSession | StoreUnavailable]: ...
-    async def keep(self, states: Sequence[ComputedState]) -> int: ...
     async def forget(self, user_id: str) -> None: ...
 
 
@@ -115,33 +117,39 @@ class RedisStore:
         self._keep = Script((SCRIPTS / "keep.lua").read_text(encoding="utf-8"))
         self._forget = Script((SCRIPTS / "forget.lua").read_text(encoding="utf-8"))
 
-    async def visit(self, visits: Sequence[Visit]) -> list[StoredSession | StoreUnavailable]:
+    async def exchange(
+        self, states: Sequence[ComputedState], visits: Sequence[Visit]
+    ) -> tuple[int, list[StoredSession | StoreUnavailable]]:
+        """Keep states, then visit users, in one round trip.
+
+        Returns how many states still fitted, and what is known of each user or why it is not. A
+        silent Redis keeps none.
+        """
         try:
             secret = await self._hashing_secret()
         except StoreUnavailable as away:
-            return [away] * len(visits)
-        calls = [
-            self._visit.call(
-                user_keys(visit.user_id, secret),
-                [*self._limits, *(part for c in visit.clicks for part in _parts(c, secret))],
-                repeatable=visit.repeatable,
-            )
-            for visit in visits
-        ]
-        replies = await self._link.run("visit", calls)
-        return [r if isinstance(r, StoreUnavailable) else _readable(r) for r in replies]
+            return 0, [away] * len(visits)
+        calls = [self._keeping(state, secret) for state in states]
+        calls += [self._visiting(visit, secret) for visit in visits]
+        replies = await self._link.run("visit" if visits else "keep", calls)
+        kept, found = replies[: len(states)], replies[len(states) :]
+        return (
+            sum(reply == 1 for reply in kept),
+            [r if isinstance(r, StoreUnavailable) else _readable(r) for r in found],
+        )
 
-    async def keep(self, states: Sequence[ComputedState]) -> int:
-        """Write states back; returns how many still fitted. A silent Redis keeps none."""
-        try:
-            secret = await self._hashing_secret()
-        except StoreUnavailable:
-            return 0
-        calls = [
-            self._keep.call(user_keys(s.user_id, secret)[:2], [s.head, s.state], repeatable=True)
-            for s in states
-        ]
-        return sum(reply == 1 for reply in await self._link.run("keep", calls))
+    async def visit(self, visits: Sequence[Visit]) -> list[StoredSession | StoreUnavailable]:
+        """What is known of each user after the visit, or why it is not."""
+        return (await self.exchange((), visits))[1]
+
+    def _keeping(self, state: ComputedState, secret: bytes) -> Call:
+        keys = user_keys(state.user_id, secret)[:2]
+        return self._keep.call(keys, [state.head, state.state], repeatable=True)
+
+    def _visiting(self, visit: Visit, secret: bytes) -> Call:
+        clicks = [part for click in visit.clicks for part in _parts(click, secret)]
+        keys = user_keys(visit.user_id, secret)
+        return self._visit.call(keys, [*self._limits, *clicks], repeatable=visit.repeatable)
 
     async def forget(self, user_id: str) -> None:
         """Raises `StoreUnavailable` where it is not certain that all is gone."""

@@ -97,12 +97,17 @@ async def test_a_session_ends_when_it_was_idle(link: RedisLink, redis_url: str) 
         assert all(client.pttl(key) > 0 for key in client.scan_iter("recsys:{*"))
 
 
+async def keep(store: RedisStore, state: ComputedState) -> int:
+    kept, _ = await store.exchange([state], [])
+    return kept
+
+
 async def test_a_state_is_kept_while_the_session_is_what_it_was_computed_from(
     store: RedisStore,
 ) -> None:
     session = await visit(store, "ada", Click("a"))
 
-    assert await store.keep([ComputedState("ada", session.head, b"state")]) == 1
+    assert await keep(store, ComputedState("ada", session.head, b"state")) == 1
     assert (await visit(store, "ada")).state == b"state"
 
 
@@ -110,13 +115,13 @@ async def test_a_state_that_came_too_late_is_dropped(store: RedisStore) -> None:
     session = await visit(store, "ada", Click("a"))
     await visit(store, "ada", Click("b"))
 
-    assert await store.keep([ComputedState("ada", session.head, b"old")]) == 0
+    assert await keep(store, ComputedState("ada", session.head, b"old")) == 0
     assert (await visit(store, "ada")).state is None
 
 
 async def test_forgetting_leaves_nothing_to_read(store: RedisStore) -> None:
     session = await visit(store, "ada", Click("a", "e1"))
-    await store.keep([ComputedState("ada", session.head, b"state")])
+    await keep(store, ComputedState("ada", session.head, b"state"))
 
     await store.forget("ada")
 
@@ -127,7 +132,7 @@ async def test_what_was_under_way_does_not_bring_a_forgotten_user_back(store: Re
     session = await visit(store, "ada", Click("a", "e1"))
     await store.forget("ada")
 
-    assert await store.keep([ComputedState("ada", session.head, b"state")]) == 0
+    assert await keep(store, ComputedState("ada", session.head, b"state")) == 0
     late = await visit(store, "ada", Click("a", "e1"))
     assert (late.accepted, late.duplicates, late.clicks) == (0, 1, [])
 
@@ -165,7 +170,7 @@ async def test_a_tombstone_outlives_a_short_session(link: RedisLink, redis_url: 
 async def test_every_click_renews_the_whole_session(link: RedisLink, redis_url: str) -> None:
     store = store_on(link, idle_seconds=60)
     session = await visit(store, "ada", Click("a", "e1"))
-    await store.keep([ComputedState("ada", session.head, b"state")])
+    await keep(store, ComputedState("ada", session.head, b"state"))
     keys = user_keys("ada", b"pepper")
     with redis_py.Redis.from_url(redis_url) as client:
         assert 50_000 < client.pttl(keys[1]) <= 60_000
