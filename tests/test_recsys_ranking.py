@@ -1,5 +1,6 @@
+import numpy as np
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.ranking import UNRANKED, target_ranks, top_k
@@ -41,6 +42,25 @@ def test_top_k_is_a_stable_sort_cut_off(rows: list[list[float]], k: int) -> None
         expected = sorted(range(len(row)), key=lambda item: (-row[item], item))[:k]
         assert chosen == expected
         assert found == [row[item] for item in expected]
+
+
+@given(
+    items=st.sampled_from([16_383, 16_384, 18_431, 40_000, 300_001]),
+    kinds=st.sampled_from([2, 50, 10**9]),
+    k=st.integers(1, 40),
+    seed=st.integers(0, 100),
+)
+@settings(max_examples=60)
+def test_many_items_are_ranked_as_few_are(items: int, kinds: int, k: int, seed: int) -> None:
+    """kinds: how many different scores there are; few mean many ties."""
+    draw = np.random.default_rng(seed)
+    scores = draw.integers(kinds, size=(2, items)).astype(np.float32)
+    scores[1, draw.random(items) < 0.9] = -np.inf
+
+    _, found = top_k(torch.from_numpy(scores)[0:2], k)
+
+    for row, chosen in zip(scores, found.numpy(), strict=True):
+        assert chosen.tolist() == np.argsort(-row, kind="stable")[:k].tolist()
 
 
 def test_conservative_ranks_count_equals_as_better_standard_as_worse() -> None:
