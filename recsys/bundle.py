@@ -113,12 +113,8 @@ def model_id_of(
         if field.name in MEANING and getattr(size, field.name) != field.default
     }
     text = "".join(digests[name] for name in IDENTITY if name in digests) + str(window)
-    if chosen:
-        text += json.dumps(chosen, sort_keys=True)
-    if blend is not None:
-        text += json.dumps(asdict(blend), sort_keys=True)
-    if index is not None:
-        text += json.dumps(asdict(index), sort_keys=True)
+    named = [chosen, *(asdict(settings) for settings in (blend, index) if settings is not None)]
+    text += "".join(json.dumps(part, sort_keys=True) for part in named if part)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

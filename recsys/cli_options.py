@@ -15,6 +15,7 @@ from typing import Annotated, Any, get_type_hints
 from typer import Option
 
 PANEL = "Reading clicks"
+Bundle = Annotated[Path, Option(help="Bundle folder, as written by recsys train.")]
 
 
 def _option(text: str, *names: str) -> Any:

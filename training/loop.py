@@ -1,8 +1,7 @@
 """The run: epochs over the sessions, validation, early stopping, checkpoints, the final refit.
 
-Search: train on all but the last sessions, validate after every epoch, stop when the score stops
-rising. Refit: train once more on everything, for the number of epochs that was best. Both are
-the same loop; a checkpoint says in which of the two a run stands.
+Search: train on all but the last sessions, validate after every epoch, stop when nothing is gained.
+Refit: train once more on everything, for the best number of epochs. Both are the same loop.
 """
 
 import copy

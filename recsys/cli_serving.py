@@ -1,0 +1,127 @@
+"""The commands that answer: serve, bench, recommend. Part of the composition root `recsys.cli`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from recsys.cli_options import Bundle
+from recsys.errors import BadInput
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel="Serve")
+def serve(
+    bundle: Annotated[
+        Path | None, typer.Option(help="Bundle folder.", envvar="RECSYS_BUNDLE")
+    ] = None,
+    redis: Annotated[
+        str | None, typer.Option(help="redis://host:port/db", envvar="RECSYS_REDIS")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on.", envvar="RECSYS_HOST")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port; 0 takes a free one.", envvar="RECSYS_PORT")
+    ] = None,
+) -> None:
+    """Answer over HTTP; every setting is also an environment variable RECSYS_…"""
+    from service.commands import serve as run
+
+    given = {"bundle": bundle, "redis": redis, "host": host, "port": port}
+    run({name: value for name, value in given.items() if value is not None})
+
+
+@app.command(rich_help_panel="Serve")
+def bench(
+    bundle: Annotated[Path, typer.Option(help="Bundle that is served: items, by popularity.")],
+    url: Annotated[str, typer.Option(help="The running service.")] = "http://127.0.0.1:8000",
+    rate: Annotated[
+        float, typer.Option(help="Requests a second; 0 is as fast as they are answered.")
+    ] = 0.0,
+    seconds: Annotated[float, typer.Option(help="How long is measured.")] = 10.0,
+    warmup: Annotated[float, typer.Option(help="Seconds before that, not measured.")] = 2.0,
+    connections: Annotated[int, typer.Option(help="Open at the same time.")] = 32,
+    k: Annotated[int, typer.Option(min=1, max=100, help="Items asked for.")] = 20,
+    clicks: Annotated[
+        Path | None, typer.Option(help="Replay this click file, each visitor in order.")
+    ] = None,
+    visitors: Annotated[int, typer.Option(min=1, help="At a time, where none is replayed.")] = 2000,
+    popularity: Annotated[float, typer.Option(help="P(item of rank r) ∝ r^-popularity.")] = 0.8,
+    length: Annotated[float, typer.Option(help="P(session of n clicks) ∝ n^-length.")] = 1.5,
+    event_ids: Annotated[
+        bool, typer.Option("--event-ids", help="Name each click, so that it could be repeated.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Decides who clicks what.")] = 1,
+    api_key: Annotated[str | None, typer.Option(envvar="RECSYS_API_KEY", help="If needed.")] = None,
+    ceiling: Annotated[
+        bool, typer.Option(help="Measure first how fast the generator is by itself.")
+    ] = True,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object only.")] = False,
+    picture: Annotated[Path | None, typer.Option(help="Save what is shown, as SVG.")] = None,
+) -> None:
+    """How many requests a running service answers, and how long they take.
+
+    Each request records a click and asks for a list. With --rate, latency counts from the moment a
+    request was due, so a service that stalls is not spared. Exit code 1 where any answer is bad.
+    """
+    from recsys.bundle import ITEMS
+    from recsys.catalogue import read_catalogue
+    from service.bench.command import BenchOptions
+    from service.bench.command import bench as run
+    from service.bench.workload import Click, drawn, replayed
+
+    options = BenchOptions(url, rate, seconds, warmup, connections, k, api_key, event_ids, ceiling)
+    if clicks is None:
+        catalogue = read_catalogue(bundle / ITEMS)
+        ids = [catalogue.item_ids[item] for item in catalogue.by_popularity]
+        visits = drawn(ids, visitors=visitors, popularity=popularity, length=length, seed=seed)
+    else:
+        from training.prepare import ClickOptions, read_sessions
+
+        sessions, _ = read_sessions(ClickOptions(clicks))
+        visits = replayed([Click(f"s{s}", item) for s, item in sessions.by_time()])
+    result = run(options, visits, Console(stderr=True), as_json=json, picture=picture)
+    if not result.all_good:
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel="Try")
+def recommend(
+    bundle: Bundle,
+    items: Annotated[
+        list[str] | None, typer.Argument(help="Item ids clicked so far, oldest first.")
+    ] = None,
+    k: Annotated[int, typer.Option(min=1, max=100, help="How many items to list.")] = 10,
+    clicks: Annotated[
+        Path | None, typer.Option(help="Click file instead: a list for everybody in it.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Parquet file for those lists.")] = None,
+    by: Annotated[
+        str, typer.Option(help="Column of --clicks that says whose click it is.")
+    ] = "session_id",
+    item_column: Annotated[str, typer.Option(help="Its column of the item id.")] = "item_id",
+    time_column: Annotated[str, typer.Option(help="Its column of the time.")] = "timestamp",
+    exclude_seen: Annotated[
+        bool, typer.Option("--exclude-seen", help="Leave out what was clicked.")
+    ] = False,
+) -> None:
+    """What follows these clicks, in the terminal, or those of a whole file, in a file."""
+    if (clicks is None) != (out is None) or (clicks is None) == (not items):
+        raise BadInput(
+            "There is nothing to recommend for",
+            ["give item ids, or --clicks FILE with --out FILE.parquet."],
+        )
+    if clicks is None or out is None:
+        from recsys.terminal import show_recommendations
+
+        show_recommendations(bundle, items or [], k, Console())
+        return
+    from data.columns import Columns
+    from training.bulk import BulkOptions, recommend_all
+
+    columns = Columns(session=by, item=item_column, time=time_column)
+    options = BulkOptions(bundle, clicks, out, columns, k, exclude_seen)
+    recommend_all(options, Console(stderr=True))
