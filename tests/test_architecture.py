@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "training": {"recsys", "data"},
     "service": {"recsys"},
 }
-COMPOSITION_ROOTS = ("recsys/cli.py", "recsys/cli_serving.py", "recsys/demo.py")
+COMPOSITION_ROOTS = {"recsys/cli.py", "recsys/cli_serving.py", "recsys/demo.py"}
 LONGEST_FILE = 300
 MODULES = sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py"))
 NAMES = [str(path.relative_to(ROOT)) for path in MODULES]
