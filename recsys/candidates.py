@@ -19,7 +19,7 @@ from torch import Tensor
 
 from recsys.errors import BundleRefused
 
-KINDS = ("ivf", "int8", "fp16")  # from the quickest to the most exact
+KINDS = ("ivf", "int8", "fp16")  # from the fewest bytes read to the most exact
 MORE = 4  # candidates for each item wanted, which hides the rounding of 8 bits
 POINTS_PER_CELL = 64  # that k-means looks at
 LEAST_PER_CELL = 39  # items, which k-means wants to see
@@ -58,16 +58,22 @@ class CandidateIndex:
         return int(self._index.ntotal)
 
     def candidates(
-        self, queries: NDArray[np.float32], wanted: int, allowed: NDArray[np.bool_] | None = None
-    ) -> Sequence[NDArray[np.int64]]:
-        """Item indices for each row of `queries`, (B, H) float32; at least `wanted` if there are.
+        self,
+        queries: NDArray[np.float32],
+        wanted: Sequence[int],
+        allowed: NDArray[np.bool_] | None = None,
+    ) -> list[NDArray[np.int64]]:
+        """Item indices for each row of `queries`, (B, H) float32: its `wanted` and more.
 
-        allowed: (N,) bool, the items that may be found; None for every item.
+        Each row gets what it would get alone. allowed: (N,) bool, the items that may be found; None
+        for every item.
         """
         vectors = with_bias(queries, self.settings.bias_unit)
         options = self._options(allowed)
-        _, found = self._index.search(vectors, min(wanted * MORE, len(self)), params=options)
-        return [row[row >= 0] for row in found]
+        most = min(max(wanted) * MORE, len(self))
+        _, found = self._index.search(vectors, most, params=options)
+        rows = [row[: own * MORE] for row, own in zip(found, wanted, strict=True)]
+        return [row[row >= 0] for row in rows]
 
     def _options(self, allowed: NDArray[np.bool_] | None) -> Any:
         chosen, probes = {}, self.settings.probes

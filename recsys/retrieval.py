@@ -67,10 +67,7 @@ LIST = Wish()
 
 
 class Retrieval(Protocol):
-    """What a predictor asks; `exact` where no allowed item is ever overlooked."""
-
-    @property
-    def exact(self) -> bool: ...
+    """What a predictor asks."""
 
     def best(self, read: Tensor, wishes: Sequence[Wish]) -> list[Best]:
         """A list for each row of `read`, (B, H) float32, the top layer's output."""
@@ -85,9 +82,7 @@ class Scorer(Protocol):
 
 
 class ExactScan:
-    """Every item in float32."""
-
-    exact = True
+    """Every item in float32: nothing is overlooked."""
 
     def __init__(self, model: Scorer, matrix: Tensor, bias: Tensor) -> None:
         self._model, self._matrix, self._bias = model, matrix, bias
@@ -98,8 +93,6 @@ class ExactScan:
 
 class Reranked:
     """Candidates of an index that may overlook some, scored again in float32."""
-
-    exact = False
 
     def __init__(
         self,
@@ -130,19 +123,17 @@ class Reranked:
     def _unfiltered(self, queries: NDArray[np.float32], wishes: Sequence[Wish]) -> list[Best]:
         if not wishes:
             return []
-        wanted = max(wish.k + len(wish.excluded) for wish in wishes)
+        candidates = self._index.candidates(queries, [_wanted(wish) for wish in wishes])
         return [
             self._scored(query, items, wish)
-            for query, items, wish in zip(
-                queries, self._index.candidates(queries, wanted), wishes, strict=True
-            )
+            for query, items, wish in zip(queries, candidates, wishes, strict=True)
         ]
 
     def _filtered(self, query: NDArray[np.float32], wish: Wish, allowed: NDArray[np.bool_]) -> Best:
         if np.count_nonzero(allowed) <= self._few:
             return self._scored(query, np.flatnonzero(allowed), wish)
-        wanted = wish.k + len(wish.excluded)
-        return self._scored(query, self._index.candidates(query[None], wanted, allowed)[0], wish)
+        items = self._index.candidates(query[None], [_wanted(wish)], allowed)[0]
+        return self._scored(query, items, wish)
 
     def _scored(self, query: NDArray[np.float32], items: NDArray[np.int64], wish: Wish) -> Best:
         """The best of these distinct items."""
@@ -152,6 +143,11 @@ class Reranked:
         scores = self._matrix[items] @ query + self._bias[items]
         order = np.argsort(-scores, kind="stable")[: wish.k]
         return Best(items[order].tolist(), scores[order].tolist())
+
+
+def _wanted(wish: Wish) -> int:
+    """Items to find, of which what is excluded still goes."""
+    return wish.k + len(wish.excluded)
 
 
 def queries_of(read: Tensor, scale: float) -> NDArray[np.float32]:

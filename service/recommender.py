@@ -118,6 +118,8 @@ class Recommender:
     async def _sessions(self, questions: Sequence[Question]) -> list[_Session]:
         """What each question is answered from; one store round trip for all that name a user."""
         visiting = [at for at, question in enumerate(questions) if question.user_id is not None]
+        if not visiting:  # what needs no Redis does not wait for it
+            return [self._session(question, None) for question in questions]
         replies = await self._exchange([_visit(questions[at]) for at in visiting])
         found = dict(zip(visiting, replies, strict=True))
         return [self._session(question, found.get(at)) for at, question in enumerate(questions)]

@@ -105,6 +105,18 @@ def test_a_batch_changes_no_list(kind: str, rows: int, seed: int) -> None:
     assert lists(together) == lists(alone)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@given(asked=st.lists(wishes(), min_size=2, max_size=6), seed=st.integers(0, 20))
+def test_nor_does_what_others_in_the_batch_ask_for(kind: str, asked: list[Wish], seed: int) -> None:
+    """A neighbour who excludes much has more looked up; that is nobody else's."""
+    retrieval, read = FEW_CELLS[kind], reads(len(asked), seed)
+
+    together = retrieval.best(read, asked)
+    alone = [retrieval.best(row[None], [wish])[0] for row, wish in zip(read, asked, strict=True)]
+
+    assert lists(together) == lists(alone)
+
+
 def lists(found: Sequence[Best]) -> list[list[int]]:
     return [best.items for best in found]
 

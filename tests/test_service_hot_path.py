@@ -1,13 +1,17 @@
 """The quick way answers what the slow way documents, and the reference server answers the same."""
 
+from typing import Any
+
 import httpx
 import pytest
 import reference_server
 from conftest import ClientOf, TrainedShop, client_of
 
 from recsys.predictor import Predictor
+from service import recommender
 from service.hot_path import PATH
 from service.schemas import Recommendations
+from service.store import RedisStore
 
 TENT, BAG, MAT = "aurora-tent", "aurora-sleeping-bag", "aurora-sleeping-mat"
 
@@ -59,6 +63,25 @@ async def test_what_is_no_json_is_400(client: httpx.AsyncClient, body: bytes) ->
 
     assert answer.status_code == 400
     assert answer.json()["errors"][0]["field"] == "body"
+
+
+async def test_what_needs_no_redis_does_not_wait_for_it(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where states of earlier answers wait for a round trip."""
+    asked: list[int] = []
+    exchange = RedisStore.exchange
+
+    async def noting(store: RedisStore, states: Any, visits: Any) -> Any:
+        asked.append(len(visits))
+        return await exchange(store, states, visits)
+
+    monkeypatch.setattr(recommender, "FLUSH_SECONDS", 60.0)
+    monkeypatch.setattr(RedisStore, "exchange", noting)
+    await client.post(PATH, json={"user_id": "ada", "item_id": TENT})
+    await client.post(PATH, json={"items": [TENT]})
+
+    assert asked == [1]
 
 
 async def test_only_posts_to_this_path_turn_off(client: httpx.AsyncClient) -> None:

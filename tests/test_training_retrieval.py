@@ -96,7 +96,7 @@ def test_recall_is_the_share_of_the_exact_lists(weights: Weights, predictor: Pre
 
     class Half(CandidateIndex):
         def candidates(self, queries, wanted, allowed=None):  # type: ignore[no-untyped-def]
-            found = super().candidates(queries, 1000, allowed)
+            found = super().candidates(queries, [1000] * len(queries), allowed)
             return [items[items % 2 == 0] for items in found]
 
     index = build_index(weights.matrix, weights.bias, "fp16", SMALL.scale)

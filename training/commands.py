@@ -19,6 +19,7 @@ from recsys.blend import Blend
 from recsys.bundle import REPORT, read_manifest
 from recsys.catalogue import Catalogue
 from recsys.errors import BadInput
+from recsys.predictor import Predictor
 from training.blend import blend_of, blend_said, chooser_of
 from training.comparison import compare_with_intervals
 from training.export import Export, golden_clicks, write_bundle
@@ -107,15 +108,7 @@ def train(options: TrainOptions, console: Console) -> Path:
         results=results,
         comparison=compare_with_intervals(results, catalogue.counts),
     )
-    with console.status("Choosing how items are found") as status:
-        found = choose_retrieval(
-            options.recipe,
-            trained.weights,
-            predictor,
-            states_from(prepared, options.recipe),
-            lambda kind: status.update(f"Choosing how items are found: {kind}"),
-        )
-    console.print(retrieval_said(found.settings))
+    found = _retrieval(options.recipe, prepared, trained, predictor, console)
     write_bundle(options.out, _export(options, prepared, trained, catalogue, story, blend, found))
     shutil.rmtree(options.work)
     manifest = read_manifest(options.out)
@@ -186,6 +179,22 @@ def _attributes(options: TrainOptions, train: Sessions) -> dict[str, dict[str, s
     )
     read = {name: dict(zip(item_ids, texts, strict=True)) for name, texts in columns.items()}
     return merged_attributes(old, read)
+
+
+def _retrieval(
+    recipe: Recipe, prepared: Prepared, trained: Trained, predictor: Predictor, console: Console
+) -> Chosen:
+    """How the bundle finds its items; says so."""
+    with console.status("Choosing how items are found") as status:
+        found = choose_retrieval(
+            recipe,
+            trained.weights,
+            predictor,
+            states_from(prepared, recipe),
+            lambda kind: status.update(f"Choosing how items are found: {kind}"),
+        )
+    console.print(retrieval_said(found.settings))
+    return found
 
 
 def _export(

@@ -1,8 +1,8 @@
-"""How a bundle finds its items: the quickest way that overlooks almost nothing, by measurement.
+"""How a bundle finds its items: by the fewest bytes that overlook almost nothing, as measured.
 
 Every way is asked for the lists of hidden states from validation sessions, with none, half and
 99 % of the items left out, and its lists are compared with the exact ones. One that falls short
-gives way to the next more exact one. Small catalogues are scored whole: nothing is quicker there.
+gives way to the next more exact one. Small catalogues are scored whole.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +18,7 @@ from data.split import split_by_fraction
 from recsys.candidates import KINDS, CandidateIndex, build_index
 from recsys.predictor import Predictor
 from recsys.retrieval import EXACTLY, Best, Reranked, Retrieval, RetrievalSettings, Wish, queries_of
+from training.evaluate import LIST_LENGTH, SCORES_AT_ONCE
 from training.prepare import Prepared
 from training.recipe import Recipe
 from training.weights import Weights
@@ -28,8 +29,6 @@ STATES = 2_000
 LEFT_OUT = (0.0, 0.5, 0.99)  # shares of the items
 PROBES = (4, 8, 16, 32, 64, 128)
 LEAST = 0.99  # recall@20 of a way that is taken
-LIST = 20
-SCORES_AT_ONCE = 8_000_000  # numbers held while lists are made: 32 MB as float32
 
 Tried = Callable[[str], None]  # says what is measured
 
@@ -106,7 +105,9 @@ class Gate:
         """reads: (S, H), the top layer's outputs to look for."""
         self._reads = reads
         self._rows = max(SCORES_AT_ONCE // len(predictor.catalogue), 1)
-        self._wishes = [Wish(LIST, allowed=mask) for mask in masks(len(predictor.catalogue), seed)]
+        self._wishes = [
+            Wish(LIST_LENGTH, allowed=mask) for mask in masks(len(predictor.catalogue), seed)
+        ]
         exact = predictor.exact_retrieval
         self._wanted = [self._lists(exact, wish) for wish in self._wishes]
 

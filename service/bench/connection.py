@@ -25,10 +25,6 @@ class Connection(asyncio.Protocol):
         _, made = await loop.create_connection(cls, host, port)
         return made
 
-    @property
-    def open(self) -> bool:
-        return self._transport is not None and not self._transport.is_closing()
-
     def ask(self, request: bytes, answered: Answered) -> None:
         """Send; `answered` is called once, also where the connection breaks."""
         if self._transport is None or self._transport.is_closing():
