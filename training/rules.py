@@ -5,10 +5,11 @@ and how much. Sources: sequential rules, Kamehkhosh et al., RecTemp 2017; item n
 of the sessions they appear in, Hidasi et al., arXiv:1511.06939, section 4 (item-KNN, λ = 20).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array
 
 from data.sessions import Sessions
 from recsys.catalogue import Catalogue
@@ -18,21 +19,19 @@ from training.above_popularity import AbovePopularity
 RULE_REACH = 10  # clicks between the two ends of a sequential rule, at most
 DAMPING = 20.0  # item-KNN's λ: pairs seen seldom count less
 
-Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]  # before, after, weight
+Ends = tuple[NDArray[np.int32], NDArray[np.int32]]  # before, after
 
 
 class AfterLast(AbovePopularity):
     """Scores of the last known click's row; what the row lacks stands behind, by popularity."""
 
-    def __init__(self, catalogue: Catalogue, pairs: Pairs) -> None:
+    def __init__(self, catalogue: Catalogue, table: csr_array) -> None:
+        """table: (N, N) float64, sparse, each entry once."""
         super().__init__(catalogue)
-        before, after, weight = pairs
-        items = len(catalogue)
-        keys, place = np.unique(before * items + after, return_inverse=True)
-        self._after = keys % items
-        self._weight = np.asarray(np.bincount(place, weight, minlength=len(keys)), np.float64)
-        self._starts = np.searchsorted(keys // items, np.arange(items + 1))
-        smallest = float(self._weight.min()) if len(keys) else 1.0
+        self._after = table.indices.astype(np.int64)
+        self._weight = table.data
+        self._starts = table.indptr.astype(np.int64)
+        smallest = float(self._weight.min()) if len(self._weight) else 1.0
         self._share = min(smallest, 1.0) / 2  # tells equal weights apart and no more
 
     def rows_along(self, sessions: Sequence[NDArray[np.int32]]) -> ScoredRows:
@@ -50,41 +49,47 @@ class AfterLast(AbovePopularity):
 
 def markov(catalogue: Catalogue, train: Sessions) -> AfterLast:
     """Counts of what came directly after; train: items as indices, -1 where unknown."""
-    return AfterLast(catalogue, _joined(_pairs_at(train, [1])))
+    return AfterLast(catalogue, _added([_ends_at(train, 1)], [1.0], len(catalogue)))
 
 
 def sequential_rules(catalogue: Catalogue, train: Sessions) -> AfterLast:
     """What came up to ten clicks after, the d-th counting 1/d."""
-    return AfterLast(catalogue, _joined(_pairs_at(train, range(1, RULE_REACH + 1))))
+    distances = range(1, RULE_REACH + 1)
+    ends = [_ends_at(train, distance) for distance in distances]
+    return AfterLast(catalogue, _added(ends, [1 / d for d in distances], len(catalogue)))
 
 
 def item_neighbours(catalogue: Catalogue, train: Sessions) -> AfterLast:
     """Items in the same sessions, by damped cosine: together / (√(n_a·n_b) + λ)."""
-    sessions, items = train.session_of_click, train.items.astype(np.int64)
-    known = items >= 0
-    once = np.unique(sessions[known] * len(catalogue) + items[known])
-    session, item = np.divmod(once, len(catalogue))
-    count = np.bincount(item, minlength=len(catalogue)).astype(np.float64)
-    distinct = np.bincount(session, minlength=len(train))
-    within = np.arange(len(item)) - np.repeat(np.cumsum(distinct) - distinct, distinct)
-    before, after = [], []
-    for distance in range(1, int(distinct.max())):
-        first = np.flatnonzero(within[distance:] >= distance)
-        before += [item[first], item[first + distance]]
-        after += [item[first + distance], item[first]]
-    a, b = np.concatenate(before), np.concatenate(after)
-    return AfterLast(catalogue, (a, b, 1 / (np.sqrt(count[a] * count[b]) + DAMPING)))
+    held = _holdings(train, len(catalogue))
+    together = (held.T @ held).tocsr()
+    count = together.diagonal()
+    together.setdiag(0.0)
+    together.eliminate_zeros()
+    a, b = together.tocoo().coords
+    together.data /= np.sqrt(count[a] * count[b]) + DAMPING
+    return AfterLast(catalogue, together)
 
 
-def _pairs_at(train: Sessions, distances: Sequence[int]) -> Iterator[Pairs]:
-    """Pairs of known clicks of one session that many clicks apart, each weighing 1/distance."""
-    sessions, items = train.session_of_click, train.items.astype(np.int64)
-    for distance in distances:
-        before, after = items[:-distance], items[distance:]
-        both = (sessions[:-distance] == sessions[distance:]) & (before >= 0) & (after >= 0)
-        yield before[both], after[both], np.full(int(both.sum()), 1 / distance)
+def _holdings(train: Sessions, items: int) -> csr_array:
+    """(sessions, N) float64: 1 where the session holds the item."""
+    known = train.items >= 0
+    where = train.session_of_click[known], train.items[known]
+    held = coo_array((np.ones(int(known.sum())), where), shape=(len(train), items)).tocsr()
+    held.data[:] = 1.0  # clicked twice is held once
+    return held
 
 
-def _joined(parts: Iterator[Pairs]) -> Pairs:
-    before, after, weight = zip(*parts, strict=True)
-    return np.concatenate(before), np.concatenate(after), np.concatenate(weight)
+def _ends_at(train: Sessions, distance: int) -> Ends:
+    """Known clicks of one session that many clicks apart."""
+    sessions, items = train.session_of_click, train.items
+    before, after = items[:-distance], items[distance:]
+    both = (sessions[:-distance] == sessions[distance:]) & (before >= 0) & (after >= 0)
+    return before[both], after[both]
+
+
+def _added(ends: Sequence[Ends], weights: Sequence[float], items: int) -> csr_array:
+    """(N, N) float64: the weights of all pairs, summed over equal ones."""
+    before, after = (np.concatenate(side) for side in zip(*ends, strict=True))
+    weight = np.repeat(weights, [len(pair[0]) for pair in ends])
+    return coo_array((weight, (before, after)), shape=(items, items)).tocsr()
