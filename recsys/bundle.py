@@ -7,12 +7,11 @@
     items.parquet        id, count, attributes; row i is item index i
     golden.jsonl         sessions with the lists this model gave when it was exported
     neighbours.safetensors   only where neighbours are blended in: sessions to find them among
-    index.faiss          only where some items are overlooked: finds candidates (memory-mapped)
+    retrieval.index      only where some items are overlooked: finds candidates (memory-mapped)
     report.html          what training measured, for people; optional
 
 Loading trusts nothing: names are the fixed ones above, digests and sizes are compared, numbers
-must be finite. What the model answers is checked in `recsys/golden.py`. Bundles of format 1, all
-of them GRUs with a shared embedding, are read too.
+must be finite. What the model answers is checked in `recsys/golden.py`. Format 1 is read too.
 """
 
 import hashlib
@@ -28,9 +27,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from recsys.blend import Blend, BlendSettings
-from recsys.candidates import CandidateIndex, IndexSettings, read_candidates
+from recsys.candidates import CandidateIndex, IndexSettings
 from recsys.catalogue import Catalogue, read_catalogue
 from recsys.errors import BundleRefused
+from recsys.indexes import read_candidates
 from recsys.model import ModelSize
 from recsys.neighbour_index import read_index
 from recsys.neighbours import NeighbourSettings, SessionNeighbours
@@ -46,7 +46,7 @@ ITEMS = "items.parquet"
 GOLDEN = "golden.jsonl"
 REPORT = "report.html"
 NEIGHBOURS = "neighbours.safetensors"
-INDEX = "index.faiss"
+INDEX = "retrieval.index"
 FILES = (MODEL, WEIGHTS, ITEMS, GOLDEN)
 OPTIONAL = (NEIGHBOURS, INDEX, REPORT)  # verified where the manifest names them
 IDENTITY = (WEIGHTS, ITEMS, NEIGHBOURS, INDEX)  # with the settings they decide the answers

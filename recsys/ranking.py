@@ -22,7 +22,7 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     items = scores.size(1)
     taken = min(k, items)
     wide = min(taken + 1, items)
-    best, index = _largest(scores, wide)
+    best, index = largest(scores, wide)
     if wide > taken:
         torn = torch.nonzero(best[:, taken] == best[:, taken - 1]).flatten()
         for at in range(torn.numel()):
@@ -37,8 +37,8 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return best, torch.gather(index, 1, order)
 
 
-def _largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """As `torch.topk`, in one quick pass over many items and a slow one over few.
+def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """As `torch.topk`, in no order: in one quick pass over many items and a slow one over few.
 
     Items are dealt into groups: the `k` largest are all in the `k` groups of the largest maxima.
     """

@@ -4,6 +4,7 @@
     fp16    every item in 16 bits, the best of them again in float32
     int8    every item in 8 bits, the best of them again in float32
     ivf     the items of the nearest cells in 8 bits, the best of them again in float32
+    hnsw    the items along a walk through a graph in 8 bits, the best of them again in float32
 
 Whatever finds the candidates, scores and order come from float32 item vectors, so the ways differ
 in nothing but what they may overlook. Which way a bundle takes is decided where it is written, by
@@ -130,7 +131,7 @@ class Reranked:
         ]
 
     def _filtered(self, query: NDArray[np.float32], wish: Wish, allowed: NDArray[np.bool_]) -> Best:
-        if np.count_nonzero(allowed) <= self._few:
+        if np.count_nonzero(allowed) <= self._index.least_allowed(self._few):
             return self._scored(query, np.flatnonzero(allowed), wish)
         items = self._index.candidates(query[None], [_wanted(wish)], allowed)[0]
         return self._scored(query, items, wish)
@@ -140,7 +141,7 @@ class Reranked:
         if wish.excluded:
             items = items[np.isin(items, wish.excluded, invert=True)]
         items = np.sort(items)  # equal scores stand in the order of their index
-        scores = self._matrix[items] @ query + self._bias[items]
+        scores = self._matrix.take(items, axis=0) @ query + self._bias.take(items)
         order = np.argsort(-scores, kind="stable")[: wish.k]
         return Best(items[order].tolist(), scores[order].tolist())
 

@@ -7,6 +7,7 @@ import torch
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp
 
 from recsys import __version__
 from recsys.bundle import Manifest, read_manifest
@@ -60,12 +61,16 @@ def create_app(settings: Settings) -> FastAPI:
     for part in (recommendations, users, catalogue, health):
         app.include_router(part.router)
     app.add_route("/", _to_docs, include_in_schema=False)
-    app.add_middleware(HotPath, answer=recommendations.recommend)
     app.add_middleware(problems.Unexpected)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(RequestMetrics, metrics=metrics)
     use_examples(app, predictor.catalogue)
+    app.middleware_stack = _around(app.build_middleware_stack(), settings, metrics)
     return app
+
+
+def _around(stack: ASGIApp, settings: Settings, metrics: Metrics) -> ASGIApp:
+    """What every request passes, outside of what FastAPI wraps around its routes."""
+    quick = HotPath(stack, answer=recommendations.recommended)
+    return RequestMetrics(BodyLimit(quick, settings.max_body_bytes), metrics)
 
 
 async def _to_docs(_: object) -> RedirectResponse:

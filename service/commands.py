@@ -31,7 +31,8 @@ def serve(given: Mapping[str, Any]) -> None:
     with _listen(settings.host, settings.port) as listening:  # first: loading takes longer
         app = create_app(settings)
         keep_out_of_collections()
-        config = uvicorn.Config(app, access_log=False)
+        # nothing here asks who the client is, so no header needs to say it
+        config = uvicorn.Config(app, access_log=False, proxy_headers=False)
         host, port = listening.getsockname()[:2]
         print(
             f"Serving {settings.bundle} on http://{host}:{port}, examples at /docs",

@@ -15,7 +15,6 @@ import orjson
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.problems import as_problem
@@ -33,9 +32,9 @@ class HotRoute:
 
 
 class HotPath:
-    """ASGI middleware: `answer` takes the requests of `PATH`, everything else goes on."""
+    """ASGI middleware: `answer` writes the answers of `PATH`, everything else goes on."""
 
-    def __init__(self, app: ASGIApp, answer: Callable[[Request], Awaitable[Response]]) -> None:
+    def __init__(self, app: ASGIApp, answer: Callable[[Request], Awaitable[bytes]]) -> None:
         self._app = app
         self._answer = answer
         self._route = HotRoute()
@@ -47,10 +46,15 @@ class HotPath:
         scope["route"] = self._route
         request = Request(scope, receive, send)
         try:
-            response = await self._answer(request)
+            content = await self._answer(request)
         except Exception as failed:
             response = await as_problem(request, failed)
-        await response(scope, receive, send)
+            await response(scope, receive, send)
+            return
+        length = str(len(content)).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", length)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
 
 
 def documented(kind: type[BaseModel]) -> dict[str, Any]:
@@ -75,7 +79,7 @@ async def read_body(request: Request, kind: type[Body]) -> Body:
         raise RequestValidationError(errors) from wrong
 
 
-def written(answer: Answer) -> Response:
+def written(answer: Answer) -> bytes:
     """`schemas.Recommendations` as JSON."""
     content = {
         "model_id": answer.model_id,
@@ -85,7 +89,7 @@ def written(answer: Answer) -> Response:
         "unknown_items": answer.unknown_items,
         "items": [{"item_id": item_id, "score": score} for item_id, score in answer.items],
     }
-    return Response(orjson.dumps(content), media_type="application/json")
+    return orjson.dumps(content)
 
 
 def _no_json(broken: Exception) -> dict[str, Any]:

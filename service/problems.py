@@ -34,14 +34,20 @@ def install(app: FastAPI) -> None:
 
 
 async def as_problem(request: Request, failed: Exception) -> Response:
-    """The answer to an exception of a route; what is no mistake of the request is raised again."""
+    """The answer to an exception of a route."""
     if isinstance(failed, RequestValidationError):
         return await _invalid(request, failed)
     if isinstance(failed, HTTPException):
         return await _http(request, failed)
     if type(failed) in STATUS_OF:
         return await _ours(request, failed)
-    raise failed
+    return unexpected()
+
+
+def unexpected() -> Response:
+    """The answer to our own mistake, which is logged with the exception now handled."""
+    log.exception("A request failed.")
+    return problem(500, "Something went wrong here, not with the request. It is logged.")
 
 
 def problem(
@@ -107,6 +113,4 @@ class Unexpected:
         except Exception:
             if scope["type"] != "http" or begun:
                 raise
-            log.exception("A request failed.")
-            answer = problem(500, "Something went wrong here, not with the request. It is logged.")
-            await answer(scope, receive, send)
+            await unexpected()(scope, receive, send)

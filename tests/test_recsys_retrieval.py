@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.candidates import KINDS, CandidateIndex, build_index
+from recsys.candidates import KINDS, CandidateIndex
+from recsys.indexes import build_index
 from recsys.model import ModelSize, SessionRNN, unit
 from recsys.retrieval import Best, ExactScan, Reranked, Retrieval, Wish
 
@@ -31,7 +32,7 @@ def reads(rows: int, seed: int = 5) -> Tensor:
 def whole(kind: str, matrix: Tensor, bias: Tensor) -> CandidateIndex:
     """An index of which every cell is looked at."""
     index = build_index(matrix, bias, kind, 3.0)
-    return index.looking_at(ITEMS) if kind == "ivf" else index
+    return index.looking_at(ITEMS)
 
 
 def made(kind: str, scale: float, few: int = 40) -> Retrieval:
@@ -124,7 +125,7 @@ def lists(found: Sequence[Best]) -> list[list[int]]:
 def few_cells(kind: str) -> Reranked:
     matrix, bias = vectors(0.0)
     index = build_index(matrix, bias, kind, 3.0)
-    return Reranked(index.looking_at(2) if kind == "ivf" else index, matrix, bias, 0.0)
+    return Reranked(index.looking_at(2), matrix, bias, 0.0)
 
 
 FEW_CELLS = {kind: few_cells(kind) for kind in KINDS}

@@ -151,6 +151,19 @@ def test_a_finetuned_bundle_is_finetuned_when_nothing_is_new(
     assert again.recipe == read_manifest(tuned).recipe
 
 
+def test_a_blended_bundle_keeps_its_weight(
+    blended: TrainedShop, next_day: NextDay, tmp_path: Path
+) -> None:
+    old = read_manifest(blended.bundle).blend
+    assert old is not None
+    options = FinetuneOptions(blended.bundle, ClickOptions(next_day.clicks), tmp_path / "out")
+
+    new = read_manifest(finetune(options, QUIET)).blend
+
+    assert new is not None
+    assert new.weight == old.weight
+
+
 def test_one_command_gives_one_model(
     trained: TrainedShop, next_day: NextDay, tuned: Path, tmp_path: Path
 ) -> None:

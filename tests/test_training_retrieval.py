@@ -13,9 +13,12 @@ from rich.console import Console
 from test_recsys_bundle import edit_manifest, refused, sign
 
 from data.sessions import Sessions
+from recsys import int8_scan
 from recsys.bundle import INDEX, load_bundle, read_manifest
-from recsys.candidates import CandidateIndex, IndexSettings, build_index
+from recsys.candidates import CandidateIndex, IndexSettings
+from recsys.faiss_index import FaissIndex
 from recsys.golden import open_predictor
+from recsys.indexes import build_index
 from recsys.predictor import Predictor
 from recsys.retrieval import Reranked
 from training import retrieval
@@ -58,7 +61,7 @@ def test_neighbours_need_every_score(
     assert choose_retrieval(with_retrieval("int8"), weights, predictor, held_out) is EVERY_ITEM
 
 
-@pytest.mark.parametrize("kind", ["ivf", "int8", "fp16"])
+@pytest.mark.parametrize("kind", ["hnsw", "ivf", "int8", "fp16"])
 def test_a_way_that_passes_is_taken_with_what_it_found(
     kind: str, weights: Weights, predictor: Predictor, held_out: Sessions
 ) -> None:
@@ -80,26 +83,28 @@ def test_a_way_that_fails_gives_way_to_the_next_more_exact_one(
         return build_index(turned, bias, kind, unit)
 
     monkeypatch.setattr(retrieval, "build_index", blind)
-    monkeypatch.setattr(retrieval, "PROBES", (1,))
+    monkeypatch.setattr(retrieval, "PROBES", {"hnsw": (1,), "ivf": (1,)})
+    monkeypatch.setattr(int8_scan, "MORE", 1)  # so few groups that 8 bits can miss an item
     tried: list[str] = []
 
-    chosen = choose_retrieval(with_retrieval("ivf"), weights, predictor, held_out, tried.append)
+    chosen = choose_retrieval(with_retrieval("hnsw"), weights, predictor, held_out, tried.append)
 
-    assert tried == ["ivf", "int8", "fp16"]
+    assert tried == ["hnsw", "ivf", "int8", "fp16"]
     assert chosen.settings.kind == "fp16"
-    assert set(chosen.settings.refused) == {"ivf", "int8"}
+    assert set(chosen.settings.refused) == {"hnsw", "ivf", "int8"}
     assert max(chosen.settings.refused.values()) < 0.99
 
 
 def test_recall_is_the_share_of_the_exact_lists(weights: Weights, predictor: Predictor) -> None:
     """An index that finds every second item finds half of what is wanted; the few find all."""
 
-    class Half(CandidateIndex):
+    class Half(FaissIndex):
         def candidates(self, queries, wanted, allowed=None):  # type: ignore[no-untyped-def]
             found = super().candidates(queries, [1000] * len(queries), allowed)
             return [items[items % 2 == 0] for items in found]
 
     index = build_index(weights.matrix, weights.bias, "fp16", SMALL.scale)
+    assert isinstance(index, FaissIndex)
     half = Half(index._index, index.settings)
     reads = torch.randn(400, SMALL.hidden, generator=torch.Generator().manual_seed(1))
 
@@ -171,7 +176,7 @@ def test_an_index_of_other_weights_is_refused_under_true_digests(
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"kind": "hnsw"}, "retrieval is one of"),
+        ({"kind": "pq"}, "retrieval is one of"),
         ({"kind": "int8"}, "disagree"),
         ({"index": None}, "disagree"),
         ({"kind": "exact", "index": None}, "belong together"),

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from recsys.errors import BadRecipe
 from training.commands import TrainOptions, train
-from training.parent import read_parent
+from training.parent import Parent, read_parent
 from training.prepare import ClickOptions
 from training.recipe import Recipe, checked_recipe
 from training.warm_start import WarmStart
@@ -49,7 +49,7 @@ def finetune(options: FinetuneOptions, console: Console) -> Path:
         TrainOptions(
             clicks=options.clicks,
             out=options.out,
-            recipe=continued_recipe(parent.recipe, options.settings),
+            recipe=continued_recipe(with_weight(parent), options.settings),
             items=options.items,
             resume=options.resume,
             device=options.device,
@@ -57,6 +57,14 @@ def finetune(options: FinetuneOptions, console: Console) -> Path:
         ),
         console,
     )
+
+
+def with_weight(parent: Parent) -> Recipe:
+    """Its recipe with the blend that was chosen for it: nothing is left to choose on."""
+    blend = parent.manifest.blend
+    if blend is None:
+        return dataclasses.replace(parent.recipe, blend="none", blend_weight=0.0)
+    return dataclasses.replace(parent.recipe, blend_weight=blend.weight)
 
 
 def continued_recipe(old: Recipe, settings: Sequence[str] = ()) -> Recipe:

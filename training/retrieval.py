@@ -15,7 +15,8 @@ from torch import Tensor
 
 from data.sessions import Sessions, reindex
 from data.split import split_by_fraction
-from recsys.candidates import KINDS, CandidateIndex, build_index
+from recsys.candidates import KINDS, PROBED, CandidateIndex
+from recsys.indexes import build_index
 from recsys.predictor import Predictor
 from recsys.retrieval import EXACTLY, Best, Reranked, Retrieval, RetrievalSettings, Wish, queries_of
 from training.evaluate import LIST_LENGTH, SCORES_AT_ONCE
@@ -23,11 +24,11 @@ from training.prepare import Prepared
 from training.recipe import Recipe
 from training.weights import Weights
 
-SCANNED = 75_000  # items that are all scored in float32
-QUANTISED = 300_000  # items that are all scored in 8 bits
+SCANNED = 20_000  # items that are all scored in float32
+QUANTISED = 200_000  # items that are all scored in 8 bits
 STATES = 2_000
 LEFT_OUT = (0.0, 0.5, 0.99)  # shares of the items
-PROBES = (4, 8, 16, 32, 64, 128)
+PROBES = {"hnsw": (64, 96, 128, 192, 256, 384), "ivf": (4, 8, 16, 32, 64, 128)}
 LEAST = 0.99  # recall@20 of a way that is taken
 
 Tried = Callable[[str], None]  # says what is measured
@@ -84,7 +85,7 @@ def retrieval_said(settings: RetrievalSettings) -> str:
     )
     if settings.index is None:
         return f"Every item is scored exactly.{tried}"
-    probes = f", {settings.index.probes} cells of it" if settings.index.probes else ""
+    probes = f" with {settings.index.probes} probes" if settings.index.probes else ""
     return (
         f"Items are found by {settings.kind}{probes}: {min(settings.recall.values()):.4f} of the "
         f"exact lists at the least, over {settings.states:,} validation states.{tried}"
@@ -152,15 +153,12 @@ def _ways(recipe: Recipe, items: int) -> Sequence[str]:
         return KINDS[KINDS.index(recipe.retrieval) :]
     if items <= SCANNED:
         return ()
-    return KINDS if items > QUANTISED else KINDS[1:]
+    return KINDS if items > QUANTISED else [kind for kind in KINDS if kind not in PROBED]
 
 
 def _probed(index: CandidateIndex) -> Iterator[CandidateIndex]:
     """The same index, looked at ever more closely."""
-    if index.settings.kind != "ivf":
-        yield index
-        return
-    for probes in PROBES:
+    for probes in PROBES.get(index.settings.kind, (0,)):
         yield index.looking_at(probes)
 
 

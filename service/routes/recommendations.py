@@ -27,6 +27,11 @@ router = APIRouter(prefix="/v1", tags=["recommendations"])
 )
 async def recommend(request: Request) -> Response:
     """Record this click, if there is one, and say what is likely next."""
+    return Response(await recommended(request), media_type="application/json")
+
+
+async def recommended(request: Request) -> bytes:
+    """The answer as it goes over the wire."""
     asked = await read_body(request, RecommendationRequest)
     service = running(request)
     service.recommender.check_filter(asked.filter)
