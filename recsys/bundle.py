@@ -27,10 +27,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from recsys.blend import Blend, BlendSettings
-from recsys.candidates import CandidateIndex, IndexSettings
+from recsys.candidates import CandidateIndex, IndexSettings, read_candidates
 from recsys.catalogue import Catalogue, read_catalogue
 from recsys.errors import BundleRefused
-from recsys.indexes import read_candidates
 from recsys.model import ModelSize
 from recsys.neighbour_index import read_index
 from recsys.neighbours import NeighbourSettings, SessionNeighbours

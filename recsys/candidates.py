@@ -1,28 +1,43 @@
-"""Which items might score highest: the ways to find them quickly, and what a manifest says of them.
+"""Quantised item vectors in a faiss index: which items might score highest.
 
-    hnsw    a graph of near items is walked, vectors in 8 bits (`recsys/faiss_index.py`)
-    ivf     the items of the nearest cells, in 8 bits (`recsys/faiss_index.py`)
-    int8    every item in 8 bits, many queries at once (`recsys/int8_scan.py`)
-    fp16    every item in 16 bits (`recsys/faiss_index.py`)
+    hnsw    a graph of near items is walked, vectors in 8 bits
+    ivf     the items of the nearest cells, in 4 bits for every two numbers
+    pq4     every item, in 4 bits for every two numbers, looked up in the processor's registers
+    int8    every item in 8 bits
+    fp16    every item in 16 bits
 
-A vector is its item's with the bias as one more number; a query gets a number to match. All that is
-asked for is which items have the largest inner products: scores are computed elsewhere.
+A vector is its item's with the bias as one more number; a query gets a number to match. faiss
+finds the largest inner products of these, and that is all that is asked of it: scores are computed
+elsewhere. Sources: Malkov and Yashunin, arXiv:1603.09320 (hnsw); Jégou et al., TPAMI 2011 (ivf and
+pq); André et al., VLDB 2015 (4 bits in registers).
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-KINDS = ("hnsw", "ivf", "int8", "fp16")  # from the fewest bytes read to the most exact
+from recsys.errors import BundleRefused
+
+KINDS = ("hnsw", "ivf", "pq4", "int8", "fp16")  # from the least work to the most exact
 PROBED = ("hnsw", "ivf")  # which look at some items only
-MORE = 4  # candidates for each item wanted, which hides the rounding of 8 bits
-LANES = 16  # numbers that are multiplied at once; a vector of another length is far slower
+# candidates for each item wanted, which hides the rounding
+MORE: Mapping[str, int] = {"hnsw": 4, "ivf": 8, "pq4": 8, "int8": 4, "fp16": 4}
+LANES = 16  # numbers that faiss multiplies at once; a vector of another length is far slower
+ONE_BY_ONE = 1 << 30  # below so many queries faiss computes each alone: a batch changes nothing
+CLASSES: Mapping[str, str] = {
+    "hnsw": "IndexHNSWSQ",
+    "ivf": "IndexIVFPQFastScan",
+    "pq4": "IndexIVFPQFastScan",
+    "int8": "IndexScalarQuantizer",
+    "fp16": "IndexScalarQuantizer",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +56,24 @@ class IndexSettings:
         if type(self.probes) is not int or self.probes < (self.kind in PROBED):
             raise ValueError(f"probes must be a whole number from 1, got {self.probes!r}.")
 
-    def looking_at(self, probes: int) -> Self:
-        return replace(self, probes=probes)
 
-
-class CandidateIndex(Protocol):
+class CandidateIndex:
     """Items that might be the best for a query, in no order."""
 
+    def __init__(self, index: Any, settings: IndexSettings) -> None:
+        faiss.omp_set_num_threads(1)  # the caller's thread computes; more only fight over cores
+        faiss.cvar.distance_compute_blas_threshold = ONE_BY_ONE
+        self.settings = settings
+        self._index = index
+        self._everywhere = self._options(None)
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
     @property
-    def settings(self) -> IndexSettings: ...
-    def __len__(self) -> int: ...
+    def filters(self) -> bool:
+        """A filter loses it nothing: it looks at every item that is allowed."""
+        return self.settings.kind not in PROBED
 
     def candidates(
         self,
@@ -58,28 +81,70 @@ class CandidateIndex(Protocol):
         wanted: Sequence[int],
         allowed: NDArray[np.bool_] | None = None,
     ) -> list[NDArray[np.int64]]:
-        """Distinct item indices for each row of `queries`, (B, H) float32: `wanted` and more.
+        """Item indices for each row of `queries`, (B, H) float32: its `wanted` and more.
 
         Each row gets what it would get alone. allowed: (N,) bool, the items that may be found; None
-        for every item.
+        for every item, and wherever `filters` does not hold.
         """
-        ...
+        vectors = with_bias(queries, self.settings.bias_unit)
+        options = self._everywhere if allowed is None else self._options(allowed)
+        found: dict[int, NDArray[np.int64]] = {}
+        for count in set(wanted):  # how many are asked for can change which ones are found
+            rows = [row for row, own in enumerate(wanted) if own == count]
+            most = min(count * MORE[self.settings.kind], len(self))
+            best = self._index.search(vectors[rows], most, params=options)[1]
+            found |= {row: items[items >= 0] for row, items in zip(rows, best, strict=True)}
+        return [found[row] for row in range(len(wanted))]
 
-    def least_allowed(self, few: int) -> int:
-        """So many allowed items or fewer are better all scored than looked for; at least `few`."""
-        ...
+    def _options(self, allowed: NDArray[np.bool_] | None) -> Any:
+        kind, probes, chosen = self.settings.kind, self.settings.probes, {}
+        if allowed is not None:
+            chosen["sel"] = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+        if kind == "hnsw":
+            return faiss.SearchParametersHNSW(efSearch=min(probes, len(self)), **chosen)
+        if kind in ("ivf", "pq4"):
+            return faiss.SearchParametersIVF(
+                nprobe=min(max(probes, 1), self._index.nlist), **chosen
+            )
+        return faiss.SearchParameters(**chosen)
 
     def looking_at(self, probes: int) -> "CandidateIndex":
-        """The same index, looked at so closely; one that looks at every item does not change."""
-        ...
+        """The same index, looked at so closely."""
+        settings = IndexSettings(self.settings.kind, self.settings.bias_unit, probes)
+        return CandidateIndex(self._index, settings)
 
-    def write(self, path: Path) -> None: ...
+    def write(self, path: Path) -> None:
+        faiss.write_index(self._index, str(path))
+
+
+def read_candidates(path: Path, settings: IndexSettings, items: int, width: int) -> CandidateIndex:
+    """Memory-mapped where faiss can, so that processes share it; raises `BundleRefused`.
+
+    width: H, numbers of an item vector without its bias.
+    """
+    try:
+        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    except RuntimeError as broken:
+        raise BundleRefused(f"{path} is not a readable index. Export the bundle anew.") from broken
+    expected = CLASSES[settings.kind]
+    found = type(index).__name__, int(index.ntotal), int(index.d)
+    if found != (expected, items, width_in_index(width)):
+        raise BundleRefused(
+            f"{path} holds {found[0]} of {found[1]:,} vectors of {found[2]} numbers; this bundle "
+            f"needs {expected} of {items:,} of {width_in_index(width)}. Export the bundle anew."
+        )
+    return CandidateIndex(index, settings)
+
+
+def stored_vectors(matrix: Tensor, bias: Tensor, bias_unit: float) -> NDArray[np.float32]:
+    """matrix: (N, H) float32, bias: (N,); what an index is built from."""
+    return with_bias(matrix.numpy(), bias.numpy() / bias_unit)
 
 
 def with_bias(
     vectors: NDArray[np.float32], last: NDArray[np.floating[Any]] | float
 ) -> NDArray[np.float32]:
-    """(B, H) and a last number → (B, H + 1 and zeros to the next multiple of LANES)."""
+    """(B, H) and a last number → (B, H + 1 and zeros to the next multiple of LANES), for faiss."""
     width = vectors.shape[1]
     joined = np.zeros((len(vectors), width_in_index(width)), dtype=np.float32)
     joined[:, :width] = vectors
@@ -90,8 +155,3 @@ def with_bias(
 def width_in_index(width: int) -> int:
     """Numbers of a stored vector whose item vector has `width`."""
     return math.ceil((width + 1) / LANES) * LANES
-
-
-def stored_vectors(matrix: Tensor, bias: Tensor, bias_unit: float) -> NDArray[np.float32]:
-    """matrix: (N, H) float32, bias: (N,); what an index is built from."""
-    return with_bias(matrix.numpy(), bias.numpy() / bias_unit)

@@ -13,7 +13,7 @@ from pathlib import Path
 from recsys.bundle import GOLDEN, load_bundle
 from recsys.errors import BundleRefused
 from recsys.predictor import Memory, Predictor
-from recsys.retrieval import Reranked, Wish
+from recsys.retrieval import ExactScan, Reranked, Wish
 
 SCORE_TOLERANCE = 1e-4
 ORDER_TOLERANCE = 1e-5
@@ -111,7 +111,8 @@ def open_predictor(folder: Path) -> Predictor:
     size = bundle.manifest.size
     retrieval = None
     if bundle.index is not None:
-        retrieval = Reranked(bundle.index, bundle.matrix, bundle.bias, size.scale)
+        exact = ExactScan(bundle.model, bundle.matrix, bundle.bias)
+        retrieval = Reranked(bundle.index, exact, size.scale)
     predictor = Predictor(
         bundle.model,
         bundle.matrix,

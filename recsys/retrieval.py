@@ -1,10 +1,7 @@
 """Hidden states in, the best allowed items out: one verb, and several ways to find them.
 
-    exact   every item in float32
-    fp16    every item in 16 bits, the best of them again in float32
-    int8    every item in 8 bits, the best of them again in float32
-    ivf     the items of the nearest cells in 8 bits, the best of them again in float32
-    hnsw    the items along a walk through a graph in 8 bits, the best of them again in float32
+    exact                       every item in float32
+    fp16, int8, pq4, ivf, hnsw  candidates of an index (`recsys/candidates.py`), again in float32
 
 Whatever finds the candidates, scores and order come from float32 item vectors, so the ways differ
 in nothing but what they may overlook. Which way a bundle takes is decided where it is written, by
@@ -24,7 +21,7 @@ from recsys.candidates import KINDS, CandidateIndex, IndexSettings
 from recsys.model import unit
 from recsys.ranking import NEVER
 
-FEW = 20_000  # allowed items that are scored one by one rather than looked up
+FEW = 20_000  # allowed items that are scored one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,55 +83,60 @@ class ExactScan:
     """Every item in float32: nothing is overlooked."""
 
     def __init__(self, model: Scorer, matrix: Tensor, bias: Tensor) -> None:
-        self._model, self._matrix, self._bias = model, matrix, bias
+        self.matrix, self.bias = matrix, bias
+        self._model = model
 
     def best(self, read: Tensor, wishes: Sequence[Wish]) -> list[Best]:
-        return best_of(self._model, self._model.scores(self._matrix, self._bias, read), wishes)
+        if not wishes:
+            return []
+        return best_of(self._model, self._model.scores(self.matrix, self.bias, read), wishes)
 
 
 class Reranked:
     """Candidates of an index that may overlook some, scored again in float32."""
 
     def __init__(
-        self,
-        index: CandidateIndex,
-        matrix: Tensor,
-        bias: Tensor,
-        scale: float,
-        few: int = FEW,
+        self, index: CandidateIndex, exact: ExactScan, scale: float, few: int = FEW
     ) -> None:
-        """scale: of cosine scores, 0 for inner products; few: so many allowed items are all scored.
+        """exact: of the same items; scale: of cosine scores, 0 for inner products.
 
-        matrix: (N, H) float32, with unit rows where scale is above 0; bias: (N,) float32.
+        few: so many allowed items are scored one by one rather than looked up.
         """
-        self._index, self._few, self._scale = index, few, scale
-        self._matrix, self._bias = matrix.numpy(), bias.numpy()
+        self._index, self._exact, self._scale, self._few = index, exact, scale, few
+        self._matrix, self._bias = exact.matrix.numpy(), exact.bias.numpy()
 
     def best(self, read: Tensor, wishes: Sequence[Wish]) -> list[Best]:
         queries = queries_of(read, self._scale)
         free = [at for at, wish in enumerate(wishes) if wish.allowed is None]
-        found = dict(
-            zip(free, self._unfiltered(queries[free], [wishes[at] for at in free]), strict=True)
-        )
-        return [
-            found[at] if wish.allowed is None else self._filtered(queries[at], wish, wish.allowed)
-            for at, wish in enumerate(wishes)
-        ]
+        found = dict(zip(free, self._unfiltered(queries, wishes, free), strict=True))
+        lost = []
+        for at, wish in enumerate(wishes):
+            if wish.allowed is None:
+                continue
+            if np.count_nonzero(wish.allowed) <= self._few:
+                found[at] = self._scored(queries[at], np.flatnonzero(wish.allowed), wish)
+            elif self._index.filters:
+                (items,) = self._index.candidates(
+                    queries[at : at + 1], [_wanted(wish)], wish.allowed
+                )
+                found[at] = self._scored(queries[at], items, wish)
+            else:  # what is allowed may lie where the index does not look
+                lost.append(at)
+        exactly = self._exact.best(read[lost], [wishes[at] for at in lost])
+        found |= dict(zip(lost, exactly, strict=True))
+        return [found[at] for at in range(len(wishes))]
 
-    def _unfiltered(self, queries: NDArray[np.float32], wishes: Sequence[Wish]) -> list[Best]:
-        if not wishes:
+    def _unfiltered(
+        self, queries: NDArray[np.float32], wishes: Sequence[Wish], rows: Sequence[int]
+    ) -> list[Best]:
+        if not rows:
             return []
-        candidates = self._index.candidates(queries, [_wanted(wish) for wish in wishes])
+        wanted = [_wanted(wishes[row]) for row in rows]
+        candidates = self._index.candidates(queries[rows], wanted)
         return [
-            self._scored(query, items, wish)
-            for query, items, wish in zip(queries, candidates, wishes, strict=True)
+            self._scored(queries[row], items, wishes[row])
+            for row, items in zip(rows, candidates, strict=True)
         ]
-
-    def _filtered(self, query: NDArray[np.float32], wish: Wish, allowed: NDArray[np.bool_]) -> Best:
-        if np.count_nonzero(allowed) <= self._index.least_allowed(self._few):
-            return self._scored(query, np.flatnonzero(allowed), wish)
-        items = self._index.candidates(query[None], [_wanted(wish)], allowed)[0]
-        return self._scored(query, items, wish)
 
     def _scored(self, query: NDArray[np.float32], items: NDArray[np.int64], wish: Wish) -> Best:
         """The best of these distinct items."""

@@ -1,6 +1,7 @@
 """What Prometheus sees: all outcomes are counted, failures too; no label names a user or item."""
 
 import time
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -77,7 +78,8 @@ class RequestMetrics:
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
-        self._metrics = metrics
+        self._requests = cache(metrics.requests.labels)  # a lookup by prometheus takes a lock
+        self._seconds = cache(metrics.request_seconds.labels)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -95,8 +97,8 @@ class RequestMetrics:
             await self._app(scope, receive, noting)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
-            self._metrics.requests.labels(route, _method(scope), str(status)).inc()
-            self._metrics.request_seconds.labels(route).observe(time.perf_counter() - began)
+            self._requests(route, _method(scope), str(status)).inc()
+            self._seconds(route).observe(time.perf_counter() - began)
 
 
 def _method(scope: Scope) -> str:

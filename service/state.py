@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 _HEADER = struct.Struct("<16s16sQHHI")
@@ -25,9 +26,9 @@ class Tag:
     clicks: int
 
 
-def encode(tag: Tag, state: Tensor) -> bytes:
-    """state: (L, W) float32."""
-    numbers = state.contiguous().numpy().astype("<f4").tobytes()
+def encode(tag: Tag, state: NDArray[np.float32]) -> bytes:
+    """state: (L, W)."""
+    numbers = state.astype("<f4", copy=False).tobytes()
     layers, width = state.shape
     header = _HEADER.pack(
         tag.model_id.encode(), tag.nonce.encode(), tag.clicks, layers, width, zlib.crc32(numbers)

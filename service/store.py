@@ -5,12 +5,13 @@ one atomic script and one round trip. All keys of a user share a hash tag, so Re
 user ids and event ids are stored as keyed hashes.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
+
+import orjson
 
 from recsys.errors import StoreUnavailable
 from service.redis_link import Call, RedisLink, Script
@@ -32,12 +33,12 @@ class Click:
         values = [self.item_id, self.timestamp, self.event_id]
         while values[-1] is None:
             values.pop()
-        return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+        return orjson.dumps(values).decode()
 
     @classmethod
     def of(cls, entry: bytes) -> "Click":
         """Raises `ValueError` where the entry is no click."""
-        values: Any = json.loads(entry)
+        values: Any = orjson.loads(entry)
         if not isinstance(values, list) or not values or not isinstance(values[0], str):
             raise ValueError("no click")
         item_id, timestamp, event_id = [*values, None, None][:3]

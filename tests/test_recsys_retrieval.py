@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.candidates import KINDS, CandidateIndex
-from recsys.indexes import build_index
 from recsys.model import ModelSize, SessionRNN, unit
 from recsys.retrieval import Best, ExactScan, Reranked, Retrieval, Wish
+from training.index import build_index
 
 ITEMS, HIDDEN = 300, 8
 ORDER = 1e-5  # scores closer than this may change places
@@ -35,12 +35,15 @@ def whole(kind: str, matrix: Tensor, bias: Tensor) -> CandidateIndex:
     return index.looking_at(ITEMS)
 
 
+def exact_scan(matrix: Tensor, bias: Tensor) -> ExactScan:
+    return ExactScan(SessionRNN(ModelSize(ITEMS, HIDDEN)), matrix, bias)
+
+
 def made(kind: str, scale: float, few: int = 40) -> Retrieval:
     """few: lies below and above what the drawn filters allow."""
     matrix, bias = vectors(scale)
-    if kind == "exact":
-        return ExactScan(SessionRNN(ModelSize(ITEMS, HIDDEN, scale=scale)), matrix, bias)
-    return Reranked(whole(kind, matrix, bias), matrix, bias, scale, few)
+    exact = ExactScan(SessionRNN(ModelSize(ITEMS, HIDDEN, scale=scale)), matrix, bias)
+    return exact if kind == "exact" else Reranked(whole(kind, matrix, bias), exact, scale, few)
 
 
 WAYS = {(kind, scale): made(kind, scale) for kind in ("exact", *KINDS) for scale in (0.0, 9.0)}
@@ -125,7 +128,7 @@ def lists(found: Sequence[Best]) -> list[list[int]]:
 def few_cells(kind: str) -> Reranked:
     matrix, bias = vectors(0.0)
     index = build_index(matrix, bias, kind, 3.0)
-    return Reranked(index.looking_at(2), matrix, bias, 0.0)
+    return Reranked(index.looking_at(2), exact_scan(matrix, bias), 0.0)
 
 
 FEW_CELLS = {kind: few_cells(kind) for kind in KINDS}
@@ -138,7 +141,7 @@ def test_a_cell_that_is_not_looked_at_is_overlooked() -> None:
     rows = reads(20)
 
     one, all_of_them = (
-        Reranked(index.looking_at(probes), matrix, bias, 0.0).best(rows, [Wish()] * 20)
+        Reranked(index.looking_at(probes), exact_scan(matrix, bias), 0.0).best(rows, [Wish()] * 20)
         for probes in (1, ITEMS)
     )
 
@@ -149,10 +152,10 @@ def test_a_cell_that_is_not_looked_at_is_overlooked() -> None:
 def test_equal_scores_stand_in_the_order_of_their_index(kind: str) -> None:
     matrix, bias = torch.ones(ITEMS, HIDDEN), torch.zeros(ITEMS)
     bias[[7, 200]] = 1.0
-    model = SessionRNN(ModelSize(ITEMS, HIDDEN))
-    retrieval: Retrieval = ExactScan(model, matrix, bias)
+    exact = exact_scan(matrix, bias)
+    retrieval: Retrieval = exact
     if kind != "exact":
-        retrieval = Reranked(whole(kind, matrix, bias), matrix, bias, 0.0)
+        retrieval = Reranked(whole(kind, matrix, bias), exact, 0.0)
     allowed = np.zeros(ITEMS, dtype=bool)
     allowed[[200, 7, 5, 3, 9]] = True
 

@@ -69,10 +69,10 @@ async def test_several_are_queued_together_or_not_at_all() -> None:
 
 async def test_who_waited_too_long_is_refused() -> None:
     doubler = Doubler()
-    batcher = batcher_of(doubler, deadline_ms=1, batch_size=1)
+    batcher = batcher_of(doubler, deadline_ms=200, batch_size=1)
     first = batcher.submit(1)
     second = batcher.submit(2)
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.3)
     doubler.go.set()
 
     assert await first == 2

@@ -13,16 +13,14 @@ from rich.console import Console
 from test_recsys_bundle import edit_manifest, refused, sign
 
 from data.sessions import Sessions
-from recsys import int8_scan
 from recsys.bundle import INDEX, load_bundle, read_manifest
 from recsys.candidates import CandidateIndex, IndexSettings
-from recsys.faiss_index import FaissIndex
 from recsys.golden import open_predictor
-from recsys.indexes import build_index
 from recsys.predictor import Predictor
 from recsys.retrieval import Reranked
 from training import retrieval
 from training.commands import TrainOptions, train
+from training.index import build_index
 from training.prepare import ClickOptions, prepare
 from training.recipe import Recipe
 from training.retrieval import EVERY_ITEM, Gate, choose_retrieval, masks, some_reads, states_from
@@ -61,7 +59,7 @@ def test_neighbours_need_every_score(
     assert choose_retrieval(with_retrieval("int8"), weights, predictor, held_out) is EVERY_ITEM
 
 
-@pytest.mark.parametrize("kind", ["hnsw", "ivf", "int8", "fp16"])
+@pytest.mark.parametrize("kind", ["hnsw", "ivf", "pq4", "int8", "fp16"])
 def test_a_way_that_passes_is_taken_with_what_it_found(
     kind: str, weights: Weights, predictor: Predictor, held_out: Sessions
 ) -> None:
@@ -84,32 +82,30 @@ def test_a_way_that_fails_gives_way_to_the_next_more_exact_one(
 
     monkeypatch.setattr(retrieval, "build_index", blind)
     monkeypatch.setattr(retrieval, "PROBES", {"hnsw": (1,), "ivf": (1,)})
-    monkeypatch.setattr(int8_scan, "MORE", 1)  # so few groups that 8 bits can miss an item
     tried: list[str] = []
 
     chosen = choose_retrieval(with_retrieval("hnsw"), weights, predictor, held_out, tried.append)
 
-    assert tried == ["hnsw", "ivf", "int8", "fp16"]
+    assert tried == ["hnsw", "ivf", "pq4", "int8", "fp16"]
     assert chosen.settings.kind == "fp16"
-    assert set(chosen.settings.refused) == {"hnsw", "ivf", "int8"}
+    assert set(chosen.settings.refused) == {"hnsw", "ivf", "pq4", "int8"}
     assert max(chosen.settings.refused.values()) < 0.99
 
 
 def test_recall_is_the_share_of_the_exact_lists(weights: Weights, predictor: Predictor) -> None:
     """An index that finds every second item finds half of what is wanted; the few find all."""
 
-    class Half(FaissIndex):
+    class Half(CandidateIndex):
         def candidates(self, queries, wanted, allowed=None):  # type: ignore[no-untyped-def]
             found = super().candidates(queries, [1000] * len(queries), allowed)
             return [items[items % 2 == 0] for items in found]
 
     index = build_index(weights.matrix, weights.bias, "fp16", SMALL.scale)
-    assert isinstance(index, FaissIndex)
     half = Half(index._index, index.settings)
     reads = torch.randn(400, SMALL.hidden, generator=torch.Generator().manual_seed(1))
 
     recall = Gate(predictor, reads).recall(
-        Reranked(half, weights.matrix, weights.bias, SMALL.scale, few=10)
+        Reranked(half, predictor.exact_retrieval, SMALL.scale, few=10)
     )
 
     assert recall["0"] == pytest.approx(0.5, abs=0.1)

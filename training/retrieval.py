@@ -16,10 +16,10 @@ from torch import Tensor
 from data.sessions import Sessions, reindex
 from data.split import split_by_fraction
 from recsys.candidates import KINDS, PROBED, CandidateIndex
-from recsys.indexes import build_index
 from recsys.predictor import Predictor
 from recsys.retrieval import EXACTLY, Best, Reranked, Retrieval, RetrievalSettings, Wish, queries_of
 from training.evaluate import LIST_LENGTH, SCORES_AT_ONCE
+from training.index import build_index
 from training.prepare import Prepared
 from training.recipe import Recipe
 from training.weights import Weights
@@ -28,7 +28,7 @@ SCANNED = 20_000  # items that are all scored in float32
 QUANTISED = 200_000  # items that are all scored in 8 bits
 STATES = 2_000
 LEFT_OUT = (0.0, 0.5, 0.99)  # shares of the items
-PROBES = {"hnsw": (64, 96, 128, 192, 256, 384), "ivf": (4, 8, 16, 32, 64, 128)}
+PROBES = {"hnsw": (64, 96, 128, 192, 256, 384), "ivf": (8, 16, 32, 64, 128, 256)}
 LEAST = 0.99  # recall@20 of a way that is taken
 
 Tried = Callable[[str], None]  # says what is measured
@@ -69,7 +69,7 @@ def choose_retrieval(
         tried(kind)
         index = build_index(shipped.matrix, shipped.bias, kind, unit)
         for probed in _probed(index):
-            found = Reranked(probed, shipped.matrix, shipped.bias, shipped.model.scale)
+            found = Reranked(probed, predictor.exact_retrieval, shipped.model.scale)
             recall = gate.recall(found)
             if min(recall.values()) >= LEAST:
                 settings = RetrievalSettings(kind, probed.settings, recall, len(reads), refused)
