@@ -5,6 +5,7 @@ one atomic script and one round trip. All keys of a user share a hash tag, so Re
 user ids and event ids are stored as keyed hashes.
 """
 
+from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -17,6 +18,7 @@ from recsys.errors import StoreUnavailable
 from service.redis_link import Call, RedisLink, Script
 
 SECRET_KEY = "recsys:secret"
+BETWEEN = "\x1f"  # ASCII unit separator
 SCRIPTS = Path(__file__).parent
 
 
@@ -29,17 +31,29 @@ class Click:
     timestamp: float | None = None
 
     def entry(self) -> str:
-        """The text stored in the history; what is absent takes no room."""
+        """The text stored in the history; what is absent takes little room or none.
+
+        Item, timestamp and event id with `BETWEEN` between them, as far as there are any; JSON,
+        which begins with a bracket, where an id could be mistaken for something else.
+        """
         values = [self.item_id, self.timestamp, self.event_id]
         while values[-1] is None:
             values.pop()
-        return orjson.dumps(values).decode()
+        texts = ["" if value is None else str(value) for value in values]
+        if texts[0].startswith("[") or any(BETWEEN in text for text in texts):
+            return orjson.dumps(values).decode()
+        return BETWEEN.join(texts)
 
     @classmethod
     def of(cls, entry: bytes) -> "Click":
         """Raises `ValueError` where the entry is no click."""
+        if not entry.startswith(b"["):
+            item_id, timestamp, event_id, *more = [*entry.decode().split(BETWEEN), "", ""]
+            if not item_id or any(more):
+                raise ValueError("no click")
+            return cls(item_id, event_id or None, float(timestamp) if timestamp else None)
         values: Any = orjson.loads(entry)
-        if not isinstance(values, list) or not values or not isinstance(values[0], str):
+        if not values or not isinstance(values[0], str):
             raise ValueError("no click")
         item_id, timestamp, event_id = [*values, None, None][:3]
         if not isinstance(timestamp, int | float | None) or not isinstance(event_id, str | None):
@@ -168,15 +182,16 @@ class RedisStore:
 
 
 def user_keys(user_id: str, secret: bytes) -> list[str]:
-    """The clicks, state and events keys of a user, on one hash slot."""
-    tag = blake2b(user_id.encode(), key=secret[:64], digest_size=16).hexdigest()
-    return [f"recsys:{{{tag}}}:{kind}" for kind in ("clicks", "state", "events")]
+    """The clicks, state and events keys of a user, on one hash slot; short, as each takes room."""
+    hashed = blake2b(user_id.encode(), key=secret[:64], digest_size=12).digest()
+    tag = urlsafe_b64encode(hashed).decode()  # 16 characters
+    return [f"recsys:{{{tag}}}:{kind}" for kind in "cse"]
 
 
 def _parts(click: Click, secret: bytes) -> tuple[str, bytes]:
     event = b""
     if click.event_id is not None:
-        event = blake2b(click.event_id.encode(), key=secret[:64], digest_size=12).digest()
+        event = blake2b(click.event_id.encode(), key=secret[:64], digest_size=8).digest()
     return click.entry(), event
 
 

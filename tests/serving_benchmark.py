@@ -4,11 +4,13 @@
     python tests/serving_benchmark.py compare --bundle runs/50k/bundle      # with the reference
     python tests/serving_benchmark.py paced --bundle runs/50k/bundle --rate 1000 --seconds 60
     python tests/serving_benchmark.py connections --bundle runs/50k/bundle
+    python tests/serving_benchmark.py users                                 # bytes of Redis each
 
 Every command starts a redis-server and what it measures, in processes of their own, on this
 machine, and stops them again; the load comes from `recsys bench`.
 """
 
+import asyncio
 import json
 import os
 import signal
@@ -24,7 +26,9 @@ from typing import Annotated, Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads stall it
 
 import httpx
+import numpy as np
 import typer
+from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 
@@ -34,11 +38,15 @@ from recsys.catalogue import read_catalogue
 from recsys.golden import open_predictor
 from service.bench.workload import drawn, some
 from service.embedded_redis import free_port, private_redis
+from service.redis_link import RedisLink
+from service.state import Tag, encode
+from service.store import Click, ComputedState, RedisStore, StoredSession, Visit
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console()
 HERE = Path(__file__).parent
 PRODUCTS = 200  # of one maker in the synthetic shop
+USERS_AT_ONCE = 100
 SEEN = 0.8  # share of the products that somebody clicks, roughly, where there are many makers
 Bundle = Annotated[Path, typer.Option(help="Bundle folder.")]
 
@@ -117,6 +125,53 @@ def by_connections(bundle: Bundle, seconds: float = 5.0) -> None:
             cells = [f"{found['rate']:,.0f}", *(f"{found[p]:.2f}" for p in ("p50", "p90", "p99"))]
             table.add_row(str(connections), *cells)
     console.print(table)
+
+
+@app.command()
+def users(count: int = 100_000, clicks: int = 20, hidden: int = 128) -> None:
+    """Bytes of Redis that a live user takes, without and with event ids; item ids of 9 digits."""
+    for with_event_ids in (False, True):
+        with private_redis() as url:
+            each = asyncio.run(bytes_each(url, count, clicks, hidden, with_event_ids))
+        said = "with" if with_event_ids else "without"
+        console.print(f"{said} event ids: {each:,.0f} bytes a user, {count:,} users")
+
+
+async def bytes_each(url: str, count: int, clicks: int, hidden: int, with_event_ids: bool) -> float:
+    """Everybody clicks so often, as the service records it, and has a state kept."""
+    client, draw = Redis.from_url(url), np.random.default_rng(1)
+    link = RedisLink(url, timeout_ms=5000, budget_ms=9000, connections=4, observe=lambda *_: None)
+    store = RedisStore(
+        link, window=50, idle_seconds=86_400, event_ids_kept=1000, tombstone_seconds=300
+    )
+    await store.visit([Visit("somebody")])
+    before = (await client.info("memory"))["used_memory"]
+    for start in range(0, count, USERS_AT_ONCE):
+        names = [f"user-{number}" for number in range(start, min(start + USERS_AT_ONCE, count))]
+        visits = [
+            Visit(
+                name,
+                [_click(draw, f"{name}-{at}" if with_event_ids else None) for at in range(clicks)],
+            )
+            for name in names
+        ]
+        found = await store.visit(visits)
+        states = []
+        for name, session in zip(names, found, strict=True):
+            assert isinstance(session, StoredSession), session
+            numbers = draw.standard_normal((1, hidden), dtype=np.float32)
+            blob = encode(Tag("0123456789abcdef", session.nonce, session.count), numbers)
+            states.append(ComputedState(name, session.head, blob))
+        kept, _ = await store.exchange(states, [])
+        assert kept == len(states), f"{kept} of {len(states)} states were kept"
+    after = (await client.info("memory"))["used_memory"]
+    await link.close()
+    await client.aclose()
+    return float(after - before) / count
+
+
+def _click(draw: np.random.Generator, event_id: str | None) -> Click:
+    return Click(str(draw.integers(100_000_000, 999_999_999)), event_id)
 
 
 class Server:

@@ -85,7 +85,7 @@ async def test_a_failure_of_some_calls_is_not_counted_as_ok(
     async with open_client() as client:
         await client.post("/v1/recommendations", json={"user_id": "ada", "item_id": TENT})
         with redis_py.Redis.from_url(redis_url) as other:
-            for key in other.scan_iter("recsys:{*}:clicks"):
+            for key in other.scan_iter("recsys:{*}:c"):
                 other.delete(key)
                 other.set(key, "of another type")
         answer = await client.post("/v1/recommendations", json={"user_id": "ada", "item_id": TENT})

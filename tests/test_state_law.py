@@ -57,7 +57,7 @@ def cached(
 
 def drop_caches(url: str) -> None:
     with redis_py.Redis.from_url(url) as client:
-        for key in client.scan_iter("recsys:{*}:state"):
+        for key in client.scan_iter("recsys:{*}:s"):
             client.delete(key)
 
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 import redis as redis_py
+from hypothesis import given
+from hypothesis import strategies as st
 from stores import WINDOW, link_to, store_on, visit
 
 from recsys.errors import StoreUnavailable
@@ -248,9 +250,11 @@ async def test_flushed_scripts_are_loaded_again(store: RedisStore, redis_url: st
     assert (await visit(store, "ada", Click("b"))).count == 2
 
 
-@pytest.mark.parametrize("entry", ["nonsense", "7", "[]", '{"a": 1}'])
+@pytest.mark.parametrize(
+    "entry", ["", "[7", "[]", "[7]", b"\xff", "a\x1fnow", "a\x1f1\x1fe\x1fmore"]
+)
 async def test_what_is_no_session_is_said_and_can_be_forgotten(
-    store: RedisStore, redis_url: str, entry: str
+    store: RedisStore, redis_url: str, entry: str | bytes
 ) -> None:
     with redis_py.Redis.from_url(redis_url) as client:
         client.rpush(user_keys("ada", b"pepper")[0], "1767225600123456" + "1", entry)
@@ -260,6 +264,26 @@ async def test_what_is_no_session_is_said_and_can_be_forgotten(
 
     await store.forget("ada")
     assert (await visit(store, "ada", Click("a"))).count == 1
+
+
+PARTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+
+
+@given(
+    PARTS | st.sampled_from(["[", "[1]", "\x1f", "a\x1fb"]),
+    st.none() | PARTS,
+    st.none() | st.floats(allow_nan=False, allow_infinity=False),
+)
+def test_every_click_is_read_as_it_was_written(
+    item_id: str, event_id: str | None, timestamp: float | None
+) -> None:
+    click = Click(item_id, event_id, timestamp)
+
+    assert Click.of(click.entry().encode()) == click
+
+
+def test_clicks_written_as_json_are_read_too() -> None:
+    assert Click.of(b'["a",null,"e1"]') == Click("a", "e1")
 
 
 async def test_many_visits_travel_together_and_stay_in_order(store: RedisStore) -> None:
