@@ -70,7 +70,7 @@ def choose_retrieval(
         index = build_index(shipped.matrix, shipped.bias, kind, unit)
         for probed in _probed(index):
             found = Reranked(probed, predictor.exact_retrieval, shipped.model.scale)
-            recall = gate.recall(found)
+            recall = gate.recall(found, LEAST)
             if min(recall.values()) >= LEAST:
                 settings = RetrievalSettings(kind, probed.settings, recall, len(reads), refused)
                 return Chosen(settings, probed)
@@ -112,12 +112,17 @@ class Gate:
         exact = predictor.exact_retrieval
         self._wanted = [self._lists(exact, wish) for wish in self._wishes]
 
-    def recall(self, retrieval: Retrieval) -> dict[str, float]:
-        """Share of the items left out → share of the exact lists that is found."""
-        return {
-            f"{share:g}": _shared(wanted, self._lists(retrieval, wish))
-            for share, wish, wanted in zip(LEFT_OUT, self._wishes, self._wanted, strict=True)
-        }
+    def recall(self, retrieval: Retrieval, least: float = 0.0) -> dict[str, float]:
+        """Share of the items left out → share of the exact lists that is found.
+
+        Nothing more is measured after the first recall below `least`.
+        """
+        found: dict[str, float] = {}
+        for share, wish, wanted in zip(LEFT_OUT, self._wishes, self._wanted, strict=True):
+            found[f"{share:g}"] = recall = _shared(wanted, self._lists(retrieval, wish))
+            if recall < least:
+                break
+        return found
 
     def _lists(self, retrieval: Retrieval, wish: Wish) -> list[Best]:
         return [
