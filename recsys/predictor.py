@@ -97,10 +97,15 @@ class Predictor:
             for at, memory in enumerate(memories):
                 if memory.state is not None:
                     state[:, at] = memory.state
-        replayed = [at for at, m in enumerate(memories) if m.state is None and m.clicks]
+        # one click from zero is a step like any other, and goes along with the others
+        replayed = [at for at, m in enumerate(memories) if m.state is None and len(m.clicks) > 1]
         if replayed:
             state[:, replayed] = self._replay([memories[at].clicks for at in replayed])[1]
-        stepping = [at for at, m in enumerate(memories) if m.state is not None and m.clicks]
+        stepping = [
+            at
+            for at, m in enumerate(memories)
+            if m.clicks and (m.state is not None or len(m.clicks) == 1)
+        ]
         done = 0
         while stepping:
             clicked = torch.tensor([memories[at].clicks[done] for at in stepping])
