@@ -26,12 +26,16 @@ def serve(
     port: Annotated[
         int | None, typer.Option(help="Port; 0 takes a free one.", envvar="RECSYS_PORT")
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes, about one a core. [default: 1]", envvar="RECSYS_WORKERS"),
+    ] = None,
 ) -> None:
     """Answer over HTTP; every setting is also an environment variable RECSYS_…"""
     from service.commands import serve as run
 
-    given = {"bundle": bundle, "redis": redis, "host": host, "port": port}
-    run({name: value for name, value in given.items() if value is not None})
+    given = {"bundle": bundle, "redis": redis, "host": host, "port": port, "workers": workers}
+    raise typer.Exit(run({name: value for name, value in given.items() if value is not None}))
 
 
 @app.command(rich_help_panel="Serve")

@@ -3,15 +3,17 @@
 import gc
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 from pydantic import ValidationError
 
 from recsys.errors import BadInput
 from service.app import create_app
 from service.settings import Settings
+from service.workers import free, shared_port, watch
 
 
 def read_settings(given: Mapping[str, Any]) -> Settings:
@@ -25,20 +27,39 @@ def read_settings(given: Mapping[str, Any]) -> Settings:
         raise BadInput("The settings cannot be used", problems) from wrong
 
 
-def serve(given: Mapping[str, Any]) -> None:
-    """Serve until SIGTERM or Ctrl-C; what is accepted is finished first."""
+def serve(given: Mapping[str, Any]) -> int:
+    """Serve until SIGTERM or Ctrl-C, finishing what is accepted; returns the exit status."""
     settings = read_settings(given)
-    with _listen(settings.host, settings.port) as listening:  # first: loading takes longer
-        app = create_app(settings)
-        keep_out_of_collections()
-        # nothing here asks who the client is, so no header needs to say it
-        config = uvicorn.Config(app, access_log=False, proxy_headers=False)
-        host, port = listening.getsockname()[:2]
-        print(
-            f"Serving {settings.bundle} on http://{host}:{port}, examples at /docs",
-            file=sys.stderr,
-        )
-        uvicorn.Server(config).run(sockets=[listening])
+    if settings.workers == 1:
+        with _listen(settings.host, settings.port) as listening:  # first: loading takes longer
+            app = create_app(settings)
+            _say(settings, listening)
+            _run(app, listening)
+        return 0
+    host, port, family = free(_listen(settings.host, settings.port))
+    with shared_port(host, port, family) as held:
+        _say(settings, held)
+        return watch(work, settings.model_copy(update={"host": host, "port": port}))
+
+
+def work(settings: Settings, answers: Callable[[], None]) -> None:
+    """One of several workers: listens when it can answer, on the port that all of them share."""
+    app = create_app(settings)
+    with _listen(settings.host, settings.port, shared=True) as listening:
+        answers()
+        _run(app, listening)
+
+
+def _run(app: FastAPI, listening: socket.socket) -> None:
+    keep_out_of_collections()
+    # nothing here asks who the client is, so no header needs to say it
+    config = uvicorn.Config(app, access_log=False, proxy_headers=False)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _say(settings: Settings, bound: socket.socket) -> None:
+    host, port = bound.getsockname()[:2]
+    print(f"Serving {settings.bundle} on http://{host}:{port}, examples at /docs", file=sys.stderr)
 
 
 def keep_out_of_collections() -> None:
@@ -50,11 +71,14 @@ def keep_out_of_collections() -> None:
     gc.freeze()
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """A bound socket; raises `BadInput` where the address is taken or not ours."""
+def _listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A listening socket, whose port others may share or not.
+
+    Raises `BadInput` where the address is taken or not ours.
+    """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=2048)
+        return socket.create_server((host, port), family=family, backlog=2048, reuse_port=shared)
     except OSError as failed:
         raise BadInput(
             "The service cannot listen",

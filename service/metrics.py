@@ -1,11 +1,14 @@
 """What Prometheus sees: all outcomes are counted, failures too; no label names a user or item."""
 
+import os
 import time
 from functools import cache
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+SHARED_METRICS = "PROMETHEUS_MULTIPROC_DIR"  # where several workers keep theirs; the library's name
 LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
@@ -33,7 +36,12 @@ class Metrics:
             buckets=(1, 2, 4, 8, 16, 32, 64, 128),
             registry=registry,
         )
-        self.waiting = Gauge("recsys_queue_waiting", "Requests in the queue.", registry=registry)
+        self.waiting = Gauge(
+            "recsys_queue_waiting",
+            "Requests in the queue.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self.refused = Counter(
             "recsys_refused",
             "Requests refused because the queue was full or slow.",
@@ -66,8 +74,20 @@ class Metrics:
             registry=registry,
         )
         self.model = Gauge(
-            "recsys_model_info", "1 for the model that answers.", ("model_id",), registry=registry
+            "recsys_model_info",
+            "1 for the model that answers.",
+            ("model_id",),
+            registry=registry,
+            multiprocess_mode="livemax",
         )
+
+    def exposition(self) -> bytes:
+        """Prometheus text format, of all workers together."""
+        if SHARED_METRICS not in os.environ:
+            return generate_latest(self.registry)
+        together = CollectorRegistry()
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return generate_latest(together)
 
     def observe_redis(self, call: str, seconds: float, outcome: str) -> None:
         self.redis_seconds.labels(call, outcome).observe(seconds)

@@ -19,6 +19,10 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
 
+    workers: int = Field(
+        1, ge=1, le=64, description="processes that share the port, about one for each core"
+    )
+
     idle_seconds: int = Field(
         1800, ge=1, le=31_536_000, description="silence after which a session is forgotten"
     )

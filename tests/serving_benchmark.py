@@ -48,6 +48,7 @@ HERE = Path(__file__).parent
 PRODUCTS = 200  # of one maker in the synthetic shop
 USERS_AT_ONCE = 100
 SEEN = 0.8  # share of the products that somebody clicks, roughly, where there are many makers
+Workers = Annotated[int, typer.Option(help="Of the service.")]
 Bundle = Annotated[Path, typer.Option(help="Bundle folder.")]
 
 
@@ -76,12 +77,18 @@ def shop(
 
 
 @app.command()
-def compare(bundle: Bundle, rounds: int = 5, seconds: float = 8.0, connections: int = 32) -> None:
+def compare(
+    bundle: Bundle,
+    rounds: int = 5,
+    seconds: float = 8.0,
+    connections: int = 32,
+    workers: Workers = 2,
+) -> None:
     """Requests a second of the service and of tests/reference_server.py, in turns."""
     rates: dict[str, list[float]] = {"service": [], "reference": []}
     with (
         private_redis() as redis,
-        service(bundle, redis) as ours,
+        service(bundle, redis, workers) as ours,
         reference(bundle, redis) as theirs,
     ):
         for at in range(rounds):
@@ -103,23 +110,26 @@ def paced(
     connections: int = 64,
     rounds: int = 1,
     visitors: int = 300,
+    workers: Workers = 2,
 ) -> None:
     """Latencies at a fixed rate, and recall@20 against exact lists on the states served."""
-    with private_redis() as redis, service(bundle, redis) as ours:
+    with private_redis() as redis, service(bundle, redis, workers) as ours:
         for at in range(rounds):
             found = bench(
                 bundle, ours.url, rate=rate, seconds=seconds, connections=connections, seed=at + 1
             )
             console.print(f"round {at + 1}: {line(found)}")
-        console.print(f"resident: {ours.resident_mb():,.0f} MB, ready after {ours.ready_s:.1f} s")
+        for resident, own in ours.resident_mb():
+            console.print(f"resident: {resident:,.0f} MB, {own:,.0f} MB of it not mapped files")
+        console.print(f"ready after {ours.ready_s:.1f} s")
         console.print(f"recall@20 against exact: {recall(bundle, ours.url, visitors):.4f}")
 
 
 @app.command(name="connections")
-def by_connections(bundle: Bundle, seconds: float = 5.0) -> None:
+def by_connections(bundle: Bundle, seconds: float = 5.0, workers: Workers = 2) -> None:
     """Throughput and latency from 1 to 256 connections."""
     table = Table("connections", "requests/s", "p50 ms", "p90 ms", "p99 ms")
-    with private_redis() as redis, service(bundle, redis) as ours:
+    with private_redis() as redis, service(bundle, redis, workers) as ours:
         for connections in (1, 4, 16, 32, 64, 128, 256):
             found = bench(bundle, ours.url, seconds=seconds, connections=connections)
             cells = [f"{found['rate']:,.0f}", *(f"{found[p]:.2f}" for p in ("p50", "p90", "p99"))]
@@ -193,20 +203,28 @@ class Server:
         except httpx.HTTPError:
             return False
 
-    def resident_mb(self) -> float:
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        (found,) = [row for row in status.splitlines() if row.startswith("VmRSS")]
-        return int(found.split()[1]) / 1024
+    def resident_mb(self) -> list[tuple[float, float]]:
+        """Of each process: resident MB, and how much of it is its own rather than mapped files."""
+        pid = str(self._process.pid)
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [(_status(p, "VmRSS"), _status(p, "RssAnon")) for p in (pid, *children)]
 
     def stop(self) -> None:
         self._process.send_signal(signal.SIGTERM)
         self._process.wait()
 
 
+def _status(pid: str, name: str) -> float:
+    rows = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (found,) = [row for row in rows if row.startswith(name)]
+    return int(found.split()[1]) / 1024
+
+
 @contextmanager
-def service(bundle: Path, redis: str) -> Iterator[Server]:
+def service(bundle: Path, redis: str, workers: int) -> Iterator[Server]:
     port = free_port()
     given = ["--bundle", str(bundle), "--redis", redis, "--port", str(port)]
+    given += ["--workers", str(workers)]
     with running(["-m", "recsys", "serve", *given], port, "/health/ready") as server:
         yield server
 

@@ -1,7 +1,7 @@
 """Is the process alive, may it get traffic, and what has it done."""
 
 from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.dependencies import RunningDep
 from service.problems import problem
@@ -28,4 +28,4 @@ async def ready(service: RunningDep) -> dict[str, str] | Response:
 async def metrics(service: RunningDep) -> Response:
     """Prometheus text format."""
     service.metrics.waiting.set(service.batcher.waiting)
-    return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(service.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,113 @@
+"""`recsys serve --workers N`: processes that share a port, and one that watches over them.
+
+Each worker is the whole service: its own model (files are mapped, so shared), batches and
+connections to Redis. The kernel deals connections out among them. A worker that dies is replaced;
+one that cannot even start ends all. States are right whichever worker answers, because every click
+and every state goes through Redis.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from multiprocessing.synchronize import Event
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from prometheus_client.multiprocess import mark_process_dead
+
+from recsys.errors import RecsysError
+from service.metrics import SHARED_METRICS
+from service.settings import Settings
+
+STOPS = (signal.SIGTERM, signal.SIGINT)
+LOOK_AROUND_SECONDS = 0.5
+LEAST_LIFE_SECONDS = 1.0  # a worker that lived less is not replaced at once
+log = logging.getLogger("recsys.service")
+Work = Callable[[Settings, Callable[[], None]], None]  # (settings, said when it answers)
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A process, and whether it has ever answered."""
+
+    process: SpawnProcess
+    answers: Event
+    begun: float
+
+    @classmethod
+    def start(cls, work: Work, settings: Settings) -> "Worker":
+        context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+        answers = context.Event()
+        process = context.Process(target=_work, args=(work, settings, answers))
+        process.start()
+        return cls(process, answers, time.monotonic())
+
+
+def watch(work: Work, settings: Settings) -> int:
+    """Run `settings.workers` workers until SIGTERM or Ctrl-C; returns the exit status."""
+    stopping: list[int] = []
+    before = {number: signal.signal(number, lambda n, _: stopping.append(n)) for number in STOPS}
+    with TemporaryDirectory(prefix="recsys-metrics-") as folder:
+        os.environ[SHARED_METRICS] = folder  # the library reads it when a worker imports it
+        workers = [Worker.start(work, settings) for _ in range(settings.workers)]
+        status = 0
+        while not stopping and status == 0:
+            wait([worker.process.sentinel for worker in workers], LOOK_AROUND_SECONDS)
+            for at, worker in enumerate(workers):
+                if worker.process.is_alive() or stopping:
+                    continue
+                if not worker.answers.is_set():
+                    status = worker.process.exitcode or 1
+                    break
+                workers[at] = _replaced(worker, work, settings)
+        for worker in workers:
+            worker.process.terminate()
+        for worker in workers:
+            worker.process.join()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    return status
+
+
+def _replaced(dead: Worker, work: Work, settings: Settings) -> Worker:
+    log.error("A worker ended with %s. Another one is started.", dead.process.exitcode)
+    mark_process_dead(dead.process.pid)  # type: ignore[no-untyped-call]
+    lived = time.monotonic() - dead.begun
+    time.sleep(max(LEAST_LIFE_SECONDS - lived, 0.0))
+    return Worker.start(work, settings)
+
+
+def _work(work: Work, settings: Settings, answers: Event) -> None:
+    """In the worker's process."""
+    try:
+        work(settings, answers.set)
+    except RecsysError as wrong:
+        sys.stderr.write(f"error: {wrong}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:  # before uvicorn listens for it
+        sys.exit(0)
+
+
+def shared_port(host: str, port: int, family: socket.AddressFamily) -> socket.socket:
+    """A bound socket that never listens: it holds the port for sockets that share it."""
+    held = socket.socket(family, socket.SOCK_STREAM)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    held.bind((host, port))
+    return held
+
+
+def free(listening: socket.socket) -> tuple[str, int, Any]:
+    """Host, port and family of a socket that nobody else had; it is closed."""
+    with closing(listening):
+        host, port = listening.getsockname()[:2]
+        return host, port, listening.family
