@@ -3,7 +3,7 @@
     hnsw    a graph of near items is walked, vectors in 8 bits
     ivf     the items of the nearest cells, in 4 bits for every two numbers
     pq4     every item, in 4 bits for every two numbers, looked up in the processor's registers
-    int8    every item in 8 bits
+    int8    every item in 8 bits, many queries at once (`recsys/int8_codes.py`)
     fp16    every item in 16 bits
 
 A vector is its item's with the bias as one more number; a query gets a number to match. faiss
@@ -24,18 +24,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.errors import BundleRefused
+from recsys.int8_codes import Int8Codes
 
 KINDS = ("hnsw", "ivf", "pq4", "int8", "fp16")  # from the least work to the most exact
 PROBED = ("hnsw", "ivf")  # which look at some items only
 # candidates for each item wanted, which hides the rounding
 MORE: Mapping[str, int] = {"hnsw": 4, "ivf": 8, "pq4": 8, "int8": 4, "fp16": 4}
+SHORTEST = 20  # items: the list that the recall is measured for; a shorter one is no worse
 LANES = 16  # numbers that faiss multiplies at once; a vector of another length is far slower
 ONE_BY_ONE = 1 << 30  # below so many queries faiss computes each alone: a batch changes nothing
 CLASSES: Mapping[str, str] = {
     "hnsw": "IndexHNSWSQ",
     "ivf": "IndexIVFPQFastScan",
     "pq4": "IndexIVFPQFastScan",
-    "int8": "IndexScalarQuantizer",
+    "int8": "Int8Codes",
     "fp16": "IndexScalarQuantizer",
 }
 
@@ -89,8 +91,9 @@ class CandidateIndex:
         vectors = with_bias(queries, self.settings.bias_unit)
         options = self._everywhere if allowed is None else self._options(allowed)
         found: dict[int, NDArray[np.int64]] = {}
-        for count in set(wanted):  # how many are asked for can change which ones are found
-            rows = [row for row, own in enumerate(wanted) if own == count]
+        counts = [max(own, SHORTEST) for own in wanted]
+        for count in set(counts):  # how many are asked for can change which ones are found
+            rows = [row for row, own in enumerate(counts) if own == count]
             most = min(count * MORE[self.settings.kind], len(self))
             best = self._index.search(vectors[rows], most, params=options)[1]
             found |= {row: items[items >= 0] for row, items in zip(rows, best, strict=True)}
@@ -98,6 +101,8 @@ class CandidateIndex:
 
     def _options(self, allowed: NDArray[np.bool_] | None) -> Any:
         kind, probes, chosen = self.settings.kind, self.settings.probes, {}
+        if kind == "int8":
+            return allowed
         if allowed is not None:
             chosen["sel"] = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
         if kind == "hnsw":
@@ -114,7 +119,10 @@ class CandidateIndex:
         return CandidateIndex(self._index, settings)
 
     def write(self, path: Path) -> None:
-        faiss.write_index(self._index, str(path))
+        if isinstance(self._index, Int8Codes):
+            self._index.write(path)
+        else:
+            faiss.write_index(self._index, str(path))
 
 
 def read_candidates(path: Path, settings: IndexSettings, items: int, width: int) -> CandidateIndex:
@@ -123,7 +131,10 @@ def read_candidates(path: Path, settings: IndexSettings, items: int, width: int)
     width: H, numbers of an item vector without its bias.
     """
     try:
-        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        if settings.kind == "int8":
+            index = Int8Codes.read(path)
+        else:
+            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as broken:
         raise BundleRefused(f"{path} is not a readable index. Export the bundle anew.") from broken
     expected = CLASSES[settings.kind]

@@ -13,6 +13,7 @@ from rich.console import Console
 from test_recsys_bundle import edit_manifest, refused, sign
 
 from data.sessions import Sessions
+from recsys import int8_codes
 from recsys.bundle import INDEX, load_bundle, read_manifest
 from recsys.candidates import CandidateIndex, IndexSettings
 from recsys.golden import open_predictor
@@ -82,6 +83,7 @@ def test_a_way_that_fails_gives_way_to_the_next_more_exact_one(
 
     monkeypatch.setattr(retrieval, "build_index", blind)
     monkeypatch.setattr(retrieval, "PROBES", {"hnsw": (1,), "ivf": (1,)})
+    monkeypatch.setattr(int8_codes, "WANTED_PER_GROUP", 20)  # else the small shop is found whole
     tried: list[str] = []
 
     chosen = choose_retrieval(with_retrieval("hnsw"), weights, predictor, held_out, tried.append)

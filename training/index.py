@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.candidates import PROBED, CandidateIndex, IndexSettings, stored_vectors
+from recsys.int8_codes import Int8Codes
 
-BITS = {"int8": faiss.ScalarQuantizer.QT_8bit, "fp16": faiss.ScalarQuantizer.QT_fp16}
 NUMBERS_PER_CODE = 2  # of a vector, in the 4 bits of pq4 and ivf
 LEARNED_FROM = 100_000  # vectors, for the 16 words of each code
 POINTS_PER_CELL = 64  # that k-means looks at
@@ -37,8 +37,10 @@ def build_index(matrix: Tensor, bias: Tensor, kind: str, bias_unit: float) -> Ca
     faiss.omp_set_num_threads(os.cpu_count() or 1)
     if kind == "hnsw":
         return CandidateIndex(_graph(vectors), settings)
-    if kind in BITS:
-        return CandidateIndex(_scan(vectors, BITS[kind]), settings)
+    if kind == "fp16":
+        return CandidateIndex(_scan(vectors), settings)
+    if kind == "int8":
+        return CandidateIndex(Int8Codes.of(vectors), settings)
     return CandidateIndex(
         _cells(vectors, cells_for(len(vectors)) if kind == "ivf" else 1), settings
     )
@@ -50,7 +52,8 @@ def cells_for(items: int) -> int:
     return 1 << math.floor(math.log2(min(2 * math.sqrt(items), most)))
 
 
-def _scan(vectors: NDArray[np.float32], bits: int) -> Any:
+def _scan(vectors: NDArray[np.float32]) -> Any:
+    bits = faiss.ScalarQuantizer.QT_fp16
     index = faiss.IndexScalarQuantizer(vectors.shape[1], bits, faiss.METRIC_INNER_PRODUCT)
     index.train(vectors)
     index.add(vectors)
