@@ -1,4 +1,4 @@
-"""Quantised item vectors in a faiss index: which items might score highest.
+"""Quantised item vectors in an index: which items might score highest.
 
     hnsw    a graph of near items is walked, vectors in 8 bits
     ivf     the items of the nearest cells, in 4 bits for every two numbers
@@ -6,8 +6,8 @@
     int8    every item in 8 bits, many queries at once (`recsys/int8_codes.py`)
     fp16    every item in 16 bits
 
-A vector is its item's with the bias as one more number; a query gets a number to match. faiss
-finds the largest inner products of these, and that is all that is asked of it: scores are computed
+A vector is its item's with the bias as one more number; a query gets a number to match. The index
+(of faiss, but for int8) finds the largest inner products of these and no more: scores are computed
 elsewhere. Sources: Malkov and Yashunin, arXiv:1603.09320 (hnsw); Jégou et al., TPAMI 2011 (ivf and
 pq); André et al., VLDB 2015 (4 bits in registers).
 """
@@ -21,7 +21,6 @@ from typing import Any
 import faiss
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from recsys.errors import BundleRefused
 from recsys.int8_codes import Int8Codes
@@ -126,7 +125,7 @@ class CandidateIndex:
 
 
 def read_candidates(path: Path, settings: IndexSettings, items: int, width: int) -> CandidateIndex:
-    """Memory-mapped where faiss can, so that processes share it; raises `BundleRefused`.
+    """Memory-mapped where its kind can be, so that processes share it; raises `BundleRefused`.
 
     width: H, numbers of an item vector without its bias.
     """
@@ -145,11 +144,6 @@ def read_candidates(path: Path, settings: IndexSettings, items: int, width: int)
             f"needs {expected} of {items:,} of {width_in_index(width)}. Export the bundle anew."
         )
     return CandidateIndex(index, settings)
-
-
-def stored_vectors(matrix: Tensor, bias: Tensor, bias_unit: float) -> NDArray[np.float32]:
-    """matrix: (N, H) float32, bias: (N,); what an index is built from."""
-    return with_bias(matrix.numpy(), bias.numpy() / bias_unit)
 
 
 def with_bias(

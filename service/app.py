@@ -102,6 +102,7 @@ def _start(
         batch_size=settings.batch_size,
         queue_size=settings.queue_size,
         deadline_ms=settings.deadline_ms,
+        observe=metrics.waiting.set,
     )
     batcher.start()
     return Running(manifest, recommender, batcher, store, link, metrics)

@@ -34,10 +34,13 @@ class Batcher(Generic[Question, Answer]):
         batch_size: int,
         queue_size: int,
         deadline_ms: int,
+        observe: Callable[[int], None] = lambda waiting: None,
     ) -> None:
+        """observe: told how many still wait whenever a batch is taken."""
         self._handle = handle
         self._batch_size = batch_size
         self._deadline = deadline_ms / 1000
+        self._observe = observe
         self._queue: asyncio.Queue[_Waiting[Question, Answer]] = asyncio.Queue(queue_size)
         self._loop: asyncio.Task[None] | None = None
 
@@ -86,6 +89,7 @@ class Batcher(Generic[Question, Answer]):
             taken = [await self._queue.get()]
             while len(taken) < self._batch_size and not self._queue.empty():
                 taken.append(self._queue.get_nowait())
+            self._observe(self._queue.qsize())
             try:
                 await self._answer(taken)
             finally:

@@ -38,7 +38,7 @@ class Metrics:
         )
         self.waiting = Gauge(
             "recsys_queue_waiting",
-            "Requests in the queue.",
+            "Requests left in the queue when the last batch was taken.",
             registry=registry,
             multiprocess_mode="livesum",
         )

@@ -2,8 +2,8 @@
 
 Each worker is the whole service: its own model (files are mapped, so shared), batches and
 connections to Redis. The kernel deals connections out among them. A worker that dies is replaced;
-one that cannot even start ends all. States are right whichever worker answers, because every click
-and every state goes through Redis.
+where one cannot start and none ever could, all end. States are right whichever worker answers,
+because every click and every state goes through Redis.
 """
 
 import logging
@@ -59,13 +59,14 @@ def watch(work: Work, settings: Settings) -> int:
     with TemporaryDirectory(prefix="recsys-metrics-") as folder:
         os.environ[SHARED_METRICS] = folder  # the library reads it when a worker imports it
         workers = [Worker.start(work, settings) for _ in range(settings.workers)]
-        status = 0
+        status, answered = 0, False
         while not stopping and status == 0:
             wait([worker.process.sentinel for worker in workers], LOOK_AROUND_SECONDS)
+            answered = answered or any(worker.answers.is_set() for worker in workers)
             for at, worker in enumerate(workers):
                 if worker.process.is_alive() or stopping:
                     continue
-                if not worker.answers.is_set():
+                if not answered:  # the bundle or a setting is at fault, not the worker
                     status = worker.process.exitcode or 1
                     break
                 workers[at] = _replaced(worker, work, settings)

@@ -1,6 +1,7 @@
 """However candidates are found, a list holds the best allowed items in their exact order."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.candidates import KINDS, CandidateIndex
+from recsys import int8_codes
+from recsys.candidates import KINDS, CandidateIndex, IndexSettings, read_candidates
+from recsys.errors import BundleRefused
 from recsys.model import ModelSize, SessionRNN, unit
 from recsys.retrieval import Best, ExactScan, Reranked, Retrieval, Wish
 from training.index import build_index
@@ -162,3 +165,28 @@ def test_equal_scores_stand_in_the_order_of_their_index(kind: str) -> None:
     best = retrieval.best(torch.ones(1, HIDDEN), [Wish(4, allowed=allowed)])[0]
 
     assert best.items == [7, 200, 3, 5]
+
+
+@pytest.mark.parametrize("items", [64, 200, 207, 300])
+def test_8_bit_codes_in_several_blocks_find_the_best(
+    items: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole blocks, a shorter last one, and a few items of no group."""
+    monkeypatch.setattr(int8_codes, "BLOCK", 64)
+    draw = np.random.default_rng(items)
+    stored = draw.standard_normal((items, 16), dtype=np.float32)
+    queries = draw.standard_normal((5, 16), dtype=np.float32)
+
+    found = int8_codes.Int8Codes.of(stored).search(queries, 20)[1]
+
+    for query, row in zip(queries, found, strict=True):
+        assert len(set(row.tolist())) == len(row)
+        assert set(np.argsort(-(stored @ query))[:5].tolist()) <= set(row.tolist())
+
+
+def test_a_file_that_holds_no_codes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "retrieval.index"
+    path.write_bytes(b"something else")
+
+    with pytest.raises(BundleRefused, match="not a readable index"):
+        read_candidates(path, IndexSettings("int8", 1.0), ITEMS, HIDDEN)

@@ -1,4 +1,4 @@
-"""Item matrix → the faiss index of a bundle; `recsys/candidates.py` says what the kinds are.
+"""Item matrix → the index of a bundle; `recsys/candidates.py` says what the kinds are.
 
 Cells are made by distance and looked up by inner product, because cells made by inner product
 gather around the few longest vectors. The graph is built and walked by inner product, which suits
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.candidates import PROBED, CandidateIndex, IndexSettings, stored_vectors
+from recsys.candidates import PROBED, CandidateIndex, IndexSettings, with_bias
 from recsys.int8_codes import Int8Codes
 
 NUMBERS_PER_CODE = 2  # of a vector, in the 4 bits of pq4 and ivf
@@ -32,7 +32,7 @@ def build_index(matrix: Tensor, bias: Tensor, kind: str, bias_unit: float) -> Ca
 
     All cores work; a graph takes them minutes for a million items.
     """
-    vectors = stored_vectors(matrix, bias, bias_unit)
+    vectors = with_bias(matrix.numpy(), bias.numpy() / bias_unit)
     settings = IndexSettings(kind, bias_unit, probes=int(kind in PROBED))
     faiss.omp_set_num_threads(os.cpu_count() or 1)
     if kind == "hnsw":

@@ -25,7 +25,7 @@ from training.recipe import Recipe
 from training.weights import Weights
 
 SCANNED = 20_000  # items that are all scored in float32
-QUANTISED = 200_000  # items that are all scored in 8 bits
+QUANTISED = 200_000  # items that are all looked at, in fewer bits
 STATES = 2_000
 LEFT_OUT = (0.0, 0.5, 0.99)  # shares of the items
 PROBES = {"hnsw": (64, 96, 128, 192, 256, 384), "ivf": (8, 16, 32, 64, 128, 256)}

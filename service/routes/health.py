@@ -27,5 +27,4 @@ async def ready(service: RunningDep) -> dict[str, str] | Response:
 @router.get("/metrics")
 async def metrics(service: RunningDep) -> Response:
     """Prometheus text format."""
-    service.metrics.waiting.set(service.batcher.waiting)
     return Response(service.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
