@@ -27,9 +27,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from recsys.blend import Blend, BlendSettings
-from recsys.candidates import CandidateIndex, IndexSettings, read_candidates
+from recsys.candidates import Candidates, IndexSettings
 from recsys.catalogue import Catalogue, read_catalogue
 from recsys.errors import BundleRefused
+from recsys.index_file import read_index_file
 from recsys.model import ModelSize
 from recsys.neighbour_index import read_index
 from recsys.neighbours import NeighbourSettings, SessionNeighbours
@@ -86,7 +87,7 @@ class Bundle:
     bias: Tensor  # (N,) float32
     inputs: Tensor | None  # (N, X) float32, memory-mapped; None where it is the matrix
     blend: Blend | None
-    index: CandidateIndex | None  # None where every item is scored
+    index: Candidates | None  # None where every item is scored
 
 
 def digest(path: Path) -> str:
@@ -209,11 +210,11 @@ def _retrieval_settings(values: Any) -> RetrievalSettings:
     return RetrievalSettings(**{**values, "index": made})
 
 
-def _load_index(folder: Path, manifest: Manifest) -> CandidateIndex | None:
+def _load_index(folder: Path, manifest: Manifest) -> Candidates | None:
     settings, size = manifest.retrieval.index, manifest.size
     if settings is None:
         return None
-    return read_candidates(folder / INDEX, settings, size.items, size.hidden)
+    return read_index_file(folder / INDEX, settings, size.items, size.hidden)
 
 
 def _load_blend(folder: Path, settings: BlendSettings | None, items: int) -> Blend | None:

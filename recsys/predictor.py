@@ -124,12 +124,13 @@ class Predictor:
         """A list for every session.
 
         state: (L, B, W); windows: the known items clicked in each session's window, oldest first,
-        which neighbours are found by; where there is none, popularity answers instead.
+        which neighbours and lists are found by; where there is none, popularity answers instead.
         """
         read = state[-1, :, : self.hidden]
         if self.blend is None:
             known = [at for at, window in enumerate(windows) if window]
-            lists = self._retrieval.best(read[known], [wishes[at] for at in known])
+            clicks = [windows[at] for at in known]
+            lists = self._retrieval.best(read[known], clicks, [wishes[at] for at in known])
             found = dict(zip(known, lists, strict=True))
         else:
             scores = self._scores(read, rows_of(windows))
@@ -148,6 +149,12 @@ class Predictor:
         items = [item for item in order[: wish.k + len(left_out)].tolist() if item not in left_out]
         items = items[: wish.k]
         return Ranking(items, self.catalogue.popularity[items].tolist(), "popular")
+
+    @torch.inference_mode()
+    def reads_after(self, items: Tensor) -> Tensor:
+        """The top layer's output after one click, on each of `items` (B,) int64: (B, H)."""
+        blank = torch.zeros(self.layers, len(items), self.state_width)
+        return self._model.step(self._inputs, items, blank)[-1, :, : self.hidden]
 
     def recommend(self, clicks: Sequence[int], wish: Wish = LIST) -> Ranking:
         """The list after one session of known items, the last `window` of which count."""

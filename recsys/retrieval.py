@@ -1,13 +1,14 @@
 """Hidden states in, the best allowed items out: one verb, and several ways to find them.
 
-    exact                       every item in float32
-    fp16, int8, pq4, ivf, hnsw  candidates of an index (`recsys/candidates.py`), again in float32
+    exact                        every item in float32
+    fp16, int8, pq4, ivf, lists  candidates of an index (`recsys/candidates.py`), again in float32
 
 Whatever finds the candidates, scores and order come from float32 item vectors, so the ways differ
 in nothing but what they may overlook. Which way a bundle takes is decided where it is written, by
 measuring that (`training/retrieval.py`).
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -17,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.candidates import KINDS, CandidateIndex, IndexSettings
+from recsys.candidates import KINDS, Candidates, IndexSettings, Windows
 from recsys.model import unit
 from recsys.ranking import NEVER
 
@@ -39,7 +40,7 @@ class RetrievalSettings:
 
     kind: str = "exact"
     index: IndexSettings | None = None  # None where kind is exact
-    recall: Mapping[str, float] = field(default_factory=dict)  # share left out → recall@20
+    recall: Mapping[str, float] = field(default_factory=dict)  # what is left out → recall@20
     states: int = 0  # validation states it was measured on
     refused: Mapping[str, float] = field(default_factory=dict)  # kind → lowest recall, tried before
 
@@ -67,8 +68,11 @@ LIST = Wish()
 class Retrieval(Protocol):
     """What a predictor asks."""
 
-    def best(self, read: Tensor, wishes: Sequence[Wish]) -> list[Best]:
-        """A list for each row of `read`, (B, H) float32, the top layer's output."""
+    def best(self, read: Tensor, clicks: Windows, wishes: Sequence[Wish]) -> list[Best]:
+        """A list for each row of `read`, (B, H) float32, the top layer's output.
+
+        clicks: the known items that each row was read from, oldest first.
+        """
         ...
 
 
@@ -86,7 +90,7 @@ class ExactScan:
         self.matrix, self.bias = matrix, bias
         self._model = model
 
-    def best(self, read: Tensor, wishes: Sequence[Wish]) -> list[Best]:
+    def best(self, read: Tensor, clicks: Windows, wishes: Sequence[Wish]) -> list[Best]:
         if not wishes:
             return []
         return best_of(self._model, self._model.scores(self.matrix, self.bias, read), wishes)
@@ -95,9 +99,7 @@ class ExactScan:
 class Reranked:
     """Candidates of an index that may overlook some, scored again in float32."""
 
-    def __init__(
-        self, index: CandidateIndex, exact: ExactScan, scale: float, few: int = FEW
-    ) -> None:
+    def __init__(self, index: Candidates, exact: ExactScan, scale: float, few: int = FEW) -> None:
         """exact: of the same items; scale: of cosine scores, 0 for inner products.
 
         few: so many allowed items are scored one by one rather than looked up.
@@ -105,44 +107,69 @@ class Reranked:
         self._index, self._exact, self._scale, self._few = index, exact, scale, few
         self._matrix, self._bias = exact.matrix.numpy(), exact.bias.numpy()
 
-    def best(self, read: Tensor, wishes: Sequence[Wish]) -> list[Best]:
+    def best(self, read: Tensor, clicks: Windows, wishes: Sequence[Wish]) -> list[Best]:
         queries = queries_of(read, self._scale)
         free = [at for at, wish in enumerate(wishes) if wish.allowed is None]
-        found = dict(zip(free, self._unfiltered(queries, wishes, free), strict=True))
-        lost = []
+        found = dict(zip(free, self._unfiltered(queries, clicks, wishes, free), strict=True))
         for at, wish in enumerate(wishes):
-            if wish.allowed is None:
-                continue
-            if np.count_nonzero(wish.allowed) <= self._few:
-                found[at] = self._scored(queries[at], np.flatnonzero(wish.allowed), wish)
-            elif self._index.filters:
-                (items,) = self._index.candidates(
-                    queries[at : at + 1], [_wanted(wish)], wish.allowed
-                )
-                found[at] = self._scored(queries[at], items, wish)
-            else:  # what is allowed may lie where the index does not look
-                lost.append(at)
-        exactly = self._exact.best(read[lost], [wishes[at] for at in lost])
-        found |= dict(zip(lost, exactly, strict=True))
-        return [found[at] for at in range(len(wishes))]
+            if wish.allowed is not None:
+                found[at] = self._filtered(queries[at : at + 1], clicks[at], wish, wish.allowed)
+        lost = [at for at, best in found.items() if best is None]
+        if lost:  # what is wanted may lie where the index does not look
+            read, clicks = read[lost], [clicks[at] for at in lost]
+            exactly = self._exact.best(read, clicks, [wishes[at] for at in lost])
+            found |= dict(zip(lost, exactly, strict=True))
+        return [best for at in range(len(wishes)) if (best := found[at]) is not None]
 
     def _unfiltered(
-        self, queries: NDArray[np.float32], wishes: Sequence[Wish], rows: Sequence[int]
-    ) -> list[Best]:
+        self,
+        queries: NDArray[np.float32],
+        clicks: Windows,
+        wishes: Sequence[Wish],
+        rows: Sequence[int],
+    ) -> list[Best | None]:
+        """None where the index does not reach."""
         if not rows:
             return []
         wanted = [_wanted(wishes[row]) for row in rows]
-        candidates = self._index.candidates(queries[rows], wanted)
+        candidates = self._index.candidates(queries[rows], [clicks[row] for row in rows], wanted)
         return [
-            self._scored(queries[row], items, wishes[row])
+            self._scored(queries[row], items, wishes[row], self._index.reach)
             for row, items in zip(rows, candidates, strict=True)
         ]
 
-    def _scored(self, query: NDArray[np.float32], items: NDArray[np.int64], wish: Wish) -> Best:
-        """The best of these distinct items."""
+    def _filtered(
+        self,
+        query: NDArray[np.float32],
+        clicks: Sequence[int],
+        wish: Wish,
+        allowed: NDArray[np.bool_],
+    ) -> Best | None:
+        """None where the index overlooks what is allowed; query: (1, H)."""
+        if np.count_nonzero(allowed) <= self._few:
+            return self._scored(query[0], np.flatnonzero(allowed), wish)
+        if not self._index.settings.filters:
+            return None
+        (items,) = self._index.candidates(query, [clicks], [_wanted(wish)], allowed)
+        return self._scored(query[0], items, wish)
+
+    def _scored(
+        self,
+        query: NDArray[np.float32],
+        items: NDArray[np.int64],
+        wish: Wish,
+        reach: int = sys.maxsize,
+    ) -> Best | None:
+        """The best of these items; None where the list ends beyond the reach of who found them.
+
+        What was found and is excluded counts, as it would have stood in the list.
+        """
+        items = np.unique(items)  # sorted: equal scores stand in the order of their index
+        found = len(items)
         if wish.excluded:
             items = items[np.isin(items, wish.excluded, invert=True)]
-        items = np.sort(items)  # equal scores stand in the order of their index
+        if wish.k + found - len(items) > reach:
+            return None
         scores = self._matrix.take(items, axis=0) @ query + self._bias.take(items)
         order = np.argsort(-scores, kind="stable")[: wish.k]
         return Best(items[order].tolist(), scores[order].tolist())

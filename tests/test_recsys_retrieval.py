@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys import int8_codes
-from recsys.candidates import KINDS, CandidateIndex, IndexSettings, read_candidates
+from recsys.candidates import KINDS, Candidates, IndexSettings, with_bias
 from recsys.errors import BundleRefused
+from recsys.index_file import read_index_file
+from recsys.item_lists import REACH, ItemLists
 from recsys.model import ModelSize, SessionRNN, unit
 from recsys.retrieval import Best, ExactScan, Reranked, Retrieval, Wish
 from training.index import build_index
 
-ITEMS, HIDDEN = 300, 8
+ITEMS, HIDDEN, COMMON = 300, 8, 30
 ORDER = 1e-5  # scores closer than this may change places
 
 
@@ -32,10 +34,26 @@ def reads(rows: int, seed: int = 5) -> Tensor:
     return torch.randn(rows, HIDDEN, generator=torch.Generator().manual_seed(seed))
 
 
-def whole(kind: str, matrix: Tensor, bias: Tensor) -> CandidateIndex:
-    """An index of which every cell is looked at."""
-    index = build_index(matrix, bias, kind, 3.0)
-    return index.looking_at(ITEMS)
+def whole(kind: str, matrix: Tensor, bias: Tensor) -> Candidates:
+    """An index of which every cell is looked at, or lists of everything."""
+    if kind == "lists":
+        return listing(matrix, bias, ITEMS - COMMON)
+    return build_index(matrix, bias, kind, 3.0).looking_at(ITEMS)
+
+
+def listing(matrix: Tensor, bias: Tensor, length: int) -> ItemLists:
+    """The first items are common; an item's list holds those that come after it, in a circle."""
+    common = np.arange(COMMON)
+    after = np.arange(ITEMS)[:, None] + np.arange(length)
+    lists = COMMON + after % (ITEMS - COMMON)
+    vectors = with_bias(matrix.numpy()[common], bias.numpy()[common] / 3.0)
+    lists, common = lists.astype(np.int32), common.astype(np.int32)
+    parts = torch.from_numpy(lists), torch.from_numpy(common), torch.from_numpy(vectors)
+    return ItemLists(*parts, IndexSettings("lists", 3.0, probes=1))
+
+
+def clicks(rows: int) -> list[list[int]]:
+    return [[7, 20 + row] for row in range(rows)]
 
 
 def exact_scan(matrix: Tensor, bias: Tensor) -> ExactScan:
@@ -93,7 +111,7 @@ def test_lists_are_those_of_brute_force(
 ) -> None:
     rows = reads(len(asked), seed)
 
-    found = WAYS[kind, scale].best(rows, asked)
+    found = WAYS[kind, scale].best(rows, clicks(len(asked)), asked)
 
     for best, read, wish in zip(found, rows, asked, strict=True):
         check(best, read, scale, wish)
@@ -106,10 +124,13 @@ def test_a_batch_changes_no_list(kind: str, rows: int, seed: int) -> None:
     retrieval = FEW_CELLS[kind]
     read = reads(rows, seed)
 
-    together = retrieval.best(read, [Wish()] * rows)
-    alone = [retrieval.best(row.unsqueeze(0), [Wish()])[0] for row in read]
+    together = retrieval.best(read, clicks(rows), [Wish()] * rows)
+    alone = [
+        retrieval.best(row[None], [own], [Wish()])[0]
+        for row, own in zip(read, clicks(rows), strict=True)
+    ]
 
-    assert lists(together) == lists(alone)
+    assert lists_of(together) == lists_of(alone)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -118,19 +139,24 @@ def test_nor_does_what_others_in_the_batch_ask_for(kind: str, asked: list[Wish],
     """A neighbour who excludes much has more looked up; that is nobody else's."""
     retrieval, read = FEW_CELLS[kind], reads(len(asked), seed)
 
-    together = retrieval.best(read, asked)
-    alone = [retrieval.best(row[None], [wish])[0] for row, wish in zip(read, asked, strict=True)]
+    together = retrieval.best(read, clicks(len(asked)), asked)
+    alone = [
+        retrieval.best(row[None], [own], [wish])[0]
+        for row, own, wish in zip(read, clicks(len(asked)), asked, strict=True)
+    ]
 
-    assert lists(together) == lists(alone)
+    assert lists_of(together) == lists_of(alone)
 
 
-def lists(found: Sequence[Best]) -> list[list[int]]:
+def lists_of(found: Sequence[Best]) -> list[list[int]]:
     return [best.items for best in found]
 
 
 def few_cells(kind: str) -> Reranked:
     matrix, bias = vectors(0.0)
-    index = build_index(matrix, bias, kind, 3.0)
+    index: Candidates = listing(matrix, bias, 50)
+    if kind != "lists":
+        index = build_index(matrix, bias, kind, 3.0)
     return Reranked(index.looking_at(2), exact_scan(matrix, bias), 0.0)
 
 
@@ -144,11 +170,13 @@ def test_a_cell_that_is_not_looked_at_is_overlooked() -> None:
     rows = reads(20)
 
     one, all_of_them = (
-        Reranked(index.looking_at(probes), exact_scan(matrix, bias), 0.0).best(rows, [Wish()] * 20)
+        Reranked(index.looking_at(probes), exact_scan(matrix, bias), 0.0).best(
+            rows, clicks(20), [Wish()] * 20
+        )
         for probes in (1, ITEMS)
     )
 
-    assert lists(one) != lists(all_of_them)
+    assert lists_of(one) != lists_of(all_of_them)
 
 
 @pytest.mark.parametrize("kind", ["exact", *KINDS])
@@ -162,7 +190,7 @@ def test_equal_scores_stand_in_the_order_of_their_index(kind: str) -> None:
     allowed = np.zeros(ITEMS, dtype=bool)
     allowed[[200, 7, 5, 3, 9]] = True
 
-    best = retrieval.best(torch.ones(1, HIDDEN), [Wish(4, allowed=allowed)])[0]
+    best = retrieval.best(torch.ones(1, HIDDEN), clicks(1), [Wish(4, allowed=allowed)])[0]
 
     assert best.items == [7, 200, 3, 5]
 
@@ -184,9 +212,59 @@ def test_8_bit_codes_in_several_blocks_find_the_best(
         assert set(np.argsort(-(stored @ query))[:5].tolist()) <= set(row.tolist())
 
 
-def test_a_file_that_holds_no_codes_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_holds_no_index_is_refused(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "retrieval.index"
     path.write_bytes(b"something else")
 
     with pytest.raises(BundleRefused, match="not a readable index"):
-        read_candidates(path, IndexSettings("int8", 1.0), ITEMS, HIDDEN)
+        read_index_file(path, IndexSettings(kind, 1.0, probes=1), ITEMS, HIDDEN)
+
+
+def test_lists_hold_the_common_items_and_those_of_the_last_clicks() -> None:
+    matrix, bias = vectors(0.0)
+    index = listing(matrix, bias, length=3)
+    queries = matrix.numpy()[:1] * 100  # the first item is by far the best of the common ones
+
+    (one,) = index.candidates(queries, [[200, 40, 40]], [4])
+    (two,) = index.looking_at(2).candidates(queries, [[200, 40, 40]], [4])
+
+    assert [item for item in one.tolist() if item >= COMMON] == [70, 71, 72]
+    assert [item for item in two.tolist() if item >= COMMON] == [70, 71, 72, 230, 231, 232]
+    assert 0 in one.tolist()
+    assert sum(item < COMMON for item in one.tolist()) == 20
+
+
+def test_a_list_longer_than_lists_reach_is_exact() -> None:
+    """Also where it is long because its best items are excluded."""
+    matrix, bias = vectors(0.0)
+    exact = exact_scan(matrix, bias)
+    short = Reranked(listing(matrix, bias, length=3), exact, 0.0)
+    read = reads(1)
+    best = exact.best(read, clicks(1), [Wish(REACH)])[0].items
+    common = [item for item in best if item < COMMON]
+
+    for wish in (Wish(REACH + 1), Wish(REACH, excluded=common)):
+        assert short.best(read, clicks(1), [wish]) == exact.best(read, clicks(1), [wish])
+    assert short.best(read, clicks(1), [Wish()]) != exact.best(read, clicks(1), [Wish()])
+
+
+@pytest.mark.parametrize(
+    ("lists", "common", "vectors_", "says"),
+    [
+        (torch.zeros(ITEMS - 1, 2), torch.zeros(4), torch.zeros(4, 16), "holds no lists of 300"),
+        (torch.zeros(ITEMS, 2), torch.zeros(4), torch.zeros(4, 32), "holds no lists of 300"),
+        (torch.zeros(ITEMS), torch.zeros(4), torch.zeros(4, 16), "holds no lists of 300"),
+        (torch.full((ITEMS, 2), ITEMS), torch.zeros(4), torch.zeros(4, 16), "that there are not"),
+        (torch.zeros(ITEMS, 2), torch.full((4,), -1), torch.zeros(4, 16), "that there are not"),
+    ],
+)
+def test_lists_that_name_what_there_is_not_are_refused(
+    lists: Tensor, common: Tensor, vectors_: Tensor, says: str, tmp_path: Path
+) -> None:
+    settings = IndexSettings("lists", 1.0, probes=1)
+    path = tmp_path / "retrieval.index"
+    ItemLists(lists.int(), common.int(), vectors_, settings).write(path)
+
+    with pytest.raises(BundleRefused, match=says):
+        read_index_file(path, settings, ITEMS, HIDDEN)

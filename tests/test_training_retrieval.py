@@ -15,16 +15,27 @@ from test_recsys_bundle import edit_manifest, refused, sign
 from data.sessions import Sessions
 from recsys import int8_codes
 from recsys.bundle import INDEX, load_bundle, read_manifest
-from recsys.candidates import CandidateIndex, IndexSettings
+from recsys.candidates import Candidates, IndexSettings
 from recsys.golden import open_predictor
-from recsys.predictor import Predictor
+from recsys.item_lists import ItemLists
+from recsys.predictor import Memory, Predictor
+from recsys.quantised import QuantisedItems
 from recsys.retrieval import Reranked
-from training import retrieval
+from training import item_lists, retrieval
 from training.commands import TrainOptions, train
 from training.index import build_index
+from training.item_lists import build_item_lists
 from training.prepare import ClickOptions, prepare
 from training.recipe import Recipe
-from training.retrieval import EVERY_ITEM, Gate, choose_retrieval, masks, some_reads, states_from
+from training.retrieval import (
+    EVERY_ITEM,
+    Gate,
+    States,
+    choose_retrieval,
+    masks,
+    states_along,
+    states_from,
+)
 from training.weights import Weights
 
 
@@ -60,14 +71,14 @@ def test_neighbours_need_every_score(
     assert choose_retrieval(with_retrieval("int8"), weights, predictor, held_out) is EVERY_ITEM
 
 
-@pytest.mark.parametrize("kind", ["hnsw", "ivf", "pq4", "int8", "fp16"])
+@pytest.mark.parametrize("kind", ["lists", "ivf", "pq4", "int8", "fp16"])
 def test_a_way_that_passes_is_taken_with_what_it_found(
     kind: str, weights: Weights, predictor: Predictor, held_out: Sessions
 ) -> None:
     chosen = choose_retrieval(with_retrieval(kind), weights, predictor, held_out)
 
     assert chosen.settings.kind == kind, chosen
-    assert set(chosen.settings.recall) == {"0", "0.5", "0.99"}
+    assert set(chosen.settings.recall) == {"0", "0.5", "0.99", "best 20"}
     assert min(chosen.settings.recall.values()) >= 0.99
     assert chosen.settings.states > 100
     assert chosen.settings.refused == {}
@@ -76,43 +87,59 @@ def test_a_way_that_passes_is_taken_with_what_it_found(
 def test_a_way_that_fails_gives_way_to_the_next_more_exact_one(
     weights: Weights, predictor: Predictor, held_out: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def blind(matrix: torch.Tensor, bias: torch.Tensor, kind: str, unit: float) -> CandidateIndex:
-        """Of all but fp16: an index of other vectors."""
-        turned = matrix if kind == "fp16" else -matrix
-        return build_index(turned, bias, kind, unit)
+    build = retrieval._built
 
-    monkeypatch.setattr(retrieval, "build_index", blind)
-    monkeypatch.setattr(retrieval, "PROBES", {"hnsw": (1,), "ivf": (1,)})
-    monkeypatch.setattr(int8_codes, "WANTED_PER_GROUP", 20)  # else the small shop is found whole
+    def blind(kind: str, predictor: Predictor, *rest: Any) -> Candidates:
+        """Of all but fp16: an index of other vectors, or lists of other items."""
+        if kind == "lists":
+            return backwards(build_item_lists(predictor, SMALL.scale, 1.0))
+        matrix, bias = predictor.exact_retrieval.matrix, predictor.exact_retrieval.bias
+        return (
+            build_index(-matrix, bias, kind, 1.0)
+            if kind != "fp16"
+            else build(kind, predictor, *rest)
+        )
+
+    monkeypatch.setattr(retrieval, "_built", blind)
+    monkeypatch.setattr(retrieval, "PROBES", {"lists": (1,), "ivf": (1,)})
+    for module in (int8_codes, item_lists):  # else the small shop is found whole
+        monkeypatch.setattr(module, "WANTED_PER_GROUP", 20)
     tried: list[str] = []
 
-    chosen = choose_retrieval(with_retrieval("hnsw"), weights, predictor, held_out, tried.append)
+    chosen = choose_retrieval(with_retrieval("lists"), weights, predictor, held_out, tried.append)
 
-    assert tried == ["hnsw", "ivf", "pq4", "int8", "fp16"]
+    assert list(dict.fromkeys(tried)) == ["lists", "ivf", "pq4", "int8", "fp16"]
     assert chosen.settings.kind == "fp16"
-    assert set(chosen.settings.refused) == {"hnsw", "ivf", "pq4", "int8"}
+    assert set(chosen.settings.refused) == {"lists", "ivf", "pq4", "int8"}
     assert max(chosen.settings.refused.values()) < 0.99
+
+
+def backwards(made: ItemLists) -> ItemLists:
+    """Every item has the list of another one."""
+    lists, common, vectors = made._tensors()
+    return ItemLists(lists.flip(0), common, vectors, made.settings)
 
 
 def test_recall_is_the_share_of_the_exact_lists(weights: Weights, predictor: Predictor) -> None:
     """An index that finds every second item finds half of what is wanted; the few find all."""
 
-    class Half(CandidateIndex):
-        def candidates(self, queries, wanted, allowed=None):  # type: ignore[no-untyped-def]
-            found = super().candidates(queries, [1000] * len(queries), allowed)
+    class Half(QuantisedItems):
+        def candidates(self, queries, clicks, wanted, allowed=None):  # type: ignore[no-untyped-def]
+            found = super().candidates(queries, clicks, [1000] * len(queries), allowed)
             return [items[items % 2 == 0] for items in found]
 
     index = build_index(weights.matrix, weights.bias, "fp16", SMALL.scale)
     half = Half(index._index, index.settings)
     reads = torch.randn(400, SMALL.hidden, generator=torch.Generator().manual_seed(1))
 
-    recall = Gate(predictor, reads).recall(
+    recall = Gate(predictor, States(reads, [[0]] * 400)).recall(
         Reranked(half, predictor.exact_retrieval, SMALL.scale, few=10)
     )
 
     assert recall["0"] == pytest.approx(0.5, abs=0.1)
     assert recall["0.5"] == pytest.approx(0.5, abs=0.1)
     assert recall["0.99"] == 1.0
+    assert recall["best 20"] == pytest.approx(0.5, abs=0.1)
 
 
 def test_masks_leave_out_nothing_half_and_almost_all() -> None:
@@ -126,11 +153,12 @@ def test_masks_leave_out_nothing_half_and_almost_all() -> None:
 
 
 def test_states_come_from_validation_sessions(predictor: Predictor, held_out: Sessions) -> None:
-    reads = some_reads(predictor, held_out)
+    states = states_along(predictor, held_out)
 
-    assert reads.shape[1] == SMALL.hidden
-    assert 100 < len(reads) <= retrieval.STATES + 50
-    assert bool((reads.abs().sum(dim=1) > 0).all())
+    assert 100 < len(states) <= retrieval.STATES + 50
+    for read, clicks in zip(states.reads, states.clicks, strict=True):
+        state = predictor.advance([Memory(clicks)])
+        torch.testing.assert_close(read, state[-1, 0, : SMALL.hidden])
 
 
 @pytest.fixture(scope="module")

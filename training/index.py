@@ -1,9 +1,7 @@
-"""Item matrix → the index of a bundle; `recsys/candidates.py` says what the kinds are.
+"""Item matrix → an index of rounded vectors; `recsys/candidates.py` says what the kinds are.
 
 Cells are made by distance and looked up by inner product, because cells made by inner product
-gather around the few longest vectors. The graph is built and walked by inner product, which suits
-vectors of about one length, as cosine scores have them; elsewhere the measurement at export refuses
-it.
+gather around the few longest vectors.
 """
 
 import math
@@ -15,33 +13,30 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.candidates import PROBED, CandidateIndex, IndexSettings, with_bias
+from recsys.candidates import IndexSettings, with_bias
 from recsys.int8_codes import Int8Codes
+from recsys.quantised import QuantisedItems
 
 NUMBERS_PER_CODE = 2  # of a vector, in the 4 bits of pq4 and ivf
 LEARNED_FROM = 100_000  # vectors, for the 16 words of each code
 POINTS_PER_CELL = 64  # that k-means looks at
 LEAST_PER_CELL = 39  # items, which k-means wants to see
 ROUNDS = 8  # of k-means
-LINKS = 32  # of an item to others in the graph, twice as many on its lowest level
-BUILT_WITH = 100  # best items remembered while an item's links are chosen (efConstruction)
 
 
-def build_index(matrix: Tensor, bias: Tensor, kind: str, bias_unit: float) -> CandidateIndex:
+def build_index(matrix: Tensor, bias: Tensor, kind: str, bias_unit: float) -> QuantisedItems:
     """matrix: (N, H) float32, bias: (N,); bias_unit: about as long as queries are.
 
-    All cores work; a graph takes them minutes for a million items.
+    All cores work.
     """
     vectors = with_bias(matrix.numpy(), bias.numpy() / bias_unit)
-    settings = IndexSettings(kind, bias_unit, probes=int(kind in PROBED))
+    settings = IndexSettings(kind, bias_unit, probes=int(kind == "ivf"))
     faiss.omp_set_num_threads(os.cpu_count() or 1)
-    if kind == "hnsw":
-        return CandidateIndex(_graph(vectors), settings)
     if kind == "fp16":
-        return CandidateIndex(_scan(vectors), settings)
+        return QuantisedItems(_scan(vectors), settings)
     if kind == "int8":
-        return CandidateIndex(Int8Codes.of(vectors), settings)
-    return CandidateIndex(
+        return QuantisedItems(Int8Codes.of(vectors), settings)
+    return QuantisedItems(
         _cells(vectors, cells_for(len(vectors)) if kind == "ivf" else 1), settings
     )
 
@@ -55,15 +50,6 @@ def cells_for(items: int) -> int:
 def _scan(vectors: NDArray[np.float32]) -> Any:
     bits = faiss.ScalarQuantizer.QT_fp16
     index = faiss.IndexScalarQuantizer(vectors.shape[1], bits, faiss.METRIC_INNER_PRODUCT)
-    index.train(vectors)
-    index.add(vectors)
-    return index
-
-
-def _graph(vectors: NDArray[np.float32]) -> Any:
-    bits = faiss.ScalarQuantizer.QT_8bit
-    index = faiss.IndexHNSWSQ(vectors.shape[1], bits, LINKS, faiss.METRIC_INNER_PRODUCT)
-    index.hnsw.efConstruction = BUILT_WITH
     index.train(vectors)
     index.add(vectors)
     return index

@@ -90,7 +90,7 @@ class Recipe:
     refit: bool = True  # then train on all sessions for the best number of epochs
     window: int = 50  # clicks a state remembers, in evaluation and in the service
     seed: int = 1
-    retrieval: str = "auto"  # how a bundle finds items: exact, fp16, int8, pq4, ivf, hnsw; or auto
+    retrieval: str = "auto"  # how a bundle finds items: exact, fp16, int8, pq4, ivf, lists; or auto
     # session neighbours beside the model (recsys/neighbours.py)
     blend: str = "none"  # or v-sknn, vstan
     blend_weight: float = 0.0  # the neighbours' part; 0 to choose it on the validation sessions

@@ -1,8 +1,9 @@
-"""How a bundle finds its items: by the fewest bytes that overlook almost nothing, as measured.
+"""How a bundle finds its items: by the least work that overlooks almost nothing, as measured.
 
 Every way is asked for the lists of hidden states from validation sessions, with none, half and
-99 % of the items left out, and its lists are compared with the exact ones. One that falls short
-gives way to the next more exact one. Small catalogues are scored whole.
+99 % of the items left out and with the best ones excluded, and its lists are compared with the
+exact ones. One that falls short gives way to the next more exact one. Small catalogues are scored
+whole.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,20 +16,24 @@ from torch import Tensor
 
 from data.sessions import Sessions, reindex
 from data.split import split_by_fraction
-from recsys.candidates import KINDS, PROBED, CandidateIndex
+from recsys.candidates import KINDS, Candidates, Windows
 from recsys.predictor import Predictor
+from recsys.ragged import windows_along
 from recsys.retrieval import EXACTLY, Best, Reranked, Retrieval, RetrievalSettings, Wish, queries_of
 from training.evaluate import LIST_LENGTH, SCORES_AT_ONCE
 from training.index import build_index
+from training.item_lists import build_item_lists
 from training.prepare import Prepared
 from training.recipe import Recipe
 from training.weights import Weights
 
 SCANNED = 20_000  # items that are all scored in float32
-QUANTISED = 200_000  # items that are all looked at, in fewer bits
+QUANTISED = 200_000  # items above which cells are worth their trouble
 STATES = 2_000
 LEFT_OUT = (0.0, 0.5, 0.99)  # shares of the items
-PROBES = {"hnsw": (64, 96, 128, 192, 256, 384), "ivf": (8, 16, 32, 64, 128, 256)}
+NEXT = "best 20"  # or the best items themselves, and no others
+MOST_LISTED = 2_000_000  # items, as making the lists takes a time that grows with their square
+PROBES = {"lists": (1, 2, 3, 5, 8), "ivf": (8, 16, 32, 64, 128, 256)}
 LEAST = 0.99  # recall@20 of a way that is taken
 
 Tried = Callable[[str], None]  # says what is measured
@@ -39,7 +44,7 @@ class Chosen:
     """How items are found, and the index that does so, None for exact."""
 
     settings: RetrievalSettings
-    index: CandidateIndex | None = None
+    index: Candidates | None = None
 
 
 EVERY_ITEM = Chosen(EXACTLY)
@@ -57,25 +62,31 @@ def choose_retrieval(
     A way that the recipe names must pass, too: where it falls short, the next more exact one stands
     in for it.
     """
-    shipped = weights.shipped()
     ways = _ways(recipe, len(predictor.catalogue))
     if predictor.blend is not None or not ways:
         return EVERY_ITEM  # neighbours need the scores of all items
-    reads = some_reads(predictor, sessions)
-    gate = Gate(predictor, reads)
-    unit = float(np.linalg.norm(queries_of(reads, shipped.model.scale), axis=1).mean()) or 1.0
+    states, scale = states_along(predictor, sessions), weights.model.scale
+    gate = Gate(predictor, states)
+    unit = float(np.linalg.norm(queries_of(states.reads, scale), axis=1).mean()) or 1.0
     refused: dict[str, float] = {}
     for kind in ways:
         tried(kind)
-        index = build_index(shipped.matrix, shipped.bias, kind, unit)
+        index = _built(kind, predictor, scale, unit, tried)
+        tried(kind)
         for probed in _probed(index):
-            found = Reranked(probed, predictor.exact_retrieval, shipped.model.scale)
-            recall = gate.recall(found, LEAST)
+            recall = gate.recall(Reranked(probed, predictor.exact_retrieval, scale), LEAST)
             if min(recall.values()) >= LEAST:
-                settings = RetrievalSettings(kind, probed.settings, recall, len(reads), refused)
+                settings = RetrievalSettings(kind, probed.settings, recall, len(states), refused)
                 return Chosen(settings, probed)
         refused[kind] = min(recall.values())
-    return Chosen(RetrievalSettings(states=len(reads), refused=refused))
+    return Chosen(RetrievalSettings(states=len(states), refused=refused))
+
+
+def _built(kind: str, predictor: Predictor, scale: float, unit: float, tried: Tried) -> Candidates:
+    if kind != "lists":
+        exact = predictor.exact_retrieval
+        return build_index(exact.matrix, exact.bias, kind, unit)
+    return build_item_lists(predictor, scale, unit, lambda share: tried(f"lists, {share:.0%}"))
 
 
 def retrieval_said(settings: RetrievalSettings) -> str:
@@ -99,36 +110,52 @@ def states_from(prepared: Prepared, recipe: Recipe) -> Sessions:
     return split_by_fraction(prepared.train, recipe.validation or 0.1).test
 
 
+@dataclass(frozen=True)
+class States:
+    """Of sessions: what was read, and from what."""
+
+    reads: Tensor  # (S, H), the top layer's outputs
+    clicks: Windows  # S windows of known items
+
+    def __len__(self) -> int:
+        return len(self.reads)
+
+
 class Gate:
     """Recall@20 of a way of finding items, against every item in float32."""
 
-    def __init__(self, predictor: Predictor, reads: Tensor, seed: int = 1) -> None:
-        """reads: (S, H), the top layer's outputs to look for."""
-        self._reads = reads
+    def __init__(self, predictor: Predictor, states: States, seed: int = 1) -> None:
+        self._states = states
         self._rows = max(SCORES_AT_ONCE // len(predictor.catalogue), 1)
-        self._wishes = [
-            Wish(LIST_LENGTH, allowed=mask) for mask in masks(len(predictor.catalogue), seed)
-        ]
+        self._wishes = {
+            f"{share:g}": [Wish(LIST_LENGTH, allowed=mask)] * len(states)
+            for share, mask in zip(LEFT_OUT, masks(len(predictor.catalogue), seed), strict=True)
+        }
         exact = predictor.exact_retrieval
-        self._wanted = [self._lists(exact, wish) for wish in self._wishes]
+        self._wanted = {name: self._lists(exact, asked) for name, asked in self._wishes.items()}
+        best = self._wanted[f"{LEFT_OUT[0]:g}"]
+        self._wishes[NEXT] = [Wish(LIST_LENGTH, own.items) for own in best]
+        self._wanted[NEXT] = self._lists(exact, self._wishes[NEXT])
 
     def recall(self, retrieval: Retrieval, least: float = 0.0) -> dict[str, float]:
-        """Share of the items left out → share of the exact lists that is found.
+        """What is left out → share of the exact lists that is found.
 
         Nothing more is measured after the first recall below `least`.
         """
         found: dict[str, float] = {}
-        for share, wish, wanted in zip(LEFT_OUT, self._wishes, self._wanted, strict=True):
-            found[f"{share:g}"] = recall = _shared(wanted, self._lists(retrieval, wish))
+        for name, wishes in self._wishes.items():
+            found[name] = recall = _shared(self._wanted[name], self._lists(retrieval, wishes))
             if recall < least:
                 break
         return found
 
-    def _lists(self, retrieval: Retrieval, wish: Wish) -> list[Best]:
+    def _lists(self, retrieval: Retrieval, wishes: Sequence[Wish]) -> list[Best]:
+        reads, clicks = self._states.reads, self._states.clicks
+        parts = [slice(at, at + self._rows) for at in range(0, len(reads), self._rows)]
         return [
             best
-            for rows in torch.split(self._reads, self._rows)
-            for best in retrieval.best(rows, [wish] * len(rows))
+            for part in parts
+            for best in retrieval.best(reads[part], clicks[part], wishes[part])
         ]
 
 
@@ -140,14 +167,18 @@ def masks(items: int, seed: int) -> Iterator[NDArray[np.bool_] | None]:
 
 
 @torch.inference_mode()
-def some_reads(predictor: Predictor, sessions: Sessions) -> Tensor:
-    """(S, H): the top layer after clicks of sessions taken evenly, about STATES of them."""
+def states_along(predictor: Predictor, sessions: Sessions) -> States:
+    """After clicks of sessions taken evenly, about STATES of them; those that clicked nothing known
+    are left out."""
     known = reindex(sessions.keep_sessions(sessions.lengths >= 2), predictor.catalogue.item_ids)
     cases = known.lengths - 1
     share = min(1.0, STATES / max(int(cases.sum()), 1))
     picked = np.flatnonzero(np.diff(np.floor(np.arange(len(known) + 1) * share)))
-    reads = predictor.reads_along([known[at] for at in picked.tolist()])
-    return reads[reads.abs().sum(dim=1) > 0]
+    taken = [known[at] for at in picked.tolist()]
+    reads, windows = predictor.reads_along(taken), windows_along(taken, predictor.window).known()
+    some = np.flatnonzero(windows.lengths > 0)
+    clicks = [windows.part(at, at + 1).items.tolist() for at in some.tolist()]
+    return States(reads[torch.from_numpy(some)], clicks)
 
 
 def _ways(recipe: Recipe, items: int) -> Sequence[str]:
@@ -158,10 +189,11 @@ def _ways(recipe: Recipe, items: int) -> Sequence[str]:
         return KINDS[KINDS.index(recipe.retrieval) :]
     if items <= SCANNED:
         return ()
-    return KINDS if items > QUANTISED else [kind for kind in KINDS if kind not in PROBED]
+    no_gain = {"ivf"} if items <= QUANTISED else {"lists"} if items > MOST_LISTED else set()
+    return [kind for kind in KINDS if kind not in no_gain]
 
 
-def _probed(index: CandidateIndex) -> Iterator[CandidateIndex]:
+def _probed(index: Candidates) -> Iterator[Candidates]:
     """The same index, looked at ever more closely."""
     for probes in PROBES.get(index.settings.kind, (0,)):
         yield index.looking_at(probes)
