@@ -22,7 +22,7 @@ from recsys.ranking import largest
 
 STEPS = 127.0
 GROUP = 8  # items of which the largest score is kept
-BLOCK = 32_768  # items scored at a time, which stay in the cache; a multiple of GROUP
+BLOCK = 8192  # items scored at a time, which stay in the cache; a multiple of GROUP
 WANTED_PER_GROUP = 2  # candidates that are asked for, for each group that is taken whole
 LEAST = torch.iinfo(torch.int32).min
 

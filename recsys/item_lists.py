@@ -36,7 +36,7 @@ class ItemLists:
         vectors: (C, W) float32, those of the common items with their bias.
         """
         self.settings = settings
-        self._lists, self._common, self._vectors = lists.numpy(), common.numpy(), vectors.numpy()
+        self._lists, self._common, self._vectors = lists.numpy(), common.numpy(), vectors
 
     @classmethod
     def read(cls, path: Path, settings: IndexSettings, items: int, width: int) -> "ItemLists":
@@ -75,7 +75,9 @@ class ItemLists:
         wanted: Sequence[int],
         allowed: NDArray[np.bool_] | None = None,
     ) -> list[NDArray[np.int64]]:
-        scores = with_bias(queries, self.settings.bias_unit) @ self._vectors.T  # (B, C)
+        # by torch, whose threads the service has set; those of numpy's product would only spin
+        wide = torch.from_numpy(with_bias(queries, self.settings.bias_unit))
+        scores = (wide @ self._vectors.t()).numpy()  # (B, C)
         return [
             np.concatenate([self._following(own), self._best_common(of_all, max(most, SHORTEST))])
             for own, of_all, most in zip(clicks, scores, wanted, strict=True)
@@ -99,8 +101,7 @@ class ItemLists:
         save_file(dict(zip(TENSORS, self._tensors(), strict=True)), path)
 
     def _tensors(self) -> tuple[Tensor, Tensor, Tensor]:
-        lists, common, vectors = map(torch.from_numpy, (self._lists, self._common, self._vectors))
-        return lists, common, vectors
+        return torch.from_numpy(self._lists), torch.from_numpy(self._common), self._vectors
 
 
 def _within(items: Tensor, count: int) -> bool:

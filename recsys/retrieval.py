@@ -105,7 +105,6 @@ class Reranked:
         few: so many allowed items are scored one by one rather than looked up.
         """
         self._index, self._exact, self._scale, self._few = index, exact, scale, few
-        self._matrix, self._bias = exact.matrix.numpy(), exact.bias.numpy()
 
     def best(self, read: Tensor, clicks: Windows, wishes: Sequence[Wish]) -> list[Best]:
         queries = queries_of(read, self._scale)
@@ -170,7 +169,9 @@ class Reranked:
             items = items[np.isin(items, wish.excluded, invert=True)]
         if wish.k + found - len(items) > reach:
             return None
-        scores = self._matrix.take(items, axis=0) @ query + self._bias.take(items)
+        rows, vector = torch.from_numpy(items), torch.from_numpy(query)
+        taken = self._exact.matrix.index_select(0, rows)
+        scores = torch.addmv(self._exact.bias.index_select(0, rows), taken, vector).numpy()
         order = np.argsort(-scores, kind="stable")[: wish.k]
         return Best(items[order].tolist(), scores[order].tolist())
 

@@ -33,15 +33,14 @@ def build_item_lists(
     predictor: Predictor, scale: float, bias_unit: float, tell: Tell = lambda share: None
 ) -> ItemLists:
     """scale: of cosine scores; bias_unit: as `IndexSettings` has it."""
-    best = BestItems(predictor, scale, bias_unit)
-    common = _common(predictor, best)
-    free = np.ones(len(best), dtype=bool)
-    free[common] = False
-    length = min(LENGTH, len(best) - len(common))
-    lists = torch.empty((len(best), length), dtype=torch.int32)
-    for at, found in best.of_all(length, free):
+    every = np.arange(len(predictor.catalogue))
+    common = _common(predictor, BestItems(predictor, every, scale, bias_unit))
+    best = BestItems(predictor, np.setdiff1d(every, common), scale, bias_unit)
+    length = min(LENGTH, len(every) - len(common))
+    lists = torch.empty((len(every), length), dtype=torch.int32)
+    for at, found in best.of_all(length):
         lists[at : at + len(found)] = found
-        tell((at + len(found)) / len(best))
+        tell((at + len(found)) / len(every))
     settings = IndexSettings("lists", bias_unit, probes=1)
     vectors = torch.from_numpy(best.vectors_of(common))
     return ItemLists(lists, torch.from_numpy(common.astype(np.int32)), vectors, settings)
@@ -60,29 +59,29 @@ def _common(predictor: Predictor, best: "BestItems") -> NDArray[np.int64]:
 
 
 class BestItems:
-    """The items that score highest once one item is clicked, and nothing before it."""
+    """Of some items, those that score highest once one is clicked, and nothing before it."""
 
-    def __init__(self, predictor: Predictor, scale: float, bias_unit: float) -> None:
+    def __init__(
+        self, predictor: Predictor, items: NDArray[np.int64], scale: float, bias_unit: float
+    ) -> None:
         exact = predictor.exact_retrieval
         self._predictor, self._scale, self._unit = predictor, scale, bias_unit
         self._matrix, self._bias = exact.matrix, exact.bias
-        self._codes = Int8Codes.of(self.vectors_of(np.arange(len(self))))
-
-    def __len__(self) -> int:
-        return len(self._matrix)
+        self._items = torch.from_numpy(items)
+        self._codes = Int8Codes.of(self.vectors_of(items))
 
     def vectors_of(self, items: NDArray[np.int64]) -> NDArray[np.float32]:
         """As an index holds them: (B, W) float32."""
         bias = self._bias.numpy()[items] / self._unit
         return with_bias(self._matrix.numpy()[items], bias)
 
-    def of_all(self, length: int, free: NDArray[np.bool_]) -> Iterator[tuple[int, Tensor]]:
-        """(first item, lists of the items from there on), by all cores; free: (N,), what may be."""
-        starts = range(0, len(self), AT_ONCE)
+    def of_all(self, length: int) -> Iterator[tuple[int, Tensor]]:
+        """(first item clicked, lists of what follows it and those after it), by all cores."""
+        starts = range(0, len(self._matrix), AT_ONCE)
 
         def some(start: int) -> Tensor:
-            items = torch.arange(start, min(start + AT_ONCE, len(self)))
-            return self.after(items, length, free)
+            clicked = torch.arange(start, min(start + AT_ONCE, len(self._matrix)))
+            return self.after(clicked, length)
 
         pool = ThreadPoolExecutor(os.cpu_count())
         try:
@@ -91,13 +90,12 @@ class BestItems:
             pool.shutdown(cancel_futures=True)
 
     @torch.inference_mode()
-    def after(self, items: Tensor, length: int, free: NDArray[np.bool_] | None = None) -> Tensor:
-        """items: (B,) int64. Returns (B, length) int32, in falling score."""
-        queries = queries_of(self._predictor.reads_after(items), self._scale)
+    def after(self, clicked: Tensor, length: int) -> Tensor:
+        """clicked: (B,) int64. Returns (B, length) int32, in falling score."""
+        queries = queries_of(self._predictor.reads_after(clicked), self._scale)
         wide = with_bias(queries, self._unit)
-        found = torch.from_numpy(self._codes.search(wide, WANTED_PER_GROUP * length, free)[1])
-        known = found.clamp(min=0)
-        scores = torch.bmm(self._matrix[known], torch.from_numpy(queries).unsqueeze(2)).squeeze(2)
-        scores = (scores + self._bias[known]).masked_fill_(found < 0, -torch.inf)
-        best = torch.topk(scores, length, dim=1)[1]
-        return known.gather(1, best).to(torch.int32)
+        found = torch.from_numpy(self._codes.search(wide, WANTED_PER_GROUP * length)[1])
+        items = self._items[found]
+        scores = torch.bmm(self._matrix[items], torch.from_numpy(queries).unsqueeze(2)).squeeze(2)
+        best = torch.topk(scores + self._bias[items], length, dim=1)[1]
+        return items.gather(1, best).to(torch.int32)
