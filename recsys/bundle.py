@@ -52,6 +52,7 @@ OPTIONAL = (NEIGHBOURS, INDEX, REPORT)  # verified where the manifest names them
 IDENTITY = (WEIGHTS, ITEMS, NEIGHBOURS, INDEX)  # with the settings they decide the answers
 MEANING = ("cell", "embedding", "embedding_width", "scale")  # of a size, beside the tensors' shapes
 LARGEST_MANIFEST = 1 << 20  # bytes
+ROWS = 1 << 16  # of numbers checked at a time; all of them would take twice the matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +266,7 @@ def _check_sizes(
         )
     if any(table.dtype != torch.float32 for table in tables):
         raise BundleRefused(f"{folder}: the weights are not float32. Export the bundle anew.")
-    if not all(torch.isfinite(table).all() for table in tables):
+    if not all(torch.isfinite(part).all() for table in tables for part in torch.split(table, ROWS)):
         raise BundleRefused(f"{folder}: the weights hold NaN or infinite numbers. Train it anew.")
 
 

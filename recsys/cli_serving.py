@@ -80,7 +80,7 @@ def bench(
     options = BenchOptions(url, rate, seconds, warmup, connections, k, api_key, event_ids, ceiling)
     if clicks is None:
         catalogue = read_catalogue(bundle / ITEMS)
-        ids = [catalogue.item_ids[item] for item in catalogue.by_popularity]
+        ids = catalogue.item_ids.take(catalogue.by_popularity.tolist())
         visits = drawn(ids, visitors=visitors, popularity=popularity, length=length, seed=seed)
     else:
         from training.prepare import ClickOptions, read_sessions

@@ -1,19 +1,28 @@
 """`recsys serve`: settings from options and environment, then uvicorn."""
 
 import gc
+import importlib
 import socket
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
 from pydantic import ValidationError
 
+from recsys.allocation import give_back_freed_memory
 from recsys.errors import BadInput
-from service.app import create_app
 from service.settings import Settings
 from service.workers import free, shared_port, watch
+
+# all that a worker imports until it answers; nothing of it computes or starts a thread of its own
+CODE = (
+    "service.app",
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.auto",
+    "uvicorn.protocols.http.auto",
+    "uvicorn.protocols.websockets.auto",
+)
 
 
 def read_settings(given: Mapping[str, Any]) -> Settings:
@@ -32,26 +41,41 @@ def serve(given: Mapping[str, Any]) -> int:
     settings = read_settings(given)
     if settings.workers == 1:
         with _listen(settings.host, settings.port) as listening:  # first: loading takes longer
-            app = create_app(settings)
+            app = _app(settings)
             _say(settings, listening)
             _run(app, listening)
         return 0
     host, port, family = free(_listen(settings.host, settings.port))
     with shared_port(host, port, family) as held:
         _say(settings, held)
-        return watch(work, settings.model_copy(update={"host": host, "port": port}))
+        found = settings.model_copy(update={"host": host, "port": port})
+        return watch(work, found, before=load_code)
+
+
+def load_code() -> None:
+    """Import what each worker needs, once, so that they share its memory."""
+    for name in CODE:
+        importlib.import_module(name)
+    keep_out_of_collections()
 
 
 def work(settings: Settings, answers: Callable[[], None]) -> None:
     """One of several workers: listens when it can answer, on the port that all of them share."""
-    app = create_app(settings)
+    app = _app(settings)
     with _listen(settings.host, settings.port, shared=True) as listening:
         answers()
         _run(app, listening)
 
 
-def _run(app: FastAPI, listening: socket.socket) -> None:
+def _app(settings: Settings) -> Callable[..., Any]:
+    from service.app import create_app  # late: workers have to be told where metrics are kept
+
+    return create_app(settings)
+
+
+def _run(app: Callable[..., Any], listening: socket.socket) -> None:
     keep_out_of_collections()
+    give_back_freed_memory()
     # nothing here asks who the client is, so no header needs to say it
     config = uvicorn.Config(app, access_log=False, proxy_headers=False)
     uvicorn.Server(config).run(sockets=[listening])
@@ -65,7 +89,8 @@ def _say(settings: Settings, bound: socket.socket) -> None:
 def keep_out_of_collections() -> None:
     """What is loaded by now stays for good: the garbage collector need not look at it again.
 
-    A collection would else stop all answers for as long as it takes to walk the whole catalogue.
+    A collection would else stop all answers while it walks everything, and write to it: what
+    processes share would become each one's own.
     """
     gc.collect()
     gc.freeze()

@@ -247,10 +247,8 @@ class Recommender:
         )
 
     def _named(self, ranking: Ranking) -> list[tuple[str, float]]:
-        ids = self.predictor.catalogue.item_ids
-        return [
-            (ids[item], score) for item, score in zip(ranking.items, ranking.scores, strict=True)
-        ]
+        ids = self.predictor.catalogue.item_ids.take(ranking.items)
+        return list(zip(ids, ranking.scores, strict=True))
 
 
 def _visit(question: Question) -> Visit:
