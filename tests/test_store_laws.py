@@ -218,13 +218,27 @@ async def test_the_secret_is_put_back_when_redis_comes_back_empty(redis_url: str
 
 
 async def test_no_id_is_stored_in_the_clear_in_a_key(store: RedisStore, redis_url: str) -> None:
-    await visit(store, "ada@example.org", Click("a", "e1"))
+    """Nor is a user in a value. Event ids are in the history, as GET gives them back."""
+    user = "ada@example.org"
+    found = await visit(store, user, Click("a", "event-1"), Click("b", "event-2"))
+    await store.exchange([ComputedState(user, found.head, b"state")], [])
+    await store.forget("ben@example.org")
+    await visit(store, "ben@example.org", Click("a", "event-3"))
+    await store.forget("ben@example.org")  # leaves a tombstone
 
     with redis_py.Redis.from_url(redis_url) as client:
-        assert not [key for key in client.scan_iter() if b"ada" in key]
-        assert {key.decode() for key in client.scan_iter()} <= set(
-            user_keys("ada@example.org", b"pepper")
-        )
+        keys = set(client.scan_iter())
+        events = [e for key in keys if key.endswith(b":e") for e in client.zrange(key, 0, -1)]
+        clicks = [c for key in keys if key.endswith(b":c") for c in client.lrange(key, 0, -1)]
+    ours = [
+        key.encode() for name in (user, "ben@example.org") for key in user_keys(name, b"pepper")
+    ]
+    assert keys <= set(ours)
+    assert len(keys) == 4  # three of ada, and the tombstone
+    assert len(events) == 3
+    for clear in (b"ada", b"ben", b"example.org"):
+        assert not [text for text in (*keys, *clicks, *events) if clear in text]
+    assert not [text for text in (*keys, *events) if b"event" in text]
 
 
 async def test_the_secret_is_made_once_and_shared(redis_url: str) -> None:
