@@ -1,5 +1,6 @@
 """The commands that answer: serve, bench, recommend. Part of the composition root `recsys.cli`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +37,21 @@ def serve(
 
     given = {"bundle": bundle, "redis": redis, "host": host, "port": port, "workers": workers}
     raise typer.Exit(run({name: value for name, value in given.items() if value is not None}))
+
+
+@app.command(rich_help_panel="Serve")
+def key() -> None:
+    """Make a key that may call the service, and the hash of it that the settings want.
+
+    The key is shown this once and kept nowhere. To replace a key, add the hash of the new one after
+    a comma, restart, give the new key to its users, and take the old hash out again.
+    """
+    from service.access import hash_of, new_key
+
+    made = new_key()
+    print(f"key   {made}")
+    print(f"hash  {hash_of(made)}")
+    print("for RECSYS_API_KEY_HASHES, or RECSYS_ADMIN_KEY_HASHES", file=sys.stderr)
 
 
 @app.command(rich_help_panel="Serve")

@@ -68,9 +68,10 @@ class UnknownItem(RecsysError):
 
 
 class UnknownAttribute(RecsysError):
-    """A filter names an attribute the catalogue does not have."""
+    """A filter names an attribute the catalogue does not have; `field` says which filter."""
 
-    def __init__(self, attribute: str, known: Sequence[str]) -> None:
+    def __init__(self, attribute: str, known: Sequence[str], field: str = "filter") -> None:
+        self.field = field
         have = ", ".join(known) if known else "none (train with --items to have some)"
         super().__init__(f"{attribute!r} is not an attribute of the items. They have: {have}.")
 

@@ -1,35 +1,42 @@
 """Puts the service together: bundle → recommender → batcher → routes, and closes it again."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import torch
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.responses import RedirectResponse
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.types import ASGIApp
 
 from recsys import __version__
 from recsys.bundle import Manifest, read_manifest
 from recsys.golden import open_predictor
 from recsys.predictor import Predictor
-from service import problems
+from service import pages, problems
+from service.access import Access, Keys
 from service.batcher import Batcher
 from service.dependencies import Running
-from service.examples import use_examples
+from service.headers import AnswerHeaders
 from service.hot_path import HotPath
 from service.limits import BodyLimit
+from service.logs import watch_loop
 from service.metrics import Metrics, RequestMetrics
+from service.openapi import use_document
+from service.rate import Rate, RateLimit
 from service.recommender import Answer, Question, Recommender
 from service.redis_link import RedisLink
 from service.routes import catalogue, health, recommendations, users
-from service.schemas import Problem
 from service.settings import Settings
 from service.store import RedisStore
 
+TITLE = "session-recsys"
 DESCRIPTION = """Session-based recommendations: send a user's clicks, get the items likely next.
 
 Ids are texts of at most 128 characters; user ids have no "/". Errors are RFC 9457 problem details.
+Every answer names its request in `X-Request-ID`.
 """
 
 
@@ -42,6 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        watch_loop(asyncio.get_running_loop())
         service = _start(settings, manifest, predictor, metrics)
         app.state.running = service
         yield
@@ -50,31 +58,53 @@ def create_app(settings: Settings) -> FastAPI:
         await service.link.close()
 
     app: FastAPI = FastAPIOffline(
-        title="session-recsys",
+        title=TITLE,
         version=__version__,
         description=DESCRIPTION,
+        docs_url=None,  # it has its own
         redoc_url=None,
         lifespan=lifespan,
-        responses={422: {"model": Problem}, 503: {"model": Problem}},
     )
-    problems.install(app)
-    for part in (recommendations, users, catalogue, health):
-        app.include_router(part.router)
+    routers = [part.router for part in (recommendations, users, catalogue, health)]
+    for router in routers:
+        app.include_router(router)
+    problems.install(app, [route for router in routers for route in router.routes])
     app.add_route("/", _to_docs, include_in_schema=False)
+    app.add_route("/docs", _docs, include_in_schema=False)
     app.add_middleware(problems.Unexpected)
-    use_examples(app, predictor.catalogue)
+    use_document(app, predictor.catalogue, keyed=bool(settings.api_key_hashes))
     app.middleware_stack = _around(app.build_middleware_stack(), settings, metrics)
     return app
 
 
 def _around(stack: ASGIApp, settings: Settings, metrics: Metrics) -> ASGIApp:
-    """What every request passes, outside of what FastAPI wraps around its routes."""
-    quick = HotPath(stack, answer=recommendations.recommended)
-    return RequestMetrics(BodyLimit(quick, settings.max_body_bytes), metrics)
+    """What every request passes, outside of what FastAPI wraps around its routes.
+
+    From the inside out: a page of another origin is answered by name even when it is refused, and
+    who may not call is neither counted against a limit nor read.
+    """
+    app: ASGIApp = HotPath(stack, answer=recommendations.recommended)
+    app = BodyLimit(app, settings.max_body_bytes)
+    if settings.rate_limit is not None:
+        app = RateLimit(app, Rate.of(settings.rate_limit))
+    app = Access(app, Keys.of(settings.api_key_hashes), Keys.of(settings.admin_key_hashes))
+    if settings.cors_origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "POST", "DELETE"),
+            allow_headers=("Authorization", "Content-Type", "X-Request-ID"),
+            expose_headers=("X-Request-ID", "Retry-After"),
+        )
+    return RequestMetrics(AnswerHeaders(app), metrics)
 
 
 async def _to_docs(_: object) -> RedirectResponse:
     return RedirectResponse("docs")
+
+
+async def _docs(_: object) -> HTMLResponse:
+    return pages.docs(TITLE)
 
 
 def _start(

@@ -2,29 +2,9 @@
 
 from typing import Any
 
-from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
-
 from recsys.catalogue import Catalogue
 
 SHOWN_ITEMS = 3
-
-
-def use_examples(app: FastAPI, catalogue: Catalogue) -> None:
-    """Have the application's OpenAPI document carry examples made from popular items."""
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = get_openapi(
-                title=app.title,
-                version=app.version,
-                description=app.description,
-                routes=app.routes,
-            )
-            _add(app.openapi_schema, examples(catalogue))
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents
 
 
 def examples(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
@@ -49,7 +29,9 @@ def examples(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
     }
 
 
-def _add(document: dict[str, Any], bodies: dict[str, dict[str, Any]]) -> None:
+def add_examples(document: dict[str, Any], catalogue: Catalogue) -> None:
+    """Have an OpenAPI document carry examples made from popular items."""
+    bodies = examples(catalogue)
     for path, calls in document["paths"].items():
         for call in calls.values():
             for parameter in call.get("parameters", ()):

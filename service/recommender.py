@@ -93,12 +93,12 @@ class Recommender:
         await self._exchange([])
         self._torch.shutdown()
 
-    def check_filter(self, wanted: Filter) -> None:
+    def check_filter(self, wanted: Filter, field: str = "filter") -> None:
         """Raises `UnknownAttribute`, before the request waits in any queue."""
         attributes = self.predictor.catalogue.attributes
         for attribute in wanted:
             if attribute not in attributes:
-                raise UnknownAttribute(attribute, sorted(attributes))
+                raise UnknownAttribute(attribute, sorted(attributes), field)
 
     async def answer(self, questions: Sequence[Question]) -> list[Answer]:
         self._metrics.batch_size.observe(len(questions))

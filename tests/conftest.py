@@ -1,6 +1,7 @@
 """What tests share: a private Redis, a small trained shop, a client on its service."""
 
 import dataclasses
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -23,6 +24,7 @@ from recsys.golden import open_predictor
 from recsys.predictor import Predictor
 from service.app import create_app
 from service.embedded_redis import private_redis
+from service.logs import OURS, Lines
 from service.settings import Settings
 from training.commands import TrainOptions, train
 from training.prepare import ClickOptions
@@ -48,6 +50,21 @@ class TrainedShop:
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """`recsys serve` in this process sets up logging for all of it."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
+    for name in OURS:
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    logging.captureWarnings(False)
+    for handler in root.handlers[:]:
+        if isinstance(handler.formatter, Lines):
+            root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")
