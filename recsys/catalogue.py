@@ -1,7 +1,7 @@
 """The catalogue: item ids outside (strings), item indices inside (0…N-1), counts, attributes.
 
 Knows what is popular and which items a filter allows. Knows nothing of vectors or scores. No item
-is a Python object: a million of them take about 100 MB, ids, names and categories included.
+is a Python object: a million of them take about 100 MB, with their names and categories.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
