@@ -1,10 +1,10 @@
 """The catalogue: item ids outside (strings), item indices inside (0…N-1), counts, attributes.
 
 Knows what is popular and which items a filter allows. Knows nothing of vectors or scores. No item
-is a Python object: a million of them take about 100 MB, ids, names and categories included.
+is a Python object: a million of them take about 100 MB, with their names and categories.
 """
 
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from recsys.texts import Labels, Texts, numbers
 
 ID_COLUMN = "item_id"
 COUNT_COLUMN = "count"
+RECENT_IDS = 1 << 15  # looked up lately, 10 MB at most: a session's clicks are found at each click
 MASK_BYTES = 1 << 24  # of the filters asked for lately, whose items are remembered
 
 Filter = Mapping[str, Sequence[str]]  # {attribute: [values]}: OR within, AND across
@@ -54,9 +55,10 @@ class Catalogue:
                     f"The catalogue has {len(self):,} items but {len(values):,} values "
                     f"of {name!r}. Train the bundle anew."
                 )
-        self.find = lookup.find  # item id → index, None where the catalogue does not have it
-        remembers = lru_cache(maxsize=max(MASK_BYTES // len(self), 1))
-        self._allowed = remembers(partial(_mask, self.attributes, len(self)))
+        # item id → index, None where the catalogue does not have it
+        self.find: Callable[[str], int | None] = lru_cache(maxsize=RECENT_IDS)(lookup.find)
+        masks = max(MASK_BYTES // len(self), 1)
+        self._allowed = lru_cache(maxsize=masks)(partial(_mask, self.attributes, len(self)))
 
     def __len__(self) -> int:
         return len(self.item_ids)
