@@ -15,6 +15,7 @@ from recsys.golden import open_predictor
 from recsys.predictor import Predictor
 from service import problems
 from service.batcher import Batcher
+from service.breaker import Patience
 from service.dependencies import Running
 from service.examples import use_examples
 from service.hot_path import HotPath
@@ -85,7 +86,9 @@ def _start(
         timeout_ms=settings.redis_timeout_ms,
         budget_ms=settings.redis_budget_ms,
         connections=settings.redis_connections,
+        patience=Patience(settings.redis_failures, settings.redis_pause_ms / 1000),
         observe=metrics.observe_redis,
+        moved=metrics.redis_moved,
     )
     secret = settings.user_id_secret
     store = RedisStore(

@@ -1,10 +1,11 @@
 """Everything that changes an operation; each field is an environment variable RECSYS_<NAME>."""
 
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.redis_url import read_url
 
 
 class Settings(BaseSettings):
@@ -37,9 +38,17 @@ class Settings(BaseSettings):
         None, description="key that hashes user ids; made once and kept in Redis where unset"
     )
 
-    redis_timeout_ms: int = Field(50, ge=1, description="one connect or one reply of Redis")
+    redis_timeout_ms: int = Field(50, ge=1, description="one connect or one round trip of Redis")
     redis_budget_ms: int = Field(100, ge=1, description="all of Redis within one request")
-    redis_connections: int = Field(64, ge=1, description="connections of this process to Redis")
+    redis_connections: int = Field(
+        64, ge=1, description="connections of this process to each Redis server"
+    )
+    redis_failures: int = Field(
+        3, ge=1, description="failures in a row after which a Redis server is left alone"
+    )
+    redis_pause_ms: int = Field(
+        1000, ge=1, description="how long, before one request tries it again"
+    )
 
     batch_size: int = Field(32, ge=1, le=1024, description="requests scored together")
     queue_size: int = Field(
@@ -52,13 +61,5 @@ class Settings(BaseSettings):
     @classmethod
     def _redis_url(cls, url: SecretStr) -> SecretStr:
         """Refused here, by name, rather than by the client later; the URL itself is not shown."""
-        parts = urlsplit(url.get_secret_value())
-        if parts.scheme not in ("redis", "rediss", "unix"):
-            raise ValueError("must begin with redis://, rediss:// or unix://")
-        if parts.query:
-            raise ValueError("takes no parameters after '?'")
-        try:
-            _ = parts.port
-        except ValueError:
-            raise ValueError("has a port that is no number from 0 to 65535") from None
+        read_url(url.get_secret_value())
         return url
