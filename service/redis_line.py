@@ -61,14 +61,18 @@ class Line(AbstractConnection):
         reader, writer = self._reader, self._writer
         if reader is None or writer is None or writer.is_closing() or reader.exception():
             return False
-        return not await self.can_read()  # the end of the connection can be read, too
+        try:
+            return not await self.can_read()  # the end of the connection can be read, too
+        except RedisError:
+            return False
 
     async def exchange(self, commands: Sequence[Command], until: float) -> list[Reply]:
         """A reply each, in order; `ConnectionFailed` for those that did not come in time.
 
         until: on the monotonic clock.
         """
-        assert self._writer is not None, "connected when it was lent"
+        if self._writer is None:  # closed since it was lent
+            return [ConnectionFailed("Closed")] * len(commands)
         loop = asyncio.get_running_loop()
         replies: list[Reply] = []
         read = self._parser.read_response  # type: ignore[attr-defined]

@@ -28,9 +28,12 @@ class Switchboard:
         self._free: list[Line] = []
         self._waiting: deque[asyncio.Future[Line]] = deque()
         self._reaching: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     async def take(self, deadline: float) -> Line:
         """A connected line, to be given back; raises `ConnectionFailed`."""
+        if self._closed:
+            raise ConnectionFailed("Closed")
         line = self._free.pop() if self._free else await self._another(deadline)
         if not await line.is_usable():
             await self._reach(line, deadline)
@@ -46,7 +49,8 @@ class Switchboard:
         self._free.append(line)
 
     async def close(self) -> None:
-        """Hang up all; nobody uses a line any more."""
+        """Hang up all; who still waits for a reply reads the end of the line."""
+        self._closed = True
         if self._reaching:
             await asyncio.wait(self._reaching, timeout=STEPS * self._timeout)
         for line in self._lines:

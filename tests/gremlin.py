@@ -4,6 +4,8 @@ It speaks TCP and knows nothing of either side, except where it answers in Redis
 """
 
 import asyncio
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 from enum import Enum
 from random import Random
@@ -68,7 +70,7 @@ class Gremlin:
 
     def _hang_up(self) -> None:
         for writer in self._writers:
-            writer.transport.abort()
+            _reset(writer)
 
     @property
     def _away(self) -> bool:
@@ -99,7 +101,7 @@ class Gremlin:
         self._pumps -= {there, back}
         self._writers -= both
         for writer in both:
-            writer.transport.abort()
+            _reset(writer)
 
     async def _there(
         self,
@@ -129,7 +131,7 @@ class Gremlin:
             if self._mood is Mood.RUDE:
                 to_client.write(data[: len(data) // 2])
                 await asyncio.sleep(0)
-                to_client.transport.abort()
+                _reset(to_client)
             elif self._mood is Mood.DAWDLING:
                 at = self._draw.randrange(len(data))
                 for piece in (data[:at], data[at:]):
@@ -152,3 +154,11 @@ class Gremlin:
             if not data or self._away:
                 return
             await pass_on(data)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """The other side is told that the connection is broken, not that it has ended."""
+    sock = writer.get_extra_info("socket")
+    if sock.fileno() >= 0:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()

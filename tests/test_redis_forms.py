@@ -118,14 +118,14 @@ async def test_a_silent_redis_behind_tls_is_said_within_the_budget(
     files = f"ssl_ca_certs={certificates.authority}&ssl_certfile={certificates.certificate}"
     with own_redis(tls=certificates) as server:
         url = f"rediss://127.0.0.1:{server.port}?{files}&ssl_keyfile={certificates.key}"
-        link = link_to(url, timeout_ms=200, budget_ms=400)
+        link = link_to(url, timeout_ms=500, budget_ms=1000)
         assert await link.ping()
         with server.client() as client:
-            client.execute_command("CLIENT", "PAUSE", "600", "ALL")
+            client.execute_command("CLIENT", "PAUSE", "1500", "ALL")
         began = asyncio.get_running_loop().time()
         assert not await link.ping()
-        assert asyncio.get_running_loop().time() - began < 1.0
-        await asyncio.sleep(0.6)
+        assert asyncio.get_running_loop().time() - began < 1.4
+        await asyncio.sleep(1.5)
         assert await link.ping()
         await link.close()
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from gremlin import Gremlin, Mood
+from redis_faults import FAULTS
 from redis_servers import own_redis
 from stores import link_to, store_on, visit
 
@@ -136,16 +137,27 @@ async def test_a_line_that_redis_closed_meanwhile_is_not_used(redis_url: str) ->
 
 
 async def test_a_busy_process_does_not_blame_redis(redis_url: str) -> None:
-    """The reply came in time, but nobody looked; the timer must not be looked at first."""
+    """Nobody looked for the reply while the time ran out: look once before hanging up."""
     link = link_to(redis_url, **TIGHT)
-    await link.run("echo", [echo("a")])
-    asking = asyncio.create_task(link.run("echo", [echo("b", repeatable=False)]))
-    await asyncio.sleep(0)
+    who = Call(("CLIENT", "ID"), "", repeatable=False)
+    line = await link.run("who", [who])
+    asking = asyncio.create_task(link.run("who", [who]))
+    asyncio.get_running_loop().call_soon(time.sleep, 0.3)
 
-    time.sleep(0.3)
-
-    assert await asking == [b"b"]
+    assert await asking == line
+    assert await link.run("who", [who]) == line
     await link.close()
+
+
+async def test_a_redis_that_runs_an_endless_script_is_left_alone(redis_url: str) -> None:
+    busy = next(fault for fault in FAULTS if fault.name == "an endless script")
+    with own_redis() as server:
+        link = link_to(server.url)
+        async with gremlin_before(server.url) as gremlin, busy.doing(gremlin, server):
+            found = [(await link.run("echo", [echo("a")]))[0] for _ in range(4)]
+
+        assert "is not asked for a moment" in str(found[3])
+        await link.close()
 
 
 async def test_a_redis_that_keeps_failing_is_left_alone_and_tried_again() -> None:
