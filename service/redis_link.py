@@ -70,7 +70,9 @@ class RedisLink:
         line_to = lines_to(address)
 
         def node(server: Server | None) -> Node:
-            return Node(partial(line_to, server), limits, moved, lambda: self.when_forgotten())
+            name = f"{server[0]}:{server[1]}" if server else str(address.options["path"])
+            line = partial(line_to, server)
+            return Node(name, line, limits, moved, lambda: self.when_forgotten())
 
         self._servers: Servers
         if address.cluster:

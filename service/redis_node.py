@@ -56,12 +56,19 @@ class Limits:
 class Node:
     """One server, the lines to it, and whether it is asked at all.
 
-    lost: called when the server knew a script no more; it may have lost all else, too.
+    name: where it is, for the log. lost: called when the server knew a script no more; it may have
+    lost all else, too.
     """
 
     def __init__(
-        self, line: Callable[[], Line], limits: Limits, moved: Moved, lost: Callable[[], None]
+        self,
+        name: str,
+        line: Callable[[], Line],
+        limits: Limits,
+        moved: Moved,
+        lost: Callable[[], None],
     ) -> None:
+        self._name = name
         self._limits = limits
         self._board = Switchboard(line, limits.lines, limits.timeout)
         self._breaker = Breaker(limits.patience, moved)
@@ -147,9 +154,10 @@ class Node:
         after = self._breaker.state
         if before is State.CLOSED and after is State.OPEN:
             pause = self._limits.patience.pause_seconds
-            log.warning("Redis keeps failing (%s): asked again in %g s.", failure, pause)
+            said = "Redis at %s keeps failing (%s). It is left alone for %g s."
+            log.warning(said, self._name, failure, pause)
         elif after is State.CLOSED and before is not State.CLOSED:
-            log.warning("Redis answers again.")
+            log.warning("Redis at %s answers again.", self._name)
 
 
 def _unable(error: Exception) -> str | None:

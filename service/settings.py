@@ -15,7 +15,8 @@ class Settings(BaseSettings):
 
     bundle: Path = Field(description="bundle folder, as written by recsys train")
     redis: SecretStr = Field(
-        SecretStr("redis://127.0.0.1:6379/0"), description="Redis URL; its password is never shown"
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Redis URL, also with TLS or of a cluster; its password is never shown",
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")

@@ -1,6 +1,7 @@
 """As much of httpx's client as the Caller needs, for a tenth of the time, which figures need."""
 
 import asyncio
+import time
 from typing import Any
 
 import httpx
@@ -8,6 +9,7 @@ import orjson
 
 from service.bench.connection import Connection
 
+FRESH_SECONDS = 2.0  # uvicorn closes what was idle for five
 Answer = asyncio.Future[tuple[int, bytes]]  # status and body
 
 
@@ -16,7 +18,7 @@ class QuickClient:
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
-        self._free: list[Connection] = []
+        self._free: list[tuple[float, Connection]] = []  # with when it was used last
 
     async def get(self, path: str) -> httpx.Response:
         return await self._ask("GET", path)
@@ -28,25 +30,28 @@ class QuickClient:
         return await self._ask("POST", path, orjson.dumps(json))
 
     def close(self) -> None:
-        for connection in self._free:
+        for _, connection in self._free:
             connection.close()
 
     async def _ask(self, method: str, path: str, body: bytes = b"") -> httpx.Response:
-        connection, answer = None, None
-        while self._free and (answer is None or answer.done()):  # closed by then for being idle
-            connection = self._free.pop()
-            answer = ask(connection, method, path, self._host, body)
-        if connection is None or answer is None or answer.done():
-            connection = await Connection.to(self._host, self._port)
-            answer = ask(connection, method, path, self._host, body)
-        status, content = await answer
+        connection = self._fresh() or await Connection.to(self._host, self._port)
+        status, content = await ask(connection, method, path, self._host, body)
         if status:
-            self._free.append(connection)
+            self._free.append((time.monotonic(), connection))
         return httpx.Response(status, content=content)
+
+    def _fresh(self) -> Connection | None:
+        """One that the server has no reason to close just now."""
+        while self._free:
+            used, connection = self._free.pop()
+            if time.monotonic() - used < FRESH_SECONDS:
+                return connection
+            connection.close()
+        return None
 
 
 def ask(connection: Connection, method: str, path: str, host: str, body: bytes = b"") -> Answer:
-    """Answered at once, with status 0, where the connection was closed before."""
+    """Status and body; status 0 where the connection breaks."""
     answer: Answer = asyncio.get_running_loop().create_future()
 
     def answered(status: int, content: bytes) -> None:

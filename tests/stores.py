@@ -18,7 +18,7 @@ def link_to(url: str, **given: Any) -> RedisLink:
 
 def store_on(link: RedisLink, **limits: int) -> RedisStore:
     given = {"idle_seconds": 60, "event_ids_kept": 1000, "tombstone_seconds": 60, **limits}
-    return RedisStore(link, window=WINDOW, secret="pepper", **given)
+    return RedisStore(link, **{"window": WINDOW, **given}, secret="pepper")
 
 
 def shared_store_on(link: RedisLink) -> RedisStore:
