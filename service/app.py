@@ -18,6 +18,7 @@ from recsys.predictor import Predictor
 from service import pages, problems
 from service.access import Access, Keys
 from service.batcher import Batcher
+from service.breaker import Patience
 from service.dependencies import Running
 from service.headers import AnswerHeaders
 from service.hot_path import HotPath
@@ -115,7 +116,9 @@ def _start(
         timeout_ms=settings.redis_timeout_ms,
         budget_ms=settings.redis_budget_ms,
         connections=settings.redis_connections,
+        patience=Patience(settings.redis_failures, settings.redis_pause_ms / 1000),
         observe=metrics.observe_redis,
+        moved=metrics.redis_moved,
     )
     secret = settings.user_id_secret
     store = RedisStore(

@@ -136,7 +136,7 @@ class Recommender:
         self, question: Question, reply: StoredSession | StoreUnavailable | None
     ) -> _Session:
         if isinstance(reply, StoredSession):
-            return self._stored_session(reply)
+            return self._stored_session(question, reply)
         known = self._known(question.own_items[-self.predictor.window :])
         return _Session(
             Memory(known),
@@ -146,18 +146,23 @@ class Recommender:
             degraded=isinstance(reply, StoreUnavailable),
         )
 
-    def _stored_session(self, stored: StoredSession) -> _Session:
-        """The cached state and the steps it lacks where its tag fits, else the whole window."""
+    def _stored_session(self, question: Question, stored: StoredSession) -> _Session:
+        """The cached state and the steps it lacks where its tag fits, else the whole window.
+
+        A click that Redis refused counts for this answer as if it were stored.
+        """
         predictor = self.predictor
-        seen = [click.item_id for click in stored.clicks]
+        refused = question.own_items if stored.refused else []
+        seen = [*stored.item_ids, *refused]
+        count = stored.count + len(refused)
         window = seen[-predictor.window :]
         known = self._known(window)
         cached = decode(stored.state, predictor.layers, predictor.state_width)
         if cached is not None:
             tag, state = cached
-            behind = stored.count - tag.clicks
+            behind = count - tag.clicks
             same = (tag.model_id, tag.nonce) == (predictor.model_id, stored.nonce)
-            whole = stored.count <= len(window)  # nothing has left the window yet
+            whole = count <= len(window)  # nothing has left the window yet
             if same and (behind == 0 or (behind > 0 and whole)):
                 missing = self._known(window[len(window) - behind :]) if behind else []
                 how = "step" if behind else "hit"
@@ -207,7 +212,9 @@ class Recommender:
         states = state.transpose(0, 1).contiguous().numpy()
         for own, question, session in zip(states, questions, sessions, strict=True):
             stored = session.stored
-            if stored is None or question.user_id is None or session.how not in ("step", "replay"):
+            if stored is None or stored.refused or question.user_id is None:
+                continue
+            if session.how not in ("step", "replay"):
                 continue
             tag = Tag(self.predictor.model_id, stored.nonce, stored.count)
             kept = ComputedState(question.user_id, stored.head, encode(tag, own))

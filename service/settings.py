@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -14,6 +13,8 @@ from pydantic import (
     field_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from service.redis_url import read_url
 
 
 def _parts(text: object) -> object:
@@ -53,7 +54,8 @@ class Settings(BaseSettings):
 
     bundle: Path = Field(description="bundle folder, as written by recsys train")
     redis: SecretStr = Field(
-        SecretStr("redis://127.0.0.1:6379/0"), description="Redis URL; its password is never shown"
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Redis URL, also with TLS or of a cluster; its password is never shown",
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
@@ -97,9 +99,17 @@ class Settings(BaseSettings):
         description="key that hashes user ids; made once and kept in Redis where unset",
     )
 
-    redis_timeout_ms: int = Field(50, ge=1, description="one connect or one reply of Redis")
+    redis_timeout_ms: int = Field(50, ge=1, description="one connect or one round trip of Redis")
     redis_budget_ms: int = Field(100, ge=1, description="all of Redis within one request")
-    redis_connections: int = Field(64, ge=1, description="connections of this process to Redis")
+    redis_connections: int = Field(
+        64, ge=1, description="connections of this process to each Redis server"
+    )
+    redis_failures: int = Field(
+        3, ge=1, description="failures in a row after which a Redis server is left alone"
+    )
+    redis_pause_ms: int = Field(
+        1000, ge=1, description="how long, before one request tries it again"
+    )
 
     batch_size: int = Field(32, ge=1, le=1024, description="requests scored together")
     queue_size: int = Field(
@@ -140,13 +150,5 @@ class Settings(BaseSettings):
     @classmethod
     def _redis_url(cls, url: SecretStr) -> SecretStr:
         """Refused here, by name, rather than by the client later; the URL itself is not shown."""
-        parts = urlsplit(url.get_secret_value())
-        if parts.scheme not in ("redis", "rediss", "unix"):
-            raise ValueError("must begin with redis://, rediss:// or unix://")
-        if parts.query:
-            raise ValueError("takes no parameters after '?'")
-        try:
-            _ = parts.port
-        except ValueError:
-            raise ValueError("has a port that is no number from 0 to 65535") from None
+        read_url(url.get_secret_value())
         return url

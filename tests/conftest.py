@@ -1,5 +1,6 @@
 """What tests share: a private Redis, a small trained shop, a client on its service."""
 
+import asyncio
 import dataclasses
 import logging
 import os
@@ -14,6 +15,7 @@ import httpx
 import pytest
 import redis as redis_py
 import torch
+import uvloop
 from fastapi import FastAPI
 from hypothesis import HealthCheck, settings
 from kinds import Zoo
@@ -29,6 +31,16 @@ from service.settings import Settings
 from training.commands import TrainOptions, train
 from training.prepare import ClickOptions
 from training.recipe import Recipe
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """uvicorn takes uvloop where it can; tests that care run on both loops."""
+    plain = {"asyncio": asyncio.new_event_loop}
+    both = item.get_closest_marker("both_loops") is not None
+    return {**plain, "uvloop": uvloop.new_event_loop} if both else plain
+
 
 # a slow machine is no failure, neither of one example nor of finding many
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -32,6 +32,7 @@ from processes import family, resident
 from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
+from stores import link_to
 
 from data.synthetic import write_shop
 from recsys.bundle import ITEMS
@@ -39,7 +40,6 @@ from recsys.catalogue import read_catalogue
 from recsys.golden import open_predictor
 from service.bench.workload import drawn, some
 from service.embedded_redis import free_port, private_redis
-from service.redis_link import RedisLink
 from service.state import Tag, encode
 from service.store import Click, ComputedState, RedisStore, StoredSession, Visit
 
@@ -153,7 +153,7 @@ def users(count: int = 100_000, clicks: int = 20, hidden: int = 128) -> None:
 async def bytes_each(url: str, count: int, clicks: int, hidden: int, with_event_ids: bool) -> float:
     """Everybody clicks so often, as the service records it, and has a state kept."""
     client, draw = Redis.from_url(url), np.random.default_rng(1)
-    link = RedisLink(url, timeout_ms=5000, budget_ms=9000, connections=4, observe=lambda *_: None)
+    link = link_to(url)
     store = RedisStore(
         link, window=50, idle_seconds=86_400, event_ids_kept=1000, tombstone_seconds=300
     )

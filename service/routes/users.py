@@ -44,6 +44,8 @@ async def record(user_id: UserId, sent: NewClicks, service: RunningDep) -> Click
         return ClicksTaken(accepted=0, duplicates=0, unknown_items=unknown)
     clicks = [Click(c.item_id, c.event_id, c.timestamp) for c in sent.clicks]
     stored = await _visit(service, Visit(user_id, clicks))
+    if stored.refused:
+        raise StoreUnavailable("Redis takes no writes now. Send the clicks again later.")
     return ClicksTaken(
         accepted=stored.accepted, duplicates=stored.duplicates, unknown_items=unknown
     )
