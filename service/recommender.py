@@ -89,7 +89,7 @@ class Recommender:
     async def close(self) -> None:
         """Write the states that wait, then end the worker."""
         if self._flushing is not None:
-            self._flushing.cancel()
+            await asyncio.wait({self._flushing})
         await self._exchange([])
         self._torch.shutdown()
 

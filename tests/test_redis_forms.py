@@ -118,14 +118,12 @@ async def test_a_silent_redis_behind_tls_is_said_within_the_budget(
     files = f"ssl_ca_certs={certificates.authority}&ssl_certfile={certificates.certificate}"
     with own_redis(tls=certificates) as server:
         url = f"rediss://127.0.0.1:{server.port}?{files}&ssl_keyfile={certificates.key}"
-        link = link_to(url, timeout_ms=500, budget_ms=1000)
+        link = link_to(url, timeout_ms=300, budget_ms=600)
         assert await link.ping()
         with server.client() as client:
-            client.execute_command("CLIENT", "PAUSE", "1500", "ALL")
-        began = asyncio.get_running_loop().time()
-        assert not await link.ping()
-        assert asyncio.get_running_loop().time() - began < 1.4
-        await asyncio.sleep(1.5)
+            client.execute_command("CLIENT", "PAUSE", "900", "ALL")
+        assert not await link.ping()  # else it would have been waited for
+        await asyncio.sleep(0.9)
         assert await link.ping()
         await link.close()
 
@@ -176,38 +174,38 @@ async def test_users_are_followed_to_where_their_keys_have_moved(
 
 
 async def test_a_server_of_a_cluster_that_dies_takes_only_its_own_users_along(
-    trained: TrainedShop,
+    trained: TrainedShop, members: list[RedisServer]
 ) -> None:
-    with redis_cluster() as servers:
-        settings = {
-            "redis": f"redis+cluster://127.0.0.1:{servers[0].port}",
-            "user_id_secret": "pepper",
-            **PATIENT,
-            "redis_pause_ms": 100,
-        }
-        app = create_app(Settings(bundle=trained.bundle, **settings))  # type: ignore[arg-type]
-        async with client_of(app) as client:
-            first = [await clicked(client, user) for user in USERS]
-            assert all(answer["stored"] and not answer["degraded"] for answer in first)
+    """The last test of this cluster, which has had its fill then."""
+    settings = {
+        "redis": f"redis+cluster://127.0.0.1:{members[0].port}",
+        "user_id_secret": "pepper",
+        **PATIENT,
+        "redis_pause_ms": 100,
+    }
+    app = create_app(Settings(bundle=trained.bundle, **settings))  # type: ignore[arg-type]
+    async with client_of(app) as client:
+        first = [await clicked(client, user) for user in USERS]
+        assert all(answer["stored"] and not answer["degraded"] for answer in first)
 
-            servers[1].kill()
+        members[1].kill()
 
-            for user, at in ((user, home(user)) for user in USERS):
-                answer = await clicked(client, user)
-                assert answer["degraded"] is (at == 1), user
-                assert answer["stored"] is (at != 1), user
-                shown = await client.get(f"/v1/users/{user}")
-                assert shown.status_code == (503 if at == 1 else 200)
-            assert (await client.get("/health/ready")).json()["redis"] == "unavailable"
+        for user, at in ((user, home(user)) for user in USERS):
+            answer = await clicked(client, user)
+            assert answer["degraded"] is (at == 1), user
+            assert answer["stored"] is (at != 1), user
+            shown = await client.get(f"/v1/users/{user}")
+            assert shown.status_code == (503 if at == 1 else 200)
+        assert (await client.get("/health/ready")).json()["redis"] == "unavailable"
 
-            servers[1].start()
+        members[1].start()
 
-            lost = next(user for user in USERS if home(user) == 1)
-            for _ in range(200):
-                if (await clicked(client, lost))["stored"]:
-                    break
-                await asyncio.sleep(0.05)
-            assert (await clicked(client, lost))["stored"]
+        lost = next(user for user in USERS if home(user) == 1)
+        for _ in range(200):
+            if (await clicked(client, lost))["stored"]:
+                break
+            await asyncio.sleep(0.05)
+        assert (await clicked(client, lost))["stored"]
 
 
 def home(user: str) -> int:
