@@ -9,6 +9,7 @@ from rich.console import Console
 
 from recsys.cli_options import Bundle
 from recsys.errors import BadInput
+from recsys.shelf import bundle_of
 
 app = typer.Typer()
 
@@ -55,6 +56,24 @@ def key() -> None:
 
 
 @app.command(rich_help_panel="Serve")
+def publish(
+    shelf: Annotated[Path, typer.Argument(help="Folder of bundles.")],
+    name: Annotated[str, typer.Argument(help="Of a bundle folder in it.")],
+) -> None:
+    """Have a shelf name another of its bundles, also an older one, which services then take up.
+
+    The bundle is opened and verified first, as a service would.
+    """
+    from recsys.golden import open_predictor
+    from recsys.shelf import named
+    from recsys.shelf import publish as run
+
+    found = open_predictor(named(shelf, name))
+    run(shelf, name)
+    print(f"{shelf} names {name} now, model {found.model_id}.")
+
+
+@app.command(rich_help_panel="Serve")
 def bench(
     bundle: Annotated[Path, typer.Option(help="Bundle that is served: items, by popularity.")],
     url: Annotated[str, typer.Option(help="The running service.")] = "http://127.0.0.1:8000",
@@ -95,7 +114,7 @@ def bench(
 
     options = BenchOptions(url, rate, seconds, warmup, connections, k, api_key, event_ids, ceiling)
     if clicks is None:
-        catalogue = read_catalogue(bundle / ITEMS)
+        catalogue = read_catalogue(bundle_of(bundle) / ITEMS)
         ids = catalogue.item_ids.take(catalogue.by_popularity.tolist())
         visits = drawn(ids, visitors=visitors, popularity=popularity, length=length, seed=seed)
     else:
@@ -137,11 +156,11 @@ def recommend(
     if clicks is None or out is None:
         from recsys.terminal import show_recommendations
 
-        show_recommendations(bundle, items or [], k, Console())
+        show_recommendations(bundle_of(bundle), items or [], k, Console())
         return
     from data.columns import Columns
     from training.bulk import BulkOptions, recommend_all
 
     columns = Columns(session=by, item=item_column, time=time_column)
-    options = BulkOptions(bundle, clicks, out, columns, k, exclude_seen)
+    options = BulkOptions(bundle_of(bundle), clicks, out, columns, k, exclude_seen)
     recommend_all(options, Console(stderr=True))

@@ -10,6 +10,7 @@
     ├── UnknownItem             an item id is not in the catalogue
     ├── UnknownAttribute        a filter names an attribute the catalogue does not have
     ├── StoreUnavailable        Redis did not answer in time
+    ├── NoPreviousModel         a roll-back where only one model was ever served
     └── Overloaded              the queue is full or the deadline has passed
 
 Messages have three parts: what is wrong, what we got, what to do.
@@ -78,6 +79,10 @@ class UnknownAttribute(RecsysError):
 
 class StoreUnavailable(RecsysError):
     """Redis did not answer in time, or refused."""
+
+
+class NoPreviousModel(RecsysError):
+    """There is no model to go back to."""
 
 
 class Overloaded(RecsysError):

@@ -17,6 +17,7 @@ def examples(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
             "recommend only": {"user_id": "ada", "k": 5},
             "stateless": {"items": items, "k": 5, "exclude_seen": True},
         },
+        "ReloadRequest": {"what RECSYS_BUNDLE names now": {}},
         "ManyRequests": {"two requests": {"requests": [record, {"items": items, "k": 5}]}},
         "NewClicks": {
             "several clicks": {

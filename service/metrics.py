@@ -84,6 +84,12 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self.reloads = Counter(
+            "recsys_reloads",
+            "Bundles that were to be served from then on: replaced (the one before), refused.",
+            ("outcome",),
+            registry=registry,
+        )
         self.model = Gauge(
             "recsys_model_info",
             "1 for the model that answers.",

@@ -4,14 +4,14 @@ Problems have their own media type, keys are a security scheme where some are se
 that is served gives the examples and the attributes a filter may name.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from recsys.catalogue import Catalogue
-from service.access import is_open
+from service.access import ADMIN, is_open
 from service.examples import add_examples
 from service.problems import MEDIA_TYPE
 from service.schemas import Problem
@@ -23,6 +23,7 @@ PROBLEMS = {
     "401": "No key, or one that is not valid.",
     "403": "The key is valid, but not for this call.",
     "404": "What is asked for does not exist.",
+    "409": "There is no model to go back to.",
     "413": "The body is too large.",
     "422": "A field is wrong, and named.",
     "429": "Too many requests of this key.",
@@ -35,21 +36,28 @@ HEADERS = {
 }
 
 
-def use_document(app: FastAPI, catalogue: Catalogue, *, keyed: bool) -> None:
-    """Have the application serve it; `keyed` where calls need a key."""
+def use_document(app: FastAPI, catalogue: Callable[[], Catalogue], *, keyed: bool) -> None:
+    """Have the application serve it; `catalogue` gives what is served, `keyed` if calls need a key.
+
+    It is made once for each catalogue.
+    """
+    made: dict[Catalogue, Document] = {}
 
     def openapi() -> Document:
-        if app.openapi_schema is None:
-            app.openapi_schema = get_openapi(
+        served = catalogue()
+        if served not in made:
+            document = get_openapi(
                 title=app.title,
                 version=app.version,
                 description=app.description,
                 routes=app.routes,
             )
-            add_problems(app.openapi_schema, keyed=keyed)
-            add_examples(app.openapi_schema, catalogue)
-            name_attributes(app.openapi_schema, sorted(catalogue.attributes))
-        return app.openapi_schema
+            add_problems(document, keyed=keyed)
+            add_examples(document, served)
+            name_attributes(document, sorted(served.attributes))
+            made.clear()
+            made[served] = document
+        return made[served]
 
     app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents
 
@@ -63,10 +71,10 @@ def add_problems(document: Document, *, keyed: bool) -> None:
     found = Problem.model_json_schema(ref_template=SCHEMAS + "{model}")
     schemas |= found.pop("$defs") | {"Problem": found}
     components["responses"] = {f"problem-{status}": _problem(status) for status in PROBLEMS}
-    if keyed:
+    if keyed or any(path.startswith(ADMIN) for path in document["paths"]):
         components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     for path, call in _calls(document):
-        closed = keyed and not is_open(path)
+        closed = (keyed or path.startswith(ADMIN)) and not is_open(path)
         if closed:
             call["security"] = [{"key": []}]
         for status in _statuses(path, call, closed=closed):
@@ -101,6 +109,8 @@ def _statuses(path: str, call: dict[str, Any], *, closed: bool) -> Iterator[str]
         yield "429"
     if path.startswith(("/v1/recommendations", "/v1/users/", "/health/ready")):
         yield "503"
+    if path.startswith(ADMIN):
+        yield "409"
 
 
 def _problem(status: str) -> dict[str, Any]:

@@ -13,7 +13,14 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from recsys.errors import Overloaded, StoreUnavailable, UnknownAttribute, UnknownItem
+from recsys.errors import (
+    BundleRefused,
+    NoPreviousModel,
+    Overloaded,
+    StoreUnavailable,
+    UnknownAttribute,
+    UnknownItem,
+)
 from service.schemas import FieldProblem, Problem
 
 MEDIA_TYPE = "application/problem+json"
@@ -21,6 +28,8 @@ RETRY_AFTER_SECONDS = "1"
 STATUS_OF: dict[type[Exception], int] = {
     UnknownItem: 404,
     UnknownAttribute: 422,
+    BundleRefused: 422,
+    NoPreviousModel: 409,
     StoreUnavailable: 503,
     Overloaded: 503,
 }

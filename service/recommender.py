@@ -76,38 +76,46 @@ class _Session:
 class Recommender:
     """Answers batches of questions with one predictor and one store."""
 
-    def __init__(self, predictor: Predictor, store: Store, metrics: Metrics) -> None:
+    def __init__(
+        self, predictor: Predictor, store: Store, metrics: Metrics, torch: ThreadPoolExecutor
+    ) -> None:
+        """torch: the worker thread."""
         self.predictor = predictor
         self._store = store
         self._metrics = metrics
-        self._torch = ThreadPoolExecutor(max_workers=1, thread_name_prefix="torch")
+        self._torch = torch
         self._computed: list[ComputedState] = []  # states that wait for the next round trip
         self._flushing: asyncio.Task[None] | None = None
         self._seconds_each = AT_ONCE_SECONDS  # to rank one question, lately
-        metrics.model.labels(predictor.model_id).set(1)
 
     async def close(self) -> None:
-        """Write the states that wait, then end the worker."""
+        """Write the states that wait."""
         if self._flushing is not None:
             await asyncio.wait({self._flushing})
         await self._exchange([])
-        self._torch.shutdown()
 
     def check_filter(self, wanted: Filter, field: str = "filter") -> None:
         """Raises `UnknownAttribute`, before the request waits in any queue."""
+        refusal = self._refusal(wanted, field)
+        if refusal is not None:
+            raise refusal
+
+    def _refusal(self, wanted: Filter, field: str = "filter") -> UnknownAttribute | None:
         attributes = self.predictor.catalogue.attributes
         for attribute in wanted:
             if attribute not in attributes:
-                raise UnknownAttribute(attribute, sorted(attributes), field)
+                return UnknownAttribute(attribute, sorted(attributes), field)
+        return None
 
-    async def answer(self, questions: Sequence[Question]) -> list[Answer]:
+    async def answer(self, questions: Sequence[Question]) -> list[Answer | Exception]:
+        """One answer a question, or why there is none: its filter was checked by another model."""
         self._metrics.batch_size.observe(len(questions))
         sessions = await self._sessions(questions)
         state, rankings = await self._ranked(questions, sessions)
         self._keep(questions, sessions, state)
         self._count(sessions, rankings)
         return [
-            self._answer(question, session, ranking)
+            self._refusal(question.filter) or self._answer(question, session, ranking)
             for question, session, ranking in zip(questions, sessions, rankings, strict=True)
         ]
 
@@ -201,7 +209,9 @@ class Recommender:
         return Wish(question.k, self._known(excluded), self._allowed(question.filter))
 
     def _allowed(self, wanted: Filter) -> NDArray[np.bool_] | None:
-        return self.predictor.catalogue.allowed(wanted) if wanted else None
+        if not wanted or self._refusal(wanted) is not None:
+            return None
+        return self.predictor.catalogue.allowed(wanted)
 
     def _keep(
         self, questions: Sequence[Question], sessions: Sequence[_Session], state: Tensor

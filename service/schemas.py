@@ -199,6 +199,21 @@ class ModelInfo(BaseModel):
     training: dict[str, object]
 
 
+class ReloadRequest(Body):
+    bundle: str | None = Field(
+        None,
+        min_length=1,
+        max_length=LONGEST_ID,
+        description="name of a folder on the shelf, or beside the bundle that RECSYS_BUNDLE names; "
+        "without it, what RECSYS_BUNDLE names now",
+    )
+
+
+class Reloaded(BaseModel):
+    model_id: str = Field(description="the model that answers from now on")
+    previous_model_id: str = Field(description="the same where the bundle was served already")
+
+
 class FieldProblem(BaseModel):
     field: str
     message: str

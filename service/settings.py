@@ -52,7 +52,12 @@ class Settings(BaseSettings):
         env_prefix="RECSYS_", env_ignore_empty=True, frozen=True, extra="ignore"
     )
 
-    bundle: Path = Field(description="bundle folder, as written by recsys train")
+    bundle: Path = Field(
+        description="bundle folder, as written by recsys train, or a shelf of them"
+    )
+    follow_seconds: float = Field(
+        1.0, ge=0.05, description="how often it is asked which bundle of the shelf is current"
+    )
     redis: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
         description="Redis URL, also with TLS or of a cluster; its password is never shown",

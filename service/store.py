@@ -157,6 +157,10 @@ class RedisStore:
         self._keep = Script((SCRIPTS / "keep.lua").read_text(encoding="utf-8"))
         self._forget = Script((SCRIPTS / "forget.lua").read_text(encoding="utf-8"))
 
+    def keep_window(self, window: int) -> None:
+        """From now on so many clicks of each user are kept."""
+        self._limits[0] = str(window)
+
     async def exchange(
         self, states: Sequence[ComputedState], visits: Sequence[Visit]
     ) -> tuple[int, list[StoredSession | StoreUnavailable]]:

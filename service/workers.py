@@ -22,6 +22,7 @@ from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
 from multiprocessing.synchronize import Event
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -113,6 +114,12 @@ def _work(work: Work, settings: Settings, handlers: Handlers, answers: Event) ->
         sys.exit(1)
     except KeyboardInterrupt:  # before uvicorn listens for it
         sys.exit(0)
+
+
+def shared_folder() -> Path | None:
+    """A folder that all workers of this service see; None where there is one process alone."""
+    found = os.environ.get(SHARED_METRICS)
+    return None if found is None else Path(found)
 
 
 def shared_port(host: str, port: int, family: socket.AddressFamily) -> socket.socket:
