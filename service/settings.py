@@ -134,7 +134,9 @@ class Settings(BaseSettings):
         10, ge=0.1, description="time a client has to send a whole request; then it is told 408"
     )
     keep_alive_seconds: int = Field(
-        5, ge=1, description="silence after which a connection is closed; proxies want it long"
+        75,
+        ge=1,
+        description="silence after which a connection is closed; longer than a proxy's before it",
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
