@@ -35,7 +35,7 @@ from rich.table import Table
 from stores import link_to
 
 from data.synthetic import write_shop
-from recsys.bundle import ITEMS
+from recsys.bundle_files import ITEMS
 from recsys.catalogue import read_catalogue
 from recsys.golden import open_predictor
 from service.bench.workload import drawn, some
