@@ -16,10 +16,10 @@ from data.sessions import Sessions
 from data.statistics import describe
 from recsys.atomic import check_new_folder
 from recsys.blend import Blend
-from recsys.bundle import read_manifest
 from recsys.bundle_files import REPORT
 from recsys.catalogue import Catalogue
 from recsys.errors import BadInput
+from recsys.manifest import read_manifest
 from recsys.predictor import Predictor
 from recsys.shelf import UNFINISHED
 from training.blend import blend_of, blend_said, chooser_of

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from data.sessions import Counts
 from data.statistics import Statistics
-from recsys.bundle import Manifest
+from recsys.manifest import Manifest
 from training.charts import Line, bar_chart, interval_chart, line_chart
 from training.checkpoint import EpochResult
 from training.comparison import COMPARED, HEADLINE, Comparison, Difference, SliceResult
