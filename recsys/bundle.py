@@ -36,10 +36,10 @@ from recsys.neighbour_index import read_index
 from recsys.neighbours import NeighbourSettings, SessionNeighbours
 from recsys.predictor import SessionModel
 from recsys.retrieval import EXACTLY, RetrievalSettings
+from recsys.shelf import MANIFEST as MANIFEST
 
 FORMAT_VERSION = 2
 READABLE = (1, 2)  # format 1 has no cell, embedding and scale: those of `ModelSize`'s defaults
-MANIFEST = "manifest.json"
 MODEL = "model.ts"
 WEIGHTS = "weights.safetensors"
 ITEMS = "items.parquet"

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from recsys.atomic import replace_file
-from recsys.bundle import MANIFEST
 from recsys.errors import BadInput, BundleRefused
 
+MANIFEST = "manifest.json"  # what makes a folder a bundle; named here, far from torch
 POINTER = "current"
 UNFINISHED = ".unfinished"  # after a bundle's name: what a training run keeps until it is done
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
@@ -50,6 +50,15 @@ def named(shelf: Path, name: str) -> Path:
             f"{name!r} is no name of a bundle in {shelf}. Give the name of a folder in it."
         )
     return shelf / name
+
+
+def bundles_on(shelf: Path) -> list[str]:
+    """Names of the folders that hold a bundle, in order: the order of time where they are ours."""
+    return sorted(
+        folder.name
+        for folder in shelf.iterdir()
+        if NAME.fullmatch(folder.name) and (folder / MANIFEST).is_file()
+    )
 
 
 def publish(shelf: Path, name: str) -> None:
