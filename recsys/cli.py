@@ -67,6 +67,18 @@ def demo(
     run_demo(check=check, port=port, command=_as_typed())
 
 
+@app.command(rich_help_panel="Try")
+def shop(
+    out: Annotated[Path, typer.Option(help="Folder for the files; must be new or empty.")],
+    visits: Annotated[int, typer.Option(min=1, help="How many visits there are.")] = 15_000,
+    seed: Annotated[int, typer.Option(min=0, help="Decides who clicks what.")] = 1,
+) -> None:
+    """Write the demo's synthetic shop as files: clicks.csv, and items.csv with 600 products."""
+    from training.demo import write_files
+
+    write_files(out.resolve(), visits, seed, open_console(stderr=True))
+
+
 @app.command(rich_help_panel="Learn")
 @takes_clicks
 def train(
