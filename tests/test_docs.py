@@ -36,15 +36,6 @@ def test_the_changelog_knows_the_version() -> None:
     assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_the_routes_of_the_readme_are_the_routes_of_the_service() -> None:
-    from service.routes import catalogue, health, recommendations, users
-
-    for module in (catalogue, health, recommendations, users):
-        for route in module.router.routes:
-            path = route.path.replace(":path", "")
-            assert f"{path}" in README.replace("?k=", ""), path
-
-
 def test_constraints_pin_every_requirement_exactly() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"].values()
