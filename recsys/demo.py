@@ -39,12 +39,18 @@ def run_demo(*, check: bool, port: int, command: str = "") -> None:
         console.print("15,000 visits to a shop of 600 products, as clicks.csv and items.csv.")
         _heading("2  Train", console)
         bundle = train_shop(folder, folder / "bundle", console, command)
+        console.print(
+            "It goes when the demo ends; recsys demo --out runs/shop makes one that stays."
+        )
         _heading("3  Serve, on a private Redis", console)
         with private_redis() as redis, _service(bundle, redis, 0 if check else port) as url:
             console.print(f"Listening on {url}")
             _heading("4  Ask", console)
             _ask(url, _names(folder), console)
             if not check:
+                console.print(
+                    f"The same from a shell:\n  curl '{url}/v1/users/ada/recommendations?k={SHOWN}'"
+                )
                 console.print(f"\nThe API is at {url}/docs. Ctrl-C ends the demo.")
                 _wait_for_ctrl_c()
 
@@ -93,7 +99,6 @@ def _ask(url: str, names: dict[str, str], console: Console) -> None:
         item_id = item["item_id"]
         add_row(table, place, item_id, names[item_id], f"{item['score']:.2f}")
     console.print(table)
-    console.print(f"The same from a shell:\n  curl {url}/v1/users/ada/recommendations?k={SHOWN}")
 
 
 def _wait_for_ctrl_c() -> None:
