@@ -27,6 +27,17 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from recsys.blend import Blend, BlendSettings
+from recsys.bundle_files import (
+    FILES,
+    IDENTITY,
+    INDEX,
+    ITEMS,
+    MANIFEST,
+    MODEL,
+    NEIGHBOURS,
+    OPTIONAL,
+    WEIGHTS,
+)
 from recsys.candidates import Candidates, IndexSettings
 from recsys.catalogue import Catalogue, read_catalogue
 from recsys.errors import BundleRefused
@@ -36,20 +47,9 @@ from recsys.neighbour_index import read_index
 from recsys.neighbours import NeighbourSettings, SessionNeighbours
 from recsys.predictor import SessionModel
 from recsys.retrieval import EXACTLY, RetrievalSettings
-from recsys.shelf import MANIFEST as MANIFEST
 
 FORMAT_VERSION = 2
 READABLE = (1, 2)  # format 1 has no cell, embedding and scale: those of `ModelSize`'s defaults
-MODEL = "model.ts"
-WEIGHTS = "weights.safetensors"
-ITEMS = "items.parquet"
-GOLDEN = "golden.jsonl"
-REPORT = "report.html"
-NEIGHBOURS = "neighbours.safetensors"
-INDEX = "retrieval.index"
-FILES = (MODEL, WEIGHTS, ITEMS, GOLDEN)
-OPTIONAL = (NEIGHBOURS, INDEX, REPORT)  # verified where the manifest names them
-IDENTITY = (WEIGHTS, ITEMS, NEIGHBOURS, INDEX)  # with the settings they decide the answers
 MEANING = ("cell", "embedding", "embedding_width", "scale")  # of a size, beside the tensors' shapes
 LARGEST_MANIFEST = 1 << 20  # bytes
 ROWS = 1 << 16  # of numbers checked at a time; all of them would take twice the matrix

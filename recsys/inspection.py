@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from recsys.bundle import MANIFEST, Manifest, read_manifest
+from recsys.bundle import Manifest, read_manifest
+from recsys.bundle_files import MANIFEST
 from recsys.errors import BadInput, BundleRefused
 from recsys.golden import open_predictor
 from recsys.predictor import Predictor

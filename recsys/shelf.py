@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from recsys.atomic import replace_file
+from recsys.bundle_files import MANIFEST
 from recsys.errors import BadInput, BundleRefused
 
-MANIFEST = "manifest.json"  # what makes a folder a bundle; named here, far from torch
 POINTER = "current"
 UNFINISHED = ".unfinished"  # after a bundle's name: what a training run keeps until it is done
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")

@@ -18,7 +18,7 @@ from typer.main import get_command
 from recsys.cli import app
 
 COMPOSE = {"up", "down", "logs", "build", "run", "ps", "exec", "stop", "start", "restart", "config"}
-OTHERS = {"git", "docker", "cd", "."}  # not ours to check
+OTHERS = {"git", "docker", "cd", ".", "py-spy"}  # not ours to check
 
 
 class Understood(Exception):
