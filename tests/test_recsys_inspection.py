@@ -8,7 +8,8 @@ import pytest
 from command_line import run
 from conftest import TrainedShop
 
-from recsys.bundle import MANIFEST, read_manifest
+from recsys.bundle import read_manifest
+from recsys.bundle_files import MANIFEST
 from recsys.predictor import Predictor
 from recsys.shelf import POINTER, publish
 
