@@ -75,7 +75,7 @@ def evaluate_bundle(
     if print_json:
         print(json.dumps({**metrics, "latency_ms": latency, "model_id": predictor.model_id}))
         return
-    show(results, console)
+    show(results, comparison, console)
     parts = ", ".join(f"{name} {value:.2f} ms" for name, value in latency.items())
     console.print(f"One recommendation, state replayed, one thread: {parts} ({bundle / MANIFEST}).")
 
