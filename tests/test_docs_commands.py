@@ -88,6 +88,7 @@ def test_a_page_can_be_followed_from_top_to_bottom(
     path: Path,
     desk: Path,
     running: dict[str, str],
+    redis_url: str,  # with nobody in it: pages have the same ada, and forget her
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
