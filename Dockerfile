@@ -44,6 +44,8 @@ CMD ["train", "--help"]
 FROM runtime AS serve
 COPY --from=serve-venv /venv /venv
 COPY docker/healthcheck.py /healthcheck.py
+# Reached by whoever its port is published to: it starts only with RECSYS_API_KEY_HASHES (recsys key
+# makes one) or, where the port is published on loopback alone, with a setting that says so.
 ENV RECSYS_HOST=0.0.0.0
 EXPOSE 8000
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 CMD ["python", "/healthcheck.py"]

@@ -8,7 +8,7 @@ ARGS ?=
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format clean install
+.PHONY: help demo test faults fuzz check format clean install
 
 help: ## show this list
 	@echo "session-recsys: make TARGET [ARGS=…] [PYTHON=python3.11]"
@@ -19,6 +19,12 @@ demo: install ## train a synthetic shop, serve it, show recommendations (ARGS=--
 
 test: install ## all tests, with a private Redis (ARGS='-k state': some of them)
 	$(BIN)/pytest $(ARGS)
+
+faults: install ## what the service says and how quickly while Redis fails (ARGS='--seconds 10')
+	$(BIN)/python tests/fault_figures.py $(ARGS)
+
+fuzz: install ## 5,000 requests made from the OpenAPI document, some minutes (ARGS='--cases 500')
+	$(BIN)/python tests/fuzz_api.py $(ARGS)
 
 check: install ## ruff, ruff format, mypy, import-linter, codespell
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ must be finite. What the model answers is checked in `recsys/golden.py`. Format 
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, cast
@@ -52,6 +52,7 @@ OPTIONAL = (NEIGHBOURS, INDEX, REPORT)  # verified where the manifest names them
 IDENTITY = (WEIGHTS, ITEMS, NEIGHBOURS, INDEX)  # with the settings they decide the answers
 MEANING = ("cell", "embedding", "embedding_width", "scale")  # of a size, beside the tensors' shapes
 LARGEST_MANIFEST = 1 << 20  # bytes
+ROWS = 1 << 16  # of numbers checked at a time; all of them would take twice the matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ def load_bundle(folder: Path) -> Bundle:
         )
     catalogue = read_catalogue(folder / ITEMS)
     matrix, bias, inputs = _read_weights(folder / WEIGHTS)
-    _check_sizes(folder, manifest.size, catalogue, matrix, bias, inputs)
+    _check_sizes(folder, manifest.size, catalogue, (matrix, bias, inputs))
     model = _load_model(folder / MODEL)
     _check_state(folder / MODEL, model, manifest.size, matrix if inputs is None else inputs)
     blend = _load_blend(folder, manifest.blend, len(catalogue))
@@ -248,14 +249,10 @@ def _read_weights(path: Path) -> tuple[Tensor, Tensor, Tensor | None]:
 
 
 def _check_sizes(
-    folder: Path,
-    size: ModelSize,
-    catalogue: Catalogue,
-    matrix: Tensor,
-    bias: Tensor,
-    inputs: Tensor | None,
+    folder: Path, size: ModelSize, catalogue: Catalogue, weights: Sequence[Tensor | None]
 ) -> None:
-    tables = [table for table in (matrix, bias, inputs) if table is not None]
+    """weights: item matrix, bias, input table."""
+    tables = [table for table in weights if table is not None]
     shapes = [tuple(table.shape) for table in tables]
     wanted = [s for s in ((size.items, size.hidden), (size.items,), size.inputs_shape) if s]
     if len(catalogue) != size.items or shapes != wanted:
@@ -265,7 +262,7 @@ def _check_sizes(
         )
     if any(table.dtype != torch.float32 for table in tables):
         raise BundleRefused(f"{folder}: the weights are not float32. Export the bundle anew.")
-    if not all(torch.isfinite(table).all() for table in tables):
+    if not all(torch.isfinite(part).all() for table in tables for part in torch.split(table, ROWS)):
         raise BundleRefused(f"{folder}: the weights hold NaN or infinite numbers. Train it anew.")
 
 

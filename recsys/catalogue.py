@@ -1,61 +1,67 @@
 """The catalogue: item ids outside (strings), item indices inside (0…N-1), counts, attributes.
 
-Knows what is popular and which items a filter allows. Knows nothing of vectors or scores.
+Knows what is popular and which items a filter allows. Knows nothing of vectors or scores. No item
+is a Python object: a million of them take about 100 MB, with their names and categories.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys.errors import BundleRefused, UnknownAttribute, UnknownItem
+from recsys.lookup import Lookup
+from recsys.texts import Labels, Texts, numbers
 
 ID_COLUMN = "item_id"
 COUNT_COLUMN = "count"
+RECENT_IDS = 1 << 15  # looked up lately, 10 MB at most: a session's clicks are found at each click
+MASK_BYTES = 1 << 24  # of the filters asked for lately, whose items are remembered
 
 Filter = Mapping[str, Sequence[str]]  # {attribute: [values]}: OR within, AND across
 
 
-@dataclass(frozen=True)
 class Catalogue:
-    """All items a model knows, in the order of their indices.
+    """All items a model knows, in the order of their indices."""
 
-    item_ids: N distinct strings; counts: (N,) int64 clicks in training; attributes: name → N
-    texts, None where an item has no value.
-    """
-
-    item_ids: tuple[str, ...]
-    counts: NDArray[np.int64]
-    attributes: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        item_ids: Iterable[str],
+        counts: NDArray[np.int64],
+        attributes: Mapping[str, Iterable[str | None]] | None = None,
+    ) -> None:
+        """item_ids: N distinct strings; counts: (N,) int64 clicks in training; attributes: name →
+        N texts, None where an item has no value.
+        """
+        self.item_ids = Texts.of(item_ids)
+        self.counts = counts
+        self.attributes = {name: Labels.of(texts) for name, texts in (attributes or {}).items()}
         if not self.item_ids:
             raise BundleRefused("The catalogue has no items. Train on a click log that has some.")
-        if len(self._index) != len(self.item_ids):
-            raise BundleRefused("The catalogue names an item id twice. Train the bundle anew.")
-        columns = {COUNT_COLUMN: self.counts, **self.attributes}
+        lookup = Lookup(self.item_ids)
+        if lookup.doubled is not None:
+            raise BundleRefused(
+                f"The catalogue names the item id {lookup.doubled!r} twice. Train the bundle anew."
+            )
+        columns: dict[str, Sized] = {COUNT_COLUMN: self.counts, **self.attributes}
         for name, values in columns.items():
-            if len(values) != len(self.item_ids):
+            if len(values) != len(self):
                 raise BundleRefused(
-                    f"The catalogue has {len(self.item_ids):,} items but {len(values):,} values "
+                    f"The catalogue has {len(self):,} items but {len(values):,} values "
                     f"of {name!r}. Train the bundle anew."
                 )
+        # item id → index, None where the catalogue does not have it
+        self.find: Callable[[str], int | None] = lru_cache(maxsize=RECENT_IDS)(lookup.find)
+        masks = max(MASK_BYTES // len(self), 1)
+        self._allowed = lru_cache(maxsize=masks)(partial(_mask, self.attributes, len(self)))
 
     def __len__(self) -> int:
         return len(self.item_ids)
-
-    @cached_property
-    def _index(self) -> dict[str, int]:
-        return {item_id: index for index, item_id in enumerate(self.item_ids)}
-
-    def find(self, item_id: str) -> int | None:
-        """The item's index, or None where the catalogue does not have it."""
-        return self._index.get(item_id)
 
     def index(self, item_id: str) -> int:
         """The item's index; raises `UnknownItem`."""
@@ -64,10 +70,16 @@ class Catalogue:
             raise UnknownItem(item_id, known=len(self))
         return found
 
+    def find_all(self, item_ids: Iterable[str]) -> NDArray[np.int64]:
+        """The index of every one of these, -1 where the catalogue does not have it."""
+        found = pc.index_in(Texts.of(item_ids).array, value_set=self.item_ids.array)
+        places: NDArray[np.int64] = found.fill_null(-1).to_numpy().astype(np.int64)
+        return places
+
     @cached_property
-    def by_popularity(self) -> NDArray[np.int64]:
+    def by_popularity(self) -> NDArray[np.int32]:
         """(N,) item indices, the most clicked first."""
-        return np.lexsort((np.arange(len(self)), -self.counts))
+        return np.argsort(-self.counts, kind="stable").astype(np.int32)
 
     @cached_property
     def popularity(self) -> NDArray[np.float32]:
@@ -80,52 +92,61 @@ class Catalogue:
         return scores
 
     def allowed(self, wanted: Filter) -> NDArray[np.bool_]:
-        """(N,) bool: items whose attributes have one of the wanted values, for each attribute."""
-        mask = np.ones(len(self), dtype=bool)
-        for attribute, values in wanted.items():
+        """(N,) bool: items whose attributes have one of the wanted values, for each attribute.
+
+        Several requests get the same array, which nobody may change.
+        """
+        for attribute in wanted:
             if attribute not in self.attributes:
                 raise UnknownAttribute(attribute, sorted(self.attributes))
-            texts, codes = self._coded[attribute]
-            wanted_codes = [texts[value] for value in values if value in texts]
-            mask &= np.isin(codes, wanted_codes)
-        return mask
-
-    @cached_property
-    def _coded(self) -> dict[str, tuple[dict[str, int], NDArray[np.int32]]]:
-        """Each attribute as small integers: a filter compares N numbers, not N texts."""
-        coded = {}
-        for name, values in self.attributes.items():
-            texts = {
-                text: code for code, text in enumerate(dict.fromkeys(values)) if text is not None
-            }
-            codes = np.array([-1 if v is None else texts[v] for v in values], dtype=np.int32)
-            coded[name] = (texts, codes)
-        return coded
+        return self._allowed(frozenset((name, frozenset(texts)) for name, texts in wanted.items()))
 
     def write(self, path: Path) -> None:
         columns: dict[str, pa.Array] = {
-            ID_COLUMN: pa.array(self.item_ids, pa.string()),
+            ID_COLUMN: self.item_ids.array,
             COUNT_COLUMN: pa.array(self.counts, pa.int64()),
         }
-        for name, values in self.attributes.items():
-            columns[name] = pa.array(list(values), pa.string())
+        columns |= {name: labels.array for name, labels in self.attributes.items()}
         pq.write_table(pa.table(columns), path)
+
+
+def _mask(
+    attributes: Mapping[str, Labels], items: int, wanted: frozenset[tuple[str, frozenset[str]]]
+) -> NDArray[np.bool_]:
+    mask = np.ones(items, dtype=bool)
+    for attribute, values in wanted:
+        mask &= attributes[attribute].one_of(tuple(values))
+    mask.flags.writeable = False
+    return mask
 
 
 def read_catalogue(path: Path) -> Catalogue:
     """The catalogue of a bundle; raises `BundleRefused` where the file cannot be one."""
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            if names[:1] != [ID_COLUMN] or COUNT_COLUMN not in names:
+                raise BundleRefused(
+                    f"{path} must begin with the columns {ID_COLUMN!r} and {COUNT_COLUMN!r}, "
+                    f"got {names}."
+                )
+            attributes = [name for name in names if name not in (ID_COLUMN, COUNT_COLUMN)]
+            found = Catalogue(
+                Texts(_column(file, ID_COLUMN, pa.string())),
+                numbers(_column(file, COUNT_COLUMN, pa.int64()), np.int64),
+                {name: Labels.of(_column(file, name, pa.string())) for name in attributes},
+            )
     except (OSError, pa.ArrowException) as broken:
         raise BundleRefused(f"{path} is not a readable Parquet file ({broken}).") from broken
-    names = table.column_names
-    if names[:1] != [ID_COLUMN] or COUNT_COLUMN not in names:
-        raise BundleRefused(
-            f"{path} must begin with the columns {ID_COLUMN!r} and {COUNT_COLUMN!r}, got {names}."
-        )
-    texts = {name: table[name].to_pylist() for name in names if name != COUNT_COLUMN}
-    return Catalogue(
-        item_ids=tuple(texts.pop(ID_COLUMN)),
-        counts=table[COUNT_COLUMN].to_numpy().astype(np.int64),
-        attributes=texts,
-    )
+    pa.default_memory_pool().release_unused()
+    return found
+
+
+def _column(file: pq.ParquetFile, name: str, kind: pa.DataType) -> pa.Array:
+    """One at a time, because reading takes several times a column; nulls only in attributes."""
+    # one thread: what each of several has allocated is not given back
+    column = file.read([name], use_threads=False)[name].cast(kind).combine_chunks()
+    column.validate(full=True)  # bytes that are no UTF-8 would be found out by a request
+    if column.null_count and name in (ID_COLUMN, COUNT_COLUMN):
+        raise BundleRefused(f"{name!r} is missing in some rows of the catalogue. Train it anew.")
+    return column

@@ -15,8 +15,9 @@ from rich.console import Console
 
 from recsys import __version__, cli_serving
 from recsys.allocation import keep_freed_memory
-from recsys.cli_options import Bundle, ClickArguments, takes_clicks
+from recsys.cli_options import Bundle, ClickArguments, Out, Publish, takes_clicks
 from recsys.errors import Interrupted, RecsysError
+from recsys.shelf import bundle_of, destination, publish
 
 app = typer.Typer(
     name="recsys",
@@ -47,12 +48,19 @@ def demo(
         Path | None,
         typer.Option(help="Only train, into this bundle folder; nothing to do where one is."),
     ] = None,
+    publish: Annotated[
+        Path | None,
+        typer.Option(help="Only train, onto this shelf; nothing to do where it has a bundle."),
+    ] = None,
 ) -> None:
     """Train a synthetic shop, serve it on a private Redis, and show recommendations."""
-    if out is not None:
-        from training.demo import train_demo
+    if out is not None or publish is not None:
+        from training.demo import train_demo, train_demo_shelf
 
-        train_demo(out, Console(stderr=True), command=_as_typed())
+        if publish is None:
+            train_demo(destination(out, publish), Console(stderr=True), command=_as_typed())
+        else:
+            train_demo_shelf(publish, Console(stderr=True), command=_as_typed())
         return
     from recsys.demo import run_demo
 
@@ -63,7 +71,8 @@ def demo(
 @takes_clicks
 def train(
     clicks: ClickArguments,
-    out: Annotated[Path, typer.Option(help="Folder for the bundle; must be new or empty.")],
+    out: Out = None,
+    shelf: Publish = None,
     recipe: Annotated[str, typer.Option(help="Built-in recipe, or a TOML file.")] = "default",
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override one setting: --set epochs=3.")
@@ -86,7 +95,7 @@ def train(
     chosen = load_recipe(recipe, settings or [])
     options = TrainOptions(
         clicks=click_options(clicks),
-        out=out.resolve(),
+        out=destination(out, shelf, resume=resume),
         recipe=chosen,
         items=items,
         resume=resume,
@@ -94,7 +103,7 @@ def train(
         command=_as_typed(),
         checkpoint_seconds=checkpoint_seconds,
     )
-    run(options, Console(stderr=True))
+    _name_current(shelf, run(options, Console(stderr=True)))
 
 
 @app.command(rich_help_panel="Learn")
@@ -155,7 +164,8 @@ def tune(
 def finetune(
     clicks: ClickArguments,
     bundle: Bundle,
-    out: Annotated[Path, typer.Option(help="Folder for the new bundle; must be new or empty.")],
+    out: Out = None,
+    shelf: Publish = None,
     drop_vanished: Annotated[
         bool, typer.Option("--drop-vanished", help="Drop old items that the new clicks lack.")
     ] = False,
@@ -175,9 +185,16 @@ def finetune(
 
     typed = click_options(clicks)
     options = FinetuneOptions(
-        bundle, typed, out.resolve(), settings or [], items, drop_vanished, resume, device
+        bundle=bundle_of(bundle),
+        clicks=typed,
+        out=destination(out, shelf, resume=resume),
+        settings=settings or [],
+        items=items,
+        drop_vanished=drop_vanished,
+        resume=resume,
+        device=device,
     )
-    run(options, Console(stderr=True))
+    _name_current(shelf, run(options, Console(stderr=True)))
 
 
 @app.command(rich_help_panel="Learn")
@@ -201,7 +218,7 @@ def evaluate(
 
     console = Console(quiet=json)
     evaluate_bundle(
-        bundle,
+        bundle_of(bundle),
         click_options(clicks),
         console,
         every_session=all_sessions,
@@ -209,6 +226,11 @@ def evaluate(
         report=report,
         command=_as_typed(),
     )
+
+
+def _name_current(shelf: Path | None, bundle: Path) -> None:
+    if shelf is not None:
+        publish(shelf, bundle.name)
 
 
 def _as_typed() -> str:

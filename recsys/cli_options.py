@@ -15,7 +15,15 @@ from typing import Annotated, Any, get_type_hints
 from typer import Option
 
 PANEL = "Reading clicks"
-Bundle = Annotated[Path, Option(help="Bundle folder, as written by recsys train.")]
+Bundle = Annotated[Path, Option(help="Bundle folder, as written by recsys train, or a shelf.")]
+Out = Annotated[Path | None, Option(help="Folder for the bundle; must be new or empty.")]
+Publish = Annotated[
+    Path | None,
+    Option(
+        "--publish",
+        help="Instead of --out: a new bundle on this shelf, which services then take up.",
+    ),
+]
 
 
 def _option(text: str, *names: str) -> Any:

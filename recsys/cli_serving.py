@@ -1,5 +1,6 @@
 """The commands that answer: serve, bench, recommend. Part of the composition root `recsys.cli`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,7 @@ from rich.console import Console
 
 from recsys.cli_options import Bundle
 from recsys.errors import BadInput
+from recsys.shelf import bundle_of
 
 app = typer.Typer()
 
@@ -36,6 +38,39 @@ def serve(
 
     given = {"bundle": bundle, "redis": redis, "host": host, "port": port, "workers": workers}
     raise typer.Exit(run({name: value for name, value in given.items() if value is not None}))
+
+
+@app.command(rich_help_panel="Serve")
+def key() -> None:
+    """Make a key that may call the service, and the hash of it that the settings want.
+
+    The key is shown this once and kept nowhere. To replace a key, add the hash of the new one after
+    a comma, restart, give the new key to its users, and take the old hash out again.
+    """
+    from service.access import hash_of, new_key
+
+    made = new_key()
+    print(f"key   {made}")
+    print(f"hash  {hash_of(made)}")
+    print("for RECSYS_API_KEY_HASHES, or RECSYS_ADMIN_KEY_HASHES", file=sys.stderr)
+
+
+@app.command(rich_help_panel="Serve")
+def publish(
+    shelf: Annotated[Path, typer.Argument(help="Folder of bundles.")],
+    name: Annotated[str, typer.Argument(help="Of a bundle folder in it.")],
+) -> None:
+    """Have a shelf name another of its bundles, also an older one, which services then take up.
+
+    The bundle is opened and verified first, as a service would.
+    """
+    from recsys.golden import open_predictor
+    from recsys.shelf import named
+    from recsys.shelf import publish as run
+
+    found = open_predictor(named(shelf, name))
+    run(shelf, name)
+    print(f"{shelf} names {name} now, model {found.model_id}.")
 
 
 @app.command(rich_help_panel="Serve")
@@ -79,8 +114,8 @@ def bench(
 
     options = BenchOptions(url, rate, seconds, warmup, connections, k, api_key, event_ids, ceiling)
     if clicks is None:
-        catalogue = read_catalogue(bundle / ITEMS)
-        ids = [catalogue.item_ids[item] for item in catalogue.by_popularity]
+        catalogue = read_catalogue(bundle_of(bundle) / ITEMS)
+        ids = catalogue.item_ids.take(catalogue.by_popularity.tolist())
         visits = drawn(ids, visitors=visitors, popularity=popularity, length=length, seed=seed)
     else:
         from training.prepare import ClickOptions, read_sessions
@@ -121,11 +156,11 @@ def recommend(
     if clicks is None or out is None:
         from recsys.terminal import show_recommendations
 
-        show_recommendations(bundle, items or [], k, Console())
+        show_recommendations(bundle_of(bundle), items or [], k, Console())
         return
     from data.columns import Columns
     from training.bulk import BulkOptions, recommend_all
 
     columns = Columns(session=by, item=item_column, time=time_column)
-    options = BulkOptions(bundle, clicks, out, columns, k, exclude_seen)
+    options = BulkOptions(bundle_of(bundle), clicks, out, columns, k, exclude_seen)
     recommend_all(options, Console(stderr=True))

@@ -19,8 +19,9 @@ from rich.table import Table
 from data.synthetic import write_shop
 from recsys.errors import RecsysError
 from service.app import create_app
-from service.commands import read_settings
-from service.embedded_redis import free_port, private_redis
+from service.commands import config_of, read_settings
+from service.embedded_redis import private_redis
+from service.listening import listen
 from training.demo import train_shop
 
 START_SECONDS = 30.0
@@ -51,25 +52,22 @@ def run_demo(*, check: bool, port: int, command: str = "") -> None:
 @contextmanager
 def _service(bundle: Path, redis: str, port: int) -> Iterator[str]:
     """The service in a thread of this process; gives its URL."""
-    settings = read_settings({"bundle": bundle, "redis": redis, "port": port or free_port()})
-    config = uvicorn.Config(
-        create_app(settings), host=settings.host, port=settings.port, log_level="warning"
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, name="service", daemon=True)
-    thread.start()
-    latest = time.monotonic() + START_SECONDS
-    while not server.started:
-        if not thread.is_alive() or time.monotonic() > latest:
-            raise RecsysError(
-                f"The service did not start on port {settings.port}. Is it taken? Try --port 0."
-            )
-        time.sleep(0.02)
-    try:
-        yield f"http://{settings.host}:{settings.port}"
-    finally:
-        server.should_exit = True
-        thread.join()
+    settings = read_settings({"bundle": bundle, "redis": redis, "port": port})
+    with listen(settings) as bound:
+        server = uvicorn.Server(config_of(create_app(settings), settings))
+        thread = threading.Thread(target=server.run, args=([bound],), name="service", daemon=True)
+        thread.start()
+        latest = time.monotonic() + START_SECONDS
+        while not server.started:
+            if not thread.is_alive() or time.monotonic() > latest:
+                raise RecsysError(f"The service did not start within {START_SECONDS:.0f} s.")
+            time.sleep(0.02)
+        try:
+            host, listened = bound.getsockname()[:2]
+            yield f"http://{host}:{listened}"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def _names(folder: Path) -> dict[str, str]:

@@ -10,6 +10,7 @@
     ├── UnknownItem             an item id is not in the catalogue
     ├── UnknownAttribute        a filter names an attribute the catalogue does not have
     ├── StoreUnavailable        Redis did not answer in time
+    ├── NoPreviousModel         a roll-back where only one model was ever served
     └── Overloaded              the queue is full or the deadline has passed
 
 Messages have three parts: what is wrong, what we got, what to do.
@@ -68,15 +69,20 @@ class UnknownItem(RecsysError):
 
 
 class UnknownAttribute(RecsysError):
-    """A filter names an attribute the catalogue does not have."""
+    """A filter names an attribute the catalogue does not have; `field` says which filter."""
 
-    def __init__(self, attribute: str, known: Sequence[str]) -> None:
+    def __init__(self, attribute: str, known: Sequence[str], field: str = "filter") -> None:
+        self.field = field
         have = ", ".join(known) if known else "none (train with --items to have some)"
         super().__init__(f"{attribute!r} is not an attribute of the items. They have: {have}.")
 
 
 class StoreUnavailable(RecsysError):
     """Redis did not answer in time, or refused."""
+
+
+class NoPreviousModel(RecsysError):
+    """There is no model to go back to."""
 
 
 class Overloaded(RecsysError):

@@ -36,7 +36,7 @@ def ask(predictor: Predictor, clicks: Sequence[str]) -> GoldenSession:
     found = [predictor.catalogue.find(item_id) for item_id in clicks[-predictor.window :]]
     known = [item for item in found if item is not None]
     ranking = predictor.recommend(known, Wish(k=LIST_LENGTH))
-    items = [predictor.catalogue.item_ids[item] for item in ranking.items]
+    items = predictor.catalogue.item_ids.take(ranking.items)
     return GoldenSession(list(clicks), items, ranking.scores)
 
 

@@ -1,108 +1,167 @@
 """Puts the service together: bundle → recommender → batcher → routes, and closes it again."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 
 import torch
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.responses import RedirectResponse
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.types import ASGIApp
 
 from recsys import __version__
-from recsys.bundle import Manifest, read_manifest
-from recsys.golden import open_predictor
-from recsys.predictor import Predictor
-from service import problems
+from recsys.catalogue import Catalogue
+from recsys.shelf import bundle_of
+from service import pages, problems
+from service.access import Access, Keys
 from service.batcher import Batcher
+from service.breaker import Patience
 from service.dependencies import Running
-from service.examples import use_examples
+from service.follow import Follower, SharedNote, pointer_of
+from service.headers import AnswerHeaders
 from service.hot_path import HotPath
 from service.limits import BodyLimit
+from service.logs import watch_loop
 from service.metrics import Metrics, RequestMetrics
+from service.models import Model, Models
+from service.openapi import use_document
+from service.rate import Rate, RateLimit
 from service.recommender import Answer, Question, Recommender
 from service.redis_link import RedisLink
-from service.routes import catalogue, health, recommendations, users
-from service.schemas import Problem
+from service.routes import admin, catalogue, health, recommendations, users
 from service.settings import Settings
 from service.store import RedisStore
+from service.workers import shared_folder
 
+TITLE = "session-recsys"
 DESCRIPTION = """Session-based recommendations: send a user's clicks, get the items likely next.
 
 Ids are texts of at most 128 characters; user ids have no "/". Errors are RFC 9457 problem details.
+Every answer names its request in `X-Request-ID`.
 """
 
 
 def create_app(settings: Settings) -> FastAPI:
     """Load and verify the bundle, then build the application; raises `BundleRefused`."""
     torch.set_num_threads(1)  # one worker thread computes; more only fight over the cores
-    manifest = read_manifest(settings.bundle)
-    predictor = open_predictor(settings.bundle)
+    opened = [Model.open(bundle_of(settings.bundle))]  # until it is served
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = _start(settings, manifest, predictor, metrics)
-        app.state.running = service
-        yield
-        await service.batcher.stop()
-        await service.recommender.close()
-        await service.link.close()
+        watch_loop(asyncio.get_running_loop())
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="torch") as worker:
+            service = _start(settings, opened.pop(), metrics, worker)
+            app.state.running = service
+            notes = [pointer_of(settings.bundle)]
+            if service.note is not None:
+                notes.append(service.note.read)
+            follower = Follower(service.models, notes, settings.follow_seconds)
+            follower.start()
+            yield
+            await follower.stop()
+            await service.batcher.stop()
+            await service.recommender.close()
+            await service.link.close()
 
     app: FastAPI = FastAPIOffline(
-        title="session-recsys",
+        title=TITLE,
         version=__version__,
         description=DESCRIPTION,
+        docs_url=None,  # it has its own
         redoc_url=None,
         lifespan=lifespan,
-        responses={422: {"model": Problem}, 503: {"model": Problem}},
     )
-    problems.install(app)
-    for part in (recommendations, users, catalogue, health):
-        app.include_router(part.router)
+    routers = [part.router for part in (recommendations, users, catalogue, health)]
+    if settings.admin_key_hashes:
+        routers.append(admin.router)
+    for router in routers:
+        app.include_router(router)
+    problems.install(app, [route for router in routers for route in router.routes])
     app.add_route("/", _to_docs, include_in_schema=False)
+    app.add_route("/docs", _docs, include_in_schema=False)
     app.add_middleware(problems.Unexpected)
-    use_examples(app, predictor.catalogue)
+    use_document(app, partial(_served, app, opened), keyed=bool(settings.api_key_hashes))
     app.middleware_stack = _around(app.build_middleware_stack(), settings, metrics)
     return app
 
 
+def _served(app: FastAPI, opened: Sequence[Model]) -> Catalogue:
+    """What is served now, or will be."""
+    model = opened[0] if opened else app.state.running.models.current
+    catalogue: Catalogue = model.predictor.catalogue
+    return catalogue
+
+
 def _around(stack: ASGIApp, settings: Settings, metrics: Metrics) -> ASGIApp:
-    """What every request passes, outside of what FastAPI wraps around its routes."""
-    quick = HotPath(stack, answer=recommendations.recommended)
-    return RequestMetrics(BodyLimit(quick, settings.max_body_bytes), metrics)
+    """What every request passes, outside of what FastAPI wraps around its routes.
+
+    From the inside out: a page of another origin is answered by name even when it is refused, and
+    who may not call is neither counted against a limit nor read.
+    """
+    app: ASGIApp = HotPath(stack, answer=recommendations.recommended)
+    app = BodyLimit(app, settings.max_body_bytes)
+    if settings.rate_limit is not None:
+        app = RateLimit(app, Rate.of(settings.rate_limit))
+    app = Access(app, Keys.of(settings.api_key_hashes), Keys.of(settings.admin_key_hashes))
+    if settings.cors_origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "POST", "DELETE"),
+            allow_headers=("Authorization", "Content-Type", "X-Request-ID"),
+            expose_headers=("X-Request-ID", "Retry-After"),
+        )
+    return RequestMetrics(AnswerHeaders(app), metrics)
 
 
 async def _to_docs(_: object) -> RedirectResponse:
     return RedirectResponse("docs")
 
 
+async def _docs(_: object) -> HTMLResponse:
+    return pages.docs(TITLE)
+
+
 def _start(
-    settings: Settings, manifest: Manifest, predictor: Predictor, metrics: Metrics
+    settings: Settings, first: Model, metrics: Metrics, worker: ThreadPoolExecutor
 ) -> Running:
     link = RedisLink(
         settings.redis.get_secret_value(),
         timeout_ms=settings.redis_timeout_ms,
         budget_ms=settings.redis_budget_ms,
         connections=settings.redis_connections,
+        patience=Patience(settings.redis_failures, settings.redis_pause_ms / 1000),
         observe=metrics.observe_redis,
+        moved=metrics.redis_moved,
     )
     secret = settings.user_id_secret
     store = RedisStore(
         link,
-        window=predictor.window,
+        window=first.predictor.window,
         idle_seconds=settings.idle_seconds,
         event_ids_kept=settings.event_ids_kept,
         tombstone_seconds=settings.tombstone_seconds,
         secret=None if secret is None else secret.get_secret_value(),
     )
-    recommender = Recommender(predictor, store, metrics)
+
+    def begin(model: Model) -> Recommender:
+        store.keep_window(model.predictor.window)
+        return Recommender(model.predictor, store, metrics, worker)
+
+    models = Models(first, begin, metrics)
     batcher: Batcher[Question, Answer] = Batcher(
-        recommender.answer,
+        models.answer,
         batch_size=settings.batch_size,
         queue_size=settings.queue_size,
         deadline_ms=settings.deadline_ms,
         observe=metrics.waiting.set,
     )
     batcher.start()
-    return Running(manifest, recommender, batcher, store, link, metrics)
+    together = shared_folder()
+    note = None if together is None else SharedNote(together / "bundle")
+    return Running(models, batcher, store, link, metrics, settings.bundle, note)

@@ -25,11 +25,11 @@ class _Waiting(Generic[Question, Answer]):
 
 
 class Batcher(Generic[Question, Answer]):
-    """Feeds `handle` with batches; `handle` gives one answer a question, in order."""
+    """Feeds `handle` with batches, which gives each question its answer or why there is none."""
 
     def __init__(
         self,
-        handle: Callable[[Sequence[Question]], Awaitable[Sequence[Answer]]],
+        handle: Callable[[Sequence[Question]], Awaitable[Sequence[Answer | Exception]]],
         *,
         batch_size: int,
         queue_size: int,
@@ -118,5 +118,9 @@ class Batcher(Generic[Question, Answer]):
                     waiting.answer.set_exception(failed)
             return
         for waiting, answer in zip(timely, answers, strict=True):
-            if not waiting.answer.done():
+            if waiting.answer.done():
+                continue
+            if isinstance(answer, Exception):
+                waiting.answer.set_exception(answer)
+            else:
                 waiting.answer.set_result(answer)

@@ -1,19 +1,26 @@
 """`recsys serve`: settings from options and environment, then uvicorn."""
 
 import gc
+import importlib
+import logging
 import socket
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
 from pydantic import ValidationError
 
+from recsys.allocation import give_back_freed_memory
 from recsys.errors import BadInput
-from service.app import create_app
+from service.listening import listen, make_room
+from service.logs import log_to_stderr
 from service.settings import Settings
+from service.wire import bounded
 from service.workers import free, shared_port, watch
+
+# all that a worker imports until it answers; nothing of it computes or starts a thread of its own
+CODE = ("service.app", "uvicorn.lifespan.on", "uvicorn.loops.auto")
+log = logging.getLogger("recsys.service")
 
 
 def read_settings(given: Mapping[str, Any]) -> Settings:
@@ -21,66 +28,83 @@ def read_settings(given: Mapping[str, Any]) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as wrong:
-        problems = [
-            f"RECSYS_{str(error['loc'][0]).upper()}: {error['msg']}." for error in wrong.errors()
-        ]
+        problems = [_problem(error["loc"][0], error["msg"]) for error in wrong.errors()]
         raise BadInput("The settings cannot be used", problems) from wrong
+
+
+def _problem(name: int | str, said: str) -> str:
+    return f"RECSYS_{str(name).upper()}: {said.removeprefix('Value error, ')}."
 
 
 def serve(given: Mapping[str, Any]) -> int:
     """Serve until SIGTERM or Ctrl-C, finishing what is accepted; returns the exit status."""
     settings = read_settings(given)
+    log_to_stderr(settings.log_level, settings.log_format)
+    make_room(settings)
     if settings.workers == 1:
-        with _listen(settings.host, settings.port) as listening:  # first: loading takes longer
-            app = create_app(settings)
+        with listen(settings) as listening:  # first: loading takes longer
+            app = _app(settings)
             _say(settings, listening)
-            _run(app, listening)
+            _run(app, listening, settings)
         return 0
-    host, port, family = free(_listen(settings.host, settings.port))
+    host, port, family = free(listen(settings))
     with shared_port(host, port, family) as held:
         _say(settings, held)
-        return watch(work, settings.model_copy(update={"host": host, "port": port}))
+        found = settings.model_copy(update={"host": host, "port": port})
+        return watch(work, found, before=load_code)
+
+
+def load_code() -> None:
+    """Import what each worker needs, once, so that they share its memory."""
+    for name in CODE:
+        importlib.import_module(name)
+    keep_out_of_collections()
 
 
 def work(settings: Settings, answers: Callable[[], None]) -> None:
     """One of several workers: listens when it can answer, on the port that all of them share."""
-    app = create_app(settings)
-    with _listen(settings.host, settings.port, shared=True) as listening:
+    app = _app(settings)
+    with listen(settings, shared=True) as listening:
         answers()
-        _run(app, listening)
+        _run(app, listening, settings)
 
 
-def _run(app: FastAPI, listening: socket.socket) -> None:
+def _app(settings: Settings) -> Callable[..., Any]:
+    from service.app import create_app  # late: workers have to be told where metrics are kept
+
+    return create_app(settings)
+
+
+def config_of(app: Callable[..., Any], settings: Settings) -> uvicorn.Config:
+    """How uvicorn serves the application."""
+    return uvicorn.Config(
+        app,
+        http=bounded(settings),
+        ws="none",
+        timeout_keep_alive=settings.keep_alive_seconds,
+        log_config=None,
+        access_log=False,  # its lines hold paths, and these hold user ids
+        proxy_headers=False,  # anybody can write them
+        server_header=False,
+    )
+
+
+def _run(app: Callable[..., Any], listening: socket.socket, settings: Settings) -> None:
     keep_out_of_collections()
-    # nothing here asks who the client is, so no header needs to say it
-    config = uvicorn.Config(app, access_log=False, proxy_headers=False)
-    uvicorn.Server(config).run(sockets=[listening])
+    give_back_freed_memory()
+    uvicorn.Server(config_of(app, settings)).run(sockets=[listening])
 
 
 def _say(settings: Settings, bound: socket.socket) -> None:
     host, port = bound.getsockname()[:2]
-    print(f"Serving {settings.bundle} on http://{host}:{port}, examples at /docs", file=sys.stderr)
+    log.info("Serving %s on http://%s:%d, examples at /docs", settings.bundle, host, port)
 
 
 def keep_out_of_collections() -> None:
     """What is loaded by now stays for good: the garbage collector need not look at it again.
 
-    A collection would else stop all answers for as long as it takes to walk the whole catalogue.
+    A collection would else stop all answers while it walks everything, and write to it: what
+    processes share would become each one's own.
     """
     gc.collect()
     gc.freeze()
-
-
-def _listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """A listening socket, whose port others may share or not.
-
-    Raises `BadInput` where the address is taken or not ours.
-    """
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=2048, reuse_port=shared)
-    except OSError as failed:
-        raise BadInput(
-            "The service cannot listen",
-            [f"{host}:{port}: {failed.strerror}. Choose another --host or --port."],
-        ) from failed

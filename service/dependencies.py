@@ -1,13 +1,17 @@
 """What a route may ask for; all of it is made in `service/app.py` and lives as long as the app."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from recsys.bundle import Manifest
+from recsys.shelf import is_shelf
 from service.batcher import Batcher
+from service.follow import SharedNote
 from service.metrics import Metrics
+from service.models import Models
 from service.recommender import Answer, Question, Recommender
 from service.redis_link import RedisLink
 from service.store import Store
@@ -17,12 +21,26 @@ from service.store import Store
 class Running:
     """The parts of a running service."""
 
-    manifest: Manifest
-    recommender: Recommender
+    models: Models
     batcher: Batcher[Question, Answer]
     store: Store
     link: RedisLink
     metrics: Metrics
+    bundle: Path  # a bundle, or a shelf of them
+    note: SharedNote | None  # for the other workers, where there are some
+
+    @property
+    def shelf(self) -> Path:
+        """Where bundles are looked for by name."""
+        return self.bundle if is_shelf(self.bundle) else self.bundle.resolve().parent
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.models.current.manifest
+
+    @property
+    def recommender(self) -> Recommender:
+        return self.models.recommender
 
 
 def running(request: Request) -> Running:

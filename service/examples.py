@@ -2,36 +2,14 @@
 
 from typing import Any
 
-import numpy as np
-from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
-
 from recsys.catalogue import Catalogue
 
 SHOWN_ITEMS = 3
 
 
-def use_examples(app: FastAPI, catalogue: Catalogue) -> None:
-    """Have the application's OpenAPI document carry examples made from popular items."""
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = get_openapi(
-                title=app.title,
-                version=app.version,
-                description=app.description,
-                routes=app.routes,
-            )
-            _add(app.openapi_schema, examples(catalogue))
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents
-
-
 def examples(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
     """Schema name → {title: body}; every body is answered with 200 by this very service."""
-    best = np.argsort(-catalogue.popularity, kind="stable")[:SHOWN_ITEMS]
-    items = [catalogue.item_ids[item] for item in best.tolist()]
+    items = catalogue.item_ids.take(catalogue.by_popularity[:SHOWN_ITEMS].tolist())
     record = {"user_id": "ada", "item_id": items[0], "event_id": "e-1", "k": 5}
     return {
         "RecommendationRequest": {
@@ -39,6 +17,7 @@ def examples(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
             "recommend only": {"user_id": "ada", "k": 5},
             "stateless": {"items": items, "k": 5, "exclude_seen": True},
         },
+        "ReloadRequest": {"what RECSYS_BUNDLE names now": {}},
         "ManyRequests": {"two requests": {"requests": [record, {"items": items, "k": 5}]}},
         "NewClicks": {
             "several clicks": {
@@ -51,7 +30,9 @@ def examples(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
     }
 
 
-def _add(document: dict[str, Any], bodies: dict[str, dict[str, Any]]) -> None:
+def add_examples(document: dict[str, Any], catalogue: Catalogue) -> None:
+    """Have an OpenAPI document carry examples made from popular items."""
+    bodies = examples(catalogue)
     for path, calls in document["paths"].items():
         for call in calls.values():
             for parameter in call.get("parameters", ()):

@@ -8,7 +8,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-SHARED_METRICS = "PROMETHEUS_MULTIPROC_DIR"  # where several workers keep theirs; the library's name
+from service.breaker import State
+from service.workers import SHARED_METRICS
+
 LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
@@ -73,6 +75,21 @@ class Metrics:
             buckets=LATENCY,
             registry=registry,
         )
+        self._redis = cache(self.redis_seconds.labels)  # a lookup by prometheus takes a lock
+        self.redis_servers = Gauge(
+            "recsys_redis_servers",
+            "Redis servers by circuit: closed (asked), open (left alone for a moment, after "
+            "failures in a row), half-open (one request tries it).",
+            ("circuit",),
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.reloads = Counter(
+            "recsys_reloads",
+            "Bundles that were to be served from then on: replaced (the one before), refused.",
+            ("outcome",),
+            registry=registry,
+        )
         self.model = Gauge(
             "recsys_model_info",
             "1 for the model that answers.",
@@ -90,7 +107,14 @@ class Metrics:
         return generate_latest(together)
 
     def observe_redis(self, call: str, seconds: float, outcome: str) -> None:
-        self.redis_seconds.labels(call, outcome).observe(seconds)
+        self._redis(call, outcome).observe(seconds)
+
+    def redis_moved(self, before: State | None, after: State | None) -> None:
+        """A server came (from None), went (to None), or its circuit changed."""
+        if before is not None:
+            self.redis_servers.labels(before.value).dec()
+        if after is not None:
+            self.redis_servers.labels(after.value).inc()
 
 
 class RequestMetrics:
@@ -98,7 +122,7 @@ class RequestMetrics:
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
-        self._requests = cache(metrics.requests.labels)  # a lookup by prometheus takes a lock
+        self._requests = cache(metrics.requests.labels)  # here, too
         self._seconds = cache(metrics.request_seconds.labels)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,17 +1,26 @@
 """Every error as RFC 9457 problem details; the one table from our exceptions to statuses."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from recsys.errors import Overloaded, StoreUnavailable, UnknownAttribute, UnknownItem
+from recsys.errors import (
+    BundleRefused,
+    NoPreviousModel,
+    Overloaded,
+    StoreUnavailable,
+    UnknownAttribute,
+    UnknownItem,
+)
 from service.schemas import FieldProblem, Problem
 
 MEDIA_TYPE = "application/problem+json"
@@ -19,16 +28,27 @@ RETRY_AFTER_SECONDS = "1"
 STATUS_OF: dict[type[Exception], int] = {
     UnknownItem: 404,
     UnknownAttribute: 422,
+    BundleRefused: 422,
+    NoPreviousModel: 409,
     StoreUnavailable: 503,
     Overloaded: 503,
 }
 log = logging.getLogger("recsys.service")
 
 
-def install(app: FastAPI) -> None:
-    """Answer every exception of the application with a problem."""
+def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Answer every exception of the application, which has these routes, with a problem."""
+
+    async def refused(request: Request, failed: Exception) -> Response:
+        assert isinstance(failed, HTTPException)
+        headers = dict(failed.headers or {})
+        if failed.status_code == 405:  # Starlette names the methods of one route of the path
+            headers["Allow"] = ", ".join(_methods(routes, request)) or headers["Allow"]
+        return problem(failed.status_code, str(failed.detail), headers=headers)
+
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(HTTPException, refused)
+    app.add_exception_handler(ClientDisconnect, _left)
     for kind in STATUS_OF:
         app.add_exception_handler(kind, _ours)
 
@@ -39,24 +59,51 @@ async def as_problem(request: Request, failed: Exception) -> Response:
         return await _invalid(request, failed)
     if isinstance(failed, HTTPException):
         return await _http(request, failed)
+    if isinstance(failed, ClientDisconnect):
+        return await _left(request, failed)
     if type(failed) in STATUS_OF:
         return await _ours(request, failed)
-    return unexpected()
+    return unexpected(request.scope)
 
 
-def unexpected() -> Response:
+def unexpected(scope: Scope) -> Response:
     """The answer to our own mistake, which is logged with the exception now handled."""
-    log.exception("A request failed.")
+    route = getattr(scope.get("route"), "path", "unmatched")  # the path itself may name a user
+    log.exception(
+        "A request failed.", extra={"request_id": scope.get("request_id"), "route": route}
+    )
     return problem(500, "Something went wrong here, not with the request. It is logged.")
 
 
+class ProblemAnswer(Response):
+    """A problem, which names the request it answers once it is sent."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, found: Problem, headers: Mapping[str, str] | None = None) -> None:
+        self._found = found
+        self._sent_with = headers
+        super().__init__(found.model_dump_json(), found.status, headers)
+
+    def of(self, request_id: str) -> "ProblemAnswer":
+        """The same problem of this request."""
+        found = self._found.model_copy(update={"request_id": request_id})
+        return ProblemAnswer(found, self._sent_with)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        named = self.of(scope["request_id"]) if "request_id" in scope else self
+        await Response.__call__(named, scope, receive, send)
+
+
 def problem(
-    status: int, detail: str, errors: Sequence[FieldProblem] = (), headers: Any = None
-) -> Response:
-    body = Problem(
-        title=HTTPStatus(status).phrase, status=status, detail=detail, errors=list(errors)
-    )
-    return JSONResponse(body.model_dump(), status, headers, MEDIA_TYPE)
+    status: int,
+    detail: str,
+    errors: Sequence[FieldProblem] = (),
+    headers: Mapping[str, str] | None = None,
+) -> ProblemAnswer:
+    title = HTTPStatus(status).phrase
+    found = Problem(title=title, status=status, detail=detail, errors=list(errors))
+    return ProblemAnswer(found, headers)
 
 
 async def _ours(request: Request, failed: Exception) -> Response:
@@ -66,7 +113,7 @@ async def _ours(request: Request, failed: Exception) -> Response:
     headers = {"Retry-After": RETRY_AFTER_SECONDS} if status == 503 else None
     errors = []
     if isinstance(failed, UnknownAttribute):
-        errors = [FieldProblem(field="filter", message=str(failed))]
+        errors = [FieldProblem(field=failed.field, message=str(failed))]
     return problem(status, str(failed), errors, headers)
 
 
@@ -94,6 +141,20 @@ async def _http(_: Request, failed: Exception) -> Response:
     return problem(failed.status_code, str(failed.detail), headers=failed.headers)
 
 
+def _methods(routes: Sequence[BaseRoute], request: Request) -> list[str]:
+    """What the path takes."""
+    found: set[str] = set()
+    for route in routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return sorted(found)
+
+
+async def _left(_: Request, __: Exception) -> Response:
+    """Who has gone reads no answer; the metrics do."""
+    return problem(408, "The request did not arrive whole.")
+
+
 class Unexpected:
     """ASGI middleware: our own mistake is logged and answered 500, and the connection lives on."""
 
@@ -113,4 +174,4 @@ class Unexpected:
         except Exception:
             if scope["type"] != "http" or begun:
                 raise
-            await unexpected()(scope, receive, send)
+            await unexpected(scope)(scope, receive, send)

@@ -76,38 +76,46 @@ class _Session:
 class Recommender:
     """Answers batches of questions with one predictor and one store."""
 
-    def __init__(self, predictor: Predictor, store: Store, metrics: Metrics) -> None:
+    def __init__(
+        self, predictor: Predictor, store: Store, metrics: Metrics, torch: ThreadPoolExecutor
+    ) -> None:
+        """torch: the worker thread."""
         self.predictor = predictor
         self._store = store
         self._metrics = metrics
-        self._torch = ThreadPoolExecutor(max_workers=1, thread_name_prefix="torch")
+        self._torch = torch
         self._computed: list[ComputedState] = []  # states that wait for the next round trip
         self._flushing: asyncio.Task[None] | None = None
         self._seconds_each = AT_ONCE_SECONDS  # to rank one question, lately
-        metrics.model.labels(predictor.model_id).set(1)
 
     async def close(self) -> None:
-        """Write the states that wait, then end the worker."""
+        """Write the states that wait."""
         if self._flushing is not None:
-            self._flushing.cancel()
+            await asyncio.wait({self._flushing})
         await self._exchange([])
-        self._torch.shutdown()
 
-    def check_filter(self, wanted: Filter) -> None:
+    def check_filter(self, wanted: Filter, field: str = "filter") -> None:
         """Raises `UnknownAttribute`, before the request waits in any queue."""
+        refusal = self._refusal(wanted, field)
+        if refusal is not None:
+            raise refusal
+
+    def _refusal(self, wanted: Filter, field: str = "filter") -> UnknownAttribute | None:
         attributes = self.predictor.catalogue.attributes
         for attribute in wanted:
             if attribute not in attributes:
-                raise UnknownAttribute(attribute, sorted(attributes))
+                return UnknownAttribute(attribute, sorted(attributes), field)
+        return None
 
-    async def answer(self, questions: Sequence[Question]) -> list[Answer]:
+    async def answer(self, questions: Sequence[Question]) -> list[Answer | Exception]:
+        """One answer a question, or why there is none: its filter was checked by another model."""
         self._metrics.batch_size.observe(len(questions))
         sessions = await self._sessions(questions)
         state, rankings = await self._ranked(questions, sessions)
         self._keep(questions, sessions, state)
         self._count(sessions, rankings)
         return [
-            self._answer(question, session, ranking)
+            self._refusal(question.filter) or self._answer(question, session, ranking)
             for question, session, ranking in zip(questions, sessions, rankings, strict=True)
         ]
 
@@ -136,7 +144,7 @@ class Recommender:
         self, question: Question, reply: StoredSession | StoreUnavailable | None
     ) -> _Session:
         if isinstance(reply, StoredSession):
-            return self._stored_session(reply)
+            return self._stored_session(question, reply)
         known = self._known(question.own_items[-self.predictor.window :])
         return _Session(
             Memory(known),
@@ -146,18 +154,23 @@ class Recommender:
             degraded=isinstance(reply, StoreUnavailable),
         )
 
-    def _stored_session(self, stored: StoredSession) -> _Session:
-        """The cached state and the steps it lacks where its tag fits, else the whole window."""
+    def _stored_session(self, question: Question, stored: StoredSession) -> _Session:
+        """The cached state and the steps it lacks where its tag fits, else the whole window.
+
+        A click that Redis refused counts for this answer as if it were stored.
+        """
         predictor = self.predictor
-        seen = [click.item_id for click in stored.clicks]
+        refused = question.own_items if stored.refused else []
+        seen = [*stored.item_ids, *refused]
+        count = stored.count + len(refused)
         window = seen[-predictor.window :]
         known = self._known(window)
         cached = decode(stored.state, predictor.layers, predictor.state_width)
         if cached is not None:
             tag, state = cached
-            behind = stored.count - tag.clicks
+            behind = count - tag.clicks
             same = (tag.model_id, tag.nonce) == (predictor.model_id, stored.nonce)
-            whole = stored.count <= len(window)  # nothing has left the window yet
+            whole = count <= len(window)  # nothing has left the window yet
             if same and (behind == 0 or (behind > 0 and whole)):
                 missing = self._known(window[len(window) - behind :]) if behind else []
                 how = "step" if behind else "hit"
@@ -196,7 +209,9 @@ class Recommender:
         return Wish(question.k, self._known(excluded), self._allowed(question.filter))
 
     def _allowed(self, wanted: Filter) -> NDArray[np.bool_] | None:
-        return self.predictor.catalogue.allowed(wanted) if wanted else None
+        if not wanted or self._refusal(wanted) is not None:
+            return None
+        return self.predictor.catalogue.allowed(wanted)
 
     def _keep(
         self, questions: Sequence[Question], sessions: Sequence[_Session], state: Tensor
@@ -207,7 +222,9 @@ class Recommender:
         states = state.transpose(0, 1).contiguous().numpy()
         for own, question, session in zip(states, questions, sessions, strict=True):
             stored = session.stored
-            if stored is None or question.user_id is None or session.how not in ("step", "replay"):
+            if stored is None or stored.refused or question.user_id is None:
+                continue
+            if session.how not in ("step", "replay"):
                 continue
             tag = Tag(self.predictor.model_id, stored.nonce, stored.count)
             kept = ComputedState(question.user_id, stored.head, encode(tag, own))
@@ -247,10 +264,8 @@ class Recommender:
         )
 
     def _named(self, ranking: Ranking) -> list[tuple[str, float]]:
-        ids = self.predictor.catalogue.item_ids
-        return [
-            (ids[item], score) for item, score in zip(ranking.items, ranking.scores, strict=True)
-        ]
+        ids = self.predictor.catalogue.item_ids.take(ranking.items)
+        return list(zip(ids, ranking.scores, strict=True))
 
 
 def _visit(question: Question) -> Visit:

@@ -5,11 +5,13 @@ from typing import Annotated, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
     model_validator,
 )
+from pydantic.config import JsonDict
 
 LONGEST_ID = 128
 LONGEST_LIST = 100
@@ -34,11 +36,23 @@ def _fit_for_a_path(text: str) -> str:
     return text
 
 
+def _whole(number: object) -> object:
+    """JSON has one kind of number, and 20.0 is the integer 20."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
 Id = Annotated[
-    str, StringConstraints(min_length=1, max_length=LONGEST_ID), AfterValidator(_encodable)
+    str,
+    StringConstraints(min_length=1, max_length=LONGEST_ID),
+    AfterValidator(_encodable),
+    Field(json_schema_extra={"pattern": r"^[^\uFFFD]*$"}),
 ]
-UserId = Annotated[Id, AfterValidator(_fit_for_a_path)]
-ListLength = Annotated[int, Field(ge=1, le=LONGEST_LIST)]
+UserId = Annotated[
+    Id,
+    AfterValidator(_fit_for_a_path),
+    Field(json_schema_extra={"pattern": r"^(?!\.{1,2}$)[^/\uFFFD]*$"}),
+]
+ListLength = Annotated[int, Field(ge=1, le=LONGEST_LIST), BeforeValidator(_whole)]
 
 
 class Body(BaseModel):
@@ -47,8 +61,29 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+def _way(title: str, given: tuple[str, ...], absent: tuple[str, ...]) -> JsonDict:
+    """One way to ask, as JSON Schema; a null is as good as nothing."""
+    fields: JsonDict = {name: {"not": {"type": "null"}} for name in given}
+    return {
+        "title": title,
+        "required": list(given),
+        "properties": fields | {name: {"type": "null"} for name in absent},
+    }
+
+
+WAYS_TO_ASK: JsonDict = {  # what `_one_way_to_ask` checks, for the documentation
+    "anyOf": [
+        _way("record a click and recommend", ("user_id", "item_id"), ("items",)),
+        _way("recommend only", ("user_id",), ("item_id", "event_id", "items")),
+        _way("stateless", ("items",), ("user_id", "item_id", "event_id")),
+    ]
+}
+
+
 class RecommendationRequest(Body):
     """Record a click and answer (`user_id`, `item_id`), only answer (`user_id`), or stateless."""
+
+    model_config = ConfigDict(json_schema_extra=WAYS_TO_ASK)
 
     user_id: UserId | None = Field(None, description="whose session this is")
     item_id: Id | None = Field(None, description="the item just clicked; recorded for the user")
@@ -164,6 +199,21 @@ class ModelInfo(BaseModel):
     training: dict[str, object]
 
 
+class ReloadRequest(Body):
+    bundle: str | None = Field(
+        None,
+        min_length=1,
+        max_length=LONGEST_ID,
+        description="name of a folder on the shelf, or beside the bundle that RECSYS_BUNDLE names; "
+        "without it, what RECSYS_BUNDLE names now",
+    )
+
+
+class Reloaded(BaseModel):
+    model_id: str = Field(description="the model that answers from now on")
+    previous_model_id: str = Field(description="the same where the bundle was served already")
+
+
 class FieldProblem(BaseModel):
     field: str
     message: str
@@ -177,3 +227,4 @@ class Problem(BaseModel):
     status: int
     detail: str
     errors: list[FieldProblem] = Field(default_factory=list, description="every field at fault")
+    request_id: str | None = Field(default=None, description="as in X-Request-ID and in the log")

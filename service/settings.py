@@ -1,26 +1,91 @@
 """Everything that changes an operation; each field is an environment variable RECSYS_<NAME>."""
 
+import re
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from service.redis_url import read_url
+
+
+def _parts(text: object) -> object:
+    """An environment variable holds several values with commas between them."""
+    if not isinstance(text, str):
+        return text
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _key_hash(text: str) -> str:
+    """Never shown when it is wrong: it may be the key itself, put here by mistake."""
+    if not re.fullmatch("sha256:[0-9a-f]{64}", text):
+        raise ValueError("must be hashes as recsys key prints them: sha256:… with 64 digits")
+    return text
+
+
+def _origin(text: str) -> str:
+    if text != "*" and not re.fullmatch(r"https?://[^/\s?#]+", text):
+        raise ValueError(f"must be origins such as https://shop.example, or *; got {text!r}")
+    return text
+
+
+KeyHashes = Annotated[
+    tuple[Annotated[str, AfterValidator(_key_hash)], ...], NoDecode, BeforeValidator(_parts)
+]
+Origins = Annotated[
+    tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_parts)
+]
 
 
 class Settings(BaseSettings):
     """Read once at start-up and handed on; nothing else reads the environment."""
 
-    model_config = SettingsConfigDict(env_prefix="RECSYS_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="RECSYS_", env_ignore_empty=True, frozen=True, extra="ignore"
+    )
 
-    bundle: Path = Field(description="bundle folder, as written by recsys train")
+    bundle: Path = Field(
+        description="bundle folder, as written by recsys train, or a shelf of them"
+    )
+    follow_seconds: float = Field(
+        1.0, ge=0.05, description="how often it is asked which bundle of the shelf is current"
+    )
     redis: SecretStr = Field(
-        SecretStr("redis://127.0.0.1:6379/0"), description="Redis URL; its password is never shown"
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Redis URL, also with TLS or of a cluster; its password is never shown",
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
 
     workers: int = Field(
         1, ge=1, le=64, description="processes that share the port, about one for each core"
+    )
+
+    api_key_hashes: KeyHashes = Field(
+        (), description="hashes of the keys that may call the API, as recsys key prints them"
+    )
+    admin_key_hashes: KeyHashes = Field(
+        (), description="hashes of the keys that may call /v1/admin/; without any, nobody may"
+    )
+    public_without_key: bool = Field(
+        False, description="listen on an address that others can reach although no key is set"
+    )
+    rate_limit: str | None = Field(
+        None,
+        pattern="^[1-9][0-9]{0,8}/(second|minute|hour)$",
+        description="requests of a key (without keys: of an address) to each worker, as "
+        "`100/second`; more are 429",
+    )
+    cors_origins: Origins = Field(
+        (), description="origins whose pages may call the API from a browser, as https://a.example"
     )
 
     idle_seconds: int = Field(
@@ -34,12 +99,22 @@ class Settings(BaseSettings):
     )
     event_ids_kept: int = Field(1000, ge=1, description="last event ids known for each user")
     user_id_secret: SecretStr | None = Field(
-        None, description="key that hashes user ids; made once and kept in Redis where unset"
+        None,
+        min_length=16,
+        description="key that hashes user ids; made once and kept in Redis where unset",
     )
 
-    redis_timeout_ms: int = Field(50, ge=1, description="one connect or one reply of Redis")
+    redis_timeout_ms: int = Field(50, ge=1, description="one connect or one round trip of Redis")
     redis_budget_ms: int = Field(100, ge=1, description="all of Redis within one request")
-    redis_connections: int = Field(64, ge=1, description="connections of this process to Redis")
+    redis_connections: int = Field(
+        64, ge=1, description="connections of this process to each Redis server"
+    )
+    redis_failures: int = Field(
+        3, ge=1, description="failures in a row after which a Redis server is left alone"
+    )
+    redis_pause_ms: int = Field(
+        1000, ge=1, description="how long, before one request tries it again"
+    )
 
     batch_size: int = Field(32, ge=1, le=1024, description="requests scored together")
     queue_size: int = Field(
@@ -47,18 +122,40 @@ class Settings(BaseSettings):
     )
     deadline_ms: int = Field(2000, ge=1, description="longest wait in the queue; then refused, 503")
     max_body_bytes: int = Field(1_000_000, ge=1, description="largest request body; more is 413")
+    max_head_bytes: int = Field(
+        16_384, ge=1024, description="largest URL and headers together; more is 431"
+    )
+    max_headers: int = Field(100, ge=10, description="most headers of a request; more is 431")
+    max_url_bytes: int = Field(4096, ge=256, description="longest path and query; more is 414")
+    max_connections: int = Field(
+        1000, ge=1, description="open connections to each worker; another one is told 503"
+    )
+    read_seconds: float = Field(
+        10, ge=0.1, description="time a client has to send a whole request; then it is told 408"
+    )
+    keep_alive_seconds: int = Field(
+        75,
+        ge=1,
+        description="silence after which a connection is closed; longer than a proxy's before it",
+    )
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least that is logged; `debug` may show ids, the others never do"
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="`text` for people, `json` with one object on each line"
+    )
+
+    @field_validator("admin_key_hashes")
+    @classmethod
+    def _no_key_for_both(cls, hashes: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
+        if set(hashes) & set(others.data.get("api_key_hashes", ())):
+            raise ValueError("must not name a key of RECSYS_API_KEY_HASHES: make another one")
+        return hashes
 
     @field_validator("redis")
     @classmethod
     def _redis_url(cls, url: SecretStr) -> SecretStr:
         """Refused here, by name, rather than by the client later; the URL itself is not shown."""
-        parts = urlsplit(url.get_secret_value())
-        if parts.scheme not in ("redis", "rediss", "unix"):
-            raise ValueError("must begin with redis://, rediss:// or unix://")
-        if parts.query:
-            raise ValueError("takes no parameters after '?'")
-        try:
-            _ = parts.port
-        except ValueError:
-            raise ValueError("has a port that is no number from 0 to 65535") from None
+        read_url(url.get_secret_value())
         return url

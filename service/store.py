@@ -15,10 +15,14 @@ from typing import Any, Protocol
 import orjson
 
 from recsys.errors import StoreUnavailable
-from service.redis_link import Call, RedisLink, Script
+from service.redis_link import RedisLink
+from service.redis_node import Call, Script
+from service.shared_secret import SharedSecret
 
 SECRET_KEY = "recsys:secret"
 BETWEEN = "\x1f"  # ASCII unit separator
+SEPARATOR = BETWEEN.encode()
+NO_SESSION = "What Redis holds for this user is no session. DELETE the user."
 SCRIPTS = Path(__file__).parent
 
 
@@ -43,6 +47,16 @@ class Click:
         if texts[0].startswith("[") or any(BETWEEN in text for text in texts):
             return orjson.dumps(values).decode()
         return BETWEEN.join(texts)
+
+    @staticmethod
+    def item_of(entry: bytes) -> str:
+        """The item alone, which is all that most requests need; raises `ValueError`."""
+        if entry.startswith(b"["):
+            return Click.of(entry).item_id
+        item_id = entry.partition(SEPARATOR)[0].decode()
+        if not item_id:
+            raise ValueError("no click")
+        return item_id
 
     @classmethod
     def of(cls, entry: bytes) -> "Click":
@@ -83,13 +97,23 @@ class StoredSession:
     accepted: int = 0
     duplicates: int = 0
     forgotten: int = 0  # duplicates of clicks from before a DELETE; they are not in Redis
+    refused: bool = False  # Redis takes no writes now: none of the clicks is in it
     expires_ms: int | None = None
     state: bytes | None = None
-    clicks: list[Click] = field(default_factory=list)  # the last ones, oldest first
+    entries: list[bytes] = field(default_factory=list)  # the last clicks, as stored, oldest first
+    item_ids: list[str] = field(default_factory=list)  # their items
 
     @property
     def head(self) -> str:
         return f"{self.nonce}{self.count}"
+
+    @property
+    def clicks(self) -> list[Click]:
+        """The last clicks, oldest first; raises `StoreUnavailable` where they are none."""
+        try:
+            return [Click.of(entry) for entry in self.entries]
+        except (ValueError, TypeError, LookupError) as broken:
+            raise StoreUnavailable(NO_SESSION) from broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +149,17 @@ class RedisStore:
         secret: str | None = None,
     ) -> None:
         self._link = link
-        self._secret = None if secret is None else secret.encode()
+        self._given_secret = None if secret is None else secret.encode()
+        self._shared_secret = SharedSecret(link, SECRET_KEY)
         self._limits = [str(window), str(idle_seconds * 1000), str(event_ids_kept)]
         self._tombstone_ms = str(tombstone_seconds * 1000)
         self._visit = Script((SCRIPTS / "visit.lua").read_text(encoding="utf-8"))
         self._keep = Script((SCRIPTS / "keep.lua").read_text(encoding="utf-8"))
         self._forget = Script((SCRIPTS / "forget.lua").read_text(encoding="utf-8"))
+
+    def keep_window(self, window: int) -> None:
+        """From now on so many clicks of each user are kept."""
+        self._limits[0] = str(window)
 
     async def exchange(
         self, states: Sequence[ComputedState], visits: Sequence[Visit]
@@ -140,13 +169,14 @@ class RedisStore:
         Returns how many states still fitted, and what is known of each user or why it is not. A
         silent Redis keeps none.
         """
+        deadline = self._link.deadline()
         try:
-            secret = await self._hashing_secret()
+            secret = await self._hashing_secret(deadline)
         except StoreUnavailable as away:
             return 0, [away] * len(visits)
         calls = [self._keeping(state, secret) for state in states]
         calls += [self._visiting(visit, secret) for visit in visits]
-        replies = await self._link.run("visit" if visits else "keep", calls)
+        replies = await self._link.run("visit" if visits else "keep", calls, deadline)
         kept, found = replies[: len(states)], replies[len(states) :]
         return (
             sum(reply == 1 for reply in kept),
@@ -168,17 +198,16 @@ class RedisStore:
 
     async def forget(self, user_id: str) -> None:
         """Raises `StoreUnavailable` where it is not certain that all is gone."""
-        keys = user_keys(user_id, await self._hashing_secret())
+        deadline = self._link.deadline()
+        keys = user_keys(user_id, await self._hashing_secret(deadline))
         call = self._forget.call(keys, [self._tombstone_ms], repeatable=True)
-        (reply,) = await self._link.run("forget", [call])
+        (reply,) = await self._link.run("forget", [call], deadline)
         if isinstance(reply, StoreUnavailable):
             raise reply
 
-    async def _hashing_secret(self) -> bytes:
+    async def _hashing_secret(self, deadline: float) -> bytes:
         """The key of all hashes: given by setting, else made once and shared through Redis."""
-        if self._secret is None:
-            self._secret = await self._link.shared_secret(SECRET_KEY)
-        return self._secret
+        return self._given_secret or await self._shared_secret.value(deadline)
 
 
 def user_keys(user_id: str, secret: bytes) -> list[str]:
@@ -200,19 +229,21 @@ def _readable(reply: object) -> StoredSession | StoreUnavailable:
     try:
         return _session(reply)
     except (ValueError, TypeError, LookupError):
-        return StoreUnavailable("What Redis holds for this user is no session. DELETE the user.")
+        return StoreUnavailable(NO_SESSION)
 
 
 def _session(reply: object) -> StoredSession:
     assert isinstance(reply, list), "visit.lua returns a list"
-    nonce, count, accepted, duplicates, forgotten, expires_ms, state, *entries = reply
+    nonce, count, accepted, duplicates, forgotten, refused, expires_ms, state, *entries = reply
     return StoredSession(
         nonce=nonce.decode(),
         count=count,
         accepted=accepted,
         duplicates=duplicates,
         forgotten=forgotten,
+        refused=refused == 1,
         expires_ms=expires_ms if expires_ms >= 0 else None,
         state=state,
-        clicks=[Click.of(entry) for entry in entries],
+        entries=entries,
+        item_ids=[Click.item_of(entry) for entry in entries],
     )

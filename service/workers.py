@@ -1,9 +1,11 @@
 """`recsys serve --workers N`: processes that share a port, and one that watches over them.
 
-Each worker is the whole service: its own model (files are mapped, so shared), batches and
-connections to Redis. The kernel deals connections out among them. A worker that dies is replaced;
-where one cannot start and none ever could, all end. States are right whichever worker answers,
-because every click and every state goes through Redis.
+Each worker is the whole service: its own batches and connections to Redis, and a model whose files
+are mapped, so shared. It is forked from a process that has imported all code and computed nothing,
+so the code is shared as well, and there is no thread that a fork could lose. The kernel deals
+connections out among them. A worker that dies is replaced; where one cannot start and none ever
+could, all end. States are right whichever worker answers, because every click and every state goes
+through Redis.
 """
 
 import logging
@@ -13,52 +15,63 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkProcess
 from multiprocessing.synchronize import Event
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from prometheus_client.multiprocess import mark_process_dead
-
 from recsys.errors import RecsysError
-from service.metrics import SHARED_METRICS
 from service.settings import Settings
 
+SHARED_METRICS = "PROMETHEUS_MULTIPROC_DIR"  # where workers keep theirs; the library's own name
 STOPS = (signal.SIGTERM, signal.SIGINT)
 LOOK_AROUND_SECONDS = 0.5
 LEAST_LIFE_SECONDS = 1.0  # a worker that lived less is not replaced at once
 log = logging.getLogger("recsys.service")
 Work = Callable[[Settings, Callable[[], None]], None]  # (settings, said when it answers)
+Handlers = Mapping[signal.Signals, Any]  # signal → what `signal.signal` takes
+Run = Callable[[Event], None]  # in the worker's process
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
     """A process, and whether it has ever answered."""
 
-    process: SpawnProcess
+    process: ForkProcess
     answers: Event
     begun: float
 
     @classmethod
-    def start(cls, work: Work, settings: Settings) -> "Worker":
-        context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    def start(cls, run: Run) -> "Worker":
+        context = multiprocessing.get_context("fork")
         answers = context.Event()
-        process = context.Process(target=_work, args=(work, settings, answers))
-        process.start()
+        process = context.Process(target=run, args=(answers,))
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # until it has handlers of its own
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
         return cls(process, answers, time.monotonic())
 
 
-def watch(work: Work, settings: Settings) -> int:
-    """Run `settings.workers` workers until SIGTERM or Ctrl-C; returns the exit status."""
+def watch(work: Work, settings: Settings, before: Callable[[], None]) -> int:
+    """Run `settings.workers` workers until SIGTERM or Ctrl-C; returns the exit status.
+
+    before: done once, ahead of the first worker; what it imports they all share.
+    """
     stopping: list[int] = []
-    before = {number: signal.signal(number, lambda n, _: stopping.append(n)) for number in STOPS}
+    handlers = {number: signal.signal(number, lambda n, _: stopping.append(n)) for number in STOPS}
     with TemporaryDirectory(prefix="recsys-metrics-") as folder:
-        os.environ[SHARED_METRICS] = folder  # the library reads it when a worker imports it
-        workers = [Worker.start(work, settings) for _ in range(settings.workers)]
+        os.environ[SHARED_METRICS] = folder  # the library reads it when it is imported
+        before()
+        run = partial(_work, work, settings, handlers)
+        workers = [Worker.start(run) for _ in range(settings.workers)]
         status, answered = 0, False
         while not stopping and status == 0:
             wait([worker.process.sentinel for worker in workers], LOOK_AROUND_SECONDS)
@@ -69,26 +82,31 @@ def watch(work: Work, settings: Settings) -> int:
                 if not answered:  # the bundle or a setting is at fault, not the worker
                     status = worker.process.exitcode or 1
                     break
-                workers[at] = _replaced(worker, work, settings)
+                workers[at] = _replaced(worker, run)
         for worker in workers:
             worker.process.terminate()
         for worker in workers:
             worker.process.join()
-    for number, handler in before.items():
+    for number, handler in handlers.items():
         signal.signal(number, handler)
     return status
 
 
-def _replaced(dead: Worker, work: Work, settings: Settings) -> Worker:
+def _replaced(dead: Worker, run: Run) -> Worker:
+    from prometheus_client.multiprocess import mark_process_dead  # late: see `watch`
+
     log.error("A worker ended with %s. Another one is started.", dead.process.exitcode)
     mark_process_dead(dead.process.pid)  # type: ignore[no-untyped-call]
     lived = time.monotonic() - dead.begun
     time.sleep(max(LEAST_LIFE_SECONDS - lived, 0.0))
-    return Worker.start(work, settings)
+    return Worker.start(run)
 
 
-def _work(work: Work, settings: Settings, answers: Event) -> None:
-    """In the worker's process."""
+def _work(work: Work, settings: Settings, handlers: Handlers, answers: Event) -> None:
+    """In the worker's process; handlers: those of signals before the watch began."""
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     try:
         work(settings, answers.set)
     except RecsysError as wrong:
@@ -96,6 +114,12 @@ def _work(work: Work, settings: Settings, answers: Event) -> None:
         sys.exit(1)
     except KeyboardInterrupt:  # before uvicorn listens for it
         sys.exit(0)
+
+
+def shared_folder() -> Path | None:
+    """A folder that all workers of this service see; None where there is one process alone."""
+    found = os.environ.get(SHARED_METRICS)
+    return None if found is None else Path(found)
 
 
 def shared_port(host: str, port: int, family: socket.AddressFamily) -> socket.socket:

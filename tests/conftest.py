@@ -1,6 +1,8 @@
 """What tests share: a private Redis, a small trained shop, a client on its service."""
 
+import asyncio
 import dataclasses
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -13,6 +15,7 @@ import httpx
 import pytest
 import redis as redis_py
 import torch
+import uvloop
 from fastapi import FastAPI
 from hypothesis import HealthCheck, settings
 from kinds import Zoo
@@ -23,10 +26,21 @@ from recsys.golden import open_predictor
 from recsys.predictor import Predictor
 from service.app import create_app
 from service.embedded_redis import private_redis
+from service.logs import OURS, Lines
 from service.settings import Settings
 from training.commands import TrainOptions, train
 from training.prepare import ClickOptions
 from training.recipe import Recipe
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """uvicorn takes uvloop where it can; tests that care run on both loops."""
+    plain = {"asyncio": asyncio.new_event_loop}
+    both = item.get_closest_marker("both_loops") is not None
+    return {**plain, "uvloop": uvloop.new_event_loop} if both else plain
+
 
 # a slow machine is no failure, neither of one example nor of finding many
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -48,6 +62,21 @@ class TrainedShop:
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """`recsys serve` in this process sets up logging for all of it."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
+    for name in OURS:
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    logging.captureWarnings(False)
+    for handler in root.handlers[:]:
+        if isinstance(handler.formatter, Lines):
+            root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -28,9 +28,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning th
 import httpx
 import numpy as np
 import typer
+from processes import family, resident
 from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
+from stores import link_to
 
 from data.synthetic import write_shop
 from recsys.bundle import ITEMS
@@ -38,7 +40,6 @@ from recsys.catalogue import read_catalogue
 from recsys.golden import open_predictor
 from service.bench.workload import drawn, some
 from service.embedded_redis import free_port, private_redis
-from service.redis_link import RedisLink
 from service.state import Tag, encode
 from service.store import Click, ComputedState, RedisStore, StoredSession, Visit
 
@@ -119,8 +120,10 @@ def paced(
                 bundle, ours.url, rate=rate, seconds=seconds, connections=connections, seed=at + 1
             )
             console.print(f"round {at + 1}: {line(found)}")
-        for resident, own in ours.resident_mb():
-            console.print(f"resident: {resident:,.0f} MB, {own:,.0f} MB of it not mapped files")
+        for own in map(resident, family(ours.pid)):
+            console.print(
+                f"resident: {own.rss:,.0f} MB, its share {own.pss:,.0f}, {own.private:,.0f} its own"
+            )
         console.print(f"ready after {ours.ready_s:.1f} s")
         console.print(f"recall@20 against exact: {recall(bundle, ours.url, visitors):.4f}")
 
@@ -150,7 +153,7 @@ def users(count: int = 100_000, clicks: int = 20, hidden: int = 128) -> None:
 async def bytes_each(url: str, count: int, clicks: int, hidden: int, with_event_ids: bool) -> float:
     """Everybody clicks so often, as the service records it, and has a state kept."""
     client, draw = Redis.from_url(url), np.random.default_rng(1)
-    link = RedisLink(url, timeout_ms=5000, budget_ms=9000, connections=4, observe=lambda *_: None)
+    link = link_to(url)
     store = RedisStore(
         link, window=50, idle_seconds=86_400, event_ids_kept=1000, tombstone_seconds=300
     )
@@ -191,6 +194,7 @@ class Server:
         self.url = url
         began = time.monotonic()
         self._process = subprocess.Popen([sys.executable, *command])
+        self.pid = self._process.pid
         while not self._answers(ready):
             if self._process.poll() is not None:
                 raise SystemExit(f"{' '.join(command)} ended with {self._process.returncode}.")
@@ -203,21 +207,9 @@ class Server:
         except httpx.HTTPError:
             return False
 
-    def resident_mb(self) -> list[tuple[float, float]]:
-        """Of each process: resident MB, and how much of it is its own rather than mapped files."""
-        pid = str(self._process.pid)
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [(_status(p, "VmRSS"), _status(p, "RssAnon")) for p in (pid, *children)]
-
     def stop(self) -> None:
         self._process.send_signal(signal.SIGTERM)
         self._process.wait()
-
-
-def _status(pid: str, name: str) -> float:
-    rows = Path(f"/proc/{pid}/status").read_text().splitlines()
-    (found,) = [row for row in rows if row.startswith(name)]
-    return int(found.split()[1]) / 1024
 
 
 @contextmanager
@@ -269,7 +261,7 @@ def recall(bundle: Path, url: str, visitors: int) -> float:
     """Of the lists of visitors who click as the load does, beside those of the same model."""
     exact = open_predictor(bundle).exactly()
     catalogue = read_catalogue(bundle / ITEMS)
-    ids = [catalogue.item_ids[item] for item in catalogue.by_popularity]
+    ids = catalogue.item_ids.take(catalogue.by_popularity.tolist())
     clicks = some(drawn(ids, visitors=visitors, popularity=0.8, length=1.5, seed=99), 4 * visitors)
     sessions: dict[str, list[str]] = {}
     both = wanted = 0

@@ -28,13 +28,14 @@ def settings_table() -> str:
         shown = "required" if field.is_required() else default
         if hasattr(default, "get_secret_value"):
             shown = default.get_secret_value()
-        cell = "" if shown is None else f"`{shown}`" if shown != "required" else "required"
+        cell = "" if shown in (None, ()) else f"`{shown}`" if shown != "required" else "required"
         rows.append(f"| `RECSYS_{name.upper()}` | {cell} | {field.description} |")
     return "\n".join(rows)
 
 
 def test_the_settings_table_is_the_settings_class() -> None:
-    between = re.search(r"by a test -->\n(.*)\n<!-- end of settings", README, re.DOTALL)
+    text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    between = re.search(r"by a test -->\n(.*)\n<!-- end of settings", text, re.DOTALL)
 
     assert between is not None
     assert between[1] == settings_table()
@@ -125,11 +126,18 @@ def test_constraints_pin_every_requirement_exactly() -> None:
     assert "torch==2.13.0" in lines
 
 
+def test_the_image_itself_asks_for_a_key() -> None:
+    """Whoever publishes its port has to set one, or to say that none is needed."""
+    assert "PUBLIC_WITHOUT_KEY" not in (ROOT / "Dockerfile").read_text()
+
+
 def test_compose_publishes_the_api_alone_and_on_loopback() -> None:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 
     published = {name: s["ports"] for name, s in compose["services"].items() if "ports" in s}
     assert list(published) == ["api"]
     assert all(port.startswith("127.0.0.1:") for port in published["api"])
+    # because of that, and of nothing else, it may go without a key
+    assert compose["services"]["api"]["environment"]["RECSYS_PUBLIC_WITHOUT_KEY"] == "true"
     assert compose["networks"]["store"] == {"internal": True}
     assert "name" not in compose

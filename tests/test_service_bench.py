@@ -166,6 +166,27 @@ async def hanging_up() -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
 
 
+async def test_a_connection_that_was_silent_and_closed_is_opened_again() -> None:
+    """Servers close what is silent for long; that is no error of anybody."""
+    closed: list[asyncio.Transport] = []
+
+    class Impatient(Shop):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            closed.append(transport)  # type: ignore[arg-type]
+            asyncio.get_running_loop().call_later(0.1, transport.close)
+
+    loop, log = asyncio.get_running_loop(), list[bytes]()
+    server = await loop.create_server(lambda: Impatient(log, 0.0, 200), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+
+    samples = await paced(requests_for(visits(4), port), "127.0.0.1", port, rate=4.0, connections=1)
+    server.close()
+
+    assert samples.status == [200] * 4
+    assert len(closed) == 4
+
+
 def test_percentiles_and_rate_are_those_of_the_answers() -> None:
     samples = Samples(
         latency=[n / 1000 for n in range(1, 101)], status=[200] * 99 + [500], seconds=2.0

@@ -94,3 +94,18 @@ async def test_a_failure_of_some_calls_is_not_counted_as_ok(
     assert answer.json()["degraded"]
     assert value(text, 'recsys_redis_seconds_count{call="visit",outcome="ok"}') == 1
     assert value(text, 'recsys_redis_seconds_count{call="visit",outcome="ResponseError"}') == 1
+
+
+async def test_a_redis_that_is_left_alone_can_be_seen(open_client: ClientOf) -> None:
+    async with open_client() as client:
+        assert value(await scrape(client), 'recsys_redis_servers{circuit="closed"}') == 1
+
+    async with open_client(redis="redis://127.0.0.1:1", redis_failures=1) as client:
+        await client.post("/v1/recommendations", json={"user_id": "ada", "item_id": TENT})
+        await client.post("/v1/recommendations", json={"user_id": "ada", "item_id": TENT})
+        text = await scrape(client)
+
+    assert value(text, 'recsys_redis_servers{circuit="open"}') == 1
+    assert value(text, 'recsys_redis_servers{circuit="closed"}') == 0
+    assert "recsys_redis_seconds_count{" in text
+    assert 'outcome="breaker"' in text

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from conftest import TrainedShop
+from processes import family, resident
 from servers import served
 
 from service.embedded_redis import free_port
@@ -76,6 +77,34 @@ def test_a_worker_that_is_killed_is_replaced_and_no_click_is_lost(url: str) -> N
     assert len(workers_of(url) - {killed}) == 2
     clicks = httpx.get(f"{url}/v1/users/ada", timeout=10).json()["clicks"]
     assert len(clicks) == 3
+
+
+def test_workers_share_the_memory_of_code_and_model(url: str) -> None:
+    """torch alone is above 100 MB a process; a promise of 250 MB a worker, items included."""
+    for number in range(30):
+        assert ask(url, f"visitor {number}").status_code == 200
+
+    own = [resident(pid).private for pid in workers_of(url)]
+
+    assert max(own) < 120, own
+
+
+def test_a_stop_ends_workers_that_have_just_begun(trained: TrainedShop, redis_server: str) -> None:
+    command = [sys.executable, "-m", "recsys", "serve", "--bundle", str(trained.bundle)]
+    command += ["--redis", redis_server, "--port", str(free_port()), "--workers", "2"]
+    watching = subprocess.Popen(command, stderr=subprocess.PIPE)
+    try:
+        while len(started := family(watching.pid)) < 2:
+            assert watching.poll() is None
+            time.sleep(0.005)
+        watching.send_signal(signal.SIGTERM)
+        _, said = watching.communicate(timeout=60)
+    finally:
+        watching.kill()
+
+    assert watching.returncode == 0
+    assert b"Traceback" not in said
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
 
 
 def test_workers_that_cannot_start_end_all_with_the_reason(

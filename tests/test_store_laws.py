@@ -8,7 +8,7 @@ import pytest
 import redis as redis_py
 from hypothesis import given
 from hypothesis import strategies as st
-from stores import WINDOW, link_to, store_on, visit
+from stores import link_to, store_on, visit
 
 from recsys.errors import StoreUnavailable
 from service.redis_link import RedisLink
@@ -202,44 +202,28 @@ async def test_a_damaged_head_is_refused_before_anything_is_written(
         assert client.lrange(key, 0, -1) == [b"damaged", b'["a"]']
 
 
-async def test_the_secret_is_put_back_when_redis_comes_back_empty(redis_url: str) -> None:
-    link = link_to(redis_url)
-    store = RedisStore(
-        link, window=WINDOW, idle_seconds=60, event_ids_kept=10, tombstone_seconds=60
-    )
-    await visit(store, "ada", Click("a"))
-    with redis_py.Redis.from_url(redis_url) as client:
-        secret = client.get("recsys:secret")
-        client.flushall()
-        client.script_flush()
-        await visit(store, "ada", Click("b"))
-        assert client.get("recsys:secret") == secret
-    await link.close()
-
-
 async def test_no_id_is_stored_in_the_clear_in_a_key(store: RedisStore, redis_url: str) -> None:
-    await visit(store, "ada@example.org", Click("a", "e1"))
+    """Nor is a user in a value. Event ids are in the history, as GET gives them back."""
+    user = "ada@example.org"
+    found = await visit(store, user, Click("a", "event-1"), Click("b", "event-2"))
+    await store.exchange([ComputedState(user, found.head, b"state")], [])
+    await store.forget("ben@example.org")
+    await visit(store, "ben@example.org", Click("a", "event-3"))
+    await store.forget("ben@example.org")  # leaves a tombstone
 
     with redis_py.Redis.from_url(redis_url) as client:
-        assert not [key for key in client.scan_iter() if b"ada" in key]
-        assert {key.decode() for key in client.scan_iter()} <= set(
-            user_keys("ada@example.org", b"pepper")
-        )
-
-
-async def test_the_secret_is_made_once_and_shared(redis_url: str) -> None:
-    """Two processes without a secret of their own must find the same user."""
-    links = [link_to(redis_url), link_to(redis_url)]
-    first, second = (
-        RedisStore(link, window=WINDOW, idle_seconds=60, event_ids_kept=10, tombstone_seconds=60)
-        for link in links
-    )
-
-    await asyncio.gather(*(visit(store, "ada", Click("a")) for store in (first, second)))
-
-    assert (await visit(second, "ada")).count == 2
-    for link in links:
-        await link.close()
+        keys = set(client.scan_iter())
+        events = [e for key in keys if key.endswith(b":e") for e in client.zrange(key, 0, -1)]
+        clicks = [c for key in keys if key.endswith(b":c") for c in client.lrange(key, 0, -1)]
+    ours = [
+        key.encode() for name in (user, "ben@example.org") for key in user_keys(name, b"pepper")
+    ]
+    assert keys <= set(ours)
+    assert len(keys) == 4  # three of ada, and the tombstone
+    assert len(events) == 3
+    for clear in (b"ada", b"ben", b"example.org"):
+        assert not [text for text in (*keys, *clicks, *events) if clear in text]
+    assert not [text for text in (*keys, *events) if b"event" in text]
 
 
 async def test_flushed_scripts_are_loaded_again(store: RedisStore, redis_url: str) -> None:
@@ -250,9 +234,7 @@ async def test_flushed_scripts_are_loaded_again(store: RedisStore, redis_url: st
     assert (await visit(store, "ada", Click("b"))).count == 2
 
 
-@pytest.mark.parametrize(
-    "entry", ["", "[7", "[]", "[7]", b"\xff", "a\x1fnow", "a\x1f1\x1fe\x1fmore"]
-)
+@pytest.mark.parametrize("entry", ["", "[7", "[]", "[7]", b"\xff"])
 async def test_what_is_no_session_is_said_and_can_be_forgotten(
     store: RedisStore, redis_url: str, entry: str | bytes
 ) -> None:
@@ -264,6 +246,20 @@ async def test_what_is_no_session_is_said_and_can_be_forgotten(
 
     await store.forget("ada")
     assert (await visit(store, "ada", Click("a"))).count == 1
+
+
+@pytest.mark.parametrize("entry", ["a\x1fnow", "a\x1f1\x1fe\x1fmore"])
+async def test_a_click_whose_item_can_be_read_serves_but_is_not_shown(
+    store: RedisStore, redis_url: str, entry: str
+) -> None:
+    with redis_py.Redis.from_url(redis_url) as client:
+        client.rpush(user_keys("ada", b"pepper")[0], "1767225600123456" + "1", entry)
+
+    found = await visit(store, "ada")
+
+    assert found.item_ids == ["a"]
+    with pytest.raises(StoreUnavailable, match="no session"):
+        _ = found.clicks
 
 
 PARTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
@@ -280,6 +276,7 @@ def test_every_click_is_read_as_it_was_written(
     click = Click(item_id, event_id, timestamp)
 
     assert Click.of(click.entry().encode()) == click
+    assert Click.item_of(click.entry().encode()) == item_id
 
 
 def test_clicks_written_as_json_are_read_too() -> None:

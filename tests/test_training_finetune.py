@@ -65,7 +65,7 @@ def test_old_items_keep_their_indices_and_new_ones_follow(
 ) -> None:
     old, new = (load_bundle(folder).catalogue for folder in (trained.bundle, tuned))
 
-    assert new.item_ids == (*old.item_ids, NEW)
+    assert list(new.item_ids) == [*old.item_ids, NEW]
 
 
 def test_a_new_item_is_recommended_and_its_row_is_finite(next_day: NextDay, tuned: Path) -> None:
@@ -110,7 +110,7 @@ def test_attributes_stay_and_new_items_have_none(trained: TrainedShop, tuned: Pa
 
     assert old.attributes
     for name, texts in old.attributes.items():
-        assert new.attributes[name] == [*texts, None]
+        assert list(new.attributes[name]) == [*texts, None]
 
 
 def test_an_items_file_names_new_items(
@@ -126,7 +126,7 @@ def test_an_items_file_names_new_items(
         load_bundle(finetune(options, QUIET)).catalogue,
     )
 
-    assert new.attributes["brand"] == [*old.attributes["brand"], "Novel"]
+    assert list(new.attributes["brand"]) == [*old.attributes["brand"], "Novel"]
 
 
 async def test_a_finetuned_bundle_serves(next_day: NextDay, tuned: Path, redis_url: str) -> None:

@@ -178,7 +178,7 @@ def test_a_handful_of_sessions_can_be_learned(tmp_path: Path) -> None:
 
     trained = Run(TINY, tmp_path, CPU, Quiet()).train(few, None)
 
-    assert trained.catalogue.item_ids == ("a", "b")
+    assert list(trained.catalogue.item_ids) == ["a", "b"]
 
 
 def test_sessions_labelled_for_validation_are_never_learned_from(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_sessions_labelled_for_validation_are_never_learned_from(tmp_path: Path)
         whole.keep_sessions(~labelled), whole.keep_sessions(labelled)
     )
 
-    assert trained.catalogue.item_ids == ("a", "b", "c", "d")
+    assert list(trained.catalogue.item_ids) == ["a", "b", "c", "d"]
     assert {r.phase for r in watcher.results} == {"search"}
 
 

@@ -95,7 +95,7 @@ def test_dropped_rows_do_not_shape_new_ones() -> None:
     parent = parent_of("abc")
     catalogue, weights = begin(WarmStart(parent, drop_vanished=True), words("xy", "cb"))
 
-    assert catalogue.item_ids == ("b", "c", "x", "y")
+    assert list(catalogue.item_ids) == ["b", "c", "x", "y"]
     torch.testing.assert_close(weights.matrix[2], parent.weights.matrix[1:].mean(0))
 
 

@@ -4,7 +4,6 @@ All answer `scores_along` like `recsys.predictor.Predictor`: one row of scores f
 the last of every session. Equal counts are told apart by popularity, so no two scores tie.
 """
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -51,7 +50,7 @@ def recent_popularity(catalogue: Catalogue, train: Sessions) -> Popularity:
     newest = np.arange(len(train)) >= len(train) * (1 - RECENT_SHARE)
     items = train.items[np.repeat(newest, train.lengths)]
     counts = np.bincount(items[items >= 0], minlength=len(catalogue)).astype(np.int64)
-    return Popularity(dataclasses.replace(catalogue, counts=counts))
+    return Popularity(Catalogue(catalogue.item_ids, counts))
 
 
 def baselines(catalogue: Catalogue, train: Sessions) -> dict[str, Scorer]:

@@ -78,9 +78,7 @@ class _Visits:
     """Each visitor's clicks in the order of their times, as indices of the catalogue."""
 
     def __init__(self, log: ClickLog, predictor: Predictor) -> None:
-        find = predictor.catalogue.find
-        found = [find(item_id) for item_id in log.item_ids]
-        known = np.array([-1 if item is None else item for item in found], dtype=np.int64)
+        known = predictor.catalogue.find_all(log.item_ids)
         order = np.lexsort((log.time_ms, log.group))  # stable: equal times stay as in the file
         self._items = known[log.item[order]]
         lengths = np.bincount(log.group, minlength=len(log.group_ids))
@@ -121,7 +119,7 @@ def _table(
     for visitor, ranking in zip(visitors, rankings, strict=True):
         names += [log.group_ids[visitor]] * len(ranking.items)
         places += range(1, len(ranking.items) + 1)
-        items += [ids[item] for item in ranking.items]
+        items += ids.take(ranking.items)
         scores += ranking.scores
         sources += [ranking.source] * len(ranking.items)
     return pa.table([names, places, items, scores, sources], schema=schema)

@@ -20,6 +20,7 @@ from recsys.bundle import REPORT, read_manifest
 from recsys.catalogue import Catalogue
 from recsys.errors import BadInput
 from recsys.predictor import Predictor
+from recsys.shelf import UNFINISHED
 from training.blend import blend_of, blend_said, chooser_of
 from training.comparison import compare_with_intervals
 from training.export import Export, golden_clicks, write_bundle
@@ -58,7 +59,7 @@ class TrainOptions:
     @property
     def work(self) -> Path:
         """Where an unfinished run keeps its checkpoint, beside the bundle to be."""
-        return self.out.with_name(f"{self.out.name}.unfinished")
+        return self.out.with_name(self.out.name + UNFINISHED)
 
 
 def train(options: TrainOptions, console: Console) -> Path:

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from data.synthetic import write_shop
 from recsys.bundle import MANIFEST
+from recsys.shelf import destination, is_shelf, publish
 from training.commands import TrainOptions, train
 from training.prepare import ClickOptions
 from training.recipe import load_recipe
@@ -34,3 +35,13 @@ def train_demo(out: Path, console: Console, command: str = "") -> None:
         folder = Path(temporary)
         write_shop(folder)
         train_shop(folder, out, console, command)
+
+
+def train_demo_shelf(shelf: Path, console: Console, command: str = "") -> None:
+    """Put the shop's bundle on the shelf and name it, unless the shelf names one already."""
+    if is_shelf(shelf):
+        console.print(f"{shelf} names a bundle already.")
+        return
+    out = destination(None, shelf)
+    train_demo(out, console, command)
+    publish(shelf, out.name)

@@ -60,8 +60,8 @@ class WarmStart:
         self, catalogue: Catalogue, indexed: Sessions, recipe: Recipe, generator: torch.Generator
     ) -> Weights:
         """The parent's tensors; those with a row for each item are given rows for the new ones."""
-        found = [self.parent.catalogue.find(item_id) for item_id in catalogue.item_ids]
-        rows = torch.tensor([at for at in found if at is not None])
+        found = self.parent.catalogue.find_all(catalogue.item_ids)
+        rows = torch.from_numpy(found[found >= 0])
         beside = clicked_beside(indexed, len(rows), len(catalogue))
         weights = Weights.fresh(recipe.size(len(catalogue)), generator)
         shared = dict(weights.model.named_parameters())

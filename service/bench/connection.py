@@ -27,11 +27,16 @@ class Connection(asyncio.Protocol):
 
     def ask(self, request: bytes, answered: Answered) -> None:
         """Send; `answered` is called once, also where the connection breaks."""
-        if self._transport is None or self._transport.is_closing():
+        if self.closed:
             answered(BROKEN, b"")
             return
+        assert self._transport is not None, "it is not closed"
         self._answered = answered
         self._transport.write(request)
+
+    @property
+    def closed(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
 
     def close(self) -> None:
         if self._transport is not None:

@@ -53,6 +53,7 @@ class Lane:
         self._host, self._port, self._samples = host, port, samples
         self._connection: Connection | None = None
         self._waiting: deque[tuple[float, bytes]] = deque()
+        self._reconnecting: asyncio.Task[None] | None = None  # held, or it might be collected
         self.busy = False
 
     async def connect(self) -> None:
@@ -69,6 +70,12 @@ class Lane:
             self._next()
 
     def _next(self) -> None:
+        if self._waiting and self._connection is not None and self._connection.closed:
+            self._begin_again()  # a service closes what was silent for long
+        else:
+            self._send()
+
+    def _send(self) -> None:
         if not self._waiting or self._connection is None:
             return
         due, wire = self._waiting.popleft()
@@ -79,11 +86,15 @@ class Lane:
             self._samples.latency.append(time.perf_counter() - due)
             self._samples.status.append(status)
             if status == BROKEN:
-                asyncio.get_running_loop().create_task(self._again())
+                self._begin_again()
             else:
                 self._next()
 
         self._connection.ask(wire, answered)
+
+    def _begin_again(self) -> None:
+        self.busy = True
+        self._reconnecting = asyncio.get_running_loop().create_task(self._again())
 
     async def _again(self) -> None:
         """A new connection for what waits; a service that is gone fails each of them."""
@@ -91,7 +102,8 @@ class Lane:
             await self.connect()
         except OSError:
             await asyncio.sleep(0.05)
-        self._next()
+        self.busy = False
+        self._send()
 
     def close(self) -> int:
         """End; gives how many were never answered."""

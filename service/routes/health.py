@@ -1,6 +1,7 @@
 """Is the process alive, may it get traffic, and what has it done."""
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.dependencies import RunningDep
@@ -24,7 +25,7 @@ async def ready(service: RunningDep) -> dict[str, str] | Response:
     return {"status": "ready", "model_id": service.manifest.model_id, "redis": redis}
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(service: RunningDep) -> Response:
     """Prometheus text format."""
     return Response(service.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

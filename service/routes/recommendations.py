@@ -41,8 +41,8 @@ async def recommended(request: Request) -> bytes:
 @router.post("/recommendations:batch")
 async def recommend_many(asked: ManyRequests, service: RunningDep) -> ManyRecommendations:
     """Up to 100 of these requests, handled in order."""
-    for request in asked.requests:
-        service.recommender.check_filter(request.filter)
+    for place, request in enumerate(asked.requests):
+        service.recommender.check_filter(request.filter, f"requests.{place}.filter")
     waiting = service.batcher.submit_all([as_question(request) for request in asked.requests])
     answers = await asyncio.gather(*waiting)
     return ManyRecommendations(responses=[as_recommendations(answer) for answer in answers])

@@ -1,6 +1,9 @@
 """What is stored about a user: clicks in, recommendations and the whole record out, forgotten."""
 
-from fastapi import APIRouter, Response
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.exceptions import RequestValidationError
 
 from recsys.errors import StoreUnavailable
 from service.dependencies import Running, RunningDep
@@ -17,7 +20,20 @@ from service.schemas import (
 )
 from service.store import Click, StoredSession, Visit
 
-router = APIRouter(prefix="/v1/users/{user_id}", tags=["users"])
+
+def no_slash(request: Request) -> None:
+    """Refuses a "/" written as %2F: it would be taken for one that parts the path.
+
+    `ada%2Frecommendations` would else name the recommendations of ada.
+    """
+    written: bytes = request.scope.get("raw_path", b"")
+    if b"%2f" in written.lower():
+        loc, said = ("path", "user_id"), "must not contain '/', not even as %2F"
+        error: dict[str, Any] = {"type": "value_error", "loc": loc, "msg": said}
+        raise RequestValidationError([error])
+
+
+router = APIRouter(prefix="/v1/users/{user_id}", tags=["users"], dependencies=[Depends(no_slash)])
 
 
 @router.post("/clicks")
@@ -28,6 +44,8 @@ async def record(user_id: UserId, sent: NewClicks, service: RunningDep) -> Click
         return ClicksTaken(accepted=0, duplicates=0, unknown_items=unknown)
     clicks = [Click(c.item_id, c.event_id, c.timestamp) for c in sent.clicks]
     stored = await _visit(service, Visit(user_id, clicks))
+    if stored.refused:
+        raise StoreUnavailable("Redis takes no writes now. Send the clicks again later.")
     return ClicksTaken(
         accepted=stored.accepted, duplicates=stored.duplicates, unknown_items=unknown
     )

@@ -1,0 +1,110 @@
+"""Who may call: API keys for the API, admin keys for what stands under /v1/admin/.
+
+Only hashes of keys are known here. A key is 256 random bits, so one SHA-256 is as good as a slow
+hash: nobody guesses it, and checking it costs a microsecond. Several keys are valid at once, which
+is how one is replaced by the next. A key is neither kept nor logged.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from hmac import compare_digest
+from secrets import token_urlsafe
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.problems import problem
+
+PREFIX = "recsys_"  # by it, scanners of repositories and logs know a key that leaked
+ADMIN = "/v1/admin/"
+# /health/ is for whoever starts and stops processes, and says nothing of users or items. A browser
+# cannot send a key with the address of a page: pages are open, what they call is not.
+OPEN = frozenset({"/", "/docs", "/openapi.json"})
+OPEN_BELOW = ("/health/", "/static-offline-docs/")
+REALM = 'Bearer realm="session-recsys"'
+
+
+def new_key() -> str:
+    """A key that nobody can guess."""
+    return PREFIX + token_urlsafe(32)
+
+
+def hash_of(key: str) -> str:
+    """What settings hold of a key."""
+    return f"sha256:{sha256(key.encode()).hexdigest()}"
+
+
+def is_open(path: str) -> bool:
+    """The path needs no key, whatever is set."""
+    return path in OPEN or path.startswith(OPEN_BELOW)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """SHA-256 digests of the keys that open one part of the service."""
+
+    digests: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, hashes: Iterable[str]) -> "Keys":
+        return cls(tuple(bytes.fromhex(text.removeprefix("sha256:")) for text in hashes))
+
+    def __bool__(self) -> bool:
+        return bool(self.digests)
+
+    def hold(self, digest: bytes) -> bool:
+        """Compared with every one of them in constant time, so that time tells nothing."""
+        return any([compare_digest(digest, known) for known in self.digests])
+
+
+class Access:
+    """ASGI middleware: answers 401 and 403; who may pass is named in `scope["caller"]`."""
+
+    def __init__(self, app: ASGIApp, api_keys: Keys, admin_keys: Keys) -> None:
+        self._app = app
+        self._api_keys = api_keys
+        self._admin_keys = admin_keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._refusal(scope) if scope["type"] == "http" else None
+        await (refusal or self._app)(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        path: str = scope["path"]
+        admin = path.startswith(ADMIN)
+        keys = self._admin_keys if admin else self._api_keys
+        if admin and not keys:
+            return _forbidden("Admin calls are off: RECSYS_ADMIN_KEY_HASHES is not set.")
+        if not keys or is_open(path):
+            return None
+        digest = _digest(scope)
+        if digest is None:
+            return _unauthorized("A key is needed. Send it as Authorization: Bearer KEY.")
+        if keys.hold(digest):
+            scope["caller"] = digest
+            return None
+        others = self._api_keys if admin else self._admin_keys
+        if others.hold(digest):
+            kind = "an admin key" if admin else "an API key"
+            return _forbidden(f"This call needs {kind}, and the key that was sent is none.")
+        return _unauthorized("The key is not valid here. Was it replaced?", "invalid_token")
+
+
+def _digest(scope: Scope) -> bytes | None:
+    """Of the key that was sent."""
+    sent = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+    scheme, _, key = sent.partition(b" ")
+    if scheme.lower() != b"bearer" or not key:
+        return None
+    return sha256(key.strip()).digest()
+
+
+def _unauthorized(detail: str, error: str | None = None) -> Response:
+    challenge = REALM if error is None else f'{REALM}, error="{error}"'
+    return problem(401, detail, headers={"WWW-Authenticate": challenge})
+
+
+def _forbidden(detail: str) -> Response:
+    headers = {"WWW-Authenticate": f'{REALM}, error="insufficient_scope"'}
+    return problem(403, detail, headers=headers)

@@ -1,0 +1,36 @@
+"""What every answer carries: its request's id, and that nobody may guess at it or keep it."""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.request_id import request_id_of
+
+NO_GUESSING = (b"x-content-type-options", b"nosniff")
+NO_KEEPING = (b"cache-control", b"no-store")  # answers are about a user, and of this moment
+KEPT = "/static-offline-docs/"
+
+
+class AnswerHeaders:
+    """ASGI middleware: names the request in `scope["request_id"]`, and adds the headers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        name = scope["request_id"] = request_id_of(scope)
+        more = added(name, kept=scope["path"].startswith(KEPT))
+
+        async def adding(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *more]
+            await send(message)
+
+        await self._app(scope, receive, adding)
+
+
+def added(request_id: str, *, kept: bool = False) -> list[tuple[bytes, bytes]]:
+    """`kept`: caches may hold on to the answer, as it is a file of ours."""
+    named = (b"x-request-id", request_id.encode())
+    return [named, NO_GUESSING] if kept else [named, NO_GUESSING, NO_KEEPING]

@@ -1,0 +1,123 @@
+"""The OpenAPI document that is served: what FastAPI finds in the routes, and what surrounds them.
+
+Problems have their own media type, keys are a security scheme where some are set, and the catalogue
+that is served gives the examples and the attributes a filter may name.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from recsys.catalogue import Catalogue
+from service.access import ADMIN, is_open
+from service.examples import add_examples
+from service.problems import MEDIA_TYPE
+from service.schemas import Problem
+
+Document = dict[str, Any]
+SCHEMAS = "#/components/schemas/"
+PROBLEMS = {
+    "400": "The body is not JSON.",
+    "401": "No key, or one that is not valid.",
+    "403": "The key is valid, but not for this call.",
+    "404": "What is asked for does not exist.",
+    "409": "There is no model to go back to.",
+    "413": "The body is too large.",
+    "422": "A field is wrong, and named.",
+    "429": "Too many requests of this key.",
+    "503": "Overloaded, or Redis did not answer. Ask again.",
+}
+HEADERS = {
+    "401": {"WWW-Authenticate": "how to send a key"},
+    "429": {"Retry-After": "seconds to wait"},
+    "503": {"Retry-After": "seconds to wait"},
+}
+
+
+def use_document(app: FastAPI, catalogue: Callable[[], Catalogue], *, keyed: bool) -> None:
+    """Have the application serve it; `catalogue` gives what is served, `keyed` if calls need a key.
+
+    It is made once for each catalogue.
+    """
+    made: dict[Catalogue, Document] = {}
+
+    def openapi() -> Document:
+        served = catalogue()
+        if served not in made:
+            document = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+            )
+            add_problems(document, keyed=keyed)
+            add_examples(document, served)
+            name_attributes(document, sorted(served.attributes))
+            made.clear()
+            made[served] = document
+        return made[served]
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents
+
+
+def add_problems(document: Document, *, keyed: bool) -> None:
+    """Every refusal a call may meet, described once and referred to, and the key it needs."""
+    components = document["components"]
+    schemas = components["schemas"]
+    for fastapis_own in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(fastapis_own, None)
+    found = Problem.model_json_schema(ref_template=SCHEMAS + "{model}")
+    schemas |= found.pop("$defs") | {"Problem": found}
+    components["responses"] = {f"problem-{status}": _problem(status) for status in PROBLEMS}
+    if keyed or any(path.startswith(ADMIN) for path in document["paths"]):
+        components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    for path, call in _calls(document):
+        closed = (keyed or path.startswith(ADMIN)) and not is_open(path)
+        if closed:
+            call["security"] = [{"key": []}]
+        for status in _statuses(path, call, closed=closed):
+            reference = f"#/components/responses/problem-{status}"
+            call["responses"][status] = {"$ref": reference}
+
+
+def name_attributes(document: Document, attributes: list[str]) -> None:
+    """A filter names attributes of the catalogue and no others."""
+    asked = document["components"]["schemas"]["RecommendationRequest"]["properties"]
+    named = {"propertyNames": {"enum": attributes}}
+    asked["filter"] |= named if attributes else {"maxProperties": 0}
+
+
+def _calls(document: Document) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, calls in document["paths"].items():
+        for call in calls.values():
+            yield path, call
+
+
+def _statuses(path: str, call: dict[str, Any], *, closed: bool) -> Iterator[str]:
+    """What the call may be refused with; FastAPI lists 422 where something is checked."""
+    if "422" in call["responses"] or "requestBody" in call:
+        yield "422"
+    if "requestBody" in call:
+        yield from ("400", "413")
+    if closed:
+        yield from ("401", "403")
+    if "{item_id}" in path:
+        yield "404"
+    if not path.startswith("/health/"):
+        yield "429"
+    if path.startswith(("/v1/recommendations", "/v1/users/", "/health/ready")):
+        yield "503"
+    if path.startswith(ADMIN):
+        yield "409"
+
+
+def _problem(status: str) -> dict[str, Any]:
+    headers = {
+        name: {"description": said, "schema": {"type": "string"}}
+        for name, said in HEADERS.get(status, {}).items()
+    }
+    content = {MEDIA_TYPE: {"schema": {"$ref": f"{SCHEMAS}Problem"}}}
+    found = {"description": PROBLEMS[status], "content": content}
+    return found | ({"headers": headers} if headers else {})

@@ -1,0 +1,33 @@
+"""What whoever runs the service may do while it runs; each call needs an admin key."""
+
+from fastapi import APIRouter
+
+from recsys.shelf import bundle_of, named
+from service.dependencies import Running, RunningDep
+from service.models import Replaced
+from service.schemas import Reloaded, ReloadRequest
+
+router = APIRouter(prefix="/v1/admin", tags=["admin"])
+
+
+@router.post("/reload")
+async def reload(asked: ReloadRequest, service: RunningDep) -> Reloaded:
+    """Serve another bundle; one that is refused changes nothing, and the answer says why."""
+    if asked.bundle is None:
+        folder = bundle_of(service.bundle)
+    else:
+        folder = named(service.shelf, asked.bundle)
+    return _told(service, await service.models.replace(folder))
+
+
+@router.post("/rollback")
+async def roll_back(service: RunningDep) -> Reloaded:
+    """Serve the bundle that was served before this one."""
+    return _told(service, await service.models.roll_back())
+
+
+def _told(service: Running, replaced: Replaced) -> Reloaded:
+    """The other workers hear of it, too."""
+    if service.note is not None:
+        service.note.write(service.models.current.folder)
+    return Reloaded(model_id=replaced.model_id, previous_model_id=replaced.previous_model_id)

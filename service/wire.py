@@ -1,0 +1,179 @@
+"""What one connection may do before any of our code sees a request: bounds on time, size, number.
+
+uvicorn waits for a request as long as it takes, and for as much of it as comes. Here whoever opens
+a connection has so many seconds to send a request whole, head and body, and as many to read on
+where an answer is long; a head has a size; and connections have a number. A connection that is one
+too many is told so at once and closed, those that are open go on. (uvicorn's `limit_concurrency`
+refuses requests while so many are open, so that connections which say nothing shut all others out.)
+
+A request that came in one piece, as most do, costs no timer.
+"""
+
+import asyncio
+import logging
+import time
+
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from service.headers import AnswerHeaders, added
+from service.problems import RETRY_AFTER_SECONDS, ProblemAnswer, problem
+from service.request_id import new_request_id
+from service.settings import Settings
+
+MOST_AHEAD = 16  # requests sent on one connection without waiting for answers
+SAY_AGAIN_SECONDS = 60.0
+log = logging.getLogger("recsys.service")
+
+
+def bounded(settings: Settings) -> type[asyncio.Protocol]:
+    """The protocol for `uvicorn.Config(http=…)`."""
+    return type("Bounded", (BoundedProtocol,), {"bounds": settings})
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with an end to its patience."""
+
+    bounds: Settings
+    said_full = float("-inf")  # when the log last said so
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.TimerHandle | None = None
+        self._whole = True  # no request has come in part
+        self._in_head = False
+        self._piece = 0  # bytes that came just now
+        self._taken = 0  # bytes of this request that came before, the piece it began in left out
+        if len(self.connections) <= self.bounds.max_connections:
+            self._start_clock()
+            return
+        self._say_full()
+        detail = f"All {self.bounds.max_connections:,} connections are in use. Try again."
+        self._refuse(_last(503, detail, retry=True))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_clock()
+        super().connection_lost(exc)  # it says `resume_writing`
+
+    def data_received(self, data: bytes) -> None:
+        self._piece = len(data)
+        super().data_received(data)
+        self._taken += self._piece
+        if self._whole and self._answering():
+            self._stop_clock()
+        elif self._in_head and self._taken > self.bounds.max_head_bytes:
+            self._refuse(self._too_large())
+        elif self._timer is None and not self.transport.is_closing():
+            self._start_clock()
+
+    def on_message_begin(self) -> None:
+        self._whole, self._in_head, self._taken = False, True, -self._piece
+        if len(self.pipeline) >= MOST_AHEAD:
+            raise ValueError("too many requests ahead")  # the parser stops, and 400 it is
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        refusal = self._refusal()
+        if refusal is None:
+            super().on_headers_complete()
+            return
+        ours, self.app = self.app, AnswerHeaders(refusal)
+        super().on_headers_complete()
+        self.app = ours
+
+    def on_message_complete(self) -> None:
+        self._whole = True
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._writing = self.loop.call_later(self.bounds.read_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(_last(400, "What came is not HTTP/1.1."))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Who asks for another protocol is answered in this one; nobody needs to hear of it."""
+
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _refusal(self) -> ASGIApp | None:
+        """The answer to a head that is beyond the bounds."""
+        bounds, headers = self.bounds, self.headers
+        if len(self.url) > bounds.max_url_bytes:
+            detail = f"The URL may have at most {bounds.max_url_bytes:,} bytes."
+            return _last(414, detail)
+        if len(headers) > bounds.max_headers:
+            detail = f"A request may have at most {bounds.max_headers:,} headers."
+            return _last(431, detail)
+        if max(self._taken, 0) + self._piece > bounds.max_head_bytes:  # or it is only the body
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in headers)
+            if size > bounds.max_head_bytes:
+                return self._too_large()
+        return None
+
+    def _too_large(self) -> ProblemAnswer:
+        most = self.bounds.max_head_bytes
+        return _last(431, f"URL and headers may have {most:,} bytes together.")
+
+    def _start_clock(self) -> None:
+        self._timer = self.loop.call_later(self.bounds.read_seconds, self._late)
+
+    def _stop_clock(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _late(self) -> None:
+        """The time is over, unless it was we who let the client wait."""
+        self._timer = None
+        if self.flow.read_paused or (self._in_head and self._answering()):
+            self._start_clock()
+        elif self._in_head or (self._answering() and not self._whole):
+            detail = f"The request did not arrive whole within {self.bounds.read_seconds} s."
+            self._refuse(_last(408, detail))
+        else:  # no request has begun, or it is answered and still being sent
+            self.transport.close()
+
+    def _refuse(self, answer: ProblemAnswer) -> None:
+        """Write an answer that no application gives, and close.
+
+        Not where another answer is due first or has begun: the client would take it for that one.
+        """
+        if self.transport.is_closing():
+            return
+        if not self._answering() or not (self._in_head or self.cycle.response_started):
+            self.transport.write(self._written(answer))
+        self.transport.close()
+
+    def _written(self, answer: ProblemAnswer) -> bytes:
+        """An answer as it goes over the wire, with what every answer carries."""
+        request_id = new_request_id()
+        named = answer.of(request_id)
+        headers = [*self.server_state.default_headers, *named.raw_headers, *added(request_id)]
+        lines = [b"%s: %s\r\n" % header for header in headers]
+        return STATUS_LINE[named.status_code] + b"".join(lines) + b"\r\n" + bytes(named.body)
+
+    def _say_full(self) -> None:
+        """In the log, but not once for every connection of a flood."""
+        if time.monotonic() - self.said_full > SAY_AGAIN_SECONDS:
+            type(self).said_full = time.monotonic()
+            most = self.bounds.max_connections
+            log.warning("All %d connections are in use; new ones are refused.", most)
+
+
+def _last(status: int, detail: str, *, retry: bool = False) -> ProblemAnswer:
+    """A problem after which the connection is closed; `retry` where another one may be opened."""
+    headers = {"Connection": "close"}
+    if retry:
+        headers["Retry-After"] = RETRY_AFTER_SECONDS
+    return problem(status, detail, headers=headers)

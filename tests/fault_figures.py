@@ -1,0 +1,227 @@
+"""What a service process says and how quickly, while each thing that can happen to Redis happens.
+
+    python tests/fault_figures.py                      # trains a small shop first
+    python tests/fault_figures.py --bundle runs/shop   # or takes this one, of the synthetic shop
+
+One process with the limits it has by default, a real Redis that writes every click to disk, the
+Gremlin between them, and every call of the API ten times a second. For each fault: how many calls
+were not answered as documented, latencies (counted from when a call was due), how long it took
+until a click was stored again, and a look at everybody's clicks. Then 200 users ask 200 times each
+while Redis dawdles, and every third time leave before the answer. Ends with 1 where a promise is
+broken.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads stall it
+
+import numpy as np
+import typer
+from callers import Answer, Caller
+from gremlin import Gremlin, Mood
+from quick_client import QuickClient, ask
+from redis_faults import FAULTS, Fault
+from redis_servers import DURABLE, RedisServer, own_redis
+from rich.console import Console
+from rich.table import Table
+from servers import served
+
+from data.synthetic import write_shop
+from recsys.golden import open_predictor
+from service.bench.connection import Connection
+from service.embedded_redis import free_port
+from training.commands import TrainOptions, train
+from training.prepare import ClickOptions
+from training.recipe import Recipe
+
+console = Console()
+EVERY_SECONDS = 0.1  # a round of all calls
+P99_MS, RECOVERY_SECONDS = 150.0, 5.0  # promised
+DEFAULTS = {"RECSYS_REDIS_TIMEOUT_MS": "50", "RECSYS_REDIS_BUDGET_MS": "100"}
+Bundle = Annotated[Path | None, typer.Option(help="Bundle folder of the synthetic shop.")]
+
+
+def main(
+    bundle: Bundle = None, seconds: float = 5.0, users: int = 200, requests: int = 200
+) -> None:
+    """Everything that this file's first paragraph says."""
+    with contextlib.ExitStack() as stack:
+        if bundle is None:
+            bundle = small_shop(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        kept = asyncio.run(all_figures(bundle, seconds, users, requests))
+    raise typer.Exit(0 if kept else 1)
+
+
+def small_shop(folder: Path) -> Path:
+    with console.status("Training a small shop"):
+        write_shop(folder, makers=2, sessions=4000)
+        recipe = Recipe(hidden=64, epochs=3, batch=32, negatives=64, sample_alpha=0.5)
+        options = TrainOptions(ClickOptions(folder / "clicks.csv"), folder / "bundle", recipe)
+        return train(options, Console(quiet=True))
+
+
+async def all_figures(bundle: Path, seconds: float, users: int, requests: int) -> bool:
+    table = Table("fault", "calls", "as documented", "p50 ms", "p99 ms", "max ms", "recovered s")
+    kept = True
+    with own_redis(*DURABLE) as server:
+        async with Gremlin(free_port(), server.port) as gremlin, service(bundle, gremlin) as url:
+            client = QuickClient(*address(url))
+            for fault in (None, *FAULTS):
+                with console.status(fault.name if fault else "nothing happens"):
+                    row, well = await figures(fault, client, gremlin, server, seconds)
+                table.add_row(*row)
+                kept = kept and well
+            client.close()
+            console.print(table)
+            await gremlin.be(Mood.GOOD)
+            began = time.perf_counter()
+            visitors = await cross_talk(bundle, url, gremlin, users, requests)
+    took = time.perf_counter() - began
+    told = Counter(answer for visitor in visitors for answer in visitor.told)
+    said = ", ".join(f"{count:,} {answer}" for answer, count in sorted(told.items()))
+    console.print(f"{len(visitors)} visitors in {took:.0f} s: {said}")
+    return kept and told["about another"] == 0 and told["about its user"] > 0
+
+
+@contextlib.asynccontextmanager
+async def service(bundle: Path, gremlin: Gremlin) -> AsyncIterator[str]:
+    """Its URL; started and ended in a thread, for the Gremlin lives in ours."""
+    process = served(bundle, f"redis://127.0.0.1:{gremlin.port}", None, **DEFAULTS)
+    url = await asyncio.to_thread(process.__enter__)
+    try:
+        yield url
+    finally:
+        await asyncio.to_thread(process.__exit__, None, None, None)
+
+
+async def figures(
+    fault: Fault | None,
+    client: QuickClient,
+    gremlin: Gremlin,
+    server: RedisServer,
+    seconds: float,
+) -> tuple[list[str], bool]:
+    """A row of the table, and whether everything promised was kept."""
+    with server.client() as redis:
+        redis.flushall()
+    caller = Caller(client)
+    rounds = round(seconds / EVERY_SECONDS)
+    await caller.prepare(rounds)
+    if fault is None:
+        answers = await paced(caller, rounds)
+    else:
+        async with fault.doing(gremlin, server):
+            answers = await paced(caller, rounds)
+    recovered = await recovery(caller)
+    await caller.check()  # raises where a click is lost or doubled
+    allowed = sum(answer.is_allowed and truthful(answer, fault) for answer in answers)
+    p50, p99, most = np.percentile([a.seconds * 1000 for a in answers], (50, 99, 100))
+    well = allowed == len(answers) and p99 < P99_MS and recovered < RECOVERY_SECONDS
+    name = fault.name if fault else "none"
+    numbers = (f"{p50:.1f}", f"{p99:.1f}", f"{most:.0f}", f"{recovered:.2f}")
+    return [name, f"{len(answers):,}", f"{allowed:,}", *numbers], well
+
+
+def truthful(answer: Answer, fault: Fault | None) -> bool:
+    """Nothing is said to be stored or used that cannot be."""
+    if fault is None:
+        return all(not found["degraded"] for found in answer.lists)
+    stored = fault.stored is False and answer.call != "click without event id"
+    return all(
+        not (stored and found["stored"]) and not (fault.degraded and not found["degraded"])
+        for found in answer.lists
+    )
+
+
+async def paced(caller: Caller, rounds: int) -> list[Answer]:
+    """All calls every so often, whether or not those before are answered."""
+    began = time.perf_counter()
+    under_way = []
+    for at in range(rounds):
+        await asyncio.sleep(max(began + at * EVERY_SECONDS - time.perf_counter(), 0))
+        under_way.append(asyncio.create_task(caller.round(EVERY_SECONDS)))
+    return [answer for found in await asyncio.gather(*under_way) for answer in found]
+
+
+async def recovery(caller: Caller) -> float:
+    """Seconds until a click is stored."""
+    began = time.perf_counter()
+    while not await caller.stores() and time.perf_counter() - began < 60:
+        await asyncio.sleep(0.02)
+    return time.perf_counter() - began
+
+
+async def cross_talk(
+    bundle: Path, url: str, gremlin: Gremlin, users: int, requests: int
+) -> "list[Visitor]":
+    """Visitors, and what they were told."""
+    items = open_predictor(bundle).catalogue.item_ids[:users]
+    client, lists = QuickClient(*address(url)), {}
+    for item in items:
+        click = {"user_id": f"own-{item}", "item_id": item}
+        lists[item] = set(ids((await client.post("/v1/recommendations", json=click)).json()))
+    client.close()
+    await gremlin.be(Mood.DAWDLING)
+    visitors = [Visitor(item, lists[item], address(url), requests) for item in items]
+    await asyncio.gather(*(visitor.come() for visitor in visitors))
+    return visitors
+
+
+def address(url: str) -> tuple[str, int]:
+    host, port = url.removeprefix("http://").split(":")
+    return host, int(port)
+
+
+def ids(answer: dict[str, Any]) -> list[str]:
+    return [item["item_id"] for item in answer["items"]]
+
+
+class Visitor:
+    """Asks for what is known of one user, again and again; every third time it leaves."""
+
+    def __init__(self, own: str, best: set[str], at: tuple[str, int], requests: int) -> None:
+        self.told: list[str] = []
+        self._own, self._best = own, best
+        self._at = at
+        self._requests = requests
+        self._draw = random.Random(own)
+
+    async def come(self) -> None:
+        connection = await Connection.to(*self._at)
+        for _ in range(self._requests):
+            shown = self._draw.random() < 0.5
+            path = f"/v1/users/own-{self._own}" + ("" if shown else "/recommendations")
+            answer = ask(connection, "GET", path, self._at[0])
+            if self._draw.random() < 1 / 3:
+                await asyncio.sleep(self._draw.random() * 0.03)
+                connection.close()
+                connection = await Connection.to(*self._at)
+                self.told.append("not waited for")
+            else:
+                self.told.append(self._read(*await answer, shown=shown))
+        connection.close()
+
+    def _read(self, status: int, body: bytes, *, shown: bool) -> str:
+        """What an answer is about; degraded or refused, about nobody."""
+        found = json.loads(body)
+        if status == 503 or found.get("degraded"):
+            return "about nobody"
+        if shown:
+            own = [click["item_id"] for click in found["clicks"]] == [self._own]
+        else:
+            own = set(ids(found)) == self._best
+        return "about its user" if own else "about another"
+
+
+if __name__ == "__main__":
+    typer.run(main)

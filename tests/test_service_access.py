@@ -1,0 +1,190 @@
+"""Who may call: keys, their rotation, the admin's own, what is open, and how they are set."""
+
+import hmac
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from conftest import ClientOf
+from typer.testing import CliRunner
+
+from recsys.cli import app
+from recsys.errors import BadInput
+from service import access
+from service.access import Keys, hash_of, new_key
+from service.commands import read_settings
+from service.settings import Settings
+
+KEY, NEXT, ADMIN, OTHER = (new_key() for _ in range(4))
+KEYED = {"api_key_hashes": [hash_of(KEY), hash_of(NEXT)], "admin_key_hashes": [hash_of(ADMIN)]}
+PROBLEM = "application/problem+json"
+CALLS = [
+    ("POST", "/v1/recommendations"),
+    ("POST", "/v1/recommendations:batch"),
+    ("POST", "/v1/users/ada/clicks"),
+    ("GET", "/v1/users/ada/recommendations"),
+    ("GET", "/v1/users/ada"),
+    ("DELETE", "/v1/users/ada"),
+    ("GET", "/v1/items/aurora-tent/similar"),
+    ("GET", "/v1/model"),
+    ("GET", "/metrics"),
+    ("GET", "/no/such/path"),
+    ("GET", "/docs/../v1/model"),
+    ("GET", "/docs/"),
+]
+
+
+def bearing(key: str, scheme: str = "Bearer") -> dict[str, str]:
+    return {"Authorization": f"{scheme} {key}"}
+
+
+@pytest.mark.parametrize(("method", "path"), CALLS, ids=[path for _, path in CALLS])
+async def test_every_call_needs_a_key_where_one_is_set(
+    open_client: ClientOf, method: str, path: str
+) -> None:
+    async with open_client(**KEYED) as client:
+        for headers in ({}, bearing(OTHER), bearing(KEY, "Basic"), bearing("")):
+            refused = await client.request(method, path, headers=headers)
+            assert refused.status_code == 401
+            assert refused.headers["content-type"] == PROBLEM
+            assert refused.headers["www-authenticate"].startswith('Bearer realm="session-recsys"')
+            assert ("invalid_token" in refused.headers["www-authenticate"]) == (
+                headers == bearing(OTHER)
+            )
+            assert OTHER not in refused.text
+        allowed = await client.request(method, path, headers=bearing(KEY))
+        assert allowed.status_code not in (401, 403)
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/docs", "/", "/openapi.json"])
+async def test_health_and_pages_are_open(open_client: ClientOf, path: str) -> None:
+    """A browser cannot send a key with the address of a page; what the page calls needs one."""
+    async with open_client(**KEYED) as client:
+        assert (await client.get(path)).status_code in (200, 307)
+
+
+async def test_two_keys_are_valid_at_once_and_one_that_was_taken_out_is_not(
+    open_client: ClientOf,
+) -> None:
+    async with open_client(**KEYED) as client:
+        for key in (KEY, NEXT):
+            headers = bearing(key, "bearer")  # the scheme's case does not matter
+            assert (await client.get("/v1/model", headers=headers)).status_code == 200
+    async with open_client(api_key_hashes=[hash_of(NEXT)]) as client:
+        assert (await client.get("/v1/model", headers=bearing(KEY))).status_code == 401
+        assert (await client.get("/v1/model", headers=bearing(NEXT))).status_code == 200
+
+
+async def test_admin_calls_need_the_admins_key_and_it_opens_nothing_else(
+    open_client: ClientOf,
+) -> None:
+    path = "/v1/admin/nothing"
+    async with open_client(**KEYED) as client:
+        assert (await client.post(path)).status_code == 401
+        assert (await client.post(path, headers=bearing(OTHER))).status_code == 401
+        refused = await client.post(path, headers=bearing(KEY))
+        assert (await client.post(path, headers=bearing(ADMIN))).status_code == 404
+        strange = await client.get("/v1/model", headers=bearing(ADMIN))
+
+    assert (refused.status_code, strange.status_code) == (403, 403)
+    assert "needs an admin key" in refused.json()["detail"]
+    assert "needs an API key" in strange.json()["detail"]
+    assert 'error="insufficient_scope"' in refused.headers["www-authenticate"]
+
+
+async def test_without_an_admin_key_admin_calls_are_off_for_everybody(
+    open_client: ClientOf,
+) -> None:
+    async with open_client() as client:
+        refused = await client.post("/v1/admin/nothing", headers=bearing(ADMIN))
+        assert (await client.get("/v1/model")).status_code == 200  # no key is set: the API is open
+
+    assert refused.status_code == 403
+    assert "RECSYS_ADMIN_KEY_HASHES" in refused.json()["detail"]
+
+
+async def test_a_preflight_needs_no_key_and_a_refusal_can_be_read(open_client: ClientOf) -> None:
+    shop = {"Origin": "https://shop.example"}
+    asking = {**shop, "Access-Control-Request-Method": "POST"}
+    async with open_client(**KEYED, cors_origins=["https://shop.example"]) as client:
+        preflight = await client.options("/v1/recommendations", headers=asking)
+        refused = await client.post("/v1/recommendations", headers=shop)
+
+    assert preflight.status_code == 200
+    assert refused.status_code == 401
+    assert refused.headers["access-control-allow-origin"] == "https://shop.example"
+
+
+def test_every_key_is_compared_with_every_hash_in_constant_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared = []
+
+    def noting(sent: bytes, known: bytes) -> bool:
+        compared.append(known)
+        return hmac.compare_digest(sent, known)
+
+    monkeypatch.setattr(access, "compare_digest", noting)
+    keys = Keys.of([hash_of(KEY), hash_of(NEXT)])
+
+    assert keys.hold(keys.digests[0])
+    assert compared == list(keys.digests)
+
+
+def test_the_command_makes_a_key_and_its_hash_and_never_the_same() -> None:
+    said = [CliRunner().invoke(app, ["key"]).stdout.split("\n")[:2] for _ in range(2)]
+    (first, first_hash), (second, _) = ([line.split()[1] for line in lines] for lines in said)
+
+    assert first != second
+    assert len(first) > 40
+    assert first_hash == hash_of(first)
+    assert Keys.of([first_hash])
+
+
+def settings(**given: Any) -> Settings:
+    return read_settings({"bundle": Path("none"), **given})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("api_key_hashes", KEY),
+        ("api_key_hashes", f"{hash_of(KEY)};{hash_of(NEXT)}"),
+        ("admin_key_hashes", hash_of(KEY)[:-1]),
+        ("cors_origins", "shop.example"),
+        ("cors_origins", "https://shop.example/path"),
+        ("rate_limit", "100"),
+        ("rate_limit", "0/second"),
+        ("log_level", "loud"),
+    ],
+)
+def test_a_setting_that_is_wrong_is_named_and_a_key_in_its_place_is_not_shown(
+    name: str, value: str
+) -> None:
+    with pytest.raises(BadInput) as refused:
+        settings(**{name: value})
+
+    assert f"RECSYS_{name.upper()}: " in str(refused.value)
+    assert KEY not in str(refused.value)
+    assert hash_of(KEY)[:-1] not in str(refused.value)
+
+
+def test_a_key_is_for_one_thing() -> None:
+    with pytest.raises(BadInput, match="RECSYS_ADMIN_KEY_HASHES: must not name a key of"):
+        settings(api_key_hashes=hash_of(KEY), admin_key_hashes=f"{hash_of(ADMIN)},{hash_of(KEY)}")
+
+
+def test_hashes_come_from_the_environment_with_commas_between(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RECSYS_API_KEY_HASHES", f" {hash_of(KEY)}, {hash_of(NEXT)},")
+
+    assert settings().api_key_hashes == (hash_of(KEY), hash_of(NEXT))
+
+
+async def test_a_key_that_is_no_text_is_refused_like_any_other(open_client: ClientOf) -> None:
+    async with open_client(**KEYED) as client:
+        request = client.build_request("GET", "/v1/model")
+        request.headers = httpx.Headers([(b"Authorization", b"Bearer \xff\x00\xfe")])
+        assert (await client.send(request)).status_code == 401

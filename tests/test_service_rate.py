@@ -1,0 +1,103 @@
+"""Who calls too often is told to wait, and nobody else is."""
+
+import asyncio
+
+import pytest
+from conftest import ClientOf
+from starlette.types import Message, Scope
+
+from service import rate
+from service.access import hash_of, new_key
+from service.rate import Rate, RateLimit
+
+KEYS = [new_key(), new_key()]
+
+
+class Calls:
+    """Calls a rate limit as different callers do, and counts who got through."""
+
+    def __init__(self, text: str) -> None:
+        self.app = RateLimit(self._passed, Rate.of(text))
+        self.passed: list[object] = []
+
+    async def _passed(self, scope: Scope, *_: object) -> None:
+        self.passed.append(scope["client"])
+
+    async def call(self, **scope: object) -> int:
+        """The status."""
+        statuses = [200]
+
+        async def send(message: Message) -> None:
+            statuses.append(message.get("status", statuses[-1]))
+
+        given = {"type": "http", "path": "/v1/model", "headers": [], "method": "GET", **scope}
+        await self.app(given, lambda: asyncio.sleep(0, {}), send)
+        return statuses[-1]
+
+
+async def test_the_excess_of_one_key_is_429_and_the_other_key_goes_on(
+    open_client: ClientOf,
+) -> None:
+    bearing = [{"Authorization": f"Bearer {key}"} for key in KEYS]
+    async with open_client(
+        api_key_hashes=[hash_of(key) for key in KEYS], rate_limit="3/hour"
+    ) as client:
+        statuses = [
+            (await client.get("/v1/model", headers=bearing[0])).status_code for _ in range(4)
+        ]
+        refused = await client.post("/v1/recommendations", headers=bearing[0])
+        other = await client.get("/v1/model", headers=bearing[1])
+        health = [(await client.get("/health/ready")).status_code for _ in range(5)]
+
+    assert statuses == [200, 200, 200, 429]
+    assert refused.status_code == 429
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert refused.headers["retry-after"] == "1200"  # 3600 s / 3
+    assert "More than 3 requests in 3,600 s" in refused.json()["detail"]
+    assert other.status_code == 200
+    assert health == [200] * 5
+
+
+async def test_without_keys_addresses_are_told_apart() -> None:
+    calls = Calls("2/hour")
+    for address in ("10.0.0.1", "10.0.0.2") * 3:
+        await calls.call(client=(address, 1))
+
+    assert calls.passed == [("10.0.0.1", 1), ("10.0.0.2", 1)] * 2
+
+
+async def test_a_burst_is_taken_and_then_the_bucket_empties_evenly() -> None:
+    calls = Calls("20/second")
+    first = [await calls.call(client=("a", 1)) for _ in range(25)]
+    await asyncio.sleep(0.2)  # room for four more
+
+    second = [await calls.call(client=("a", 1)) for _ in range(25)]
+
+    assert first[:20] == [200] * 20
+    assert first[-1] == 429
+    assert 4 <= second.count(200) < 20
+
+
+async def test_the_number_of_callers_that_are_remembered_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rate, "MOST_CALLERS", 3)
+    calls = Calls("1/hour")
+    for address in "abcabcd":
+        await calls.call(client=(address, 1))
+
+    assert [await calls.call(client=(address, 1)) for address in "dbc"] == [429, 429, 429]
+    assert await calls.call(client=("a", 1)) == 200  # longest away, so forgotten
+
+
+@pytest.mark.parametrize("caller", [None, ("10.0.0.1", 1)])
+async def test_a_connection_without_an_address_is_a_caller_too(caller: object) -> None:
+    calls = Calls("1/hour")
+
+    assert [await calls.call(client=caller) for _ in range(2)] == [200, 429]
+
+
+def test_the_wait_is_a_whole_number_of_seconds_and_at_least_one() -> None:
+    texts = ("100/second", "1/second", "40/minute", "1/hour")
+
+    assert [Rate.of(text).retry_after for text in texts] == ["1", "1", "2", "3600"]
