@@ -53,7 +53,7 @@ EXPOSE 8000
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 \
     CMD ["python", "-S", "/venv/share/healthcheck.py"]
 CMD ["serve"]
-ARG VERSION=""
+ARG VERSION="0.1.0"
 ARG REVISION=""
 LABEL org.opencontainers.image.title="session-recsys" \
       org.opencontainers.image.description="Session-based recommendations: top-k over HTTP" \
@@ -73,7 +73,7 @@ FROM runtime AS train
 COPY --from=train-builder /dependencies /venv
 COPY --from=train-builder /code /venv
 CMD ["train", "--help"]
-ARG VERSION=""
+ARG VERSION="0.1.0"
 ARG REVISION=""
 LABEL org.opencontainers.image.title="session-recsys, training" \
       org.opencontainers.image.description="Session-based recommendations: from a click log to a bundle" \
