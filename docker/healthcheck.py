@@ -1,4 +1,4 @@
-"""Exit 0 where the service in this container is ready; run every few seconds, so it imports little."""
+"""Exit 0 where the service in this container is ready; runs every few seconds: imports little."""
 
 import os
 import socket

@@ -1,5 +1,6 @@
 """Load on a project's gateway: what `recsys bench` measures, and visits to the served items."""
 
+import io
 import tempfile
 import time
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ def load(project: Project, clicks: Iterator[Click], rate: float, seconds: float)
     options = BenchOptions(
         project.url, rate, seconds, warmup=0, connections=CONNECTIONS, measure_ceiling=False
     )
-    return bench(options, clicks, Console(quiet=True))
+    return bench(options, clicks, Console(file=io.StringIO()))
 
 
 @contextmanager
