@@ -22,6 +22,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning th
 import compose_claims as claims
 import compose_faults as faults
 import compose_replicas as replicas
+import compose_upkeep as upkeep
 import typer
 from compose_project import Project, compose_of_this_machine
 from compose_writer import Writer
@@ -33,7 +34,7 @@ from service.embedded_redis import free_port
 
 SCALE = 3
 MONITORED = ("--profile", "monitoring")
-console = Console()
+console = Console(emoji=False, markup=False)
 Clicks = Annotated[Path | None, typer.Option(help="Click file to train on; else a small shop.")]
 Bundle = Annotated[Path | None, typer.Option(help="Bundle for the load at the end.")]
 
@@ -108,6 +109,8 @@ def check(
     rows.claim("a new model", lambda: faults.new_model(project, clicks))
     rows.claim("down and up", lambda: faults.down_and_up(project, writer, *grown))
     rows.claim("one container again", lambda: f"{project.up('--scale', 'api=1'):.0f} s")
+    rows.claim("a backup of Redis", lambda: upkeep.backed_up_and_restored(project, writer))
+    rows.claim("containers replaced", lambda: upkeep.replaced_without_a_gap(project))
     if bundle is not None:
         rows.claim("another bundle", lambda: replicas.another_bundle(project, bundle))
     rows.claim("limits under load", lambda: replicas.limits_hold(project, rate, s))
@@ -132,10 +135,11 @@ def with_secrets(project: Project, folder: Path) -> str:
         "METRICS_KEY_FILE": str(file),
     }
     closed = dataclasses.replace(project, environment=secret)
+    seconds = closed.up()
     closed(*MONITORED, "up", "--detach")
-    closed.up()
     said = replicas.keys_and_password(closed, key)
-    return f"{said}; Prometheus: {len(replicas.up(closed, 1))} up"
+    seen = len(replicas.up(closed, 1))
+    return f"up again in {seconds:.0f} s; {said}; Prometheus sees {seen}"
 
 
 if __name__ == "__main__":

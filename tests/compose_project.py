@@ -6,6 +6,7 @@ nothing of what is expected of them.
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import time
@@ -64,14 +65,29 @@ class Project:
     def prometheus(self) -> str:
         return f"http://127.0.0.1:{self.prometheus_port}"
 
-    def __call__(self, *arguments: str) -> str:
-        """What Compose printed; raises `CommandFailed`."""
-        ports = {
+    @property
+    def _ports(self) -> dict[str, str]:
+        return {
             "RECSYS_PUBLISHED_PORT": str(self.port),
             "PROMETHEUS_PORT": str(self.prometheus_port),
         }
+
+    def __call__(self, *arguments: str) -> str:
+        """What Compose printed; raises `CommandFailed`."""
         command = [*self.compose, "--project-name", self.name, *arguments]
-        return run(command, {**ports, **self.environment})
+        return run(command, {**self._ports, **self.environment})
+
+    def shell(self, script: str, folder: Path) -> str:
+        """What a script printed that says `docker compose`, run there; raises `CommandFailed`."""
+        told = script.replace("docker compose", " ".join(self.compose))
+        where = {
+            "COMPOSE_FILE": str(ROOT / "docker-compose.yml"),
+            "COMPOSE_PROJECT_NAME": self.name,
+        }
+        quoted = shlex.quote(str(folder))
+        return run(
+            ["bash", "-ec", f"cd {quoted}\n{told}"], {**self._ports, **self.environment, **where}
+        )
 
     def up(self, *arguments: str) -> float:
         """Start what is not running; the seconds until the gateway's API answers."""
@@ -85,10 +101,14 @@ class Project:
         return time.perf_counter() - began
 
     def ready(self) -> bool:
+        return '"ready"' in self.said_by("/health/ready")
+
+    def said_by(self, path: str) -> str:
+        """The text of an answer, or nothing where there was none."""
         try:
-            return httpx.get(f"{self.url}/health/ready", timeout=2).status_code == 200
+            return httpx.get(f"{self.url}{path}", timeout=2).text
         except httpx.TransportError:
-            return False
+            return ""
 
     def containers(self, service: str) -> list[str]:
         """Ids of those that run."""
