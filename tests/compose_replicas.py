@@ -65,31 +65,43 @@ def prometheus_sees_all(project: Project, scale: int) -> str:
     for _ in range(4 * scale):
         httpx.get(f"{project.url}/v1/model", timeout=10).raise_for_status()
     latest = time.monotonic() + SCRAPE_SECONDS
-    while len(busy := _ask(project, "sum by (instance) (recsys_requests_total) > 0")) != scale:
-        assert time.monotonic() < latest, f"{len(busy)} of {scale} have counted requests"
+    while not seen <= (counted := _with_requests(project)):
+        assert time.monotonic() < latest, f"without requests: {seen - counted}"
         time.sleep(1)
-    groups = httpx.get(f"{project.prometheus}/api/v1/rules").json()["data"]["groups"]
+    groups = _ask(project, "rules")["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
     assert rules, "no rules are loaded"
     assert all(rule["health"] in ("ok", "unknown") for rule in rules), rules
     return f"{len(seen)} of {scale} containers, {len(rules)} rules"
 
 
-def up(project: Project, scale: int) -> list[Any]:
-    """The targets that answer Prometheus, when they are so many."""
+def up(project: Project, scale: int) -> set[str]:
+    """The containers that answer Prometheus, when they are so many."""
     latest = time.monotonic() + SCRAPE_SECONDS
-    while len(found := _ask(project, 'up{job="recsys"} == 1')) != scale:
+    while len(found := _targets(project)) != scale:
         assert time.monotonic() < latest, f"{len(found)} of {scale} targets are up"
         time.sleep(1)
     return found
 
 
-def _ask(project: Project, query: str) -> list[Any]:
+def _targets(project: Project) -> set[str]:
+    """Those of now; a query would also find containers that were there minutes ago."""
+    found = _ask(project, "targets?state=active").get("activeTargets", [])
+    return {each["labels"]["instance"] for each in found if each["health"] == "up"}
+
+
+def _with_requests(project: Project) -> set[str]:
+    query = "query?query=sum by (instance) (recsys_requests_total) > 0"
+    return {each["metric"]["instance"] for each in _ask(project, query).get("result", [])}
+
+
+def _ask(project: Project, path: str) -> dict[str, Any]:
     try:
-        answer = httpx.get(f"{project.prometheus}/api/v1/query", params={"query": query}, timeout=5)
+        answer = httpx.get(f"{project.prometheus}/api/v1/{path}", timeout=5)
     except httpx.TransportError:  # it starts
-        return []
-    return list(answer.json()["data"]["result"])
+        return {}
+    found: dict[str, Any] = answer.json()["data"]
+    return found
 
 
 def limits_hold(project: Project, rate: float, seconds: float) -> str:
