@@ -48,14 +48,17 @@ Every answer names its request in `X-Request-ID`.
 def create_app(settings: Settings) -> FastAPI:
     """Load and verify the bundle, then build the application; raises `BundleRefused`."""
     torch.set_num_threads(1)  # one worker thread computes; more only fight over the cores
-    opened = [Model.open(bundle_of(settings.bundle))]  # until it is served
+    opened = [Model.open(bundle_of(settings.bundle))]  # until it is served, then let go
     metrics = Metrics()
+
+    def first() -> Model:
+        return opened.pop() if opened else Model.open(bundle_of(settings.bundle))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         watch_loop(asyncio.get_running_loop())
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="torch") as worker:
-            service = _start(settings, opened.pop(), metrics, worker)
+            service = _start(settings, first(), metrics, worker)
             app.state.running = service
             notes = [pointer_of(settings.bundle)]
             if service.note is not None:

@@ -15,7 +15,8 @@ from conftest import SMALL, TrainedShop
 from safetensors.torch import load_file, save_file
 
 from recsys.blend import BlendSettings
-from recsys.bundle import GOLDEN, ITEMS, MANIFEST, MODEL, REPORT, WEIGHTS, digest, model_id_of
+from recsys.bundle import digest, model_id_of
+from recsys.bundle_files import GOLDEN, ITEMS, MANIFEST, MODEL, REPORT, WEIGHTS
 from recsys.candidates import IndexSettings
 from recsys.errors import BundleRefused
 from recsys.golden import (

@@ -11,7 +11,7 @@ from conftest import TrainedShop
 from safetensors.numpy import load_file, save_file
 from test_recsys_bundle import edit_manifest, refused, sign
 
-from recsys.bundle import MANIFEST, NEIGHBOURS
+from recsys.bundle_files import MANIFEST, NEIGHBOURS
 from recsys.golden import open_predictor
 
 

@@ -19,6 +19,7 @@ from service.redis_link import RedisLink
 from service.settings import Settings
 from service.store import Click, ComputedState, StoredSession, Visit, user_keys
 
+SECRET = b"a pepper of this shop"
 USERS = [f"user-{number}" for number in range(30)]
 # all that the service needs, as a Redis access list says it
 KEYS = "~recsys:* +evalsha +script|load +ping +get +set +select +cluster|slots +asking"
@@ -179,7 +180,7 @@ async def test_a_server_of_a_cluster_that_dies_takes_only_its_own_users_along(
     """The last test of this cluster, which has had its fill then."""
     settings = {
         "redis": f"redis+cluster://127.0.0.1:{members[0].port}",
-        "user_id_secret": "pepper",
+        "user_id_secret": SECRET.decode(),
         **PATIENT,
         "redis_pause_ms": 100,
     }
@@ -210,7 +211,7 @@ async def test_a_server_of_a_cluster_that_dies_takes_only_its_own_users_along(
 
 def home(user: str) -> int:
     """Which of three servers has the user's keys."""
-    return key_slot(user_keys(user, b"pepper")[0].encode()) * 3 // SLOTS
+    return key_slot(user_keys(user, SECRET)[0].encode()) * 3 // SLOTS
 
 
 async def clicked(client: httpx.AsyncClient, user: str) -> dict[str, Any]:

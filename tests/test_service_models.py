@@ -17,7 +17,8 @@ from conftest import PATIENT, TrainedShop, client_of
 from fastapi import FastAPI
 from test_recsys_bundle import edit_manifest, sign
 
-from recsys.bundle import GOLDEN, MANIFEST, WEIGHTS, read_manifest
+from recsys.bundle import read_manifest
+from recsys.bundle_files import GOLDEN, MANIFEST, WEIGHTS
 from recsys.errors import UnknownAttribute
 from recsys.shelf import publish
 from service.access import hash_of

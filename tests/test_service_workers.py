@@ -66,7 +66,7 @@ def test_a_worker_that_is_killed_is_replaced_and_no_click_is_lost(url: str) -> N
     before = workers_of(url)
     assert len(before) == 2
     for number in range(3):
-        assert ask(url, "ada").json()["stored"], number
+        assert ask(url, "the survivor").json()["stored"], number
     killed = min(before)
 
     os.kill(killed, signal.SIGKILL)
@@ -75,7 +75,7 @@ def test_a_worker_that_is_killed_is_replaced_and_no_click_is_lost(url: str) -> N
     while len(workers_of(url) - {killed}) < 2 and time.monotonic() < latest:
         time.sleep(0.1)
     assert len(workers_of(url) - {killed}) == 2
-    clicks = httpx.get(f"{url}/v1/users/ada", timeout=10).json()["clicks"]
+    clicks = httpx.get(f"{url}/v1/users/the%20survivor", timeout=10).json()["clicks"]
     assert len(clicks) == 3
 
 
