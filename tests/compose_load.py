@@ -11,7 +11,7 @@ from pathlib import Path
 from compose_project import Project, run
 from rich.console import Console
 
-from recsys.bundle import ITEMS
+from recsys.bundle_files import ITEMS
 from recsys.catalogue import read_catalogue
 from recsys.shelf import bundle_of
 from service.bench.command import BenchOptions, bench
