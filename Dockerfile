@@ -1,52 +1,84 @@
 # Two images from one file:
-#   docker build --target serve -t session-recsys:serve .     the API: no pandas, no compilers
+#   docker build -t session-recsys:serve .                    the API: no pandas, no training code
 #   docker build --target train -t session-recsys:train .     the training command line
 #
-# On Linux, PyPI's torch brings several GB of CUDA libraries. For a CPU-only image give
+# On Linux, PyPI's torch brings several GB of CUDA libraries. For images without them give
 #   --build-arg EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+#
+# Layers go from what changes seldom to what changes often, and both images share the large one:
+# what torch brings, then what only serving (or training) needs, then our code, below 1 MB.
 
+# /venv, which never holds pip: dependencies, and nothing that could install more
 FROM python:3.11-slim AS builder
 ARG EXTRA_INDEX_URL=""
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
-RUN python -m venv /venv
-ENV PATH=/venv/bin:$PATH
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore \
+    PIP_CONSTRAINT=/build/constraints.txt PIP_PYTHON=/venv/bin/python
+RUN python -m venv --without-pip /venv
 WORKDIR /build
 COPY pyproject.toml constraints.txt docker/requirements.py ./
-# dependencies change seldom, code often: they are layers of their own
+# the tests, headers and tools that torch brings are a sixth of it, and nothing here runs them
 RUN python requirements.py pyproject.toml > base.txt \
-    && pip install -c constraints.txt ${EXTRA_INDEX_URL:+--extra-index-url "$EXTRA_INDEX_URL"} -r base.txt
+    && pip install ${EXTRA_INDEX_URL:+--extra-index-url "$EXTRA_INDEX_URL"} -r base.txt \
+    && cd /venv/lib/python3*/site-packages/torch \
+    && rm -rf test include bin/test_* bin/*Test bin/protoc*
 
-FROM builder AS serve-venv
-RUN python requirements.py pyproject.toml serve > serve.txt && pip install -c constraints.txt -r serve.txt
-COPY . .
-RUN pip install --no-deps .
-
-FROM builder AS train-venv
-RUN python requirements.py pyproject.toml train > train.txt && pip install -c constraints.txt -r train.txt
-COPY . .
-RUN pip install --no-deps .
+# with --prefix, only what /venv lacks is installed, apart from it: a layer of its own
+FROM builder AS serve-builder
+RUN python requirements.py pyproject.toml serve > serve.txt \
+    && pip install --prefix /dependencies -r serve.txt
+COPY README.md ./
+COPY recsys recsys
+COPY service service
+RUN pip install --prefix /code --no-deps .
+COPY docker/healthcheck.py ./
+RUN install -m 644 -D healthcheck.py /code/share/healthcheck.py
 
 FROM python:3.11-slim AS runtime
-LABEL org.opencontainers.image.title="session-recsys" \
-      org.opencontainers.image.description="Session-based recommendations: click log in, live top-k API out"
 RUN useradd --system --uid 10001 --no-create-home --home-dir /tmp recsys \
     && mkdir /bundles && chown recsys /bundles
+COPY --from=builder /venv /venv
 # two spinning torch threads make small operations a hundred times slower
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 OMP_WAIT_POLICY=PASSIVE
 USER recsys
 WORKDIR /tmp
 ENTRYPOINT ["recsys"]
 
-FROM runtime AS train
-COPY --from=train-venv /venv /venv
-CMD ["train", "--help"]
-
 FROM runtime AS serve
-COPY --from=serve-venv /venv /venv
-COPY docker/healthcheck.py /healthcheck.py
+COPY --from=serve-builder /dependencies /venv
+COPY --from=serve-builder /code /venv
 # Reached by whoever its port is published to: it starts only with RECSYS_API_KEY_HASHES (recsys key
-# makes one) or, where the port is published on loopback alone, with a setting that says so.
+# makes one) or, where something else keeps others out, with a setting that says so.
 ENV RECSYS_HOST=0.0.0.0
 EXPOSE 8000
-HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 CMD ["python", "/healthcheck.py"]
+HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 \
+    CMD ["python", "-S", "/venv/share/healthcheck.py"]
 CMD ["serve"]
+ARG VERSION="0.1.0"
+ARG REVISION=""
+LABEL org.opencontainers.image.title="session-recsys" \
+      org.opencontainers.image.description="Session-based recommendations: top-k over HTTP" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
+
+FROM builder AS train-builder
+RUN python requirements.py pyproject.toml train > train.txt \
+    && pip install --prefix /dependencies -r train.txt
+COPY README.md ./
+COPY recsys recsys
+COPY data data
+COPY training training
+RUN pip install --prefix /code --no-deps .
+
+FROM runtime AS train
+COPY --from=train-builder /dependencies /venv
+COPY --from=train-builder /code /venv
+CMD ["train", "--help"]
+ARG VERSION="0.1.0"
+ARG REVISION=""
+LABEL org.opencontainers.image.title="session-recsys, training" \
+      org.opencontainers.image.description="Session-based recommendations: from a click log to a bundle" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
+
+# what `docker build .` gives where no target is named
+FROM serve

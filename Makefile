@@ -3,16 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+EXTRA_INDEX_URL ?=
+IMAGE = docker build --build-arg EXTRA_INDEX_URL="$(EXTRA_INDEX_URL)" \
+	--build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)"
 
 # two spinning torch threads make small operations a hundred times slower
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults fuzz docs check format clean install
+.PHONY: help demo test faults fuzz docs check format clean install image compose-check
 
 help: ## show this list
 	@echo "session-recsys: make TARGET [ARGS=…] [PYTHON=python3.11]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: install ## train a synthetic shop, serve it, show recommendations (ARGS=--check: then exit)
 	$(BIN)/recsys demo $(ARGS)
@@ -28,6 +31,13 @@ fuzz: install ## 5,000 requests made from the OpenAPI document, some minutes (AR
 
 docs: install ## rewrite what documents have from the code: tables, and the page of the API
 	$(BIN)/python tests/write_docs.py
+
+image: ## session-recsys:serve and :train (EXTRA_INDEX_URL=…: another source of torch, see README)
+	$(IMAGE) --target serve --tag session-recsys:serve .
+	$(IMAGE) --target train --tag session-recsys:train .
+
+compose-check: install ## docker-compose.yml on this machine's Docker: start, ask, break, mend (ARGS=--help)
+	$(BIN)/python tests/compose_check.py $(ARGS)
 
 check: install ## ruff, ruff format, mypy, import-linter, codespell
 	$(BIN)/ruff check .

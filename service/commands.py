@@ -5,6 +5,7 @@ import importlib
 import logging
 import socket
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -20,13 +21,15 @@ from service.workers import free, shared_port, watch
 
 # all that a worker imports until it answers; nothing of it computes or starts a thread of its own
 CODE = ("service.app", "uvicorn.lifespan.on", "uvicorn.loops.auto")
+SECRETS = Path("/run/secrets")  # where Docker and Kubernetes put files: recsys_user_id_secret, …
 log = logging.getLogger("recsys.service")
 
 
-def read_settings(given: Mapping[str, Any]) -> Settings:
-    """Options win over the environment; raises `BadInput` with every setting at fault."""
+def read_settings(given: Mapping[str, Any], secrets: Path = SECRETS) -> Settings:
+    """Options win over the environment, and that over files; raises `BadInput` with all faults."""
+    sources: dict[str, Any] = {"_secrets_dir": secrets} if secrets.is_dir() else {}
     try:
-        return Settings(**given)
+        return Settings(**sources, **given)
     except ValidationError as wrong:
         problems = [_problem(error["loc"][0], error["msg"]) for error in wrong.errors()]
         raise BadInput("The settings cannot be used", problems) from wrong

@@ -17,7 +17,20 @@ from typer.main import get_command
 
 from recsys.cli import app
 
-COMPOSE = {"up", "down", "logs", "build", "run", "ps", "exec", "stop", "start", "restart", "config"}
+COMPOSE = {
+    "up",
+    "down",
+    "cp",
+    "logs",
+    "build",
+    "run",
+    "ps",
+    "exec",
+    "stop",
+    "start",
+    "restart",
+    "config",
+}
 OTHERS = {"git", "docker", "cd", ".", "py-spy"}  # not ours to check
 
 

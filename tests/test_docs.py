@@ -5,7 +5,6 @@ import tomllib
 from itertools import chain
 from pathlib import Path
 
-import yaml
 from typer.main import get_command
 
 from recsys import __version__
@@ -47,20 +46,3 @@ def test_constraints_pin_every_requirement_exactly() -> None:
         name = re.split(r"[\[>=;<~ ]", requirement)[0].lower()
         assert name == "session-recsys" or name in pinned, name
     assert "torch==2.13.0" in lines
-
-
-def test_the_image_itself_asks_for_a_key() -> None:
-    """Whoever publishes its port has to set one, or to say that none is needed."""
-    assert "PUBLIC_WITHOUT_KEY" not in (ROOT / "Dockerfile").read_text()
-
-
-def test_compose_publishes_the_api_alone_and_on_loopback() -> None:
-    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-
-    published = {name: s["ports"] for name, s in compose["services"].items() if "ports" in s}
-    assert list(published) == ["api"]
-    assert all(port.startswith("127.0.0.1:") for port in published["api"])
-    # because of that, and of nothing else, it may go without a key
-    assert compose["services"]["api"]["environment"]["RECSYS_PUBLIC_WITHOUT_KEY"] == "true"
-    assert compose["networks"]["store"] == {"internal": True}
-    assert "name" not in compose

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from command_check import check_command
+from command_check import COMPOSE, check_command
 from conftest import TrainedShop
 from markdown import PAGES, ROOT, Block, Page, answers_of
 from reader import REDIS, SERVICE, Reader
@@ -28,8 +28,10 @@ from service.access import hash_of, new_key
 from training.recipe import checked_recipe
 
 READ = [path for path in PAGES if path.name != "CHANGELOG.md"]
+DOCKER = "needs Docker, where make compose-check types it"
 NOT_RUN = {  # reason → how many blocks of all pages
     "makes an environment of its own": 3,
+    DOCKER: 6,
     "minutes on a large log": 14,
 }
 LANGUAGES = {
@@ -112,6 +114,11 @@ def follow(reader: Reader, block: Block, answer: object) -> None:
     if block.not_run is None:
         reader.type(block, answer)
         return
+    if block.not_run == DOCKER:
+        verbs = set(re.findall(r"docker compose ([a-z]+)", block.text))
+        assert verbs
+        assert verbs <= COMPOSE, block.place
+        return
     for command in block.commands:
         words = shlex.split(command, comments=True)
         check_command([word for word in words if not re.match(r"[A-Z_]+=", word)] or words)
@@ -144,7 +151,7 @@ def test_what_is_not_run_says_why_and_is_counted() -> None:
 def test_commands_named_in_passing_exist() -> None:
     for path in READ:
         for code in Page(path).inline_code:
-            words = re.match(r"(recsys|make) ([a-z]+)", code)
+            words = re.match(r"(recsys|make) ([a-z-]+)", code)
             if words and words[1] == "make":
                 check_command(["make", words[2]])
             elif words:

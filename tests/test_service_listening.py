@@ -23,6 +23,24 @@ def settings(**given: Any) -> Settings:
     return read_settings({"bundle": Path("none"), **given})
 
 
+def test_files_hold_what_the_environment_does_not_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where containers get their secrets; an empty variable says nothing."""
+    (tmp_path / "recsys_redis").write_text("redis://:from-a-file@redis:6379/0\n")
+    (tmp_path / "recsys_api_key_hashes").write_text(f"{hash_of(KEY)},{hash_of(ADMIN)}\n")
+    (tmp_path / "recsys_log_level").write_text("error")
+    monkeypatch.setenv("RECSYS_API_KEY_HASHES", "")
+    monkeypatch.setenv("RECSYS_LOG_LEVEL", "warning")
+
+    found = read_settings({"bundle": Path("none")}, tmp_path)
+
+    assert found.redis.get_secret_value() == "redis://:from-a-file@redis:6379/0"
+    assert found.api_key_hashes == (hash_of(KEY), hash_of(ADMIN))
+    assert found.log_level == "warning"
+    assert read_settings({"bundle": Path("none")}, tmp_path / "none").api_key_hashes == ()
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7"])
 def test_an_address_that_others_reach_is_refused_without_a_key(host: str) -> None:
     with pytest.raises(BadInput, match=r"open to everybody.*recsys key.*RECSYS_PUBLIC_WITHOUT_KEY"):
