@@ -35,14 +35,11 @@ from redis_servers import DURABLE, RedisServer, own_redis
 from rich.console import Console
 from rich.table import Table
 from servers import served
+from small_shops import small_shop
 
-from data.synthetic import write_shop
 from recsys.golden import open_predictor
 from service.bench.connection import Connection
 from service.embedded_redis import free_port
-from training.commands import TrainOptions, train
-from training.prepare import ClickOptions
-from training.recipe import Recipe
 
 console = Console()
 EVERY_SECONDS = 0.1  # a round of all calls
@@ -57,17 +54,11 @@ def main(
     """Everything that this file's first paragraph says."""
     with contextlib.ExitStack() as stack:
         if bundle is None:
-            bundle = small_shop(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            with console.status("Training a small shop"):
+                bundle = small_shop(folder)
         kept = asyncio.run(all_figures(bundle, seconds, users, requests))
     raise typer.Exit(0 if kept else 1)
-
-
-def small_shop(folder: Path) -> Path:
-    with console.status("Training a small shop"):
-        write_shop(folder, makers=2, sessions=4000)
-        recipe = Recipe(hidden=64, epochs=3, batch=32, negatives=64, sample_alpha=0.5)
-        options = TrainOptions(ClickOptions(folder / "clicks.csv"), folder / "bundle", recipe)
-        return train(options, Console(quiet=True))
 
 
 async def all_figures(bundle: Path, seconds: float, users: int, requests: int) -> bool:
