@@ -9,7 +9,10 @@ ends with a table: measured, promised, holds. Ends with 1 where anything that is
 
 import os
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,29 +22,57 @@ import typer
 from bounds import Bound, show
 from rich.console import Console
 from small_shops import small_shop
+from soak_kills import kill_redis, kill_server
 from soak_overload import overload as overloaded
+from soak_reload import reload as reloaded
 
 app = typer.Typer(pretty_exceptions_enable=False, help=__doc__)
-console = Console()
+console = Console(width=110)
 BundleOption = Annotated[Path | None, typer.Option(help="Bundle folder, instead of a new one.")]
+Part = tuple[str, Callable[[Path, Path], list[Bound]]]  # its title, and what measures it
 
 
-def run(title: str, bundle: Path | None, part: Callable[[Path, Path], list[Bound]]) -> None:
-    with tempfile.TemporaryDirectory(prefix="recsys-soak-") as name:
-        folder = Path(name)
-        if bundle is None:
-            with console.status("Training a small shop"):
-                bundle = small_shop(folder)
-        with console.status(title):
-            bounds = part(bundle, folder)
-    if not show(title, bounds, console):
+def run(parts: Sequence[Part], bundle: Path | None) -> None:
+    """One after another; all tables stand together at the end."""
+    with ExitStack() as stack:
+        shop = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recsys-soak-")))
+        with console.status("Training a small shop"):
+            bundle = bundle or small_shop(shop)
+        tables = []
+        for title, measure in parts:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recsys-soak-")))
+            began = time.monotonic()
+            with console.status(title):
+                bounds = measure(bundle, folder)
+            tables.append((f"{title} ({time.monotonic() - began:.0f} s)", bounds))
+            console.print(tables[-1][0])
+    if not all([show(title, bounds, console) for title, bounds in tables]):
         raise typer.Exit(1)
 
 
+def overload_parts(seconds: float = 60.0, slow_ms: float = 2.8) -> list[Part]:
+    return [("Overload", partial(overloaded, seconds=seconds, slow_ms=slow_ms))]
+
+
+def reload_parts(reloads: int = 50) -> list[Part]:
+    return [
+        (f"Reloads, {workers} worker(s)", partial(reloaded, reloads=reloads, workers=workers))
+        for workers in (1, 2)
+    ]
+
+
+def kill_parts(kills: int = 20) -> list[Part]:
+    return [
+        ("kill -9 of the server", partial(kill_server, kills=kills)),
+        ("kill -9 of Redis, AOF always", partial(kill_redis, kills=kills, always=True)),
+        ("kill -9 of Redis, AOF everysec", partial(kill_redis, kills=kills, always=False)),
+    ]
+
+
 @app.callback(invoke_without_command=True)
-def everything(context: typer.Context) -> None:
-    if context.invoked_subcommand is not None:
-        return
+def everything(context: typer.Context, bundle: BundleOption = None) -> None:
+    if context.invoked_subcommand is None:
+        run([*overload_parts(), *reload_parts(), *kill_parts()], bundle)
 
 
 @app.command()
@@ -51,7 +82,19 @@ def overload(
     slow_ms: Annotated[float, typer.Option(help="What each list takes.")] = 2.8,
 ) -> None:
     """Three times the capacity for a while: what is accepted is quick, the rest is refused."""
-    run("Overload", bundle, lambda b, f: overloaded(b, f, seconds, slow_ms))
+    run(overload_parts(seconds, slow_ms), bundle)
+
+
+@app.command()
+def reload(bundle: BundleOption = None, reloads: int = 50) -> None:
+    """Roll-outs under load, every third one broken: no answer fails, and memory stays."""
+    run(reload_parts(reloads), bundle)
+
+
+@app.command()
+def kills(bundle: BundleOption = None, kills: int = 20) -> None:
+    """kill -9 of the server, then of Redis, under load: nothing acknowledged is lost."""
+    run(kill_parts(kills), bundle)
 
 
 if __name__ == "__main__":
