@@ -73,6 +73,7 @@ class RedisServer:
         port: int | None = None,
     ) -> None:
         self.port = _port_with_bus() if port is None else port
+        self.folder = folder
         self._tls = tls
         self._command = [find_redis_server(), "--bind", "127.0.0.1", "--save", ""]
         self._command += ["--dir", str(folder), *self._ports(), *arguments]

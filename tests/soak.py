@@ -22,7 +22,7 @@ import typer
 from bounds import Bound, show
 from rich.console import Console
 from small_shops import small_shop
-from soak_kills import kill_redis, kill_server
+from soak_kills import cut_power, kill_redis, kill_server
 from soak_overload import overload as overloaded
 from soak_reload import reload as reloaded
 
@@ -66,6 +66,7 @@ def kill_parts(kills: int = 20) -> list[Part]:
         ("kill -9 of the server", partial(kill_server, kills=kills)),
         ("kill -9 of Redis, AOF always", partial(kill_redis, kills=kills, always=True)),
         ("kill -9 of Redis, AOF everysec", partial(kill_redis, kills=kills, always=False)),
+        ("Power cut, AOF everysec", partial(cut_power, kills=min(kills, 5))),
     ]
 
 

@@ -6,6 +6,8 @@ Afterwards everybody's clicks are read: an acknowledged one must be there, none 
 """
 
 import asyncio
+import os
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -83,6 +85,28 @@ def kill_redis(bundle: Path, folder: Path, kills: int, *, always: bool) -> list[
         return uvloop.run(_measured(bundle, server, die, kills, lossless=always))
 
 
+def cut_power(bundle: Path, folder: Path, kills: int) -> list[Bound]:
+    """As `kill_redis`, and what its log grew by in the last second is gone, too.
+
+    A killed process leaves what it wrote to the kernel, which writes it to the disk; where the
+    machine itself goes down, that is lost as well. With `everysec` it is written each second.
+    """
+    with (
+        own_redis(*EVERY_SECOND) as redis,
+        ServerProcess(bundle, redis.url, folder / "kills.log") as server,
+    ):
+
+        def die() -> None:
+            log = max(redis.folder.rglob("*.aof"), key=lambda path: path.stat().st_size)
+            before = log.stat().st_size
+            time.sleep(1)
+            redis.kill()
+            os.truncate(log, before)
+            redis.start()
+
+        return uvloop.run(_measured(bundle, server, die, kills, lossless=False))
+
+
 async def _measured(
     bundle: Path, server: ServerProcess, die: Callable[[], None], kills: int, *, lossless: bool
 ) -> list[Bound]:
@@ -90,7 +114,7 @@ async def _measured(
     load, draw = SteadyLoad("127.0.0.1", server.port, RATE, clicks), Random(1)
     async with load.going_on():
         for _ in range(kills):
-            await asyncio.sleep(0.3 + draw.random())
+            await asyncio.sleep(1.5 + draw.random())  # Redis is left alone for a second
             await asyncio.to_thread(die)
         await asyncio.sleep(1)
     rest = [told.asked for told in load.told if not acknowledged(told)]
