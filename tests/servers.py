@@ -64,7 +64,8 @@ class ServerProcess:
                 if httpx.get(f"{self.url}/health/ready", timeout=1).status_code == 200:
                     return
             except httpx.TransportError:
-                time.sleep(0.05)
+                pass  # not yet
+            time.sleep(0.05)
         raise AssertionError("the server did not become ready")
 
     def kill(self) -> None:

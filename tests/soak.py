@@ -25,6 +25,7 @@ from small_shops import small_shop
 from soak_kills import cut_power, kill_redis, kill_server
 from soak_overload import overload as overloaded
 from soak_reload import reload as reloaded
+from soak_states import states as played
 
 app = typer.Typer(pretty_exceptions_enable=False, help=__doc__)
 console = Console(width=110)
@@ -70,10 +71,14 @@ def kill_parts(kills: int = 20) -> list[Part]:
     ]
 
 
+def state_parts(plays: int = 10_000) -> list[Part]:
+    return [("Whatever happens, in whatever order", partial(played, plays=plays))]
+
+
 @app.callback(invoke_without_command=True)
 def everything(context: typer.Context, bundle: BundleOption = None) -> None:
     if context.invoked_subcommand is None:
-        run([*overload_parts(), *reload_parts(), *kill_parts()], bundle)
+        run([*overload_parts(), *reload_parts(), *kill_parts(), *state_parts()], bundle)
 
 
 @app.command()
@@ -96,6 +101,12 @@ def reload(bundle: BundleOption = None, reloads: int = 50) -> None:
 def kills(bundle: BundleOption = None, kills: int = 20) -> None:
     """kill -9 of the server, then of Redis, under load: nothing acknowledged is lost."""
     run(kill_parts(kills), bundle)
+
+
+@app.command()
+def states(bundle: BundleOption = None, plays: int = 10_000) -> None:
+    """Random interleavings of clicks, repeats, reads, deletions, pauses, reloads, lost caches."""
+    run(state_parts(plays), bundle)
 
 
 if __name__ == "__main__":
