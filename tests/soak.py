@@ -23,6 +23,7 @@ from bounds import Bound, show
 from rich.console import Console
 from small_shops import small_shop
 from soak_kills import cut_power, kill_redis, kill_server
+from soak_mutants import mutants as damaged
 from soak_overload import overload as overloaded
 from soak_reload import reload as reloaded
 from soak_states import states as played
@@ -75,10 +76,18 @@ def state_parts(plays: int = 10_000) -> list[Part]:
     return [("Whatever happens, in whatever order", partial(played, plays=plays))]
 
 
+def mutant_parts(bundles: int = 1000, clicks: int = 2000, by_command: int = 20) -> list[Part]:
+    measure = partial(damaged, bundles=bundles, clicks=clicks, by_command=by_command)
+    return [("Damaged bundles and click files", measure)]
+
+
 @app.callback(invoke_without_command=True)
 def everything(context: typer.Context, bundle: BundleOption = None) -> None:
     if context.invoked_subcommand is None:
-        run([*overload_parts(), *reload_parts(), *kill_parts(), *state_parts()], bundle)
+        run(
+            [*overload_parts(), *reload_parts(), *kill_parts(), *state_parts(), *mutant_parts()],
+            bundle,
+        )
 
 
 @app.command()
@@ -107,6 +116,14 @@ def kills(bundle: BundleOption = None, kills: int = 20) -> None:
 def states(bundle: BundleOption = None, plays: int = 10_000) -> None:
     """Random interleavings of clicks, repeats, reads, deletions, pauses, reloads, lost caches."""
     run(state_parts(plays), bundle)
+
+
+@app.command()
+def mutants(
+    bundle: BundleOption = None, bundles: int = 1000, clicks: int = 2000, by_command: int = 20
+) -> None:
+    """Bundles and click files damaged at random: a sentence each, no traceback, no hang."""
+    run(mutant_parts(bundles, clicks, by_command), bundle)
 
 
 if __name__ == "__main__":
