@@ -105,7 +105,7 @@ def served(bundle: Path, redis: str, log: Path | None = None, **environment: str
         log = log or Path(folder) / "log"
         with ServerProcess(bundle, redis, log, **{**PATIENT, **environment}) as server:
             yield server.url
-            assert server.stop() in (0, -15), server.said
+            assert server.stop() == 0, server.said
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`recsys serve` whose model takes its time, SLOW_MS for each list; for `make soak` alone.
+"""`recsys serve` whose model takes its time, SLOW_MS for each list; for `make soak` and tests.
 
 Otherwise the service would be quicker than what loads it, and nothing would ever be too much.
 """
@@ -6,12 +6,15 @@ Otherwise the service would be quicker than what loads it, and nothing would eve
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from torch import Tensor
 
 from recsys.cli import main
 from recsys.predictor import Predictor, Ranking
 from recsys.retrieval import Wish
+
+SLOW = (str(Path(__file__)),)  # the program, for `ServerProcess`
 
 
 def slow_down(seconds: float) -> None:

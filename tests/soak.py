@@ -22,6 +22,7 @@ import typer
 from bounds import Bound, show
 from rich.console import Console
 from small_shops import small_shop
+from soak_cross_talk import cross_talk as visited
 from soak_kills import cut_power, kill_redis, kill_server
 from soak_mutants import mutants as damaged
 from soak_overload import overload as overloaded
@@ -76,6 +77,10 @@ def state_parts(plays: int = 10_000) -> list[Part]:
     return [("Whatever happens, in whatever order", partial(played, plays=plays))]
 
 
+def cross_talk_parts(users: int = 200, requests: int = 200) -> list[Part]:
+    return [("Cross-talk", partial(visited, users=users, requests=requests))]
+
+
 def mutant_parts(bundles: int = 1000, clicks: int = 2000, by_command: int = 20) -> list[Part]:
     measure = partial(damaged, bundles=bundles, clicks=clicks, by_command=by_command)
     return [("Damaged bundles and click files", measure)]
@@ -85,7 +90,14 @@ def mutant_parts(bundles: int = 1000, clicks: int = 2000, by_command: int = 20) 
 def everything(context: typer.Context, bundle: BundleOption = None) -> None:
     if context.invoked_subcommand is None:
         run(
-            [*overload_parts(), *reload_parts(), *kill_parts(), *state_parts(), *mutant_parts()],
+            [
+                *overload_parts(),
+                *reload_parts(),
+                *kill_parts(),
+                *state_parts(),
+                *cross_talk_parts(),
+                *mutant_parts(),
+            ],
             bundle,
         )
 
@@ -116,6 +128,12 @@ def kills(bundle: BundleOption = None, kills: int = 20) -> None:
 def states(bundle: BundleOption = None, plays: int = 10_000) -> None:
     """Random interleavings of clicks, repeats, reads, deletions, pauses, reloads, lost caches."""
     run(state_parts(plays), bundle)
+
+
+@app.command()
+def cross_talk(bundle: BundleOption = None, users: int = 200, requests: int = 200) -> None:
+    """Visitors who leave while Redis dawdles: nobody is answered with another's list."""
+    run(cross_talk_parts(users, requests), bundle)
 
 
 @app.command()

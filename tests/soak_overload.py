@@ -14,6 +14,7 @@ import orjson
 import uvloop
 from bounds import Bound
 from servers import ServerProcess
+from slow_server import SLOW
 
 from recsys.golden import open_predictor
 from service.bench.command import PATH
@@ -22,7 +23,6 @@ from service.bench.pace import OK, Request, Samples, paced, saturating
 from service.embedded_redis import private_redis
 
 REFUSED = 503
-SLOW = ("tests/slow_server.py",)
 CONNECTIONS, FEW = 450, 48  # FEW: enough to keep it busy
 CAPACITY_SECONDS, BACK_SECONDS, AFTER_SECONDS = 10.0, 2.0, 10.0
 TIMES, GOODPUT, CALM = 3.0, 0.8, 0.8  # of the capacity: offered, answered, offered afterwards
