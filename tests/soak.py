@@ -23,7 +23,15 @@ from bounds import Bound, show
 from rich.console import Console
 from small_shops import small_shop
 from soak_cross_talk import cross_talk as visited
-from soak_kills import cut_power, kill_redis, kill_server
+from soak_disk import full_disk
+from soak_kills import (
+    cut_power,
+    kill_redis,
+    kill_server,
+    kill_worker,
+    stop_server,
+    turn_the_clock,
+)
 from soak_mutants import mutants as damaged
 from soak_overload import overload as overloaded
 from soak_reload import reload as reloaded
@@ -70,6 +78,15 @@ def kill_parts(kills: int = 20) -> list[Part]:
         ("kill -9 of Redis, AOF always", partial(kill_redis, kills=kills, always=True)),
         ("kill -9 of Redis, AOF everysec", partial(kill_redis, kills=kills, always=False)),
         ("Power cut, AOF everysec", partial(cut_power, kills=min(kills, 5))),
+    ]
+
+
+def process_parts(times: int = 10) -> list[Part]:
+    return [
+        ("SIGTERM under load", partial(stop_server, kills=times)),
+        ("kill -9 of one worker of two", partial(kill_worker, kills=times)),
+        ("Clocks that jump", turn_the_clock),
+        ("Full disks", full_disk),
     ]
 
 
@@ -122,6 +139,12 @@ def reload(bundle: BundleOption = None, reloads: int = 50) -> None:
 def kills(bundle: BundleOption = None, kills: int = 20) -> None:
     """kill -9 of the server, then of Redis, under load: nothing acknowledged is lost."""
     run(kill_parts(kills), bundle)
+
+
+@app.command()
+def processes(bundle: BundleOption = None, times: int = 10) -> None:
+    """SIGTERM, a worker killed, clocks that jump, disks that are full."""
+    run(process_parts(times), bundle)
 
 
 @app.command()

@@ -7,6 +7,7 @@ Afterwards everybody's clicks are read: an acknowledged one must be there, none 
 
 import asyncio
 import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,8 +16,9 @@ from random import Random
 
 import uvloop
 from bounds import Bound
+from processes import family
 from quick_client import QuickClient
-from redis_servers import DURABLE, own_redis
+from redis_servers import DURABLE, RedisServer, own_redis
 from servers import ServerProcess
 from steady_load import Asked, SteadyLoad, Told
 
@@ -25,6 +27,9 @@ from service.embedded_redis import private_redis
 
 RATE, EACH = 200.0, 30  # requests of a user: all of its clicks stay within the window
 EVERY_SECOND = ("--appendonly", "yes", "--appendfsync", "everysec")
+MINUTES, DAY = 60, 86_400
+JUMPS = [20 * MINUTES, -DAY, 20 * MINUTES - DAY, -2 * DAY, 20 * MINUTES - 2 * DAY]
+FAKE_TIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 AGAIN = 60  # times that the rest is sent again
 
 
@@ -69,6 +74,70 @@ def kill_server(bundle: Path, folder: Path, kills: int, workers: int = 1) -> lis
             server.start()
 
         return uvloop.run(_measured(bundle, server, die, kills, lossless=True))
+
+
+def stop_server(bundle: Path, folder: Path, kills: int) -> list[Bound]:
+    """SIGTERM instead: it finishes what it has accepted, and leaves with 0."""
+    statuses: list[int] = []
+    with (
+        private_redis() as redis,
+        ServerProcess(bundle, redis, folder / "stops.log") as server,
+    ):
+
+        def die() -> None:
+            statuses.append(server.stop())
+            server.start()
+
+        bounds = uvloop.run(_measured(bundle, server, die, kills, lossless=True))
+    found = ", ".join(f"{n} × {status}" for status, n in Counter(statuses).items())
+    return [*bounds, Bound("exit statuses", found, "0", set(statuses) == {0})]
+
+
+def kill_worker(bundle: Path, folder: Path, kills: int) -> list[Bound]:
+    """One of two workers dies, and another takes its place."""
+    with (
+        private_redis() as redis,
+        ServerProcess(bundle, redis, folder / "workers.log", RECSYS_WORKERS="2") as server,
+    ):
+
+        def die() -> None:
+            workers = family(server.pid)[1:]
+            os.kill(workers[0], signal.SIGKILL)
+            while len(set(family(server.pid)[1:]) - {workers[0]}) < 2:
+                time.sleep(0.1)
+
+        return uvloop.run(_measured(bundle, server, die, kills, lossless=True))
+
+
+def turn_the_clock(bundle: Path, folder: Path) -> list[Bound]:
+    """The clock of server and Redis jumps by minutes and days, by libfaketime where it is here.
+
+    Never further ahead than a session lives: a jump over the idle time ends sessions, as time does.
+    """
+    if FAKE_TIME is None:
+        return [Bound("not measured", "libfaketime is not here (apt install libfaketime)")]
+    clock = folder / "clock"
+    clock.write_text("+0\n")
+    jumps = iter(JUMPS)
+    faked = {
+        **{"LD_PRELOAD": str(FAKE_TIME), "FAKETIME_TIMESTAMP_FILE": str(clock)},
+        **{"FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"},
+    }
+    redis = RedisServer(folder, environment=faked)
+    redis.start()
+    try:
+        with ServerProcess(bundle, redis.url, folder / "clock.log", **faked) as server:
+
+            def jump() -> None:
+                clock.write_text(f"{next(jumps):+d}\n")
+
+            bounds = uvloop.run(_measured(bundle, server, jump, len(JUMPS), lossless=True))
+            with redis.client() as client:
+                away = client.time()[0] - time.time()
+    finally:
+        redis.kill()
+    turned = abs(away - JUMPS[-1]) < 60
+    return [*bounds, Bound("Redis's clock is off by", f"{away / 3600:+.1f} h", "as told", turned)]
 
 
 def kill_redis(bundle: Path, folder: Path, kills: int, *, always: bool) -> list[Bound]:

@@ -52,7 +52,7 @@ async def test_sigterm_finishes_what_is_accepted_and_exits_with_0(
 
 async def test_redis_may_come_later_than_the_service(trained: TrainedShop, tmp_path: Path) -> None:
     redis = RedisServer(tmp_path)
-    app = create_app(Settings(bundle=trained.bundle, redis=redis.url, **PAUSE))
+    app = create_app(Settings(bundle=trained.bundle, redis=redis.url, **PAUSE))  # type: ignore[arg-type]
     body = {"user_id": "ada", "item_id": TENT}
     async with client_of(app) as client:
         before = await client.post("/v1/recommendations", json=body)
