@@ -15,9 +15,9 @@ from pathlib import Path
 
 from bounds import Bound
 
-QUICK = ("--set", "epochs=2", "--set", "hidden=64", "--set", "negatives=16")
+QUICK = ("--set", "epochs=1", "--set", "hidden=64", "--set", "negatives=16")
 COMMAND = (sys.executable, "-c", "from recsys.cli import main; main()", "train")
-STEPS = 12
+STEPS = 6
 MOUNTED = 'mount -t tmpfs -o size="$1"k none "$2" || exit 77; shift; shift; exec "$@"'
 NO_MOUNT = 77
 

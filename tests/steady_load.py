@@ -1,7 +1,7 @@
 """The Metronome of clients: so many requests a second, whether or not those before are answered.
 
 What it asks is made by number, what came back is kept. A connection that breaks, or that nobody
-accepts, is an answer with status 0.
+accepts, is an answer with status 0; after one it asks more slowly, until it is answered again.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 from quick_client import QuickClient
 
-BROKEN = 0
+BROKEN, SLOWLY_SECONDS = 0, 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +67,15 @@ class SteadyLoad:
         return Told(asked, status, seconds, body)
 
     async def _ask_all(self, stop: asyncio.Event) -> None:
-        began, number = time.perf_counter(), 0
+        due, number = time.perf_counter(), 0
         under_way: set[asyncio.Task[None]] = set()
         while not stop.is_set():
-            await asyncio.sleep(max(began + number / self._rate - time.perf_counter(), 0))
+            await asyncio.sleep(max(due - time.perf_counter(), 0))
             asking = asyncio.create_task(self._noted(self._make(number)))
             under_way.add(asking)
             asking.add_done_callback(under_way.discard)
+            down = bool(self.told) and self.told[-1].status == BROKEN
+            due += SLOWLY_SECONDS if down else 1 / self._rate
             number += 1
         if under_way:
             await asyncio.gather(*under_way)
