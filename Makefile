@@ -8,7 +8,7 @@ ARGS ?=
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults fuzz check format clean install
+.PHONY: help demo test faults soak fuzz check format clean install
 
 help: ## show this list
 	@echo "session-recsys: make TARGET [ARGS=…] [PYTHON=python3.11]"
@@ -22,6 +22,9 @@ test: install ## all tests, with a private Redis (ARGS='-k state': some of them)
 
 faults: install ## what the service says and how quickly while Redis fails (ARGS='--seconds 10')
 	$(BIN)/python tests/fault_figures.py $(ARGS)
+
+soak: install ## reloads, kills, overload, cross-talk, mutants, about an hour (ARGS=overload: a part)
+	$(BIN)/python tests/soak.py $(ARGS)
 
 fuzz: install ## 5,000 requests made from the OpenAPI document, some minutes (ARGS='--cases 500')
 	$(BIN)/python tests/fuzz_api.py $(ARGS)

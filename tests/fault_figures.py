@@ -38,7 +38,11 @@ from service.embedded_redis import free_port
 console = Console()
 EVERY_SECONDS = 0.1  # a round of all calls
 P99_MS, RECOVERY_SECONDS = 150.0, 5.0  # promised
-DEFAULTS = {"RECSYS_REDIS_TIMEOUT_MS": "50", "RECSYS_REDIS_BUDGET_MS": "100"}
+DEFAULTS = {
+    "RECSYS_REDIS_TIMEOUT_MS": "50",
+    "RECSYS_REDIS_BUDGET_MS": "100",
+    "RECSYS_DEADLINE_MS": "150",
+}
 Bundle = Annotated[Path | None, typer.Option(help="Bundle folder of the synthetic shop.")]
 
 

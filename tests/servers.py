@@ -22,7 +22,11 @@ from service.settings import Settings
 
 MOST_LOOKS, LOOK_SECONDS, STOP_SECONDS = 1200, 0.05, 20.0
 PROGRAM = ("-c", "from recsys.cli import main; main()")
-PATIENT = {"RECSYS_REDIS_TIMEOUT_MS": "2000", "RECSYS_REDIS_BUDGET_MS": "5000"}
+PATIENT = {
+    "RECSYS_REDIS_TIMEOUT_MS": "2000",
+    "RECSYS_REDIS_BUDGET_MS": "5000",
+    "RECSYS_DEADLINE_MS": "20000",
+}
 
 
 class ServerProcess:

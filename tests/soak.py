@@ -1,6 +1,6 @@
-"""What takes longer than a test may: reloads, kills, overload and mutants, with figures.
+"""What takes longer than a test may: reloads, kills, overload, mutants, with figures.
 
-    python tests/soak.py             # all of it, about … minutes
+    python tests/soak.py             # all of it, about an hour
     python tests/soak.py overload    # one part; each has --help
 
 Every part trains a small shop where no bundle is given, starts real servers and a real Redis, and

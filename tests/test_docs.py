@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from soak import app as soak
 from typer.main import get_command
 
 from data.clicks import read_clicks
@@ -17,6 +18,7 @@ from service.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PROMISES = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
 DOCUMENTS = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("*/README.md"))
 
 
@@ -64,6 +66,20 @@ def test_every_make_target_that_is_named_exists() -> None:
     for path in DOCUMENTS:
         for target in re.findall(r"`?make ([a-z][a-z-]+)", path.read_text(encoding="utf-8")):
             assert target in targets, f"{path}: make {target}"
+
+
+def test_every_promise_is_held_by_a_test_that_exists() -> None:
+    rows = [row for row in PROMISES.splitlines() if row.startswith("| ") and "held by" not in row]
+    parts = {getattr(part.callback, "__name__", "") for part in soak.registered_commands}
+
+    for row in rows:
+        named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", row)
+        targets = re.findall(r"`make (\w+)`(?: \(([\w, -]+)\))?", row)
+        assert named or targets, row
+        for file, test in named:
+            assert f"def {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), test
+        for _, listed in targets:
+            assert {part.replace("-", "_") for part in listed.split(", ") if part} <= parts, row
 
 
 def test_the_rows_of_the_readme_can_be_read(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ async def test_sigterm_finishes_what_is_accepted_and_exits_with_0(
     trained: TrainedShop, redis_url: str, tmp_path: Path
 ) -> None:
     """Each list takes 30 ms, four of them ride together: the signal comes before most are begun."""
-    environment = {**PATIENT, "SLOW_MS": "30", "RECSYS_DEADLINE_MS": "10000"}
+    environment = {**PATIENT, "SLOW_MS": "30"}
     environment["RECSYS_BATCH_SIZE"] = "4"
     server = ServerProcess(trained.bundle, redis_url, tmp_path / "log", *SLOW, **environment)
     await asyncio.to_thread(server.start)
