@@ -27,6 +27,17 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from recsys.blend import Blend, BlendSettings
+from recsys.bundle_files import (
+    FILES,
+    IDENTITY,
+    INDEX,
+    ITEMS,
+    MANIFEST,
+    MODEL,
+    NEIGHBOURS,
+    OPTIONAL,
+    WEIGHTS,
+)
 from recsys.candidates import Candidates, IndexSettings
 from recsys.catalogue import Catalogue, read_catalogue
 from recsys.errors import BundleRefused
@@ -39,17 +50,6 @@ from recsys.retrieval import EXACTLY, RetrievalSettings
 
 FORMAT_VERSION = 2
 READABLE = (1, 2)  # format 1 has no cell, embedding and scale: those of `ModelSize`'s defaults
-MANIFEST = "manifest.json"
-MODEL = "model.ts"
-WEIGHTS = "weights.safetensors"
-ITEMS = "items.parquet"
-GOLDEN = "golden.jsonl"
-REPORT = "report.html"
-NEIGHBOURS = "neighbours.safetensors"
-INDEX = "retrieval.index"
-FILES = (MODEL, WEIGHTS, ITEMS, GOLDEN)
-OPTIONAL = (NEIGHBOURS, INDEX, REPORT)  # verified where the manifest names them
-IDENTITY = (WEIGHTS, ITEMS, NEIGHBOURS, INDEX)  # with the settings they decide the answers
 MEANING = ("cell", "embedding", "embedding_width", "scale")  # of a size, beside the tensors' shapes
 LARGEST_MANIFEST = 1 << 20  # bytes
 ROWS = 1 << 16  # of numbers checked at a time; all of them would take twice the matrix

@@ -106,7 +106,7 @@ def bench(
     Each request records a click and asks for a list. With --rate, latency counts from the moment a
     request was due, so a service that stalls is not spared. Exit code 1 where any answer is bad.
     """
-    from recsys.bundle import ITEMS
+    from recsys.bundle_files import ITEMS
     from recsys.catalogue import read_catalogue
     from service.bench.command import BenchOptions
     from service.bench.command import bench as run

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from recsys.bundle import GOLDEN, load_bundle
+from recsys.bundle import load_bundle
+from recsys.bundle_files import GOLDEN
 from recsys.errors import BundleRefused
 from recsys.predictor import Memory, Predictor
 from recsys.retrieval import ExactScan, Reranked, Wish

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from recsys.atomic import replace_file
-from recsys.bundle import MANIFEST
+from recsys.bundle_files import MANIFEST
 from recsys.errors import BadInput, BundleRefused
 
 POINTER = "current"

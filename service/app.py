@@ -51,12 +51,14 @@ def create_app(settings: Settings) -> FastAPI:
     opened = [Model.open(bundle_of(settings.bundle))]  # until it is served, then let go
     metrics = Metrics()
 
+    def first() -> Model:
+        return opened.pop() if opened else Model.open(bundle_of(settings.bundle))
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         watch_loop(asyncio.get_running_loop())
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="torch") as worker:
-            model = opened.pop() if opened else Model.open(bundle_of(settings.bundle))
-            service = _start(settings, model, metrics, worker)
+            service = _start(settings, first(), metrics, worker)
             app.state.running = service
             notes = [pointer_of(settings.bundle)]
             if service.note is not None:

@@ -11,7 +11,8 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from recsys.blend import BlendSettings
-from recsys.bundle import GOLDEN, ITEMS, MANIFEST, MODEL, WEIGHTS, digest, model_id_of
+from recsys.bundle import digest, model_id_of
+from recsys.bundle_files import GOLDEN, ITEMS, MANIFEST, MODEL, WEIGHTS
 from recsys.candidates import IndexSettings
 from recsys.model import ModelSize
 from recsys.neighbours import NeighbourSettings

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recsys.bundle import FILES, INDEX, MANIFEST, NEIGHBOURS, digest, load_bundle, model_id_of
+from recsys.bundle import digest, load_bundle, model_id_of
+from recsys.bundle_files import FILES, INDEX, MANIFEST, NEIGHBOURS
 from recsys.golden import open_predictor
 from recsys.retrieval import RetrievalSettings
 from training.index import build_index

@@ -24,7 +24,7 @@ from rich.table import Table
 from serving_benchmark import PRODUCTS, Bundle, bench, service
 
 from data.synthetic import Shop
-from recsys.bundle import ITEMS
+from recsys.bundle_files import ITEMS
 from recsys.candidates import Candidates, IndexSettings, with_bias
 from recsys.catalogue import Catalogue, read_catalogue
 from recsys.item_lists import ItemLists

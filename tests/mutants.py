@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 from broken_bundles import BREAKS, sign
 
-from recsys.bundle import GOLDEN, INDEX, ITEMS, MANIFEST, MODEL, NEIGHBOURS, WEIGHTS
+from recsys.bundle_files import GOLDEN, INDEX, ITEMS, MANIFEST, MODEL, NEIGHBOURS, WEIGHTS
 
 PARTS = (MODEL, WEIGHTS, ITEMS, GOLDEN, NEIGHBOURS, INDEX, MANIFEST)
 Damage = Callable[[Random, bytes], bytes]

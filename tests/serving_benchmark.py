@@ -35,7 +35,7 @@ from rich.table import Table
 from stores import link_to
 
 from data.synthetic import write_shop
-from recsys.bundle import ITEMS
+from recsys.bundle_files import ITEMS
 from recsys.catalogue import read_catalogue
 from recsys.golden import open_predictor
 from service.bench.workload import drawn, some
@@ -59,7 +59,8 @@ def shop(
     items: int = 50_000,
     hidden: int = 128,
     clicks_per_item: float = 10.0,
-    epochs: int = 1,
+    epochs: int = 4,
+    test_fraction: float = 0.001,
 ) -> None:
     """The synthetic shop of the demo with so many items, and a model trained on it."""
     out.mkdir(parents=True)
@@ -67,10 +68,11 @@ def shop(
     with console.status(f"Writing a shop of {makers:,} makers"):
         write_shop(out, makers=makers, sessions=round(items * clicks_per_item / 6))
     settings = {"hidden": hidden, "epochs": epochs, "validation": 0.0}
+    settings |= {"dropout_embedding": 0.2, "dropout_hidden": 0.1}
     subprocess.run(
         [
             *(sys.executable, "-m", "recsys", "train", "--clicks", str(out / "clicks.csv")),
-            *("--out", str(out / "bundle"), "--test-fraction", "0.01"),
+            *("--out", str(out / "bundle"), "--test-fraction", str(test_fraction)),
             *(part for name, value in settings.items() for part in ("--set", f"{name}={value}")),
         ],
         check=True,
@@ -131,12 +133,12 @@ def paced(
 @app.command(name="connections")
 def by_connections(bundle: Bundle, seconds: float = 5.0, workers: Workers = 2) -> None:
     """Throughput and latency from 1 to 256 connections."""
-    table = Table("connections", "requests/s", "p50 ms", "p90 ms", "p99 ms")
+    table = Table("connections", "requests/s", "p50 ms", "p90 ms", "p99 ms", "errors")
     with private_redis() as redis, service(bundle, redis, workers) as ours:
         for connections in (1, 4, 16, 32, 64, 128, 256):
             found = bench(bundle, ours.url, seconds=seconds, connections=connections)
             cells = [f"{found['rate']:,.0f}", *(f"{found[p]:.2f}" for p in ("p50", "p90", "p99"))]
-            table.add_row(str(connections), *cells)
+            table.add_row(str(connections), *cells, str(found["errors"] or "none"))
     console.print(table)
 
 

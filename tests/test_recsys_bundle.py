@@ -14,7 +14,8 @@ from broken_bundles import edit_manifest, no_numbers, sign
 from conftest import SMALL, TrainedShop
 from safetensors.torch import load_file, save_file
 
-from recsys.bundle import GOLDEN, ITEMS, MANIFEST, MODEL, REPORT, WEIGHTS, digest
+from recsys.bundle import digest
+from recsys.bundle_files import GOLDEN, ITEMS, MANIFEST, MODEL, REPORT, WEIGHTS
 from recsys.errors import BundleRefused
 from recsys.golden import (
     GoldenSession,

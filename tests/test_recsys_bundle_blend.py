@@ -12,7 +12,7 @@ from conftest import TrainedShop
 from safetensors.numpy import load_file, save_file
 from test_recsys_bundle import refused
 
-from recsys.bundle import MANIFEST, NEIGHBOURS
+from recsys.bundle_files import MANIFEST, NEIGHBOURS
 from recsys.golden import open_predictor
 
 

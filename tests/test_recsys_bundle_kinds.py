@@ -13,7 +13,8 @@ from kinds import Zoo
 from safetensors.torch import load_file, save_file
 from test_recsys_bundle import refused
 
-from recsys.bundle import ITEMS, MANIFEST, WEIGHTS, model_id_of
+from recsys.bundle import model_id_of
+from recsys.bundle_files import ITEMS, MANIFEST, WEIGHTS
 from recsys.golden import open_predictor
 from recsys.model import ModelSize
 

@@ -10,7 +10,7 @@ from builders import Quiet, words
 from rich.console import Console
 
 from data.sessions import Sessions, reindex
-from recsys.bundle import MANIFEST, NEIGHBOURS
+from recsys.bundle_files import MANIFEST, NEIGHBOURS
 from recsys.errors import BadRecipe
 from recsys.golden import open_predictor
 from recsys.predictor import Predictor

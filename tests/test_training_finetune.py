@@ -12,7 +12,8 @@ from command_line import run
 from conftest import PATIENT, TrainedShop, client_of
 from rich.console import Console
 
-from recsys.bundle import MANIFEST, WEIGHTS, load_bundle, read_manifest
+from recsys.bundle import load_bundle, read_manifest
+from recsys.bundle_files import MANIFEST, WEIGHTS
 from recsys.errors import BadInput, BadRecipe
 from recsys.golden import open_predictor
 from recsys.retrieval import Wish

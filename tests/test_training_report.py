@@ -13,7 +13,8 @@ from scorers import BACKWARD, COUNTS, FORWARD, evaluated
 
 from data.sessions import Counts
 from data.statistics import describe
-from recsys.bundle import MANIFEST, REPORT, Manifest
+from recsys.bundle import Manifest
+from recsys.bundle_files import MANIFEST, REPORT
 from recsys.model import ModelSize
 from training.checkpoint import EpochResult
 from training.comparison import COMPARED, compare_with_intervals

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from recsys.bundle import WEIGHTS
+from recsys.bundle_files import WEIGHTS
 from training.checkpoint import CHECKPOINT
 
 CLICKS = "session_id,item_id,timestamp\n" + "".join(

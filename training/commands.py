@@ -16,7 +16,8 @@ from data.sessions import Sessions
 from data.statistics import describe
 from recsys.atomic import check_new_folder
 from recsys.blend import Blend
-from recsys.bundle import REPORT, read_manifest
+from recsys.bundle import read_manifest
+from recsys.bundle_files import REPORT
 from recsys.catalogue import Catalogue
 from recsys.errors import BadInput
 from recsys.predictor import Predictor

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from data.synthetic import write_shop
-from recsys.bundle import MANIFEST
+from recsys.bundle_files import MANIFEST
 from recsys.shelf import destination, is_shelf, publish
 from training.commands import TrainOptions, train
 from training.prepare import ClickOptions

@@ -13,7 +13,8 @@ from rich.console import Console
 from data.sessions import Sessions, reindex
 from data.statistics import describe
 from recsys.atomic import check_new_file, replace_file
-from recsys.bundle import MANIFEST, read_manifest
+from recsys.bundle import read_manifest
+from recsys.bundle_files import MANIFEST
 from recsys.golden import open_predictor
 from recsys.predictor import Predictor
 from recsys.retrieval import Wish

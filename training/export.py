@@ -22,9 +22,9 @@ import recsys
 from data.sessions import Sessions
 from recsys.atomic import new_folder
 from recsys.blend import Blend
-from recsys.bundle import (
+from recsys.bundle import FORMAT_VERSION, Manifest, digest, model_id_of
+from recsys.bundle_files import (
     FILES,
-    FORMAT_VERSION,
     GOLDEN,
     INDEX,
     ITEMS,
@@ -33,9 +33,6 @@ from recsys.bundle import (
     NEIGHBOURS,
     REPORT,
     WEIGHTS,
-    Manifest,
-    digest,
-    model_id_of,
 )
 from recsys.catalogue import Catalogue
 from recsys.golden import ask, open_predictor, write_golden

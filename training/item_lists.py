@@ -1,7 +1,7 @@
 """Trained model → what follows each item (`recsys/item_lists.py`), by scoring every pair of items.
 
-The work grows with the square of the catalogue: about 8 minutes on two cores for a million items,
-in 8 bits; what these name is scored again in float32.
+The work grows with the square of the catalogue, a product of two vectors in 8 bits for each pair
+of items (docs/serving.md has the minutes); what these name is scored again in float32.
 """
 
 import math

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 
 from data.sessions import Sessions, reindex
 from recsys.blend import Blend
-from recsys.bundle import GOLDEN, WEIGHTS, Manifest, load_bundle
+from recsys.bundle import Manifest, load_bundle
+from recsys.bundle_files import GOLDEN, WEIGHTS
 from recsys.catalogue import Catalogue
 from recsys.errors import BadRecipe, BundleRefused
 from recsys.golden import check_golden, read_golden

@@ -126,7 +126,7 @@ async def paced(
             await asyncio.sleep(wait)
         elif at % 64 == 63:
             await asyncio.sleep(0)  # behind: let answers in all the same
-        lane = lanes[crc32(request.user_id.encode()) % connections]
+        lane = lanes[_lane_of(request, connections)]
         samples.late.append(max(time.perf_counter() - due, 0.0))
         lane.add(due, request.wire)
     until = time.perf_counter() + PATIENCE
@@ -142,11 +142,8 @@ async def saturating(
 ) -> Samples:
     """Every connection asks again as soon as it is answered; requests begin anew at their end."""
     samples = Samples()
+    queues = _queues(requests, connections)  # first: a service closes what is silent for long
     made = [await Connection.to(host, port) for _ in range(connections)]
-    queues = [
-        [r.wire for r in requests if crc32(r.user_id.encode()) % connections == lane]
-        for lane in range(connections)
-    ]
     began = time.perf_counter()
     ends = began + seconds
     await asyncio.gather(
@@ -161,6 +158,18 @@ async def saturating(
     for connection in made:
         connection.close()
     return samples
+
+
+def _queues(requests: Sequence[Request], connections: int) -> list[list[bytes]]:
+    """What each connection sends: a user's requests all go by one, in order."""
+    queues: list[list[bytes]] = [[] for _ in range(connections)]
+    for request in requests:
+        queues[_lane_of(request, connections)].append(request.wire)
+    return queues
+
+
+def _lane_of(request: Request, connections: int) -> int:
+    return crc32(request.user_id.encode()) % connections
 
 
 async def _until(
