@@ -40,12 +40,16 @@ class Batcher(Generic[Question, Answer]):
         queue_size: int,
         deadline_ms: int,
         observe: Callable[[int], None] = lambda waiting: None,
+        usual: Callable[[Sequence[Answer | Exception]], bool] = lambda answers: True,
     ) -> None:
-        """deadline_ms: until the answer; observe: told how many wait when a batch is taken."""
+        """deadline_ms: until the answer; observe: told how many wait when a batch is taken.
+
+        usual: by its answers, whether the time of a batch says how long the next ones will take.
+        """
         self._handle = handle
         self._batch_size = batch_size
         self._deadline = deadline_ms / 1000
-        self._observe = observe
+        self._observe, self._usual = observe, usual
         self._took: deque[float] = deque(maxlen=REMEMBERED)  # seconds, each of the last batches
         self._seconds = 0.0  # that a batch usually takes
         self._begun: float | None = None  # the batch that is under way, monotonic
@@ -123,25 +127,26 @@ class Batcher(Generic[Question, Answer]):
             self._observe(self._queue.qsize())
             self._begun = time.monotonic()
             try:
-                await self._answer(taken)
+                if await self._answer(taken):
+                    self._took.append(time.monotonic() - self._begun)
+                    self._seconds = median(self._took)
             finally:
-                self._took.append(time.monotonic() - self._begun)
-                self._seconds = median(self._took)
                 self._begun = None
                 for _ in taken:
                     self._queue.task_done()
 
-    async def _answer(self, taken: list[_Waiting[Question, Answer]]) -> None:
+    async def _answer(self, taken: list[_Waiting[Question, Answer]]) -> bool:
+        """Gives whether it was a usual batch."""
         asked = [waiting for waiting in taken if not waiting.answer.done()]  # others have gone
         if not asked:
-            return
+            return False
         try:
             answers = await self._handle([waiting.question for waiting in asked])
         except Exception as failed:  # a batch must not take the loop down with it
             for waiting in asked:
                 if not waiting.answer.done():
                     waiting.answer.set_exception(failed)
-            return
+            return False
         for waiting, answer in zip(asked, answers, strict=True):
             if waiting.answer.done():
                 continue
@@ -149,3 +154,4 @@ class Batcher(Generic[Question, Answer]):
                 waiting.answer.set_exception(answer)
             else:
                 waiting.answer.set_result(answer)
+        return self._usual(answers)

@@ -130,6 +130,20 @@ async def test_one_slow_batch_is_outvoted() -> None:
     await batcher.stop()
 
 
+async def test_batches_that_waited_for_something_else_refuse_nobody() -> None:
+    metronome = Metronome(0.3)
+    batcher = Batcher[int, int](
+        metronome, batch_size=2, queue_size=9, deadline_ms=300, usual=lambda answers: False
+    )
+    batcher.start()
+    await batcher.submit(0)
+
+    under_way = batcher.submit(1)
+    await asyncio.sleep(0.01)
+    assert await asyncio.gather(*[under_way, batcher.submit(2)]) == [1, 2]
+    await batcher.stop()
+
+
 async def test_half_of_the_deadline_is_for_waiting_however_slow_a_batch_is() -> None:
     """What takes longer than the deadline allows is still answered, as much as there can be."""
     batcher = Batcher[int, int](Metronome(0.4), batch_size=2, queue_size=100, deadline_ms=400)
