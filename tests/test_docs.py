@@ -69,7 +69,8 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 
 def test_every_promise_is_held_by_a_test_that_exists() -> None:
-    rows = [row for row in PROMISES.splitlines() if row.startswith("| ") and "held by" not in row]
+    promised = PROMISES.partition("## Figures")[0].splitlines()
+    rows = [row for row in promised if row.startswith("| ") and "held by" not in row]
     parts = {getattr(part.callback, "__name__", "") for part in soak.registered_commands}
 
     for row in rows:
