@@ -25,8 +25,8 @@ from servers import ServerProcess
 from small_shops import small_shop
 from steady_load import Asked, SteadyLoad, Told
 
-from recsys.bundle import read_manifest
 from recsys.golden import ask, open_predictor
+from recsys.manifest import read_manifest
 from recsys.shelf import POINTER, publish
 from service.access import hash_of, new_key
 from service.embedded_redis import private_redis
