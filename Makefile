@@ -11,7 +11,7 @@ IMAGE = docker build --build-arg EXTRA_INDEX_URL="$(EXTRA_INDEX_URL)" \
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults fuzz docs check format clean install image compose-check
+.PHONY: help demo test faults soak fuzz docs check format clean install image compose-check
 
 help: ## show this list
 	@echo "session-recsys: make TARGET [ARGS=…] [PYTHON=python3.11]"
@@ -25,6 +25,9 @@ test: install ## all tests, with a private Redis (ARGS='-k state': some of them)
 
 faults: install ## what the service says and how quickly while Redis fails (ARGS='--seconds 10')
 	$(BIN)/python tests/fault_figures.py $(ARGS)
+
+soak: install ## reloads, kills, overload, cross-talk, mutants, about an hour (ARGS=overload: a part)
+	$(BIN)/python tests/soak.py $(ARGS)
 
 fuzz: install ## 5,000 requests made from the OpenAPI document, some minutes (ARGS='--cases 500')
 	$(BIN)/python tests/fuzz_api.py $(ARGS)

@@ -1,17 +1,23 @@
 """Requests that wait are handled together: a bounded queue and one loop that drains it.
 
 No artificial delay: the loop takes what is there, up to the batch size, and while it works the next
-batch gathers. A full queue and a passed deadline are refused at once instead of made to wait.
+batch gathers. A question that would be answered too late, as batches go now, is refused when it
+comes and not when it has waited: whoever is told at once can do something else, and what is
+accepted is answered in time.
 """
 
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Generic, TypeVar
 
 from recsys.errors import Overloaded
+
+REMEMBERED = 5  # batches; one that took long by accident is outvoted by the others
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
@@ -21,7 +27,6 @@ Answer = TypeVar("Answer")
 class _Waiting(Generic[Question, Answer]):
     question: Question
     answer: "asyncio.Future[Answer]"
-    latest: float  # monotonic; begun later than this, nobody waits for the answer any more
 
 
 class Batcher(Generic[Question, Answer]):
@@ -35,12 +40,19 @@ class Batcher(Generic[Question, Answer]):
         queue_size: int,
         deadline_ms: int,
         observe: Callable[[int], None] = lambda waiting: None,
+        usual: Callable[[Sequence[Answer | Exception]], bool] = lambda answers: True,
     ) -> None:
-        """observe: told how many still wait whenever a batch is taken."""
+        """deadline_ms: until the answer; observe: told how many wait when a batch is taken.
+
+        usual: by its answers, whether the time of a batch says how long the next ones will take.
+        """
         self._handle = handle
         self._batch_size = batch_size
         self._deadline = deadline_ms / 1000
-        self._observe = observe
+        self._observe, self._usual = observe, usual
+        self._took: deque[float] = deque(maxlen=REMEMBERED)  # seconds, each of the last batches
+        self._seconds = 0.0  # that a batch usually takes
+        self._begun: float | None = None  # the batch that is under way, monotonic
         self._queue: asyncio.Queue[_Waiting[Question, Answer]] = asyncio.Queue(queue_size)
         self._loop: asyncio.Task[None] | None = None
 
@@ -67,22 +79,45 @@ class Batcher(Generic[Question, Answer]):
 
     def submit(self, question: Question) -> "asyncio.Future[Answer]":
         """Queue a question now; raises `Overloaded`. Questions are handled in this order."""
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        try:
-            self._queue.put_nowait(_Waiting(question, answer, time.monotonic() + self._deadline))
-        except asyncio.QueueFull:
-            raise Overloaded(
-                f"The queue of {self._queue.maxsize:,} requests is full. Ask again in a second."
-            ) from None
-        return answer
+        return self.submit_all([question])[0]
 
     def submit_all(self, questions: Sequence[Question]) -> "list[asyncio.Future[Answer]]":
         """Queue all of them or, raising `Overloaded`, none: half a batch must not be recorded."""
-        if len(questions) > self._queue.maxsize - self._queue.qsize():
+        self.check(len(questions))
+        return [self._queued(question) for question in questions]
+
+    def check(self, more: int = 1) -> None:
+        """Raises `Overloaded` where so many more questions would be refused now."""
+        waiting, most = self._queue.qsize(), self._queue.maxsize
+        if more > most - waiting:
             raise Overloaded(
-                f"The queue has no room for {len(questions):,} requests. Ask again in a second."
+                f"The queue has no room for {more:,} more: {waiting:,} of {most:,} wait. "
+                "Ask again in a second."
             )
-        return [self.submit(question) for question in questions]
+        if self._too_late():
+            raise Overloaded(
+                f"{waiting:,} requests wait, and this one would be answered too late. "
+                "Ask again in a second."
+            )
+
+    def _queued(self, question: Question) -> "asyncio.Future[Answer]":
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait(_Waiting(question, answer))
+        return answer
+
+    def _too_late(self) -> bool:
+        """By the batches ahead of a question that comes now, and its own.
+
+        One that takes longer than usual, because the processor is with somebody else, refuses
+        nobody, unless there has been no other. Where the own one takes more than half of the deadline, half of it is for waiting all the
+        same, or a slow model would never be given a batch that is full.
+        """
+        if self._begun is None:
+            return False
+        under_way = time.monotonic() - self._begun
+        each = self._seconds if self._took else under_way
+        ahead = max(each - under_way, 0.0) + self._queue.qsize() // self._batch_size * each
+        return ahead + min(each, self._deadline / 2) > self._deadline
 
     async def _run(self) -> None:
         while True:
@@ -90,37 +125,33 @@ class Batcher(Generic[Question, Answer]):
             while len(taken) < self._batch_size and not self._queue.empty():
                 taken.append(self._queue.get_nowait())
             self._observe(self._queue.qsize())
+            self._begun = time.monotonic()
             try:
-                await self._answer(taken)
+                if await self._answer(taken):
+                    self._took.append(time.monotonic() - self._begun)
+                    self._seconds = median(self._took)
             finally:
+                self._begun = None
                 for _ in taken:
                     self._queue.task_done()
 
-    async def _answer(self, taken: list[_Waiting[Question, Answer]]) -> None:
-        now = time.monotonic()
-        timely = []
-        for waiting in taken:
-            if waiting.answer.done():  # the client has gone
-                continue
-            if waiting.latest < now:
-                waiting.answer.set_exception(
-                    Overloaded("The request waited too long in the queue. Ask again in a second.")
-                )
-            else:
-                timely.append(waiting)
-        if not timely:
-            return
+    async def _answer(self, taken: list[_Waiting[Question, Answer]]) -> bool:
+        """Gives whether it was a usual batch."""
+        asked = [waiting for waiting in taken if not waiting.answer.done()]  # others have gone
+        if not asked:
+            return False
         try:
-            answers = await self._handle([waiting.question for waiting in timely])
+            answers = await self._handle([waiting.question for waiting in asked])
         except Exception as failed:  # a batch must not take the loop down with it
-            for waiting in timely:
+            for waiting in asked:
                 if not waiting.answer.done():
                     waiting.answer.set_exception(failed)
-            return
-        for waiting, answer in zip(timely, answers, strict=True):
+            return False
+        for waiting, answer in zip(asked, answers, strict=True):
             if waiting.answer.done():
                 continue
             if isinstance(answer, Exception):
                 waiting.answer.set_exception(answer)
             else:
                 waiting.answer.set_result(answer)
+        return self._usual(answers)

@@ -3,6 +3,7 @@
 import gc
 import importlib
 import logging
+import signal
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -95,7 +96,10 @@ def config_of(app: Callable[..., Any], settings: Settings) -> uvicorn.Config:
 def _run(app: Callable[..., Any], listening: socket.socket, settings: Settings) -> None:
     keep_out_of_collections()
     give_back_freed_memory()
+    # uvicorn ends well and then sends itself the signal again, as if it had been killed by it
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
     uvicorn.Server(config_of(app, settings)).run(sockets=[listening])
+    signal.signal(signal.SIGTERM, before)
 
 
 def _say(settings: Settings, bound: socket.socket) -> None:

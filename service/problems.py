@@ -76,23 +76,22 @@ def unexpected(scope: Scope) -> Response:
 
 
 class ProblemAnswer(Response):
-    """A problem, which names the request it answers once it is sent."""
+    """A problem, which is written once it is known which request it answers."""
 
     media_type = MEDIA_TYPE
 
     def __init__(self, found: Problem, headers: Mapping[str, str] | None = None) -> None:
+        self.status_code = found.status
         self._found = found
         self._sent_with = headers
-        super().__init__(found.model_dump_json(), found.status, headers)
 
-    def of(self, request_id: str) -> "ProblemAnswer":
-        """The same problem of this request."""
-        found = self._found.model_copy(update={"request_id": request_id})
-        return ProblemAnswer(found, self._sent_with)
+    def of(self, request_id: str | None) -> Response:
+        """As the answer to this request."""
+        named = self._found.model_copy(update={"request_id": request_id})
+        return Response(named.model_dump_json(), self.status_code, self._sent_with, self.media_type)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        named = self.of(scope["request_id"]) if "request_id" in scope else self
-        await Response.__call__(named, scope, receive, send)
+        await self.of(scope.get("request_id"))(scope, receive, send)
 
 
 def problem(

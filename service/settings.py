@@ -122,7 +122,12 @@ class Settings(BaseSettings):
     queue_size: int = Field(
         1024, ge=100, description="requests that may wait; more are refused, 503"
     )
-    deadline_ms: int = Field(2000, ge=1, description="longest wait in the queue; then refused, 503")
+    deadline_ms: int = Field(
+        150,
+        ge=1,
+        description="longest time until its answer that may be expected of a request when it "
+        "comes; one that would take longer is refused at once, 503",
+    )
     max_body_bytes: int = Field(1_000_000, ge=1, description="largest request body; more is 413")
     max_head_bytes: int = Field(
         16_384, ge=1024, description="largest URL and headers together; more is 431"

@@ -141,7 +141,7 @@ def redis_url(redis_server: str) -> Iterator[str]:
 
 
 # tests run beside others on busy machines: 50 ms for a reply would test the machine, not us
-PATIENT = {"redis_timeout_ms": 2000, "redis_budget_ms": 5000}
+PATIENT = {"redis_timeout_ms": 2000, "redis_budget_ms": 5000, "deadline_ms": 20_000}
 
 ClientOf = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 

@@ -62,12 +62,13 @@ class Zoo:
         recipe = recipe_of(kind)
         return eager_predictor(self._weights(kind), self._catalogue, recipe)
 
-    def bundle(self, kind: str) -> Path:
-        out = self._folder / kind.replace(" ", "-")
+    def bundle(self, kind: str, **settings: Any) -> Path:
+        """settings: of the recipe, other than those of the kind."""
+        out = self._folder / "-".join([*kind.split(), *map(str, settings.values())])
         if not out.exists():
             ids = self._catalogue.item_ids
             golden = [list(ids[:5]), [ids[7]], ["unknown"]]
-            recipe = recipe_of(kind)
+            recipe = recipe_of(kind, **settings)
             write_bundle(out, Export(self._weights(kind), self._catalogue, recipe, {}, {}, golden))
         return out
 

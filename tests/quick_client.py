@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from typing import Any
 
 import httpx
@@ -18,7 +19,7 @@ class QuickClient:
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
-        self._free: list[tuple[float, Connection]] = []  # with when it was used last
+        self._free: deque[tuple[float, Connection]] = deque()  # with when it was used last
 
     async def get(self, path: str) -> httpx.Response:
         return await self._ask("GET", path)
@@ -41,13 +42,11 @@ class QuickClient:
         return httpx.Response(status, content=content)
 
     def _fresh(self) -> Connection | None:
-        """One that the server has no reason to close just now."""
-        while self._free:
-            used, connection = self._free.pop()
-            if time.monotonic() - used < FRESH_SECONDS:
-                return connection
-            connection.close()
-        return None
+        """One that the server has no reason to close just now; those that it has are closed."""
+        latest = time.monotonic() - FRESH_SECONDS
+        while self._free and self._free[0][0] < latest:
+            self._free.popleft()[1].close()
+        return self._free.pop()[1] if self._free else None
 
 
 def ask(connection: Connection, method: str, path: str, host: str, body: bytes = b"") -> Answer:

@@ -1,11 +1,12 @@
 """Real redis-servers: to be killed, started again, spoken TLS with, put together to a cluster."""
 
+import os
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -71,8 +72,11 @@ class RedisServer:
         *arguments: str,
         tls: Certificates | None = None,
         port: int | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
+        self._environment = {**os.environ, **(environment or {})}
         self.port = _port_with_bus() if port is None else port
+        self.folder = folder
         self._tls = tls
         self._command = [find_redis_server(), "--bind", "127.0.0.1", "--save", ""]
         self._command += ["--dir", str(folder), *self._ports(), *arguments]
@@ -95,7 +99,10 @@ class RedisServer:
 
     def start(self) -> None:
         self._process = subprocess.Popen(
-            self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            self._command,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         wait_until(self._listens, "redis-server listens")
 

@@ -1,7 +1,7 @@
 """Nobody is answered with another user's list, whoever leaves while Redis dawdles.
 
 In redis-py a cancelled wait once left its reply to the next one to ask (CVE-2023-28858, -28859).
-`tests/fault_figures.py` does the same with 200 users, 200 requests each and a server process.
+`make soak` does the same with 200 users, 200 requests each and a server process.
 """
 
 import asyncio

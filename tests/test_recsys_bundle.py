@@ -12,13 +12,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from broken_bundles import edit_manifest, no_numbers, sign
 from conftest import SMALL, TrainedShop
 from safetensors.torch import load_file, save_file
 
-from recsys.blend import BlendSettings
-from recsys.bundle import digest, model_id_of
+from recsys.bundle import digest
 from recsys.bundle_files import GOLDEN, ITEMS, MANIFEST, MODEL, REPORT, WEIGHTS
-from recsys.candidates import IndexSettings
 from recsys.errors import BundleRefused
 from recsys.golden import (
     GoldenSession,
@@ -29,7 +28,6 @@ from recsys.golden import (
     write_golden,
 )
 from recsys.model import ModelSize
-from recsys.neighbours import NeighbourSettings
 from recsys.predictor import Predictor
 from training.export import Export, write_bundle
 from training.recipe import Recipe
@@ -40,35 +38,6 @@ from training.weights import Weights
 def bundle(trained: TrainedShop, tmp_path: Path) -> Path:
     """A copy to break."""
     return Path(shutil.copytree(trained.bundle, tmp_path / "bundle"))
-
-
-def edit_manifest(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    manifest = json.loads((bundle / MANIFEST).read_text())
-    change(manifest)
-    (bundle / MANIFEST).write_text(json.dumps(manifest))
-
-
-def sign(bundle: Path) -> None:
-    """Give the manifest the digests of the files as they are, as a forger would."""
-
-    def change(manifest: dict[str, Any]) -> None:
-        manifest["files"] = {name: digest(bundle / name) for name in manifest["files"]}
-        blend = manifest["blend"]
-        settings = (
-            None
-            if blend is None
-            else BlendSettings(blend["weight"], NeighbourSettings(**blend["neighbours"]))
-        )
-        size, index = ModelSize(**manifest["size"]), manifest["retrieval"]["index"]
-        manifest["model_id"] = model_id_of(
-            manifest["files"],
-            manifest["window"],
-            size,
-            settings,
-            None if index is None else IndexSettings(**index),
-        )
-
-    edit_manifest(bundle, change)
 
 
 def refused(bundle: Path) -> str:
@@ -211,10 +180,7 @@ def test_a_manifest_that_is_no_file_is_refused_at_once(
 
 
 def test_weights_that_are_no_numbers_are_refused(bundle: Path) -> None:
-    weights = load_file(bundle / WEIGHTS)
-    weights["matrix"][3, 4] = float("nan")
-    save_file(weights, bundle / WEIGHTS)
-    sign(bundle)
+    no_numbers(bundle)
 
     assert "NaN or infinite" in refused(bundle)
 

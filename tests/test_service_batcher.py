@@ -51,7 +51,7 @@ async def test_a_full_queue_refuses_at_once() -> None:
     batcher = batcher_of(doubler, queue_size=1)
     batcher.submit(1)
 
-    with pytest.raises(Overloaded, match="queue of 1 requests is full"):
+    with pytest.raises(Overloaded, match="no room for 1 more: 1 of 1 wait"):
         batcher.submit(2)
     doubler.go.set()
     await batcher.stop()
@@ -63,24 +63,101 @@ async def test_several_are_queued_together_or_not_at_all() -> None:
     batcher = batcher_of(doubler, queue_size=3)
     doubler.go.set()
 
-    with pytest.raises(Overloaded, match="no room for 4"):
+    with pytest.raises(Overloaded, match="no room for 4 more: 0 of 3 wait"):
         batcher.submit_all([1, 2, 3, 4])
     assert await asyncio.gather(*batcher.submit_all([5, 6, 7])) == [10, 12, 14]
     assert 1 not in [number for batch in doubler.batches for number in batch]
     await batcher.stop()
 
 
-async def test_who_waited_too_long_is_refused() -> None:
-    doubler = Doubler()
-    batcher = batcher_of(doubler, deadline_ms=200, batch_size=1)
-    first = batcher.submit(1)
-    second = batcher.submit(2)
-    await asyncio.sleep(0.3)
-    doubler.go.set()
+class Metronome:
+    """Takes the same time for every batch, however large."""
 
-    assert await first == 2
-    with pytest.raises(Overloaded, match="too long"):
-        await second
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    async def __call__(self, numbers: Sequence[int]) -> Sequence[int]:
+        await asyncio.sleep(self.seconds)
+        return numbers
+
+
+async def test_who_would_be_answered_too_late_is_refused_at_once() -> None:
+    """0.1 s a batch of 2, answers within 0.25 s: one batch may wait, a second one may not."""
+    batcher = Batcher[int, int](Metronome(0.1), batch_size=2, queue_size=100, deadline_ms=250)
+    batcher.start()
+    for number in range(8):  # it learns how long they take
+        await batcher.submit(number)
+
+    under_way = batcher.submit(8)
+    await asyncio.sleep(0.01)
+    next_batch = [batcher.submit(number) for number in (9, 10)]
+    with pytest.raises(Overloaded, match="2 requests wait, and this one would be answered too"):
+        batcher.submit(11)
+
+    assert await asyncio.gather(under_way, *next_batch) == [8, 9, 10]
+    await batcher.stop()
+
+
+async def test_a_batch_that_takes_unusually_long_is_noticed_before_it_ends() -> None:
+    metronome = Metronome(0.001)
+    batcher = Batcher[int, int](metronome, batch_size=2, queue_size=100, deadline_ms=100)
+    batcher.start()
+    await batcher.submit(1)
+    metronome.seconds = 0.3
+
+    waiting = [batcher.submit(2)]
+    await asyncio.sleep(0.01)
+    waiting += batcher.submit_all([3, 4, 5])  # too early to know
+    await asyncio.sleep(0.1)
+    with pytest.raises(Overloaded, match="too late"):
+        batcher.submit(6)
+
+    assert await asyncio.gather(*waiting) == [2, 3, 4, 5]
+    await batcher.stop()
+
+
+async def test_one_slow_batch_is_outvoted() -> None:
+    metronome = Metronome(0.001)
+    batcher = Batcher[int, int](metronome, batch_size=2, queue_size=100, deadline_ms=100)
+    batcher.start()
+    for number in range(5):
+        metronome.seconds = 0.3 if number == 2 else 0.001
+        await batcher.submit(number)
+
+    under_way = batcher.submit(5)
+    await asyncio.sleep(0)  # it is taken
+    assert await asyncio.gather(*[under_way, batcher.submit(6)]) == [5, 6]
+    await batcher.stop()
+
+
+async def test_batches_that_waited_for_something_else_refuse_nobody() -> None:
+    metronome = Metronome(0.3)
+    batcher = Batcher[int, int](
+        metronome, batch_size=2, queue_size=9, deadline_ms=300, usual=lambda answers: False
+    )
+    batcher.start()
+    await batcher.submit(0)
+
+    under_way = batcher.submit(1)
+    await asyncio.sleep(0.01)
+    assert await asyncio.gather(*[under_way, batcher.submit(2)]) == [1, 2]
+    await batcher.stop()
+
+
+async def test_half_of_the_deadline_is_for_waiting_however_slow_a_batch_is() -> None:
+    """What takes longer than the deadline allows is still answered, as much as there can be."""
+    batcher = Batcher[int, int](Metronome(0.4), batch_size=2, queue_size=100, deadline_ms=400)
+    batcher.start()
+    await batcher.submit(0)
+
+    together = batcher.submit_all([1, 2, 3, 4, 5])  # nothing is under way: all may come in
+    assert await asyncio.gather(*together) == [1, 2, 3, 4, 5]
+    first = batcher.submit(6)
+    await asyncio.sleep(0.01)
+    with pytest.raises(Overloaded):
+        batcher.submit(7)
+    await asyncio.sleep(0.3)
+    assert await asyncio.gather(*[first, batcher.submit(8)]) == [6, 8]
     await batcher.stop()
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from broken_bundles import edit_manifest, sign
 from conftest import SMALL, TrainedShop
 from rich.console import Console
-from test_recsys_bundle import edit_manifest, refused, sign
+from test_recsys_bundle import refused
 
 from data.sessions import Sessions
 from recsys import int8_codes

@@ -32,8 +32,9 @@ async def recommend(request: Request) -> Response:
 
 async def recommended(request: Request) -> bytes:
     """The answer as it goes over the wire."""
-    asked = await read_body(request, RecommendationRequest)
     service = running(request)
+    service.batcher.check()  # what is refused anyway need not be read
+    asked = await read_body(request, RecommendationRequest)
     service.recommender.check_filter(asked.filter)
     return written(await service.batcher.submit(as_question(asked)))
 

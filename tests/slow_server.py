@@ -1,0 +1,42 @@
+"""`recsys serve` whose model takes its time, SLOW_MS for each list; for `make soak` and tests.
+
+Otherwise the service would be quicker than what loads it, and nothing would ever be too much.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from recsys.cli import main
+from recsys.predictor import Predictor, Ranking
+from recsys.retrieval import Wish
+
+SLOW = (str(Path(__file__)),)  # the program, for `ServerProcess`
+
+
+def slow_down(seconds: float) -> None:
+    """Every list of this process takes so much longer.
+
+    It sleeps, so that the processors are left to others, and sleeping counts as work.
+    """
+    time.thread_time = time.perf_counter
+    quick = Predictor.rank
+
+    def slow(
+        self: Predictor,
+        state: Tensor,
+        windows: Sequence[Sequence[int]],
+        wishes: Sequence[Wish],
+    ) -> list[Ranking]:
+        time.sleep(seconds * len(wishes))
+        return quick(self, state, windows, wishes)
+
+    Predictor.rank = slow  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    slow_down(float(os.environ["SLOW_MS"]) / 1000)
+    main()

@@ -1,0 +1,32 @@
+"""Whatever happens to a user in whatever order, the service answers as plain Python would.
+
+Some plays here, 10,000 by `make soak`.
+"""
+
+import pytest
+from kinds import Zoo
+from plain_sessions import PlainRules, PlainSession
+from session_machine import play, stage_of
+
+from service.store import Click
+
+
+def test_any_order_of_clicks_reads_deletions_pauses_and_reloads(zoo: Zoo, redis_url: str) -> None:
+    bundles = [zoo.bundle("gru shared"), zoo.bundle("lstm separate", window=4)]
+    with stage_of(bundles, redis_url) as stage:
+        assert play(stage, plays=30, steps=25) >= 30
+
+
+RULES = PlainRules(idle_seconds=10, tombstone_seconds=20, event_ids_kept=2)
+
+
+@pytest.mark.parametrize(
+    ("kept", "repeated", "accepted"), [("ab", "a", False), ("abc", "a", True), ("abc", "b", False)]
+)
+def test_the_model_knows_the_last_events_alone(kept: str, repeated: str, accepted: bool) -> None:
+    session = PlainSession()
+    RULES.click(session, [Click("x", event) for event in kept], window=9)
+
+    taken = RULES.click(session, [Click("x", repeated)], window=9)
+
+    assert taken.accepted == accepted

@@ -1,0 +1,78 @@
+"""A service leaves when it has answered what it accepted, and begins without waiting for Redis."""
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+import redis as redis_py
+from conftest import TrainedShop, client_of
+from redis_servers import RedisServer
+from servers import PATIENT, ServerProcess
+from slow_server import SLOW
+
+from service.app import create_app
+from service.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+TENT = "aurora-tent"
+REQUESTS, SECOND_BATCH = 16, r"recsys_batch_size_count [2-9]"
+PAUSE: dict[str, Any] = {"redis_pause_ms": 100}
+PATIENCE_SECONDS = 30.0
+
+
+async def test_sigterm_finishes_what_is_accepted_and_exits_with_0(
+    trained: TrainedShop, redis_url: str, tmp_path: Path
+) -> None:
+    """Each list takes 30 ms, four of them ride together: the signal comes before most are begun."""
+    environment = {**PATIENT, "SLOW_MS": "30"}
+    environment["RECSYS_BATCH_SIZE"] = "4"
+    server = ServerProcess(trained.bundle, redis_url, tmp_path / "log", *SLOW, **environment)
+    await asyncio.to_thread(server.start)
+    async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_SECONDS) as client:
+
+        async def click(number: int) -> httpx.Response:
+            body = {"user_id": f"user-{number}", "item_id": TENT}
+            return await client.post("/v1/recommendations", json=body)
+
+        asked = [asyncio.create_task(click(number)) for number in range(REQUESTS)]
+        while not re.search(SECOND_BATCH, (await client.get("/metrics")).text):
+            await asyncio.sleep(0.01)
+        status = await asyncio.to_thread(server.stop)
+        answers = await asyncio.gather(*asked)
+
+    assert status == 0, server.said
+    assert [answer.status_code for answer in answers] == [200] * REQUESTS
+    assert all(answer.json()["stored"] for answer in answers)
+    with redis_py.Redis.from_url(redis_url) as redis:
+        assert len(list(redis.scan_iter("recsys:{*}:c"))) == REQUESTS
+        assert len(list(redis.scan_iter("recsys:{*}:s"))) == REQUESTS, "states are kept, too"
+
+
+async def test_redis_may_come_later_than_the_service(trained: TrainedShop, tmp_path: Path) -> None:
+    redis = RedisServer(tmp_path)
+    app = create_app(Settings(bundle=trained.bundle, redis=redis.url, **PAUSE))  # type: ignore[arg-type]
+    body = {"user_id": "ada", "item_id": TENT}
+    async with client_of(app) as client:
+        before = await client.post("/v1/recommendations", json=body)
+        ready = await client.get("/health/ready")
+        redis.start()
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not (await client.post("/v1/recommendations", json=body)).json()["stored"]:
+                    await asyncio.sleep(0.05)
+        finally:
+            redis.kill()
+
+    assert (before.status_code, ready.status_code) == (200, 200)
+    assert before.json()["degraded"]
+
+
+def test_nothing_in_the_service_asks_what_time_it_is() -> None:
+    """Clocks jump: waits and deadlines are monotonic, and sessions live by Redis's clock alone."""
+    asking = re.compile(r"\btime\.time\(|datetime\.(now|utcnow|today)|\btime\.localtime")
+
+    assert not [
+        path for path in (ROOT / "service").rglob("*.py") if asking.search(path.read_text("utf-8"))
+    ]
