@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 
 from recsys.errors import Overloaded
 
+STUCK = 4  # deadlines that one batch takes: nobody knows when what comes behind it is answered
 REMEMBERED = 5  # batches; one that took long by accident is outvoted by the others
 
 Question = TypeVar("Question")
@@ -109,13 +110,15 @@ class Batcher(Generic[Question, Answer]):
         """By the batches ahead of a question that comes now, and its own.
 
         One that takes longer than usual, because the processor is with somebody else, refuses
-        nobody, unless there has been no other. Where the own one takes more than half of the deadline, half of it is for waiting all the
-        same, or a slow model would never be given a batch that is full.
+        nobody, unless there has been no other or it takes several deadlines. Where the own one
+        takes more than half of the deadline, half of it is for waiting all the same, or a slow
+        model would never be given a batch that is full.
         """
         if self._begun is None:
             return False
         under_way = time.monotonic() - self._begun
-        each = self._seconds if self._took else under_way
+        stuck = under_way > STUCK * self._deadline
+        each = self._seconds if self._took and not stuck else under_way
         ahead = max(each - under_way, 0.0) + self._queue.qsize() // self._batch_size * each
         return ahead + min(each, self._deadline / 2) > self._deadline
 
