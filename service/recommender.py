@@ -126,6 +126,14 @@ class Recommender:
         ranking = await loop.run_in_executor(self._torch, self.predictor.similar, item, k)
         return self._named(ranking)
 
+    async def state_after(self, item_ids: Sequence[str]) -> list[list[float]]:
+        """The hidden state that these clicks leave behind, (L, W), for those who want to see it."""
+        memory = Memory(self._known(item_ids[-self.predictor.window :]))
+        loop = asyncio.get_running_loop()
+        state = await loop.run_in_executor(self._torch, self.predictor.advance, [memory])
+        numbers: list[list[float]] = state[:, 0].tolist()
+        return numbers
+
     def unknown(self, item_ids: Sequence[str]) -> list[str]:
         """Those the model does not know, each once, in order."""
         find = self.predictor.catalogue.find
