@@ -90,7 +90,7 @@ def test_the_strip_of_the_hidden_state_visibly_moves(url: str, chromium: Browser
         page.evaluate(WATCH_STATE)
         play.go_on()
         play.wait_for_state("these 2 clicks")
-        page.wait_for_function("window.frames_seen.size > 3")
+        page.wait_for_function("() => window.frames_seen.size > 3")
 
 
 def test_rows_have_scores_and_say_how_their_rank_changed(play: Playground, client: Client) -> None:
