@@ -8,7 +8,7 @@ ARGS ?=
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser screenshots faults fuzz check format clean install
+.PHONY: help demo test browser screenshots faults fuzz docs check format clean install
 
 help: ## show this list
 	@echo "session-recsys: make TARGET [ARGS=…] [PYTHON=python3.11]"
@@ -35,6 +35,9 @@ faults: install ## what the service says and how quickly while Redis fails (ARGS
 
 fuzz: install ## 5,000 requests made from the OpenAPI document, some minutes (ARGS='--cases 500')
 	$(BIN)/python tests/fuzz_api.py $(ARGS)
+
+docs: install ## rewrite what documents have from the code: tables, and the page of the API
+	$(BIN)/python tests/write_docs.py
 
 check: install ## ruff, ruff format, mypy, import-linter, codespell
 	$(BIN)/ruff check .

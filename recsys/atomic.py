@@ -5,6 +5,7 @@ Ctrl-C leaves what was there before.
 """
 
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from recsys.errors import BadInput
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Have `write` fill a file beside `path`, then put it in its place."""
-    beside = path.with_name(f".{path.name}.writing")
+    # of its own, because others may be writing the same file
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.writing")
     try:
         write(beside)
         _sync(beside)

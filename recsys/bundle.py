@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,52 +28,25 @@ from torch import Tensor
 
 from recsys.blend import Blend, BlendSettings
 from recsys.bundle_files import (
-    FILES,
     IDENTITY,
     INDEX,
     ITEMS,
-    MANIFEST,
     MODEL,
     NEIGHBOURS,
-    OPTIONAL,
     WEIGHTS,
 )
 from recsys.candidates import Candidates, IndexSettings
 from recsys.catalogue import Catalogue, read_catalogue
 from recsys.errors import BundleRefused
 from recsys.index_file import read_index_file
+from recsys.manifest import Manifest, distrusted, read_manifest
 from recsys.model import ModelSize
 from recsys.neighbour_index import read_index
-from recsys.neighbours import NeighbourSettings, SessionNeighbours
+from recsys.neighbours import SessionNeighbours
 from recsys.predictor import SessionModel
-from recsys.retrieval import EXACTLY, RetrievalSettings
 
-FORMAT_VERSION = 2
-READABLE = (1, 2)  # format 1 has no cell, embedding and scale: those of `ModelSize`'s defaults
 MEANING = ("cell", "embedding", "embedding_width", "scale")  # of a size, beside the tensors' shapes
-LARGEST_MANIFEST = 1 << 20  # bytes
 ROWS = 1 << 16  # of numbers checked at a time; all of them would take twice the matrix
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a bundle says of itself."""
-
-    format_version: int
-    model_id: str
-    created: str  # UTC, ISO 8601
-    size: ModelSize
-    window: int  # clicks a state remembers
-    recipe: Mapping[str, Any]
-    metrics: Mapping[str, Any]
-    training: Mapping[str, Any]  # sessions, clicks, cut-off
-    versions: Mapping[str, str]
-    files: Mapping[str, str]  # name → sha256
-    blend: BlendSettings | None = None  # session neighbours beside the model
-    retrieval: RetrievalSettings = EXACTLY
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True)
@@ -122,6 +95,11 @@ def model_id_of(
 def load_bundle(folder: Path) -> Bundle:
     """Verify and open a bundle; raises `BundleRefused` with the first thing that is wrong."""
     manifest = read_manifest(folder)
+    with distrusted(folder):
+        return _load(folder, manifest)
+
+
+def _load(folder: Path, manifest: Manifest) -> Bundle:
     for name, expected in manifest.files.items():
         _check_file(folder / name, expected)
     found = model_id_of(
@@ -140,75 +118,6 @@ def load_bundle(folder: Path) -> Bundle:
     blend = _load_blend(folder, manifest.blend, len(catalogue))
     index = _load_index(folder, manifest)
     return Bundle(folder, manifest, catalogue, model, matrix, bias, inputs, blend, index)
-
-
-def read_manifest(folder: Path) -> Manifest:
-    path = folder / MANIFEST
-    if not folder.is_dir():
-        raise BundleRefused(f"There is no bundle folder {folder}. Make one with recsys train.")
-    try:
-        with path.open("rb") as file:
-            values = json.loads(file.read(LARGEST_MANIFEST))
-    except FileNotFoundError as missing:
-        raise BundleRefused(
-            f"{folder} is no bundle: it has no {MANIFEST}. Give the --out folder of recsys train."
-        ) from missing
-    except (OSError, ValueError) as broken:
-        raise BundleRefused(f"{path} is not readable JSON ({broken}).") from broken
-    return _manifest(path, values)
-
-
-def _manifest(path: Path, values: object) -> Manifest:
-    found = values.get("format_version") if isinstance(values, dict) else None
-    if type(found) is not int or found not in READABLE:
-        newer = type(found) is int and found > FORMAT_VERSION
-        advice = "Upgrade session-recsys." if newer else "Train and export the bundle anew."
-        raise BundleRefused(
-            f"{path} has bundle format {found!r}; this version reads {READABLE[0]} to "
-            f"{READABLE[-1]}. {advice}"
-        )
-    assert isinstance(values, dict)
-    try:
-        made = {
-            "size": ModelSize(**values["size"]),
-            "blend": _blend_settings(values.get("blend")),
-            "retrieval": _retrieval_settings(values.get("retrieval", {})),
-        }
-        manifest = Manifest(**{**values, **made})
-    except (TypeError, KeyError, ValueError) as wrong:
-        raise BundleRefused(f"{path} lacks or misuses a field ({wrong}).") from wrong
-    maps = (manifest.recipe, manifest.metrics, manifest.training, manifest.versions)
-    if not all(isinstance(part, dict) for part in maps) or not isinstance(manifest.files, dict):
-        raise BundleRefused(f"{path}: recipe, metrics, training, versions, files must be objects.")
-    if not set(FILES) <= set(manifest.files) <= {*FILES, *OPTIONAL}:
-        raise BundleRefused(
-            f"{path} names the files {sorted(map(str, manifest.files))}; a bundle has "
-            f"{sorted(FILES)} and perhaps {sorted(OPTIONAL)}."
-        )
-    if (NEIGHBOURS in manifest.files) != (manifest.blend is not None):
-        raise BundleRefused(f"{path}: {NEIGHBOURS} and the settings of blend belong together.")
-    if (INDEX in manifest.files) != (manifest.retrieval.index is not None):
-        raise BundleRefused(f"{path}: {INDEX} and the settings of retrieval belong together.")
-    if type(manifest.window) is not int or manifest.window < 1:
-        raise BundleRefused(
-            f"{path}: window must be a whole number from 1, got {manifest.window!r}."
-        )
-    whole = ("items", "hidden", "layers", "embedding_width")
-    if not all(type(getattr(manifest.size, name)) is int for name in whole):
-        raise BundleRefused(f"{path}: the sizes must be whole numbers, got {manifest.size}.")
-    return manifest
-
-
-def _blend_settings(values: Any) -> BlendSettings | None:
-    if values is None:
-        return None
-    return BlendSettings(**{**values, "neighbours": NeighbourSettings(**values["neighbours"])})
-
-
-def _retrieval_settings(values: Any) -> RetrievalSettings:
-    index = values.get("index")
-    made = None if index is None else IndexSettings(**index)
-    return RetrievalSettings(**{**values, "index": made})
 
 
 def _load_index(folder: Path, manifest: Manifest) -> Candidates | None:

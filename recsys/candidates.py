@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 KINDS = ("lists", "ivf", "pq4", "int8", "fp16")  # from the least work to the most exact
 PROBED = ("lists", "ivf")  # which look at some items only
+MOST_PROBES = 1 << 20
 SHORTEST = 20  # items: the list that the recall is measured for; a shorter one is no worse
 LANES = 16  # numbers that are multiplied at once; a vector of another length is far slower
 
@@ -40,8 +41,10 @@ class IndexSettings:
             raise ValueError(f"A retrieval index is one of {', '.join(KINDS)}, got {self.kind!r}.")
         if not (type(self.bias_unit) is float and 0 < self.bias_unit < float("inf")):
             raise ValueError(f"bias_unit must be above 0 and finite, got {self.bias_unit!r}.")
-        if type(self.probes) is not int or self.probes < (self.kind in PROBED):
-            raise ValueError(f"probes must be a whole number from 1, got {self.probes!r}.")
+        if type(self.probes) is not int or not (self.kind in PROBED) <= self.probes <= MOST_PROBES:
+            raise ValueError(
+                f"probes must be a whole number from 1 to {MOST_PROBES:,}, got {self.probes!r}."
+            )
 
     @property
     def filters(self) -> bool:

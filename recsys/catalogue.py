@@ -23,6 +23,8 @@ COUNT_COLUMN = "count"
 RECENT_IDS = 1 << 15  # looked up lately, 10 MB at most: a session's clicks are found at each click
 SHOWN_VALUES = 100  # of an attribute, where they are listed
 MASK_BYTES = 1 << 24  # of the filters asked for lately, whose items are remembered
+REMEMBERED = 1000  # filters at most, and only short ones: anybody may send any text
+REMEMBERED_VALUES, REMEMBERED_LETTERS = 20, 1000
 
 Filter = Mapping[str, Sequence[str]]  # {attribute: [values]}: OR within, AND across
 
@@ -58,7 +60,7 @@ class Catalogue:
                 )
         # item id → index, None where the catalogue does not have it
         self.find: Callable[[str], int | None] = lru_cache(maxsize=RECENT_IDS)(lookup.find)
-        masks = max(MASK_BYTES // len(self), 1)
+        masks = min(max(MASK_BYTES // len(self), 1), REMEMBERED)
         self._allowed = lru_cache(maxsize=masks)(partial(_mask, self.attributes, len(self)))
 
     def __len__(self) -> int:
@@ -110,7 +112,11 @@ class Catalogue:
         for attribute in wanted:
             if attribute not in self.attributes:
                 raise UnknownAttribute(attribute, sorted(self.attributes))
-        return self._allowed(frozenset((name, frozenset(texts)) for name, texts in wanted.items()))
+        key = frozenset((name, frozenset(texts)) for name, texts in wanted.items())
+        values = sum(len(texts) for _, texts in key)
+        letters = sum(len(text) for _, texts in key for text in texts)
+        short = values <= REMEMBERED_VALUES and letters <= REMEMBERED_LETTERS
+        return (self._allowed if short else self._allowed.__wrapped__)(key)
 
     def write(self, path: Path) -> None:
         columns: dict[str, pa.Array] = {

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from recsys import __version__, cli_serving
 from recsys.allocation import keep_freed_memory
 from recsys.cli_options import Bundle, ClickArguments, Out, Publish, takes_clicks
 from recsys.errors import Interrupted, RecsysError
 from recsys.shelf import bundle_of, destination, publish
+from recsys.tables import open_console
 
 app = typer.Typer(
     name="recsys",
@@ -58,13 +58,25 @@ def demo(
         from training.demo import train_demo, train_demo_shelf
 
         if publish is None:
-            train_demo(destination(out, publish), Console(stderr=True), command=_as_typed())
+            train_demo(destination(out, publish), open_console(stderr=True), command=_as_typed())
         else:
-            train_demo_shelf(publish, Console(stderr=True), command=_as_typed())
+            train_demo_shelf(publish, open_console(stderr=True), command=_as_typed())
         return
     from recsys.demo import run_demo
 
     run_demo(check=check, port=port, command=_as_typed())
+
+
+@app.command(rich_help_panel="Try")
+def shop(
+    out: Annotated[Path, typer.Option(help="Folder for the files; must be new or empty.")],
+    visits: Annotated[int, typer.Option(min=1, help="How many visits there are.")] = 15_000,
+    seed: Annotated[int, typer.Option(min=0, help="Decides who clicks what.")] = 1,
+) -> None:
+    """Write the demo's synthetic shop as files: clicks.csv, and items.csv with 600 products."""
+    from training.demo import write_files
+
+    write_files(out.resolve(), visits, seed, open_console(stderr=True))
 
 
 @app.command(rich_help_panel="Learn")
@@ -103,7 +115,7 @@ def train(
         command=_as_typed(),
         checkpoint_seconds=checkpoint_seconds,
     )
-    _name_current(shelf, run(options, Console(stderr=True)))
+    _name_current(shelf, run(options, open_console(stderr=True)))
 
 
 @app.command(rich_help_panel="Learn")
@@ -156,7 +168,7 @@ def tune(
         resume=resume,
         device=device,
     )
-    run(options, Console(stderr=True))
+    run(options, open_console(stderr=True))
 
 
 @app.command(rich_help_panel="Learn")
@@ -194,7 +206,7 @@ def finetune(
         resume=resume,
         device=device,
     )
-    _name_current(shelf, run(options, Console(stderr=True)))
+    _name_current(shelf, run(options, open_console(stderr=True)))
 
 
 @app.command(rich_help_panel="Learn")
@@ -216,7 +228,7 @@ def evaluate(
     from training.evaluate_bundle import evaluate_bundle
     from training.options import click_options
 
-    console = Console(quiet=json)
+    console = open_console(quiet=json)
     evaluate_bundle(
         bundle_of(bundle),
         click_options(clicks),

@@ -1,15 +1,16 @@
-"""The commands that answer: serve, bench, recommend. Part of the composition root `recsys.cli`."""
+"""The commands that answer, a composition root like `recsys.cli`: serve, bench, recommend, …"""
 
 import sys
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from recsys.cli_options import Bundle
-from recsys.errors import BadInput
+from recsys.errors import BadInput, BundleRefused
 from recsys.shelf import bundle_of
+from recsys.tables import open_console
 
 app = typer.Typer()
 
@@ -122,7 +123,7 @@ def bench(
 
         sessions, _ = read_sessions(ClickOptions(clicks))
         visits = replayed([Click(f"s{s}", item) for s, item in sessions.by_time()])
-    result = run(options, visits, Console(stderr=True), as_json=json, picture=picture)
+    result = run(options, visits, open_console(stderr=True), as_json=json, picture=picture)
     if not result.all_good:
         raise typer.Exit(1)
 
@@ -156,11 +157,43 @@ def recommend(
     if clicks is None or out is None:
         from recsys.terminal import show_recommendations
 
-        show_recommendations(bundle_of(bundle), items or [], k, Console())
+        show_recommendations(bundle_of(bundle), items or [], k, open_console())
         return
     from data.columns import Columns
     from training.bulk import BulkOptions, recommend_all
 
     columns = Columns(session=by, item=item_column, time=time_column)
     options = BulkOptions(bundle_of(bundle), clicks, out, columns, k, exclude_seen)
-    recommend_all(options, Console(stderr=True))
+    recommend_all(options, open_console(stderr=True))
+
+
+@app.command(rich_help_panel="Try")
+def inspect(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder, or a shelf of them.")],
+    item: Annotated[str | None, typer.Option(help="Show the items nearest to this one.")] = None,
+    k: Annotated[int, typer.Option(min=1, max=100, help="How many of them.")] = 10,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object, nothing else.")
+    ] = False,
+) -> None:
+    """What a bundle holds, what it measured, how it finds items, and whether it would be served.
+
+    Of a shelf, all its bundles are listed and the current one is inspected. Exit code 2 where the
+    bundle would be refused.
+    """
+    from recsys.inspection import as_json, inspect_bundle, inspect_shelf, nearest
+    from recsys.inspection_tables import show_bundle, show_nearest, show_shelf
+
+    console = open_console(quiet=json)
+    shelf = inspect_shelf(bundle)
+    if shelf:
+        show_shelf(shelf, console)
+    found = inspect_bundle(bundle_of(bundle))
+    near = None if item is None else nearest(found, item, k)
+    show_bundle(found, console)
+    if near is not None:
+        show_nearest(found, near, console)
+    if json:
+        print(dumps(as_json(found, shelf, near), indent=2, ensure_ascii=False))
+    if found.problem is not None:
+        raise BundleRefused(found.problem)

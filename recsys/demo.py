@@ -16,10 +16,10 @@ from pathlib import Path
 import pandas as pd
 import uvicorn
 from rich.console import Console
-from rich.table import Table
 
 from data.synthetic import write_shop
 from recsys.errors import RecsysError
+from recsys.tables import add_row, neat_table, open_console
 from service.app import create_app
 from service.client import Client
 from service.commands import config_of, read_settings
@@ -34,24 +34,35 @@ SHOWN = 8
 
 def run_demo(*, check: bool, port: int, command: str = "") -> None:
     """Click log to live answers; with `check`, ask, print and return."""
-    console = Console()
+    console = open_console()
     with tempfile.TemporaryDirectory(prefix="recsys-demo-") as temporary:
         folder = Path(temporary)
-        console.rule("1  A synthetic shop")
+        _heading("1  A synthetic shop", console)
         write_shop(folder)
         console.print("15,000 visits to a shop of 600 products, as clicks.csv and items.csv.")
-        console.rule("2  Train")
+        _heading("2  Train", console)
         bundle = train_shop(folder, folder / "bundle", console, command)
-        console.rule("3  Serve, on a private Redis")
+        console.print(
+            "It goes when the demo ends; recsys demo --out runs/shop makes one that stays."
+        )
+        _heading("3  Serve, on a private Redis", console)
         with private_redis() as redis, _service(bundle, redis, 0 if check else port) as url:
             console.print(f"Listening on {url}")
-            console.rule("4  Ask")
+            _heading("4  Ask", console)
             _ask(url, _names(folder), console)
-            console.print(f"\nPlay with it:  {url}/\nThe API:       {url}/docs")
             if not check:
+                console.print(
+                    f"The same from a shell:\n  curl '{url}/v1/users/ada/recommendations?k={SHOWN}'"
+                )
+                console.print(f"\nPlay with it:  {url}/\nThe API:       {url}/docs")
                 _open(url)
                 console.print("Ctrl-C ends the demo.")
                 _wait_for_ctrl_c()
+
+
+def _heading(text: str, console: Console) -> None:
+    """A rule would be as long as a line of a pipe may be."""
+    console.print(f"\n{text}\n", style="bold")
 
 
 @contextmanager
@@ -87,12 +98,11 @@ def _ask(url: str, names: dict[str, str], console: Console) -> None:
         for item_id in SESSION:
             answer = client.recommend(user_id="ada", item_id=item_id, k=SHOWN)
     console.print("Ada clicked: " + " → ".join(names[item_id] for item_id in SESSION))
-    table = Table("", "item", "name", title=f"Likely next (source: {answer.source})")
-    table.add_column("score", justify="right")
+    title = f"Likely next (source: {answer.source})"
+    table = neat_table(title, left=["", "item", "name"], right=["score"])
     for place, item in enumerate(answer.items, start=1):
-        table.add_row(str(place), item.item_id, names[item.item_id], f"{item.score:.2f}")
+        add_row(table, place, item.item_id, names[item.item_id], f"{item.score:.2f}")
     console.print(table)
-    console.print(f"The same from a shell:\n  curl {url}/v1/users/ada/recommendations?k={SHOWN}")
 
 
 def _open(url: str) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from recsys.bundle import load_bundle
+from recsys.bundle import Bundle, load_bundle
 from recsys.bundle_files import GOLDEN
 from recsys.errors import BundleRefused
+from recsys.manifest import distrusted
 from recsys.predictor import Memory, Predictor
 from recsys.retrieval import ExactScan, Reranked, Wish
 
@@ -107,8 +108,17 @@ def check_retrieval(predictor: Predictor, sessions: Sequence[GoldenSession]) -> 
 
 
 def open_predictor(folder: Path) -> Predictor:
-    """Bundle folder → predictor: files verified, golden sessions answered, shapes warmed up."""
+    """Bundle folder → predictor: files verified, golden sessions answered, shapes warmed up.
+
+    Raises `BundleRefused`.
+    """
     bundle = load_bundle(folder)
+    with distrusted(folder):
+        return _proven(bundle)
+
+
+def _proven(bundle: Bundle) -> Predictor:
+    """Has answered its golden sessions, and every shape of batch."""
     size = bundle.manifest.size
     retrieval = None
     if bundle.index is not None:
@@ -127,7 +137,7 @@ def open_predictor(folder: Path) -> Predictor:
         blend=bundle.blend,
         retrieval=retrieval,
     )
-    golden = read_golden(folder / GOLDEN)
+    golden = read_golden(bundle.folder / GOLDEN)
     check_golden(predictor.exactly(), golden)
     if retrieval is not None:
         check_retrieval(predictor, golden)

@@ -30,7 +30,6 @@ class QuantisedItems:
     """Candidates by the largest inner products of rounded vectors."""
 
     def __init__(self, index: Any, settings: IndexSettings) -> None:
-        faiss.omp_set_num_threads(1)  # the caller's thread computes; more only fight over cores
         faiss.cvar.distance_compute_blas_threshold = ONE_BY_ONE
         self.settings = settings
         self._index = index
@@ -75,6 +74,7 @@ class QuantisedItems:
         wanted: Sequence[int],
         allowed: NDArray[np.bool_] | None = None,
     ) -> list[NDArray[np.int64]]:
+        faiss.omp_set_num_threads(1)  # of this thread's: more only fight over cores
         vectors = with_bias(queries, self.settings.bias_unit)
         options = self._everywhere if allowed is None else self._options(allowed)
         found: dict[int, NDArray[np.int64]] = {}
@@ -83,6 +83,7 @@ class QuantisedItems:
             rows = [row for row, own in enumerate(counts) if own == count]
             most = min(count * MORE[self.settings.kind], len(self))
             best = self._index.search(vectors[rows], most, params=options)[1]
+            best = np.where(best < len(self), best, -1)  # a file may name what there is not
             found |= {row: items[items >= 0] for row, items in zip(rows, best, strict=True)}
         return [found[row] for row in range(len(wanted))]
 

@@ -54,6 +54,21 @@ class RetrievalSettings:
 EXACTLY = RetrievalSettings()
 
 
+def retrieval_said(settings: RetrievalSettings) -> str:
+    """How items are found, for the console."""
+    tried = "".join(
+        f" {kind} found {share:.4f} of them." for kind, share in settings.refused.items()
+    )
+    if settings.index is None:
+        return f"Every item is scored exactly.{tried}"
+    count = settings.index.probes
+    probes = f" with {count} probe{'s' if count > 1 else ''}" if count else ""
+    return (
+        f"Items are found by {settings.kind}{probes}: {min(settings.recall.values()):.4f} of the "
+        f"exact lists at the least, over {settings.states:,} validation states.{tried}"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Best:
     """Item indices in falling score; shorter than asked where few items are allowed."""

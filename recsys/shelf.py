@@ -52,6 +52,15 @@ def named(shelf: Path, name: str) -> Path:
     return shelf / name
 
 
+def bundles_on(shelf: Path) -> list[str]:
+    """Names of the folders that hold a bundle, in order: the order of time where they are ours."""
+    return sorted(
+        folder.name
+        for folder in shelf.iterdir()
+        if NAME.fullmatch(folder.name) and (folder / MANIFEST).is_file()
+    )
+
+
 def publish(shelf: Path, name: str) -> None:
     """Have the pointer name this bundle, which is there; raises `BadInput`, `BundleRefused`."""
     bundle = named(shelf, name)

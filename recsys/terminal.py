@@ -1,14 +1,16 @@
 """Recommendations as a table in the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from recsys.catalogue import Catalogue
 from recsys.golden import open_predictor
 from recsys.retrieval import Wish
+from recsys.tables import add_row, neat_table, print_fitting
 
 SHOWN_ATTRIBUTES = 3
 
@@ -27,11 +29,25 @@ def show_recommendations(bundle: Path, clicks: Sequence[str], k: int, console: C
     known = [item for item_id in window if (item := found[item_id]) is not None]
     ranking = predictor.recommend(known, Wish(k=k))
     title = "Most popular items" if ranking.source == "popular" else "Likely next"
+    ids = catalogue.item_ids.take(ranking.items)
+    scored = list(zip(ids, ranking.scores, strict=True))
+    print_fitting(console, ranked_tables(catalogue, scored, title))
+
+
+def ranked_tables(
+    catalogue: Catalogue, scored: Sequence[tuple[str, float]], title: str, score: str = "score"
+) -> Iterable[Table]:
+    """One row an item with its first attributes; then with ever fewer of them."""
     names = list(catalogue.attributes)[:SHOWN_ATTRIBUTES]
-    table = Table("", "item", *names, title=title)
-    table.add_column("score", justify="right")
-    for place, (item, score) in enumerate(zip(ranking.items, ranking.scores, strict=True), start=1):
-        texts = [catalogue.attributes[name][item] or "" for name in names]
-        cells = [str(place), catalogue.item_ids[item], *texts, f"{score:.3f}"]
-        table.add_row(*(Text(cell) for cell in cells))  # Text: an id is never markup
-    console.print(table)
+    for shown in range(len(names), -1, -1):
+        table = neat_table(title)
+        table.add_column("", justify="right", style="dim")
+        table.add_column("item", overflow="fold")
+        for name in names[:shown]:
+            table.add_column(Text(name), overflow="fold")
+        table.add_column(score, justify="right", no_wrap=True)
+        for place, (item_id, value) in enumerate(scored, start=1):
+            item = catalogue.index(item_id)
+            texts = [catalogue.attributes[name][item] or "" for name in names[:shown]]
+            add_row(table, place, item_id, *texts, f"{value:.3f}")
+        yield table

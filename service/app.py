@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import torch
@@ -68,11 +68,12 @@ def create_app(settings: Settings) -> FastAPI:
                 notes.append(service.note.read)
             follower = Follower(service.models, notes, settings.follow_seconds)
             follower.start()
-            yield
-            await follower.stop()
-            await service.batcher.stop()
-            await service.recommender.close()
-            await service.link.close()
+            async with AsyncExitStack() as ends:  # each of them, whatever becomes of the others
+                ends.push_async_callback(service.link.close)
+                ends.push_async_callback(lambda: service.recommender.close())  # of then
+                ends.push_async_callback(service.batcher.stop)
+                ends.push_async_callback(follower.stop)
+                yield
 
     app: FastAPI = FastAPIOffline(
         title=TITLE,
@@ -185,6 +186,6 @@ def _start(
         observe=metrics.waiting.set,
     )
     batcher.start()
-    together = shared_folder()
-    note = None if together is None else SharedNote(together / "bundle")
+    together = shared_folder() if settings.workers > 1 else None
+    note = None if together is None else SharedNote(together / "bundle", settings.bundle)
     return Running(models, batcher, store, link, metrics, aside, settings.bundle, note)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from recsys.bundle import Manifest
+from recsys.manifest import Manifest
 from recsys.shelf import is_shelf
 from service.batcher import Batcher
 from service.follow import SharedNote

@@ -1,24 +1,38 @@
 """Looks again and again at what should be served, and has it served.
 
 Two notes are followed: the pointer of a shelf, which outlives the service, and, where several
-workers share a port, what one of them was told to load. A bundle that was refused is not tried
-again until a note changes.
+workers share a port, what one of them was told to load. The latter counts until the pointer is
+written again. A bundle that was refused is not tried again until a note is written anew, also
+with the same words.
 """
 
 import asyncio
 import contextlib
+import json
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from recsys.atomic import replace_file
 from recsys.errors import RecsysError
-from recsys.shelf import bundle_of, is_shelf
+from recsys.shelf import POINTER, bundle_of, is_shelf
 from service.models import Models
 
 log = logging.getLogger("recsys.service")
 
-Note = Callable[[], Path | None]  # the bundle folder that should be served; None for no wish
+Stamp = tuple[int, int]  # of a note: its inode and when it was written, ns
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a note says should be served; written again it is another wish."""
+
+    folder: Path
+    written: Stamp
+
+
+Note = Callable[[], Wish | None]  # None for no wish
 
 
 class Follower:
@@ -26,7 +40,7 @@ class Follower:
 
     def __init__(self, models: Models, notes: Sequence[Note], seconds: float) -> None:
         self._models, self._notes, self._seconds = models, notes, seconds
-        self._seen: list[Path | str | None] = [None] * len(notes)
+        self._seen: list[Wish | str | None] = [None] * len(notes)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -42,7 +56,10 @@ class Follower:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._seconds)
-            await self._look()
+            try:
+                await self._look()
+            except Exception:  # whatever it is, the next note is followed all the same
+                log.exception("What should be served could not be looked at")
 
     async def _look(self) -> None:
         for at, note in enumerate(self._notes):
@@ -50,26 +67,29 @@ class Follower:
             if wanted == self._seen[at]:
                 continue
             self._seen[at] = wanted
-            if isinstance(wanted, Path) and wanted != self._models.current.folder:
+            if isinstance(wanted, Wish) and wanted.folder != self._models.current.folder:
                 with contextlib.suppress(RecsysError):  # logged and counted where it was refused
-                    await self._models.replace(wanted)
+                    await self._models.replace(wanted.folder)
             elif isinstance(wanted, str):
                 log.error("Model %s stays. %s", self._models.current.model_id, wanted)
 
 
-def _read(note: Note) -> Path | str | None:
-    """The folder, or a sentence where the note makes no sense."""
+def _read(note: Note) -> Wish | str | None:
+    """The wish, or a sentence where the note makes no sense."""
     try:
         return note()
     except RecsysError as refused:
         return str(refused)
+    except (OSError, ValueError) as failed:
+        return f"A note cannot be read: {failed}."
 
 
 def pointer_of(folder: Path) -> Note:
     """The pointer of a shelf; a folder that is a bundle itself says nothing more."""
 
-    def read() -> Path | None:
-        return bundle_of(folder) if is_shelf(folder) else None
+    def read() -> Wish | None:
+        stamp = _stamp(folder / POINTER)  # first: what is read is at least as new
+        return Wish(bundle_of(folder), stamp) if stamp and is_shelf(folder) else None
 
     return read
 
@@ -77,14 +97,29 @@ def pointer_of(folder: Path) -> Note:
 class SharedNote:
     """A file in which one worker tells the others what to load."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, shelf: Path) -> None:
+        """shelf: whose pointer, once written again, makes the note void."""
+        self._path, self._pointer = path, shelf / POINTER
 
-    def read(self) -> Path | None:
-        try:
-            return Path(self._path.read_text(encoding="utf-8"))
-        except OSError:
+    def read(self) -> Wish | None:
+        stamp = _stamp(self._path)
+        if stamp is None:
             return None
+        said = json.loads(self._path.read_text(encoding="utf-8"))
+        return Wish(Path(said["folder"]), stamp) if said["pointer"] == self._era() else None
 
     def write(self, folder: Path) -> None:
-        replace_file(self._path, lambda beside: beside.write_text(str(folder), encoding="utf-8"))
+        said = json.dumps({"folder": str(folder), "pointer": self._era()})
+        replace_file(self._path, lambda beside: beside.write_text(said, encoding="utf-8"))
+
+    def _era(self) -> list[int]:
+        """As JSON gives it back; empty where there is no pointer."""
+        return list(_stamp(self._pointer) or ())
+
+
+def _stamp(file: Path) -> Stamp | None:
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns

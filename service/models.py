@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recsys.allocation import give_back_freed_memory
-from recsys.bundle import Manifest, read_manifest
 from recsys.errors import BundleRefused, NoPreviousModel
 from recsys.golden import open_predictor
+from recsys.manifest import Manifest, read_manifest
 from recsys.predictor import Predictor
 from service.metrics import Metrics
 from service.recommender import Answer, Question, Recommender

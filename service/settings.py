@@ -101,7 +101,9 @@ class Settings(BaseSettings):
         le=31_536_000,
         description="how long repeats from before a DELETE are still recognised",
     )
-    event_ids_kept: int = Field(1000, ge=1, description="last event ids known for each user")
+    event_ids_kept: int = Field(
+        1000, ge=1, le=1_000_000, description="last event ids known for each user"
+    )
     user_id_secret: SecretStr | None = Field(
         None,
         min_length=16,

@@ -60,5 +60,6 @@ class SharedSecret:
             deadline,
         )
         if not isinstance(found, bytes):
-            raise found or made
+            failed = next((part for part in (found, made) if isinstance(part, Exception)), None)
+            raise failed or StoreUnavailable("the shared value vanished while it was read")
         self._value, self._due = found, time.monotonic() + self._every

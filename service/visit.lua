@@ -10,6 +10,9 @@
 -- Redis takes no writes now, remaining ms, state (or false), then the entries.
 
 local window, idle, kept = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+-- before anything is written: what fails later would leave half of a visit behind
+if not (window >= 1 and window <= 1e6 and idle >= 1 and idle <= 1e15 and kept >= 1 and kept <= 1e9)
+then return redis.error_reply('limits that no visit has') end
 local head = redis.call('LINDEX', KEYS[1], 0)
 local nonce, count = '', 0
 if head then

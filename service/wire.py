@@ -45,6 +45,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._piece = 0  # bytes that came just now
         self._taken = 0  # bytes of this request that came before, the piece it began in left out
+        self._bare = False  # a chunk has begun and nothing of it has come: the last, or nearly
+        self._trailing = 0  # bytes that came since
         if len(self.connections) <= self.bounds.max_connections:
             self._start_clock()
             return
@@ -60,9 +62,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._piece = len(data)
         super().data_received(data)
         self._taken += self._piece
+        self._trailing += self._piece
         if self._whole and self._answering():
             self._stop_clock()
-        elif self._in_head and self._taken > self.bounds.max_head_bytes:
+        elif max(self._in_head * self._taken, self._bare * self._trailing) > (
+            self.bounds.max_head_bytes
+        ):
             self._refuse(self._too_large())
         elif self._timer is None and not self.transport.is_closing():
             self._start_clock()
@@ -72,6 +77,17 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MOST_AHEAD:
             raise ValueError("too many requests ahead")  # the parser stops, and 400 it is
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # behind a body they are trailers, which nobody may take for headers
+            super().on_header(name, value)
+
+    def on_chunk_header(self) -> None:
+        self._bare, self._trailing = True, -self._piece
+
+    def on_body(self, body: bytes) -> None:
+        self._bare = False
+        super().on_body(body)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -84,7 +100,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.app = ours
 
     def on_message_complete(self) -> None:
-        self._whole = True
+        self._whole, self._bare = True, False
         super().on_message_complete()
 
     def pause_writing(self) -> None:

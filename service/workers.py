@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -107,6 +108,7 @@ def _work(work: Work, settings: Settings, handlers: Handlers, answers: Event) ->
     for number, handler in handlers.items():
         signal.signal(number, handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+    threading.Thread(target=_follow_the_watcher, name="watcher", daemon=True).start()
     try:
         work(settings, answers.set)
     except RecsysError as wrong:
@@ -114,6 +116,14 @@ def _work(work: Work, settings: Settings, handlers: Handlers, answers: Event) ->
         sys.exit(1)
     except KeyboardInterrupt:  # before uvicorn listens for it
         sys.exit(0)
+
+
+def _follow_the_watcher() -> None:
+    """Stop as on SIGTERM where it is gone: nobody would replace us, and we would hold the port."""
+    watcher = multiprocessing.parent_process()
+    assert watcher is not None, "a worker has been forked"
+    wait([watcher.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def shared_folder() -> Path | None:

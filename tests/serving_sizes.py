@@ -19,7 +19,7 @@ from processes import family, resident
 from rich.console import Console
 from rich.table import Table
 
-from recsys.bundle import read_manifest
+from recsys.manifest import read_manifest
 from service.embedded_redis import private_redis
 from training.charts import Line, line_chart
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -145,6 +146,13 @@ def test_a_manifest_that_is_none_is_refused(bundle: Path, text: str) -> None:
         {"size": {"items": 200.0, "hidden": 32, "layers": 1}},
         {"size": {"items": "200", "hidden": 32, "layers": 1}},
         {"window": 0},
+        {"window": 10**30},
+        {"retrieval": None},
+        {"retrieval": []},
+        {"size": {"items": 600, "hidden": 32, "layers": 10**9}},
+        {"size": {"items": 600, "hidden": 32, "layers": 2**70}},
+        {"created": 5},
+        {"metrics": {"recall@20": [float("nan")]}},
         {"window": 49},
         {"files": {"../../etc/passwd": "0"}},
         {"files": []},
@@ -165,6 +173,41 @@ def test_a_manifest_that_lies_is_refused(bundle: Path, change: dict[str, Any]) -
     edit_manifest(bundle, lambda m: m.update(change))
 
     assert str(bundle) in refused(bundle)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"clicks": 5, "items": [], "scores": []}',
+        '{"clicks": [["a"]], "items": [], "scores": []}',
+        '{"clicks": [], "items": 5, "scores": []}',
+        json.dumps({"clicks": [], "items": ["a"] * 20, "scores": [1.0]}),
+        json.dumps({"clicks": [], "items": ["a"] * 20, "scores": ["high"] * 20}),
+        "[" * 100_000,
+    ],
+    ids=["number", "nested", "items", "too few scores", "words for scores", "deep"],
+)
+def test_golden_sessions_of_another_shape_are_refused(bundle: Path, line: str) -> None:
+    (bundle / GOLDEN).write_text(line + "\n")
+    sign(bundle)
+
+    assert str(bundle) in refused(bundle)
+
+
+def test_a_manifest_that_nests_without_end_is_refused(bundle: Path) -> None:
+    (bundle / MANIFEST).write_text("[" * 100_000)
+
+    assert str(bundle) in refused(bundle)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("elsewhere")])
+def test_a_manifest_that_is_no_file_is_refused_at_once(
+    bundle: Path, make: Callable[[Path], object]
+) -> None:
+    (bundle / MANIFEST).rename(bundle / "elsewhere")
+    make(bundle / MANIFEST)
+
+    assert "is a link or no file" in refused(bundle)
 
 
 def test_weights_that_are_no_numbers_are_refused(bundle: Path) -> None:

@@ -131,3 +131,16 @@ def test_reading_and_filtering_leave_pandas_alone(tmp_path: Path) -> None:
     )
 
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "items.parquet")], check=True)
+
+
+def test_a_filter_that_is_long_is_answered_and_not_remembered() -> None:
+    remembered = SHELF._allowed.cache_info().currsize
+    for number in range(50):
+        wanted = ["red", *(f"{number} {value}" for value in range(100))]
+        assert (
+            SHELF.allowed({"colour": wanted}).tolist()
+            == SHELF.allowed({"colour": ["red"]}).tolist()
+        )
+    assert not SHELF.allowed({"colour": ["x" * 10_000]}).any()
+
+    assert SHELF._allowed.cache_info().currsize <= remembered + 1

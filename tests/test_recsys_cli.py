@@ -26,7 +26,9 @@ def clicks(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("verb", ["demo", "train", "tune", "evaluate", "serve", "recommend"])
+@pytest.mark.parametrize(
+    "verb", ["demo", "train", "tune", "evaluate", "serve", "recommend", "shop"]
+)
 def test_every_verb_explains_itself(capsys: pytest.CaptureFixture[str], verb: str) -> None:
     code, out, _ = run(capsys, verb, "--help")
 
@@ -43,6 +45,19 @@ def test_a_typing_mistake_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert code == 2
     assert "--clicks" in err
+
+
+def test_the_shop_is_written_as_files_that_train_takes_and_never_over_others(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "shop"
+
+    code, _, said = run(capsys, "shop", "--out", str(out), "--visits", "300")
+    assert (code, "300 visits" in said) == (0, True), said
+    files = ("--clicks", str(out / "clicks.csv"), "--items", str(out / "items.csv"))
+    code, _, _ = run(capsys, "train", *files, "--out", str(tmp_path / "bundle"), *QUICK)
+    assert code == 0
+    assert run(capsys, "shop", "--out", str(out))[0] == 2
 
 
 def test_train_writes_a_bundle_that_evaluate_and_recommend_take(

@@ -7,6 +7,7 @@ import re
 import shutil
 import weakref
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,14 @@ from conftest import PATIENT, TrainedShop, client_of
 from fastapi import FastAPI
 from test_recsys_bundle import edit_manifest, sign
 
-from recsys.bundle import read_manifest
 from recsys.bundle_files import GOLDEN, MANIFEST, WEIGHTS
 from recsys.errors import UnknownAttribute
+from recsys.manifest import read_manifest
 from recsys.shelf import publish
 from service.access import hash_of
 from service.app import create_app
 from service.dependencies import Running
+from service.follow import SharedNote
 from service.recommender import Answer
 from service.routes.recommendations import as_question
 from service.schemas import RecommendationRequest
@@ -267,3 +269,92 @@ async def test_a_model_that_answers_no_more_leaves_no_memory_behind(served: Serv
     gc.collect()
 
     assert old() is None
+
+
+async def test_what_nobody_foresaw_in_a_bundle_does_not_end_the_following(served: Served) -> None:
+    manifest = served.shelf / "broken" / MANIFEST
+    shutil.copytree(served.shelf / "new", manifest.parent)
+    for damage in (
+        '"retrieval": null',
+        '"retrieval": []',
+        '"created": 5',
+        '"window": 1' + "0" * 30,
+    ):
+        whole = (served.shelf / "new" / MANIFEST).read_text().rstrip()
+        manifest.write_text(f"{whole[:-1]}, {damage}}}")  # the last of two counts
+        publish(served.shelf, "broken")
+        answer = await served.reload(bundle="broken")
+        assert answer.status_code == 422, damage
+    await asyncio.sleep(0.2)
+
+    publish(served.shelf, "new")
+
+    await until(served, served.model_id("new"))
+
+
+async def test_a_bundle_that_may_not_be_read_is_refused(served: Served) -> None:
+    """As a folder that is a file's place: what the system says is passed on."""
+    (served.shelf / "closed").mkdir()
+    (served.shelf / "closed" / MANIFEST).mkdir()
+
+    answer = await served.reload(bundle="closed")
+
+    assert answer.status_code == 422
+    assert "no file" in answer.json()["detail"]
+
+
+async def test_the_same_name_written_again_is_a_new_wish(served: Served) -> None:
+    await served.reload(bundle="new")
+
+    publish(served.shelf, "old")  # which the pointer said before
+
+    await until(served, served.model_id("old"))
+
+
+async def test_similar_items_name_the_model_that_found_them(served: Served) -> None:
+    async def similar() -> tuple[str, str]:
+        answer = (await served.client.get(f"/v1/items/{TENT}/similar?k=5")).json()
+        return answer["model_id"], json.dumps(answer["items"])
+
+    alone = dict([await similar()])
+    await served.reload(bundle="new")
+    alone |= dict([await similar()])
+    assert len(set(alone.values())) == 2
+    seen: list[tuple[str, str]] = []
+
+    async def ask_on() -> None:
+        while not reloading.done():
+            seen.append(await similar())
+
+    reloading = asyncio.ensure_future(served.reload(bundle="old"))
+    await asyncio.gather(ask_on(), ask_on(), ask_on())
+
+    assert seen
+    assert all(alone[model] == items for model, items in seen)
+
+
+def test_a_note_to_other_workers_counts_until_the_pointer_is_written(tmp_path: Path) -> None:
+    shelf = tmp_path / "shelf"
+    for name in ("a", "b"):
+        (shelf / name).mkdir(parents=True)
+        (shelf / name / MANIFEST).write_text("{}")
+    publish(shelf, "a")
+    note = SharedNote(tmp_path / "note", shelf)
+    assert note.read() is None
+
+    note.write(shelf / "b")
+    wish = note.read()
+    assert wish is not None
+    assert wish.folder == shelf / "b"
+
+    publish(shelf, "a")
+    assert note.read() is None
+
+
+def test_notes_written_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    note = SharedNote(tmp_path / "note", tmp_path)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(note.write, [tmp_path / str(number) for number in range(200)]))
+
+    assert note.read() is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["note"]

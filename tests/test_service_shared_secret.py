@@ -7,6 +7,7 @@ import pytest
 import redis as redis_py
 from stores import link_to, shared_store_on, visit
 
+from recsys.errors import StoreUnavailable
 from service.redis_link import RedisLink
 from service.shared_secret import SharedSecret
 from service.store import SECRET_KEY, Click
@@ -43,6 +44,21 @@ async def test_two_processes_find_the_same_user(link: RedisLink, redis_url: str)
 
     assert (await visit(stores[1], "ada")).count == 2
     await other.close()
+
+
+@pytest.mark.parametrize("replies", [[b"OK", None], [None, None]], ids=str)
+async def test_a_value_that_vanishes_while_it_is_read_is_an_unavailable_store(
+    replies: list[object],
+) -> None:
+    class Forgetful:
+        def deadline(self) -> float:
+            return 0.0
+
+        async def run(self, *_: object) -> list[object]:
+            return replies
+
+    with pytest.raises(StoreUnavailable, match="vanished"):
+        await SharedSecret(Forgetful(), KEY).value(0.0)  # type: ignore[arg-type]
 
 
 async def test_it_is_known_without_asking_again(link: RedisLink, redis: redis_py.Redis) -> None:

@@ -26,6 +26,7 @@ class Echo:
 
     def __init__(self) -> None:
         self.paths: list[str] = []
+        self.headers: list[set[bytes]] = []  # their names
         self.left = 0  # requests whose client went before they were whole
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -34,6 +35,7 @@ class Echo:
         self.paths.append(scope["path"])
         try:
             body = await Request(scope, receive).body()
+            self.headers.append({name for name, _ in scope["headers"]})
         except ClientDisconnect:
             self.left += 1
             return
@@ -249,6 +251,32 @@ def test_requests_sent_ahead_are_answered_in_order_but_not_without_end(
             greedy.sendall(GET * 5000)
             assert rest(greedy).count(b"HTTP/1.1 200") <= MOST_AHEAD
     assert len(echo.paths) <= 10 + MOST_AHEAD
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n"
+
+
+def test_what_follows_a_body_is_no_header(serve: Serve, echo: Echo) -> None:
+    with serve() as opens, closing(opens()) as client:
+        client.sendall(CHUNKED + b"Authorization: Bearer of-a-key\r\n\r\n" + GET)
+
+        assert answered(client)[::2] == (200, b"3 bytes")
+        assert answered(client)[0] == 200
+    assert all(b"authorization" not in names for names in echo.headers)
+
+
+@pytest.mark.parametrize("trailer", [b"a" * 200_000, b"a: b\r\n" * 30_000], ids=["long", "many"])
+def test_what_follows_a_body_has_an_end(serve: Serve, trailer: bytes) -> None:
+    with serve() as opens, closing(opens()) as client:
+        client.sendall(CHUNKED)
+        for start in range(0, len(trailer), 1000):
+            try:
+                client.sendall(trailer[start : start + 1000])
+            except OSError:  # closed by the service
+                break
+            time.sleep(0.001)
+
+        assert rest(client).count(b"HTTP/1.1 200") == 0  # closed, and not as if it had been whole
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,28 @@ def test_a_stop_ends_workers_that_have_just_begun(trained: TrainedShop, redis_se
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
 
 
+def test_workers_go_where_the_one_that_watches_is_killed(
+    trained: TrainedShop, redis_server: str
+) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "recsys", "serve", "--bundle", str(trained.bundle)]
+    command += ["--redis", redis_server, "--port", str(port), "--workers", "2"]
+    watching = subprocess.Popen(command, stderr=subprocess.PIPE)
+    try:
+        while len(workers_of(f"http://127.0.0.1:{port}")) < 2:
+            assert watching.poll() is None
+            time.sleep(0.05)
+    finally:
+        watching.kill()
+    watching.communicate()
+
+    latest = time.monotonic() + 30
+    while workers_of(f"http://127.0.0.1:{port}") and time.monotonic() < latest:
+        time.sleep(0.05)
+
+    assert not workers_of(f"http://127.0.0.1:{port}")
+
+
 def test_workers_that_cannot_start_end_all_with_the_reason(
     redis_server: str, tmp_path: Path
 ) -> None:

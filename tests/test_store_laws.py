@@ -8,7 +8,7 @@ import pytest
 import redis as redis_py
 from hypothesis import given
 from hypothesis import strategies as st
-from stores import link_to, store_on, visit
+from stores import WINDOW, link_to, store_on, visit
 
 from recsys.errors import StoreUnavailable
 from service.redis_link import RedisLink
@@ -246,6 +246,18 @@ async def test_what_is_no_session_is_said_and_can_be_forgotten(
 
     await store.forget("ada")
     assert (await visit(store, "ada", Click("a"))).count == 1
+
+
+async def test_limits_that_cannot_be_leave_nothing_half_done(link: RedisLink) -> None:
+    store = store_on(link)
+    await visit(store, "ada", Click("a"))
+    store.keep_window(10**30)
+
+    found = await store.visit([Visit("ada", [Click("b")])])
+    assert isinstance(found[0], StoreUnavailable)
+
+    store.keep_window(WINDOW)
+    assert (await visit(store, "ada")).item_ids == ["a"]
 
 
 @pytest.mark.parametrize("entry", ["a\x1fnow", "a\x1f1\x1fe\x1fmore"])

@@ -73,6 +73,19 @@ def test_bars_are_as_high_as_their_shares() -> None:
     assert high == pytest.approx(2 * low, rel=0.01)
 
 
+def test_a_difference_reaches_from_zero_to_its_figure_with_its_sign() -> None:
+    gains = {"recall": Estimate(0.02, 0.01, 0.03), "mrr": Estimate(-0.01, -0.02, 0.005)}
+
+    chart = interval_chart(gains, title="t", x_label="difference", signed=True)
+
+    said = texts(chart)
+    assert {"+0.0200", "−0.0100", "recall: 0.0200 (0.0100 to 0.0300)"} <= set(said)
+    right, left = (e for e in ElementTree.fromstring(chart).iter() if e.get("class") == "reach")
+    zero = float(right.get("x", 0))
+    assert float(left.get("x", 0)) + float(left.get("width", 0)) == pytest.approx(zero)
+    assert float(right.get("width", 0)) == pytest.approx(2 * float(left.get("width", 0)), rel=0.01)
+
+
 def test_names_are_text_whatever_they_hold() -> None:
     evil = "<script>alert(1)</script>\"'&"
 

@@ -12,10 +12,11 @@ from command_line import run
 from conftest import PATIENT, TrainedShop, client_of
 from rich.console import Console
 
-from recsys.bundle import load_bundle, read_manifest
+from recsys.bundle import load_bundle
 from recsys.bundle_files import MANIFEST, WEIGHTS
 from recsys.errors import BadInput, BadRecipe
 from recsys.golden import open_predictor
+from recsys.manifest import read_manifest
 from recsys.retrieval import Wish
 from service.app import create_app
 from service.settings import Settings

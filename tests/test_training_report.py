@@ -13,8 +13,8 @@ from scorers import BACKWARD, COUNTS, FORWARD, evaluated
 
 from data.sessions import Counts
 from data.statistics import describe
-from recsys.bundle import Manifest
 from recsys.bundle_files import MANIFEST, REPORT
+from recsys.manifest import Manifest
 from recsys.model import ModelSize
 from training.checkpoint import EpochResult
 from training.comparison import COMPARED, compare_with_intervals
@@ -170,12 +170,34 @@ def test_a_reader_who_listens_finds_their_way(page: Page) -> None:
     assert page.all("html")[0].attributes["lang"] == "en"
     assert all(cell.attributes.get("scope") in ("row", "col") for cell in page.all("th"))
     assert len(page.all("caption")) == len(page.all("table"))
-    assert len(page.all("figcaption")) == len(page.all("figure")) == 5
+    assert len(page.all("figcaption")) == len(page.all("figure")) == 6
     drawings = page.all("svg")
-    assert len(drawings) == 2 + 2 + 2 + 4 + 2
+    assert len(drawings) == 2 + 1 + 2 + 2 + 4 + 2
     assert all(drawing.attributes["role"] == "img" for drawing in drawings)
     names = [drawing.attributes["aria-label"] for drawing in drawings]
     assert len(set(names)) == len(names)
+
+
+def test_every_chart_stands_in_a_table_too(page: Page) -> None:
+    """Of its figures none is told by a drawing alone."""
+    results = rows(page, "The model and all baselines")
+    assert len(rows(page, "Model less the best baseline")) == 1 + len(COMPARED)
+    for caption in ("Share of sessions of each length", "Clicks on the item of some ranks"):
+        assert len(rows(page, caption)) > 5
+    (chart,) = (d for d in page.all("svg") if d.attributes["aria-label"].startswith("MRR@20 of"))
+    for name, cells in ((row[0], row[1:]) for row in results[1:]):
+        figure = cells[COMPARED.index("mrr@20")][:6]
+        assert f"{name}: {figure}" in chart.text
+
+
+def test_the_first_words_are_the_verdict(page: Page, manifest: dict[str, Any]) -> None:
+    recall = manifest["metrics"]["model"]["recall@20"]
+    box = next(d for d in page.all("div") if d.attributes.get("class") == "verdict")
+
+    cases = manifest["metrics"]["cases"]
+    found = f"first 20 items in {recall:.1%} of {cases:,} cases. It "
+    assert box.text.startswith(f"The next click is among the model's {found}")
+    assert "of eight baselines" in box.text
 
 
 def test_it_says_that_sessions_are_resampled_not_cases(page: Page) -> None:

@@ -14,11 +14,12 @@ from test_recsys_bundle import edit_manifest, refused, sign
 
 from data.sessions import Sessions
 from recsys import int8_codes
-from recsys.bundle import load_bundle, read_manifest
+from recsys.bundle import load_bundle
 from recsys.bundle_files import INDEX
 from recsys.candidates import Candidates, IndexSettings
 from recsys.golden import open_predictor
 from recsys.item_lists import ItemLists
+from recsys.manifest import read_manifest
 from recsys.predictor import Memory, Predictor
 from recsys.quantised import QuantisedItems
 from recsys.retrieval import Reranked

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.sessions import Sessions, known_items, reindex
-from recsys.bundle import Manifest
 from recsys.catalogue import Catalogue
 from recsys.errors import BadInput
+from recsys.manifest import Manifest
 from recsys.model import ModelSize
 from training.parent import Parent
 from training.recipe import Recipe

@@ -5,7 +5,7 @@ sheet (classes `first` and `second`). Built as an element tree, so no name can b
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
@@ -14,10 +14,12 @@ from markupsafe import Markup
 from training.axes import Scale, spanning, written
 from training.intervals import Estimate
 
-WIDTH, HEIGHT = 440, 270
-LEFT, RIGHT, TOP, BOTTOM = 62, 14, 30, 46  # room around the plot
-ROW = 26  # height of a row of `interval_chart`
-NAME_WIDTH = 140  # room for its names
+WIDTH, HEIGHT = 440, 280
+LEFT, RIGHT, TOP, BOTTOM = 48, 14, 50, 46  # room around the plot
+ROWS_TOP = 28  # where the rows of `interval_chart` begin
+ROW = 27  # height of one
+NAME_WIDTH = 148  # room for its names
+VALUE_WIDTH = 62  # room for its figures
 NAME_LETTERS = 20
 STYLES = ("first", "second")
 MARKS = ("●", "○")
@@ -70,13 +72,13 @@ def bar_chart(
     y_label: str,
     names: Sequence[str],
 ) -> Markup:
-    """series: name → one bar a name, side by side with those of the other series."""
+    """series: name → a share of 1 for each of the names, side by side with the other series."""
     svg = _drawing(title, HEIGHT)
     y = spanning(
         [v for bars in series.values() for v in bars], HEIGHT - BOTTOM, TOP, from_zero=True
     )
     x = Scale(-0.5, len(names) - 0.5, LEFT, WIDTH - RIGHT)
-    _frame(svg, y, x_label, y_label)
+    _frame(svg, y, x_label, y_label, lambda share: f"{written(100 * share)} %")
     _x_ticks(svg, {x(place): name for place, name in enumerate(names)})
     wide = 0.8 * (x(1) - x(0)) / len(series)
     for number, (name, bars) in enumerate(series.items()):
@@ -90,28 +92,49 @@ def bar_chart(
     return _markup(svg)
 
 
-def interval_chart(rows: Mapping[str, Estimate], *, title: str, x_label: str) -> Markup:
-    """One row a name: the figure as a dot, its interval as a line; the first row stands out."""
-    bottom = TOP + ROW * len(rows)
+def interval_chart(
+    rows: Mapping[str, Estimate], *, title: str, x_label: str, signed: bool = False
+) -> Markup:
+    """One row a name: a bar from zero, its interval, the figure; the first row stands out.
+
+    signed: the figures are differences, none of them outstanding, written with their sign.
+    """
+    bottom, right = ROWS_TOP + ROW * len(rows), WIDTH - VALUE_WIDTH
     svg = _drawing(title, bottom + BOTTOM)
-    ends = [v for e in rows.values() for v in (e.value, e.high) if not math.isnan(v)]
-    x = spanning(ends, NAME_WIDTH, WIDTH - RIGHT, from_zero=True)
-    for tick in x.ticks(4):
-        _add(svg, "line", "grid", x1=x(tick), x2=x(tick), y1=TOP, y2=bottom)
-        _text(svg, written(tick), x(tick), bottom + 16, "middle")
-    _text(svg, x_label, (NAME_WIDTH + WIDTH - RIGHT) / 2, bottom + 38, "middle", "label")
+    ends = [v for e in rows.values() for v in (e.value, e.low, e.high) if not math.isnan(v)]
+    x = spanning([0.0, *ends], NAME_WIDTH, right, from_zero=not signed)
+    for tick in x.ticks():
+        style = "axis" if tick == 0 else "grid"
+        _add(svg, "line", style, x1=x(tick), x2=x(tick), y1=ROWS_TOP, y2=bottom)
+        _text(svg, written(tick), x(tick), bottom + 17, "middle")
+    _text(svg, x_label, (NAME_WIDTH + right) / 2, bottom + 38, "middle", "label")
     for row, (name, figure) in enumerate(rows.items()):
-        height = TOP + ROW * (row + 0.5)
-        style = STYLES[min(row, 1)]
-        _text(svg, _short(name), NAME_WIDTH - 10, height + 4, "end", "strong" if row == 0 else "")
-        group = _add(svg, "g", style)
-        _add(group, "title").text = f"{name}: {_in_words(figure)}"
-        if not math.isnan(figure.low):
-            _add(
-                group, "line", "whisker", x1=x(figure.low), x2=x(figure.high), y1=height, y2=height
-            )
-        _add(group, "circle", "dot", cx=x(figure.value), cy=height, r=4)
+        first = row == 0 and not signed
+        _row(svg, name, figure, x, ROWS_TOP + ROW * (row + 0.5), first=first, signed=signed)
     return _markup(svg)
+
+
+def _row(
+    svg: ElementTree.Element,
+    name: str,
+    figure: Estimate,
+    x: Scale,
+    height: float,
+    *,
+    first: bool,
+    signed: bool,
+) -> None:
+    strong = "strong" if first else ""
+    _text(svg, _short(name), NAME_WIDTH - 10, height + 4, "end", strong)
+    group = _add(svg, "g", STYLES[0 if first or signed else 1])
+    _add(group, "title").text = f"{name}: {_in_words(figure)}"
+    from_, to = sorted((x(0.0), x(figure.value)))
+    _add(group, "rect", "reach", x=from_, y=height - 6, width=to - from_, height=12)
+    if not math.isnan(figure.low):
+        _add(group, "line", "whisker", x1=x(figure.low), x2=x(figure.high), y1=height, y2=height)
+    _add(group, "circle", "dot", cx=x(figure.value), cy=height, r=4)
+    said = f"{figure.value:+.4f}" if signed else f"{figure.value:.4f}"
+    _text(svg, said.replace("-", "−"), WIDTH, height + 4, "end", strong)
 
 
 def _across(lines: Sequence[Line], names: int, log: bool) -> Scale:
@@ -152,14 +175,20 @@ def _drawing(title: str, height: float) -> ElementTree.Element:
     return svg
 
 
-def _frame(svg: ElementTree.Element, y: Scale, x_label: str, y_label: str) -> None:
+def _frame(
+    svg: ElementTree.Element,
+    y: Scale,
+    x_label: str,
+    y_label: str,
+    said: Callable[[float], str] = written,
+) -> None:
     """Horizontal grid lines with their values, and the names of both axes."""
     for tick in y.ticks():
-        _add(svg, "line", "grid", x1=LEFT, x2=WIDTH - RIGHT, y1=y(tick), y2=y(tick))
-        _text(svg, written(tick), LEFT - 8, y(tick) + 4, "end")
+        style = "axis" if tick == 0 else "grid"
+        _add(svg, "line", style, x1=LEFT, x2=WIDTH - RIGHT, y1=y(tick), y2=y(tick))
+        _text(svg, said(tick), LEFT - 8, y(tick) + 4, "end")
     _text(svg, x_label, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, "middle", "label")
-    label = _text(svg, y_label, 0, 0, "middle", "label")
-    label.set("transform", f"translate(11 {(TOP + HEIGHT - BOTTOM) / 2:g}) rotate(-90)")
+    _text(svg, y_label, 0, 31, "start", "label")
 
 
 def _x_ticks(svg: ElementTree.Element, texts: Mapping[float, str]) -> None:
@@ -169,7 +198,7 @@ def _x_ticks(svg: ElementTree.Element, texts: Mapping[float, str]) -> None:
 
 def _legend(svg: ElementTree.Element, names: Sequence[str]) -> None:
     """Right above the plot, one text, so that marks stay beside their names in any font."""
-    legend = _text(svg, "", WIDTH - RIGHT, 12, "end")
+    legend = _text(svg, "", WIDTH - RIGHT, 31, "end")
     for mark, style, name in zip(MARKS, STYLES, names, strict=True):
         entry = _add(legend, "tspan", f"mark {style}", dx=12)
         entry.text = mark

@@ -16,11 +16,12 @@ from data.sessions import Sessions
 from data.statistics import describe
 from recsys.atomic import check_new_folder
 from recsys.blend import Blend
-from recsys.bundle import read_manifest
 from recsys.bundle_files import REPORT
 from recsys.catalogue import Catalogue
 from recsys.errors import BadInput
+from recsys.manifest import read_manifest
 from recsys.predictor import Predictor
+from recsys.retrieval import retrieval_said
 from recsys.shelf import UNFINISHED
 from training.blend import blend_of, blend_said, chooser_of
 from training.comparison import compare_with_intervals
@@ -31,7 +32,7 @@ from training.progress import TrainingBars, bar, counts_table
 from training.recipe import Recipe
 from training.report import Story, render_report
 from training.results import as_json, compare, show
-from training.retrieval import Chosen, choose_retrieval, retrieval_said, states_from
+from training.retrieval import Chosen, choose_retrieval, states_from
 from training.warm_start import WarmStart, merged_attributes
 from training.weights import eager_predictor
 
@@ -73,9 +74,10 @@ def train(options: TrainOptions, console: Console) -> Path:
     console.print(counts_table(prepared.counts))
     if options.warm_start is not None:
         console.print(options.warm_start.summary(prepared.train))
+    layers = options.recipe.layers
     console.print(
-        f"Training on {device}: {options.recipe.hidden} units, {options.recipe.layers} "
-        f"{options.recipe.cell} layer(s)."
+        f"\nTraining on {device}: {layers} {options.recipe.cell} layer{'s' if layers > 1 else ''} "
+        f"of {options.recipe.hidden} units."
     )
     with work_folder(options.work), TrainingBars(console) as bars:
         run = Run(
@@ -114,9 +116,9 @@ def train(options: TrainOptions, console: Console) -> Path:
     write_bundle(options.out, _export(options, prepared, trained, catalogue, story, blend, found))
     shutil.rmtree(options.work)
     manifest = read_manifest(options.out)
-    show(results, console)
+    show(results, story.comparison, console)
     console.print(
-        f"Bundle {options.out} holds model {manifest.model_id}; what was measured is in\n"
+        f"\nBundle {options.out} holds model {manifest.model_id}; what was measured is in\n"
         f"  {options.out / REPORT}\n"
         f"Serve it:\n"
         f"  recsys serve --bundle {options.out}",

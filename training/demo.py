@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from data.synthetic import write_shop
+from recsys.atomic import check_new_folder, new_folder
 from recsys.bundle_files import MANIFEST
 from recsys.shelf import destination, is_shelf, publish
 from training.commands import TrainOptions, train
@@ -24,6 +25,14 @@ def train_shop(folder: Path, out: Path, console: Console, command: str = "") -> 
         command=command,
     )
     return train(options, console)
+
+
+def write_files(out: Path, visits: int, seed: int, console: Console) -> None:
+    """The shop's clicks and items in a new folder; raises `BadInput` where it is none."""
+    check_new_folder(out, "The shop")
+    with new_folder(out) as folder:
+        write_shop(folder, sessions=visits, seed=seed)
+    console.print(f"{visits:,} visits: {out / 'clicks.csv'} and {out / 'items.csv'}.", markup=False)
 
 
 def train_demo(out: Path, console: Console, command: str = "") -> None:

@@ -13,9 +13,9 @@ from rich.console import Console
 from data.sessions import Sessions, reindex
 from data.statistics import describe
 from recsys.atomic import check_new_file, replace_file
-from recsys.bundle import read_manifest
 from recsys.bundle_files import MANIFEST
 from recsys.golden import open_predictor
+from recsys.manifest import read_manifest
 from recsys.predictor import Predictor
 from recsys.retrieval import Wish
 from training.comparison import compare_with_intervals
@@ -75,7 +75,7 @@ def evaluate_bundle(
     if print_json:
         print(json.dumps({**metrics, "latency_ms": latency, "model_id": predictor.model_id}))
         return
-    show(results, console)
+    show(results, comparison, console)
     parts = ", ".join(f"{name} {value:.2f} ms" for name, value in latency.items())
     console.print(f"One recommendation, state replayed, one thread: {parts} ({bundle / MANIFEST}).")
 

@@ -22,7 +22,7 @@ import recsys
 from data.sessions import Sessions
 from recsys.atomic import new_folder
 from recsys.blend import Blend
-from recsys.bundle import FORMAT_VERSION, Manifest, digest, model_id_of
+from recsys.bundle import digest, model_id_of
 from recsys.bundle_files import (
     FILES,
     GOLDEN,
@@ -36,6 +36,7 @@ from recsys.bundle_files import (
 )
 from recsys.catalogue import Catalogue
 from recsys.golden import ask, open_predictor, write_golden
+from recsys.manifest import FORMAT_VERSION, Manifest
 from recsys.model import SessionRNN
 from training.recipe import Recipe
 from training.retrieval import EVERY_ITEM, Chosen

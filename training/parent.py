@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 
 from data.sessions import Sessions, reindex
 from recsys.blend import Blend
-from recsys.bundle import Manifest, load_bundle
+from recsys.bundle import load_bundle
 from recsys.bundle_files import GOLDEN, WEIGHTS
 from recsys.catalogue import Catalogue
 from recsys.errors import BadRecipe, BundleRefused
 from recsys.golden import check_golden, read_golden
+from recsys.manifest import Manifest
 from recsys.model import ModelSize
 from training.evaluate import Evaluation, evaluate
 from training.recipe import Recipe, checked_recipe

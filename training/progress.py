@@ -1,6 +1,6 @@
 """What a person sees while a run works: bars on the terminal's error stream, tables at the end."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -19,17 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from data.sessions import Counts
+from recsys.tables import add_row, neat_table
 from training.checkpoint import EpochResult
-
-SHOWN_METRICS = {  # the metric and its heading, short enough for 80 columns
-    "recall@1": "R@1",
-    "recall@5": "R@5",
-    "recall@10": "R@10",
-    "recall@20": "R@20",
-    "mrr@20": "MRR@20",
-    "ndcg@20": "NDCG@20",
-    "coverage@20": "cover@20",
-}
 
 
 class _EventsPerSecond(ProgressColumn):
@@ -80,9 +71,10 @@ class TrainingBars:
         )
         speed = result.events / max(result.seconds, 1e-9)
         self._console.print(
-            f"{result.phase} epoch {result.epoch}: loss {result.loss:.4f}  {scores}  "
-            f"[dim]{result.seconds:.0f} s, {speed:,.0f} events/s[/dim]",
+            f"{result.phase:<6} epoch {result.epoch:>2}  loss {result.loss:.4f}  {scores:<31}  "
+            f"[dim]{result.seconds:>3.0f} s  {speed:>7,.0f} events/s[/dim]",
             soft_wrap=True,
+            highlight=False,
         )
 
 
@@ -99,20 +91,7 @@ def bar(console: Console, title: str, unit: str) -> Iterator[Callable[[int, int]
 
 
 def counts_table(counts: Sequence[Counts]) -> Table:
-    table = Table("step", title="What was read")
-    for name in ("sessions", "clicks", "items"):
-        table.add_column(name, justify="right")
+    table = neat_table("What was read", left=["step"], right=["sessions", "clicks", "items"])
     for c in counts:
-        table.add_row(c.step, f"{c.sessions:,}", f"{c.clicks:,}", f"{c.items:,}")
-    return table
-
-
-def metrics_table(metrics: Mapping[str, Mapping[str, float]], title: str) -> Table:
-    """One row a recommender, the first one (the model) in bold."""
-    table = Table("", title=title)
-    for heading in SHOWN_METRICS.values():
-        table.add_column(heading, justify="right")
-    for row, (name, values) in enumerate(metrics.items()):
-        cells = [f"{values[metric]:.4f}" for metric in SHOWN_METRICS]
-        table.add_row(name, *cells, style="bold" if row == 0 else "")
+        add_row(table, c.step, f"{c.sessions:,}", f"{c.clicks:,}", f"{c.items:,}")
     return table

@@ -52,7 +52,7 @@ class Recipe:
 
     # model
     hidden: int = 192  # H, units per layer and numbers per item
-    layers: int = 1  # L
+    layers: int = 1  # L, one upon the other
     cell: str = "gru"  # or gru-reset-before, lstm, rnn
     embedding: str = "shared"  # clicks are read from the item matrix; or separate, none (one-hot)
     embedding_width: int = 0  # X, numbers per clicked item where embedding is separate; 0 for H
@@ -63,7 +63,7 @@ class Recipe:
     batch: int = 128  # B, sessions side by side, about so many where they are read whole
     optimiser: str = "adagrad"  # or adam, adamw, nadam
     learning_rate: float = 0.1  # of the order of 0.1 for Adagrad, 0.003 for the others
-    momentum: float = 0.0  # Adagrad's
+    momentum: float = 0.0  # Adagrad's, a heavy ball's; 0 for none
     accumulator: float = 0.0  # Adagrad's squared gradients begin with it; above 0 to go on gently
     schedule: str = "constant"  # or linear, cosine: to zero over `epochs`
     warmup: float = 0.01  # share of the run in which the rate rises from zero
@@ -89,7 +89,7 @@ class Recipe:
     select_by: str = "mrr@20"  # the validation metric that decides which weights are best
     refit: bool = True  # then train on all sessions for the best number of epochs
     window: int = 50  # clicks a state remembers, in evaluation and in the service
-    seed: int = 1
+    seed: int = 1  # of all random numbers: the same seed, the same weights
     retrieval: str = "auto"  # how a bundle finds items: exact, fp16, int8, pq4, ivf, lists; or auto
     # session neighbours beside the model (recsys/neighbours.py)
     blend: str = "none"  # or v-sknn, vstan

@@ -8,6 +8,7 @@ value in it is escaped, because item ids, paths and commands come from outside.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import resources
 
 from jinja2 import Environment, StrictUndefined
@@ -15,15 +16,24 @@ from markupsafe import Markup
 
 from data.sessions import Counts
 from data.statistics import Statistics
-from recsys.bundle import Manifest
-from training.charts import Line, bar_chart, interval_chart, line_chart
+from recsys.manifest import Manifest
+from recsys.retrieval import retrieval_said
 from training.checkpoint import EpochResult
-from training.comparison import COMPARED, HEADLINE, Comparison, Difference, SliceResult
+from training.comparison import COMPARED, HEADLINE, Comparison
 from training.evaluate import Evaluation
 from training.intervals import RESAMPLES, Estimate
 from training.recipe import SETTINGS
+from training.report_charts import (
+    data_charts,
+    difference_charts,
+    result_charts,
+    slice_charts,
+    training_charts,
+)
+from training.verdict import metric_name, outcome, verdict
 
 MANY_UNSEEN = 0.05  # share of the next clicks on new items that deserves a word
+LISTED_RANKS = 10  # of the popularity curve, in the table beside it
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,14 @@ def render_report(manifest: Manifest, story: Story) -> str:
     page = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    page.filters |= {"whole": _whole, "figure": _figure, "signed": _signed, "between": _between}
+    page.filters |= {
+        "whole": _whole,
+        "figure": _figure,
+        "signed": _signed,
+        "between": _between,
+        "moment": _moment,
+        "named": metric_name,
+    }
     parts = {"training": story.train, "test": story.test}
     described = {name: part for name, part in parts.items() if part is not None}
     template = page.from_string((templates / "report.html").read_text(encoding="utf-8"))
@@ -56,26 +73,32 @@ def render_report(manifest: Manifest, story: Story) -> str:
         comparison=story.comparison,
         style=Markup((templates / "report.css").read_text(encoding="utf-8")),
         metrics=COMPARED,
+        best=_best(story.comparison),
         resamples=RESAMPLES,
         recipe=_settings(manifest.recipe),
-        verdicts=[
-            (d, _verdict(d))
+        verdict=verdict(story.comparison),
+        outcomes=[
+            (d, outcome(d.gain))
             for d in (*story.comparison.differences, *story.comparison.to_relatives)
         ],
+        retrieval=retrieval_said(manifest.retrieval),
         warnings=warnings_of(manifest, story),
-        result_charts=_result_charts(story.comparison),
-        position_charts=_slice_charts(
+        result_charts=result_charts(story.comparison),
+        difference_charts=difference_charts(story.comparison),
+        position_charts=slice_charts(
             story.comparison.positions, "clicks before the target", "by position"
         ),
-        popularity_charts=_slice_charts(
+        popularity_charts=slice_charts(
             [part for part in story.comparison.popularity if part.slice.items is not None],
             "decile of training clicks, most clicked items first",
             "by popularity",
         ),
-        training_charts=_training_charts(story.epochs, manifest.training.get("best_epoch")),
+        training_charts=training_charts(story.epochs, manifest.training.get("best_epoch")),
         parts=list(described),
         facts=_facts(list(described.values())),
-        data_charts=_data_charts(described),
+        data_charts=data_charts(described),
+        length_rows=_length_rows(list(described.values())),
+        popularity_rows=_popularity_rows(described),
     )
 
 
@@ -104,13 +127,6 @@ def warnings_of(manifest: Manifest, story: Story) -> list[str]:
     return found
 
 
-def _verdict(difference: Difference) -> str:
-    """Better, worse or neither, as the interval has it."""
-    if difference.gain.low > 0:
-        return "better"
-    return "worse" if difference.gain.high < 0 else "not clearly apart"
-
-
 def _settings(recipe: Mapping[str, object]) -> list[tuple[str, object, bool]]:
     """(name, value, differs from the default) of every setting."""
     return [
@@ -119,65 +135,10 @@ def _settings(recipe: Mapping[str, object]) -> list[tuple[str, object, bool]]:
     ]
 
 
-def _result_charts(comparison: Comparison) -> list[Markup]:
-    return [
-        interval_chart(
-            {name: figures[metric] for name, figures in comparison.figures.items()},
-            title=f"{metric} of all recommenders",
-            x_label=f"{metric}, 95 % interval",
-        )
-        for metric in HEADLINE
-    ]
-
-
-def _slice_charts(parts: Sequence[SliceResult], x_label: str, how: str) -> list[Markup]:
-    if not parts:
-        return []
-    return [
-        line_chart(
-            [
-                Line(
-                    name,
-                    [(at, part.figures[name][metric].value) for at, part in enumerate(parts)],
-                    [part.figures[name][metric] for part in parts],
-                )
-                for name in parts[0].figures
-            ],
-            title=f"{metric} {how}",
-            x_label=x_label,
-            y_label=metric,
-            names=[part.slice.name for part in parts],
-            from_zero=True,
-        )
-        for metric in HEADLINE
-    ]
-
-
-def _training_charts(epochs: Sequence[EpochResult], best_epoch: object) -> list[Markup]:
-    """Loss, validation and gradient norm along the epochs, a ring around the chosen epoch."""
-    if not epochs:
-        return []
-    phases = list(dict.fromkeys(result.phase for result in epochs))
-
-    def curves(of: Mapping[str, list[tuple[float, float]]], title: str, label: str) -> Markup:
-        lines = [
-            Line(name, points, ringed=_place(points, best_epoch) if name == "search" else None)
-            for name, points in of.items()
-        ]
-        return line_chart(lines, title=title, x_label="epoch", y_label=label)
-
-    loss = {p: [(float(r.epoch), r.loss) for r in epochs if r.phase == p] for p in phases}
-    norm = {p: [(float(r.epoch), r.gradient_norm) for r in epochs if r.phase == p] for p in phases}
-    charts = [curves(loss, "Training loss", "mean loss of a click")]
-    for metric in HEADLINE:
-        points = [(float(r.epoch), r.metrics[metric]) for r in epochs if metric in r.metrics]
-        if points:
-            charts.append(curves({"search": points}, f"Validation {metric}", metric))
-    return [*charts, curves(norm, "Gradient norm", "mean norm, before clipping")]
-
-
-def _place(points: Sequence[tuple[float, float]], epoch: object) -> int | None:
-    return next((at for at, (x, _) in enumerate(points) if x == epoch), None)
+def _best(comparison: Comparison) -> Mapping[str, float]:
+    """Metric → its highest figure."""
+    every = comparison.figures.values()
+    return {metric: max(figures[metric].value for figures in every) for metric in COMPARED}
 
 
 def _facts(parts: Sequence[Statistics]) -> list[tuple[str, list[str]]]:
@@ -201,26 +162,30 @@ def _facts(parts: Sequence[Statistics]) -> list[tuple[str, list[str]]]:
     return facts
 
 
-def _data_charts(parts: Mapping[str, Statistics]) -> list[Markup]:
+def _length_rows(parts: Sequence[Statistics]) -> list[tuple[str, list[str]]]:
+    """(length, the share of sessions in each part); the groups are the same in all parts."""
     return [
-        bar_chart(
-            {name: [group.share for group in part.lengths] for name, part in parts.items()},
-            title="Session lengths",
-            x_label="clicks in a session",
-            y_label="share of sessions",
-            names=[group.name for group in next(iter(parts.values())).lengths],
-        ),
-        line_chart(
-            [
-                Line(name, [(float(rank), float(clicks)) for rank, clicks in part.popularity])
-                for name, part in parts.items()
-            ],
-            title="Item popularity",
-            x_label="rank of the item, by clicks",
-            y_label="clicks on the item",
-            log=True,
-        ),
+        (groups[0].name, [f"{group.share:.1%}" for group in groups])
+        for groups in zip(*(part.lengths for part in parts), strict=True)
     ]
+
+
+def _popularity_rows(parts: Mapping[str, Statistics]) -> list[tuple[str, int, int]]:
+    """(part, rank of an item, its clicks), some ranks of each curve, first and last among them."""
+    rows = []
+    for name, part in parts.items():
+        last = len(part.popularity) - 1
+        places = dict.fromkeys(round(last * at / (LISTED_RANKS - 1)) for at in range(LISTED_RANKS))
+        rows += [(name, *part.popularity[place]) for place in places]
+    return rows
+
+
+def _moment(text: str) -> str:
+    """An ISO time as people write it; any other text as it is."""
+    try:
+        return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M %Z}".strip()
+    except ValueError:
+        return text
 
 
 def _whole(value: int) -> str:

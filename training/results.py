@@ -8,10 +8,12 @@ from rich.console import Console
 from data.sessions import Sessions, reindex
 from recsys.catalogue import Catalogue
 from recsys.predictor import Predictor
+from recsys.tables import metrics_tables, print_fitting
 from training.baselines import baselines
 from training.comparison import HEADLINE, Comparison
 from training.evaluate import Evaluation, Scorer, evaluate
-from training.progress import bar, metrics_table
+from training.progress import bar
+from training.verdict import verdict
 
 
 def compare(
@@ -34,10 +36,14 @@ def compare(
     return results
 
 
-def show(results: Mapping[str, Evaluation], console: Console) -> None:
+def show(results: Mapping[str, Evaluation], comparison: Comparison, console: Console) -> None:
+    """The figures, what they come to in words, and what is suspicious about them."""
     model = results["model"]
     title = f"{model.cases:,} next clicks, {model.unseen_targets:,} on items never seen in training"
-    console.print(metrics_table({name: r.metrics for name, r in results.items()}, title))
+    console.print()
+    print_fitting(console, metrics_tables({name: r.metrics for name, r in results.items()}, title))
+    console.print()
+    console.print(" ".join(verdict(comparison)), markup=False, highlight=False)
     if model.warning:
         console.print(f"[bold red]warning:[/bold red] {model.warning}")
 

@@ -89,20 +89,6 @@ def _built(kind: str, predictor: Predictor, scale: float, unit: float, tried: Tr
     return build_item_lists(predictor, scale, unit, lambda share: tried(f"lists, {share:.0%}"))
 
 
-def retrieval_said(settings: RetrievalSettings) -> str:
-    """How items are found, for the console."""
-    tried = "".join(
-        f" {kind} found {share:.4f} of them." for kind, share in settings.refused.items()
-    )
-    if settings.index is None:
-        return f"Every item is scored exactly.{tried}"
-    probes = f" with {settings.index.probes} probes" if settings.index.probes else ""
-    return (
-        f"Items are found by {settings.kind}{probes}: {min(settings.recall.values()):.4f} of the "
-        f"exact lists at the least, over {settings.states:,} validation states.{tried}"
-    )
-
-
 def states_from(prepared: Prepared, recipe: Recipe) -> Sessions:
     """Sessions of whose states the measurement takes some: for validation, never of the test."""
     if prepared.valid is not None and len(prepared.valid):

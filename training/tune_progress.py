@@ -13,6 +13,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from recsys.tables import add_row, neat_table
 from training.study import Outcome
 
 SHOWN_TRIALS = 10
@@ -74,13 +75,12 @@ def outcomes_table(outcomes: Sequence[Outcome], metric: str) -> Table:
     """The best trials that came to their end, best first."""
     finished = [o for o in outcomes if o.ending == "finished"]
     ranked = sorted(finished, key=lambda o: -(o.score or 0.0))[:SHOWN_TRIALS]
-    table = Table("trial", title=f"Best of {len(outcomes)} trials")
-    for heading in (metric, "epochs", "s"):
-        table.add_column(heading, justify="right")
-    table.add_column("settings")
+    title = f"Best of {len(outcomes)} trials"
+    table = neat_table(title, right=["#", metric, "epochs", "s"])
+    table.add_column("settings", overflow="fold")
     for row, o in enumerate(ranked):
-        cells = (str(o.number), f"{o.score:.4f}", str(o.epochs), f"{o.seconds:.0f}", _written(o))
-        table.add_row(*cells, style="bold" if row == 0 else "")
+        cells = (o.number, f"{o.score:.4f}", o.epochs, f"{o.seconds:.0f}", _written(o))
+        add_row(table, *cells, style="bold" if row == 0 else "")
     return table
 
 

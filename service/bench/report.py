@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from recsys.tables import neat_table
 from service.bench.pace import OK, Samples
 
 BARS = 40  # characters of the longest
@@ -71,9 +72,8 @@ def measured(
 
 
 def show(result: Measured, latency: Sequence[float], console: Console) -> None:
-    table = Table(title=f"{result.mode}, {result.connections} connections", show_header=False)
-    table.add_column("")
-    table.add_column("", justify="right")
+    table = neat_table(f"{result.mode}, {result.connections} connections", left=[""], right=[""])
+    table.show_header = False
     asked = "" if result.asked_rate is None else f" of {result.asked_rate:,.0f} asked"
     table.add_row("good answers a second", f"{result.rate:,.0f}{asked}")
     for name in ("p50", "p90", "p99", "max"):
@@ -91,7 +91,8 @@ def show(result: Measured, latency: Sequence[float], console: Console) -> None:
 
 def histogram(milliseconds: np.ndarray) -> Table:
     """Bars over a logarithmic axis of latencies."""
-    table = Table("ms", "answers", "", title="Latency", box=None)
+    table = neat_table("Latency", right=["ms", "answers"])
+    table.add_column("")
     if not len(milliseconds):
         return table
     low, high = np.log10(max(milliseconds.min(), 1e-3)), np.log10(max(milliseconds.max(), 1e-3))

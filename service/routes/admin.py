@@ -1,5 +1,7 @@
 """What whoever runs the service may do while it runs; each call needs an admin key."""
 
+import asyncio
+
 from fastapi import APIRouter
 
 from recsys.shelf import bundle_of, named
@@ -17,17 +19,17 @@ async def reload(asked: ReloadRequest, service: RunningDep) -> Reloaded:
         folder = bundle_of(service.bundle)
     else:
         folder = named(service.shelf, asked.bundle)
-    return _told(service, await service.models.replace(folder))
+    return await _told(service, await service.models.replace(folder))
 
 
 @router.post("/rollback")
 async def roll_back(service: RunningDep) -> Reloaded:
     """Serve the bundle that was served before this one."""
-    return _told(service, await service.models.roll_back())
+    return await _told(service, await service.models.roll_back())
 
 
-def _told(service: Running, replaced: Replaced) -> Reloaded:
+async def _told(service: Running, replaced: Replaced) -> Reloaded:
     """The other workers hear of it, too."""
     if service.note is not None:
-        service.note.write(service.models.current.folder)
+        await asyncio.to_thread(service.note.write, service.models.current.folder)
     return Reloaded(model_id=replaced.model_id, previous_model_id=replaced.previous_model_id)

@@ -11,9 +11,10 @@ router = APIRouter(prefix="/v1", tags=["catalogue"])
 @router.get("/items/{item_id:path}/similar")
 async def similar(item_id: Id, service: RunningDep, k: ListLength = 20) -> SimilarItems:
     """Items clicked in the same way as this one, by cosine of their vectors."""
-    found = await service.recommender.similar(item_id, k)
+    recommender = service.recommender  # one model finds and names itself
+    found = await recommender.similar(item_id, k)
     return SimilarItems(
-        model_id=service.manifest.model_id,
+        model_id=recommender.predictor.model_id,
         item_id=item_id,
         items=[ScoredItem(item_id=other, score=score) for other, score in found],
     )

@@ -1,0 +1,131 @@
+"""The Reader: reads a page from top to bottom and types every command in it, on small data.
+
+It sits in a folder that holds what the pages take for granted: clicks, items, the logs that `$R`
+names. What it types is what stands there, but for `SMALLER`, which saves its time, and for
+`moved`, the addresses and keys of this run. `recsys` runs in this process, servers in their own.
+"""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack, chdir, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from unittest.mock import patch
+
+from command_check import check_command
+from markdown import Block
+from servers import served
+
+from recsys.cli import main
+
+SMALLER = {  # what a command is followed by, so that it takes a moment instead of minutes
+    "train": "--set epochs=1 --set hidden=8 --set negatives=32",
+    "tune": "--trials 2 --set epochs=1 --set hidden=8 --set negatives=32",
+    "finetune": "--set epochs=1",
+    "bench": "--rate 20 --seconds 0.5 --warmup 0.1",
+    "shop": "--visits 300",
+}
+REDIS, SERVICE = "redis://127.0.0.1:6379/0", "http://127.0.0.1:8000"
+FIGURES = ("metrics", "training")  # whatever was measured
+ASSIGNMENT = re.compile(r"[A-Z_]+=")
+
+
+class Reader:
+    def __init__(self, folder: Path, moved: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._moved = dict(moved)
+        self._servers = ExitStack()
+
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._servers.close()
+
+    def type(self, block: Block, answer: object) -> None:
+        """Every command of a block; the last one prints the answer, where the page shows one."""
+        said, status = "", 200
+        for line in block.commands:
+            assert status < 300, f"{block.place}: {status} {said}"
+            words, environment = self._words(line)
+            said, status = self._type(words, environment, block.place)
+        expected = answer.get("status") if isinstance(answer, dict) else None
+        expected = expected if isinstance(expected, int) else 200
+        assert status == expected, f"{block.place}: {status} {said}"
+        if answer is not None:
+            found = json.loads(said)
+            assert shape(found) == shape(answer), f"{block.place}: it says\n{said}"
+
+    def _words(self, line: str) -> tuple[list[str], dict[str, str]]:
+        """What is typed in fact, and the variables set for this command alone."""
+        for written, meant in self._moved.items():
+            line = line.replace(written, meant)
+        words = [os.path.expandvars(word) for word in shlex.split(line, comments=True)]
+        environment = {}
+        while words and ASSIGNMENT.match(words[0]):
+            name, _, value = words.pop(0).partition("=")
+            environment[name] = value
+        return words, environment
+
+    def _type(self, words: list[str], environment: dict[str, str], place: str) -> tuple[str, int]:
+        match words:
+            case ["recsys", "serve", *options]:
+                return self._serve(options, environment), 200
+            case ["recsys", *options]:
+                return self._recsys(options, place), 200
+            case ["curl", *options]:
+                return self._curl(options, place)
+        raise AssertionError(
+            f"{place}: {words} is nothing that the Reader types. Where it cannot be run here, put "
+            "`<!-- not run: REASON -->` above it; tests/test_docs_commands.py has the reasons."
+        )
+
+    def _recsys(self, words: list[str], place: str) -> str:
+        typed = ["recsys", *words, *shlex.split(SMALLER.get(words[0], ""))]
+        printed = StringIO()
+        with chdir(self._folder), patch.object(sys, "argv", typed), redirect_stdout(printed):
+            code: object = 0
+            try:
+                main()
+            except SystemExit as ended:
+                code = ended.code
+        assert not code, f"{place}: {shlex.join(typed)} exits with {code}"
+        return printed.getvalue()
+
+    def _serve(self, options: list[str], environment: dict[str, str]) -> str:
+        """It stays until the page ends, or until another one is started."""
+        check_command(["recsys", "serve", *options])
+        self._servers.close()
+        named = dict(zip(options[::2], options[1::2], strict=True))
+        bundle, redis = self._folder / named.pop("--bundle"), self._moved[REDIS]
+        named.pop("--redis", None)
+        given = {f"RECSYS_{option[2:].upper()}": value for option, value in named.items()}
+        url = self._servers.enter_context(served(bundle, redis, None, **given, **environment))
+        self._moved[SERVICE] = url
+        return ""
+
+    def _curl(self, options: list[str], place: str) -> tuple[str, int]:
+        command = ["curl", "-sS", "--max-time", "30", "-w", "\n%{http_code}", *options]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, f"{place}: {ran.stderr}"
+        said, _, status = ran.stdout.rpartition("\n")
+        return said, 200 if status.startswith("2") else int(status)
+
+
+def shape(value: object) -> object:
+    """The fields and the kinds of their values; lists by their first item, figures as such."""
+    match value:
+        case dict():
+            return {n: n if n in FIGURES else shape(part) for n, part in value.items()}
+        case [first, *_]:
+            return [shape(first)]
+        case bool() | None:
+            return "maybe"
+        case int() | float():
+            return "number"
+    return type(value).__name__

@@ -1,0 +1,161 @@
+"""Every command and every code block of README and documents is run by the Reader, page by page.
+
+What cannot be run here says so above the block, `<!-- not run: REASON -->`, with one of the reasons
+below; its options are checked all the same.
+"""
+
+import re
+import shlex
+import shutil
+import tomllib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from command_check import check_command
+from conftest import TrainedShop
+from markdown import PAGES, ROOT, Block, Page, answers_of
+from reader import REDIS, SERVICE, Reader
+from servers import served
+
+from data.clicks import read_clicks
+from data.columns import Columns
+from data.synthetic import write_shop
+from service.access import hash_of, new_key
+from training.recipe import checked_recipe
+
+READ = [path for path in PAGES if path.name != "CHANGELOG.md"]
+NOT_RUN = {  # reason → how many blocks of all pages
+    "makes an environment of its own": 3,
+    "minutes on a large log": 14,
+}
+LANGUAGES = {
+    "bash",
+    "console",
+    "json",
+    "csv",
+    "toml",
+    "yaml",
+    "python",
+    "mermaid",
+    "text",
+    "promql",
+}
+LOGS = ("yoochoose_sep14", "yoochoose1_64", "diginetica")
+DIAGRAMS = ("flowchart", "sequenceDiagram", "stateDiagram-v2")
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the pages take for granted, small: clicks of today and tomorrow, items, `$R`."""
+    desk = tmp_path_factory.mktemp("desk")
+    write_shop(desk, makers=1, sessions=300)
+    tomorrow = tmp_path_factory.mktemp("tomorrow")
+    write_shop(tomorrow, makers=1, sessions=150, seed=2)
+    shutil.copy(tomorrow / "clicks.csv", desk / "tomorrow.csv")
+    clicks = pd.read_csv(desk / "clicks.csv", dtype=str)
+    clicks.rename(columns={"session_id": "visitor"}).to_csv(desk / "users.csv", index=False)
+    clicks.assign(event_type="view").to_csv(desk / "events.csv", index=False)
+    late = clicks["session_id"].isin(clicks["session_id"].unique()[-30:])
+    clicks["split"] = late.map({True: "test", False: "train"})
+    for name in LOGS:
+        (desk / "logs" / name).mkdir(parents=True)
+        clicks.to_parquet(desk / "logs" / name / "sessions.parquet", index=False)
+    return desk
+
+
+@pytest.fixture(scope="module")
+def running(trained: TrainedShop, redis_server: str) -> Iterator[dict[str, str]]:
+    """A service for the pages that start none: where it is, and a key to it."""
+    admin_key, api_key = new_key(), new_key()
+    hashes = {"RECSYS_ADMIN_KEY_HASHES": hash_of(admin_key)}
+    with served(trained.bundle, redis_server, None, **hashes) as url:
+        yield {
+            REDIS: redis_server,
+            SERVICE: url,
+            "http://shop:8000": SERVICE,
+            "$ADMIN_KEY": admin_key,
+            "recsys_…": api_key,
+            "sha256:…": hash_of(api_key),
+        }
+
+
+@pytest.mark.parametrize("path", READ, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_page_can_be_followed_from_top_to_bottom(
+    path: Path,
+    desk: Path,
+    running: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    page = Page(path)
+    folder = tmp_path / "desk"
+    shutil.copytree(desk, folder)
+    for name in ("R", "RECSYS_REAL_DATA"):
+        monkeypatch.setenv(name, str(folder / "logs"))
+    answers = answers_of(page)
+    with Reader(folder, running) as reader:
+        for block in page.blocks:
+            assert block.language in LANGUAGES, f"{block.place}: say what {block.language!r} is"
+            if block.language in ("bash", "console"):
+                follow(reader, block, answers.get(block.line))
+            else:
+                look_at(block, folder)
+
+
+def follow(reader: Reader, block: Block, answer: object) -> None:
+    """Run it; where it says that it cannot be run, see that it could be typed."""
+    if block.not_run is None:
+        reader.type(block, answer)
+        return
+    for command in block.commands:
+        words = shlex.split(command, comments=True)
+        check_command([word for word in words if not re.match(r"[A-Z_]+=", word)] or words)
+
+
+def look_at(block: Block, folder: Path) -> None:
+    """What is no command is still what it says: rows that can be read, settings that exist."""
+    if block.language == "csv":
+        rows = folder / "rows.csv"
+        rows.write_text(block.text)
+        assert len(read_clicks(rows, Columns())) == len(block.text.splitlines()) - 1
+    elif block.language == "toml":
+        checked_recipe(tomllib.loads(block.text))
+    elif block.language == "yaml":
+        assert yaml.safe_load(block.text) is not None
+    elif block.language == "python":
+        exec(compile(block.text, block.place, "exec"), {})
+    elif block.language == "mermaid":
+        assert block.text.startswith(DIAGRAMS), block.place
+        for opening, closing in ("[]", "()", "{}"):
+            assert block.text.count(opening) == block.text.count(closing), block.place
+
+
+def test_what_is_not_run_says_why_and_is_counted() -> None:
+    reasons = Counter(b.not_run for path in READ for b in Page(path).blocks if b.not_run)
+
+    assert dict(reasons) == NOT_RUN
+
+
+def test_commands_named_in_passing_exist() -> None:
+    for path in READ:
+        for code in Page(path).inline_code:
+            words = re.match(r"(recsys|make) ([a-z]+)", code)
+            if words and words[1] == "make":
+                check_command(["make", words[2]])
+            elif words:
+                check_command(["recsys", words[2], "--help"])
+
+
+def test_rows_of_the_readme_are_read_as_it_says(tmp_path: Path) -> None:
+    (rows,) = [b.text for b in Page(ROOT / "README.md").blocks if b.language == "csv"]
+    path = tmp_path / "clicks.csv"
+    path.write_text(rows)
+
+    log = read_clicks(path, Columns())
+
+    assert "00123" in log.item_ids
+    assert (log.time_ms // 1000).tolist() == [1767225600 + n for n in (0, 40, 45, 85, 90, 130)]
