@@ -11,17 +11,27 @@ IMAGE = docker build --build-arg EXTRA_INDEX_URL="$(EXTRA_INDEX_URL)" \
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults soak fuzz docs check format clean install image compose-check
+.PHONY: help demo test browser screenshots faults soak fuzz docs check format clean install image compose-check
 
 help: ## show this list
 	@echo "session-recsys: make TARGET [ARGS=…] [PYTHON=python3.11]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: install ## train a synthetic shop, serve it, show recommendations (ARGS=--check: then exit)
+demo: install ## train a synthetic shop, open a page to play with it (ARGS=--check: only print)
 	$(BIN)/recsys demo $(ARGS)
 
 test: install ## all tests, with a private Redis (ARGS='-k state': some of them)
 	$(BIN)/pytest $(ARGS)
+
+browser: install ## a Chromium for the browser tests, where there is none
+	@$(BIN)/python tests/browsers.py || { \
+	  if command -v apt-get >/dev/null; then \
+	    run=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	    $$run apt-get update && $$run apt-get install --yes --no-install-recommends chromium; \
+	  else $(BIN)/playwright install chromium; fi; }
+
+screenshots: browser ## docs/images/, by the browser tests, of the trained demo shop
+	RECSYS_PICTURES=docs/images $(BIN)/pytest tests/test_browser_pictures.py
 
 faults: install ## what the service says and how quickly while Redis fails (ARGS='--seconds 10')
 	$(BIN)/python tests/fault_figures.py $(ARGS)

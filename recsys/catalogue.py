@@ -21,6 +21,7 @@ from recsys.texts import Labels, Texts, numbers
 ID_COLUMN = "item_id"
 COUNT_COLUMN = "count"
 RECENT_IDS = 1 << 15  # looked up lately, 10 MB at most: a session's clicks are found at each click
+SHOWN_VALUES = 100  # of an attribute, where they are listed
 MASK_BYTES = 1 << 24  # of the filters asked for lately, whose items are remembered
 REMEMBERED = 1000  # filters at most, and only short ones: anybody may send any text
 REMEMBERED_VALUES, REMEMBERED_LETTERS = 20, 1000
@@ -92,6 +93,16 @@ class Catalogue:
         scores = np.empty(len(self), dtype=np.float32)
         scores[self.by_popularity] = np.arange(len(self), 0, -1, dtype=np.float64) / len(self)
         return scores
+
+    @cached_property
+    def frequent_values(self) -> dict[str, tuple[int, list[tuple[str, int]]]]:
+        """Attribute → how many distinct values it has, and the most frequent with their items.
+
+        Tenths of a second for a million items, once.
+        """
+        return {
+            name: labels.most_frequent(SHOWN_VALUES) for name, labels in self.attributes.items()
+        }
 
     def allowed(self, wanted: Filter) -> NDArray[np.bool_]:
         """(N,) bool: items whose attributes have one of the wanted values, for each attribute.

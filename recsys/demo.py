@@ -3,14 +3,16 @@
 A composition root like `recsys/cli.py`: it may use every package, and nothing imports it.
 """
 
+import os
+import sys
 import tempfile
 import threading
 import time
+import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pandas as pd
 import uvicorn
 from rich.console import Console
@@ -19,6 +21,7 @@ from data.synthetic import write_shop
 from recsys.errors import RecsysError
 from recsys.tables import add_row, neat_table, open_console
 from service.app import create_app
+from service.client import Client
 from service.commands import config_of, read_settings
 from service.embedded_redis import private_redis
 from service.listening import listen
@@ -51,7 +54,9 @@ def run_demo(*, check: bool, port: int, command: str = "") -> None:
                 console.print(
                     f"The same from a shell:\n  curl '{url}/v1/users/ada/recommendations?k={SHOWN}'"
                 )
-                console.print(f"\nThe API is at {url}/docs. Ctrl-C ends the demo.")
+                console.print(f"\nPlay with it:  {url}/\nThe API:       {url}/docs")
+                _open(url)
+                console.print("Ctrl-C ends the demo.")
                 _wait_for_ctrl_c()
 
 
@@ -63,7 +68,8 @@ def _heading(text: str, console: Console) -> None:
 @contextmanager
 def _service(bundle: Path, redis: str, port: int) -> Iterator[str]:
     """The service in a thread of this process; gives its URL."""
-    settings = read_settings({"bundle": bundle, "redis": redis, "port": port})
+    given = {"bundle": bundle, "redis": redis, "port": port, "playground": True}
+    settings = read_settings(given)
     with listen(settings) as bound:
         server = uvicorn.Server(config_of(create_app(settings), settings))
         thread = threading.Thread(target=server.run, args=([bound],), name="service", daemon=True)
@@ -88,17 +94,21 @@ def _names(folder: Path) -> dict[str, str]:
 
 def _ask(url: str, names: dict[str, str], console: Console) -> None:
     """One visitor clicks three times; the answer after the last click is shown."""
-    with httpx.Client(base_url=url) as client:
-        for place, item_id in enumerate(SESSION):
-            click = {"user_id": "ada", "item_id": item_id, "event_id": f"e{place}", "k": SHOWN}
-            answer = client.post("/v1/recommendations", json=click).raise_for_status().json()
+    with Client(url) as client:
+        for item_id in SESSION:
+            answer = client.recommend(user_id="ada", item_id=item_id, k=SHOWN)
     console.print("Ada clicked: " + " → ".join(names[item_id] for item_id in SESSION))
-    title = f"Likely next (source: {answer['source']})"
+    title = f"Likely next (source: {answer.source})"
     table = neat_table(title, left=["", "item", "name"], right=["score"])
-    for place, item in enumerate(answer["items"], start=1):
-        item_id = item["item_id"]
-        add_row(table, place, item_id, names[item_id], f"{item['score']:.2f}")
+    for place, item in enumerate(answer.items, start=1):
+        add_row(table, place, item.item_id, names[item.item_id], f"{item.score:.2f}")
     console.print(table)
+
+
+def _open(url: str) -> None:
+    """In a browser, where somebody sits before one: not in a pipe, a container or over SSH."""
+    if sys.stdout.isatty() and (os.environ.get("DISPLAY") or sys.platform in ("darwin", "win32")):
+        webbrowser.open(f"{url}/")
 
 
 def _wait_for_ctrl_c() -> None:

@@ -11,12 +11,14 @@
     ├── UnknownAttribute        a filter names an attribute the catalogue does not have
     ├── StoreUnavailable        Redis did not answer in time
     ├── NoPreviousModel         a roll-back where only one model was ever served
-    └── Overloaded              the queue is full or the deadline has passed
+    ├── Overloaded              the queue is full or the deadline has passed
+    ├── ServiceRefused          a client of ours was answered with a problem
+    └── ServiceUnreachable      a client of ours was not answered
 
 Messages have three parts: what is wrong, what we got, what to do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 SHOWN_PROBLEMS = 10  # a longer list hides the first problem instead of showing the rest
 
@@ -87,6 +89,27 @@ class NoPreviousModel(RecsysError):
 
 class Overloaded(RecsysError):
     """The queue is full or the deadline has passed; ask again a little later."""
+
+
+class ServiceRefused(RecsysError):
+    """The service answered with a problem: `fields` says what is wrong with which of them."""
+
+    def __init__(
+        self,
+        detail: str,
+        status: int,
+        fields: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        self.status = status
+        self.fields = dict(fields or {})
+        self.request_id = request_id
+        wrong = "".join(f" {name}: {said}." for name, said in self.fields.items())
+        super().__init__(f"{status}: {detail}{wrong}")
+
+
+class ServiceUnreachable(RecsysError):
+    """The service did not answer, however often it was asked."""
 
 
 def _listed(heading: str, problems: tuple[str, ...]) -> str:

@@ -5,7 +5,7 @@ and a fork see each of them. `Texts` are N strings, `Labels` N strings of which 
 missing; both read like sequences of strings.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -120,9 +120,29 @@ class Labels(Sequence[str | None]):
         ends = pa.py_buffer(np.cumsum([0, *map(len, letters)], dtype=np.int32))
         buffers = [None, ends, pa.py_buffer(b"".join(letters))]
         sought = pa.BinaryArray.from_buffers(pa.binary(), len(letters), buffers)
-        found = pc.is_in(self._values.array.cast(pa.binary()), value_set=sought)
-        codes = numbers(pc.indices_nonzero(found), np.uint64)
-        return np.isin(self._codes, codes.astype(self._codes.dtype))
+        return self.passing(lambda texts: pc.is_in(texts.cast(pa.binary()), value_set=sought))
+
+    def passing(self, test: Callable[[pa.StringArray], pa.BooleanArray]) -> NDArray[np.bool_]:
+        """(N,) bool: whose text passes; a missing one never does.
+
+        test: is given all distinct texts at once.
+        """
+        passed = np.zeros(len(self._values) + 1, dtype=bool)  # the last for -1
+        passed[numbers(pc.indices_nonzero(test(self._values.array)), np.uint64)] = True
+        passed[-1] = False
+        found: NDArray[np.bool_] = passed[self._codes]
+        return found
+
+    def most_frequent(self, count: int) -> tuple[int, list[tuple[str, int]]]:
+        """How many distinct texts there are, and so many of them with how often each one stands."""
+        times = np.bincount(self._codes[self._codes >= 0], minlength=len(self._values))
+        if len(self._values) == len(self):  # each text may stand for itself: see `of`
+            counted = pc.value_counts(self._values.array.filter(pa.array(times > 0)))
+            values, times = Texts(counted.field(0)), numbers(counted.field(1), np.int64)
+        else:
+            values = self._values
+        best = np.argsort(-times, kind="stable")[:count]
+        return len(values), list(zip(values.take(best.tolist()), times[best].tolist(), strict=True))
 
 
 def numbers(array: pa.Array, kind: type[Number], count: int | None = None) -> NDArray[Number]:

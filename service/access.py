@@ -21,7 +21,7 @@ ADMIN = "/v1/admin/"
 # /health/ is for whoever starts and stops processes, and says nothing of users or items. A browser
 # cannot send a key with the address of a page: pages are open, what they call is not.
 OPEN = frozenset({"/", "/docs", "/openapi.json"})
-OPEN_BELOW = ("/health/", "/static-offline-docs/")
+OPEN_BELOW = ("/health/", "/static-offline-docs/", "/playground/")
 REALM = 'Bearer realm="session-recsys"'
 
 

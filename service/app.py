@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import HTMLResponse, RedirectResponse
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from recsys import __version__
@@ -32,8 +33,9 @@ from service.openapi import use_document
 from service.rate import Rate, RateLimit
 from service.recommender import Answer, Question, Recommender
 from service.redis_link import RedisLink
-from service.routes import admin, catalogue, health, recommendations, users
+from service.routes import admin, catalogue, health, items, playground, recommendations, users
 from service.settings import Settings
+from service.side_thread import SideThread
 from service.store import RedisStore
 from service.workers import shared_folder
 
@@ -57,8 +59,9 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         watch_loop(asyncio.get_running_loop())
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="torch") as worker:
-            service = _start(settings, first(), metrics, worker)
+        torch_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="torch")
+        with torch_thread as worker, SideThread() as aside:
+            service = _start(settings, first(), metrics, worker, aside)
             app.state.running = service
             notes = [pointer_of(settings.bundle)]
             if service.note is not None:
@@ -80,14 +83,15 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    routers = [part.router for part in (recommendations, users, catalogue, health)]
+    routers = [part.router for part in (recommendations, users, items, catalogue, health)]
+    if settings.playground:
+        routers.append(playground.router)
     if settings.admin_key_hashes:
         routers.append(admin.router)
     for router in routers:
         app.include_router(router)
     problems.install(app, [route for router in routers for route in router.routes])
-    app.add_route("/", _to_docs, include_in_schema=False)
-    app.add_route("/docs", _docs, include_in_schema=False)
+    _add_pages(app, settings)
     app.add_middleware(problems.Unexpected)
     use_document(app, partial(_served, app, opened), keyed=bool(settings.api_key_hashes))
     app.middleware_stack = _around(app.build_middleware_stack(), settings, metrics)
@@ -123,6 +127,18 @@ def _around(stack: ASGIApp, settings: Settings, metrics: Metrics) -> ASGIApp:
     return RequestMetrics(AnswerHeaders(app), metrics)
 
 
+def _add_pages(app: FastAPI, settings: Settings) -> None:
+    """What a browser shows."""
+    app.add_route("/docs", _docs, include_in_schema=False)
+    app.add_route("/", _playground if settings.playground else _to_docs, include_in_schema=False)
+    if settings.playground:
+        app.mount(pages.PLAYGROUND_PATH, StaticFiles(directory=pages.PLAYGROUND / "assets"))
+
+
+async def _playground(_: object) -> HTMLResponse:
+    return pages.playground()
+
+
 async def _to_docs(_: object) -> RedirectResponse:
     return RedirectResponse("docs")
 
@@ -132,7 +148,11 @@ async def _docs(_: object) -> HTMLResponse:
 
 
 def _start(
-    settings: Settings, first: Model, metrics: Metrics, worker: ThreadPoolExecutor
+    settings: Settings,
+    first: Model,
+    metrics: Metrics,
+    worker: ThreadPoolExecutor,
+    aside: SideThread,
 ) -> Running:
     link = RedisLink(
         settings.redis.get_secret_value(),
@@ -169,7 +189,7 @@ def _start(
     batcher.start()
     together = shared_folder() if settings.workers > 1 else None
     note = None if together is None else SharedNote(together / "bundle", settings.bundle)
-    return Running(models, batcher, store, link, metrics, settings.bundle, note)
+    return Running(models, batcher, store, link, metrics, aside, settings.bundle, note)
 
 
 def _stored(answers: Sequence[Answer | Exception]) -> bool:

@@ -14,6 +14,7 @@ from service.metrics import Metrics
 from service.models import Models
 from service.recommender import Answer, Question, Recommender
 from service.redis_link import RedisLink
+from service.side_thread import SideThread
 from service.store import Store
 
 
@@ -26,6 +27,7 @@ class Running:
     store: Store
     link: RedisLink
     metrics: Metrics
+    aside: SideThread
     bundle: Path  # a bundle, or a shelf of them
     note: SharedNote | None  # for the other workers, where there are some
 

@@ -17,6 +17,8 @@ def examples(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
             "recommend only": {"user_id": "ada", "k": 5},
             "stateless": {"items": items, "k": 5, "exclude_seen": True},
         },
+        "ItemIds": {"two items": {"item_ids": items[:2]}},
+        "Session": {"a session": {"items": items}},
         "ReloadRequest": {"what RECSYS_BUNDLE names now": {}},
         "ManyRequests": {"two requests": {"requests": [record, {"items": items, "k": 5}]}},
         "NewClicks": {

@@ -6,7 +6,8 @@ from service.request_id import request_id_of
 
 NO_GUESSING = (b"x-content-type-options", b"nosniff")
 NO_KEEPING = (b"cache-control", b"no-store")  # answers are about a user, and of this moment
-KEPT = "/static-offline-docs/"
+ASK_AGAIN = (b"cache-control", b"no-cache")  # files of one version of ours belong together
+FILES = ("/static-offline-docs/", "/playground/")
 
 
 class AnswerHeaders:
@@ -20,7 +21,7 @@ class AnswerHeaders:
             await self._app(scope, receive, send)
             return
         name = scope["request_id"] = request_id_of(scope)
-        more = added(name, kept=scope["path"].startswith(KEPT))
+        more = added(name, file=scope["path"].startswith(FILES))
 
         async def adding(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -30,7 +31,10 @@ class AnswerHeaders:
         await self._app(scope, receive, adding)
 
 
-def added(request_id: str, *, kept: bool = False) -> list[tuple[bytes, bytes]]:
-    """`kept`: caches may hold on to the answer, as it is a file of ours."""
-    named = (b"x-request-id", request_id.encode())
-    return [named, NO_GUESSING] if kept else [named, NO_GUESSING, NO_KEEPING]
+def added(request_id: str, *, file: bool = False) -> list[tuple[bytes, bytes]]:
+    """`file`: it is a file of ours, which a browser may keep if it asks whether it is still so."""
+    return [
+        (b"x-request-id", request_id.encode()),
+        NO_GUESSING,
+        ASK_AGAIN if file else NO_KEEPING,
+    ]

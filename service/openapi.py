@@ -4,6 +4,7 @@ Problems have their own media type, keys are a security scheme where some are se
 that is served gives the examples and the attributes a filter may name.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,6 +30,7 @@ PROBLEMS = {
     "429": "Too many requests of this key.",
     "503": "Overloaded, or Redis did not answer. Ask again.",
 }
+SEARCHES = ("/v1/items", "/v1/attributes")  # refused where many are in line
 HEADERS = {
     "401": {"WWW-Authenticate": "how to send a key"},
     "429": {"Retry-After": "seconds to wait"},
@@ -87,6 +89,11 @@ def name_attributes(document: Document, attributes: list[str]) -> None:
     asked = document["components"]["schemas"]["RecommendationRequest"]["properties"]
     named = {"propertyNames": {"enum": attributes}}
     asked["filter"] |= named if attributes else {"maxProperties": 0}
+    parameters = document["paths"]["/v1/items"]["get"]["parameters"]
+    (words,) = (p["schema"] for p in parameters if p["name"] == "filter")
+    written = "|".join(re.escape(attribute) for attribute in attributes)
+    words |= {"items": {"type": "string", "pattern": f"^({written}):"}}
+    words |= {} if attributes else {"maxItems": 0}
 
 
 def _calls(document: Document) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -107,7 +114,7 @@ def _statuses(path: str, call: dict[str, Any], *, closed: bool) -> Iterator[str]
         yield "404"
     if not path.startswith("/health/"):
         yield "429"
-    if path.startswith(("/v1/recommendations", "/v1/users/", "/health/ready")):
+    if path.startswith(("/v1/recommendations", "/v1/users/", "/health/ready")) or path in SEARCHES:
         yield "503"
     if path.startswith(ADMIN):
         yield "409"

@@ -7,16 +7,19 @@ not. No other site may show the page in a frame, and none is told where a visito
 import re
 from base64 import b64encode
 from hashlib import sha256
+from pathlib import Path
 
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import HTMLResponse
 
 ASSETS = "static-offline-docs"
+PLAYGROUND = Path(__file__).parent / "playground"
+PLAYGROUND_PATH = "/playground"
 INLINE = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
-def page(html: str) -> HTMLResponse:
-    """A page whose own scripts run."""
+def page(html: str, *more: str) -> HTMLResponse:
+    """A page whose own scripts run; `more` are further rules."""
     digests = [sha256(script.encode()).digest() for script in INLINE.findall(html)]
     scripts = "".join(f" 'sha256-{b64encode(digest).decode()}'" for digest in digests)
     policy = [
@@ -28,9 +31,16 @@ def page(html: str) -> HTMLResponse:
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
+        *more,
     ]
     headers = {"Content-Security-Policy": "; ".join(policy), "Referrer-Policy": "no-referrer"}
     return HTMLResponse(html, headers=headers)
+
+
+def playground() -> HTMLResponse:
+    """Text that came from anywhere cannot become markup in it, not even by a mistake of ours."""
+    html = (PLAYGROUND / "page.html").read_text(encoding="utf-8")
+    return page(html, "font-src 'self'", "require-trusted-types-for 'script'")
 
 
 def docs(title: str) -> HTMLResponse:

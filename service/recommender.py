@@ -119,12 +119,16 @@ class Recommender:
             for question, session, ranking in zip(questions, sessions, rankings, strict=True)
         ]
 
-    async def similar(self, item_id: str, k: int) -> list[tuple[str, float]]:
-        """Items like this one by cosine; raises `UnknownItem`."""
+    def similar(self, item_id: str, k: int) -> list[tuple[str, float]]:
+        """Items like this one by cosine; raises `UnknownItem`. Takes a look at every item."""
         item = self.predictor.catalogue.index(item_id)
-        loop = asyncio.get_running_loop()
-        ranking = await loop.run_in_executor(self._torch, self.predictor.similar, item, k)
-        return self._named(ranking)
+        return self._named(self.predictor.similar(item, k))
+
+    def state_after(self, item_ids: Sequence[str]) -> list[list[float]]:
+        """The hidden state that these clicks leave behind, (L, W), for those who want to see it."""
+        memory = Memory(self._known(item_ids[-self.predictor.window :]))
+        numbers: list[list[float]] = self.predictor.advance([memory])[:, 0].tolist()
+        return numbers
 
     def unknown(self, item_ids: Sequence[str]) -> list[str]:
         """Those the model does not know, each once, in order."""

@@ -19,7 +19,7 @@ MOST_CLICKS = 500
 MOST_REQUESTS = 100
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """JSON can spell half a surrogate pair, and a path bytes that are no text; neither is an id."""
     if "\ufffd" in text:
         raise ValueError("must be text, not broken UTF-8")
@@ -36,7 +36,7 @@ def _fit_for_a_path(text: str) -> str:
     return text
 
 
-def _whole(number: object) -> object:
+def whole(number: object) -> object:
     """JSON has one kind of number, and 20.0 is the integer 20."""
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
@@ -44,7 +44,7 @@ def _whole(number: object) -> object:
 Id = Annotated[
     str,
     StringConstraints(min_length=1, max_length=LONGEST_ID),
-    AfterValidator(_encodable),
+    AfterValidator(encodable),
     Field(json_schema_extra={"pattern": r"^[^\uFFFD]*$"}),
 ]
 UserId = Annotated[
@@ -52,7 +52,7 @@ UserId = Annotated[
     AfterValidator(_fit_for_a_path),
     Field(json_schema_extra={"pattern": r"^(?!\.{1,2}$)[^/\uFFFD]*$"}),
 ]
-ListLength = Annotated[int, Field(ge=1, le=LONGEST_LIST), BeforeValidator(_whole)]
+ListLength = Annotated[int, Field(ge=1, le=LONGEST_LIST), BeforeValidator(whole)]
 
 
 class Body(BaseModel):

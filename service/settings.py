@@ -78,6 +78,10 @@ class Settings(BaseSettings):
     public_without_key: bool = Field(
         False, description="listen on an address that others can reach although no key is set"
     )
+    playground: bool = Field(
+        False,
+        description="a page at / to try the model with, which shows items, names, counts, states",
+    )
     rate_limit: str | None = Field(
         None,
         pattern="^[1-9][0-9]{0,8}/(second|minute|hour)$",

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads stall it
 
@@ -31,6 +32,9 @@ from service.settings import Settings
 from training.commands import TrainOptions, train
 from training.prepare import ClickOptions
 from training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 def pytest_asyncio_loop_factories(
@@ -172,6 +176,21 @@ def open_client(trained: TrainedShop, redis_url: str) -> ClientOf:
 async def client(open_client: ClientOf) -> AsyncIterator[httpx.AsyncClient]:
     async with open_client() as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator["Browser"]:
+    """Only for a module at a time: while it is open, asyncio takes a loop to be running here."""
+    from browsers import MISSING, STEADY, find_chromium
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        found = find_chromium(playwright)
+        if found is None:
+            pytest.skip(MISSING)
+        browser = playwright.chromium.launch(executable_path=found, args=STEADY)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

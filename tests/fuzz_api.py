@@ -22,7 +22,7 @@ from service.embedded_redis import private_redis
 from training.demo import train_demo
 
 KEY = new_key()
-KEYED = {"RECSYS_API_KEY_HASHES": hash_of(KEY)}
+KEYED = {"RECSYS_API_KEY_HASHES": hash_of(KEY), "RECSYS_PLAYGROUND": "true"}
 EACH = 200  # cases of one call that a run makes
 
 

@@ -61,11 +61,19 @@ class Reader:
             found = json.loads(said)
             assert shape(found) == shape(answer), f"{block.place}: it says\n{said}"
 
+    def run(self, block: Block) -> None:
+        """Python, with the service where it is."""
+        exec(compile(self._meant(block.text), block.place, "exec"), {})
+
+    def _meant(self, text: str) -> str:
+        for written, meant in self._moved.items():
+            text = text.replace(written, meant)
+        return text
+
     def _words(self, line: str) -> tuple[list[str], dict[str, str]]:
         """What is typed in fact, and the variables set for this command alone."""
-        for written, meant in self._moved.items():
-            line = line.replace(written, meant)
-        words = [os.path.expandvars(word) for word in shlex.split(line, comments=True)]
+        typed = shlex.split(self._meant(line), comments=True)
+        words = [os.path.expandvars(word) for word in typed]
         environment = {}
         while words and ASSIGNMENT.match(words[0]):
             name, _, value = words.pop(0).partition("=")

@@ -30,7 +30,7 @@ from training.recipe import checked_recipe
 READ = [path for path in PAGES if path.name != "CHANGELOG.md"]
 DOCKER = "needs Docker, where make compose-check types it"
 NOT_RUN = {  # reason → how many blocks of all pages
-    "makes an environment of its own": 3,
+    "makes an environment of its own": 4,
     DOCKER: 6,
     "minutes on a large log": 14,
 }
@@ -105,6 +105,8 @@ def test_a_page_can_be_followed_from_top_to_bottom(
             assert block.language in LANGUAGES, f"{block.place}: say what {block.language!r} is"
             if block.language in ("bash", "console"):
                 follow(reader, block, answers.get(block.line))
+            elif block.language == "python":
+                reader.run(block)
             else:
                 look_at(block, folder)
 
@@ -134,8 +136,6 @@ def look_at(block: Block, folder: Path) -> None:
         checked_recipe(tomllib.loads(block.text))
     elif block.language == "yaml":
         assert yaml.safe_load(block.text) is not None
-    elif block.language == "python":
-        exec(compile(block.text, block.place, "exec"), {})
     elif block.language == "mermaid":
         assert block.text.startswith(DIAGRAMS), block.place
         for opening, closing in ("[]", "()", "{}"):

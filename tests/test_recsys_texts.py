@@ -1,6 +1,7 @@
 """Compact texts read like the sequences of strings that they were made of."""
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,3 +73,20 @@ def test_labels_of_few_and_of_many_values_are_told_apart(distinct: int) -> None:
 
 def test_half_a_surrogate_pair_equals_no_text() -> None:
     assert Labels.of(["tea", None]).one_of(["\ud800", "tea"]).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("size", [3, 7])
+def test_the_most_frequent_texts_come_with_how_often_they_stand(size: int) -> None:
+    few = Labels.of(["tea", None, "cup", "tea", "tea", "cup", "pot"])
+    many = Labels.of(["tea", None, "", "pot", "tea"][:size])  # most differ: each is kept
+
+    assert few.most_frequent(2) == (3, [("tea", 3), ("cup", 2)])
+    assert many.most_frequent(9) == (
+        (2, [("tea", 1), ("", 1)]) if size == 3 else (3, [("tea", 2), ("", 1), ("pot", 1)])
+    )
+
+
+def test_a_missing_text_passes_no_test() -> None:
+    found = Labels.of(["tea", None, "pot"]).passing(lambda texts: pc.not_equal(texts, "pot"))
+
+    assert found.tolist() == [True, False, False]

@@ -71,12 +71,16 @@ def test_a_name_is_taken_if_it_is_sane(sent: bytes, taken: bool) -> None:
     assert name
 
 
-async def test_files_of_the_documentation_may_be_kept(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/static-offline-docs/swagger-ui.css")
-
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert "cache-control" not in answer.headers
-    assert "etag" in answer.headers
+async def test_files_of_pages_may_be_kept_by_who_asks_whether_they_are_still_so(
+    open_client: ClientOf,
+) -> None:
+    async with open_client(playground=True) as client:
+        for path in ("/static-offline-docs/swagger-ui.css", "/playground/app.js"):
+            answer = await client.get(path)
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert answer.headers["cache-control"] == "no-cache"
+            same = await client.get(path, headers={"If-None-Match": answer.headers["etag"]})
+            assert (same.status_code, same.content) == (304, b"")
 
 
 async def test_the_documentation_runs_its_own_scripts_and_no_others(

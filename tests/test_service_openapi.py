@@ -38,6 +38,9 @@ async def test_problems_have_their_own_media_type_and_are_all_named(
     assert refusals(found, ASK, "post") == {"400", "413", "422", "429", "503"}
     assert refusals(found, USER, "get") == {"422", "429", "503"}
     assert refusals(found, "/v1/items/{item_id}/similar", "get") == {"404", "422", "429"}
+    assert refusals(found, "/v1/items", "get") == {"422", "429", "503"}
+    assert refusals(found, "/v1/items:lookup", "post") == {"400", "413", "422", "429"}
+    assert refusals(found, "/v1/attributes", "get") == {"429", "503"}
     assert refusals(found, "/health/live", "get") == set()
     assert "HTTPValidationError" not in found["components"]["schemas"]
     assert "request_id" in found["components"]["schemas"]["Problem"]["properties"]
@@ -61,6 +64,9 @@ async def test_a_filter_may_name_the_attributes_that_are_served(client: httpx.As
     asked = (await document(client))["components"]["schemas"]["RecommendationRequest"]
 
     assert asked["properties"]["filter"]["propertyNames"] == {"enum": ["brand", "category", "name"]}
+    parameters = (await document(client))["paths"]["/v1/items"]["get"]["parameters"]
+    (words,) = [p["schema"]["items"] for p in parameters if p["name"] == "filter"]
+    assert words["pattern"] == "^(brand|category|name):"
 
 
 async def test_a_method_that_is_not_there_is_told_which_are(client: httpx.AsyncClient) -> None:
@@ -137,7 +143,11 @@ async def test_a_whole_number_is_an_integer_however_it_is_written(
 
 def test_generated_requests_find_nothing(trained: TrainedShop, redis_url: str) -> None:
     """A few; `make fuzz` makes thousands."""
-    given = {**PATIENT, "api_key_hashes": [fuzz_api.KEYED["RECSYS_API_KEY_HASHES"]]}
+    given = {
+        **PATIENT,
+        "playground": True,
+        "api_key_hashes": [fuzz_api.KEYED["RECSYS_API_KEY_HASHES"]],
+    }
     settings = Settings(bundle=trained.bundle, redis=redis_url, **given)  # type: ignore[arg-type]
     with listening(create_app(settings), settings) as (host, port):
         clean, cases, said = fuzz_api.fuzz(f"http://{host}:{port}", "--phases", "coverage")

@@ -9,12 +9,13 @@ from urllib.parse import urlsplit
 import uvloop
 from rich.console import Console
 
-from recsys.errors import BadInput
+from recsys.errors import BadInput, ServiceRefused, ServiceUnreachable
 from service.bench.ceiling import ceiling
-from service.bench.connection import Connection, post
+from service.bench.connection import post
 from service.bench.pace import Request, Samples, paced, saturating
 from service.bench.report import Measured, measured, show
 from service.bench.workload import Click, some
+from service.client import AsyncClient
 
 PATH = "/v1/recommendations"
 MOST_PREPARED = 200_000  # requests; a saturating run begins anew at their end
@@ -82,13 +83,7 @@ def bench(
 async def _run(
     options: BenchOptions, clicks: Iterator[Click], host: str, port: int, console: Console
 ) -> Samples:
-    try:
-        (await Connection.to(host, port)).close()
-    except OSError as nobody:
-        raise BadInput(
-            "The service cannot be reached",
-            [f"{options.url}: {nobody.strerror or nobody}. Start it with recsys serve."],
-        ) from nobody
+    await _greet(options)
 
     async def measure(seconds: float) -> Samples:
         if options.rate:
@@ -106,6 +101,19 @@ async def _run(
             await measure(options.warmup)
     with console.status(f"Measuring for {options.seconds:g} s"):
         return await measure(options.seconds)
+
+
+async def _greet(options: BenchOptions) -> None:
+    """Raises `BadInput` where nobody answers, or a key is wanted; strangers may be measured."""
+    try:
+        async with AsyncClient(options.url, api_key=options.api_key) as client:
+            await client.model()
+    except ServiceUnreachable as nobody:
+        problem = f"{nobody} Start it with recsys serve."
+        raise BadInput("The service cannot be reached", [problem]) from nobody
+    except ServiceRefused as refused:
+        if refused.status in (401, 403):
+            raise BadInput("The service wants a key (--api-key)", [str(refused)]) from refused
 
 
 def _prepared(options: BenchOptions, clicks: Sequence[Click]) -> list[Request]:

@@ -1,5 +1,7 @@
 """What the model knows: similar items, and the model itself."""
 
+from functools import partial
+
 from fastapi import APIRouter
 
 from service.dependencies import RunningDep
@@ -12,7 +14,7 @@ router = APIRouter(prefix="/v1", tags=["catalogue"])
 async def similar(item_id: Id, service: RunningDep, k: ListLength = 20) -> SimilarItems:
     """Items clicked in the same way as this one, by cosine of their vectors."""
     recommender = service.recommender  # one model finds and names itself
-    found = await recommender.similar(item_id, k)
+    found = await service.aside.run(partial(recommender.similar, item_id, k))
     return SimilarItems(
         model_id=recommender.predictor.model_id,
         item_id=item_id,

@@ -1,0 +1,154 @@
+"""Each call of the API as a value: what is sent, how its answer is read, what a refusal says.
+
+Pure: nothing is sent here, so both clients make the same calls. Clicks without a name are given
+one, because only a named click can be sent twice and count once.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NotRequired, TypedDict, TypeVar
+from urllib.parse import quote
+from uuid import uuid4
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from recsys.errors import ServiceRefused
+from service.item_schemas import Attributes, FoundItems, KnownItems
+from service.schemas import (
+    ClicksTaken,
+    ManyRecommendations,
+    ModelInfo,
+    Problem,
+    Recommendations,
+    Reloaded,
+    SimilarItems,
+    StoredUser,
+)
+
+Answer = TypeVar("Answer")
+Answered = TypeVar("Answered", bound=BaseModel)
+
+
+class Asked(TypedDict, total=False):
+    """What `POST /v1/recommendations` takes; what is left out is as the service has it."""
+
+    user_id: str
+    item_id: str
+    event_id: str
+    items: Sequence[str]
+    k: int
+    exclude_seen: bool
+    exclude_items: Sequence[str]
+    filter: Mapping[str, Sequence[str]]
+    consent: bool
+
+
+class Clicked(TypedDict):
+    """A click to record, with a time and a name of its own, if it has them."""
+
+    item_id: str
+    event_id: NotRequired[str]
+    timestamp: NotRequired[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Answer]):
+    """A request, and what makes an answer of the body that comes back."""
+
+    method: str
+    path: str
+    read: Callable[[bytes], Answer]
+    body: Mapping[str, Any] | None = None
+    query: Sequence[tuple[str, str]] = ()
+    repeatable: bool = True  # sent twice, it does what it does once
+
+
+def recommend(asked: Asked) -> Call[Recommendations]:
+    return _post("recommendations", _named(asked), Recommendations)
+
+
+def recommend_many(requests: Sequence[Asked]) -> Call[ManyRecommendations]:
+    body = {"requests": [_named(asked) for asked in requests]}
+    return _post("recommendations:batch", body, ManyRecommendations)
+
+
+def record(
+    user_id: str, clicks: Sequence[str | Clicked], *, consent: bool = True
+) -> Call[ClicksTaken]:
+    made = [Clicked(item_id=one) if isinstance(one, str) else one for one in clicks]
+    sent = [{"event_id": _new_id(), **one} for one in made]
+    return _post(f"{_user(user_id)}/clicks", {"clicks": sent, "consent": consent}, ClicksTaken)
+
+
+def user(user_id: str) -> Call[StoredUser]:
+    return _get(_user(user_id), StoredUser)
+
+
+def forget(user_id: str) -> Call[None]:
+    return Call("DELETE", f"v1/{_user(user_id)}", lambda _: None)
+
+
+def similar(item_id: str, k: int) -> Call[SimilarItems]:
+    return _get(f"items/{quote(item_id, safe='')}/similar", SimilarItems, ("k", str(k)))
+
+
+def search(
+    words: str, filter: Mapping[str, Sequence[str]], limit: int, offset: int
+) -> Call[FoundItems]:
+    wanted = [f"{name}:{value}" for name, values in filter.items() for value in values]
+    query = [("q", words), ("limit", str(limit)), ("offset", str(offset))]
+    return _get("items", FoundItems, *query, *(("filter", one) for one in wanted))
+
+
+def look_up(item_ids: Sequence[str]) -> Call[KnownItems]:
+    return _post("items:lookup", {"item_ids": list(item_ids)}, KnownItems)
+
+
+def attributes() -> Call[Attributes]:
+    return _get("attributes", Attributes)
+
+
+def model() -> Call[ModelInfo]:
+    return _get("model", ModelInfo)
+
+
+def reload(bundle: str | None) -> Call[Reloaded]:
+    return _post("admin/reload", {} if bundle is None else {"bundle": bundle}, Reloaded)
+
+
+def roll_back() -> Call[Reloaded]:
+    return Call("POST", "v1/admin/rollback", Reloaded.model_validate_json, repeatable=False)
+
+
+def answer_of(call: Call[Answer], response: httpx.Response) -> Answer:
+    """What the service answered; raises `ServiceRefused` with what it said instead."""
+    if response.is_success:
+        return call.read(response.content)
+    try:
+        said = Problem.model_validate_json(response.content)
+    except ValidationError:  # a proxy in between, perhaps
+        raise ServiceRefused(response.reason_phrase, response.status_code) from None
+    fields = {one.field: one.message for one in said.errors}
+    raise ServiceRefused(said.detail, said.status, fields, said.request_id)
+
+
+def _get(path: str, kind: type[Answered], *query: tuple[str, str]) -> Call[Answered]:
+    return Call("GET", f"v1/{path}", kind.model_validate_json, query=query)
+
+
+def _post(path: str, body: Mapping[str, Any] | None, kind: type[Answered]) -> Call[Answered]:
+    return Call("POST", f"v1/{path}", kind.model_validate_json, body)
+
+
+def _named(asked: Asked) -> dict[str, Any]:
+    """The body of a request; its click has a name."""
+    return ({"event_id": _new_id()} if "item_id" in asked else {}) | dict(asked)
+
+
+def _user(user_id: str) -> str:
+    return f"users/{quote(user_id, safe='')}"
+
+
+def _new_id() -> str:
+    return uuid4().hex

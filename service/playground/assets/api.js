@@ -1,0 +1,87 @@
+// Calls to the service this page came from. Knows keys and problems, nothing of the page.
+
+/** The service answered, and refused: RFC 9457 problem details. */
+export class Refused extends Error {
+  constructor(problem, retryAfter) {
+    super(problem.detail);
+    this.status = problem.status;
+    this.requestId = problem.request_id;
+    this.retryAfter = retryAfter; // seconds
+  }
+}
+
+/** The service did not answer. */
+export class Unreachable extends Error {}
+
+const TIMEOUT_MS = 15000;
+
+export class Api {
+  #key = null; // in memory alone: not in the address, not in any storage
+  #asking = null;
+
+  /** askForKey: gives a key that a person typed; is told what was wrong with the last one. */
+  constructor(base, askForKey) {
+    this.base = base;
+    this.askForKey = askForKey;
+  }
+
+  get keyed() {
+    return this.#key !== null;
+  }
+
+  url(path) {
+    return new URL(path, this.base).href;
+  }
+
+  get(path, signal) {
+    return this.#call(path, { method: "GET", signal });
+  }
+
+  post(path, body) {
+    const headers = { "Content-Type": "application/json" };
+    return this.#call(path, { method: "POST", headers, body: JSON.stringify(body) });
+  }
+
+  delete(path) {
+    return this.#call(path, { method: "DELETE" });
+  }
+
+  async #call(path, request) {
+    for (;;) {
+      const key = this.#key;
+      try {
+        return await this.#once(path, request, key);
+      } catch (failed) {
+        if (!(failed instanceof Refused) || ![401, 403].includes(failed.status)) throw failed;
+        if (key === this.#key) await this.#askOnce(key === null ? "" : failed.message);
+      }
+    }
+  }
+
+  /** Several calls are refused at a time; one question is enough. */
+  #askOnce(wrong) {
+    this.#asking ??= this.askForKey(wrong).then((key) => {
+      this.#key = key;
+      this.#asking = null;
+    });
+    return this.#asking;
+  }
+
+  async #once(path, request, key) {
+    const headers = { ...request.headers };
+    if (key !== null) headers.Authorization = `Bearer ${key}`;
+    const patience = AbortSignal.timeout(TIMEOUT_MS);
+    const signal = request.signal ? AbortSignal.any([request.signal, patience]) : patience;
+    let answer, said;
+    try {
+      const options = { ...request, headers, signal, credentials: "omit", cache: "no-store" };
+      answer = await fetch(this.url(path), options);
+      said = answer.status === 204 ? null : await answer.json();
+    } catch (failed) {
+      if (request.signal?.aborted) throw failed;
+      throw new Unreachable(`The service does not answer (${failed.message}).`);
+    }
+    if (answer.ok) return said;
+    throw new Refused(said, Number(answer.headers.get("Retry-After") ?? 1));
+  }
+}

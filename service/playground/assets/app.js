@@ -1,0 +1,177 @@
+// Puts the page together: a click grows the visit, and everything that depends on it is asked anew.
+
+import { Api, Refused, Unreachable } from "./api.js";
+import { forgetCall, stateCall, storeCall, visitCall } from "./calls.js";
+import { Catalogue } from "./catalogue.js";
+import { byId } from "./dom.js";
+import { Facts } from "./facts.js";
+import { Health } from "./health.js";
+import { Items } from "./items.js";
+import { askForKey } from "./key.js";
+import { Likely, SHOWN } from "./likely.js";
+import { Others } from "./others.js";
+import { Session } from "./session.js";
+import { starters } from "./starters.js";
+import { State } from "./state.js";
+import { Strip } from "./strip.js";
+import { Walk } from "./walk.js";
+
+class Playground {
+  #turn = 0; // answers of earlier turns are not shown any more
+  #line = Promise.resolve(); // clicks reach the service in the order in which they were made
+
+  constructor() {
+    const click = (itemId) => this.click(itemId);
+    const failed = (error, again) => this.failed(error, again);
+    const api = (this.api = new Api(document.baseURI, askForKey));
+    const session = (this.session = new Session());
+    const items = (this.items = new Items(api));
+    this.facts = new Facts(api);
+    this.state = new State();
+    this.strip = new Strip(session, items, (one) => this.toggle(one));
+    this.likely = new Likely(api, session, items, click);
+    this.others = new Others(api, session, items, { likely: this.likely, click, failed });
+    this.catalogue = new Catalogue(api, items, { click, failed });
+    this.health = new Health(api, () => this.#recovered());
+    this.walk = new Walk(byId("walk"), () => this.likely.unclicked, click);
+    byId("over").addEventListener("click", () => this.startOver());
+    byId("fresh").addEventListener("change", () => this.#ask(null));
+  }
+
+  async start() {
+    try {
+      await Promise.all([this.facts.show(), this.items.look()]);
+      this.catalogue.offer();
+      await Promise.all([this.#ask(null), starters(this), this.catalogue.show()]);
+    } catch (error) {
+      this.failed(error, () => this.start());
+    }
+  }
+
+  click(itemId) {
+    performance.mark("click");
+    const click = this.session.add(itemId);
+    this.strip.show();
+    return this.#ask(click);
+  }
+
+  toggle(click) {
+    this.session.toggle(click);
+    this.strip.show();
+    return this.#ask(null);
+  }
+
+  startOver() {
+    this.walk.stop();
+    this.api.delete(forgetCall(this.session)).catch(() => {}); // else it ends by itself, later
+    this.session.startOver();
+    this.likely.startOver();
+    this.others.startOver();
+    this.strip.show();
+    byId("starters").querySelector("button")?.focus({ preventScroll: true });
+    return this.#ask(null);
+  }
+
+  /** Ask for everything that depends on the visit; `click` was just made, or null. */
+  #ask(click) {
+    const turn = ++this.#turn;
+    const call = visitCall(this.session, click, byId("fresh").checked);
+    return this.#inLine(async () => {
+      try {
+        await this.#answer(turn, call, click);
+      } catch (error) {
+        this.failed(error, () => turn === this.#turn && this.#ask(click));
+      }
+    });
+  }
+
+  #inLine(job) {
+    const done = this.#line.then(job);
+    this.#line = done.catch(() => {});
+    return done;
+  }
+
+  async #answer(turn, call, click) {
+    const began = performance.now();
+    const answer = await this.api.post(call.path, call.body);
+    const took = performance.now() - began;
+    if (turn === this.#turn) {
+      await this.items.know(answer.items.slice(0, SHOWN).map((item) => item.item_id));
+      this.likely.show(call, answer, took);
+      requestAnimationFrame(() => setTimeout(() => performance.mark("shown")));
+      this.health.calm();
+      this.#aside(turn, answer);
+    }
+    if (click !== null) await this.#noteStored(click, call, answer);
+  }
+
+  /** What waits until the list is shown. */
+  async #aside(turn, answer) {
+    try {
+      if (answer.degraded) this.health.look();
+      if (answer.model_id !== this.facts.modelId) await this.#newModel();
+      await Promise.all([this.#showState(turn), this.others.show(answer.model_id)]);
+    } catch (error) {
+      this.failed(error);
+    }
+  }
+
+  /** Another model has taken over: it may know other items, and other things of them. */
+  async #newModel() {
+    this.items.forget();
+    await Promise.all([this.facts.show(), this.items.look()]);
+    this.catalogue.offer();
+    await this.catalogue.show();
+  }
+
+  async #showState(turn) {
+    if (this.session.items.length === 0) return this.state.startOver();
+    const { path, body } = stateCall(this.session);
+    const { layers } = await this.api.post(path, body);
+    if (turn === this.#turn) this.state.show(layers.at(-1).slice(0, this.facts.hidden), body.items.length);
+  }
+
+  async #noteStored(click, call, answer) {
+    click.stored = answer.stored;
+    if (call.body.user_id === undefined) await this.#store([click]); // asked without storing
+    this.strip.show();
+  }
+
+  async #store(clicks) {
+    const { path, body } = storeCall(this.session, clicks);
+    try {
+      await this.api.post(path, body);
+      for (const click of clicks) click.stored = true;
+    } catch (error) {
+      if (!(error instanceof Refused) || error.status !== 503) throw error; // Redis: a banner says it
+    }
+  }
+
+  /** The service or Redis is back: it learns of the whole visit, each click once. */
+  async #recovered() {
+    if (this.facts.modelId === null) return this.start();
+    if (this.session.clicks.length > 0) {
+      await this.#inLine(() => this.#store(this.session.clicks));
+      if (this.session.unstored.length > 0) throw new Unreachable("Redis is not back for good.");
+      this.strip.show();
+    }
+    if (byId("items").childElementCount === 0) await this.catalogue.show();
+    return this.#ask(null);
+  }
+
+  /** again(): what to do once the service has time. */
+  failed(error, again) {
+    this.walk.stop();
+    if (error instanceof Unreachable) {
+      this.health.look();
+    } else if (error instanceof Refused && [429, 503].includes(error.status) && again) {
+      this.health.complain(`${error.message} The page asks again by itself.`);
+      setTimeout(again, 1000 * error.retryAfter);
+    } else {
+      this.health.complain(error.message);
+      if (!(error instanceof Refused)) throw error;
+    }
+  }
+}
+
+new Playground().start();

@@ -1,0 +1,54 @@
+// What the page asks the public API for: the visit's list, and lists to compare it with.
+
+export const DEEP = 50; // asked for, so that a rank's change is known although fewer are shown
+const MOST_CLICKS = 500; // of one request
+const ASK = "v1/recommendations";
+
+/**
+ * The call for a visit. A click that was just made is recorded and answered in one; a visit of which
+ * something is left out is asked about without storing anything.
+ */
+export function visitCall(session, click, fresh) {
+  const options = fresh ? { k: DEEP, exclude_seen: true } : { k: DEEP };
+  if (click !== null && session.leftOut === 0) {
+    const { itemId, eventId } = click;
+    return { path: ASK, body: { user_id: session.userId, item_id: itemId, event_id: eventId, ...options } };
+  }
+  return { path: ASK, body: { items: session.items.slice(-MOST_CLICKS), ...options } };
+}
+
+/** All that is known of this visit is to go. */
+export const forgetCall = (session) => `v1/users/${encodeURIComponent(session.userId)}`;
+
+export const stateCall = (session) => ({
+  path: "v1/playground/state",
+  body: { items: session.items.slice(-MOST_CLICKS) },
+});
+
+/** Clicks as they are stored; those that are stored already are known by their event ids. */
+export function storeCall(session, clicks) {
+  const sent = clicks.slice(-MOST_CLICKS).map(({ itemId, eventId }) => ({ item_id: itemId, event_id: eventId }));
+  return { path: `v1/users/${encodeURIComponent(session.userId)}/clicks`, body: { clicks: sent } };
+}
+
+/** sees(session): all that an answer depends on beside the model; undefined: nothing to answer. */
+export const BASELINES = [
+  {
+    name: "Most popular",
+    words: "What everybody gets, whatever they clicked: the most clicked items of all.",
+    sees: () => null,
+    ask: (api) => api.post(ASK, { items: [], k: DEEP }),
+  },
+  {
+    name: "Last click alone",
+    words: "The same model, which has forgotten all but the last click.",
+    sees: (session) => session.last,
+    ask: (api, session) => api.post(ASK, { items: [session.last], k: DEEP }),
+  },
+  {
+    name: "Similar items",
+    words: "Used in the same way as the last click: nearest by the cosine of their vectors.",
+    sees: (session) => session.last,
+    ask: (api, session) => api.get(`v1/items/${encodeURIComponent(session.last)}/similar?k=${DEEP}`),
+  },
+];

@@ -1,0 +1,54 @@
+// What the bundle says of itself: which model answers, and how it did on visits it had not seen.
+
+import { byId, el, number } from "./dom.js";
+
+const MEASURE = "recall@20";
+
+export class Facts {
+  modelId = null;
+
+  constructor(api) {
+    this.api = api;
+  }
+
+  async show() {
+    const model = await this.api.get("v1/model");
+    this.modelId = model.model_id;
+    this.hidden = model.hidden;
+    byId("how-many").textContent = `all ${number(model.items)}`;
+    const layers = model.layers === 1 ? "" : `${model.layers} × `;
+    byId("model").replaceChildren(
+      el("span", { class: "dot", "aria-hidden": "true" }),
+      el("span", { class: "word" }, "model"),
+      el("code", {}, model.model_id),
+      el("span", { class: "more" }, `${layers}${number(model.hidden)} units, ${number(model.items)} items`),
+    );
+    this.#measured(model.metrics);
+  }
+
+  #measured({ model, baselines }) {
+    const own = model?.[MEASURE];
+    byId("facts").hidden = own === undefined;
+    if (own === undefined) return;
+    const others = Object.entries(baselines ?? {}).map(([name, figures]) => [name, figures?.[MEASURE]]);
+    const rows = [["this model", own], ...others.filter(([, value]) => typeof value === "number")];
+    rows.sort(([, one], [, other]) => other - one);
+    byId("facts").replaceChildren(
+      el("h2", { id: "facts-title" }, "How often is it right?"),
+      el("p", { class: "small" }, "On visits nobody had learned from, the next click was among the first 20:"),
+      el("table", {}, el("tbody", {}, ...rows.map((row) => this.#row(...row)))),
+    );
+  }
+
+  #row(name, value) {
+    const bar = el("span", { class: "bar", "aria-hidden": "true" }, el("span"));
+    bar.firstChild.style.transform = `scaleX(${Math.max(value, 0.005).toFixed(4)})`;
+    const own = name === "this model";
+    return el(
+      "tr",
+      own ? { class: "own" } : {},
+      el("th", { scope: "row" }, name),
+      el("td", {}, bar, el("span", {}, `${(100 * value).toFixed(1)} %`)),
+    );
+  }
+}

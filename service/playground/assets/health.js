@@ -1,0 +1,100 @@
+// Says on the page when Redis or the service is away, and notices when it is back.
+
+import { byId } from "./dom.js";
+
+const CALM_MS = 4000;
+const WORRIED_MS = 1000;
+const PATIENCE_MS = 3000;
+const GLAD_MS = 4000;
+const WORDS = {
+  redis:
+    "Redis does not answer. Each answer knows this click alone, and says so. " +
+    "Nothing is lost here: the visit is stored when Redis is back.",
+  unreachable: "The service does not answer. The page tries again every second.",
+};
+const BACK = {
+  redis: "Redis is back, and knows the whole visit again.",
+  unreachable: "The service is back.",
+};
+
+export class Health {
+  #now = "ok";
+  #timer = null;
+  #gladUntil = null;
+  #looking = null;
+
+  /** recovered(): awaited before the page says that all is well. */
+  constructor(api, recovered) {
+    this.api = api;
+    this.recovered = recovered;
+    this.banner = byId("banner");
+    document.addEventListener("visibilitychange", () => document.hidden || this.look());
+    this.#wait();
+  }
+
+  get ok() {
+    return this.#now === "ok";
+  }
+
+  /** Ask now; also when a call went wrong. */
+  look() {
+    this.#looking ??= this.#look().finally(() => (this.#looking = null));
+    return this.#looking;
+  }
+
+  async #look() {
+    clearTimeout(this.#timer);
+    const found = await this.#ask();
+    const before = this.#now;
+    this.#now = found;
+    if (found !== "ok" && found !== before) this.#show(WORDS[found], "bad");
+    if (found === "ok" && before !== "ok") await this.#welcome(before);
+    this.#wait();
+  }
+
+  /** Something was refused: said until the next thing is. */
+  complain(words) {
+    this.#show(words, "bad");
+  }
+
+  /** What was complained about is over. */
+  calm() {
+    if (this.ok && this.banner.classList.contains("bad")) this.banner.hidden = true;
+  }
+
+  async #welcome(before) {
+    try {
+      await this.recovered();
+    } catch {
+      this.#now = before; // not quite
+      return;
+    }
+    this.#show(BACK[before], "good");
+    clearTimeout(this.#gladUntil);
+    this.#gladUntil = setTimeout(() => {
+      if (this.ok) this.banner.hidden = true;
+    }, GLAD_MS);
+  }
+
+  #wait() {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.look(), this.ok ? CALM_MS : WORRIED_MS);
+  }
+
+  async #ask() {
+    try {
+      const signal = AbortSignal.timeout(PATIENCE_MS);
+      const answer = await fetch(this.api.url("health/ready"), { signal, cache: "no-store" });
+      if (!answer.ok) return "unreachable";
+      return (await answer.json()).redis === "ok" ? "ok" : "redis";
+    } catch {
+      return "unreachable";
+    }
+  }
+
+  #show(words, mood) {
+    this.banner.className = `banner ${mood}`;
+    this.banner.textContent = words;
+    this.banner.hidden = false;
+  }
+}

@@ -1,0 +1,71 @@
+// The answer for the visit: the list, where it came from, how long it took, and the call itself.
+
+import { curl } from "./curl.js";
+import { byId, el, number } from "./dom.js";
+import { Ranking, change } from "./ranking.js";
+
+export const SHOWN = 12;
+const COPIED_MS = 2000;
+const SOURCES = { model: "model", popular: "popular items", degraded: "degraded: this click alone" };
+
+export class Likely {
+  constructor(api, session, items, click) {
+    Object.assign(this, { api, session, items });
+    this.ranking = new Ranking(byId("likely"), items, { shown: SHOWN, click, note: change });
+    byId("copy").addEventListener("click", () => this.#copy());
+  }
+
+  /** call: as it was sent; took: milliseconds until it was answered. */
+  show(call, answer, took) {
+    this.ranking.show(answer.items, (itemId) => this.session.has(itemId));
+    byId("likely-empty").hidden = answer.items.length > 0;
+    byId("curl").textContent = curl(this.api.url(call.path), call.body, this.api.keyed);
+    this.#pills(answer, took);
+    this.#say(answer);
+  }
+
+  rank(itemId) {
+    return this.ranking.rank(itemId);
+  }
+
+  /** The likeliest that was not clicked, if there is one. */
+  get unclicked() {
+    return this.ranking.shownItems.find((itemId) => !this.session.has(itemId));
+  }
+
+  startOver() {
+    this.ranking.startOver();
+  }
+
+  #pills(answer, took) {
+    const source = answer.degraded ? "degraded" : answer.source;
+    const out = this.session.leftOut;
+    const pills = [
+      el("span", { class: `pill ${source}`, title: "where this list comes from" }, SOURCES[source]),
+      el("span", { class: "pill", title: "from asking until it was answered" }, `${took.toFixed(1)} ms`),
+    ];
+    if (out > 0) pills.push(el("span", { class: "pill what-if" }, `what if: without ${number(out)}`));
+    else if (answer.stored) pills.push(el("span", { class: "pill", title: "the click is in Redis" }, "stored"));
+    byId("meta").replaceChildren(...pills);
+  }
+
+  #say(answer) {
+    const begun = this.session.clicks.length > 0;
+    const best = answer.items.slice(0, 3).map((item) => this.items.title(item.item_id));
+    byId("peek").textContent = begun ? (best[0] ?? "") : "";
+    byId("said").textContent = begun ? `Likely next: ${best.join(", ")}.` : "";
+  }
+
+  async #copy() {
+    let said = "Copied";
+    try {
+      await navigator.clipboard.writeText(byId("curl").textContent);
+    } catch {
+      getSelection().selectAllChildren(byId("curl")); // a page without https may not; a person can
+      said = "Selected: copy it";
+    }
+    byId("copy").textContent = said;
+    byId("said").textContent = said;
+    setTimeout(() => (byId("copy").textContent = "Copy"), COPIED_MS);
+  }
+}

@@ -1,0 +1,46 @@
+// The clicks of this visit: which were made, which are left out for a "what if", which are stored.
+
+// randomUUID is there only on https and localhost
+const newId = () =>
+  Array.from(crypto.getRandomValues(new Uint8Array(9)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+
+export class Session {
+  constructor() {
+    this.startOver();
+  }
+
+  startOver() {
+    this.userId = `playground-${newId()}`;
+    this.clicks = [];
+  }
+
+  add(itemId) {
+    const click = { itemId, eventId: newId(), leftOut: false, stored: false };
+    this.clicks.push(click);
+    return click;
+  }
+
+  toggle(click) {
+    click.leftOut = !click.leftOut;
+  }
+
+  get items() {
+    return this.clicks.filter((click) => !click.leftOut).map((click) => click.itemId);
+  }
+
+  get leftOut() {
+    return this.clicks.filter((click) => click.leftOut).length;
+  }
+
+  get last() {
+    return this.items.at(-1);
+  }
+
+  has(itemId) {
+    return this.clicks.some((click) => click.itemId === itemId && !click.leftOut);
+  }
+
+  get unstored() {
+    return this.clicks.filter((click) => !click.stored);
+  }
+}

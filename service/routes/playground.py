@@ -1,0 +1,21 @@
+"""What only the playground asks for, and what is there only where the playground is on."""
+
+from functools import partial
+
+from fastapi import APIRouter
+
+from service.dependencies import RunningDep
+from service.item_schemas import Session, SessionState
+
+router = APIRouter(prefix="/v1/playground", tags=["playground"])
+
+
+@router.post("/state")
+async def state(asked: Session, service: RunningDep) -> SessionState:
+    """The hidden state after these clicks; nothing is stored."""
+    recommender = service.recommender
+    return SessionState(
+        model_id=recommender.predictor.model_id,
+        unknown_items=recommender.unknown(asked.items),
+        layers=await service.aside.run(partial(recommender.state_after, asked.items)),
+    )

@@ -1,0 +1,105 @@
+"""Pictures of the playground, as the documents show them: taken where somebody wants to keep them.
+
+    make screenshots
+
+trains the demo shop and writes docs/images/; without that, the pictures are taken of a small shop
+and only their size is looked at.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browsers import DESK, PHONE, visiting
+from conftest import TrainedShop
+from playground_page import Playground, playground_on
+from playwright.sync_api import Browser
+from redis_servers import RedisServer, own_redis
+from rich.console import Console
+
+from training.demo import train_demo
+
+KEEP = "RECSYS_PICTURES"  # the folder for them
+MOST_BYTES = 300_000
+SCREEN: dict[str, Any] = DESK | {"viewport": {"width": 1240, "height": 860}}
+SCREENS: dict[str, dict[str, Any]] = {
+    "light": SCREEN,
+    "dark": SCREEN | {"color_scheme": "dark"},
+    "phone": PHONE,
+}
+
+
+@pytest.fixture(scope="module")
+def bundle(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if KEEP not in os.environ:
+        return trained.bundle
+    out = tmp_path_factory.mktemp("demo") / "bundle"
+    train_demo(out, Console())
+    return out
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with own_redis() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def url(bundle: Path, redis: RedisServer) -> Iterator[str]:
+    with playground_on(bundle, redis.url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    found = Path(os.environ.get(KEEP, tmp_path))
+    found.mkdir(parents=True, exist_ok=True)
+    return found
+
+
+@pytest.mark.parametrize("name", SCREENS)
+def test_a_visit(url: str, chromium: Browser, folder: Path, name: str) -> None:
+    with visiting(chromium, url, **SCREENS[name]) as page:
+        play = Playground(page)
+        play.visit(4)
+        play.wait_for_state("these 4 clicks")
+        page.mouse.move(1, 1)
+        file = folder / f"playground-{name}.png"
+        page.screenshot(path=file, animations="disabled", scale="css")
+    assert 10_000 < file.stat().st_size < MOST_BYTES
+
+
+def test_a_visit_that_is_questioned(url: str, chromium: Browser, folder: Path) -> None:
+    tall = SCREEN | {"viewport": {"width": 1240, "height": 1110}}
+    with visiting(chromium, url, **tall) as page:
+        play = Playground(page)
+        play.visit(4)
+        with play.answered():
+            page.locator("#clicks .leave").nth(3).click()
+        page.locator("#baseline").select_option("Last click alone")
+        page.locator("#others .also").first.wait_for()
+        page.get_by_text("The same as curl").click()
+        play.wait_for_state("these 3 clicks")
+        page.mouse.move(1, 1)
+        file = folder / "playground-what-if.png"
+        page.screenshot(path=file, animations="disabled")
+    assert 10_000 < file.stat().st_size < MOST_BYTES
+
+
+def test_a_visit_without_redis(
+    url: str, redis: RedisServer, chromium: Browser, folder: Path
+) -> None:
+    with visiting(chromium, url, **SCREEN) as page:
+        play = Playground(page)
+        play.visit(3)
+        redis.kill()
+        play.go_on()
+        play.banner("Redis does not answer").wait_for()
+        page.mouse.move(1, 1)
+        file = folder / "playground-without-redis.png"
+        page.screenshot(path=file, animations="disabled")
+        redis.start()
+        play.banner("Redis is back").wait_for()
+    assert 10_000 < file.stat().st_size < MOST_BYTES
