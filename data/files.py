@@ -114,8 +114,10 @@ class ClickFile:
             )
             return "skip"
 
-        with self.path.open("rb") as raw:
-            reader = pacsv.open_csv(
+        # a file of pyarrow's own: its reading thread must never wait for Python while Python ends
+        with (
+            pa.OSFile(str(self.path)) as raw,
+            pacsv.open_csv(
                 raw,
                 read_options=pacsv.ReadOptions(block_size=8 << 20, use_threads=False),
                 parse_options=pacsv.ParseOptions(
@@ -126,7 +128,8 @@ class ClickFile:
                     column_types={name: pa.binary() for name in names},
                     strings_can_be_null=False,
                 ),
-            )
+            ) as reader,
+        ):
             row = 1
             for batch in reader:  # to its end, whatever is found
                 texts, bad = _decoded(batch, row)
