@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from functools import partial
 
 import torch
@@ -60,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         watch_loop(asyncio.get_running_loop())
         torch_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="torch")
-        with torch_thread as worker, SideThread() as aside:
+        with torch_thread as worker, closing(SideThread()) as aside:
             service = _start(settings, first(), metrics, worker, aside)
             app.state.running = service
             notes = [pointer_of(settings.bundle)]

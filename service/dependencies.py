@@ -27,7 +27,7 @@ class Running:
     store: Store
     link: RedisLink
     metrics: Metrics
-    aside: SideThread
+    aside: SideThread  # for what goes through all items
     bundle: Path  # a bundle, or a shelf of them
     note: SharedNote | None  # for the other workers, where there are some
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
 from typing import TypeVar
 
 from recsys.errors import Overloaded
@@ -13,23 +12,16 @@ MOST_IN_LINE = 16  # a search among a million items takes up to tenths of a seco
 
 
 class SideThread:
-    """A context manager; the event loop goes on while a job runs."""
+    """The event loop goes on while a job runs; close it at the end."""
 
     def __init__(self, most_in_line: int = MOST_IN_LINE) -> None:
         self._most = most_in_line
         self._in_line = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="aside")
 
-    def __enter__(self) -> "SideThread":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self._thread.shutdown()
+    def close(self) -> None:
+        """After the job that runs."""
+        self._thread.shutdown(cancel_futures=True)
 
     async def run(self, job: Callable[[], Result]) -> Result:
         """What the job returns; raises `Overloaded` where the line is full."""

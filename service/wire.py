@@ -65,9 +65,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._trailing += self._piece
         if self._whole and self._answering():
             self._stop_clock()
-        elif max(self._in_head * self._taken, self._bare * self._trailing) > (
-            self.bounds.max_head_bytes
-        ):
+        elif self._endless():
             self._refuse(self._too_large())
         elif self._timer is None and not self.transport.is_closing():
             self._start_clock()
@@ -118,6 +116,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _unsupported_upgrade_warning(self) -> None:
         """Who asks for another protocol is answered in this one; nobody needs to hear of it."""
+
+    def _endless(self) -> bool:
+        """More has come of a head, or of what follows a body, than anybody needs."""
+        most = self.bounds.max_head_bytes
+        return (self._in_head and self._taken > most) or (self._bare and self._trailing > most)
 
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete

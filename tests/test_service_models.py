@@ -3,80 +3,31 @@
 import asyncio
 import gc
 import json
-import shutil
 import weakref
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 from broken_bundles import BREAKS
-from conftest import PATIENT, TrainedShop, client_of
-from fastapi import FastAPI
+from conftest import TrainedShop
+from shelf_service import ADMIN, Served, serving
 
 from recsys.bundle_files import MANIFEST
 from recsys.errors import UnknownAttribute
-from recsys.manifest import read_manifest
-from recsys.shelf import publish
-from service.access import hash_of
-from service.app import create_app
-from service.dependencies import Running
-from service.follow import SharedNote
 from service.recommender import Answer
 from service.routes.recommendations import as_question
 from service.schemas import RecommendationRequest
-from service.settings import Settings
 
-KEY = "recsys_an-admin-key-of-these-tests"
-ADMIN = {"Authorization": f"Bearer {KEY}"}
 TENT, BAG = "aurora-tent", "aurora-sleeping-bag"
-
-
-@dataclass
-class Served:
-    """A service of a shelf with the bundles `old` and `new`."""
-
-    app: FastAPI
-    client: httpx.AsyncClient
-    shelf: Path
-
-    @property
-    def running(self) -> Running:
-        found: Running = self.app.state.running
-        return found
-
-    def model_id(self, name: str) -> str:
-        return read_manifest(self.shelf / name).model_id
-
-    async def reload(self, **body: str) -> httpx.Response:
-        return await self.client.post("/v1/admin/reload", json=body, headers=ADMIN)
-
-    async def model(self) -> str:
-        answer = await self.client.get("/v1/model")
-        found: str = answer.json()["model_id"]
-        return found
 
 
 @pytest.fixture
 async def served(
     trained: TrainedShop, other_bundle: Path, tmp_path: Path, redis_url: str
 ) -> AsyncIterator[Served]:
-    for name, bundle in (("old", trained.bundle), ("new", other_bundle)):
-        shutil.copytree(bundle, tmp_path / name)
-    publish(tmp_path, "old")
-    settings = Settings(
-        bundle=tmp_path,
-        redis=redis_url,  # type: ignore[arg-type]
-        admin_key_hashes=(hash_of(KEY),),
-        follow_seconds=0.05,
-        **PATIENT,  # type: ignore[arg-type]
-    )
-    async with AsyncExitStack() as stack:
-        app = create_app(settings)
-        yield Served(app, await stack.enter_async_context(client_of(app)), tmp_path)
+    async with serving(trained.bundle, other_bundle, tmp_path, redis_url) as found:
+        yield found
 
 
 async def test_a_reload_serves_the_bundle_that_is_named(served: Served) -> None:
@@ -134,26 +85,6 @@ async def test_states_move_over_by_replay(served: Served) -> None:
     assert [item["item_id"] for item in known.json()["items"]] == [
         item["item_id"] for item in stateless.json()["items"]
     ]
-
-
-async def test_the_pointer_is_followed(served: Served) -> None:
-    publish(served.shelf, "new")
-
-    await until(served, served.model_id("new"))
-
-
-async def test_a_pointer_that_did_not_move_takes_no_reload_back(served: Served) -> None:
-    await served.reload(bundle="new")
-
-    await asyncio.sleep(0.3)
-
-    assert await served.model() == served.model_id("new")
-
-
-async def until(served: Served, model_id: str) -> None:
-    async with asyncio.timeout(20):
-        while await served.model() != model_id:
-            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("name", BREAKS)
@@ -251,27 +182,6 @@ async def test_a_model_that_answers_no_more_leaves_no_memory_behind(served: Serv
     assert old() is None
 
 
-async def test_what_nobody_foresaw_in_a_bundle_does_not_end_the_following(served: Served) -> None:
-    manifest = served.shelf / "broken" / MANIFEST
-    shutil.copytree(served.shelf / "new", manifest.parent)
-    for damage in (
-        '"retrieval": null',
-        '"retrieval": []',
-        '"created": 5',
-        '"window": 1' + "0" * 30,
-    ):
-        whole = (served.shelf / "new" / MANIFEST).read_text().rstrip()
-        manifest.write_text(f"{whole[:-1]}, {damage}}}")  # the last of two counts
-        publish(served.shelf, "broken")
-        answer = await served.reload(bundle="broken")
-        assert answer.status_code == 422, damage
-    await asyncio.sleep(0.2)
-
-    publish(served.shelf, "new")
-
-    await until(served, served.model_id("new"))
-
-
 async def test_a_bundle_that_may_not_be_read_is_refused(served: Served) -> None:
     """As a folder that is a file's place: what the system says is passed on."""
     (served.shelf / "closed").mkdir()
@@ -281,14 +191,6 @@ async def test_a_bundle_that_may_not_be_read_is_refused(served: Served) -> None:
 
     assert answer.status_code == 422
     assert "no file" in answer.json()["detail"]
-
-
-async def test_the_same_name_written_again_is_a_new_wish(served: Served) -> None:
-    await served.reload(bundle="new")
-
-    publish(served.shelf, "old")  # which the pointer said before
-
-    await until(served, served.model_id("old"))
 
 
 async def test_similar_items_name_the_model_that_found_them(served: Served) -> None:
@@ -311,30 +213,3 @@ async def test_similar_items_name_the_model_that_found_them(served: Served) -> N
 
     assert seen
     assert all(alone[model] == items for model, items in seen)
-
-
-def test_a_note_to_other_workers_counts_until_the_pointer_is_written(tmp_path: Path) -> None:
-    shelf = tmp_path / "shelf"
-    for name in ("a", "b"):
-        (shelf / name).mkdir(parents=True)
-        (shelf / name / MANIFEST).write_text("{}")
-    publish(shelf, "a")
-    note = SharedNote(tmp_path / "note", shelf)
-    assert note.read() is None
-
-    note.write(shelf / "b")
-    wish = note.read()
-    assert wish is not None
-    assert wish.folder == shelf / "b"
-
-    publish(shelf, "a")
-    assert note.read() is None
-
-
-def test_notes_written_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
-    note = SharedNote(tmp_path / "note", tmp_path)
-    with ThreadPoolExecutor(8) as threads:
-        list(threads.map(note.write, [tmp_path / str(number) for number in range(200)]))
-
-    assert note.read() is not None
-    assert [path.name for path in tmp_path.iterdir()] == ["note"]
