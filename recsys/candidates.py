@@ -68,13 +68,14 @@ class Candidates(Protocol):
         self,
         queries: NDArray[np.float32],
         clicks: Windows,
-        wanted: Sequence[int],
+        wanted: int,
         allowed: NDArray[np.bool_] | None = None,
-    ) -> list[NDArray[np.int64]]:
-        """Item indices for each row of `queries`, (B, H) float32: its `wanted` and more.
+    ) -> NDArray[np.int64]:
+        """Item indices for each row of `queries`, (B, H) float32: so many and more.
 
-        Each row gets what it would get alone. clicks: what each query was read from. allowed: (N,)
-        bool, the items that may be found; None for all, and wherever the index does not filter.
+        (B, C), -1 where there is none, some twice. Each row gets what it would get alone. clicks:
+        what each query was read from, at least one. allowed: (N,) bool, the items that may be
+        found; None for all, and wherever the index does not filter.
         """
         ...
 

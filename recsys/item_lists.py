@@ -72,26 +72,30 @@ class ItemLists:
         self,
         queries: NDArray[np.float32],
         clicks: Windows,
-        wanted: Sequence[int],
+        wanted: int,
         allowed: NDArray[np.bool_] | None = None,
-    ) -> list[NDArray[np.int64]]:
+    ) -> NDArray[np.int64]:
         # by torch, whose threads the service has set; those of numpy's product would only spin
         wide = torch.from_numpy(with_bias(queries, self.settings.bias_unit))
         scores = (wide @ self._vectors.t()).numpy()  # (B, C)
-        return [
-            np.concatenate([self._following(own), self._best_common(of_all, max(most, SHORTEST))])
-            for own, of_all, most in zip(clicks, scores, wanted, strict=True)
-        ]
+        last = [self._last(own) for own in clicks]
+        following = self._lists.take(last, axis=0).reshape(len(queries), -1)
+        common = self._best_common(scores, max(wanted, SHORTEST))
+        return np.concatenate([following, common], axis=1, dtype=np.int64)
 
-    def _following(self, clicks: Sequence[int]) -> NDArray[np.int64]:
-        """The lists of the last clicks."""
-        last = list(islice(dict.fromkeys(reversed(clicks)), self.settings.probes))
-        return self._lists[last].ravel().astype(np.int64)
+    def _last(self, clicks: Sequence[int]) -> list[int]:
+        """The last clicks whose lists are read; the first of them again where there are too few."""
+        probes = self.settings.probes
+        if probes == 1:
+            return [clicks[-1]]
+        last = list(islice(dict.fromkeys(reversed(clicks)), probes))
+        return last + last[-1:] * (probes - len(last))
 
-    def _best_common(self, scores: NDArray[np.float32], most: int) -> NDArray[np.int64]:
-        if most >= len(scores):
-            return self._common.astype(np.int64)
-        return self._common[np.argpartition(scores, -most)[-most:]].astype(np.int64)
+    def _best_common(self, scores: NDArray[np.float32], most: int) -> NDArray[np.int32]:
+        if most >= scores.shape[1]:
+            return np.broadcast_to(self._common, scores.shape)
+        best: NDArray[np.int32] = self._common[np.argpartition(scores, -most, axis=1)[:, -most:]]
+        return best
 
     def looking_at(self, probes: int) -> "ItemLists":
         settings = IndexSettings(self.settings.kind, self.settings.bias_unit, probes)

@@ -129,9 +129,10 @@ class Predictor:
         read = state[-1, :, : self.hidden]
         if self.blend is None:
             known = [at for at, window in enumerate(windows) if window]
-            clicks = [windows[at] for at in known]
-            lists = self._retrieval.best(read[known], clicks, [wishes[at] for at in known])
-            found = dict(zip(known, lists, strict=True))
+            if len(known) < len(windows):
+                read = read[known]
+            clicks, asked = [windows[at] for at in known], [wishes[at] for at in known]
+            found = dict(zip(known, self._retrieval.best(read, clicks, asked), strict=True))
         else:
             scores = self._scores(read, rows_of(windows))
             found = dict(enumerate(best_of(self._model, scores, wishes)))

@@ -3,7 +3,7 @@
 Sources: Jégou et al., TPAMI 2011 (ivf and pq); André et al., VLDB 2015 (4 bits in registers).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,21 +71,16 @@ class QuantisedItems:
         self,
         queries: NDArray[np.float32],
         clicks: Windows,
-        wanted: Sequence[int],
+        wanted: int,
         allowed: NDArray[np.bool_] | None = None,
-    ) -> list[NDArray[np.int64]]:
+    ) -> NDArray[np.int64]:
         faiss.omp_set_num_threads(1)  # of this thread's: more only fight over cores
         vectors = with_bias(queries, self.settings.bias_unit)
         options = self._everywhere if allowed is None else self._options(allowed)
-        found: dict[int, NDArray[np.int64]] = {}
-        counts = [max(own, SHORTEST) for own in wanted]
-        for count in set(counts):  # how many are asked for can change which ones are found
-            rows = [row for row, own in enumerate(counts) if own == count]
-            most = min(count * MORE[self.settings.kind], len(self))
-            best = self._index.search(vectors[rows], most, params=options)[1]
-            best = np.where(best < len(self), best, -1)  # a file may name what there is not
-            found |= {row: items[items >= 0] for row, items in zip(rows, best, strict=True)}
-        return [found[row] for row in range(len(wanted))]
+        most = min(max(wanted, SHORTEST) * MORE[self.settings.kind], len(self))
+        best: NDArray[np.int64] = self._index.search(vectors, most, params=options)[1]
+        best[best >= len(self)] = -1  # a file may name what there is not
+        return best
 
     def _options(self, allowed: NDArray[np.bool_] | None) -> Any:
         kind, chosen = self.settings.kind, {}

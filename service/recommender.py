@@ -221,8 +221,7 @@ class Recommender:
         self, questions: Sequence[Question], sessions: Sequence[_Session], state: Tensor
     ) -> None:
         """New states wait for the next round trip; nobody waits for them."""
-        for how, count in Counter(session.how for session in sessions).items():
-            self._metrics.states.labels(how).inc(count)
+        self._metrics.count_states(Counter(session.how for session in sessions))
         states = state.transpose(0, 1).contiguous().numpy()
         for own, question, session in zip(states, questions, sessions, strict=True):
             stored = session.stored
@@ -247,15 +246,13 @@ class Recommender:
         if not computed and not visits:
             return []
         kept, replies = await self._store.exchange(computed, visits)
-        self._metrics.states_kept.labels("kept").inc(kept)
-        self._metrics.states_kept.labels("outdated").inc(len(computed) - kept)
+        self._metrics.count_kept(kept, len(computed) - kept)
         return replies
 
     def _count(self, sessions: Sequence[_Session], rankings: Sequence[Ranking]) -> None:
-        """Once a batch: a series is looked up under a lock."""
+        """Once a batch."""
         pairs = zip(rankings, sessions, strict=True)
-        for (source, degraded), count in Counter((r.source, s.degraded) for r, s in pairs).items():
-            self._metrics.answers.labels(source, str(degraded).lower()).inc(count)
+        self._metrics.count_answers(Counter((r.source, s.degraded) for r, s in pairs))
 
     def _answer(self, question: Question, session: _Session, ranking: Ranking) -> Answer:
         return Answer(

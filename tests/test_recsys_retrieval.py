@@ -226,8 +226,8 @@ def test_lists_hold_the_common_items_and_those_of_the_last_clicks() -> None:
     index = listing(matrix, bias, length=3)
     queries = matrix.numpy()[:1] * 100  # the first item is by far the best of the common ones
 
-    (one,) = index.candidates(queries, [[200, 40, 40]], [4])
-    (two,) = index.looking_at(2).candidates(queries, [[200, 40, 40]], [4])
+    (one,) = index.candidates(queries, [[200, 40, 40]], 4)
+    (two,) = index.looking_at(2).candidates(queries, [[200, 40, 40]], 4)
 
     assert [item for item in one.tolist() if item >= COMMON] == [70, 71, 72]
     assert [item for item in two.tolist() if item >= COMMON] == [70, 71, 72, 230, 231, 232]

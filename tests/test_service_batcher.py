@@ -1,4 +1,5 @@
 import asyncio
+import socket
 from collections.abc import Sequence
 
 import pytest
@@ -44,6 +45,39 @@ async def test_what_waits_is_taken_together_and_each_gets_its_own_answer() -> No
     assert await asyncio.gather(first, *others) == [2, 4, 6, 8, 10, 12, 14]
     assert doubler.batches == [[1], [2, 3, 4, 5], [6, 7]]
     await batcher.stop()
+
+
+async def test_what_came_to_a_socket_while_a_batch_was_computed_is_in_the_next_one() -> None:
+    """Beside one that is queued already: the next batch has both."""
+    batches: list[list[int]] = []
+    answers: list[asyncio.Future[int]] = []
+    tasks: list[asyncio.Task[int]] = []
+
+    async def compute(numbers: Sequence[int]) -> Sequence[int]:
+        batches.append(list(numbers))
+        if len(batches) == 1:
+            answers.append(batcher.submit(2))
+            there.send(b"3")
+        return numbers
+
+    async def answered(number: int) -> int:
+        return await batcher.submit(number)
+
+    def read() -> None:
+        tasks.append(asyncio.create_task(answered(int(here.recv(1)))))
+
+    here, there = socket.socketpair()
+    batcher = Batcher[int, int](compute, batch_size=4, queue_size=9, deadline_ms=5000)
+    with here, there:
+        asyncio.get_running_loop().add_reader(here, read)
+        batcher.start()
+        assert await batcher.submit(1) == 1
+        assert await asyncio.gather(*answers) == [2]
+        await batcher.stop()
+
+        assert batches == [[1], [2, 3]]
+        assert await asyncio.gather(*tasks) == [3]
+        asyncio.get_running_loop().remove_reader(here)
 
 
 async def test_a_full_queue_refuses_at_once() -> None:
