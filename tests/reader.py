@@ -2,7 +2,8 @@
 
 It sits in a folder that holds what the pages take for granted: clicks, items, the logs that `$R`
 names. What it types is what stands there, but for `SMALLER`, which saves its time, and for
-`moved`, the addresses and keys of this run. `recsys` runs in this process, servers in their own.
+`moved`, the addresses and keys of this run. `recsys` runs in this process, servers and scripts in
+their own, `make` in a yard. What a machine does not let it run is looked at, and `left` says so.
 """
 
 import json
@@ -15,11 +16,14 @@ from collections.abc import Mapping
 from contextlib import ExitStack, chdir, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from shutil import which
 from unittest.mock import patch
 
 from command_check import check_command
 from markdown import Block
 from servers import served
+from small_runs import END, ended, run_script
+from yard import Yard
 
 from recsys.cli import main
 
@@ -31,14 +35,17 @@ SMALLER = {  # what a command is followed by, so that it takes a moment instead 
     "shop": "--visits 300",
 }
 REDIS, SERVICE = "redis://127.0.0.1:6379/0", "http://127.0.0.1:8000"
+PID = "PID"  # of the service
 FIGURES = ("metrics", "training")  # whatever was measured
 ASSIGNMENT = re.compile(r"[A-Z_]+=")
 
 
 class Reader:
-    def __init__(self, folder: Path, moved: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, moved: Mapping[str, str], yard: Yard) -> None:
+        self.left: list[str] = []  # sentences
         self._folder = folder
         self._moved = dict(moved)
+        self._yard = yard
         self._servers = ExitStack()
 
     def __enter__(self) -> "Reader":
@@ -88,6 +95,17 @@ class Reader:
                 return self._recsys(options, place), 200
             case ["curl", *options]:
                 return self._curl(options, place)
+            case ["python", *script]:
+                return run_script(script, self._folder, place), 200
+            case ["make", *target]:
+                self._look_at_it_if(self._yard.make(target, place), words)
+                return "", 200
+            case [".", script]:
+                self._look_at_it_if(self._yard.activate(script, place), words)
+                return "", 200
+            case ["py-spy", *_]:
+                self._look_at_it_if(self._spied(words, place), words)
+                return "", 200
         raise AssertionError(
             f"{place}: {words} is nothing that the Reader types. Where it cannot be run here, put "
             "`<!-- not run: REASON -->` above it; tests/test_docs_commands.py has the reasons."
@@ -104,6 +122,23 @@ class Reader:
                 code = ended.code
         assert not code, f"{place}: {shlex.join(typed)} exits with {code}"
         return printed.getvalue()
+
+    def _look_at_it_if(self, reason: str | None, words: list[str]) -> None:
+        if reason is not None:
+            check_command(words)
+            self.left.append(reason)
+
+    def _spied(self, words: list[str], place: str) -> str | None:
+        """A second of it; the reason where it is not installed, or may not look."""
+        if which(words[0]) is None:
+            return "py-spy was only looked at: it is not installed."
+        typed = [self._moved.get(word, word) for word in words]
+        typed[typed.index("--duration") + 1] = "1"
+        code, said = ended(typed, self._folder)
+        if code and "permission" in said.lower():
+            return "py-spy was only looked at: it may not look into other processes here."
+        assert code == 0, f"{place}: {shlex.join(typed)} exits with {code}\n{said[-END:]}"
+        return None
 
     def _serve(self, options: list[str], environment: dict[str, str]) -> str:
         """It stays until the page ends, or until another one is started."""
