@@ -41,11 +41,12 @@ ASSIGNMENT = re.compile(r"[A-Z_]+=")
 
 
 class Reader:
-    def __init__(self, folder: Path, moved: Mapping[str, str], yard: Yard) -> None:
+    def __init__(self, folder: Path, moved: Mapping[str, str], yard: Yard, once: set[str]) -> None:
+        """once: scripts that another page had run, and so are not run again."""
         self.left: list[str] = []  # sentences
         self._folder = folder
         self._moved = dict(moved)
-        self._yard = yard
+        self._yard, self._once = yard, once
         self._servers = ExitStack()
 
     def __enter__(self) -> "Reader":
@@ -59,6 +60,10 @@ class Reader:
         said, status = "", 200
         for line in block.commands:
             assert status < 300, f"{block.place}: {status} {said}"
+            if line in self._once:
+                continue
+            if line.startswith("python "):
+                self._once.add(line)
             words, environment = self._words(line)
             said, status = self._type(words, environment, block.place)
         expected = answer.get("status") if isinstance(answer, dict) else None
@@ -130,9 +135,10 @@ class Reader:
 
     def _spied(self, words: list[str], place: str) -> str | None:
         """A second of it; the reason where it is not installed, or may not look."""
-        if which(words[0]) is None:
+        program = which(words[0]) or which(words[0], path=str(Path(sys.executable).parent))
+        if program is None:
             return "py-spy was only looked at: it is not installed."
-        typed = [self._moved.get(word, word) for word in words]
+        typed = [program, *words[1:]]
         typed[typed.index("--duration") + 1] = "1"
         code, said = ended(typed, self._folder)
         if code and "permission" in said.lower():

@@ -24,7 +24,7 @@ SMALLER = {
     "replay_over_http.py": "",  # as long as the log
     "scaling.py": f"--row 4000 300 --train-seconds 0.2 --cases 100 {LEARN}",
     "serving_benchmark.py compare": f"--rounds 1 {LOAD}",
-    "serving_benchmark.py connections": f"--most 4 {LOAD}",
+    "serving_benchmark.py connections": f"--most 1 {LOAD}",
     "serving_benchmark.py paced": f"--rate 20 --visitors 5 {LOAD}",
     "serving_benchmark.py shop": "--items 300 --epochs 1 --hidden 8 --test-fraction 0.1",
     "serving_benchmark.py users": "--count 200",

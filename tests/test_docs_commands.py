@@ -44,7 +44,7 @@ LANGUAGES = {
     "text",
     "promql",
 }
-BUNDLES = ("sep14", "10k/bundle", "100k/bundle")
+BUNDLES = ("10k/bundle", "100k/bundle")
 LOGS = ("yoochoose_sep14", "yoochoose1_64", "diginetica")
 DIAGRAMS = ("flowchart", "sequenceDiagram", "stateDiagram-v2")
 
@@ -77,6 +77,12 @@ def yard(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> Yard
 
 
 @pytest.fixture(scope="module")
+def once() -> set[str]:
+    """Scripts that pages have run already: some are named by several."""
+    return set()
+
+
+@pytest.fixture(scope="module")
 def running(trained: TrainedShop, redis_server: str) -> Iterator[dict[str, str]]:
     """A service for the pages that start none: where it is, and a key to it."""
     admin_key, api_key = new_key(), new_key()
@@ -99,6 +105,7 @@ def test_a_page_can_be_followed_from_top_to_bottom(
     desk: Path,
     running: dict[str, str],
     yard: Yard,
+    once: set[str],
     redis_url: str,  # with nobody in it: pages have the same ada, and forget her
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -109,7 +116,7 @@ def test_a_page_can_be_followed_from_top_to_bottom(
     for name in ("R", "RECSYS_REAL_DATA"):
         monkeypatch.setenv(name, str(folder / "logs"))
     answers = answers_of(page)
-    with Reader(folder, running, yard) as reader:
+    with Reader(folder, running, yard, once) as reader:
         for block in page.blocks:
             assert block.language in LANGUAGES, f"{block.place}: say what {block.language!r} is"
             if block.language in ("bash", "console"):
