@@ -1,7 +1,7 @@
 """Every command and every code block of README and documents is run by the Reader, page by page.
 
-What takes minutes is run in small (tests/small_runs.py), `make` in a copy (tests/yard.py). What cannot be
-run here says so above the block, `<!-- not run: REASON -->`, with one of the reasons below.
+What takes minutes is run in small (tests/small_runs.py), `make` in a copy (tests/yard.py). What
+cannot be run here says so above the block, `<!-- not run: REASON -->`, with a reason of `NOT_RUN`.
 """
 
 import re
