@@ -6,6 +6,7 @@ cannot be run here says so above the block, `<!-- not run: REASON -->`, with a r
 
 import re
 import shutil
+import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
@@ -14,12 +15,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+import yard
 from command_check import COMPOSE, check_command
 from conftest import TrainedShop
 from markdown import PAGES, ROOT, Block, Page, answers_of
 from reader import PID, REDIS, SERVICE, Reader
 from servers import started
-from yard import Yard
+from small_runs import SMALLER, run_program
 
 from data.clicks import read_clicks
 from data.columns import Columns
@@ -72,8 +74,8 @@ def desk(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="module")
-def yard(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> Yard:
-    return Yard(tmp_path_factory.mktemp("clone") / "session-recsys", trained.bundle)
+def clone(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> yard.Yard:
+    return yard.Yard(tmp_path_factory.mktemp("clone") / "session-recsys", trained.bundle)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +106,7 @@ def test_a_page_can_be_followed_from_top_to_bottom(
     path: Path,
     desk: Path,
     running: dict[str, str],
-    yard: Yard,
+    clone: yard.Yard,
     once: set[str],
     redis_url: str,  # with nobody in it: pages have the same ada, and forget her
     tmp_path: Path,
@@ -116,7 +118,7 @@ def test_a_page_can_be_followed_from_top_to_bottom(
     for name in ("R", "RECSYS_REAL_DATA"):
         monkeypatch.setenv(name, str(folder / "logs"))
     answers = answers_of(page)
-    with Reader(folder, running, yard, once) as reader:
+    with Reader(folder, running, clone, once) as reader:
         for block in page.blocks:
             assert block.language in LANGUAGES, f"{block.place}: say what {block.language!r} is"
             if block.language in ("bash", "console"):
@@ -160,6 +162,22 @@ def test_what_is_not_run_says_why_and_is_counted() -> None:
     reasons = Counter(b.not_run for path in READ for b in Page(path).blocks if b.not_run)
 
     assert dict(reasons) == NOT_RUN
+
+
+def test_a_program_that_fails_is_told_with_its_place_and_its_last_words(tmp_path: Path) -> None:
+    typed = [sys.executable, "-c", "raise SystemExit('no such bundle')"]
+
+    with pytest.raises(AssertionError, match=r"^page.md:7: .* exits with 1\nno such bundle"):
+        run_program(typed, tmp_path, "page.md:7")
+
+
+def test_what_is_made_small_is_on_a_page() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in READ)
+
+    for name in SMALLER:
+        assert f"python tests/{name}" in text, name
+    for target in (*yard.SMALLER, *yard.PYTEST):
+        assert f"make {target}" in text, target
 
 
 def test_commands_named_in_passing_exist() -> None:
