@@ -74,7 +74,7 @@ def main(
     if build:
         rows.claim("the images are built", lambda: built(project))
     try:
-        check(rows, project, clicks, bundle, rate, seconds)
+        check(rows, project, clicks, bundle, rate, seconds, build)
     finally:
         project(*MONITORED, "--profile", "train", "down", "--volumes", "--remove-orphans")
     console.print(rows.table)
@@ -88,7 +88,13 @@ def built(project: Project) -> str:
 
 
 def check(
-    rows: Rows, project: Project, clicks: Path | None, bundle: Path | None, rate: float, s: float
+    rows: Rows,
+    project: Project,
+    clicks: Path | None,
+    bundle: Path | None,
+    rate: float,
+    s: float,
+    build: bool,
 ) -> None:
     """One container, three, faults, a new model, limits, secrets; each leaves all running."""
     rows.claim("images: user, labels, sizes", lambda: claims.images_are_not_root(project))
@@ -109,6 +115,8 @@ def check(
     rows.claim("a new model", lambda: faults.new_model(project, clicks))
     rows.claim("down and up", lambda: faults.down_and_up(project, writer, *grown))
     rows.claim("one container again", lambda: f"{project.up('--scale', 'api=1'):.0f} s")
+    rows.claim("out and back as told", lambda: upkeep.rolled_out_and_back(project))
+    rows.claim("an upgrade as told", lambda: upkeep.replaced(project, build))
     rows.claim("a backup of Redis", lambda: upkeep.backed_up_and_restored(project, writer))
     rows.claim("containers replaced", lambda: upkeep.replaced_without_a_gap(project))
     if bundle is not None:

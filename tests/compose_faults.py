@@ -84,10 +84,10 @@ def _until_full(told: Told) -> None:
 
 
 def down_and_up(project: Project, writer: Writer, *up: str) -> str:
-    before = _model(project)
+    before = model_of(project)
     project("--profile", "monitoring", "down", "--remove-orphans")
     seconds = project.up(*up)
-    assert _model(project) == before, "another model answers"
+    assert model_of(project) == before, "another model answers"
     return f"up again in {seconds:.0f} s with model {before}; {writer.check()}"
 
 
@@ -98,7 +98,7 @@ def new_model(project: Project, clicks: Path | None) -> str:
             write_shop(Path(folder), makers=2, sessions=4000)
             clicks = Path(folder) / "clicks.csv"
             Path(folder).chmod(0o755)
-        old, began = _model(project), _starts(project)
+        old, began = model_of(project), _starts(project)
         name = project.container("api")
         pointer = run(["docker", "exec", name, "cat", "/bundles/current"]).strip()
         mounted = dataclasses.replace(
@@ -107,28 +107,28 @@ def new_model(project: Project, clicks: Path | None) -> str:
         with under_load(project, RATE) as blocks:
             options = ("--set", "epochs=1", "--set", "refit=false")
             mounted("run", "--rm", "-T", "train", "--clicks", f"/clicks/{clicks.name}", *options)
-            new = _await_another(project, old)
+            new = await_another(project, old)
             publish = ("--entrypoint", "recsys", "train", "publish", "/bundles", pointer)
             project("run", "--rm", "-T", "--no-deps", *publish)
-            assert _await_another(project, new) == old, "the roll-back took something else"
+            assert await_another(project, new) == old, "the roll-back took something else"
     assert not failures(blocks), f"failed: {failures(blocks)}"
     assert _starts(project) == began, "a container was started anew"
     answers = sum(block.answers for block in blocks)
     return f"{old} → {new} → {old}, {answers:,} answers meanwhile, none failed, no restart"
 
 
-def _await_another(project: Project, model_id: str) -> str:
+def await_another(project: Project, model_id: str) -> str:
     """Every container has left that model."""
     latest = time.monotonic() + PATIENCE
     while time.monotonic() < latest:
-        seen = {_model(project) for _ in range(12)}
+        seen = {model_of(project) for _ in range(12)}
         if len(seen) == 1 and model_id not in seen:
             return seen.pop()
         time.sleep(0.2)
     raise AssertionError(f"model {model_id} is still served after {PATIENCE:.0f} s")
 
 
-def _model(project: Project) -> str:
+def model_of(project: Project) -> str:
     answer = httpx.get(f"{project.url}/v1/model", timeout=10).raise_for_status().json()
     return str(answer["model_id"])
 

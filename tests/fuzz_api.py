@@ -23,7 +23,6 @@ from training.demo import train_demo
 
 KEY = new_key()
 KEYED = {"RECSYS_API_KEY_HASHES": hash_of(KEY), "RECSYS_PLAYGROUND": "true"}
-EACH = 200  # cases of one call that a run makes
 
 
 def fuzz(url: str, *options: str, seed: int = 1) -> tuple[bool, int, str]:
@@ -50,6 +49,7 @@ def main() -> int:
     )
     options.add_argument("--bundle", type=Path)
     options.add_argument("--cases", type=int, default=5000, help="at least")
+    options.add_argument("--each", type=int, default=200, help="of one call that a run makes")
     options.add_argument("--seed", type=int, default=1)
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder, private_redis() as redis:
@@ -60,7 +60,7 @@ def main() -> int:
         with served(given.bundle, redis, log, **KEYED) as url:
             cases, seed = 0, given.seed
             while cases < given.cases:
-                clean, made, said = fuzz(url, "--max-examples", str(EACH), seed=seed)
+                clean, made, said = fuzz(url, "--max-examples", str(given.each), seed=seed)
                 if not clean or made == 0:
                     sys.stdout.write(said + log.read_text())
                     return 1

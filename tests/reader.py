@@ -2,7 +2,8 @@
 
 It sits in a folder that holds what the pages take for granted: clicks, items, the logs that `$R`
 names. What it types is what stands there, but for `SMALLER`, which saves its time, and for
-`moved`, the addresses and keys of this run. `recsys` runs in this process, servers in their own.
+`moved`, the addresses and keys of this run. `recsys` runs in this process, servers and scripts in
+their own, `make` in a yard. What a machine does not let it run is looked at, and `left` says so.
 """
 
 import json
@@ -15,11 +16,14 @@ from collections.abc import Mapping
 from contextlib import ExitStack, chdir, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from shutil import which
 from unittest.mock import patch
 
 from command_check import check_command
 from markdown import Block
 from servers import served
+from small_runs import END, ended, run_script
+from yard import Yard
 
 from recsys.cli import main
 
@@ -31,14 +35,18 @@ SMALLER = {  # what a command is followed by, so that it takes a moment instead 
     "shop": "--visits 300",
 }
 REDIS, SERVICE = "redis://127.0.0.1:6379/0", "http://127.0.0.1:8000"
+PID = "PID"  # of the service
 FIGURES = ("metrics", "training")  # whatever was measured
 ASSIGNMENT = re.compile(r"[A-Z_]+=")
 
 
 class Reader:
-    def __init__(self, folder: Path, moved: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, moved: Mapping[str, str], yard: Yard, once: set[str]) -> None:
+        """once: scripts that another page had run, and so are not run again."""
+        self.left: list[str] = []  # sentences
         self._folder = folder
         self._moved = dict(moved)
+        self._yard, self._once = yard, once
         self._servers = ExitStack()
 
     def __enter__(self) -> "Reader":
@@ -52,6 +60,10 @@ class Reader:
         said, status = "", 200
         for line in block.commands:
             assert status < 300, f"{block.place}: {status} {said}"
+            if line in self._once:
+                continue
+            if line.startswith("python "):
+                self._once.add(line)
             words, environment = self._words(line)
             said, status = self._type(words, environment, block.place)
         expected = answer.get("status") if isinstance(answer, dict) else None
@@ -88,6 +100,17 @@ class Reader:
                 return self._recsys(options, place), 200
             case ["curl", *options]:
                 return self._curl(options, place)
+            case ["python", *script]:
+                return run_script(script, self._folder, place), 200
+            case ["make", *target]:
+                self._look_at_it_if(self._yard.make(target, place), words)
+                return "", 200
+            case [".", script]:
+                self._look_at_it_if(self._yard.activate(script, place), words)
+                return "", 200
+            case ["py-spy", *_]:
+                self._look_at_it_if(self._spied(words, place), words)
+                return "", 200
         raise AssertionError(
             f"{place}: {words} is nothing that the Reader types. Where it cannot be run here, put "
             "`<!-- not run: REASON -->` above it; tests/test_docs_commands.py has the reasons."
@@ -104,6 +127,24 @@ class Reader:
                 code = ended.code
         assert not code, f"{place}: {shlex.join(typed)} exits with {code}"
         return printed.getvalue()
+
+    def _look_at_it_if(self, reason: str | None, words: list[str]) -> None:
+        if reason is not None:
+            check_command(words)
+            self.left.append(reason)
+
+    def _spied(self, words: list[str], place: str) -> str | None:
+        """A second of it; the reason where it is not installed, or may not look."""
+        program = which(words[0]) or which(words[0], path=str(Path(sys.executable).parent))
+        if program is None:
+            return "py-spy was only looked at: it is not installed."
+        typed = [program, *words[1:]]
+        typed[typed.index("--duration") + 1] = "1"
+        code, said = ended(typed, self._folder)
+        if code and "permission" in said.lower():
+            return "py-spy was only looked at: it may not look into other processes here."
+        assert code == 0, f"{place}: {shlex.join(typed)} exits with {code}\n{said[-END:]}"
+        return None
 
     def _serve(self, options: list[str], environment: dict[str, str]) -> str:
         """It stays until the page ends, or until another one is started."""

@@ -20,32 +20,32 @@ from service.store import Click, ComputedState, RedisStore, StoredSession, Visit
 
 USERS = [f"user-{number}" for number in range(64)]
 ITEM, STATE = "123456789", b"x" * 564
-ROUNDS, VISITS = 5, 4000
+ROUNDS = 5
 
 
-def main(clicks: int = 10) -> None:
+def main(clicks: int = 10, visits: int = 4000) -> None:
     """A table of microseconds."""
     with private_redis() as url:
-        table = uvloop.run(table_of(url, clicks))
+        table = uvloop.run(table_of(url, clicks, visits))
     Console().print(table)
 
 
-async def table_of(url: str, clicks: int) -> Table:
+async def table_of(url: str, clicks: int, visits: int) -> Table:
     table = Table("visits in a batch", "CPU µs a batch", "a visit", "µs a batch on the clock")
     link = link_to(url)
     store = store_on(link, window=clicks)
     for _ in range(clicks):
         await store.visit([Visit(user, (Click(ITEM),)) for user in USERS])
     for size in (1, 4, 32):
-        cpu, clock = min([await a_round(store, size) for _ in range(ROUNDS)])
+        cpu, clock = min([await a_round(store, size, visits) for _ in range(ROUNDS)])
         table.add_row(str(size), f"{cpu:.0f}", f"{cpu / size:.1f}", f"{clock:.0f}")
     await link.close()
     return table
 
 
-async def a_round(store: RedisStore, size: int) -> tuple[float, float]:
+async def a_round(store: RedisStore, size: int, visits: int) -> tuple[float, float]:
     """Microseconds of CPU, and on the clock."""
-    batches = VISITS // size
+    batches = visits // size
     states: Sequence[ComputedState] = ()
     clock, cpu = time.perf_counter(), time.process_time()
     for at in range(batches):

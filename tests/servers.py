@@ -105,10 +105,19 @@ class ServerProcess:
 @contextmanager
 def served(bundle: Path, redis: str, log: Path | None = None, **environment: str) -> Iterator[str]:
     """`recsys serve` as users start it, patient with Redis; gives its URL."""
+    with started(bundle, redis, log, **environment) as server:
+        yield server.url
+
+
+@contextmanager
+def started(
+    bundle: Path, redis: str, log: Path | None = None, **environment: str
+) -> Iterator[ServerProcess]:
+    """The same; gives the process."""
     with tempfile.TemporaryDirectory() as folder:
         log = log or Path(folder) / "log"
         with ServerProcess(bundle, redis, log, **{**PATIENT, **environment}) as server:
-            yield server.url
+            yield server
             assert server.stop() == 0, server.said
 
 

@@ -48,6 +48,8 @@ console = Console()
 HERE = Path(__file__).parent
 PRODUCTS = 200  # of one maker in the synthetic shop
 USERS_AT_ONCE = 100
+CONNECTIONS = (1, 4, 16, 32, 64, 128, 256)
+WARMUP_SECONDS = 2.0
 SEEN = 0.8  # share of the products that somebody clicks, roughly, where there are many makers
 Workers = Annotated[int, typer.Option(help="Of the service.")]
 Bundle = Annotated[Path, typer.Option(help="Bundle folder.")]
@@ -131,11 +133,13 @@ def paced(
 
 
 @app.command(name="connections")
-def by_connections(bundle: Bundle, seconds: float = 5.0, workers: Workers = 2) -> None:
-    """Throughput and latency from 1 to 256 connections."""
+def by_connections(
+    bundle: Bundle, seconds: float = 5.0, most: int = 256, workers: Workers = 2
+) -> None:
+    """Throughput and latency from 1 to so many connections."""
     table = Table("connections", "requests/s", "p50 ms", "p90 ms", "p99 ms", "errors")
     with private_redis() as redis, service(bundle, redis, workers) as ours:
-        for connections in (1, 4, 16, 32, 64, 128, 256):
+        for connections in [number for number in CONNECTIONS if number <= most]:
             found = bench(bundle, ours.url, seconds=seconds, connections=connections)
             cells = [f"{found['rate']:,.0f}", *(f"{found[p]:.2f}" for p in ("p50", "p90", "p99"))]
             table.add_row(str(connections), *cells, str(found["errors"] or "none"))
@@ -241,6 +245,8 @@ def running(command: list[str], port: int, ready: str) -> Iterator[Server]:
 
 
 def bench(bundle: Path, url: str, **options: float) -> dict[str, Any]:
+    """What it found; it is not warmed up for longer than it is asked."""
+    options = {"warmup": min(WARMUP_SECONDS, options["seconds"]), **options}
     given = [part for name, value in options.items() for part in (f"--{name}", f"{value:g}")]
     ran = subprocess.run(
         [

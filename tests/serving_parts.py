@@ -13,6 +13,7 @@ import os
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,14 +43,16 @@ from service.schemas import RecommendationRequest
 from service.store import Click, StoredSession, Visit
 
 BATCHES = (1, 4, 32)
-ROUNDS, CALLS = 5, 1200
 CLICKS = 8  # of every user
 Part = Callable[[int], Awaitable[object]]  # does its work for a batch of so many
+Cost = Callable[[Part, int], Awaitable[float]]
 
 
 def main(
     bundle: Annotated[Path, typer.Option(help="Bundle folder.")],
     kind: Annotated[list[str] | None, typer.Option(help="exact, fp16, int8, pq4.")] = None,
+    rounds: Annotated[int, typer.Option(help="Of which the median counts.")] = 5,
+    calls: Annotated[int, typer.Option(help="Requests a round.")] = 1200,
 ) -> None:
     torch.set_num_threads(1)
     table = Table("part", *(f"of {size}" for size in BATCHES))
@@ -58,12 +61,17 @@ def main(
         others = {
             name: open_predictor(found_by(bundle, name, Path(folder) / name)) for name in kind or ()
         }
-        uvloop.run(fill(table, bundle, url, predictor, others))
+        uvloop.run(fill(table, bundle, url, predictor, others, partial(cost, rounds, calls)))
     Console().print(table)
 
 
 async def fill(
-    table: Table, bundle: Path, url: str, predictor: Predictor, others: dict[str, Predictor]
+    table: Table,
+    bundle: Path,
+    url: str,
+    predictor: Predictor,
+    others: dict[str, Predictor],
+    cost: Cost,
 ) -> None:
     ids = predictor.catalogue.item_ids
     draw = np.random.default_rng(1)
@@ -128,16 +136,17 @@ def users() -> Iterator[str]:
             yield from (f"user {generation} {number}" for number in range(64))
 
 
-async def cost(part: Part, size: int) -> float:
+async def cost(rounds: int, calls: int, part: Part, size: int) -> float:
     """Microseconds of CPU a request, the median of the rounds."""
     for _ in range(10):
         await part(size)
     found = []
-    for _ in range(ROUNDS):
+    batches = max(calls // size, 1)
+    for _ in range(rounds):
         began = time.process_time()
-        for _ in range(max(CALLS // size, 1)):
+        for _ in range(batches):
             await part(size)
-        found.append((time.process_time() - began) / (max(CALLS // size, 1) * size) * 1e6)
+        found.append((time.process_time() - began) / (batches * size) * 1e6)
     return float(np.median(found))
 
 

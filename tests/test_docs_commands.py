@@ -1,12 +1,12 @@
 """Every command and every code block of README and documents is run by the Reader, page by page.
 
-What cannot be run here says so above the block, `<!-- not run: REASON -->`, with one of the reasons
-below; its options are checked all the same.
+What takes minutes is run in small (tests/small_runs.py), `make` in a copy (tests/yard.py). What
+cannot be run here says so above the block, `<!-- not run: REASON -->`, with a reason of `NOT_RUN`.
 """
 
 import re
-import shlex
 import shutil
+import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
@@ -15,11 +15,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+import yard
 from command_check import COMPOSE, check_command
 from conftest import TrainedShop
 from markdown import PAGES, ROOT, Block, Page, answers_of
-from reader import REDIS, SERVICE, Reader
-from servers import served
+from reader import PID, REDIS, SERVICE, Reader
+from servers import started
+from small_runs import SMALLER, run_program
 
 from data.clicks import read_clicks
 from data.columns import Columns
@@ -30,9 +32,7 @@ from training.recipe import checked_recipe
 READ = [path for path in PAGES if path.name != "CHANGELOG.md"]
 DOCKER = "needs Docker, where make compose-check types it"
 NOT_RUN = {  # reason → how many blocks of all pages
-    "makes an environment of its own": 4,
     DOCKER: 6,
-    "minutes on a large log": 14,
 }
 LANGUAGES = {
     "bash",
@@ -46,13 +46,14 @@ LANGUAGES = {
     "text",
     "promql",
 }
+BUNDLES = ("10k/bundle", "100k/bundle")
 LOGS = ("yoochoose_sep14", "yoochoose1_64", "diginetica")
 DIAGRAMS = ("flowchart", "sequenceDiagram", "stateDiagram-v2")
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the pages take for granted, small: clicks of today and tomorrow, items, `$R`."""
+def desk(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What pages take for granted, small: clicks of today and tomorrow, items, `$R`, bundles."""
     desk = tmp_path_factory.mktemp("desk")
     write_shop(desk, makers=1, sessions=300)
     tomorrow = tmp_path_factory.mktemp("tomorrow")
@@ -66,7 +67,21 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in LOGS:
         (desk / "logs" / name).mkdir(parents=True)
         clicks.to_parquet(desk / "logs" / name / "sessions.parquet", index=False)
+    for name in BUNDLES:
+        shutil.copytree(trained.bundle, desk / "runs" / name)
+    (desk / "docs").mkdir()
     return desk
+
+
+@pytest.fixture(scope="module")
+def clone(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> yard.Yard:
+    return yard.Yard(tmp_path_factory.mktemp("clone") / "session-recsys", trained.bundle)
+
+
+@pytest.fixture(scope="module")
+def once() -> set[str]:
+    """Scripts that pages have run already: some are named by several."""
+    return set()
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +89,11 @@ def running(trained: TrainedShop, redis_server: str) -> Iterator[dict[str, str]]
     """A service for the pages that start none: where it is, and a key to it."""
     admin_key, api_key = new_key(), new_key()
     hashes = {"RECSYS_ADMIN_KEY_HASHES": hash_of(admin_key)}
-    with served(trained.bundle, redis_server, None, **hashes) as url:
+    with started(trained.bundle, redis_server, None, **hashes) as server:
         yield {
             REDIS: redis_server,
-            SERVICE: url,
+            SERVICE: server.url,
+            PID: str(server.pid),
             "http://shop:8000": SERVICE,
             "$ADMIN_KEY": admin_key,
             "recsys_…": api_key,
@@ -90,6 +106,8 @@ def test_a_page_can_be_followed_from_top_to_bottom(
     path: Path,
     desk: Path,
     running: dict[str, str],
+    clone: yard.Yard,
+    once: set[str],
     redis_url: str,  # with nobody in it: pages have the same ada, and forget her
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -100,7 +118,7 @@ def test_a_page_can_be_followed_from_top_to_bottom(
     for name in ("R", "RECSYS_REAL_DATA"):
         monkeypatch.setenv(name, str(folder / "logs"))
     answers = answers_of(page)
-    with Reader(folder, running) as reader:
+    with Reader(folder, running, clone, once) as reader:
         for block in page.blocks:
             assert block.language in LANGUAGES, f"{block.place}: say what {block.language!r} is"
             if block.language in ("bash", "console"):
@@ -109,6 +127,8 @@ def test_a_page_can_be_followed_from_top_to_bottom(
                 reader.run(block)
             else:
                 look_at(block, folder)
+    if reader.left:
+        pytest.skip(f"All else on the page was run. {' '.join(dict.fromkeys(reader.left))}")
 
 
 def follow(reader: Reader, block: Block, answer: object) -> None:
@@ -116,14 +136,10 @@ def follow(reader: Reader, block: Block, answer: object) -> None:
     if block.not_run is None:
         reader.type(block, answer)
         return
-    if block.not_run == DOCKER:
-        verbs = set(re.findall(r"docker compose ([a-z]+)", block.text))
-        assert verbs
-        assert verbs <= COMPOSE, block.place
-        return
-    for command in block.commands:
-        words = shlex.split(command, comments=True)
-        check_command([word for word in words if not re.match(r"[A-Z_]+=", word)] or words)
+    assert block.not_run == DOCKER, block.place
+    verbs = set(re.findall(r"docker compose ([a-z]+)", block.text))
+    assert verbs
+    assert verbs <= COMPOSE, block.place
 
 
 def look_at(block: Block, folder: Path) -> None:
@@ -146,6 +162,22 @@ def test_what_is_not_run_says_why_and_is_counted() -> None:
     reasons = Counter(b.not_run for path in READ for b in Page(path).blocks if b.not_run)
 
     assert dict(reasons) == NOT_RUN
+
+
+def test_a_program_that_fails_is_told_with_its_place_and_its_last_words(tmp_path: Path) -> None:
+    typed = [sys.executable, "-c", "raise SystemExit('no such bundle')"]
+
+    with pytest.raises(AssertionError, match=r"^page.md:7: .* exits with 1\nno such bundle"):
+        run_program(typed, tmp_path, "page.md:7")
+
+
+def test_what_is_made_small_is_on_a_page() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in READ)
+
+    for name in SMALLER:
+        assert f"python tests/{name}" in text, name
+    for target in (*yard.SMALLER, *yard.PYTEST):
+        assert f"make {target}" in text, target
 
 
 def test_commands_named_in_passing_exist() -> None:
