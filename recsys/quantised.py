@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.candidates import SHORTEST, IndexSettings, Windows, width_in_index, with_bias
+from recsys.candidates import IndexSettings, Windows, width_in_index, with_bias
 from recsys.errors import BundleRefused
 from recsys.int8_codes import Int8Codes
 
@@ -77,7 +77,7 @@ class QuantisedItems:
         faiss.omp_set_num_threads(1)  # of this thread's: more only fight over cores
         vectors = with_bias(queries, self.settings.bias_unit)
         options = self._everywhere if allowed is None else self._options(allowed)
-        most = min(max(wanted, SHORTEST) * MORE[self.settings.kind], len(self))
+        most = min(wanted * MORE[self.settings.kind], len(self))
         best: NDArray[np.int64] = self._index.search(vectors, most, params=options)[1]
         best[best >= len(self)] = -1  # a file may name what there is not
         return best

@@ -8,6 +8,7 @@ in nothing but what they may overlook. Which way a bundle takes is decided where
 measuring that (`training/retrieval.py`).
 """
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from recsys.model import SHORTEST as NO_DIRECTION
 from recsys.ranking import NEVER
 
 FEW = 20_000  # allowed items that are scored one by one
-AT_ONCE = 64  # queries whose candidates are scored together
+AT_ONCE = 32_768  # vectors that are copied together to be scored, 16 MB of 128 numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +128,8 @@ class Reranked:
         queries = queries_of(read, self._scale)
         found: dict[int, Best | None] = {}
         for wanted, rows in _alike(wishes).items():
-            for start in range(0, len(rows), AT_ONCE):
-                some = rows[start : start + AT_ONCE]
-                lists = self._unfiltered(queries, clicks, wishes, some, wanted)
-                found.update(zip(some, lists, strict=True))
+            lists = self._unfiltered(queries, clicks, wishes, rows, wanted)
+            found.update(zip(rows, lists, strict=True))
         for at, wish in enumerate(wishes):
             if wish.allowed is not None:
                 found[at] = self._filtered(queries[at : at + 1], clicks[at], wish, wish.allowed)
@@ -179,9 +178,25 @@ class Reranked:
     ) -> list[Best | None]:
         """The best of these items; None where a list ends beyond the reach of who found them.
 
-        What was found and is excluded counts, as it would have stood in the list. queries: (R, H);
-        items: (R, C), -1 where there is none. A row's scores are the same in any batch.
+        queries: (R, H); items: (R, C), -1 where there is none. A row's scores are the same in any
+        batch, so that it does not matter how many are scored together.
         """
+        rows = max(AT_ONCE // max(items.shape[1], 1), 1)
+        parts = [slice(at, at + rows) for at in range(0, len(items), rows)]
+        return [
+            best
+            for part in parts
+            for best in self._scored_together(queries[part], items[part], wishes[part], reach)
+        ]
+
+    def _scored_together(
+        self,
+        queries: NDArray[np.float32],
+        items: NDArray[np.int64],
+        wishes: Sequence[Wish],
+        reach: int,
+    ) -> list[Best | None]:
+        """What was found and is excluded counts: it would have stood in the list."""
         items = np.sort(items, axis=1)  # equal scores stand in the order of their index
         shown = items >= 0
         shown[:, 1:] &= items[:, 1:] != items[:, :-1]
@@ -191,10 +206,12 @@ class Reranked:
                 left_out = shown[row] & np.isin(items[row], wish.excluded)
                 shown[row] &= ~left_out
                 beyond[row] = wish.k + int(np.count_nonzero(left_out)) > reach
+        if all(beyond):
+            return [None] * len(wishes)
         taken = self._matrix.take(items, axis=0, mode="clip")  # (R, C, H)
         scores = np.einsum("rch,rh->rc", taken, queries)  # no threads, which would only spin
         scores += self._bias.take(items, mode="clip")
-        scores[~shown] = NEVER
+        scores[~shown | np.isnan(scores)] = NEVER
         order = np.argsort(-scores, axis=1, kind="stable")[:, : max(wish.k for wish in wishes)]
         rows = np.arange(len(items))[:, None]
         best, falling = items[rows, order].tolist(), scores[rows, order].tolist()
@@ -205,20 +222,20 @@ class Reranked:
 
 
 def _alike(wishes: Sequence[Wish]) -> dict[int, list[int]]:
-    """Items to find → the rows without a filter that want so many.
-
-    How many are asked for can change which ones are found, and that is nobody else's.
-    """
+    """Items to find → the rows without a filter that want so many."""
     rows: dict[int, list[int]] = {}
     for at, wish in enumerate(wishes):
         if wish.allowed is None:
-            rows.setdefault(max(_wanted(wish), SHORTEST), []).append(at)
+            rows.setdefault(_wanted(wish), []).append(at)
     return rows
 
 
 def _wanted(wish: Wish) -> int:
-    """Items to find, of which what is excluded still goes."""
-    return wish.k + len(wish.excluded)
+    """Items to find, of which what is excluded still goes; in steps, so that rows share them.
+
+    How many are asked for can change which ones are found: it depends on nobody else's wish.
+    """
+    return math.ceil(max(wish.k + len(wish.excluded), 1) / SHORTEST) * SHORTEST
 
 
 def queries_of(read: Tensor, scale: float) -> NDArray[np.float32]:

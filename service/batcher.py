@@ -120,12 +120,12 @@ class Batcher(Generic[Question, Answer]):
         takes more than half of the deadline, half of it is for waiting all the same, or a slow
         model would never be given a batch that is full.
         """
-        if self._begun is None:
-            return False
-        under_way = time.monotonic() - self._begun
+        begun = self._begun
+        under_way = 0.0 if begun is None else time.monotonic() - begun
         stuck = under_way > STUCK * self._deadline
         each = self._seconds if self._took and not stuck else under_way
-        ahead = max(each - under_way, 0.0) + self._queue.qsize() // self._batch_size * each
+        ahead = 0.0 if begun is None else max(each - under_way, 0.0)
+        ahead += self._queue.qsize() // self._batch_size * each
         return ahead + min(each, self._deadline / 2) > self._deadline
 
     async def _run(self) -> None:

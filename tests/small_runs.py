@@ -6,6 +6,7 @@ ends with anything but 0 raises, with the place in the page and the end of what 
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -56,14 +57,18 @@ def run_program(words: Sequence[str], folder: Path, place: str, **environment: s
 
 def ended(words: Sequence[str], folder: Path, **environment: str) -> tuple[int, str]:
     """Its exit code and all that it said."""
-    ran = subprocess.run(
+    with subprocess.Popen(
         words,
         cwd=folder,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=MOST_SECONDS,
-        check=False,
-    )
-    return ran.returncode, ran.stdout
+        start_new_session=True,
+    ) as ran:
+        try:
+            said, _ = ran.communicate(timeout=MOST_SECONDS)
+        except BaseException:
+            os.killpg(ran.pid, signal.SIGKILL)  # with the servers that it started
+            raise
+    return ran.returncode, said

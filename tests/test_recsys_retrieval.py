@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys import int8_codes
+from recsys import int8_codes, retrieval
 from recsys.candidates import KINDS, Candidates, IndexSettings, with_bias
 from recsys.errors import BundleRefused
 from recsys.index_file import read_index_file
@@ -146,6 +146,25 @@ def test_nor_does_what_others_in_the_batch_ask_for(kind: str, asked: list[Wish],
     ]
 
     assert lists_of(together) == lists_of(alone)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_are_scored_a_few_at_a_time(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wish that leaves much out has many candidates; memory is bounded, lists are the same."""
+    asked, read = [Wish(5, range(100))] * 9, reads(9)
+    together = FEW_CELLS[kind].best(read, clicks(9), asked)
+    monkeypatch.setattr(retrieval, "AT_ONCE", 1)
+
+    assert lists_of(FEW_CELLS[kind].best(read, clicks(9), asked)) == lists_of(together)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_state_that_is_no_number_shows_nothing_that_is_excluded(kind: str) -> None:
+    read = torch.full((1, HIDDEN), torch.nan)
+
+    (best,) = FEW_CELLS[kind].best(read, clicks(1), [Wish(5, [3, 4, 5])])
+
+    assert best.items == []
 
 
 def lists_of(found: Sequence[Best]) -> list[list[int]]:

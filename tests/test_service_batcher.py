@@ -1,6 +1,8 @@
 import asyncio
 import socket
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 
@@ -78,6 +80,35 @@ async def test_what_came_to_a_socket_while_a_batch_was_computed_is_in_the_next_o
         assert batches == [[1], [2, 3]]
         assert await asyncio.gather(*tasks) == [3]
         asyncio.get_running_loop().remove_reader(here)
+
+
+async def test_what_comes_between_two_batches_is_refused_where_it_would_be_late() -> None:
+    """Batches of 4 take 20 ms at least: of 200, at most 20 are answered within 100 ms."""
+    loop, accepted = asyncio.get_running_loop(), list[asyncio.Future[int]]()
+    batches = 0
+
+    async def compute(numbers: Sequence[int]) -> Sequence[int]:
+        nonlocal batches
+        batches += 1
+        if batches == 6:
+            accepted.append(batcher.submit(2))
+            loop.call_soon(burst)
+        time.sleep(0.02)
+        return numbers
+
+    def burst() -> None:
+        for number in range(200):
+            with suppress(Overloaded):
+                accepted.append(batcher.submit(number))
+
+    batcher = Batcher[int, int](compute, batch_size=4, queue_size=999, deadline_ms=100)
+    batcher.start()
+    for _ in range(6):
+        await batcher.submit(1)
+    await batcher.stop()
+
+    assert 1 < len(accepted) <= 20
+    assert all(one.done() for one in accepted)
 
 
 async def test_a_full_queue_refuses_at_once() -> None:

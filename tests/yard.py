@@ -70,7 +70,7 @@ class Yard:
             return MISSING  # and to install one is not for a test
         if target in SMALLER and not given:
             given = [f"ARGS={SMALLER[target]}"]
-        here, told = {"PYTHONPATH": str(self.folder)}, PYTEST.get(target)
+        here, told = {"PYTHONPATH": str(self.folder), "PIP_NO_INDEX": "1"}, PYTEST.get(target)
         if told is not None:
             here["PYTEST_ADDOPTS"] = told
         run_program(["make", target, *given], self.folder, place, **here)
