@@ -80,7 +80,7 @@ class ItemLists:
         scores = (wide @ self._vectors.t()).numpy()  # (B, C)
         last = [self._last(own) for own in clicks]
         following = self._lists.take(last, axis=0).reshape(len(queries), -1)
-        common = self._best_common(scores, max(wanted, SHORTEST))
+        common = self._best_common(scores, wanted)
         return np.concatenate([following, common], axis=1, dtype=np.int64)
 
     def _last(self, clicks: Sequence[int]) -> list[int]:

@@ -50,7 +50,6 @@ def bundle(
     items: int = 1_000_000,
     hidden: int = 128,
     retrieval: Annotated[str, typer.Option(help="exact, or a kind of index.")] = "lists",
-    probes: Annotated[int, typer.Option(help="Cells that ivf looks at.")] = 32,
 ) -> None:
     """So many items of the synthetic shop, named and described, with random weights."""
     table = Shop(makers=max(round(items / PRODUCTS), 1)).table()
@@ -66,8 +65,6 @@ def bundle(
         found = Chosen(RetrievalSettings(retrieval, index.settings), index)
     elif retrieval != "exact":
         index = build_index(weights.shipped().matrix, weights.bias, retrieval, 1.0)
-        if retrieval == "ivf":
-            index = index.looking_at(probes)
         found = Chosen(RetrievalSettings(retrieval, index.settings), index)
     write_bundle(out, Export(weights, catalogue, recipe, {}, {}, golden, retrieval=found))
 

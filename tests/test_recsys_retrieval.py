@@ -17,7 +17,7 @@ from recsys.errors import BundleRefused
 from recsys.index_file import read_index_file
 from recsys.item_lists import REACH, ItemLists
 from recsys.model import ModelSize, SessionRNN, unit
-from recsys.retrieval import Best, ExactScan, Reranked, Retrieval, Wish
+from recsys.retrieval import Best, ExactScan, Reranked, Retrieval, Wish, queries_of
 from training.index import build_index
 
 ITEMS, HIDDEN, COMMON = 300, 8, 30
@@ -167,6 +167,12 @@ def test_a_state_that_is_no_number_shows_nothing_that_is_excluded(kind: str) -> 
     assert best.items == []
 
 
+def test_queries_are_the_directions_that_the_model_scores_with() -> None:
+    rows = torch.cat([reads(3), torch.zeros(1, HIDDEN), reads(1) * 1e-9])
+
+    torch.testing.assert_close(torch.from_numpy(queries_of(rows, 9.0)), 9.0 * unit(rows))
+
+
 def lists_of(found: Sequence[Best]) -> list[list[int]]:
     return [best.items for best in found]
 
@@ -245,8 +251,8 @@ def test_lists_hold_the_common_items_and_those_of_the_last_clicks() -> None:
     index = listing(matrix, bias, length=3)
     queries = matrix.numpy()[:1] * 100  # the first item is by far the best of the common ones
 
-    (one,) = index.candidates(queries, [[200, 40, 40]], 4)
-    (two,) = index.looking_at(2).candidates(queries, [[200, 40, 40]], 4)
+    (one,) = index.candidates(queries, [[200, 40, 40]], 20)
+    (two,) = index.looking_at(2).candidates(queries, [[200, 40, 40]], 20)
 
     assert [item for item in one.tolist() if item >= COMMON] == [70, 71, 72]
     assert [item for item in two.tolist() if item >= COMMON] == [70, 71, 72, 230, 231, 232]
