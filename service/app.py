@@ -36,7 +36,8 @@ from service.redis_link import RedisLink
 from service.routes import admin, catalogue, health, items, playground, recommendations, users
 from service.settings import Settings
 from service.side_thread import SideThread
-from service.store import RedisStore
+from service.store import RedisStore, StoreLimits
+from service.unstored_clicks import UnstoredClicks
 from service.workers import shared_folder
 
 TITLE = "session-recsys"
@@ -164,17 +165,21 @@ def _start(
         moved=metrics.redis_moved,
     )
     secret = settings.user_id_secret
+    unstored = UnstoredClicks(metrics.count_unstored)
     store = RedisStore(
         link,
-        window=first.predictor.window,
-        idle_seconds=settings.idle_seconds,
-        event_ids_kept=settings.event_ids_kept,
-        tombstone_seconds=settings.tombstone_seconds,
-        secret=None if secret is None else secret.get_secret_value(),
+        StoreLimits(
+            history_length=settings.history_length,
+            idle_seconds=settings.idle_seconds,
+            event_ids_kept=settings.event_ids_kept,
+            tombstone_seconds=settings.tombstone_seconds,
+        ),
+        None if secret is None else secret.get_secret_value(),
+        unstored.add,
     )
 
     def begin(model: Model) -> Recommender:
-        store.keep_window(model.predictor.window)
+        store.reserve(model.predictor.window)
         return Recommender(model.predictor, store, metrics, worker)
 
     models = Models(first, begin, metrics)
@@ -189,7 +194,7 @@ def _start(
     batcher.start()
     together = shared_folder() if settings.workers > 1 else None
     note = None if together is None else SharedNote(together / "bundle", settings.bundle)
-    return Running(models, batcher, store, link, metrics, aside, settings.bundle, note)
+    return Running(models, batcher, store, unstored, link, metrics, aside, settings.bundle, note)
 
 
 def _stored(answers: Sequence[Answer | Exception]) -> bool:

@@ -16,6 +16,7 @@ from service.recommender import Answer, Question, Recommender
 from service.redis_link import RedisLink
 from service.side_thread import SideThread
 from service.store import Store
+from service.unstored_clicks import UnstoredClicks
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Running:
     models: Models
     batcher: Batcher[Question, Answer]
     store: Store
+    unstored: UnstoredClicks
     link: RedisLink
     metrics: Metrics
     aside: SideThread  # for what goes through all items

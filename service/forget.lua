@@ -1,12 +1,14 @@
 -- Forget a user. The hashed event ids stay a little longer as a tombstone, so that a click repeated
 -- from before the deletion does not bring the user back.
 --
--- KEYS  1 clicks   2 state   3 events
+-- KEYS  1 the user's list, see session.lua; it may be of any type
 -- ARGV  1 how long the tombstone stays, in ms
 
-redis.call('DEL', KEYS[1], KEYS[2])
-for place, event in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
-  redis.call('ZADD', KEYS[3], place - 1000000, event)  -- known, but no longer of any session
+local user = read(KEYS[1])
+redis.call('DEL', KEYS[1])  -- first, because it needs no memory: a full Redis lets go of users, too
+if user and user.events ~= '' then
+  local head = string.format(' 0 %d %s', #user.events / EVENT_BYTES, ARGV[1])
+  redis.call('RPUSH', KEYS[1], head, '', user.events)
+  redis.call('PEXPIRE', KEYS[1], ARGV[1])
 end
-redis.call('PEXPIRE', KEYS[3], ARGV[1])
 return 1

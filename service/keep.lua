@@ -1,9 +1,10 @@
 -- Keep a computed state, but only if the session is still exactly what it was computed from.
 --
--- KEYS  1 clicks   2 state
--- ARGV  1 the head the state belongs to (nonce and count)   2 the state
--- Gives 1 where it was kept, 0 where clicks, a deletion or the end of the session came first.
+-- KEYS  1 the user's list, see session.lua
+-- ARGV  1 the nonce and count that the state belongs to, as the head begins   2 the state
+-- Return 1 where it was kept, 0 where clicks, a deletion or the end of the session came first.
 
-if redis.call('LINDEX', KEYS[1], 0) ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[2], ARGV[2], 'PX', math.max(redis.call('PTTL', KEYS[1]), 1))
+local head = redis.call('LINDEX', KEYS[1], 0)
+if not head or string.sub(head, 1, #ARGV[1]) ~= ARGV[1] then return 0 end
+redis.call('LSET', KEYS[1], 1, ARGV[2])
 return 1

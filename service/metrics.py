@@ -69,6 +69,14 @@ class Metrics:
             ("outcome",),
             registry=registry,
         )
+        self.clicks_not_stored = Counter(
+            "recsys_clicks_not_stored",
+            "Clicks that are not in Redis, by reason: oom, readonly, misconf, noreplicas (Redis "
+            "refuses writes), unavailable (no answer), damaged (the key holds no session), "
+            "forgotten (a repeat from before a DELETE).",
+            ("reason",),
+            registry=registry,
+        )
         self.redis_seconds = Histogram(
             "recsys_redis_seconds",
             "Time of one Redis round trip, whatever the outcome.",
@@ -110,6 +118,9 @@ class Metrics:
         together = CollectorRegistry()
         MultiProcessCollector(together)  # type: ignore[no-untyped-call]
         return generate_latest(together)
+
+    def count_unstored(self, reason: str, clicks: int) -> None:
+        self.clicks_not_stored.labels(reason).inc(clicks)
 
     def observe_redis(self, call: str, seconds: float, outcome: str) -> None:
         self._redis(call, outcome).observe(seconds)

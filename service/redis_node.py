@@ -23,8 +23,8 @@ log = logging.getLogger("recsys.service")
 class Script:
     """A Lua script, known to Redis by its digest."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, refusal: object = None) -> None:
+        self.text, self.refusal = text, refusal
         self.digest = sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     def call(

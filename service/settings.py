@@ -95,6 +95,12 @@ class Settings(BaseSettings):
     idle_seconds: int = Field(
         1800, ge=1, le=31_536_000, description="silence after which a session is forgotten"
     )
+    history_length: int = Field(
+        50,
+        ge=1,
+        le=10_000,
+        description="last clicks kept of each user; more where a served bundle has a larger window",
+    )
     tombstone_seconds: int = Field(
         300,
         ge=1,
@@ -102,7 +108,7 @@ class Settings(BaseSettings):
         description="how long repeats from before a DELETE are still recognised",
     )
     event_ids_kept: int = Field(
-        1000, ge=1, le=1_000_000, description="last event ids known for each user"
+        1000, ge=1, le=10_000, description="last event ids known for each user"
     )
     user_id_secret: SecretStr | None = Field(
         None,

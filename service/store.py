@@ -1,12 +1,14 @@
 """Where a user's clicks and hidden state wait between two requests.
 
 The click history is the truth; the state is a cache that is kept only while it fits. Each visit is
-one atomic script and one round trip. All keys of a user share a hash tag, so Redis Cluster works;
-user ids and event ids are stored as keyed hashes.
+one atomic script and one round trip. All that is stored of a user stands under one key, so that it
+expires, is evicted and is deleted together; session.lua has the layout. The hash tag of a key is
+one of a fixed number of shards, so that one script can write a user and a log of the same shard,
+also on a Redis Cluster. User ids and event ids are stored as keyed hashes.
 """
 
 from base64 import urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -18,8 +20,12 @@ from recsys.errors import StoreUnavailable
 from service.redis_link import RedisLink
 from service.redis_node import Call, Script
 from service.shared_secret import SharedSecret
+from service.unstored_clicks import FORGOTTEN
 
 SECRET_KEY = "recsys:secret"
+SHARDS = (
+    64  # hash tags s00 to s63, which spread evenly over the slots of a cluster; part of the format
+)
 BETWEEN = "\x1f"  # ASCII unit separator
 SEPARATOR = BETWEEN.encode()
 NO_SESSION = "What Redis holds for this user is no session. DELETE the user."
@@ -97,15 +103,16 @@ class StoredSession:
     accepted: int = 0
     duplicates: int = 0
     forgotten: int = 0  # duplicates of clicks from before a DELETE; they are not in Redis
-    refused: bool = False  # Redis takes no writes now: none of the clicks is in it
+    refused: str = ""  # the code with which Redis refuses writes: none of the clicks is stored
     expires_ms: int | None = None
-    state: bytes | None = None
+    state: bytes = b""
     entries: list[bytes] = field(default_factory=list)  # the last clicks, as stored, oldest first
     item_ids: list[str] = field(default_factory=list)  # their items
 
     @property
     def head(self) -> str:
-        return f"{self.nonce}{self.count}"
+        """What the stored head begins with while the session is as it was found."""
+        return f"{self.nonce} {self.count} "
 
     @property
     def clicks(self) -> list[Click]:
@@ -135,31 +142,46 @@ class Store(Protocol):
     async def forget(self, user_id: str) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """What is kept of each user, and for how long."""
+
+    history_length: int  # clicks
+    idle_seconds: int
+    event_ids_kept: int
+    tombstone_seconds: int
+
+
 class RedisStore:
-    """The store on Redis; `window` is how many clicks of each user are kept."""
+    """Store on Redis.
+
+    unstored: told the reason and the number of clicks that were not stored.
+    """
 
     def __init__(
         self,
         link: RedisLink,
-        *,
-        window: int,
-        idle_seconds: int,
-        event_ids_kept: int,
-        tombstone_seconds: int,
+        limits: StoreLimits,
         secret: str | None = None,
+        unstored: Callable[[str, int], None] = lambda reason, clicks: None,
     ) -> None:
         self._link = link
+        self._unstored = unstored
         self._given_secret = None if secret is None else secret.encode()
         self._shared_secret = SharedSecret(link, SECRET_KEY)
-        self._limits = [str(window), str(idle_seconds * 1000), str(event_ids_kept)]
-        self._tombstone_ms = str(tombstone_seconds * 1000)
-        self._visit = Script((SCRIPTS / "visit.lua").read_text(encoding="utf-8"))
-        self._keep = Script((SCRIPTS / "keep.lua").read_text(encoding="utf-8"))
-        self._forget = Script((SCRIPTS / "forget.lua").read_text(encoding="utf-8"))
+        self._history_length = limits.history_length
+        self._limits = [str(limits.idle_seconds * 1000), str(limits.event_ids_kept)]
+        self._tombstone_ms = str(limits.tombstone_seconds * 1000)
+        self._visit = Script(_source("session.lua", "visit.lua"), refusal)
+        self._keep = Script(_source("keep.lua"))
+        self._forget = Script(_source("session.lua", "forget.lua"))
 
-    def keep_window(self, window: int) -> None:
-        """From now on so many clicks of each user are kept."""
-        self._limits[0] = str(window)
+    def reserve(self, window: int) -> None:
+        """Keep at least so many clicks of each user from now on, and never fewer again.
+
+        A model of a smaller window, served for a while, must not cost users their history.
+        """
+        self._history_length = max(self._history_length, window)
 
     async def exchange(
         self, states: Sequence[ComputedState], visits: Sequence[Visit]
@@ -173,48 +195,87 @@ class RedisStore:
         try:
             secret = await self._hashing_secret(deadline)
         except StoreUnavailable as away:
-            return 0, [away] * len(visits)
+            return 0, [self._counted(visit, away) for visit in visits]
         calls = [self._keeping(state, secret) for state in states]
         calls += [self._visiting(visit, secret) for visit in visits]
         replies = await self._link.run("visit" if visits else "keep", calls, deadline)
         kept, found = replies[: len(states)], replies[len(states) :]
         return (
             sum(reply == 1 for reply in kept),
-            [r if isinstance(r, StoreUnavailable) else _readable(r) for r in found],
+            [self._counted(visit, _readable(r)) for visit, r in zip(visits, found, strict=True)],
         )
 
     async def visit(self, visits: Sequence[Visit]) -> list[StoredSession | StoreUnavailable]:
         """What is known of each user after the visit, or why it is not."""
         return (await self.exchange((), visits))[1]
 
+    def _counted(
+        self, visit: Visit, found: StoredSession | StoreUnavailable
+    ) -> StoredSession | StoreUnavailable:
+        """Report the clicks of this visit that are not in Redis."""
+        if not visit.clicks:
+            return found
+        if isinstance(found, StoreUnavailable):
+            reason = "damaged" if str(found) == NO_SESSION else "unavailable"
+            self._unstored(reason, len(visit.clicks))
+        elif found.refused:
+            self._unstored(found.refused.lower(), len(visit.clicks))
+        elif found.forgotten:
+            self._unstored(FORGOTTEN, found.forgotten)
+        return found
+
     def _keeping(self, state: ComputedState, secret: bytes) -> Call:
-        keys = user_keys(state.user_id, secret)[:2]
+        keys = [user_key(state.user_id, secret)]
         return self._keep.call(keys, [state.head, state.state], repeatable=True)
 
     def _visiting(self, visit: Visit, secret: bytes) -> Call:
         clicks = [part for click in visit.clicks for part in _parts(click, secret)]
-        keys = user_keys(visit.user_id, secret)
-        return self._visit.call(keys, [*self._limits, *clicks], repeatable=visit.repeatable)
+        arguments = [str(self._history_length), *self._limits, *clicks]
+        keys = [user_key(visit.user_id, secret)]
+        return self._visit.call(keys, arguments, repeatable=visit.repeatable)
 
     async def forget(self, user_id: str) -> None:
         """Raises `StoreUnavailable` where it is not certain that all is gone."""
         deadline = self._link.deadline()
-        keys = user_keys(user_id, await self._hashing_secret(deadline))
-        call = self._forget.call(keys, [self._tombstone_ms], repeatable=True)
-        (reply,) = await self._link.run("forget", [call], deadline)
-        if isinstance(reply, StoreUnavailable):
-            raise reply
+        secret = await self._hashing_secret(deadline)
+        before = keys_before_shards(user_id, secret)
+        calls = [
+            self._forget.call([user_key(user_id, secret)], [self._tombstone_ms], repeatable=True),
+            Call(("DEL", *before), before[0], repeatable=True),
+        ]
+        for reply in await self._link.run("forget", calls, deadline):
+            if isinstance(reply, StoreUnavailable):
+                raise reply
 
     async def _hashing_secret(self, deadline: float) -> bytes:
         """The key of all hashes: given by setting, else made once and shared through Redis."""
         return self._given_secret or await self._shared_secret.value(deadline)
 
 
-def user_keys(user_id: str, secret: bytes) -> list[str]:
-    """The clicks, state and events keys of a user, on one hash slot; short, as each takes room."""
-    hashed = blake2b(user_id.encode(), key=secret[:64], digest_size=12).digest()
-    tag = urlsafe_b64encode(hashed).decode()  # 16 characters
-    return [f"recsys:{{{tag}}}:{kind}" for kind in "cse"]
+def user_key(user_id: str, secret: bytes) -> str:
+    """The key of all that is stored of a user; short, because each one takes memory."""
+    hashed = _hashed(user_id, secret)
+    return f"recsys:{{s{hashed[0] % SHARDS:02d}}}:{_text(hashed)}"
+
+
+def keys_before_shards(user_id: str, secret: bytes) -> list[str]:
+    """The keys of a user's clicks, state and events, as they were written before version 0.2.
+
+    Sessions end with the change of layout; a deletion removes what an old process still writes.
+    """
+    return [f"recsys:{{{_text(_hashed(user_id, secret))}}}:{kind}" for kind in "cse"]
+
+
+def _hashed(user_id: str, secret: bytes) -> bytes:
+    return blake2b(user_id.encode(), key=secret[:64], digest_size=12).digest()
+
+
+def _text(hashed: bytes) -> str:
+    return urlsafe_b64encode(hashed).decode()  # 16 characters
+
+
+def _source(*names: str) -> str:
+    return "\n".join((SCRIPTS / name).read_text(encoding="utf-8") for name in names)
 
 
 def _parts(click: Click, secret: bytes) -> tuple[str, bytes]:
@@ -225,7 +286,9 @@ def _parts(click: Click, secret: bytes) -> tuple[str, bytes]:
 
 
 def _readable(reply: object) -> StoredSession | StoreUnavailable:
-    """What somebody else wrote under our keys is no session, and no reason to fall over."""
+    """Return the session, or say that what another program wrote under our keys is none."""
+    if isinstance(reply, StoreUnavailable):
+        return reply
     try:
         return _session(reply)
     except (ValueError, TypeError, LookupError):
@@ -233,7 +296,8 @@ def _readable(reply: object) -> StoredSession | StoreUnavailable:
 
 
 def _session(reply: object) -> StoredSession:
-    assert isinstance(reply, list), "visit.lua returns a list"
+    if not isinstance(reply, list):
+        raise ValueError("no session")
     nonce, count, accepted, duplicates, forgotten, refused, expires_ms, state, *entries = reply
     return StoredSession(
         nonce=nonce.decode(),
@@ -241,9 +305,14 @@ def _session(reply: object) -> StoredSession:
         accepted=accepted,
         duplicates=duplicates,
         forgotten=forgotten,
-        refused=refused == 1,
+        refused=refused.decode(),
         expires_ms=expires_ms if expires_ms >= 0 else None,
         state=state,
         entries=entries,
         item_ids=[Click.item_of(entry) for entry in entries],
     )
+
+
+def refusal(reply: object) -> str | None:
+    """Return the code with which Redis refused the writes of a visit that it answered."""
+    return reply[5].decode() or None if isinstance(reply, list) else None

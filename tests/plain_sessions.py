@@ -16,7 +16,7 @@ class PlainSession:
     clicks: list[Click] = field(default_factory=list)
     events: list[tuple[str, bool]] = field(default_factory=list)
     clicks_left: float = 0.0  # seconds until the session ends
-    events_left: float = 0.0
+    tombstone_left: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,9 @@ class PlainRules:
     idle_seconds: float
     tombstone_seconds: float
     event_ids_kept: int
+    history_length: int
 
-    def click(self, session: PlainSession, clicks: Sequence[Click], window: int) -> Taken:
+    def click(self, session: PlainSession, clicks: Sequence[Click]) -> Taken:
         """A click whose event id is known changes nothing; the others follow in their order."""
         accepted: list[Click] = []
         duplicates = forgotten = 0
@@ -51,26 +52,23 @@ class PlainRules:
                 known[click.event_id] = False
                 session.events.append((click.event_id, False))
         if accepted:
-            session.clicks = [*session.clicks, *accepted][-window:]
+            session.clicks = [*session.clicks, *accepted][-self.history_length :]
             session.clicks_left = self.idle_seconds
             session.events = session.events[-self.event_ids_kept :]
-            if session.events:
-                session.events_left = max(session.events_left, self.idle_seconds)
         return Taken(len(accepted), duplicates, forgotten)
 
     def forget(self, session: PlainSession) -> None:
         """Its clicks are gone; its event ids are known a while longer, as forgotten."""
         session.clicks = []
         session.events = [(event, True) for event, _ in session.events]
-        if session.events:
-            session.events_left = self.tombstone_seconds
+        session.tombstone_left = self.tombstone_seconds
 
     def wait(self, session: PlainSession, seconds: float) -> None:
-        """Nobody comes for so long."""
+        """Let so many seconds pass: a session ends with its event ids, a tombstone by itself."""
         session.clicks_left -= seconds
-        session.events_left -= seconds
+        session.tombstone_left -= seconds
         if session.clicks_left <= 0:
             session.clicks = []
-        if session.events_left <= 0:
-            session.events = []
-            session.events_left = 0.0
+            session.events = [event for event in session.events if event[1]]
+        if session.tombstone_left <= 0:
+            session.events = [event for event in session.events if not event[1]]

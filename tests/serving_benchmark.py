@@ -41,7 +41,7 @@ from recsys.golden import open_predictor
 from service.bench.workload import drawn, some
 from service.embedded_redis import free_port, private_redis
 from service.state import Tag, encode
-from service.store import Click, ComputedState, RedisStore, StoredSession, Visit
+from service.store import Click, ComputedState, RedisStore, StoredSession, StoreLimits, Visit
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console()
@@ -160,9 +160,10 @@ async def bytes_each(url: str, count: int, clicks: int, hidden: int, with_event_
     """Everybody clicks so often, as the service records it, and has a state kept."""
     client, draw = Redis.from_url(url), np.random.default_rng(1)
     link = link_to(url)
-    store = RedisStore(
-        link, window=50, idle_seconds=86_400, event_ids_kept=1000, tombstone_seconds=300
+    limits = StoreLimits(
+        history_length=50, idle_seconds=86_400, event_ids_kept=1000, tombstone_seconds=300
     )
+    store = RedisStore(link, limits)
     await store.visit([Visit("somebody")])
     before = (await client.info("memory"))["used_memory"]
     for start in range(0, count, USERS_AT_ONCE):

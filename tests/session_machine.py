@@ -29,10 +29,10 @@ from recsys.retrieval import Wish
 from service.app import create_app
 from service.models import Model
 from service.settings import Settings
-from service.store import Click, user_keys
+from service.store import Click, user_key
 
 SECRET = "a-secret-of-these-tests"
-RULES = PlainRules(idle_seconds=1800, tombstone_seconds=3000, event_ids_kept=5)
+RULES = PlainRules(idle_seconds=1800, tombstone_seconds=3000, event_ids_kept=5, history_length=12)
 ORDER_TOLERANCE = 1e-5
 USERS = ("ada", "ben")
 PAUSES = (600, 1200, 1800, 3000)
@@ -74,6 +74,7 @@ def stage_of(bundles: Sequence[Path], redis_url: str) -> Iterator[Stage]:
         **{"bundle": bundles[0], "redis": redis_url, "user_id_secret": SECRET, **PATIENT},
         **{"idle_seconds": RULES.idle_seconds, "tombstone_seconds": RULES.tombstone_seconds},
         "event_ids_kept": RULES.event_ids_kept,
+        "history_length": RULES.history_length,
     }
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -158,16 +159,17 @@ class SessionMachine(RuleBasedStateMachine):
     def wait(self, user: str, seconds: int) -> None:
         """Expires what has no longer to live than that."""
         RULES.wait(self._sessions[user], seconds)
-        for key in self._keys(user):
-            left = self.stage.redis.pttl(key) - 1000 * seconds
-            if left < SLACK_MS:
-                self.stage.redis.delete(key)
-            else:
-                self.stage.redis.pexpire(key, left)
+        key = self._key(user)
+        left = self.stage.redis.pttl(key) - 1000 * seconds
+        if left < SLACK_MS:
+            self.stage.redis.delete(key)
+        else:
+            self.stage.redis.pexpire(key, left)
 
     @rule(user=users)
     def lose_the_cache(self, user: str) -> None:
-        self.stage.redis.delete(self._keys(user)[1])
+        if self.stage.redis.exists(self._key(user)):
+            self.stage.redis.lset(self._key(user), 1, "")
 
     @rule()
     def reload(self) -> None:
@@ -176,14 +178,14 @@ class SessionMachine(RuleBasedStateMachine):
     def _id(self, user: str) -> str:
         return f"{user}-{self.stage.plays}"
 
-    def _keys(self, user: str) -> list[str]:
-        return user_keys(self._id(user), SECRET.encode())
+    def _key(self, user: str) -> str:
+        return user_key(self._id(user), SECRET.encode())
 
     def _click(self, item: int, event: int | None) -> Click:
         return Click(self.stage.items[item], None if event is None else f"e{event}")
 
     def _take(self, user: str, clicks: Sequence[Click]) -> Taken:
-        return RULES.click(self._sessions[user], clicks, self.stage.predictor.window)
+        return RULES.click(self._sessions[user], clicks)
 
     def _check_list(self, user: str, answer: dict[str, Any]) -> None:
         """It is what a fresh replay of the last clicks gives."""

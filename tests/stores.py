@@ -1,10 +1,11 @@
 """A store on a Redis, as the tests of the store and of its link make it."""
 
+from dataclasses import replace
 from typing import Any
 
 from service.breaker import Patience
 from service.redis_link import RedisLink
-from service.store import Click, RedisStore, StoredSession, Visit
+from service.store import Click, RedisStore, StoredSession, StoreLimits, Visit
 
 WINDOW = 5
 PATIENCE = Patience(failures=3, pause_seconds=1.0)
@@ -16,14 +17,18 @@ def link_to(url: str, **given: Any) -> RedisLink:
     return RedisLink(url, **{**limits, "observe": lambda *_: None, **given})
 
 
+LIMITS = StoreLimits(
+    history_length=WINDOW, idle_seconds=60, event_ids_kept=1000, tombstone_seconds=60
+)
+
+
 def store_on(link: RedisLink, **limits: int) -> RedisStore:
-    given = {"idle_seconds": 60, "event_ids_kept": 1000, "tombstone_seconds": 60, **limits}
-    return RedisStore(link, **{"window": WINDOW, **given}, secret="pepper")
+    return RedisStore(link, replace(LIMITS, **limits), secret="pepper")
 
 
 def shared_store_on(link: RedisLink) -> RedisStore:
     """Without a secret of its own."""
-    return RedisStore(link, window=WINDOW, idle_seconds=60, event_ids_kept=10, tombstone_seconds=60)
+    return RedisStore(link, LIMITS)
 
 
 async def visit(store: RedisStore, user: str, *clicks: Click) -> StoredSession:

@@ -12,12 +12,12 @@ from service.store import Click
 
 
 def test_any_order_of_clicks_reads_deletions_pauses_and_reloads(zoo: Zoo, redis_url: str) -> None:
-    bundles = [zoo.bundle("gru shared"), zoo.bundle("lstm separate", window=4)]
+    bundles = [zoo.bundle("gru shared", window=9), zoo.bundle("lstm separate", window=4)]
     with stage_of(bundles, redis_url) as stage:
         assert play(stage, plays=30, steps=25) >= 30
 
 
-RULES = PlainRules(idle_seconds=10, tombstone_seconds=20, event_ids_kept=2)
+RULES = PlainRules(idle_seconds=10, tombstone_seconds=20, event_ids_kept=2, history_length=9)
 
 
 @pytest.mark.parametrize(
@@ -25,8 +25,8 @@ RULES = PlainRules(idle_seconds=10, tombstone_seconds=20, event_ids_kept=2)
 )
 def test_the_model_knows_the_last_events_alone(kept: str, repeated: str, accepted: bool) -> None:
     session = PlainSession()
-    RULES.click(session, [Click("x", event) for event in kept], window=9)
+    RULES.click(session, [Click("x", event) for event in kept])
 
-    taken = RULES.click(session, [Click("x", repeated)], window=9)
+    taken = RULES.click(session, [Click("x", repeated)])
 
     assert taken.accepted == accepted

@@ -250,6 +250,7 @@ async def test_health_is_alive_and_ready(client: httpx.AsyncClient, predictor: P
         "status": "ready",
         "model_id": predictor.model_id,
         "redis": "ok",
+        "clicks": "ok",
     }
 
 

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from broken_bundles import BREAKS
 from conftest import TrainedShop
+from kinds import Zoo
 from shelf_service import ADMIN, Served, serving
 
 from recsys.bundle_files import MANIFEST
@@ -213,3 +214,24 @@ async def test_similar_items_name_the_model_that_found_them(served: Served) -> N
 
     assert seen
     assert all(alone[model] == items for model, items in seen)
+
+
+async def test_a_smaller_window_for_a_while_costs_no_click(
+    zoo: Zoo, tmp_path: Path, redis_url: str
+) -> None:
+    """The stored history has a length of its own; the window is the model's."""
+    wide, narrow = zoo.bundle("gru shared", window=60), zoo.bundle("gru shared", window=5)
+    async with serving(wide, narrow, tmp_path, redis_url) as served:
+
+        async def click(*events: int) -> None:
+            clicks = [{"item_id": TENT, "event_id": f"e{event}"} for event in events]
+            sent = await served.client.post("/v1/users/ada/clicks", json={"clicks": clicks})
+            assert sent.json()["accepted"] == len(events), sent.text
+
+        await click(*range(58))
+        assert (await served.reload(bundle="new")).status_code == 200
+        await click(58)
+        assert (await served.reload(bundle="old")).status_code == 200
+        stored = (await served.client.get("/v1/users/ada")).json()["clicks"]
+
+    assert [found["event_id"] for found in stored] == [f"e{event}" for event in range(59)]

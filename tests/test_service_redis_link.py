@@ -194,8 +194,8 @@ async def test_full_memory_stops_writing_and_not_reading(redis_url: str) -> None
         client.config_set("maxmemory", 0)
         taken = await visit(store, "ada", Click("b", "e2"))
 
-        assert (refused.refused, refused.accepted, refused.item_ids) == (True, 0, ["a"])
-        assert (repeated.refused, repeated.duplicates) == (False, 1)
-        assert stranger == StoredSession(refused=True)
-        assert (taken.refused, taken.accepted, taken.item_ids) == (False, 1, ["a", "b"])
+        assert (refused.refused, refused.accepted, refused.item_ids) == ("OOM", 0, ["a"])
+        assert (repeated.refused, repeated.duplicates) == ("", 1)
+        assert stranger == StoredSession(refused="OOM")
+        assert (taken.refused, taken.accepted, taken.item_ids) == ("", 1, ["a", "b"])
         await link.close()

@@ -25,7 +25,7 @@ from recsys.predictor import Memory, Predictor
 from service.app import create_app
 from service.settings import Settings
 from service.state import decode
-from service.store import user_keys
+from service.store import user_key
 from training.commands import TrainOptions, train
 from training.prepare import ClickOptions
 
@@ -47,7 +47,7 @@ def cached(
     with redis_py.Redis.from_url(url) as client:
         secret = client.get("recsys:secret")
         assert isinstance(secret, bytes)
-        blob = client.get(user_keys(user, secret)[1])
+        blob = client.lindex(user_key(user, secret), 1)
     assert blob is None or isinstance(blob, bytes)
     found = decode(blob, predictor.layers, predictor.state_width)
     if found is None or (clicks is not None and found[0].clicks != clicks):
@@ -57,8 +57,8 @@ def cached(
 
 def drop_caches(url: str) -> None:
     with redis_py.Redis.from_url(url) as client:
-        for key in client.scan_iter("recsys:{*}:s"):
-            client.delete(key)
+        for key in client.scan_iter("recsys:{*"):
+            client.lset(key, 1, "")
 
 
 async def write_concurrently(urls: Sequence[str], clicks: Sequence[dict[str, str]]) -> None:

@@ -1,16 +1,27 @@
 """What every store must do; there is one, on a real Redis."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 import redis as redis_py
-from stores import WINDOW, link_to, store_on, visit
+from redis_servers import own_redis
+from stores import link_to, store_on, visit
 
 from recsys.errors import StoreUnavailable
 from service.redis_link import RedisLink
-from service.store import Click, ComputedState, RedisStore, StoredSession, Visit, user_keys
+from service.store import (
+    SHARDS,
+    Click,
+    ComputedState,
+    RedisStore,
+    StoredSession,
+    Visit,
+    keys_before_shards,
+    user_key,
+)
 
 
 @pytest.fixture
@@ -23,6 +34,15 @@ async def link(redis_url: str) -> AsyncIterator[RedisLink]:
 @pytest.fixture
 def store(link: RedisLink) -> RedisStore:
     return store_on(link)
+
+
+KEY = user_key("ada", b"pepper")
+
+
+def write_session(client: redis_py.Redis, count: int, *entries: str | bytes) -> None:
+    """Write a user's list as another program might."""
+    client.rpush(KEY, f"1767225600123456 {count} 0 0", "", "", *entries)
+    client.pexpire(KEY, 60_000)
 
 
 def items(session: StoredSession) -> str:
@@ -116,7 +136,7 @@ async def test_a_state_that_came_too_late_is_dropped(store: RedisStore) -> None:
     await visit(store, "ada", Click("b"))
 
     assert await keep(store, ComputedState("ada", session.head, b"old")) == 0
-    assert (await visit(store, "ada")).state is None
+    assert (await visit(store, "ada")).state == b""
 
 
 async def test_forgetting_leaves_nothing_to_read(store: RedisStore) -> None:
@@ -164,40 +184,105 @@ async def test_a_tombstone_outlives_a_short_session(link: RedisLink, redis_url: 
     await visit(store, "ada", Click("b", "e2"))
 
     with redis_py.Redis.from_url(redis_url) as client:
-        assert client.pttl(user_keys("ada", b"pepper")[2]) > 50_000
+        assert client.pttl(KEY) > 50_000
+
+
+async def test_a_session_ends_although_its_tombstone_stays(link: RedisLink, redis_url: str) -> None:
+    """A repeat of a click of the ended session is a new click, not one that is stored already."""
+    store = store_on(link, idle_seconds=10, tombstone_seconds=600)
+    await visit(store, "ada", Click("a", "e1"))
+    await store.forget("ada")
+    ended = await visit(store, "ada", Click("b", "e2"))
+    with redis_py.Redis.from_url(redis_url) as client:
+        client.pexpire(KEY, client.pttl(KEY) - 10_000)  # 10 s later
+
+    assert await visit(store, "ada") == StoredSession()
+    again = await visit(store, "ada", Click("b", "e2"), Click("a", "e1"))
+
+    assert (again.accepted, again.duplicates, again.forgotten) == (1, 1, 1)
+    assert (items(again), again.count) == ("b", 1)
+    assert again.nonce != ended.nonce
+
+
+async def test_a_tombstone_ends_although_the_session_goes_on(
+    link: RedisLink, redis_url: str
+) -> None:
+    store = store_on(link, idle_seconds=60, tombstone_seconds=10)
+    await visit(store, "ada", Click("a", "e1"))
+    await store.forget("ada")
+    await visit(store, "ada", Click("b", "e2"))
+    with redis_py.Redis.from_url(redis_url) as client:
+        client.pexpire(KEY, client.pttl(KEY) - 10_000)
+
+    found = await visit(store, "ada", Click("a", "e1"), Click("b", "e2"))
+
+    assert (found.accepted, found.duplicates, found.forgotten) == (1, 1, 0)
+    assert items(found) == "ba"
+
+
+async def test_a_full_redis_takes_no_click_and_lets_users_go(redis_url: str) -> None:
+    with own_redis() as server, server.client() as client:
+        link = link_to(server.url)
+        store = store_on(link)
+        await visit(store, "ada", Click("a", "e1"))
+        client.config_set("maxmemory", 1)
+
+        for click in (Click("b"), Click("b", "e2")):  # also without an event id
+            refused = await visit(store, "ada", click)
+            assert (refused.refused, items(refused)) == ("OOM", "a")
+        await store.forget("ada")
+
+        assert await visit(store, "ada") == StoredSession()
+        await link.close()
+
+
+async def test_what_was_stored_before_shards_ends_and_can_be_deleted(
+    store: RedisStore, redis_url: str
+) -> None:
+    """Processes of before and of now share one Redis while the service is upgraded."""
+    clicks, state, events = keys_before_shards("ada", b"pepper")
+    with redis_py.Redis.from_url(redis_url) as client:
+        client.rpush(clicks, "17672256001234561", "a")
+        client.set(state, "state")
+        client.zadd(events, {"12345678": 1})
+
+        assert await visit(store, "ada") == StoredSession()
+        assert (await visit(store, "ada", Click("b"))).count == 1
+        assert client.lrange(clicks, 0, -1) == [b"17672256001234561", b"a"]
+
+        await store.forget("ada")
+        assert not client.exists(clicks, state, events)
+
+
+async def test_users_are_spread_over_all_shards(store: RedisStore, redis_url: str) -> None:
+    await store.visit([Visit(f"user {number}", (Click("a"),)) for number in range(1000)])
+
+    with redis_py.Redis.from_url(redis_url) as client:
+        tags = {re.match(rb"recsys:\{(s\d\d)\}:.{16}$", key) for key in client.scan_iter()}
+
+    assert None not in tags
+    assert len({tag.group(1) for tag in tags if tag is not None}) == SHARDS
 
 
 async def test_every_click_renews_the_whole_session(link: RedisLink, redis_url: str) -> None:
     store = store_on(link, idle_seconds=60)
     session = await visit(store, "ada", Click("a", "e1"))
     await keep(store, ComputedState("ada", session.head, b"state"))
-    keys = user_keys("ada", b"pepper")
     with redis_py.Redis.from_url(redis_url) as client:
-        assert 50_000 < client.pttl(keys[1]) <= 60_000
-        for key in keys:
-            client.pexpire(key, 5_000)
+        assert 50_000 < client.pttl(KEY) <= 60_000
+        client.pexpire(KEY, 5_000)
         await visit(store, "ada", Click("b", "e2"))
-        assert all(50_000 < client.pttl(key) <= 60_000 for key in keys)
-
-
-async def test_a_state_of_another_kind_is_no_state(store: RedisStore, redis_url: str) -> None:
-    with redis_py.Redis.from_url(redis_url) as client:
-        client.rpush(user_keys("ada", b"pepper")[1], "somebody else's")
-
-    found = await visit(store, "ada", Click("a"))
-
-    assert (found.accepted, found.state) == (1, None)
+        assert 50_000 < client.pttl(KEY) <= 60_000
 
 
 async def test_a_damaged_head_is_refused_before_anything_is_written(
     store: RedisStore, redis_url: str
 ) -> None:
-    key = user_keys("ada", b"pepper")[0]
     with redis_py.Redis.from_url(redis_url) as client:
-        client.rpush(key, "damaged", '["a"]')
+        client.rpush(KEY, "damaged", "", "", '["a"]')
         (found,) = await store.visit([Visit("ada", (Click("b", "e1"),))])
         assert isinstance(found, StoreUnavailable)
-        assert client.lrange(key, 0, -1) == [b"damaged", b'["a"]']
+        assert client.lrange(KEY, 0, -1) == [b"damaged", b"", b"", b'["a"]']
 
 
 async def test_no_id_is_stored_in_the_clear_in_a_key(store: RedisStore, redis_url: str) -> None:
@@ -210,18 +295,15 @@ async def test_no_id_is_stored_in_the_clear_in_a_key(store: RedisStore, redis_ur
     await store.forget("ben@example.org")  # leaves a tombstone
 
     with redis_py.Redis.from_url(redis_url) as client:
-        keys = set(client.scan_iter())
-        events = [e for key in keys if key.endswith(b":e") for e in client.zrange(key, 0, -1)]
-        clicks = [c for key in keys if key.endswith(b":c") for c in client.lrange(key, 0, -1)]
-    ours = [
-        key.encode() for name in (user, "ben@example.org") for key in user_keys(name, b"pepper")
-    ]
-    assert keys <= set(ours)
-    assert len(keys) == 4  # three of ada, and the tombstone
-    assert len(events) == 3
+        values = {key: client.lrange(key, 0, -1) for key in client.scan_iter()}
+    ours = {user_key(name, b"pepper").encode() for name in (user, "ben@example.org")}
+    assert values.keys() == ours  # of ben, the tombstone
+    stored = [text for value in values.values() for text in value]
+    assert sum(len(value[2]) for value in values.values()) == 3 * 8  # three hashed event ids
     for clear in (b"ada", b"ben", b"example.org"):
-        assert not [text for text in (*keys, *clicks, *events) if clear in text]
-    assert not [text for text in (*keys, *events) if b"event" in text]
+        assert not [text for text in (*values, *stored) if clear in text]
+    hidden = [*values, *(text for value in values.values() for text in value[:3])]
+    assert not [text for text in hidden if b"event" in text]
 
 
 async def test_flushed_scripts_are_loaded_again(store: RedisStore, redis_url: str) -> None:
@@ -237,7 +319,7 @@ async def test_what_is_no_session_is_said_and_can_be_forgotten(
     store: RedisStore, redis_url: str, entry: str | bytes
 ) -> None:
     with redis_py.Redis.from_url(redis_url) as client:
-        client.rpush(user_keys("ada", b"pepper")[0], "1767225600123456" + "1", entry)
+        write_session(client, 1, entry)
 
     (found,) = await store.visit([Visit("ada")])
     assert isinstance(found, StoreUnavailable)
@@ -249,13 +331,12 @@ async def test_what_is_no_session_is_said_and_can_be_forgotten(
 async def test_limits_that_cannot_be_leave_nothing_half_done(link: RedisLink) -> None:
     store = store_on(link)
     await visit(store, "ada", Click("a"))
-    store.keep_window(10**30)
+    store.reserve(10**30)
 
     found = await store.visit([Visit("ada", [Click("b")])])
     assert isinstance(found[0], StoreUnavailable)
 
-    store.keep_window(WINDOW)
-    assert (await visit(store, "ada")).item_ids == ["a"]
+    assert (await visit(store_on(link), "ada")).item_ids == ["a"]
 
 
 @pytest.mark.parametrize("entry", ["a\x1fnow", "a\x1f1\x1fe\x1fmore"])
@@ -263,7 +344,7 @@ async def test_a_click_whose_item_can_be_read_serves_but_is_not_shown(
     store: RedisStore, redis_url: str, entry: str
 ) -> None:
     with redis_py.Redis.from_url(redis_url) as client:
-        client.rpush(user_keys("ada", b"pepper")[0], "1767225600123456" + "1", entry)
+        write_session(client, 1, entry)
 
     found = await visit(store, "ada")
 

@@ -22,7 +22,13 @@ async def ready(service: RunningDep) -> dict[str, str] | Response:
     if not service.batcher.running:
         return problem(503, "The service is stopping.")
     redis = "ok" if await service.link.ping() else "unavailable"
-    return {"status": "ready", "model_id": service.manifest.model_id, "redis": redis}
+    refused = service.unstored.recent_reasons()
+    return {
+        "status": "ready",
+        "model_id": service.manifest.model_id,
+        "redis": redis,
+        "clicks": f"not stored ({', '.join(refused)})" if refused else "ok",
+    }
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

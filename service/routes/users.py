@@ -45,7 +45,9 @@ async def record(user_id: UserId, sent: NewClicks, service: RunningDep) -> Click
     clicks = [Click(c.item_id, c.event_id, c.timestamp) for c in sent.clicks]
     stored = await _visit(service, Visit(user_id, clicks))
     if stored.refused:
-        raise StoreUnavailable("Redis takes no writes now. Send the clicks again later.")
+        raise StoreUnavailable(
+            f"Redis refuses writes now ({stored.refused}). Send the clicks again later."
+        )
     return ClicksTaken(
         accepted=stored.accepted, duplicates=stored.duplicates, unknown_items=unknown
     )
