@@ -33,7 +33,7 @@ def main(clicks: int = 10, visits: int = 4000) -> None:
 async def table_of(url: str, clicks: int, visits: int) -> Table:
     table = Table("visits in a batch", "CPU µs a batch", "a visit", "µs a batch on the clock")
     link = link_to(url)
-    store = store_on(link, window=clicks)
+    store = store_on(link, history_length=clicks)
     for _ in range(clicks):
         await store.visit([Visit(user, (Click(ITEM),)) for user in USERS])
     for size in (1, 4, 32):
