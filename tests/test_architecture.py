@@ -16,7 +16,6 @@ MAY_IMPORT = {
     "service": {"recsys"},
 }
 COMPOSITION_ROOTS = {"recsys/cli.py", "recsys/cli_serving.py", "recsys/demo.py"}
-LONGEST_FILE = 300
 MODULES = sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py"))
 NAMES = [str(path.relative_to(ROOT)) for path in MODULES]
 
@@ -68,10 +67,9 @@ def test_nothing_is_pickled() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_files_are_short_and_open_with_a_paragraph(name: str) -> None:
+def test_files_open_with_a_paragraph(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
 
-    assert text.count("\n") <= LONGEST_FILE
     assert ast.get_docstring(ast.parse(text)), "a file opens by saying what it is"
 
 
