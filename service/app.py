@@ -189,14 +189,8 @@ def _start(
         queue_size=settings.queue_size,
         deadline_ms=settings.deadline_ms,
         observe=metrics.waiting.set,
-        usual=_stored,
     )
     batcher.start()
     together = shared_folder() if settings.workers > 1 else None
     note = None if together is None else SharedNote(together / "bundle", settings.bundle)
     return Running(models, batcher, store, unstored, link, metrics, aside, settings.bundle, note)
-
-
-def _stored(answers: Sequence[Answer | Exception]) -> bool:
-    """A batch that waited in vain for Redis is no sign of load: Redis is soon left alone."""
-    return not any(isinstance(answer, Answer) and answer.degraded for answer in answers)

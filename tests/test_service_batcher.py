@@ -1,13 +1,18 @@
 import asyncio
+import math
 import socket
-import time
+from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
+from functools import partial
+from itertools import count
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from recsys.errors import Overloaded
-from service.batcher import Batcher
+from service.batcher import TARGET_OF_DEADLINE, Batcher
 
 
 class Doubler:
@@ -82,35 +87,6 @@ async def test_what_came_to_a_socket_while_a_batch_was_computed_is_in_the_next_o
         asyncio.get_running_loop().remove_reader(here)
 
 
-async def test_what_comes_between_two_batches_is_refused_where_it_would_be_late() -> None:
-    """Batches of 4 take 20 ms at least: of 200, at most 20 are answered within 100 ms."""
-    loop, accepted = asyncio.get_running_loop(), list[asyncio.Future[int]]()
-    batches = 0
-
-    async def compute(numbers: Sequence[int]) -> Sequence[int]:
-        nonlocal batches
-        batches += 1
-        if batches == 6:
-            accepted.append(batcher.submit(2))
-            loop.call_soon(burst)
-        time.sleep(0.02)
-        return numbers
-
-    def burst() -> None:
-        for number in range(200):
-            with suppress(Overloaded):
-                accepted.append(batcher.submit(number))
-
-    batcher = Batcher[int, int](compute, batch_size=4, queue_size=999, deadline_ms=100)
-    batcher.start()
-    for _ in range(6):
-        await batcher.submit(1)
-    await batcher.stop()
-
-    assert 1 < len(accepted) <= 20
-    assert all(one.done() for one in accepted)
-
-
 async def test_a_full_queue_refuses_at_once() -> None:
     doubler = Doubler()
     batcher = batcher_of(doubler, queue_size=1)
@@ -132,98 +108,6 @@ async def test_several_are_queued_together_or_not_at_all() -> None:
         batcher.submit_all([1, 2, 3, 4])
     assert await asyncio.gather(*batcher.submit_all([5, 6, 7])) == [10, 12, 14]
     assert 1 not in [number for batch in doubler.batches for number in batch]
-    await batcher.stop()
-
-
-class Metronome:
-    """Takes the same time for every batch, however large."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-
-    async def __call__(self, numbers: Sequence[int]) -> Sequence[int]:
-        await asyncio.sleep(self.seconds)
-        return numbers
-
-
-async def test_who_would_be_answered_too_late_is_refused_at_once() -> None:
-    """0.1 s a batch of 2, answers within 0.25 s: one batch may wait, a second one may not."""
-    batcher = Batcher[int, int](Metronome(0.1), batch_size=2, queue_size=100, deadline_ms=250)
-    batcher.start()
-    for number in range(8):  # it learns how long they take
-        await batcher.submit(number)
-
-    under_way = batcher.submit(8)
-    await asyncio.sleep(0.01)
-    next_batch = [batcher.submit(number) for number in (9, 10)]
-    with pytest.raises(Overloaded, match="2 requests wait, and this one would be answered too"):
-        batcher.submit(11)
-
-    assert await asyncio.gather(under_way, *next_batch) == [8, 9, 10]
-    await batcher.stop()
-
-
-async def test_a_batch_that_is_stuck_is_noticed_before_it_ends() -> None:
-    metronome = Metronome(0.001)
-    batcher = Batcher[int, int](metronome, batch_size=2, queue_size=100, deadline_ms=50)
-    batcher.start()
-    await batcher.submit(1)
-    metronome.seconds = 0.5
-
-    waiting = [batcher.submit(2)]
-    await asyncio.sleep(0.1)
-    waiting += batcher.submit_all([3, 4, 5])  # slow, as any batch may be for once
-    await asyncio.sleep(0.2)
-    with pytest.raises(Overloaded, match="too late"):
-        batcher.submit(6)
-
-    metronome.seconds = 0.001
-    assert await asyncio.gather(*waiting) == [2, 3, 4, 5]
-    await batcher.stop()
-
-
-async def test_one_slow_batch_is_outvoted() -> None:
-    metronome = Metronome(0.001)
-    batcher = Batcher[int, int](metronome, batch_size=2, queue_size=100, deadline_ms=100)
-    batcher.start()
-    for number in range(5):
-        metronome.seconds = 0.3 if number == 2 else 0.001
-        await batcher.submit(number)
-
-    under_way = batcher.submit(5)
-    await asyncio.sleep(0)  # it is taken
-    assert await asyncio.gather(*[under_way, batcher.submit(6)]) == [5, 6]
-    await batcher.stop()
-
-
-async def test_batches_that_waited_for_something_else_refuse_nobody() -> None:
-    metronome = Metronome(0.3)
-    batcher = Batcher[int, int](
-        metronome, batch_size=2, queue_size=9, deadline_ms=300, usual=lambda answers: False
-    )
-    batcher.start()
-    await batcher.submit(0)
-
-    under_way = batcher.submit(1)
-    await asyncio.sleep(0.01)
-    assert await asyncio.gather(*[under_way, batcher.submit(2)]) == [1, 2]
-    await batcher.stop()
-
-
-async def test_half_of_the_deadline_is_for_waiting_however_slow_a_batch_is() -> None:
-    """What takes longer than the deadline allows is still answered, as much as there can be."""
-    batcher = Batcher[int, int](Metronome(0.4), batch_size=2, queue_size=100, deadline_ms=400)
-    batcher.start()
-    await batcher.submit(0)
-
-    together = batcher.submit_all([1, 2, 3, 4, 5])  # nothing is under way: all may come in
-    assert await asyncio.gather(*together) == [1, 2, 3, 4, 5]
-    first = batcher.submit(6)
-    await asyncio.sleep(0.01)
-    with pytest.raises(Overloaded):
-        batcher.submit(7)
-    await asyncio.sleep(0.3)
-    assert await asyncio.gather(*[first, batcher.submit(8)]) == [6, 8]
     await batcher.stop()
 
 
@@ -260,3 +144,281 @@ async def test_stopping_finishes_what_was_accepted() -> None:
 
     assert [answer.result() for answer in waiting] == [0, 2, 4, 6, 8, 10]
     assert not batcher.running
+
+
+# Load shedding, on a clock that the test moves: batches end when the test says so.
+
+BATCH, DEADLINE = 4, 0.1
+TARGET = DEADLINE * TARGET_OF_DEADLINE
+
+
+class Queue:
+    """A batcher on a clock of its own. `outcomes`: question → answered or refused."""
+
+    def __init__(self, batch_size: int = BATCH, deadline: float = DEADLINE) -> None:
+        self.now = 0.0
+        self.arrived: dict[int, float] = {}
+        self.latency: dict[int, float] = {}  # until the answer
+        self.refused_after: dict[int, float] = {}
+        self.batches: list[list[int]] = []
+        self.taken = 0.0  # when the last batch was
+        self._numbers = count()
+        self._end: asyncio.Future[None] | None = None
+        self.batcher = Batcher[int, int](
+            self._handle,
+            batch_size=batch_size,
+            queue_size=1000,
+            deadline_ms=deadline * 1000,
+            clock=lambda: self.now,
+        )
+        self.batcher.start()
+
+    async def _handle(self, questions: Sequence[int]) -> Sequence[int]:
+        self.batches.append(list(questions))
+        self.taken = self.now
+        self._end = asyncio.get_running_loop().create_future()
+        await self._end
+        return questions
+
+    async def submit(self, questions: int = 1) -> list[int]:
+        """Submit so many together; return their numbers."""
+        numbers = [next(self._numbers) for _ in range(questions)]
+        self.arrived |= dict.fromkeys(numbers, self.now)
+        try:
+            answers = self.batcher.submit_all(numbers)
+        except Overloaded:
+            self.refused_after |= dict.fromkeys(numbers, 0.0)
+        else:
+            for number, answer in zip(numbers, answers, strict=True):
+                answer.add_done_callback(partial(self._note, number))
+        if not self.busy:
+            await settle()
+        return numbers
+
+    def _note(self, number: int, done: "asyncio.Future[int]") -> None:
+        waited = self.now - self.arrived[number]
+        if done.exception() is None:
+            assert done.result() == number
+            self.latency[number] = waited
+        else:
+            assert isinstance(done.exception(), Overloaded)
+            self.refused_after[number] = waited
+
+    @property
+    def busy(self) -> bool:
+        return self._end is not None and not self._end.done()
+
+    @property
+    def oldest(self) -> float:
+        """When the oldest waiting question arrived; infinite where none waits."""
+        taken = {number for batch in self.batches for number in batch}
+        waiting = self.arrived.keys() - taken - self.refused_after.keys()
+        return min((self.arrived[number] for number in waiting), default=math.inf)
+
+    async def end_batch(self) -> None:
+        assert self._end is not None
+        self._end.set_result(None)
+        await settle()
+
+    async def close(self) -> None:
+        stopping = asyncio.create_task(self.batcher.stop())
+        await settle()
+        while not stopping.done():
+            await self.end_batch()
+
+
+async def settle() -> None:
+    """Let the batcher do what it can do now."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def standing_queue() -> Queue:
+    """Build a queue of 12 behind a batch that hangs; the oldest waited a little too long."""
+    queue = Queue()
+    await queue.submit()
+    await queue.submit()
+    queue.now += (TARGET + DEADLINE) / 2
+    for _ in range(11):
+        await queue.submit()
+    queue.now += (TARGET + DEADLINE) / 2 + 0.001
+    assert queue.refused_after == {}
+    return queue
+
+
+async def test_one_slow_batch_of_an_idle_service_refuses_no_request() -> None:
+    """The next ones wait for it, and what they wait is no sign of load."""
+    queue = Queue()
+    await queue.submit()
+    queue.now += 60.0
+    for _ in range(BATCH):
+        await queue.submit()
+    await queue.end_batch()
+    await queue.submit()
+    queue.now += 60.0
+    await queue.submit()
+    await queue.close()
+
+    assert queue.refused_after == {}
+    assert len(queue.latency) == 2 + BATCH + 1
+
+
+async def test_a_burst_is_answered_however_slowly() -> None:
+    """100 at once, drained before the queue has stood for a deadline."""
+    queue = Queue()
+    await queue.submit(100)
+    while queue.busy:
+        queue.now += (DEADLINE + TARGET) / 26
+        await queue.submit()
+        await queue.end_batch()
+        if len(queue.batches) > 25:
+            break
+    await queue.close()
+
+    assert queue.refused_after == {}
+
+
+async def test_behind_a_batch_that_hangs_requests_are_refused_after_the_deadline() -> None:
+    queue = await standing_queue()
+
+    (refused,) = await queue.submit()
+
+    assert queue.refused_after[refused] == 0.0
+    await queue.close()
+
+
+async def test_a_request_that_waited_longer_than_the_deadline_is_dropped_unhandled() -> None:
+    """All but a batch of the newest: their clients may still wait."""
+    queue = await standing_queue()
+    queue.now += DEADLINE
+
+    await queue.end_batch()
+
+    dropped = sorted(queue.refused_after)
+    assert dropped == list(range(1, 9))
+    await queue.close()
+    assert queue.batches == [[0], [9, 10, 11, 12]]
+
+
+async def test_shedding_ends_when_a_batch_has_room_to_spare() -> None:
+    queue = await standing_queue()
+    for _ in range(3):
+        await queue.end_batch()
+    assert queue.batcher.waiting == 0
+    refused_before = len(queue.refused_after)
+
+    await queue.end_batch()  # the loop finds nothing to do
+    for _ in range(100):
+        await queue.submit()
+
+    assert len(queue.refused_after) == refused_before
+    await queue.close()
+
+
+@pytest.mark.parametrize("first", [1, BATCH + 2])
+async def test_several_are_shed_together_or_not_at_all(first: int) -> None:
+    """A batch call that has begun is finished, and what waits right behind it joins its batch."""
+    queue = Queue()
+    begun, whole = await queue.submit(first), await queue.submit(3)
+    queue.now += DEADLINE
+    await queue.submit(BATCH)
+    queue.now += DEADLINE
+    await queue.end_batch()
+    await queue.close()
+
+    assert set(begun) <= set(queue.latency)
+    assert list(queue.refused_after) == ([] if first > 1 else whole)
+
+
+async def test_clients_that_left_make_room_in_the_batch() -> None:
+    """Otherwise their places would be empty."""
+    doubler = Doubler()
+    batcher = batcher_of(doubler, batch_size=2)
+    for number in (1, 2):
+        batcher.submit(number).cancel()
+    others = [batcher.submit(number) for number in (3, 4)]
+    doubler.go.set()
+
+    assert await asyncio.gather(*others) == [6, 8]
+    assert doubler.batches == [[3, 4]]
+    await batcher.stop()
+
+
+async def offer(queue: Queue, rate: float, batch_seconds: float, seconds: float) -> None:
+    """Submit requests at a steady rate; each batch takes the same time, however large."""
+    until = queue.now + seconds
+    while queue.now < until:
+        queue.now += 1 / rate
+        if queue.busy and queue.now >= queue.taken + batch_seconds:
+            await queue.end_batch()
+        await queue.submit()
+
+
+@pytest.mark.parametrize("batch_ms", [20, 90, 400])
+@pytest.mark.parametrize("times", [1.2, 3.0])
+async def test_overload_is_shed_while_the_service_works_at_full_capacity(
+    times: float, batch_ms: int
+) -> None:
+    """Batches of 32 that are quick, slow, and slower than the deadline."""
+    batch_seconds, seconds = batch_ms / 1000, 20.0
+    capacity = 32 / batch_seconds
+    queue = Queue(batch_size=32, deadline=0.15)
+    await offer(queue, times * capacity, batch_seconds, seconds)
+    answered = list(queue.latency.values())
+    late = [number for number, waited in queue.refused_after.items() if waited > 0]
+
+    assert len(answered) >= 0.9 * seconds * capacity
+    assert np.percentile(answered, 99) < max(0.25, 2.5 * batch_seconds)
+    assert all(queue.arrived[number] < 0.5 for number in late)  # when the queue built up
+
+    await offer(queue, 0.8 * capacity, batch_seconds, 2.0)
+    refused = len(queue.refused_after)
+    await offer(queue, 0.8 * capacity, batch_seconds, 10.0)
+    assert len(queue.refused_after) == refused
+    await queue.close()
+    assert len(queue.latency) + len(queue.refused_after) == len(queue.arrived)
+
+
+SUBMIT = st.tuples(st.just("submit"), st.integers(1, 2 * BATCH))
+WAIT = st.tuples(st.just("wait"), st.integers(1, 120))
+END = st.tuples(st.just("end"), st.just(0))
+
+
+@given(st.lists(st.one_of(SUBMIT, SUBMIT, WAIT, END), max_size=80))
+async def test_laws_of_shedding(steps: list[tuple[str, int]]) -> None:
+    queue = Queue()
+    together: list[list[int]] = []
+    below = 0.0  # when the delay was last at or below the target
+    standing = False
+    for what, number in steps:
+        batches, refused = len(queue.batches), set(queue.refused_after)
+        waiting, oldest = queue.batcher.waiting, queue.oldest
+        if what == "wait":
+            below = max(below, min(oldest + TARGET, queue.now + number / 1000))
+            queue.now += number / 1000
+        standing = standing or queue.now - below > DEADLINE - 1e-6
+        if what == "submit":
+            together.append(await queue.submit(number))
+        elif what == "end" and queue.busy:
+            await queue.end_batch()
+
+        for one in set(queue.refused_after) - refused:
+            assert standing, "refused without a standing queue"
+            assert waiting >= BATCH, "refused although the next batch had room"
+            assert queue.refused_after[one] == 0 or queue.refused_after[one] > DEADLINE
+        for batch in queue.batches[batches:]:
+            room = len(batch) < BATCH
+            assert not (room and set(queue.refused_after) - refused), "dropped in spite of room"
+            standing = standing and not room
+        if queue.oldest + TARGET >= queue.now:
+            below = queue.now
+    await queue.close()
+
+    handled = [number for batch in queue.batches for number in batch]
+    assert handled == sorted(set(handled)), "not once or not in order"
+    assert set(handled) == set(queue.latency)
+    assert set(handled).isdisjoint(queue.refused_after)
+    assert len(handled) + len(queue.refused_after) == len(queue.arrived)
+    for numbers in together:
+        outcomes = Counter(number in queue.latency for number in numbers)
+        assert len(outcomes) == 1, "half of a submission was shed"
