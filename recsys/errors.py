@@ -11,7 +11,7 @@
     ├── UnknownAttribute        a filter names an attribute the catalogue does not have
     ├── StoreUnavailable        Redis did not answer in time
     ├── NoPreviousModel         a roll-back where only one model was ever served
-    ├── Overloaded              the queue is full or the deadline has passed
+    ├── Overloaded              the queue is full, or has stood longer than the deadline
     ├── ServiceRefused          a client of ours was answered with a problem
     └── ServiceUnreachable      a client of ours was not answered
 
@@ -88,7 +88,7 @@ class NoPreviousModel(RecsysError):
 
 
 class Overloaded(RecsysError):
-    """The queue is full or the deadline has passed; ask again a little later."""
+    """The queue is full, or has stood longer than the deadline; ask again a little later."""
 
 
 class ServiceRefused(RecsysError):

@@ -237,6 +237,27 @@ def test_8_bit_codes_in_several_blocks_find_the_best(
         assert set(np.argsort(-(stored @ query))[:5].tolist()) <= set(row.tolist())
 
 
+@pytest.mark.parametrize("rows", [1, 4, 33])
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_product_of_8_bit_codes_is_exact(
+    rows: int, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With torch's private function, which must still be there, and without it."""
+    assert hasattr(torch, "_int_mm"), "torch has no _int_mm: measure and name another way"
+    if not fast:
+        monkeypatch.setattr(int8_codes, "_int_mm", None)
+    draw = np.random.default_rng(rows)
+    queries, codes = (
+        draw.integers(-127, 128, (count, 136), dtype=np.int8) for count in (rows, 200)
+    )
+    queries[0], codes[0] = 127, -127  # the largest sum there can be
+    out = torch.empty((rows, 200), dtype=torch.int32)
+
+    int8_codes.int8_product(torch.from_numpy(queries), torch.from_numpy(codes).t(), out)
+
+    assert np.array_equal(out.numpy(), queries.astype(np.int32) @ codes.T.astype(np.int32))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_that_holds_no_index_is_refused(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "retrieval.index"
