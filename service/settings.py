@@ -135,8 +135,9 @@ class Settings(BaseSettings):
     deadline_ms: int = Field(
         150,
         ge=1,
-        description="longest time until its answer that may be expected of a request when it "
-        "comes; one that would take longer is refused at once, 503",
+        description="how long a queue may stand: once the oldest request has waited longer than a "
+        "tenth of it for all of it, more requests are refused and those that waited longer than "
+        "it are dropped, 503, until a batch is not full",
     )
     max_body_bytes: int = Field(1_000_000, ge=1, description="largest request body; more is 413")
     max_head_bytes: int = Field(
