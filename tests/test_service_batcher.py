@@ -380,7 +380,8 @@ async def test_overload_is_shed_while_the_service_works_at_full_capacity(
 
 
 SUBMIT = st.tuples(st.just("submit"), st.integers(1, 2 * BATCH))
-WAIT = st.tuples(st.just("wait"), st.integers(1, 120))
+WAIT = st.tuples(st.just("wait"), st.integers(1, 90))
+TICK = 0.00137  # seconds; no multiple is the target, the deadline or their sum
 END = st.tuples(st.just("end"), st.just(0))
 
 
@@ -392,11 +393,12 @@ async def test_laws_of_shedding(steps: list[tuple[str, int]]) -> None:
     standing = False
     for what, number in steps:
         batches, refused = len(queue.batches), set(queue.refused_after)
-        waiting, oldest = queue.batcher.waiting, queue.oldest
+        waiting = queue.batcher.waiting
         if what == "wait":
-            below = max(below, min(oldest + TARGET, queue.now + number / 1000))
-            queue.now += number / 1000
-        standing = standing or queue.now - below > DEADLINE - 1e-6
+            begun, queue.now = queue.now, queue.now + number * TICK
+            if queue.oldest + TARGET > begun:
+                below = min(queue.oldest + TARGET, queue.now)
+        standing = standing or queue.now - below > DEADLINE
         if what == "submit":
             together.append(await queue.submit(number))
         elif what == "end" and queue.busy:
@@ -410,6 +412,7 @@ async def test_laws_of_shedding(steps: list[tuple[str, int]]) -> None:
             room = len(batch) < BATCH
             assert not (room and set(queue.refused_after) - refused), "dropped in spite of room"
             standing = standing and not room
+        standing = standing and queue.busy
         if queue.oldest + TARGET >= queue.now:
             below = queue.now
     await queue.close()
