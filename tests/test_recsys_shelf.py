@@ -104,6 +104,35 @@ def test_training_publishes_and_publishing_goes_back(
     assert bundle_of(shelf) == shelf / "two"
 
 
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("train", "--clicks", "clicks.csv", "--publish", "BUNDLE"),
+        ("finetune", "--bundle", "BUNDLE", "--clicks", "clicks.csv", "--publish", "BUNDLE"),
+        ("demo", "--publish", "BUNDLE"),
+        ("publish", "BUNDLE", "two"),
+    ],
+    ids=lambda verb: verb[0],
+)
+def test_a_bundle_is_no_shelf_and_nothing_is_written_into_it(
+    shelf: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    verb: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(shelf)
+    (shelf / "clicks.csv").write_text(GOOD)
+    bundle = shelf / "one"
+    shutil.copytree(shelf / "two", bundle / "two")
+    before = sorted(bundle.rglob("*"))
+
+    code, _, said = run(capsys, *(str(bundle) if word == "BUNDLE" else word for word in verb))
+
+    assert (code, said.count("\n")) == (2, 1), said
+    assert f"{bundle} is a bundle, not a shelf of bundles" in said
+    assert sorted(bundle.rglob("*")) == before
+
+
 def test_the_demos_shelf_is_filled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / POINTER).write_text("anything")
 
