@@ -5,7 +5,7 @@ column and value. What a session is, is decided in `data/sessions.py`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ class ClickLog:
 
     group: (clicks,) int32, the session or, where sessions are still to be cut, the user;
     item: (clicks,) int32; time_ms: (clicks,) int64; split: (clicks,) int8 into `SPLITS`, or
-    None. Codes count by first appearance.
+    None; event: (clicks,) int32, the event type, or None. Codes count by first appearance.
     """
 
     group: NDArray[np.int32]
@@ -33,6 +33,7 @@ class ClickLog:
     group_ids: tuple[str, ...]
     item_ids: tuple[str, ...]
     split: NDArray[np.int8] | None = None
+    event: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.item)
@@ -46,6 +47,7 @@ class _Parts:
     item: list[pa.Array] = field(default_factory=list)
     time_ms: list[NDArray[np.int64]] = field(default_factory=list)
     split: list[NDArray[np.int8]] = field(default_factory=list)
+    event: list[pa.Array] = field(default_factory=list)
     events_seen: set[str] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
 
@@ -60,9 +62,11 @@ def read_clicks(
 ) -> ClickLog:
     """All clicks of a file or folder; raises `BadInput` with every problem found.
 
-    events: keep only rows whose event column has one of these values; empty keeps all.
+    events: keep only rows whose event column has one of these values; empty keeps all, and the
+    column is read only where every file has it.
     """
     files = click_files(path, delimiter)
+    columns = columns if events else _without_missing_event(files, columns)
     _check_columns(files, columns)
     parts, read, total = _Parts(), 0, sum(file.path.stat().st_size for file in files)
     for file in files:
@@ -76,6 +80,17 @@ def read_clicks(
     if parts.problems:
         raise BadInput("The clicks cannot be used", parts.problems)
     return _joined(path, parts, columns, events)
+
+
+def _without_missing_event(files: Sequence[ClickFile], columns: Columns) -> Columns:
+    """The columns to read where no event type was asked for."""
+    others = replace(columns, event=None)
+    name = columns.event
+    if name is None or name in others.wanted():
+        return others
+    readable = ("text", "whole number")
+    there = all(f.columns().count(name) == 1 and f.id_kind(name)[0] in readable for f in files)
+    return columns if there else others
 
 
 def _check_columns(files: Sequence[ClickFile], columns: Columns) -> None:
@@ -104,10 +119,12 @@ def _take(
     time_ms, problems = parse_times(columns.time, batch[columns.time], row)
     problems += bad_ids(group_column, group, row) + bad_ids(columns.item, item, row)
     keep = np.ones(batch.num_rows, dtype=bool)
-    if columns.event is not None and events:
-        seen = as_texts(batch[columns.event])
-        parts.events_seen.update(str(text) for text in pc.unique(seen).to_pylist())
-        keep = pc.fill_null(pc.is_in(seen, pa.array(events)), False).to_numpy(zero_copy_only=False)
+    if columns.event is not None:
+        seen = pc.fill_null(as_texts(batch[columns.event]), "")
+        if events:
+            parts.events_seen.update(str(text) for text in pc.unique(seen).to_pylist())
+            keep = pc.is_in(seen, pa.array(events)).to_numpy(zero_copy_only=False)
+        parts.event.append(seen.filter(pa.array(keep)).dictionary_encode())
     if columns.split is not None:
         split = as_texts(batch[columns.split])
         problems += bad_splits(columns.split, split, row)
@@ -139,6 +156,7 @@ def _joined(path: Path, parts: _Parts, columns: Columns, events: Sequence[str]) 
         group_ids=group_ids,
         item_ids=item_ids,
         split=np.concatenate(parts.split) if parts.split else None,
+        event=_coded(parts.event)[0] if parts.event else None,
     )
 
 

@@ -30,7 +30,7 @@ class Columns:
     user: str | None = None  # read only where sessions are cut from users
     item: str = "item_id"
     time: str = "timestamp"
-    event: str | None = None  # read only where events are chosen
+    event: str | None = None  # needed only where events are chosen
     split: str | None = None  # read only where a split is asked for
 
     def wanted(self) -> list[str]:

@@ -137,6 +137,18 @@ def _mask(
     return mask
 
 
+def read_filter(texts: Iterable[str], attributes: Iterable[str]) -> Filter:
+    """`attribute:value` as a `Filter`; raises `UnknownAttribute`."""
+    known = sorted(attributes, key=len, reverse=True)  # of "a" and "a:b", the longer is meant
+    wanted: dict[str, list[str]] = {}
+    for text in texts:
+        name = next((name for name in known if text.startswith(f"{name}:")), None)
+        if name is None:
+            raise UnknownAttribute(text.partition(":")[0], sorted(known))
+        wanted.setdefault(name, []).append(text[len(name) + 1 :])
+    return wanted
+
+
 def read_catalogue(path: Path) -> Catalogue:
     """The catalogue of a bundle; raises `BundleRefused` where the file cannot be one."""
     try:

@@ -1,7 +1,8 @@
 """The options every command that reads clicks shares, declared once.
 
-A command asks for `clicks: ClickArguments`; `takes_clicks` replaces that one parameter by the
-fields below, so that they appear in its `--help` and arrive as one value.
+A command asks for `clicks: ClickArguments`, or for the fewer `ReadArguments`; `takes_clicks`
+replaces that one parameter by the fields below, so that they appear in its `--help` and arrive as
+one value.
 """
 
 import dataclasses
@@ -30,11 +31,14 @@ def _option(text: str, *names: str) -> Any:
     return Option(*names, help=text, rich_help_panel=PANEL)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClickArguments:
-    """What a person typed about the click files; `training.options` gives it meaning."""
+@dataclass(frozen=True, kw_only=True)
+class ReadArguments:
+    """The options that say how click files are read; `training.options` gives them meaning."""
 
-    clicks: Annotated[Path, Option(help="Click file (.csv, .tsv, .parquet), or a folder of them.")]
+    clicks: Annotated[
+        Path | None,
+        _option("Click file (.csv, .tsv, .parquet), or a folder of them."),
+    ] = None
     session_column: Annotated[
         str, _option("Column of the session id; 'none' cuts sessions from users.")
     ] = "session_id"
@@ -45,9 +49,10 @@ class ClickArguments:
     time_column: Annotated[
         str, _option("Column of the time: epoch seconds, milliseconds, or ISO 8601.")
     ] = "timestamp"
-    event_column: Annotated[str, _option("Column of the event type; read with --events.")] = (
-        "event_type"
-    )
+    event_column: Annotated[
+        str,
+        _option("Column of the event type; needed with --events, tells duplicates apart."),
+    ] = "event_type"
     events: Annotated[
         list[str] | None, _option("Keep these event types only; repeat, or separate by commas.")
     ] = None
@@ -55,6 +60,20 @@ class ClickArguments:
     idle_gap: Annotated[
         int, _option("Seconds of silence that end a session, with --session-column none.")
     ] = 1800
+    drop_duplicates: Annotated[
+        bool,
+        _option(
+            "Remove exact duplicate rows: same session or user, item, time and event.",
+            "--drop-duplicates",
+        ),
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClickArguments(ReadArguments):
+    """The same and more: which sessions and items are left out, and what is tested on."""
+
+    clicks: Annotated[Path, Option(help="Click file (.csv, .tsv, .parquet), or a folder of them.")]
     min_length: Annotated[int, _option("Drop sessions of fewer clicks.")] = 2
     min_support: Annotated[int, _option("Drop items clicked less often in training.")] = 1
     collapse: Annotated[
@@ -68,8 +87,10 @@ class ClickArguments:
 
 
 def takes_clicks(command: Callable[..., None]) -> Callable[..., None]:
-    """Spread the command's `clicks` parameter into the fields of `ClickArguments`."""
-    hints = get_type_hints(ClickArguments, include_extras=True)
+    """Spread the command's `clicks` parameter into the fields of its type."""
+    own_hints = get_type_hints(command, include_extras=True)
+    kind: type[ReadArguments] = own_hints["clicks"]
+    hints = get_type_hints(kind, include_extras=True)
     spread = [
         inspect.Parameter(
             field.name,
@@ -79,9 +100,8 @@ def takes_clicks(command: Callable[..., None]) -> Callable[..., None]:
             else field.default,
             annotation=hints[field.name],
         )
-        for field in dataclasses.fields(ClickArguments)
+        for field in dataclasses.fields(kind)
     ]
-    own_hints = get_type_hints(command, include_extras=True)
     own = [
         p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=own_hints[p.name])
         for p in inspect.signature(command).parameters.values()
@@ -92,7 +112,7 @@ def takes_clicks(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def spreading(**arguments: Any) -> None:
         typed = {name: arguments.pop(name) for name in names}
-        command(clicks=ClickArguments(**typed), **arguments)
+        command(clicks=kind(**typed), **arguments)
 
     del spreading.__wrapped__  # typer would read its signature
     first, *others = spread

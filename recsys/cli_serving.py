@@ -1,13 +1,14 @@
 """The commands that answer, a composition root like `recsys.cli`: serve, bench, recommend, …"""
 
 import sys
+from dataclasses import replace
 from json import dumps
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from recsys.cli_options import Bundle
+from recsys.cli_options import Bundle, ReadArguments, takes_clicks
 from recsys.errors import BadInput, BundleRefused
 from recsys.shelf import bundle_of
 from recsys.tables import open_console
@@ -121,7 +122,7 @@ def bench(
     else:
         from training.prepare import ClickOptions, read_sessions
 
-        sessions, _ = read_sessions(ClickOptions(clicks))
+        sessions = read_sessions(ClickOptions(clicks)).sessions
         visits = replayed([Click(f"s{s}", item) for s, item in sessions.by_time()])
     result = run(options, visits, open_console(stderr=True), as_json=json, picture=picture)
     if not result.all_good:
@@ -129,41 +130,60 @@ def bench(
 
 
 @app.command(rich_help_panel="Try")
+@takes_clicks
 def recommend(
+    clicks: ReadArguments,
     bundle: Bundle,
     items: Annotated[
         list[str] | None, typer.Argument(help="Item ids clicked so far, oldest first.")
     ] = None,
     k: Annotated[int, typer.Option(min=1, max=100, help="How many items to list.")] = 10,
-    clicks: Annotated[
-        Path | None, typer.Option(help="Click file instead: a list for everybody in it.")
+    out: Annotated[
+        Path | None, typer.Option(help="File for the lists of --clicks: .csv or .parquet.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Parquet file for those lists.")] = None,
     by: Annotated[
-        str, typer.Option(help="Column of --clicks that says whose click it is.")
-    ] = "session_id",
-    item_column: Annotated[str, typer.Option(help="Its column of the item id.")] = "item_id",
-    time_column: Annotated[str, typer.Option(help="Its column of the time.")] = "timestamp",
+        str | None,
+        typer.Option(help="Column of visitors: --session-column none --user-column BY."),
+    ] = None,
     exclude_seen: Annotated[
         bool, typer.Option("--exclude-seen", help="Leave out what was clicked.")
     ] = False,
+    filter: Annotated[
+        list[str] | None,
+        typer.Option(help="Only items with this value, attribute:value; repeat for more."),
+    ] = None,
+    json: Annotated[
+        bool,
+        typer.Option("--json", help="Print a JSON object; with --clicks one a line and visitor."),
+    ] = False,
 ) -> None:
-    """What follows these clicks, in the terminal, or those of a whole file, in a file."""
-    if (clicks is None) != (out is None) or (clicks is None) == (not items):
+    """What follows these clicks, in the terminal, or those of a whole click file.
+
+    With --clicks, one list for each session. With --session-column none, or --by, one list for each
+    visitor: it follows from the newest session, the clicks after the last pause longer than
+    --idle-gap. Older sessions of the visitor do not count, as in the service.
+    """
+    given = clicks.clicks is not None
+    one_way = (out is None) == json and not items if given else bool(items) and out is None
+    if not one_way:
         raise BadInput(
-            "There is nothing to recommend for",
-            ["give item ids, or --clicks FILE with --out FILE.parquet."],
+            "The options cannot be used",
+            ["give item ids, or --clicks FILE with --out FILE.csv, FILE.parquet or --json."],
         )
-    if clicks is None or out is None:
-        from recsys.terminal import show_recommendations
+    if not given:
+        from recsys.terminal import Chosen, show_recommendations
 
-        show_recommendations(bundle_of(bundle), items or [], k, open_console())
+        chosen = Chosen(k, exclude_seen, filter or [], json)
+        show_recommendations(bundle_of(bundle), items or [], chosen, open_console(quiet=json))
         return
-    from data.columns import Columns
     from training.bulk import BulkOptions, recommend_all
+    from training.options import read_options
 
-    columns = Columns(session=by, item=item_column, time=time_column)
-    options = BulkOptions(bundle_of(bundle), clicks, out, columns, k, exclude_seen)
+    if by is not None:
+        clicks = replace(clicks, session_column="none", user_column=by)
+    options = BulkOptions(
+        bundle_of(bundle), read_options(clicks), out, k, exclude_seen, filter or []
+    )
     recommend_all(options, open_console(stderr=True))
 
 

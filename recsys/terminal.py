@@ -1,37 +1,72 @@
-"""Recommendations as a table in the terminal."""
+"""Recommendations as a table in the terminal, or as JSON."""
 
+import json
+import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from recsys.catalogue import Catalogue
+from recsys.catalogue import Catalogue, read_filter
 from recsys.golden import open_predictor
+from recsys.predictor import Predictor, Ranking
 from recsys.retrieval import Wish
 from recsys.tables import add_row, neat_table, print_fitting
 
 SHOWN_ATTRIBUTES = 3
 
 
-def show_recommendations(bundle: Path, clicks: Sequence[str], k: int, console: Console) -> None:
-    """What follows these clicks; unknown ids are said and passed over."""
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What a list may hold, and how it is shown."""
+
+    k: int = 10
+    exclude_seen: bool = False
+    filters: Sequence[str] = ()  # attribute:value
+    json: bool = False
+
+
+def show_recommendations(
+    bundle: Path, clicks: Sequence[str], chosen: Chosen, console: Console
+) -> None:
+    """Print what follows these clicks; unknown ids are said and passed over."""
     predictor = open_predictor(bundle)
     catalogue = predictor.catalogue
+    allowed = None
+    if chosen.filters:
+        allowed = catalogue.allowed(read_filter(chosen.filters, catalogue.attributes))
     found = {item_id: catalogue.find(item_id) for item_id in clicks}
     unknown = [item_id for item_id, item in found.items() if item is None]
+    window = clicks[-predictor.window :]  # unknown clicks have their place in it, as in the service
+    known = [item for item_id in window if (item := found[item_id]) is not None]
+    excluded = known if chosen.exclude_seen else ()
+    ranking = predictor.recommend(known, Wish(chosen.k, excluded, allowed))
+    if chosen.json:
+        said = {**list_as_json(ranking, predictor), "unknown_items": unknown}
+        sys.stdout.write(json.dumps(said, ensure_ascii=False) + "\n")
+        return
     if unknown:
         console.print(
             f"Not in the catalogue, passed over: {', '.join(map(repr, unknown))}.", markup=False
         )
-    window = clicks[-predictor.window :]  # unknown clicks have their place in it, as in the service
-    known = [item for item_id in window if (item := found[item_id]) is not None]
-    ranking = predictor.recommend(known, Wish(k=k))
     title = "Most popular items" if ranking.source == "popular" else "Likely next"
     ids = catalogue.item_ids.take(ranking.items)
     scored = list(zip(ids, ranking.scores, strict=True))
     print_fitting(console, ranked_tables(catalogue, scored, title))
+
+
+def list_as_json(ranking: Ranking, predictor: Predictor) -> dict[str, object]:
+    """Name the parts of a list as the HTTP API does."""
+    ids = predictor.catalogue.item_ids.take(ranking.items)
+    scored = zip(ids, ranking.scores, strict=True)
+    return {
+        "model_id": predictor.model_id,
+        "source": ranking.source,
+        "items": [{"item_id": item_id, "score": score} for item_id, score in scored],
+    }
 
 
 def ranked_tables(

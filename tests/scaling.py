@@ -122,7 +122,7 @@ class Row:
 
 def measure(log: Path, recipe: Recipe, train_seconds: float, cases: int) -> dict[str, float]:
     row = Row()
-    sessions, _ = row.time("read", lambda: read_sessions(ClickOptions(log)))
+    sessions = row.time("read", lambda: read_sessions(ClickOptions(log))).sessions
     train, test = row.time("split", lambda: _split(sessions))
     watch, began = Stopwatch(train_seconds), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, suppress(Enough):

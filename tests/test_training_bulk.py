@@ -1,5 +1,6 @@
 """Lists for a whole click file: the same as one visitor after another gets."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -11,11 +12,12 @@ from typer.testing import CliRunner
 
 from data.columns import Columns
 from recsys.cli import app
-from recsys.errors import BadInput
+from recsys.errors import BadInput, UnknownAttribute
 from recsys.predictor import Predictor
 from recsys.retrieval import Wish
 from training import bulk
 from training.bulk import BulkOptions, recommend_all
+from training.prepare import ClickOptions
 
 TENT, BAG = "aurora-tent", "aurora-sleeping-bag"
 
@@ -30,7 +32,8 @@ def clicks(tmp_path: Path) -> Path:
 
 
 def made(trained: TrainedShop, clicks: Path, out: Path, **options: object) -> pd.DataFrame:
-    given = BulkOptions(trained.bundle, clicks, out, Columns(session="who"), **options)  # type: ignore[arg-type]
+    read = ClickOptions(clicks, Columns(session="who"))
+    given = BulkOptions(trained.bundle, read, out, **options)  # type: ignore[arg-type]
     recommend_all(given, Console(quiet=True))
     lists: pd.DataFrame = pq.read_table(out).to_pandas()
     return lists
@@ -65,7 +68,7 @@ def test_many_are_written_piece_by_piece(
     monkeypatch.setattr(bulk, "AT_ONCE", 7)
     monkeypatch.setattr(bulk, "WRITTEN_AT_ONCE", 50)
     out = tmp_path / "r.parquet"
-    given = BulkOptions(trained.bundle, trained.clicks, out, Columns(session="session_id"), k=3)
+    given = BulkOptions(trained.bundle, ClickOptions(trained.clicks), out, k=3)
 
     visitors = recommend_all(given, Console(quiet=True))
 
@@ -95,7 +98,14 @@ def test_a_run_that_fails_leaves_the_old_file(
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], [TENT, "--clicks", "x.csv", "--out", "r"], ["--clicks", "x.csv"]]
+    "arguments",
+    [
+        [],
+        [TENT, "--clicks", "x.csv", "--out", "r.csv"],
+        ["--clicks", "x.csv"],
+        ["--clicks", "x.csv", "--out", "r.csv", "--json"],
+        [TENT, "--out", "r.csv"],
+    ],
 )
 def test_one_of_two_ways_must_be_chosen(trained: TrainedShop, arguments: list[str]) -> None:
     ran = CliRunner().invoke(app, ["recommend", "--bundle", str(trained.bundle), *arguments])
@@ -112,3 +122,93 @@ def test_the_command_writes_the_file(trained: TrainedShop, clicks: Path, tmp_pat
 
     assert ran.exit_code == 0, ran.output
     assert len(pq.read_table(out)) == 3 * 4
+
+
+HOUR = 3600
+
+
+@pytest.fixture
+def week(tmp_path: Path) -> Path:
+    """A visitor who came on three days; carts, too, and semicolons between the columns."""
+    rows = [
+        ("a", BAG, 0, "view"),
+        ("a", TENT, 24 * HOUR, "view"),
+        ("b", BAG, 5, "view"),
+        ("a", TENT, 48 * HOUR, "view"),
+        ("a", BAG, 48 * HOUR + 1799, "view"),
+        ("a", "aurora-desk", 48 * HOUR + 1800, "cart"),
+    ]
+    path = tmp_path / "week.csv"
+    columns = ["visitor", "item_id", "timestamp", "event_type"]
+    pd.DataFrame(rows, columns=columns).to_csv(path, index=False, sep=";")
+    return path
+
+
+def recommended(trained: TrainedShop, *arguments: object) -> str:
+    words = ["recommend", "--bundle", str(trained.bundle), *map(str, arguments)]
+    ran = CliRunner().invoke(app, words)
+    assert ran.exit_code == 0, ran.output
+    return ran.stdout
+
+
+def test_the_newest_session_of_a_visitor_counts(
+    trained: TrainedShop, predictor: Predictor, week: Path
+) -> None:
+    given = ("--clicks", week, "--delimiter", ";", "--events", "view", "--json", "--k", 4)
+    first, second = (
+        [json.loads(line) for line in recommended(trained, *given, *visitor).splitlines()]
+        for visitor in (
+            ("--by", "visitor"),
+            ("--session-column", "none", "--user-column", "visitor"),
+        )
+    )
+
+    index, ids = predictor.catalogue.index, predictor.catalogue.item_ids
+    newest = predictor.recommend([index(TENT), index(BAG)], Wish(4))
+    assert first == second
+    assert [one["visitor"] for one in first] == ["a", "b"]
+    assert [item["item_id"] for item in first[0]["items"]] == ids.take(newest.items)
+    whole = ("--session-column", "visitor")
+    seen = json.loads(recommended(trained, *given, *whole).splitlines()[0])
+    assert seen["items"] != first[0]["items"]
+    short = ("--by", "visitor", "--idle-gap", 1798)
+    last = json.loads(recommended(trained, *given, *short).splitlines()[0])
+    alone = predictor.recommend([index(BAG)], Wish(4))
+    assert [item["item_id"] for item in last["items"]] == ids.take(alone.items)
+
+
+def test_a_filter_holds_for_one_list_and_for_many(trained: TrainedShop, week: Path) -> None:
+    wanted = ("--filter", "category:Camping", "--filter", "brand:Aurora", "--json")
+    given = ("--clicks", week, "--delimiter", ";", "--by", "visitor")
+    kinds = pd.read_csv(trained.items).set_index("item_id")["category"]
+
+    one = json.loads(recommended(trained, TENT, "no such", "--exclude-seen", *wanted))
+    many = [json.loads(line) for line in recommended(trained, *given, *wanted).splitlines()]
+
+    assert one["unknown_items"] == ["no such"]
+    assert TENT not in {item["item_id"] for item in one["items"]}
+    for found in (one, *many):
+        assert found["items"]
+        assert {kinds[item["item_id"]] for item in found["items"]} == {"Camping"}
+    words = ["recommend", "--bundle", str(trained.bundle), TENT, "--filter", "colour:red"]
+    with pytest.raises(UnknownAttribute, match="'colour' is not an attribute"):
+        CliRunner().invoke(app, words, catch_exceptions=False)
+
+
+def test_the_ending_of_the_file_is_its_format(
+    trained: TrainedShop, clicks: Path, tmp_path: Path
+) -> None:
+    columnar = made(trained, clicks, tmp_path / "r.parquet", k=5)
+    given = BulkOptions(
+        trained.bundle, ClickOptions(clicks, Columns(session="who")), tmp_path / "r.csv", k=5
+    )
+    recommend_all(given, Console(quiet=True))
+
+    text = pd.read_csv(tmp_path / "r.csv")
+    assert text.columns.tolist() == columnar.columns.tolist()
+    assert text["item_id"].tolist() == columnar["item_id"].tolist()
+    assert text["score"].tolist() == pytest.approx(columnar["score"].tolist(), rel=1e-5)
+    for name in ("r", "r.txt", "r.json"):
+        with pytest.raises(BadInput, match=r"must end in .csv or .parquet"):
+            made(trained, clicks, tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clicks.csv", "r.csv", "r.parquet"]

@@ -11,6 +11,7 @@ from conftest import TrainedShop
 from pages import Element, Page
 from scorers import BACKWARD, COUNTS, FORWARD, evaluated
 
+from data.duplicates import Duplicates
 from data.sessions import Counts
 from data.statistics import describe
 from recsys.bundle_files import MANIFEST, REPORT
@@ -45,6 +46,7 @@ def story_of(**other: Any) -> tuple[Manifest, Story]:
         "command": "recsys train",
         "device": "cpu",
         "counts": [Counts("read", 40, 90, 4)],
+        "duplicates": Duplicates(0, 90),
         "train": describe(words(*sessions)),
         "test": describe(words(*sessions)),
         "epochs": [

@@ -1,52 +1,94 @@
-"""`recsys recommend --clicks F --out R`: a list for everybody in a click file.
+"""`recsys recommend --clicks F`: a list for every visitor of a click file, as a file or as JSON.
 
-The lists are those the service would give after the same clicks: one predictor makes both. They are
-written as they are made, a row an item, and `R` appears when the last one is in it.
+The lists are those the service would give after the same clicks: one predictor makes both. A
+file has one row for each item of a list; it is written list by list, and appears at its name when
+the last one is in it. Where visitors are users (`--session-column none`), the newest session of
+each counts: the clicks after the last pause longer than the idle gap.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from data.clicks import ClickLog, read_clicks
-from data.columns import Columns
+from data.clicks import ClickLog
 from recsys.atomic import check_new_file, replace_file
+from recsys.catalogue import read_filter
+from recsys.errors import BadInput
 from recsys.golden import open_predictor
 from recsys.predictor import Memory, Predictor, Ranking
 from recsys.retrieval import Wish
-from training.progress import bar
+from recsys.terminal import list_as_json
+from training.prepare import ClickOptions, read_log
+from training.progress import bar, warn
 
 AT_ONCE = 64  # visitors
 WRITTEN_AT_ONCE = 4096  # visitors in a row group
+# ending of the file → what writes tables to it
+WRITERS: dict[str, Callable[[Path, pa.Schema], pq.ParquetWriter | pacsv.CSVWriter]] = {
+    ".csv": lambda path, schema: pacsv.CSVWriter(path, schema),
+    ".parquet": lambda path, schema: pq.ParquetWriter(path, schema, compression="zstd"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class BulkOptions:
-    """For whom, from what, and how much."""
+    """For whom, from what, how much, and where to."""
 
     bundle: Path
-    clicks: Path
-    out: Path
-    columns: Columns
+    clicks: ClickOptions
+    out: Path | None = None  # None for JSON on standard output, a line for each visitor
     k: int = 20
     exclude_seen: bool = False
-    delimiter: str | None = None
+    filters: Sequence[str] = ()  # attribute:value
+
+    def __post_init__(self) -> None:
+        if self.out is not None and self.out.suffix.lower() not in WRITERS:
+            raise BadInput(
+                "The lists cannot be written",
+                [f"--out {self.out} must end in {' or '.join(WRITERS)}. Rename it."],
+            )
 
 
 def recommend_all(options: BulkOptions, console: Console) -> int:
-    """Write the lists; gives how many visitors there were."""
-    check_new_file(options.out, "The lists")
-    with bar(console, "Reading clicks", "") as progress:
-        log = read_clicks(
-            options.clicks, options.columns, delimiter=options.delimiter, progress=progress
-        )
+    """Write the lists; return the number of visitors."""
+    if options.out is not None:
+        check_new_file(options.out, "The lists")
     predictor = open_predictor(options.bundle)
-    name = options.columns.session or "session_id"
+    allowed = None
+    if options.filters:
+        catalogue = predictor.catalogue
+        allowed = catalogue.allowed(read_filter(options.filters, catalogue.attributes))
+    wish = Wish(options.k, allowed=allowed)
+    with bar(console, "Reading clicks", "") as progress:
+        log, duplicates = read_log(options.clicks, progress)
+    warn(console, duplicates.warning)
+    visits = _Visits(log, predictor, options.clicks.gap)
+    columns = options.clicks.columns
+    name = columns.session or columns.user or ""
+
+    def lists() -> Iterator[tuple[range, Iterator[Ranking]]]:
+        with bar(console, "Recommending", "visitors") as progress:
+            for start in range(0, len(log.group_ids), WRITTEN_AT_ONCE):
+                visitors = range(start, min(start + WRITTEN_AT_ONCE, len(log.group_ids)))
+                yield visitors, _rankings(predictor, visits, visitors, wish, options.exclude_seen)
+                progress(visitors.stop, len(log.group_ids))
+
+    out = options.out
+    if out is None:
+        for visitors, rankings in lists():
+            for visitor, ranking in zip(visitors, rankings, strict=True):
+                said = {name: log.group_ids[visitor], **list_as_json(ranking, predictor)}
+                sys.stdout.write(json.dumps(said, ensure_ascii=False) + "\n")
+        return len(log.group_ids)
+    writer = WRITERS[out.suffix.lower()]
     schema = pa.schema(
         [
             (name, pa.string()),
@@ -58,47 +100,47 @@ def recommend_all(options: BulkOptions, console: Console) -> int:
     )
 
     def write(path: Path) -> None:
-        with (
-            pq.ParquetWriter(path, schema, compression="zstd") as file,
-            bar(console, "Recommending", "visitors") as progress,
-        ):
-            for start in range(0, len(log.group_ids), WRITTEN_AT_ONCE):
-                visitors = range(start, min(start + WRITTEN_AT_ONCE, len(log.group_ids)))
-                rankings = _rankings(predictor, visits, visitors, options)
+        with writer(path, schema) as file:
+            for visitors, rankings in lists():
                 file.write_table(_table(predictor, log, visitors, rankings, schema))
-                progress(visitors.stop, len(log.group_ids))
 
-    visits = _Visits(log, predictor)
-    replace_file(options.out, write)
-    console.print(f"{len(log.group_ids):,} lists are in {options.out}.", markup=False)
+    replace_file(out, write)
+    console.print(f"{len(log.group_ids):,} lists are in {out}.", markup=False)
     return len(log.group_ids)
 
 
 class _Visits:
-    """Each visitor's clicks in the order of their times, as indices of the catalogue."""
+    """The newest session of each visitor in the order of its times, as indices of the catalogue."""
 
-    def __init__(self, log: ClickLog, predictor: Predictor) -> None:
+    def __init__(self, log: ClickLog, predictor: Predictor, gap: int | None) -> None:
+        """gap: seconds of silence that end a session; None where visitors are sessions."""
         known = predictor.catalogue.find_all(log.item_ids)
         order = np.lexsort((log.time_ms, log.group))  # stable: equal times stay as in the file
         self._items = known[log.item[order]]
-        lengths = np.bincount(log.group, minlength=len(log.group_ids))
-        self._offsets = np.concatenate([[0], np.cumsum(lengths)])
+        visitors = np.arange(len(log.group_ids))
+        group = log.group[order]
+        self._ends = np.searchsorted(group, visitors, side="right")
+        begins = np.ones(len(order), dtype=bool)
+        begins[1:] = group[1:] != group[:-1]
+        if gap is not None:
+            begins[1:] |= np.diff(log.time_ms[order]) > gap * 1000
+        starts = np.flatnonzero(begins)
+        self._starts = starts[np.searchsorted(starts, self._ends) - 1]  # the last one before
 
     def of(self, visitor: int) -> list[int]:
         """With -1 for what the catalogue lacks."""
-        clicks: list[int] = self._items[
-            self._offsets[visitor] : self._offsets[visitor + 1]
-        ].tolist()
+        clicks: list[int] = self._items[self._starts[visitor] : self._ends[visitor]].tolist()
         return clicks
 
 
 def _rankings(
-    predictor: Predictor, visits: _Visits, visitors: range, options: BulkOptions
+    predictor: Predictor, visits: _Visits, visitors: range, wish: Wish, exclude_seen: bool
 ) -> Iterator[Ranking]:
     for start in range(visitors.start, visitors.stop, AT_ONCE):
         some = [visits.of(v) for v in range(start, min(start + AT_ONCE, visitors.stop))]
         windows = [[i for i in clicks[-predictor.window :] if i >= 0] for clicks in some]
-        wishes = [Wish(options.k, window if options.exclude_seen else ()) for window in windows]
+        seen = [window if exclude_seen else () for window in windows]
+        wishes = [replace(wish, excluded=items) for items in seen]
         state = predictor.advance([Memory(window) for window in windows])
         yield from predictor.rank(state, windows, wishes)
 

@@ -28,7 +28,7 @@ from training.comparison import compare_with_intervals
 from training.export import Export, golden_clicks, write_bundle
 from training.loop import CHECKPOINT_SECONDS, Run, Trained
 from training.prepare import ClickOptions, Prepared, prepare
-from training.progress import TrainingBars, bar, counts_table
+from training.progress import TrainingBars, bar, counts_table, warn
 from training.recipe import Recipe
 from training.report import Story, render_report
 from training.results import as_json, compare, show
@@ -72,6 +72,7 @@ def train(options: TrainOptions, console: Console) -> Path:
         prepared = prepare(options.clicks, progress)
     attributes = _attributes(options, prepared.train)
     console.print(counts_table(prepared.counts))
+    warn(console, prepared.duplicates.warning)
     if options.warm_start is not None:
         console.print(options.warm_start.summary(prepared.train))
     layers = options.recipe.layers
@@ -111,6 +112,7 @@ def train(options: TrainOptions, console: Console) -> Path:
         epochs=trained.results,
         results=results,
         comparison=compare_with_intervals(results, catalogue.counts),
+        duplicates=prepared.duplicates,
     )
     found = _retrieval(options.recipe, prepared, trained, predictor, console)
     write_bundle(options.out, _export(options, prepared, trained, catalogue, story, blend, found))

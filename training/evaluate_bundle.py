@@ -21,7 +21,7 @@ from recsys.retrieval import Wish
 from training.comparison import compare_with_intervals
 from training.evaluate import evaluate
 from training.prepare import ClickOptions, prepare, read_sessions
-from training.progress import bar
+from training.progress import bar, warn
 from training.report import Story, render_report
 from training.results import as_json, compare, show
 
@@ -44,11 +44,14 @@ def evaluate_bundle(
     predictor = open_predictor(bundle)
     with bar(console, "Reading clicks", "") as progress:
         if every_session:
-            test, steps = read_sessions(clicks, progress)
-            train, counts = None, tuple(steps)
+            read = read_sessions(clicks, progress)
+            train, test, counts = None, read.sessions, tuple(read.counts)
+            duplicates = read.duplicates
         else:
             prepared = prepare(clicks, progress)
             train, test, counts = prepared.train, prepared.test, tuple(prepared.counts)
+            duplicates = prepared.duplicates
+    warn(console, duplicates.warning)
     if train is None:
         tested = reindex(test, predictor.catalogue.item_ids)
         with bar(console, "Testing model", "sessions") as progress:
@@ -68,6 +71,7 @@ def evaluate_bundle(
             epochs=[],
             results=results,
             comparison=comparison,
+            duplicates=duplicates,
         )
         page = render_report(dataclasses.replace(manifest, metrics=metrics), story)
         replace_file(report, lambda path: path.write_text(page, encoding="utf-8"))

@@ -5,12 +5,13 @@ The same steps for `recsys train` and `recsys evaluate`, so both test on the sam
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from data.clicks import read_clicks
+from data.clicks import ClickLog, read_clicks
 from data.columns import Columns
+from data.duplicates import Duplicates, find_duplicates, without_duplicates
 from data.files import Progress
 from data.sessions import (
     IDLE_GAP_SECONDS,
@@ -34,6 +35,7 @@ class ClickOptions:
     events: Sequence[str] = ()
     delimiter: str | None = None
     idle_gap_seconds: int = IDLE_GAP_SECONDS
+    drop_duplicates: bool = False
     min_length: int = 2
     min_support: int = 1
     collapse: bool = False
@@ -70,6 +72,7 @@ class ClickOptions:
                 "none",
             ),
         ]
+        needed = self.columns if self.events else replace(self.columns, event=None)
         rules += [
             (
                 "--delimiter must be one character, or tab",
@@ -80,13 +83,18 @@ class ClickOptions:
             ),
             (
                 "column names must differ and not be empty",
-                len(set(names := self.columns.wanted())) == len(names) and "" not in names,
+                len(set(names := needed.wanted())) == len(names) and "" not in names,
                 ", ".join(map(repr, names)),
             ),
         ]
         problems = [f"{rule}, got {value}." for rule, holds, value in rules if not holds]
         if problems:
             raise BadInput("The options cannot be used", problems)
+
+    @property
+    def gap(self) -> int | None:
+        """Seconds of silence that end a session; None where a column names the sessions."""
+        return self.idle_gap_seconds if self.columns.session is None else None
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,7 @@ class Prepared:
     test: Sessions
     valid: Sessions | None
     counts: Sequence[Counts]
+    duplicates: Duplicates
 
     @property
     def cut_off(self) -> str:
@@ -105,10 +114,19 @@ class Prepared:
         return datetime.fromtimestamp(last, UTC).isoformat(timespec="seconds")
 
 
-def read_sessions(
+@dataclass(frozen=True)
+class ReadSessions:
+    """Sessions as read, with the counts after every step so far."""
+
+    sessions: Sessions
+    counts: list[Counts]
+    duplicates: Duplicates
+
+
+def read_log(
     options: ClickOptions, progress: Progress | None = None
-) -> tuple[Sessions, list[Counts]]:
-    """Sessions of at least the minimum length, before any split."""
+) -> tuple[ClickLog, Duplicates]:
+    """Clicks as read, and how many of them are exact duplicates; these are dropped where asked."""
     log = read_clicks(
         options.path,
         options.columns,
@@ -116,8 +134,16 @@ def read_sessions(
         delimiter=options.delimiter,
         progress=progress,
     )
-    gap = options.idle_gap_seconds if options.columns.session is None else None
-    sessions = sessionise(log, gap)
+    repeats, found = find_duplicates(log)
+    if options.drop_duplicates and found.rows:
+        return without_duplicates(log, repeats, found)
+    return log, found
+
+
+def read_sessions(options: ClickOptions, progress: Progress | None = None) -> ReadSessions:
+    """Sessions of at least the minimum length, before any split."""
+    log, duplicates = read_log(options, progress)
+    sessions = sessionise(log, options.gap)
     counts = [counted("read", sessions)]
     if options.collapse:
         sessions = collapse_repeats(sessions)
@@ -126,13 +152,14 @@ def read_sessions(
     counts.append(counted(f"sessions of at least {options.min_length} clicks", sessions))
     if len(sessions) == 0:
         raise BadInput("No session is left", [_lost(counts)])
-    return sessions, counts
+    return ReadSessions(sessions, counts, duplicates)
 
 
 def prepare(options: ClickOptions, progress: Progress | None = None) -> Prepared:
     """Read, cut, split, then filter the training part alone; raises `BadInput`."""
-    sessions, counts = read_sessions(options, progress)
-    split = _split(options, sessions)
+    read = read_sessions(options, progress)
+    counts = read.counts
+    split = _split(options, read.sessions)
     train, rounds = filter_to_fixed_point(
         split.train, min_length=options.min_length, min_support=options.min_support
     )
@@ -144,7 +171,7 @@ def prepare(options: ClickOptions, progress: Progress | None = None) -> Prepared
     if len(test) == 0:
         raise BadInput("No test session is left", [_lost(counts)])
     _check_known(train, test)
-    return Prepared(train, test, split.valid, counts)
+    return Prepared(train, test, split.valid, counts, read.duplicates)
 
 
 def _split(options: ClickOptions, sessions: Sessions) -> Split:

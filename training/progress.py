@@ -90,6 +90,12 @@ def bar(console: Console, title: str, unit: str) -> Iterator[Callable[[int, int]
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
+def warn(console: Console, sentence: str | None) -> None:
+    """Print a warning, if there is one."""
+    if sentence is not None:
+        console.print(f"Warning: {sentence}", style="yellow", soft_wrap=True, markup=False)
+
+
 def counts_table(counts: Sequence[Counts]) -> Table:
     table = neat_table("What was read", left=["step"], right=["sessions", "clicks", "items"])
     for c in counts:

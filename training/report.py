@@ -14,6 +14,7 @@ from importlib import resources
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from data.duplicates import Duplicates
 from data.sessions import Counts
 from data.statistics import Statistics
 from recsys.manifest import Manifest
@@ -48,6 +49,7 @@ class Story:
     epochs: Sequence[EpochResult]
     results: Mapping[str, Evaluation]  # the model's first
     comparison: Comparison
+    duplicates: Duplicates
 
 
 def render_report(manifest: Manifest, story: Story) -> str:
@@ -104,7 +106,8 @@ def render_report(manifest: Manifest, story: Story) -> str:
 
 def warnings_of(manifest: Manifest, story: Story) -> list[str]:
     """Sentences about what a reader should not miss; none is the good case."""
-    found = [f"{name}: {r.warning}" for name, r in story.results.items() if r.warning]
+    found = [story.duplicates.warning] if story.duplicates.warning else []
+    found += [f"{name}: {r.warning}" for name, r in story.results.items() if r.warning]
     found += [
         f"{d.other} beats the model: {d.metric} of the model less that of {d.other} is "
         f"{_signed(d.gain.value)}, 95 % interval {_signed(d.gain.low)} to {_signed(d.gain.high)}."

@@ -18,7 +18,7 @@ from recsys.errors import BadInput
 from training.commands import choose_device, work_folder
 from training.interrupt import stop_on_signal
 from training.prepare import ClickOptions, prepare
-from training.progress import bar, counts_table
+from training.progress import bar, counts_table, warn
 from training.search import Parts, Search
 from training.space import Space
 from training.study import STUDY, Outcome, Study, open_study
@@ -95,6 +95,7 @@ def _read(options: TuneOptions, console: Console) -> Parts:
     with bar(console, "Reading clicks", "") as progress:
         prepared = prepare(options.clicks, progress)
     console.print(counts_table(prepared.counts))
+    warn(console, prepared.duplicates.warning)
     base, labelled = options.found.base, prepared.valid is not None
     if not labelled and (base.validation == 0 or len(prepared.train) < 10):
         raise BadInput(

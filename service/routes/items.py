@@ -3,14 +3,13 @@
 Searching goes through all items, aside from the threads that answer recommendations.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from recsys.catalogue import Catalogue, Filter
-from recsys.errors import UnknownAttribute
+from recsys.catalogue import Catalogue, read_filter
 from recsys.search import search
 from service.dependencies import RunningDep
 from service.item_schemas import (
@@ -95,15 +94,3 @@ def described(catalogue: Catalogue, places: Sequence[int]) -> list[Item]:
         )
         for place in places
     ]
-
-
-def read_filter(texts: Iterable[str], attributes: Iterable[str]) -> Filter:
-    """`attribute:value` as a request's body has it; raises `UnknownAttribute`."""
-    known = sorted(attributes, key=len, reverse=True)  # of "a" and "a:b", the longer is meant
-    wanted: dict[str, list[str]] = {}
-    for text in texts:
-        name = next((name for name in known if text.startswith(f"{name}:")), None)
-        if name is None:
-            raise UnknownAttribute(text.partition(":")[0], sorted(known))
-        wanted.setdefault(name, []).append(text[len(name) + 1 :])
-    return wanted
