@@ -4,25 +4,50 @@ import sys
 from dataclasses import replace
 from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from recsys.cli_options import Bundle, ReadArguments, takes_clicks
 from recsys.errors import BadInput, BundleRefused
 from recsys.shelf import bundle_of
-from recsys.tables import open_console
+from recsys.tables import add_row, neat_table, open_console
 
 app = typer.Typer()
 
 
-@app.command(rich_help_panel="Serve")
+class ServeCommand(TyperCommand):
+    """`recsys serve`, whose help takes every setting and its default from the service."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from service.settings import REQUIRED, described
+
+        settings = described()
+        defaults = {variable: default for variable, default, _ in settings}
+        for option in self.params:
+            if isinstance(option, TyperOption) and isinstance(option.envvar, str):
+                default = defaults[option.envvar]
+                option.required = default == REQUIRED
+                option.show_default = not option.required and default
+        super().format_help(ctx, formatter)
+        table = neat_table("Settings, as environment variables", left=["variable", "default", "is"])
+        for row in settings:
+            add_row(table, *row)
+        open_console().print(table)
+
+
+@app.command(rich_help_panel="Serve", cls=ServeCommand)
 def serve(
     bundle: Annotated[
-        Path | None, typer.Option(help="Bundle folder.", envvar="RECSYS_BUNDLE")
+        Path | None, typer.Option(help="Bundle folder, or a shelf.", envvar="RECSYS_BUNDLE")
     ] = None,
     redis: Annotated[
-        str | None, typer.Option(help="redis://host:port/db", envvar="RECSYS_REDIS")
+        str | None,
+        typer.Option(
+            help="redis://host:port/db, or embedded: a private Redis that ends with the service.",
+            envvar="RECSYS_REDIS",
+        ),
     ] = None,
     host: Annotated[
         str | None, typer.Option(help="Address to listen on.", envvar="RECSYS_HOST")
@@ -32,10 +57,10 @@ def serve(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(help="Processes, about one a core. [default: 1]", envvar="RECSYS_WORKERS"),
+        typer.Option(help="Processes, about one a core.", envvar="RECSYS_WORKERS"),
     ] = None,
 ) -> None:
-    """Answer over HTTP; every setting is also an environment variable RECSYS_…"""
+    """Answer over HTTP. Options win over environment variables."""
     from service.commands import serve as run
 
     given = {"bundle": bundle, "redis": redis, "host": host, "port": port, "workers": workers}

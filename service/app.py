@@ -1,6 +1,7 @@
 """Puts the service together: bundle → recommender → batcher → routes, and closes it again."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, closing
@@ -40,6 +41,7 @@ from service.store import RedisStore, StoreLimits
 from service.unstored_clicks import UnstoredClicks
 from service.workers import shared_folder
 
+log = logging.getLogger("recsys.service")
 TITLE = "session-recsys"
 DESCRIPTION = """Session-based recommendations: send a user's clicks, get the items likely next.
 
@@ -69,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
                 notes.append(service.note.read)
             follower = Follower(service.models, notes, settings.follow_seconds)
             follower.start()
+            await _warn_without_redis(service.link)
             async with AsyncExitStack() as ends:  # each of them, whatever becomes of the others
                 ends.push_async_callback(service.link.close)
                 ends.push_async_callback(lambda: service.recommender.close())  # of then
@@ -97,6 +100,14 @@ def create_app(settings: Settings) -> FastAPI:
     use_document(app, partial(_served, app, opened), keyed=bool(settings.api_key_hashes))
     app.middleware_stack = _around(app.build_middleware_stack(), settings, metrics)
     return app
+
+
+async def _warn_without_redis(link: RedisLink) -> None:
+    if not await link.ping():
+        log.warning(
+            "Redis does not answer: sessions are not stored and answers are degraded until it does."
+            " Check RECSYS_REDIS, or try --redis embedded."
+        )
 
 
 def _served(app: FastAPI, opened: Sequence[Model]) -> Catalogue:

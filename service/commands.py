@@ -1,22 +1,27 @@
 """`recsys serve`: settings from options and environment, then uvicorn."""
 
+import faulthandler
 import gc
 import importlib
 import logging
+import os
 import signal
 import socket
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import uvicorn
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from recsys.allocation import give_back_freed_memory
 from recsys.errors import BadInput
+from service.embedded_redis import private_redis
 from service.listening import listen, make_room
 from service.logs import log_to_stderr
-from service.settings import Settings
+from service.settings import EMBEDDED, Settings, misspelled
 from service.wire import bounded
 from service.workers import free, shared_port, watch
 
@@ -44,7 +49,32 @@ def serve(given: Mapping[str, Any]) -> int:
     """Serve until SIGTERM or Ctrl-C, finishing what is accepted; returns the exit status."""
     settings = read_settings(given)
     log_to_stderr(settings.log_level, settings.log_format)
+    for sentence in misspelled([*os.environ, *_files_in(SECRETS)]):
+        log.warning(sentence)
     make_room(settings)
+    with _with_redis(settings) as complete:
+        return _serve(complete)
+
+
+def _files_in(folder: Path) -> list[str]:
+    return [file.name for file in folder.iterdir()] if folder.is_dir() else []
+
+
+@contextmanager
+def _with_redis(settings: Settings) -> Iterator[Settings]:
+    """Settings with the URL of a Redis; a private one runs as long as the block."""
+    if settings.redis.get_secret_value() != EMBEDDED:
+        yield settings
+        return
+    with private_redis() as url:
+        log.info(
+            "Sessions are kept in a private Redis and end with this service. Name a Redis with "
+            "--redis or RECSYS_REDIS to keep them."
+        )
+        yield settings.model_copy(update={"redis": SecretStr(url)})
+
+
+def _serve(settings: Settings) -> int:
     if settings.workers == 1:
         with listen(settings) as listening:  # first: loading takes longer
             app = _app(settings)
@@ -94,6 +124,8 @@ def config_of(app: Callable[..., Any], settings: Settings) -> uvicorn.Config:
 
 
 def _run(app: Callable[..., Any], listening: socket.socket, settings: Settings) -> None:
+    # a truncated file of a bundle ends the process by SIGBUS, which no Python code can catch
+    faulthandler.enable(sys.stderr)
     keep_out_of_collections()
     give_back_freed_memory()
     # uvicorn ends well and then sends itself the signal again, as if it had been killed by it

@@ -1,4 +1,7 @@
-"""A private redis-server for the demo and the tests: own port, own folder, gone afterwards."""
+"""A private redis-server: own port, own folder, ended with the process that started it.
+
+For `recsys serve --redis embedded`, the demo and the tests.
+"""
 
 import shutil
 import socket
@@ -40,24 +43,43 @@ def private_redis(arguments: Sequence[str] = ()) -> Iterator[str]:
         port = free_port()
         command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
         command += ["--appendonly", "no", "--dir", folder, "--daemonize", "no", *arguments]
-        server = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for us; we stop it when we are done
-        )
+        said = Path(folder) / "log"
+        with said.open("wb") as log:  # a file, not a pipe: a full pipe would stop the server
+            server = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for us; we stop it when we are done
+            )
+        guard = _guard(server.pid, folder)
         try:
-            _await_port(server, port)
+            _await_port(server, port, said)
             yield f"redis://127.0.0.1:{port}/0"
         finally:
+            guard.kill()
+            guard.communicate()
             server.terminate()
             try:
                 server.wait(5)
             except subprocess.TimeoutExpired:
                 server.kill()
                 server.wait()
-            if server.stdout is not None:
-                server.stdout.close()
+
+
+def _guard(pid: int, folder: str) -> "subprocess.Popen[bytes]":
+    """Start a shell that ends the server when this process is gone, even if it was killed.
+
+    The shell waits for the end of its input, which comes when the last process that holds the
+    other end of the pipe is gone.
+    """
+    script = 'cat >/dev/null; kill "$1" && rm -rf "$2"'
+    return subprocess.Popen(
+        ["sh", "-c", script, "sh", str(pid), folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def free_port() -> int:
@@ -67,11 +89,11 @@ def free_port() -> int:
         return port
 
 
-def _await_port(server: "subprocess.Popen[bytes]", port: int) -> None:
+def _await_port(server: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
     latest = time.monotonic() + START_SECONDS
     while time.monotonic() < latest:
         if server.poll() is not None:
-            said = server.stdout.read().decode(errors="replace") if server.stdout else ""
+            said = log.read_text(errors="replace")
             raise RecsysError(f"redis-server ended at once. It said: {said.strip()[-400:]}")
         try:
             socket.create_connection(("127.0.0.1", port), timeout=0.2).close()

@@ -4,6 +4,9 @@ Two notes are followed: the pointer of a shelf, which outlives the service, and,
 workers share a port, what one of them was told to load. The latter counts until the pointer is
 written again. A bundle that was refused is not tried again until a note is written anew, also
 with the same words.
+
+The files of the served bundle are watched, too. They are mapped into memory, so a file that is
+truncated ends the process by SIGBUS at the next request that reads it; the log names it before.
 """
 
 import asyncio
@@ -17,7 +20,7 @@ from pathlib import Path
 from recsys.atomic import replace_file
 from recsys.errors import RecsysError
 from recsys.shelf import POINTER, bundle_of, is_shelf
-from service.models import Models
+from service.models import Model, Models
 
 log = logging.getLogger("recsys.service")
 
@@ -41,6 +44,8 @@ class Follower:
     def __init__(self, models: Models, notes: Sequence[Note], seconds: float) -> None:
         self._models, self._notes, self._seconds = models, notes, seconds
         self._seen: list[Wish | str | None] = [None] * len(notes)
+        self._watched = models.current
+        self._files = _file_stamps(models.current)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -57,6 +62,7 @@ class Follower:
         while True:
             await asyncio.sleep(self._seconds)
             try:
+                await self._check_files()
                 await self._look()
             except Exception:  # whatever it is, the next note is followed all the same
                 log.exception("What should be served could not be looked at")
@@ -72,6 +78,46 @@ class Follower:
                     await self._models.replace(wanted.folder)
             elif isinstance(wanted, str):
                 log.error("Model %s stays. %s", self._models.current.model_id, wanted)
+
+    async def _check_files(self) -> None:
+        """Log every file of the served bundle that was written to since the last look."""
+        model = self._models.current
+        found = await asyncio.to_thread(_file_stamps, model)
+        if model is self._watched:
+            for path, stamp in found.items():
+                before = self._files.get(path, stamp)
+                if stamp.inode == before.inode and stamp != before:
+                    log.error(
+                        "%s was changed while it is served: it has %d bytes, before %d. Answers "
+                        "may be wrong, and SIGBUS may end the process. Never write into a bundle: "
+                        "publish a new one.",
+                        path,
+                        stamp.size,
+                        before.size,
+                    )
+        self._watched, self._files = model, found
+
+
+@dataclass(frozen=True, slots=True)
+class FileStamp:
+    """A file's identity, size in bytes and time of the last write; a replaced file has a new inode.
+
+    Only writing into the same inode reaches a process that has the file mapped.
+    """
+
+    inode: int
+    size: int
+    written_ns: int
+
+
+def _file_stamps(model: Model) -> dict[Path, FileStamp]:
+    """Stamps of the files of a model's bundle, as far as they are there."""
+    stamps = {}
+    for path in (model.folder / name for name in model.manifest.files):
+        with contextlib.suppress(FileNotFoundError):
+            found = path.stat()
+            stamps[path] = FileStamp(found.st_ino, found.st_size, found.st_mtime_ns)
+    return stamps
 
 
 def _read(note: Note) -> Wish | str | None:

@@ -1,6 +1,8 @@
 """Everything that changes an operation; each field is an environment variable RECSYS_<NAME>."""
 
+import difflib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +17,19 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.redis_url import read_url
+
+EMBEDDED = "embedded"  # instead of a Redis URL: a private server that ends with the service
+PREFIX = "RECSYS_"
+REQUIRED = "required"  # instead of a default
+# variables of the same prefix that are no settings of the service
+OTHER_VARIABLES = (
+    "RECSYS_API_KEY",  # recsys bench
+    "RECSYS_REAL_DATA",  # tests: the folder of real click logs
+    "RECSYS_PICTURES",  # tests: the folder for pictures of the playground
+    "RECSYS_PUBLISHED_PORT",  # docker-compose.yml, like the two below
+    "RECSYS_CPUS",
+    "RECSYS_MEMORY",
+)
 
 
 def _parts(text: object) -> object:
@@ -49,7 +64,7 @@ class Settings(BaseSettings):
     """Read once at start-up and handed on; nothing else reads the environment."""
 
     model_config = SettingsConfigDict(
-        env_prefix="RECSYS_", env_ignore_empty=True, frozen=True, extra="ignore"
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore"
     )
 
     bundle: Path = Field(
@@ -60,7 +75,8 @@ class Settings(BaseSettings):
     )
     redis: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="Redis URL, also with TLS or of a cluster; its password is never shown",
+        description="Redis URL, also with TLS or of a cluster; its password is never shown; "
+        "`embedded` starts a private Redis that ends with the service",
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
@@ -175,5 +191,38 @@ class Settings(BaseSettings):
     @classmethod
     def _redis_url(cls, url: SecretStr) -> SecretStr:
         """Refused here, by name, rather than by the client later; the URL itself is not shown."""
-        read_url(url.get_secret_value())
+        if url.get_secret_value() != EMBEDDED:
+            read_url(url.get_secret_value())
         return url
+
+
+def described() -> list[tuple[str, str, str]]:
+    """Return variable, default and description of every setting."""
+    found = []
+    for name, field in Settings.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        if isinstance(default, SecretStr):
+            default = default.get_secret_value()
+        if field.is_required():
+            default = REQUIRED
+        shown = "" if default in (None, ()) else str(default)
+        found.append((f"{PREFIX}{name.upper()}", shown, str(field.description)))
+    return found
+
+
+def misspelled(names: Iterable[str]) -> list[str]:
+    """Return a sentence for every variable of our prefix that no part of this product reads.
+
+    Values are not looked at: they may be secrets.
+    """
+    known = [name.upper() for name in Settings.model_fields]
+    sentences = []
+    for name in sorted(names):
+        variable = name.upper()
+        typed = variable.removeprefix(PREFIX)  # the prefix alone would make all of them alike
+        if not variable.startswith(PREFIX) or typed in known or variable in OTHER_VARIABLES:
+            continue
+        near = difflib.get_close_matches(typed, known, n=1)
+        hint = f"Did you mean {PREFIX}{near[0]}?" if near else "recsys serve --help lists them."
+        sentences.append(f"{name} is no setting and has no effect. {hint}")
+    return sentences

@@ -34,6 +34,11 @@ SHARED_METRICS = "PROMETHEUS_MULTIPROC_DIR"  # where workers keep theirs; the li
 STOPS = (signal.SIGTERM, signal.SIGINT)
 LOOK_AROUND_SECONDS = 0.5
 LEAST_LIFE_SECONDS = 1.0  # a worker that lived less is not replaced at once
+MEANINGS = {  # of the signal that a worker was killed by
+    "SIGBUS": "A file of the bundle was truncated while it was served, or its disk failed: never "
+    "write into a bundle, publish a new one.",
+    "SIGKILL": "Memory may have run out.",
+}
 log = logging.getLogger("recsys.service")
 Work = Callable[[Settings, Callable[[], None]], None]  # (settings, said when it answers)
 Handlers = Mapping[signal.Signals, Any]  # signal → what `signal.signal` takes
@@ -96,11 +101,23 @@ def watch(work: Work, settings: Settings, before: Callable[[], None]) -> int:
 def _replaced(dead: Worker, run: Run) -> Worker:
     from prometheus_client.multiprocess import mark_process_dead  # late: see `watch`
 
-    log.error("A worker ended with %s. Another one is started.", dead.process.exitcode)
+    log.error("A worker ended: %s Another one is started.", _reason(dead.process.exitcode or 0))
     mark_process_dead(dead.process.pid)  # type: ignore[no-untyped-call]
     lived = time.monotonic() - dead.begun
     time.sleep(max(LEAST_LIFE_SECONDS - lived, 0.0))
     return Worker.start(run)
+
+
+def _reason(exitcode: int) -> str:
+    """Say how a process ended and, of a signal, what that usually means."""
+    if exitcode >= 0:
+        return f"exit status {exitcode}."
+    number = -exitcode
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    return f"{name}. {MEANINGS[name]}" if name in MEANINGS else f"{name}."
 
 
 def _work(work: Work, settings: Settings, handlers: Handlers, answers: Event) -> None:

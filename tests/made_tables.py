@@ -11,7 +11,7 @@ from dataclasses import fields
 from markdown import ROOT
 
 from service.metrics import Metrics
-from service.settings import Settings
+from service.settings import REQUIRED, described
 from training.recipe import CHOICES, Recipe
 
 COUNTED = {"counter": "_total"}  # what Prometheus adds to a name
@@ -20,13 +20,9 @@ COUNTED = {"counter": "_total"}  # what Prometheus adds to a name
 def settings_table() -> str:
     """One row a setting of the service."""
     rows = ["| variable | default | is |", "|---|---|---|"]
-    for name, field in Settings.model_fields.items():
-        default = field.default
-        shown = "required" if field.is_required() else default
-        if hasattr(default, "get_secret_value"):
-            shown = default.get_secret_value()
-        cell = "" if shown in (None, ()) else f"`{shown}`" if shown != "required" else "required"
-        rows.append(f"| `RECSYS_{name.upper()}` | {cell} | {field.description} |")
+    for variable, default, description in described():
+        cell = default if default in ("", REQUIRED) else f"`{default}`"
+        rows.append(f"| `{variable}` | {cell} | {description} |")
     return "\n".join(rows)
 
 
