@@ -1,9 +1,10 @@
 """A typed client of the service for Python: arguments in, answers as checked values out.
 
 `Client` waits and `AsyncClient` is awaited; both keep their connections open. A refusal is raised
-as `ServiceRefused`, with what the service said of each field. Where the service does not answer, or
-is overloaded (429, 503), the call is sent again, `retries` times: every click has a name, so it
-counts once however often it is sent. Knows no bundle, no model and no Redis.
+as `ServiceRefused`, with what the service said of each field. Where the service does not answer, is
+overloaded (429, 503), or a gateway lost its answer (502, 504), the call is sent again, `retries`
+times: every click has a name, so it counts once however often it is sent. Knows no bundle, no model
+and no Redis.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ from service.schemas import (
 )
 
 Answer = TypeVar("Answer")
-BUSY = (429, 503)
+AGAIN = (429, 502, 503, 504)  # statuses after which a call is sent again
 PAUSE_SECONDS = 0.1  # before a call is sent again, unless the service names a time
 LONGEST_PAUSE_SECONDS = 5.0
 
@@ -124,7 +125,7 @@ class Client:
                     raise _unreachable(self._url, failed) from failed
                 time.sleep(PAUSE_SECONDS)
                 continue
-            if left == 0 or response.status_code not in BUSY:
+            if left == 0 or response.status_code not in AGAIN:
                 break
             time.sleep(_pause(response))
         return answer_of(call, response)
@@ -220,7 +221,7 @@ class AsyncClient:
                     raise _unreachable(self._url, failed) from failed
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
-            if left == 0 or response.status_code not in BUSY:
+            if left == 0 or response.status_code not in AGAIN:
                 break
             await asyncio.sleep(_pause(response))
         return answer_of(call, response)

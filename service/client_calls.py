@@ -77,7 +77,7 @@ def record(
     user_id: str, clicks: Sequence[str | Clicked], *, consent: bool = True
 ) -> Call[ClicksTaken]:
     made = [Clicked(item_id=one) if isinstance(one, str) else one for one in clicks]
-    sent = [{"event_id": _new_id(), **one} for one in made]
+    sent = [_named(one) for one in made]
     return _post(f"{_user(user_id)}/clicks", {"clicks": sent, "consent": consent}, ClicksTaken)
 
 
@@ -141,14 +141,13 @@ def _post(path: str, body: Mapping[str, Any] | None, kind: type[Answered]) -> Ca
     return Call("POST", f"v1/{path}", kind.model_validate_json, body)
 
 
-def _named(asked: Asked) -> dict[str, Any]:
-    """The body of a request; its click has a name."""
-    return ({"event_id": _new_id()} if "item_id" in asked else {}) | dict(asked)
+def _named(one: Asked | Clicked) -> dict[str, Any]:
+    """The same with a name for its click, unless it has one or there is no click."""
+    named: dict[str, Any] = dict(one)
+    if named.get("item_id") is not None and named.get("event_id") is None:
+        named["event_id"] = uuid4().hex
+    return named
 
 
 def _user(user_id: str) -> str:
     return f"users/{quote(user_id, safe='')}"
-
-
-def _new_id() -> str:
-    return uuid4().hex

@@ -2,7 +2,10 @@
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
@@ -163,7 +166,67 @@ def test_what_must_not_happen_twice_is_not_sent_again() -> None:
 def test_an_answer_that_is_no_problem_of_ours_is_said_as_it_came() -> None:
     transport, _ = answers(httpx.Response(502, text="<html>Bad gateway</html>"))
     with (
-        Client("http://shop", transport=transport) as client,
+        Client("http://shop", transport=transport, retries=0) as client,
         pytest.raises(ServiceRefused, match="502: Bad Gateway"),
     ):
         client.model()
+
+
+@contextmanager
+def answers_lost(url: str, how: str) -> Iterator[str]:
+    """A proxy that loses the first answer to each kind of call, after the service gave it."""
+    lost: set[str] = set()
+
+    class Losing(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            headers = {name: self.headers[name] for name in ("Authorization", "Content-Type")}
+            answer = httpx.post(url + self.path, content=body, headers=headers, timeout=60)
+            assert answer.status_code == 200, answer.text
+            first = self.path not in lost
+            lost.add(self.path)
+            if first and how == "hangs up":
+                self.close_connection = True
+                return
+            self.send_response(504 if first else 200)
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Losing) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{proxy.server_port}"
+        finally:
+            proxy.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("how", ["hangs up", "504"])
+async def test_a_click_counts_once_where_its_answer_was_lost(
+    url: str, client: Client, how: str
+) -> None:
+    """Also where the caller says that it has no event id."""
+    unnamed: Any = {"item_id": TENT, "event_id": None}
+    with answers_lost(url, how) as proxy, Client(proxy, api_key=KEY, timeout=60) as losing:
+        losing.recommend(user_id="ada", **unnamed)
+        losing.recommend_many([unnamed | {"user_id": "ada"}])
+        losing.record("ada", [unnamed, TENT])
+    assert len(client.user("ada").clicks) == 4
+    client.forget("ada")
+    with answers_lost(url, how) as proxy:
+        async with AsyncClient(proxy, api_key=KEY, timeout=60) as awaited:
+            await awaited.recommend(user_id="ada", item_id=TENT)
+            await awaited.record("ada", [unnamed])
+    assert len(client.user("ada").clicks) == 2
+
+
+def test_no_click_has_no_name(client: Client) -> None:
+    nothing: Any = {"item_id": None}
+
+    assert client.recommend(user_id="ada", k=3, **nothing).items
+    assert client.user("ada").clicks == []
