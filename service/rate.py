@@ -13,6 +13,7 @@ from math import ceil
 from aiolimiter import AsyncLimiter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.access import is_open
 from service.problems import problem
 
 MOST_CALLERS = 10_000  # beyond that, who has been away longest begins anew
@@ -39,7 +40,10 @@ class Rate:
 
 
 class RateLimit:
-    """ASGI middleware: answers 429 to who calls too often; health is never refused."""
+    """ASGI middleware: answers 429 to who calls too often.
+
+    Health and pages are never refused: a page without its scripts could not even say what is wrong.
+    """
 
     def __init__(self, app: ASGIApp, rate: Rate) -> None:
         self._app = app
@@ -47,7 +51,7 @@ class RateLimit:
         self._buckets: OrderedDict[bytes | str, AsyncLimiter] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not scope["path"].startswith("/health/"):
+        if scope["type"] == "http" and not is_open(scope["path"]):
             bucket = self._bucket(scope.get("caller") or _address(scope))
             if not bucket.has_capacity():
                 await self._too_often(scope, receive, send)

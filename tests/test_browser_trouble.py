@@ -3,12 +3,13 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
-from browsers import visiting
+from browsers import PATIENCE_MS, visiting
 from conftest import SMALL, TrainedShop
 from playground_page import Playground, playground_on
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 from redis_servers import RedisServer, own_redis
 from rich.console import Console
 
@@ -178,6 +179,48 @@ def test_a_key_is_asked_for_and_kept_in_memory_alone(
         assert key not in page.url
         stored = page.evaluate("JSON.stringify([localStorage, sessionStorage]) + document.cookie")
         assert stored == "[{},{}]"
+
+
+def test_a_low_rate_limit_is_said_on_the_page(
+    trained: TrainedShop, redis_server: str, chromium: Browser
+) -> None:
+    """One request an hour: all files of the page come, and then a sentence instead of lists."""
+    with (
+        playground_on(trained.bundle, redis_server, rate_limit="1/hour") as url,
+        visiting(chromium, url, tolerated="429") as page,
+    ):
+        limited = page.locator("#banner", has_text="limits how often this page may ask")
+        expect(limited).to_be_visible(timeout=PATIENCE_MS)
+        expect(limited).to_contain_text("It asks again in 60 minutes.")
+
+
+def test_a_page_that_was_limited_goes_on_by_itself(
+    trained: TrainedShop, redis_server: str, chromium: Browser
+) -> None:
+    """The first call to each path is refused, as by a service that others have kept busy."""
+    refused: list[str] = []
+    problem = {"status": 429, "title": "Too Many Requests", "detail": "Too many.", "errors": []}
+
+    def refuse_once(route: Route) -> None:
+        path = urlsplit(route.request.url).path
+        if path in refused:
+            route.continue_()
+        else:
+            refused.append(path)
+            route.fulfill(status=429, json=problem, headers={"Retry-After": "1"})
+
+    with (
+        playground_on(trained.bundle, redis_server) as url,
+        visiting(chromium, url, tolerated="429", goes=False) as page,
+    ):
+        page.route("**/v1/**", refuse_once)
+        page.goto(url)
+        play = Playground(page)
+        play.visit(2)
+        expect(page.locator("#clicks .waiting")).to_have_count(0, timeout=PATIENCE_MS)
+        expect(page.locator("#banner")).to_be_hidden(timeout=PATIENCE_MS)
+        assert len(play.clicked) == 2
+        assert {"/v1/model", "/v1/attributes", "/v1/items", "/v1/recommendations"} <= set(refused)
 
 
 def test_another_model_takes_over_while_the_page_is_open(

@@ -58,6 +58,16 @@ async def test_the_excess_of_one_key_is_429_and_the_other_key_goes_on(
     assert health == [200] * 5
 
 
+async def test_pages_and_their_files_are_not_counted(open_client: ClientOf) -> None:
+    paths = ("/", "/docs", "/openapi.json", "/playground/app.js", "/playground/base.css")
+    async with open_client(playground=True, rate_limit="1/hour") as client:
+        pages = [(await client.get(path)).status_code for path in paths * 2]
+        calls = [(await client.get("/v1/model")).status_code for _ in range(2)]
+
+    assert pages == [200] * 10
+    assert calls == [200, 429]
+
+
 async def test_without_keys_addresses_are_told_apart() -> None:
     calls = Calls("2/hour")
     for address in ("10.0.0.1", "10.0.0.2") * 3:

@@ -1,4 +1,4 @@
-// Calls to the service this page came from. Knows keys and problems, nothing of the page.
+// Calls to the service this page came from. Knows keys, limits and problems, nothing of the page.
 
 /** The service answered, and refused: RFC 9457 problem details. */
 export class Refused extends Error {
@@ -18,11 +18,15 @@ const TIMEOUT_MS = 15000;
 export class Api {
   #key = null; // in memory alone: not in the address, not in any storage
   #asking = null;
+  #limited = 0; // calls that wait until the rate limit lets them through
 
-  /** askForKey: gives a key that a person typed; is told what was wrong with the last one. */
-  constructor(base, askForKey) {
-    this.base = base;
-    this.askForKey = askForKey;
+  /**
+   * askForKey: gives a key that a person typed; is told what was wrong with the last one.
+   * waits(seconds): a call was refused by the rate limit and is sent again then;
+   * goesOn(): no call waits any more.
+   */
+  constructor(base, askForKey, { waits, goesOn }) {
+    Object.assign(this, { base, askForKey, waits, goesOn });
   }
 
   get keyed() {
@@ -47,14 +51,26 @@ export class Api {
   }
 
   async #call(path, request) {
-    for (;;) {
-      const key = this.#key;
-      try {
-        return await this.#once(path, request, key);
-      } catch (failed) {
-        if (!(failed instanceof Refused) || ![401, 403].includes(failed.status)) throw failed;
-        if (key === this.#key) await this.#askOnce(key === null ? "" : failed.message);
+    let limited = false;
+    try {
+      for (;;) {
+        const key = this.#key;
+        try {
+          return await this.#once(path, request, key);
+        } catch (failed) {
+          const status = failed instanceof Refused ? failed.status : null;
+          if (status === 429) {
+            if (!limited) this.#limited += 1;
+            limited = true;
+            this.waits(failed.retryAfter);
+            await pause(failed.retryAfter, request.signal);
+          } else if (status === 401 || status === 403) {
+            if (key === this.#key) await this.#askOnce(key === null ? "" : failed.message);
+          } else throw failed;
+        }
       }
+    } finally {
+      if (limited && --this.#limited === 0) this.goesOn();
     }
   }
 
@@ -84,4 +100,15 @@ export class Api {
     if (answer.ok) return said;
     throw new Refused(said, Number(answer.headers.get("Retry-After") ?? 1));
   }
+}
+
+/** Resolves after so many seconds, rejects when the signal is aborted before. */
+function pause(seconds, signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, 1000 * seconds);
+    signal?.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    });
+  });
 }

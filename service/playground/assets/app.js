@@ -23,7 +23,10 @@ class Playground {
   constructor() {
     const click = (itemId) => this.click(itemId);
     const failed = (error, again) => this.failed(error, again);
-    const api = (this.api = new Api(document.baseURI, askForKey));
+    const api = (this.api = new Api(document.baseURI, askForKey, {
+      waits: (seconds) => this.health.limited(seconds),
+      goesOn: () => this.health.calm(),
+    }));
     const session = (this.session = new Session());
     const items = (this.items = new Items(api));
     this.facts = new Facts(api);
@@ -164,7 +167,7 @@ class Playground {
     this.walk.stop();
     if (error instanceof Unreachable) {
       this.health.look();
-    } else if (error instanceof Refused && [429, 503].includes(error.status) && again) {
+    } else if (error instanceof Refused && error.status === 503 && again) {
       this.health.complain(`${error.message} The page asks again by itself.`);
       setTimeout(again, 1000 * error.retryAfter);
     } else {

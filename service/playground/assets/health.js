@@ -57,6 +57,12 @@ export class Health {
     this.#show(words, "bad");
   }
 
+  /** The rate limit refused a call, which is sent again by itself after so many seconds. */
+  limited(seconds) {
+    const after = seconds <= 120 ? `${seconds} s` : `${Math.ceil(seconds / 60)} minutes`;
+    this.complain(`The service limits how often this page may ask. It asks again in ${after}.`);
+  }
+
   /** What was complained about is over. */
   calm() {
     if (this.ok && this.banner.classList.contains("bad")) this.banner.hidden = true;
