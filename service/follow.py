@@ -44,7 +44,6 @@ class Follower:
     def __init__(self, models: Models, notes: Sequence[Note], seconds: float) -> None:
         self._models, self._notes, self._seconds = models, notes, seconds
         self._seen: list[Wish | str | None] = [None] * len(notes)
-        self._watched = models.current
         self._files = _file_stamps(models.current)
         self._task: asyncio.Task[None] | None = None
 
@@ -81,21 +80,19 @@ class Follower:
 
     async def _check_files(self) -> None:
         """Log every file of the served bundle that was written to since the last look."""
-        model = self._models.current
-        found = await asyncio.to_thread(_file_stamps, model)
-        if model is self._watched:
-            for path, stamp in found.items():
-                before = self._files.get(path, stamp)
-                if stamp.inode == before.inode and stamp != before:
-                    log.error(
-                        "%s was changed while it is served: it has %d bytes, before %d. Answers "
-                        "may be wrong, and SIGBUS may end the process. Never write into a bundle: "
-                        "publish a new one.",
-                        path,
-                        stamp.size,
-                        before.size,
-                    )
-        self._watched, self._files = model, found
+        found = await asyncio.to_thread(_file_stamps, self._models.current)
+        for path, stamp in found.items():
+            before = self._files.get(path, stamp)  # of a new model there is none
+            if stamp.inode == before.inode and stamp != before:
+                log.error(
+                    "%s was changed while it is served: it has %d bytes, before %d. Answers may be "
+                    "wrong, and SIGBUS may end the process. Never write into a bundle: publish a "
+                    "new one.",
+                    path,
+                    stamp.size,
+                    before.size,
+                )
+        self._files = found
 
 
 @dataclass(frozen=True, slots=True)
