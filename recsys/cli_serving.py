@@ -92,9 +92,10 @@ def publish(
     The bundle is opened and verified first, as a service would.
     """
     from recsys.golden import open_predictor
-    from recsys.shelf import named
+    from recsys.shelf import named, refuse_bundle
     from recsys.shelf import publish as run
 
+    refuse_bundle(shelf)
     found = open_predictor(named(shelf, name))
     run(shelf, name)
     print(f"{shelf} names {name} now, model {found.model_id}.")

@@ -63,7 +63,7 @@ def bundles_on(shelf: Path) -> list[str]:
 
 def publish(shelf: Path, name: str) -> None:
     """Have the pointer name this bundle, which is there; raises `BadInput`, `BundleRefused`."""
-    _refuse_bundle(shelf)
+    refuse_bundle(shelf)
     bundle = named(shelf, name)
     if not (bundle / MANIFEST).is_file():
         raise BadInput(
@@ -81,11 +81,11 @@ def destination(out: Path | None, shelf: Path | None, *, resume: bool = False) -
     if out is not None:
         return out.resolve()
     assert shelf is not None, "one of them is given"
-    _refuse_bundle(shelf)
+    refuse_bundle(shelf)
     return next_bundle(shelf.resolve(), datetime.now(UTC), resume=resume)
 
 
-def _refuse_bundle(folder: Path) -> None:
+def refuse_bundle(folder: Path) -> None:
     """Raise `BadInput` where a bundle is named as the shelf: no service would follow it."""
     if (folder / MANIFEST).exists():
         raise BadInput(

@@ -9,6 +9,7 @@ import pytest
 from builders import log_of
 from command_line import GOOD, run
 
+from data import duplicates
 from data.clicks import read_clicks
 from data.columns import Columns
 from data.duplicates import Duplicates, find_duplicates, without_duplicates
@@ -41,6 +42,13 @@ def test_only_the_same_item_at_the_same_time_is_a_duplicate() -> None:
     assert dropped.warning is not None
     assert "were removed" in dropped.warning
     assert find_duplicates(kept)[1].warning is None
+
+
+def test_rows_that_hash_alike_are_compared_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "MULTIPLIER", 0)  # only times count: all rows are alike
+    log = log_of([("s1", "a", 1), ("s2", "b", 1), ("s1", "b", 1), ("s1", "a", 1), ("s2", "a", 1)])
+
+    assert find_duplicates(log)[0].tolist() == [False, False, False, True, False]
 
 
 def test_times_that_tell_nothing_are_said_to_be_so() -> None:
@@ -131,3 +139,6 @@ def test_a_file_concatenated_with_itself_is_said_and_mended(
     asked = ("evaluate", "--bundle", bundle, "--clicks", str(twice), "--report", str(report))
     assert "(50.0%) are exact duplicates" in run(capsys, *asked)[1]
     assert "(50.0%) are exact duplicates" in report.read_text()
+    _, out, said = run(capsys, *asked[:-2], "--json")
+    assert "model" in json.loads(out)
+    assert "(50.0%) are exact duplicates" in said

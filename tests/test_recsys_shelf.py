@@ -123,7 +123,6 @@ def test_a_bundle_is_no_shelf_and_nothing_is_written_into_it(
     monkeypatch.chdir(shelf)
     (shelf / "clicks.csv").write_text(GOOD)
     bundle = shelf / "one"
-    shutil.copytree(shelf / "two", bundle / "two")
     before = sorted(bundle.rglob("*"))
 
     code, _, said = run(capsys, *(str(bundle) if word == "BUNDLE" else word for word in verb))

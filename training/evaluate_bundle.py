@@ -18,6 +18,7 @@ from recsys.golden import open_predictor
 from recsys.manifest import read_manifest
 from recsys.predictor import Predictor
 from recsys.retrieval import Wish
+from recsys.tables import open_console
 from training.comparison import compare_with_intervals
 from training.evaluate import evaluate
 from training.prepare import ClickOptions, prepare, read_sessions
@@ -51,7 +52,7 @@ def evaluate_bundle(
             prepared = prepare(clicks, progress)
             train, test, counts = prepared.train, prepared.test, tuple(prepared.counts)
             duplicates = prepared.duplicates
-    warn(console, duplicates.warning)
+    warn(open_console(stderr=True) if print_json else console, duplicates.warning)
     if train is None:
         tested = reindex(test, predictor.catalogue.item_ids)
         with bar(console, "Testing model", "sessions") as progress:
