@@ -5,16 +5,20 @@ hash: nobody guesses it, and checking it costs a microsecond. Several keys are v
 is how one is replaced by the next. A key is neither kept nor logged.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from hmac import compare_digest
+from ipaddress import ip_address
 from secrets import token_urlsafe
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.problems import problem
+from service.settings import Settings
 
 PREFIX = "recsys_"  # by it, scanners of repositories and logs know a key that leaked
 ADMIN = "/v1/admin/"
@@ -22,6 +26,7 @@ ADMIN = "/v1/admin/"
 # cannot send a key with the address of a page: pages are open, what they call is not.
 OPEN = frozenset({"/", "/docs", "/openapi.json"})
 OPEN_BELOW = ("/health/", "/static-offline-docs/", "/playground/")
+HOST = re.compile(rb"(?P<name>[\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?", re.ASCII)
 REALM = 'Bearer realm="session-recsys"'
 
 
@@ -56,6 +61,70 @@ class Keys:
     def hold(self, digest: bytes) -> bool:
         """Compared with every one of them in constant time, so that time tells nothing."""
         return any([compare_digest(digest, known) for known in self.digests])
+
+
+class TrustedHost:
+    """ASGI middleware: answers 421 where the Host header names none of these hosts.
+
+    A page whose name suddenly leads to this machine (DNS rebinding) is thus no caller, although its
+    browser takes the service for the page's own server. An address of the form 127.0.0.1 or [::1]
+    cannot be rebound. `hosts`: as `RECSYS_ALLOWED_HOSTS` has them.
+    Health is open to probes, which send the address of a container or none.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str], *, addresses: bool = False) -> None:
+        """addresses: IP addresses are allowed, whatever `hosts` has."""
+        self._app = app
+        self._names = frozenset(name for name in hosts if not name.startswith("*"))
+        self._ends = tuple(name[1:] for name in hosts if name.startswith("*."))
+        self._addresses = addresses
+        self._is_allowed = lru_cache(maxsize=1024)(self._check)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._app
+        if scope["type"] == "http" and not scope["path"].startswith("/health/"):
+            host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+            if not self._is_allowed(host):
+                app = problem(421, self._sentence(host))
+        await app(scope, receive, send)
+
+    def _check(self, host: bytes) -> bool:
+        found = HOST.fullmatch(host)
+        if found is None:
+            return False
+        name = found["name"].decode().lower()
+        if name in self._names or name.endswith(self._ends):
+            return True
+        return self._addresses and _is_address(name.strip("[]"))
+
+    @staticmethod
+    def _sentence(host: bytes) -> str:
+        got = host.decode("latin-1")
+        return (
+            f"The service does not answer for host {got!r}. RECSYS_ALLOWED_HOSTS names its hosts."
+        )
+
+
+def trusted_hosts(app: ASGIApp, settings: Settings) -> ASGIApp:
+    """The application behind the check that the settings ask for.
+
+    Without `allowed_hosts`, the check stands where no key does: a page that was rebound has no key.
+    """
+    if "*" in settings.allowed_hosts:
+        return app
+    if settings.allowed_hosts:
+        return TrustedHost(app, settings.allowed_hosts)
+    if settings.api_key_hashes:
+        return app
+    return TrustedHost(app, {"localhost", settings.host.lower()}, addresses=True)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 class Access:

@@ -19,7 +19,7 @@ from recsys import __version__
 from recsys.catalogue import Catalogue
 from recsys.shelf import bundle_of
 from service import pages, problems
-from service.access import Access, Keys
+from service.access import Access, Keys, trusted_hosts
 from service.batcher import Batcher
 from service.breaker import Patience
 from service.dependencies import Running
@@ -98,6 +98,7 @@ def create_app(settings: Settings) -> FastAPI:
     _add_pages(app, settings)
     app.add_middleware(problems.Unexpected)
     use_document(app, partial(_served, app, opened), keyed=bool(settings.api_key_hashes))
+    app.state.metrics = metrics
     app.middleware_stack = _around(app.build_middleware_stack(), settings, metrics)
     return app
 
@@ -136,6 +137,7 @@ def _around(stack: ASGIApp, settings: Settings, metrics: Metrics) -> ASGIApp:
             allow_headers=("Authorization", "Content-Type", "X-Request-ID"),
             expose_headers=("X-Request-ID", "Retry-After"),
         )
+    app = trusted_hosts(app, settings)
     return RequestMetrics(AnswerHeaders(app), metrics)
 
 

@@ -10,8 +10,9 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from pydantic import SecretStr, ValidationError
@@ -22,8 +23,11 @@ from service.embedded_redis import private_redis
 from service.listening import listen, make_room
 from service.logs import log_to_stderr
 from service.settings import EMBEDDED, Settings, misspelled
-from service.wire import bounded
+from service.wire import ANSWERS_SHARE, PunctualServer, bounded
 from service.workers import free, shared_port, watch
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 # all that a worker imports until it answers; nothing of it computes or starts a thread of its own
 CODE = ("service.app", "uvicorn.lifespan.on", "uvicorn.loops.auto")
@@ -103,19 +107,24 @@ def work(settings: Settings, answers: Callable[[], None]) -> None:
         _run(app, listening, settings)
 
 
-def _app(settings: Settings) -> Callable[..., Any]:
+def _app(settings: Settings) -> "FastAPI":
     from service.app import create_app  # late: workers have to be told where metrics are kept
 
     return create_app(settings)
 
 
-def config_of(app: Callable[..., Any], settings: Settings) -> uvicorn.Config:
-    """How uvicorn serves the application."""
+def config_of(
+    app: Callable[..., Any],
+    settings: Settings,
+    count: Callable[[int], None] = lambda status: None,
+) -> uvicorn.Config:
+    """How uvicorn serves the application; `count` is told the status of what it refuses itself."""
     return uvicorn.Config(
         app,
-        http=bounded(settings),
+        http=bounded(settings, count),
         ws="none",
         timeout_keep_alive=settings.keep_alive_seconds,
+        timeout_graceful_shutdown=ceil(settings.shutdown_seconds * ANSWERS_SHARE),
         log_config=None,
         access_log=False,  # its lines hold paths, and these hold user ids
         proxy_headers=False,  # anybody can write them
@@ -123,14 +132,15 @@ def config_of(app: Callable[..., Any], settings: Settings) -> uvicorn.Config:
     )
 
 
-def _run(app: Callable[..., Any], listening: socket.socket, settings: Settings) -> None:
+def _run(app: "FastAPI", listening: socket.socket, settings: Settings) -> None:
     # a truncated file of a bundle ends the process by SIGBUS, which no Python code can catch
     faulthandler.enable(sys.stderr)
     keep_out_of_collections()
     give_back_freed_memory()
     # uvicorn ends well and then sends itself the signal again, as if it had been killed by it
     before = signal.signal(signal.SIGTERM, lambda *_: None)
-    uvicorn.Server(config_of(app, settings)).run(sockets=[listening])
+    config = config_of(app, settings, app.state.metrics.count_refused)
+    PunctualServer(config, settings.shutdown_seconds).run(sockets=[listening])
     signal.signal(signal.SIGTERM, before)
 
 

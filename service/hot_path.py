@@ -6,7 +6,6 @@ checked as everywhere, errors are those of every other route, and a test holds t
 schema. FastAPI keeps the route, for the documentation.
 """
 
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.problems import as_problem
 from service.recommender import Answer
+from service.strict_requests import check_query, read_json
 
 Body = TypeVar("Body", bound=BaseModel)
 PATH = "/v1/recommendations"
@@ -65,17 +65,13 @@ def documented(kind: type[BaseModel]) -> dict[str, Any]:
 
 async def read_body(request: Request, kind: type[Body]) -> Body:
     """The checked body; raises `RequestValidationError`, as FastAPI does."""
-    raw = await request.body()
-    found: object = raw
-    if "json" in request.headers.get("content-type", "json"):
-        try:
-            found = json.loads(raw)
-        except (ValueError, RecursionError) as broken:
-            raise RequestValidationError([_no_json(broken)]) from broken
+    check_query(request.scope)
+    found = await read_json(request)
     try:
         return kind.model_validate(found)
     except ValidationError as wrong:
-        errors = [{**error, "loc": ("body", *error["loc"])} for error in wrong.errors()]
+        raw = wrong.errors(include_url=False, include_context=False, include_input=False)
+        errors = [{**error, "loc": ("body", *error["loc"])} for error in raw]
         raise RequestValidationError(errors) from wrong
 
 
@@ -90,9 +86,3 @@ def written(answer: Answer) -> bytes:
         "items": [{"item_id": item_id, "score": score} for item_id, score in answer.items],
     }
     return orjson.dumps(content)
-
-
-def _no_json(broken: Exception) -> dict[str, Any]:
-    at = getattr(broken, "pos", 0)  # bytes that are no UTF-8 have no place
-    said = getattr(broken, "msg", "bytes that are no UTF-8")
-    return {"type": "json_invalid", "loc": ("body", at), "msg": said, "ctx": {"error": said}}

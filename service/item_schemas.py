@@ -36,7 +36,7 @@ class FoundItems(BaseModel):
 
 
 class ItemIds(Body):
-    item_ids: list[Id] = Field(min_length=1, max_length=LONGEST_LIST)
+    item_ids: list[Id] = Field(min_length=1, max_length=LONGEST_LIST, fail_fast=True)
 
 
 class KnownItems(BaseModel):
@@ -62,7 +62,9 @@ class Attributes(BaseModel):
 
 
 class Session(Body):
-    items: list[Id] = Field(max_length=MOST_CLICKS, description="a whole session, oldest first")
+    items: list[Id] = Field(
+        max_length=MOST_CLICKS, fail_fast=True, description="a whole session, oldest first"
+    )
 
 
 class SessionState(BaseModel):

@@ -122,6 +122,10 @@ class Metrics:
     def count_unstored(self, reason: str, clicks: int) -> None:
         self.clicks_not_stored.labels(reason).inc(clicks)
 
+    def count_refused(self, status: int) -> None:
+        """An answer that no application gave, as the request was not read."""
+        self.requests.labels("unmatched", "other", str(status)).inc()
+
     def observe_redis(self, call: str, seconds: float, outcome: str) -> None:
         self._redis(call, outcome).observe(seconds)
 

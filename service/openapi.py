@@ -26,7 +26,9 @@ PROBLEMS = {
     "404": "What is asked for does not exist.",
     "409": "There is no model to go back to.",
     "413": "The body is too large.",
-    "422": "A field is wrong, and named.",
+    "415": "The content type is not JSON.",
+    "421": "The Host header names another service.",
+    "422": "A field or a query parameter is wrong, and named.",
     "429": "Too many requests of this key.",
     "503": "Overloaded, or Redis did not answer. Ask again.",
 }
@@ -103,17 +105,17 @@ def _calls(document: Document) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _statuses(path: str, call: dict[str, Any], *, closed: bool) -> Iterator[str]:
-    """What the call may be refused with; FastAPI lists 422 where something is checked."""
-    if "422" in call["responses"] or "requestBody" in call:
+    """What the call may be refused with; under /v1 a query parameter may be wrong."""
+    if "422" in call["responses"] or path.startswith("/v1/"):
         yield "422"
     if "requestBody" in call:
-        yield from ("400", "413")
+        yield from ("400", "413", "415")
     if closed:
         yield from ("401", "403")
     if "{item_id}" in path:
         yield "404"
     if not path.startswith("/health/"):
-        yield "429"
+        yield from ("421", "429")
     if path.startswith(("/v1/recommendations", "/v1/users/", "/health/ready")) or path in SEARCHES:
         yield "503"
     if path.startswith(ADMIN):

@@ -25,6 +25,10 @@ from service.schemas import FieldProblem, Problem
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = "1"
+MOST_ERRORS = 20  # in one answer
+LONGEST_ANSWER_BYTES = 16_000
+ROOM_FOR_REQUEST_ID = 200
+LONGEST_FIELD, LONGEST_TEXT = 128, 1000  # characters; a JSON string has six bytes for each at most
 STATUS_OF: dict[type[Exception], int] = {
     UnknownItem: 404,
     UnknownAttribute: 422,
@@ -46,7 +50,7 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
             headers["Allow"] = ", ".join(_methods(routes, request)) or headers["Allow"]
         return problem(failed.status_code, str(failed.detail), headers=headers)
 
-    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, refused)
     app.add_exception_handler(ClientDisconnect, _left)
     for kind in STATUS_OF:
@@ -56,7 +60,7 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
 async def as_problem(request: Request, failed: Exception) -> Response:
     """The answer to an exception of a route."""
     if isinstance(failed, RequestValidationError):
-        return await _invalid(request, failed)
+        return await invalid(request, failed)
     if isinstance(failed, HTTPException):
         return await _http(request, failed)
     if isinstance(failed, ClientDisconnect):
@@ -100,9 +104,26 @@ def problem(
     errors: Sequence[FieldProblem] = (),
     headers: Mapping[str, str] | None = None,
 ) -> ProblemAnswer:
-    title = HTTPStatus(status).phrase
-    found = Problem(title=title, status=status, detail=detail, errors=list(errors))
+    """An answer of at most `MOST_ERRORS` errors and `LONGEST_ANSWER_BYTES`, whatever it quotes."""
+    found = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=_clipped(detail, LONGEST_TEXT),
+        errors=[
+            FieldProblem(
+                field=_clipped(error.field, LONGEST_FIELD),
+                message=_clipped(error.message, LONGEST_TEXT),
+            )
+            for error in errors[:MOST_ERRORS]
+        ],
+    )
+    while len(found.model_dump_json()) > LONGEST_ANSWER_BYTES - ROOM_FOR_REQUEST_ID:
+        found.errors.pop()
     return ProblemAnswer(found, headers)
+
+
+def _clipped(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 async def _ours(request: Request, failed: Exception) -> Response:
@@ -116,14 +137,13 @@ async def _ours(request: Request, failed: Exception) -> Response:
     return problem(status, str(failed), errors, headers)
 
 
-async def _invalid(request: Request, failed: Exception) -> Response:
-    """All fields at fault at once, by name; the body itself is never echoed."""
+async def invalid(_: Request, failed: Exception) -> Response:
+    """The fields at fault by name, the first of them; the body itself is never echoed."""
     assert isinstance(failed, RequestValidationError)
-    errors = [_field_problem(error) for error in failed.errors()]
-    malformed = any(error["type"] == "json_invalid" for error in failed.errors())
+    found = failed.errors()
+    errors = [_field_problem(error) for error in found[:MOST_ERRORS]]
+    malformed = any(error["type"] == "json_invalid" for error in found)
     detail = "; ".join(f"{error.field}: {error.message}" for error in errors[:10])
-    if "json" not in request.headers.get("content-type", "json"):
-        detail += " Send it with Content-Type: application/json."
     return problem(400 if malformed else 422, detail, errors)
 
 

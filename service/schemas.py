@@ -17,6 +17,7 @@ LONGEST_ID = 128
 LONGEST_LIST = 100
 MOST_CLICKS = 500
 MOST_REQUESTS = 100
+LONGEST_VALUE = 512  # of an attribute, as a title can be long
 
 
 def encodable(text: str) -> str:
@@ -47,11 +48,13 @@ Id = Annotated[
     AfterValidator(encodable),
     Field(json_schema_extra={"pattern": r"^[^\uFFFD]*$"}),
 ]
+Value = Annotated[str, StringConstraints(max_length=LONGEST_VALUE)]
 UserId = Annotated[
     Id,
     AfterValidator(_fit_for_a_path),
     Field(json_schema_extra={"pattern": r"^(?!\.{1,2}$)[^/\uFFFD]*$"}),
 ]
+Values = Annotated[list[Value], Field(max_length=LONGEST_LIST, fail_fast=True)]
 ListLength = Annotated[int, Field(ge=1, le=LONGEST_LIST), BeforeValidator(whole)]
 
 
@@ -93,14 +96,18 @@ class RecommendationRequest(Body):
     items: list[Id] | None = Field(
         None,
         max_length=MOST_CLICKS,
+        fail_fast=True,
         description="a whole session, oldest first, answered without storing; not with user_id",
     )
     k: ListLength = Field(20, description="how many items to return")
     exclude_seen: bool = Field(False, description="leave out everything clicked in this session")
     exclude_items: list[Id] = Field(
-        default_factory=list, max_length=1000, description="leave these items out"
+        default_factory=list,
+        max_length=1000,
+        fail_fast=True,
+        description="leave these items out",
     )
-    filter: dict[str, list[str]] = Field(
+    filter: dict[Value, Values] = Field(
         default_factory=dict,
         max_length=20,
         description="{attribute: [values]}: any of the values, for every attribute",
@@ -137,7 +144,9 @@ class Recommendations(BaseModel):
 
 
 class ManyRequests(Body):
-    requests: list[RecommendationRequest] = Field(min_length=1, max_length=MOST_REQUESTS)
+    requests: list[RecommendationRequest] = Field(
+        min_length=1, max_length=MOST_REQUESTS, fail_fast=True
+    )
 
 
 class ManyRecommendations(BaseModel):
@@ -155,7 +164,9 @@ class NewClick(Body):
 
 
 class NewClicks(Body):
-    clicks: list[NewClick] = Field(min_length=1, max_length=MOST_CLICKS, description="oldest first")
+    clicks: list[NewClick] = Field(
+        min_length=1, max_length=MOST_CLICKS, fail_fast=True, description="oldest first"
+    )
     consent: bool = Field(True, description="false: nothing is written")
 
 

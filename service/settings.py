@@ -52,11 +52,24 @@ def _origin(text: str) -> str:
     return text
 
 
+def _host(text: str) -> str:
+    if text != "*" and not re.fullmatch(r"(\*\.)?[\w-]+(\.[\w-]+)*|\[[0-9a-fA-F:.]+\]", text):
+        raise ValueError(
+            f"must be hosts without a port such as shop.example, *.shop.example or [::1]; "
+            f"got {text!r}"
+        )
+    return text.lower()
+
+
 KeyHashes = Annotated[
     tuple[Annotated[str, AfterValidator(_key_hash)], ...], NoDecode, BeforeValidator(_parts)
 ]
 Origins = Annotated[
     tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_parts)
+]
+
+Hosts = Annotated[
+    tuple[Annotated[str, AfterValidator(_host)], ...], NoDecode, BeforeValidator(_parts)
 ]
 
 
@@ -108,6 +121,12 @@ class Settings(BaseSettings):
         (), description="origins whose pages may call the API from a browser, as https://a.example"
     )
 
+    allowed_hosts: Hosts = Field(
+        (),
+        description="hosts that requests may name, as `shop.example,*.shop.example`; `*`: all. "
+        "Unset: all where a key is needed, else localhost, addresses and `RECSYS_HOST`",
+    )
+
     idle_seconds: int = Field(
         1800, ge=1, le=31_536_000, description="silence after which a session is forgotten"
     )
@@ -155,7 +174,12 @@ class Settings(BaseSettings):
         "tenth of it for all of it, more requests are refused and those that waited longer than "
         "it are dropped, 503, until a batch is not full",
     )
-    max_body_bytes: int = Field(1_000_000, ge=1, description="largest request body; more is 413")
+    max_body_bytes: int = Field(
+        # 500 clicks, each of two ids of 128 characters written as \uXXXX, and 61 bytes around them
+        800_000,
+        ge=1,
+        description="largest request body; more is 413",
+    )
     max_head_bytes: int = Field(
         16_384, ge=1024, description="largest URL and headers together; more is 431"
     )
@@ -165,12 +189,23 @@ class Settings(BaseSettings):
         1000, ge=1, description="open connections to each worker; another one is told 503"
     )
     read_seconds: float = Field(
-        10, ge=0.1, description="time a client has to send a whole request; then it is told 408"
+        10,
+        ge=0.1,
+        description="time a client has to send a whole request, else it is told 408, and to take "
+        "an answer, else it is cut off",
     )
     keep_alive_seconds: int = Field(
         75,
         ge=1,
         description="silence after which a connection is closed; longer than a proxy's before it",
+    )
+
+    shutdown_seconds: float = Field(
+        10,
+        ge=0.5,
+        le=3600,
+        description="time in which the process ends after SIGTERM: half of it for clients, the "
+        "rest for the store",
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(

@@ -1,20 +1,40 @@
-"""What one connection may do before any of our code sees a request: bounds on time, size, number.
+"""The limits that uvicorn lacks and a service in front of the public needs, for one connection.
 
-uvicorn waits for a request as long as it takes, and for as much of it as comes. Here whoever opens
-a connection has so many seconds to send a request whole, head and body, and as many to read on
-where an answer is long; a head has a size; and connections have a number. A connection that is one
-too many is told so at once and closed, those that are open go on. (uvicorn's `limit_concurrency`
-refuses requests while so many are open, so that connections which say nothing shut all others out.)
+uvicorn 0.54 bounds silence between requests, and nothing else in time or number:
+
+- It waits for a request as long as it takes, and for as much of it as comes. Here a request has
+  `read_seconds` to arrive whole, and its head a size.
+- It waits as long for a client that does not read. Its `pause_writing` fires above 64 kB; here a
+  client has `read_seconds` to take an answer of any length.
+- Its `limit_concurrency` refuses requests while so many connections are open, so that connections
+  which say nothing shut all others out. Here one connection too many is told so and closed.
+- It queues requests that are sent ahead without end, and reads a head with two Host headers.
+- Its parser ends a request that asks for another protocol (`Upgrade: h2c`) before the body.
+- Its `timeout_graceful_shutdown` does not bound the end of the application, and it logs a traceback
+  for each request that it cancels.
+
+The classes below use no private attribute. What they override and read is listed in
+`test_service_wire.py`, and pyproject.toml has an upper bound of the version.
 
 A request that came in one piece, as most do, costs no timer.
 """
 
 import asyncio
 import logging
+import os
+import threading
 import time
+from array import array
+from collections.abc import Callable
+from types import FrameType
 
-from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+import httptools
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from service.headers import AnswerHeaders, added
 from service.problems import RETRY_AFTER_SECONDS, ProblemAnswer, problem
@@ -23,26 +43,72 @@ from service.settings import Settings
 
 MOST_AHEAD = 16  # requests sent on one connection without waiting for answers
 SAY_AGAIN_SECONDS = 60.0
+CLIENTS_SHARE = 0.5  # of the time to stop, until connections are cut off
+ANSWERS_SHARE = 0.75  # until answers are given up; the rest is for the end of the application
 log = logging.getLogger("recsys.service")
 
 
-def bounded(settings: Settings) -> type[asyncio.Protocol]:
-    """The protocol for `uvicorn.Config(http=…)`."""
-    return type("Bounded", (BoundedProtocol,), {"bounds": settings})
+def bounded(settings: Settings, count: Callable[[int], None]) -> type[asyncio.Protocol]:
+    """The protocol for `uvicorn.Config(http=…)`.
+
+    count: told the status of each answer that no application gives.
+    """
+    named = {"bounds": settings, "count": staticmethod(count)}
+    return type("Bounded", (BoundedProtocol,), named)
+
+
+class PunctualServer(uvicorn.Server):
+    """End the process in time after SIGTERM, whatever clients, Redis or threads do."""
+
+    def __init__(self, config: uvicorn.Config, shutdown_seconds: float) -> None:
+        super().__init__(config)
+        self.shutdown_seconds = shutdown_seconds
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            last = threading.Timer(self.shutdown_seconds, self.give_up)
+            last.daemon = True
+            last.start()
+        super().handle_exit(sig, frame)
+
+    def give_up(self) -> None:
+        log.error("Not all work ended within %s s of the signal: exit now.", self.shutdown_seconds)
+        os._exit(1)
+
+
+class PlainParser(httptools.HttpRequestParser):
+    """Read a request that asks for another protocol as one that does not (RFC 9110, 7.8)."""
+
+    def __init__(self, protocol: "BoundedProtocol") -> None:
+        super().__init__(protocol)
+        self.plain_head = protocol.plain_head
+        self.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+
+    def feed_data(self, data: "bytes | bytearray | memoryview[int] | array[int]") -> None:
+        try:
+            super().feed_data(data)
+        except httptools.HttpParserUpgrade as asked:  # it stopped behind the head
+            self.feed_data(self.plain_head() + bytes(data)[asked.args[0] :])
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with an end to its patience."""
+    """uvicorn's protocol with bounds on time, size and number."""
 
     bounds: Settings
+    count: Callable[[int], None]
     said_full = float("-inf")  # when the log last said so
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # `pause_writing` at the first byte left over
+        self.parser = PlainParser(self)
+        self._unanswered: list[RequestResponseCycle] = []  # those before the last
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
+        self._end: asyncio.TimerHandle | None = None
         self._whole = True  # no request has come in part
         self._in_head = False
+        self._upgrade = False  # this head asks for another protocol, and is read once more
         self._piece = 0  # bytes that came just now
         self._taken = 0  # bytes of this request that came before, the piece it began in left out
         self._bare = False  # a chunk has begun and nothing of it has come: the last, or nearly
@@ -55,7 +121,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(_last(503, detail, retry=True))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_clock()
+        for timer in (self._timer, self._end):
+            if timer is not None:
+                timer.cancel()
+        for cycle in self._unanswered:  # uvicorn tells the last one only
+            cycle.disconnected = True
+            cycle.message_event.set()
         super().connection_lost(exc)  # it says `resume_writing`
 
     def data_received(self, data: bytes) -> None:
@@ -88,18 +159,37 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise ValueError("this is no proxy")  # the parser stops, and 400 it is
+            self._upgrade = True
+            return
         self._in_head = False
+        if self._answering():
+            ahead = [each for each in self._unanswered if not each.response_complete]
+            self._unanswered = [*ahead, self.cycle]
         refusal = self._refusal()
         if refusal is None:
             super().on_headers_complete()
             return
+        self.count(refusal.status_code)
         ours, self.app = self.app, AnswerHeaders(refusal)
         super().on_headers_complete()
         self.app = ours
 
     def on_message_complete(self) -> None:
+        if self._upgrade:
+            return
         self._whole, self._bare = True, False
         super().on_message_complete()
+
+    def plain_head(self) -> bytes:
+        """The head that just came, without what asks for another protocol."""
+        self._upgrade = False
+        version = self.parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%s: %s\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"".join(lines) + b"\r\n"
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -111,11 +201,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self._writing.cancel()
             self._writing = None
 
+    def shutdown(self) -> None:
+        super().shutdown()
+        seconds = self.bounds.shutdown_seconds * CLIENTS_SHARE
+        self._end = self.loop.call_later(seconds, self.transport.abort)
+
     def send_400_response(self, msg: str) -> None:
         self._refuse(_last(400, "What came is not HTTP/1.1."))
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """Who asks for another protocol is answered in this one; nobody needs to hear of it."""
 
     def _endless(self) -> bool:
         """More has come of a head, or of what follows a body, than anybody needs."""
@@ -125,7 +217,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _refusal(self) -> ASGIApp | None:
+    def _refusal(self) -> ProblemAnswer | None:
         """The answer to a head that is beyond the bounds."""
         bounds, headers = self.bounds, self.headers
         if len(self.url) > bounds.max_url_bytes:
@@ -138,6 +230,11 @@ class BoundedProtocol(HttpToolsProtocol):
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in headers)
             if size > bounds.max_head_bytes:
                 return self._too_large()
+        version = self.parser.get_http_version()
+        hosts = len([name for name, _ in headers if name == b"host"])
+        if version not in ("1.1", "1.0") or hosts > 1 or (hosts == 0 and version == "1.1"):
+            detail = f"A request of HTTP/1.1 has one Host header. Got HTTP/{version} with {hosts}."
+            return _last(400, detail)
         return None
 
     def _too_large(self) -> ProblemAnswer:
@@ -171,6 +268,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if not self._answering() or not (self._in_head or self.cycle.response_started):
+            self.count(answer.status_code)
             self.transport.write(self._written(answer))
         self.transport.close()
 

@@ -33,6 +33,7 @@ from service.settings import Settings
 SHARED_METRICS = "PROMETHEUS_MULTIPROC_DIR"  # where workers keep theirs; the library's own name
 STOPS = (signal.SIGTERM, signal.SIGINT)
 LOOK_AROUND_SECONDS = 0.5
+KILL_SECONDS = 2.0  # a worker that does not end by itself is killed so much later
 LEAST_LIFE_SECONDS = 1.0  # a worker that lived less is not replaced at once
 MEANINGS = {  # of the signal that a worker was killed by
     "SIGBUS": "A file of the bundle was truncated while it was served, or its disk failed: never "
@@ -91,7 +92,10 @@ def watch(work: Work, settings: Settings, before: Callable[[], None]) -> int:
                 workers[at] = _replaced(worker, run)
         for worker in workers:
             worker.process.terminate()
+        latest = time.monotonic() + settings.shutdown_seconds + KILL_SECONDS
         for worker in workers:
+            worker.process.join(max(latest - time.monotonic(), 0.0))
+            worker.process.kill()  # one that hangs; nothing to others
             worker.process.join()
     for number, handler in handlers.items():
         signal.signal(number, handler)

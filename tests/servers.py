@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -122,10 +122,22 @@ def started(
 
 
 @contextmanager
-def listening(app: ASGIApp, settings: Settings) -> Iterator[tuple[str, int]]:
-    """An application on the server that `recsys serve` uses, in a thread; gives host and port."""
-    server = uvicorn.Server(config_of(app, settings))
+def listening(
+    app: ASGIApp,
+    settings: Settings,
+    count: Callable[[int], None] = lambda status: None,
+    *,
+    send_buffer: int | None = None,
+) -> Iterator[tuple[str, int]]:
+    """An application on the server that `recsys serve` uses, in a thread; gives host and port.
+
+    count: told the status of what the server refuses itself; send_buffer: bytes that the kernel
+    keeps for a client that does not read.
+    """
+    server = uvicorn.Server(config_of(app, settings, count))
     with socket.create_server(("127.0.0.1", 0)) as bound:
+        if send_buffer is not None:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()
         try:

@@ -142,6 +142,52 @@ def test_the_command_makes_a_key_and_its_hash_and_never_the_same() -> None:
     assert Keys.of([first_hash])
 
 
+HOSTS: list[tuple[dict[str, Any], set[str]]] = [
+    ({}, {"localhost", "127.0.0.1", "[::1]", "10.0.0.7"}),
+    ({"host": "Shop-7"}, {"localhost", "127.0.0.1", "[::1]", "10.0.0.7", "shop-7"}),
+    ({"allowed_hosts": ["shop.example"]}, {"shop.example"}),
+    ({"allowed_hosts": ["*.shop.example", "[::1]"]}, {"a.shop.example", "[::1]"}),
+    ({"allowed_hosts": ["*"]}, {"any"}),
+    ({"api_key_hashes": [hash_of(KEY)]}, {"any"}),
+]
+NAMES = {
+    "localhost", "127.0.0.1", "[::1]", "10.0.0.7", "shop-7", "shop.example", "a.shop.example",
+    "evil.example", "shop.example.evil", "ashop.example", "localhost.evil.example",
+    "127.0.0.1.evil", "[::1].evil", "a@localhost", "localhost:80:80", "", "0x7f.1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "allowed"), HOSTS, ids=[str(list(given)) for given, _ in HOSTS])
+async def test_only_hosts_of_the_service_are_answered(
+    open_client: ClientOf, given: dict[str, Any], allowed: set[str]
+) -> None:
+    """A page whose name is rebound to this machine sends its own name."""
+    async with open_client(**given) as client:
+        client.headers.update(bearing(KEY))
+
+        async def status(path: str, host: str) -> int:
+            request = client.build_request("GET", path)
+            request.headers["host"] = host
+            answer = await client.send(request)
+            assert (answer.headers["content-type"] == PROBLEM) == (answer.status_code == 421)
+            return answer.status_code
+
+        answered = {name for name in NAMES if await status("/v1/model", name) == 200}
+        ports = {name for name in NAMES if await status("/openapi.json", f"{name}:8000") == 200}
+        assert {await status("/health/live", name) for name in NAMES} == {200}
+
+    assert answered == (NAMES if "any" in allowed else allowed)
+    assert ports == answered
+
+
+def test_hosts_are_names_without_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECSYS_ALLOWED_HOSTS", "Shop.example, *.shop.example,[::1]")
+    assert settings().allowed_hosts == ("shop.example", "*.shop.example", "[::1]")
+    for wrong in ("shop.example:8000", "https://shop.example", "a*.example", "::1"):
+        with pytest.raises(BadInput, match=r"RECSYS_ALLOWED_HOSTS: must be hosts without a port"):
+            settings(allowed_hosts=wrong)
+
+
 def settings(**given: Any) -> Settings:
     return read_settings({"bundle": Path("none"), **given})
 

@@ -57,12 +57,29 @@ async def test_it_is_documented_with_its_body_and_its_answer(client: httpx.Async
         assert reference.rsplit("/", 1)[-1] in document["components"]["schemas"]
 
 
-@pytest.mark.parametrize("body", [b"\xff\xfe", b"[" * 100_000, b""], ids=["bytes", "deep", "empty"])
-async def test_what_is_no_json_is_400(client: httpx.AsyncClient, body: bytes) -> None:
-    answer = await client.post(PATH, content=body, headers={"content-type": "application/json"})
+@pytest.mark.parametrize("path", [PATH, PATH + ":batch"])
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"user_id": "\xff"}', "UTF-8"),
+        (b"[" * 5000, "depth"),
+        (b"", "empty"),
+        (b'{"user_id": "\\ud800"}', "surrogate"),
+        (b'{"k": ' + b"9" * 5000 + b"}", "number"),
+        (b'{"k": NaN}', "unexpected character"),
+    ],
+    ids=["bytes", "deep", "empty", "half a character", "huge number", "not a number"],
+)
+async def test_what_is_no_json_is_400_and_says_why(
+    client: httpx.AsyncClient, path: str, body: bytes, said: str
+) -> None:
+    answer = await client.post(path, content=body, headers={"content-type": "application/json"})
 
     assert answer.status_code == 400
-    assert answer.json()["errors"][0]["field"] == "body"
+    (error,) = answer.json()["errors"]
+    assert error["field"] == "body"
+    assert said in error["message"]
+    assert ("UTF-8" in error["message"]) == (said == "UTF-8")
 
 
 async def test_what_needs_no_redis_does_not_wait_for_it(

@@ -1,11 +1,16 @@
 """A service leaves when it has answered what it accepted, and begins without waiting for Redis."""
 
 import asyncio
+import json
 import re
+import socket
+import time
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import redis as redis_py
 from conftest import TrainedShop, client_of
 from redis_servers import RedisServer
@@ -49,6 +54,41 @@ async def test_sigterm_finishes_what_is_accepted_and_exits_with_0(
         keys = list(redis.scan_iter("recsys:{*"))
         assert len(keys) == REQUESTS
         assert all(redis.lindex(key, 1) for key in keys), "states are kept, too"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_sigterm_ends_the_process_whatever_clients_and_redis_do(
+    trained: TrainedShop, tmp_path: Path, workers: str
+) -> None:
+    """Half a head, half a body, an answer that is not read, silence; and a Redis that hangs."""
+    redis = RedisServer(tmp_path)
+    redis.start()
+    given = {
+        "RECSYS_SHUTDOWN_SECONDS": "4",
+        "RECSYS_READ_SECONDS": "600",
+        "RECSYS_WORKERS": workers,
+    }
+    patience = {"RECSYS_REDIS_TIMEOUT_MS": "600000", "RECSYS_REDIS_BUDGET_MS": "600000"}
+    environment = {**PATIENT, **given, **patience}
+    server = ServerProcess(trained.bundle, redis.url, tmp_path / "log", **environment)
+    head = "POST /v1/recommendations HTTP/1.1\r\nHost: localhost\r\n"
+    body = json.dumps({"user_id": "ada", "item_id": TENT})
+    whole = f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    try:
+        with ExitStack() as stack:
+            server.start()
+            with redis.client() as client:
+                client.client_pause(600_000)
+            page = "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            for sent in ("", head, f"{head}Content-Length: 9\r\n\r\n123", whole, page * 15):
+                connection = socket.create_connection(("127.0.0.1", server.port))
+                stack.enter_context(closing(connection)).sendall(sent.encode())
+            time.sleep(1)
+            server.stop()  # raises where it has not ended by then
+    finally:
+        redis.kill()
+
+    assert "Traceback" not in server.said
 
 
 async def test_redis_may_come_later_than_the_service(trained: TrainedShop, tmp_path: Path) -> None:

@@ -35,12 +35,12 @@ async def test_problems_have_their_own_media_type_and_are_all_named(
 ) -> None:
     found = await document(client)
 
-    assert refusals(found, ASK, "post") == {"400", "413", "422", "429", "503"}
-    assert refusals(found, USER, "get") == {"422", "429", "503"}
-    assert refusals(found, "/v1/items/{item_id}/similar", "get") == {"404", "422", "429"}
-    assert refusals(found, "/v1/items", "get") == {"422", "429", "503"}
-    assert refusals(found, "/v1/items:lookup", "post") == {"400", "413", "422", "429"}
-    assert refusals(found, "/v1/attributes", "get") == {"429", "503"}
+    assert refusals(found, ASK, "post") == {"400", "413", "415", "421", "422", "429", "503"}
+    assert refusals(found, USER, "get") == {"421", "422", "429", "503"}
+    assert refusals(found, "/v1/items/{item_id}/similar", "get") == {"404", "421", "422", "429"}
+    assert refusals(found, "/v1/items", "get") == {"421", "422", "429", "503"}
+    assert refusals(found, "/v1/items:lookup", "post") == {"400", "413", "415", "421", "422", "429"}
+    assert refusals(found, "/v1/attributes", "get") == {"421", "422", "429", "503"}
     assert refusals(found, "/health/live", "get") == set()
     assert "HTTPValidationError" not in found["components"]["schemas"]
     assert "request_id" in found["components"]["schemas"]["Problem"]["properties"]

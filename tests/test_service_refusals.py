@@ -1,13 +1,20 @@
 """What the HTTP API refuses: every problem is RFC 9457 and names the field."""
 
 import json
+from itertools import product
 from typing import Any
 
 import httpx
 import pytest
 from conftest import ClientOf
+from fastapi.exceptions import RequestValidationError
+from starlette.requests import Request
+from starlette.responses import Response
 
 from recsys.predictor import Predictor
+from service import problems
+from service.problems import LONGEST_ANSWER_BYTES, MOST_ERRORS
+from service.strict_requests import MOST_FIELDS
 
 TENT = "aurora-tent"
 PROBLEM = "application/problem+json"
@@ -29,9 +36,11 @@ BAD_REQUESTS: list[tuple[dict[str, Any], str]] = [
     ({"user_id": "ada", "k": 5.5}, "k"),
     ({"items": [TENT, ""]}, "items.1"),
     ({"items": TENT}, "items"),
-    ({"items": ["\ud800"]}, "items.0"),
+    ({"items": ["\ufffd"]}, "items.0"),
     ({"user_id": "ada", "itemid": TENT}, "itemid"),
     ({"user_id": "ada", "filter": {"brand": "Aurora"}}, "filter.brand"),
+    ({"user_id": "ada", "filter": {"brand": ["a"] * 101}}, "filter.brand"),
+    ({"user_id": "ada", "filter": {"brand": ["a" * 513]}}, "filter.brand.0"),
     ({"user_id": "ada", "items": [TENT]}, "body"),
     ({"item_id": TENT}, "body"),
     ({"user_id": "ada", "event_id": "e1"}, "body"),
@@ -70,7 +79,7 @@ async def test_malformed_json_is_400(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("announced", [True, False], ids=["announced", "streamed"])
-async def test_a_body_above_a_megabyte_is_413(client: httpx.AsyncClient, announced: bool) -> None:
+async def test_a_body_above_the_limit_is_413(client: httpx.AsyncClient, announced: bool) -> None:
     async def pieces() -> Any:
         for _ in range(20):
             yield b"x" * 60_000
@@ -82,7 +91,7 @@ async def test_a_body_above_a_megabyte_is_413(client: httpx.AsyncClient, announc
 
     assert answer.status_code == 413
     assert answer.headers["content-type"] == PROBLEM
-    assert "1,000,000 bytes" in answer.json()["detail"]
+    assert "800,000 bytes" in answer.json()["detail"]
 
 
 async def test_k_in_a_path_is_checked_too(client: httpx.AsyncClient) -> None:
@@ -100,13 +109,132 @@ async def test_a_time_that_is_text_is_422(client: httpx.AsyncClient) -> None:
     assert answer.json()["errors"][0]["field"] == "clicks.0.timestamp"
 
 
-async def test_a_wrong_content_type_is_hinted_at(client: httpx.AsyncClient) -> None:
+BODIES: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/recommendations", {"items": [TENT]}),
+    ("/v1/recommendations:batch", {"requests": [{"items": [TENT]}]}),
+    ("/v1/users/ada/clicks", {"clicks": [{"item_id": TENT}]}),
+    ("/v1/items:lookup", {"item_ids": [TENT]}),
+    ("/v1/playground/state", {"items": [TENT]}),
+]
+PATHS = [path for path, _ in BODIES]
+
+
+@pytest.mark.parametrize(("path", "body"), BODIES, ids=PATHS)
+async def test_every_route_takes_json_and_nothing_else(
+    open_client: ClientOf, path: str, body: dict[str, Any]
+) -> None:
+    """A page of another site may send text/plain or no content type without asking first."""
+    statuses = {}
+    async with open_client(playground=True) as client:
+        for sent in (
+            "application/json", "APPLICATION/JSON; charset=utf-8", "application/ld+json",
+            "text/plain", "text/plain;x=json", "text/json", "application/jsonp",
+            "application/x-www-form-urlencoded", "", None,
+        ):  # fmt: skip
+            headers = {} if sent is None else {"content-type": sent}
+            answer = await client.post(path, content=json.dumps(body).encode(), headers=headers)
+            statuses[sent] = answer.status_code
+            if answer.status_code == 415:
+                assert answer.headers["content-type"] == PROBLEM
+                assert "Content-Type: application/json" in answer.json()["detail"]
+
+        clicks = (await client.get("/v1/users/ada")).json()["clicks"]
+    assert list(statuses.values()) == [200] * 3 + [415] * 7
+    assert len(clicks) == (3 if "clicks" in path else 0)
+
+
+FLOODS = {
+    "zeros": {"filter": {"name": [0] * 300_000}},
+    "lists": {"filter": {"name": [[]] * 190_000}},
+    "fields": {f"f{n}": 0 for n in range(60_000)},
+    "attributes": {"filter": {f"f{n}": [0] for n in range(40_000)}},
+    "many fields": {f"f{n}": 0 for n in range(MOST_FIELDS - 1)},
+    "long fields": {"\u0001" * 10_000 + str(n): 0 for n in range(10)},
+    "long attributes": {"filter": {"\U0001f9a6" * 500 + str(n): 0 for n in range(20)}},
+    "wrong ids": {"items": [0] * 500, "exclude_items": [0] * 1000},
+    "many requests": {"requests": [{"items": [0] * 100, "exclude_items": [0] * 90}] * 100},
+    "wrong requests": {"requests": [{f"f{n}": 0 for n in range(20)}] * 100},
+    "wrong clicks": {"clicks": [{"a": 0, "b": 0}] * 500},
+    "deep": json.loads("[" * 900 + "]" * 900),
+}
+
+
+async def test_an_answer_has_few_errors_whatever_was_sent(
+    open_client: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is counted is what takes the time: errors that pydantic collects."""
+    collected: list[int] = []
+    invalid = problems.invalid
+
+    async def noting(request: Request, failed: Exception) -> Response:
+        assert isinstance(failed, RequestValidationError)
+        collected.append(len(failed.errors()))
+        return await invalid(request, failed)
+
+    monkeypatch.setattr(problems, "invalid", noting)
+    async with open_client(playground=True) as client:
+        for path, (name, flood) in product(PATHS, FLOODS.items()):
+            answer = await client.post(path, json=flood)
+            assert answer.status_code == 422, (path, name)
+            assert len(answer.json()["errors"]) <= MOST_ERRORS
+            assert len(answer.content) <= LONGEST_ANSWER_BYTES
+
+    assert len(collected) == len(PATHS) * len(FLOODS)
+    assert max(collected) <= 100
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"clicks": [{"item_id": "\u7530" * 124 + f"{n:04}", "event_id": "\u7530" * 124 + f"{n:04}",
+                     "timestamp": 1409565600.123} for n in range(500)]},
+        {"clicks": [{"item_id": "[{,\\\"" * 25, "event_id": f"{n:,}"} for n in range(500)]},
+    ],
+    ids=["escaped", "brackets"],
+)  # fmt: skip
+async def test_the_largest_click_call_is_within_all_limits(
+    client: httpx.AsyncClient, body: dict[str, Any]
+) -> None:
+    """500 clicks whose ids have 128 characters, each written as six bytes."""
     answer = await client.post(
-        "/v1/recommendations", content='{"user_id": "ada"}', headers={"content-type": "text/plain"}
+        "/v1/users/ada/clicks",
+        content=json.dumps(body).encode(),
+        headers={"content-type": "application/json"},
     )
 
-    assert answer.status_code == 422
-    assert "Send it with Content-Type: application/json." in answer.json()["detail"]
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["accepted"] == 500
+
+
+async def test_an_unknown_query_parameter_is_422_and_named(client: httpx.AsyncClient) -> None:
+    for query, name in (
+        ("users/ada/recommendations?exclude_seen=true", "exclude_seen"),
+        ("users/ada?k=5", "k"),
+        (f"items/{TENT}/similar?k=5&filter=brand:Aurora", "filter"),
+        ("items?Q=tent", "Q"),
+        ("model?x", "x"),
+        ("attributes?k=1", "k"),
+    ):
+        answer = await client.get(f"/v1/{query}")
+        assert answer.status_code == 422, query
+        assert [error["field"] for error in answer.json()["errors"]] == [name]
+
+
+async def test_a_post_has_no_query_parameters_and_thousands_are_no_more_than_a_few(
+    client: httpx.AsyncClient,
+) -> None:
+    answer = await client.post("/v1/recommendations?k=5", json={"items": [TENT]})
+    many = await client.get("/v1/items?" + "&".join(f"a{n}" for n in range(600)))
+
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "k")
+    assert len(many.json()["errors"]) == MOST_ERRORS
+
+
+async def test_our_own_answers_are_short_too(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/v1/items/" + "%01" * 3000 + "/similar")
+
+    assert answer.status_code in (404, 422)
+    assert len(answer.content) <= LONGEST_ANSWER_BYTES
 
 
 async def test_our_own_mistake_is_a_500_without_internals(

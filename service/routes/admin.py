@@ -8,8 +8,9 @@ from recsys.shelf import bundle_of, named
 from service.dependencies import Running, RunningDep
 from service.models import Replaced
 from service.schemas import Reloaded, ReloadRequest
+from service.strict_requests import StrictRoute
 
-router = APIRouter(prefix="/v1/admin", tags=["admin"])
+router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=StrictRoute)
 
 
 @router.post("/reload")

@@ -6,8 +6,9 @@ from fastapi import APIRouter
 
 from service.dependencies import RunningDep
 from service.schemas import Id, ListLength, ModelInfo, ScoredItem, SimilarItems
+from service.strict_requests import StrictRoute
 
-router = APIRouter(prefix="/v1", tags=["catalogue"])
+router = APIRouter(prefix="/v1", tags=["catalogue"], route_class=StrictRoute)
 
 
 @router.get("/items/{item_id:path}/similar")

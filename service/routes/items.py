@@ -24,8 +24,9 @@ from service.item_schemas import (
     Words,
 )
 from service.schemas import ListLength
+from service.strict_requests import StrictRoute
 
-router = APIRouter(prefix="/v1", tags=["catalogue"])
+router = APIRouter(prefix="/v1", tags=["catalogue"], route_class=StrictRoute)
 FilterWords = Annotated[
     list[str],
     Query(

@@ -6,8 +6,9 @@ from fastapi import APIRouter
 
 from service.dependencies import RunningDep
 from service.item_schemas import Session, SessionState
+from service.strict_requests import StrictRoute
 
-router = APIRouter(prefix="/v1/playground", tags=["playground"])
+router = APIRouter(prefix="/v1/playground", tags=["playground"], route_class=StrictRoute)
 
 
 @router.post("/state")

@@ -16,8 +16,9 @@ from service.schemas import (
     ScoredItem,
 )
 from service.store import Click
+from service.strict_requests import StrictRoute
 
-router = APIRouter(prefix="/v1", tags=["recommendations"])
+router = APIRouter(prefix="/v1", tags=["recommendations"], route_class=StrictRoute)
 
 
 @router.post(

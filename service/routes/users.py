@@ -19,6 +19,7 @@ from service.schemas import (
     UserId,
 )
 from service.store import Click, StoredSession, Visit
+from service.strict_requests import StrictRoute
 
 
 def no_slash(request: Request) -> None:
@@ -33,7 +34,12 @@ def no_slash(request: Request) -> None:
         raise RequestValidationError([error])
 
 
-router = APIRouter(prefix="/v1/users/{user_id}", tags=["users"], dependencies=[Depends(no_slash)])
+router = APIRouter(
+    prefix="/v1/users/{user_id}",
+    tags=["users"],
+    dependencies=[Depends(no_slash)],
+    route_class=StrictRoute,
+)
 
 
 @router.post("/clicks")
