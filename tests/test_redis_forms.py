@@ -14,8 +14,8 @@ from stores import link_to, shared_store_on, store_on, visit
 
 from recsys.errors import StoreUnavailable
 from service.app import create_app
-from service.redis_cluster import Map
-from service.redis_link import RedisLink
+from service.redis_client import PING_CALL, RedisClient
+from service.redis_cluster import SlotMap
 from service.settings import Settings
 from service.store import Click, ComputedState, StoredSession, Visit, user_key
 
@@ -49,7 +49,7 @@ def members(lasting_members: list[RedisServer]) -> list[RedisServer]:
 
 
 @pytest.fixture
-async def cluster(members: list[RedisServer]) -> AsyncIterator[RedisLink]:
+async def cluster(members: list[RedisServer]) -> AsyncIterator[RedisClient]:
     link = link_to(f"redis+cluster://127.0.0.1:{members[0].port}")
     yield link
     await link.close()
@@ -120,12 +120,13 @@ async def test_a_silent_redis_behind_tls_is_said_within_the_budget(
     with own_redis(tls=certificates) as server:
         url = f"rediss://127.0.0.1:{server.port}?{files}&ssl_keyfile={certificates.key}"
         link = link_to(url, timeout_ms=300, budget_ms=600)
-        assert await link.ping()
+        assert await link.run("ping", [PING_CALL]) == [b"PONG"]
         with server.client() as client:
             client.execute_command("CLIENT", "PAUSE", "900", "ALL")
-        assert not await link.ping()  # else it would have been waited for
+        (said,) = await link.run("ping", [PING_CALL])
+        assert isinstance(said, StoreUnavailable)  # else it would have been waited for
         await asyncio.sleep(0.9)
-        assert await link.ping()
+        assert await link.run("ping", [PING_CALL]) == [b"PONG"]
         await link.close()
 
 
@@ -149,7 +150,7 @@ async def test_a_cluster_with_tls(certificates: Certificates) -> None:
 
 
 async def test_users_are_followed_to_where_their_keys_have_moved(
-    cluster: RedisLink, members: list[RedisServer]
+    cluster: RedisClient, members: list[RedisServer]
 ) -> None:
     """First while they are being handed over, then when they have been."""
     store = store_on(cluster)
@@ -226,7 +227,7 @@ async def clicked(client: httpx.AsyncClient, user: str) -> dict[str, Any]:
 
 def test_a_map_of_slots_knows_its_gaps() -> None:
     reply = [[5, 9, [b"10.0.0.2", 6379, b"id"]], [0, 2, [None, 6380, b"id"]]]
-    found = Map.of(reply, asked=("seed", 6379))
+    found = SlotMap.of(reply, asked=("seed", 6379))
 
     servers = [found.at(slot) for slot in (0, 2, 3, 5, 9, 10)]
 

@@ -12,10 +12,10 @@ from redis_servers import own_redis
 from stores import link_to, store_on, visit
 
 from recsys.errors import StoreUnavailable
-from service.breaker import Patience, State
+from service.breaker import BreakerConfig, State
 from service.embedded_redis import free_port
-from service.redis_link import RedisLink
-from service.redis_node import Call
+from service.redis_client import RedisClient
+from service.redis_server import Call
 from service.store import Click, StoredSession, Visit
 
 TIGHT = {"timeout_ms": 100, "budget_ms": 200}
@@ -40,7 +40,7 @@ async def gremlin_before(url: str) -> AsyncIterator[Gremlin]:
 
 
 @asynccontextmanager
-async def link_through(gremlin: Gremlin, **given: object) -> AsyncIterator[RedisLink]:
+async def link_through(gremlin: Gremlin, **given: object) -> AsyncIterator[RedisClient]:
     link = link_to(f"redis://127.0.0.1:{gremlin.port}", **given)
     yield link
     await link.close()
@@ -164,8 +164,8 @@ async def test_a_redis_that_keeps_failing_is_left_alone_and_tried_again() -> Non
     port, moves = free_port(), []
     link = link_to(
         f"redis://127.0.0.1:{port}",
-        patience=Patience(3, 0.3),
-        moved=lambda _, after: moves.append(after),
+        breaker=BreakerConfig(3, 0.3),
+        on_state_change=lambda _, after: moves.append(after),
     )
     for _ in range(2):  # twice each, as they may be
         await link.run("echo", [echo("a")])
