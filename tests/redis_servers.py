@@ -167,16 +167,16 @@ class SentinelServer(RedisServer):
         self._command = [find_redis_server(), str(config), "--sentinel"]
 
 
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    assert _comes(holds, START_SECONDS), f"It did not come to be that {what}."
+def wait_until(holds: Callable[[], bool], what: str, look_seconds: float = 0.02) -> None:
+    assert _comes(holds, START_SECONDS, look_seconds), f"It did not come to be that {what}."
 
 
-def _comes(holds: Callable[[], bool], seconds: float) -> bool:
+def _comes(holds: Callable[[], bool], seconds: float, look_seconds: float = 0.02) -> bool:
     latest = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > latest:
             return False
-        time.sleep(0.02)
+        time.sleep(look_seconds)
     return True
 
 

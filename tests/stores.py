@@ -3,9 +3,12 @@
 from dataclasses import replace
 from typing import Any
 
+from redis.crc import key_slot
+from redis_servers import SLOTS
+
 from service.breaker import BreakerConfig
 from service.redis_client import RedisClient
-from service.store import Click, RedisStore, StoredSession, StoreLimits, Visit
+from service.store import Click, RedisStore, StoredSession, StoreLimits, Visit, user_key
 
 WINDOW = 5
 BREAKER = BreakerConfig(failures=3, pause_seconds=1.0)
@@ -29,6 +32,11 @@ def store_on(link: RedisClient, **limits: int) -> RedisStore:
 def shared_store_on(link: RedisClient) -> RedisStore:
     """Without a secret of its own."""
     return RedisStore(link, LIMITS)
+
+
+def home_of(user: str, secret: str, primaries: int = 3) -> int:
+    """Return which primary of a cluster that `redis_cluster` made has the user's key."""
+    return key_slot(user_key(user, secret.encode()).encode()) * primaries // SLOTS
 
 
 async def visit(store: RedisStore, user: str, *clicks: Click) -> StoredSession:

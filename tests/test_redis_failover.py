@@ -11,9 +11,7 @@ import httpx
 import pytest
 from conftest import PATIENT, TrainedShop, client_of
 from gremlin import Gremlin
-from redis.crc import key_slot
 from redis_servers import (
-    SLOTS,
     RedisServer,
     redis_cluster,
     redis_pair,
@@ -21,7 +19,7 @@ from redis_servers import (
     sentinel_url,
     wait_until,
 )
-from stores import link_to
+from stores import home_of, link_to
 
 from recsys.errors import StoreUnavailable
 from service.app import create_app
@@ -29,7 +27,7 @@ from service.breaker import BreakerConfig
 from service.embedded_redis import free_port
 from service.redis_server import Call, Script
 from service.settings import Settings
-from service.store import user_keys
+from service.store import user_key
 
 SECRET = "a pepper of this shop"
 USERS = [f"user-{number}" for number in range(12)]
@@ -195,9 +193,9 @@ async def test_a_silent_primary_of_a_cluster_disturbs_no_user_of_the_others() ->
         link = link_to(url, timeout_ms=500, budget_ms=1000, breaker=BreakerConfig(3, 0.1))
         calls = [
             Call(("EXISTS", key), key, repeatable=True)
-            for key in (user_keys(user, SECRET.encode())[0] for user in USERS)
+            for key in (user_key(user, SECRET.encode()) for user in USERS)
         ]
-        homes = [home(user) for user in USERS]
+        homes = [home_of(user, SECRET) for user in USERS]
         assert await link.run("exists", calls) == [0] * len(calls)
         servers[0].pause()  # the one that is asked for the map first
         try:
@@ -223,8 +221,8 @@ async def test_a_primary_of_a_cluster_that_its_replica_replaces(trained: Trained
 
             servers[1].kill()
 
-            lost = [user for user in USERS if home(user) == 1]
-            others = [user for user in USERS if home(user) != 1]
+            lost = [user for user in USERS if home_of(user, SECRET) == 1]
+            others = [user for user in USERS if home_of(user, SECRET) != 1]
             looks, again = 0, False
             while not again and looks < LOOKS:
                 looks += 1
@@ -235,8 +233,3 @@ async def test_a_primary_of_a_cluster_that_its_replica_replaces(trained: Trained
             for user in lost:
                 assert await clicker.click_until_stored(user) == 0
             await clicker.check()
-
-
-def home(user: str) -> int:
-    """Which of three primaries has the user's keys."""
-    return key_slot(user_keys(user, SECRET.encode())[0].encode()) * 3 // SLOTS
