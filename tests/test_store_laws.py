@@ -187,7 +187,9 @@ async def test_a_tombstone_outlives_a_short_session(link: RedisClient, redis_url
         assert client.pttl(KEY) > 50_000
 
 
-async def test_a_session_ends_although_its_tombstone_stays(link: RedisClient, redis_url: str) -> None:
+async def test_a_session_ends_although_its_tombstone_stays(
+    link: RedisClient, redis_url: str
+) -> None:
     """A repeat of a click of the ended session is a new click, not one that is stored already."""
     store = store_on(link, idle_seconds=10, tombstone_seconds=600)
     await visit(store, "ada", Click("a", "e1"))
