@@ -1,7 +1,7 @@
 """A Redis Cluster: send each call to the server that has its key, ask all servers at the same time.
 
 A map of slots is learned from any server, and learned again when one says that keys have moved or
-does not answer, in the background and at most once a second. A server that is away degrades the
+does not answer, in the background and at most twice a second. A server that is away degrades the
 users whose keys it has and no others.
 
 redis-py's `RedisCluster` cannot promise that. It closes and learns everything again inside of the
@@ -24,7 +24,7 @@ from service.redis_server import Call, Limits, Server
 from service.redis_url import HostPort
 
 SLOTS = Call(("CLUSTER", "SLOTS"), "", repeatable=True)
-LEARN_SECONDS = 1.0
+LEARN_SECONDS = 0.5  # the first answer after a failover may come from one that has not heard of it
 UNKNOWN_HOSTS = ("", "?")  # a server that does not know its own name says these
 
 NewServer = Callable[[HostPort, Callable[[], None]], Server]  # (address, on_trouble)

@@ -1,8 +1,8 @@
 """Redis behind Sentinel: ask the sentinels which server is the primary, again when it fails.
 
 All sentinels are asked at the same time, in the background, when the primary does not answer or
-says that it is a replica, at most once a second. The answer with the highest configuration epoch
-counts: a sentinel that has not heard of a failover yet names the server before it.
+says that it is a replica, at most four times a second. The answer with the highest configuration
+epoch counts: a sentinel that has not heard of a failover yet names the server before it.
 
 redis-py's `Sentinel` asks one sentinel after the other, so that a silent one delays all, and takes
 the first answer; its pool does so inside of the call that needs a connection, and does not wait for
@@ -20,7 +20,7 @@ from service.redis_connections import ConnectionFailed, Reply
 from service.redis_server import Call, Limits, Server
 from service.redis_url import HostPort
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 0.25  # a sentinel learns of a promotion up to a second late; this adds little to it
 log = logging.getLogger("recsys.service")
 
 
