@@ -103,7 +103,7 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-async def _warn_without_redis(link: RedisLink) -> None:
+async def _warn_without_redis(link: RedisClient) -> None:
     if not await link.ping():
         log.warning(
             "Redis does not answer: sessions are not stored and answers are degraded until it does."
