@@ -21,7 +21,7 @@ from recsys.shelf import bundle_of
 from service import pages, problems
 from service.access import Access, Keys, trusted_hosts
 from service.batcher import Batcher
-from service.breaker import Patience
+from service.breaker import BreakerConfig
 from service.dependencies import Running
 from service.follow import Follower, SharedNote, pointer_of
 from service.headers import AnswerHeaders
@@ -33,7 +33,7 @@ from service.models import Model, Models
 from service.openapi import use_document
 from service.rate import Rate, RateLimit
 from service.recommender import Answer, Question, Recommender
-from service.redis_link import RedisLink
+from service.redis_client import RedisClient
 from service.routes import admin, catalogue, health, items, playground, recommendations, users
 from service.settings import Settings
 from service.side_thread import SideThread
@@ -103,7 +103,7 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-async def _warn_without_redis(link: RedisLink) -> None:
+async def _warn_without_redis(link: RedisClient) -> None:
     if not await link.ping():
         log.warning(
             "Redis does not answer: sessions are not stored and answers are degraded until it does."
@@ -168,14 +168,14 @@ def _start(
     worker: ThreadPoolExecutor,
     aside: SideThread,
 ) -> Running:
-    link = RedisLink(
+    link = RedisClient(
         settings.redis.get_secret_value(),
         timeout_ms=settings.redis_timeout_ms,
         budget_ms=settings.redis_budget_ms,
         connections=settings.redis_connections,
-        patience=Patience(settings.redis_failures, settings.redis_pause_ms / 1000),
+        breaker=BreakerConfig(settings.redis_failures, settings.redis_pause_ms / 1000),
         observe=metrics.observe_redis,
-        moved=metrics.redis_moved,
+        on_state_change=metrics.redis_moved,
     )
     secret = settings.user_id_secret
     unstored = UnstoredClicks(metrics.count_unstored)

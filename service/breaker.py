@@ -1,8 +1,8 @@
-"""A server that keeps failing is left alone for a moment; then one request tries, then all may.
+"""Circuit breaker: stop asking a server that keeps failing, then let one request try it again.
 
 Written here, in the few lines it takes, because no library at hand does all of it: `pybreaker`,
 `purgatory` and `fluxgate` measure the pause by the wall clock, so that a clock set back keeps them
-open; those two and `circuitbreaker` let everybody try at once; `aiobreaker` was left in 2021.
+open; those two and `circuitbreaker` let every request try at once; `aiobreaker` was left in 2021.
 """
 
 import time
@@ -12,70 +12,74 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """Closed as an electrician says it: the current flows."""
+    """State of a circuit breaker."""
 
-    CLOSED = "closed"  # everybody may ask
-    OPEN = "open"  # nobody may
-    HALF_OPEN = "half-open"  # one has been let through to try
+    CLOSED = "closed"  # all requests may ask
+    OPEN = "open"  # no request may ask
+    HALF_OPEN = "half-open"  # one request has been let through to try
 
 
-Moved = Callable[[State | None, State | None], None]  # (before, after); None: not there
+OnStateChange = Callable[[State | None, State | None], None]  # (before, after); None: not there
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How many failures in a row are borne, and how long a server is left alone after them."""
+class BreakerConfig:
+    """Number of failures in a row that open the breaker, and how long it then stays open."""
 
     failures: int
     pause_seconds: float
 
 
 class Breaker:
-    """Counts failures in a row of one server; `moved` is told of every change of state."""
+    """Count failures in a row of one server; call `on_state_change` at every change of state."""
 
     def __init__(
-        self, patience: Patience, moved: Moved, clock: Callable[[], float] = time.monotonic
+        self,
+        config: BreakerConfig,
+        on_state_change: OnStateChange,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.state = State.CLOSED
-        self._patience = patience
-        self._moved = moved
+        self._config = config
+        self._on_state_change = on_state_change
         self._clock = clock
         self._failures = 0
         self._failed_at = float("-inf")
         self._until = 0.0
-        moved(None, self.state)
+        on_state_change(None, self.state)
 
     def admits(self) -> bool:
-        """May this request ask? Who is let through must say how it went."""
+        """Return whether this request may ask. A request that may must report how it went."""
         if self.state is State.CLOSED:
             return True
         if self.state is State.HALF_OPEN or self._clock() < self._until:
             return False
-        self._move(State.HALF_OPEN)
+        self._change(State.HALF_OPEN)
         return True
 
     def succeeded(self) -> None:
+        """Reset the count; close the breaker."""
         self._failures = 0
         if self.state is not State.CLOSED:
-            self._move(State.CLOSED)
+            self._change(State.CLOSED)
 
     def failed(self, began: float) -> None:
-        """A request begun then, on the same clock, has failed.
+        """Count the failure of a request that began then, on the same clock.
 
-        What was under way when another one failed met the same hiccup, and is not counted again.
+        Requests that were under way together met the same trouble: they count once.
         """
         if began < self._failed_at:
             return
         self._failed_at = self._clock()
         self._failures += 1
-        if self.state is State.HALF_OPEN or self._failures >= self._patience.failures:
-            self._until = self._failed_at + self._patience.pause_seconds
-            self._move(State.OPEN)
+        if self.state is State.HALF_OPEN or self._failures >= self._config.failures:
+            self._until = self._failed_at + self._config.pause_seconds
+            self._change(State.OPEN)
 
     def close(self) -> None:
-        """The server is not one of ours any more."""
-        self._moved(self.state, None)
+        """Report that the server is not in use any more."""
+        self._on_state_change(self.state, None)
 
-    def _move(self, state: State) -> None:
+    def _change(self, state: State) -> None:
         before, self.state = self.state, state
-        self._moved(before, state)
+        self._on_state_change(before, state)

@@ -13,7 +13,7 @@ from service.follow import SharedNote
 from service.metrics import Metrics
 from service.models import Models
 from service.recommender import Answer, Question, Recommender
-from service.redis_link import RedisLink
+from service.redis_client import RedisClient
 from service.side_thread import SideThread
 from service.store import Store
 from service.unstored_clicks import UnstoredClicks
@@ -27,7 +27,7 @@ class Running:
     batcher: Batcher[Question, Answer]
     store: Store
     unstored: UnstoredClicks
-    link: RedisLink
+    link: RedisClient
     metrics: Metrics
     aside: SideThread  # for what goes through all items
     bundle: Path  # a bundle, or a shelf of them

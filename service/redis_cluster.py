@@ -1,8 +1,12 @@
-"""A Redis Cluster: each call goes to the server that has its key, all servers are asked at once.
+"""A Redis Cluster: send each call to the server that has its key, ask all servers at the same time.
 
-Which server has which keys is learned from any of them, and learned again when one says that keys
-have moved or does not answer, at most once a second. A server that is away degrades the users whose
-keys it has, nobody else.
+A map of slots is learned from any server, and learned again when one says that keys have moved or
+does not answer, in the background and at most twice a second. A server that is away degrades the
+users whose keys it has and no others.
+
+redis-py's `RedisCluster` cannot promise that. It closes and learns everything again inside of the
+call that failed, while other calls wait for it; its pipeline fails or retries all servers together.
+What is used of redis-py is a pool for each server, `key_slot`, and its MOVED and ASK errors.
 """
 
 import asyncio
@@ -12,91 +16,96 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from redis.crc import key_slot
-from redis.exceptions import AskError, ClusterDownError, MovedError
+from redis.exceptions import AskError, MovedError
 
-from service.redis_line import ConnectionFailed, Reply
-from service.redis_node import Call, Node
-from service.redis_url import Server
+from service.background import BackgroundTasks, Refresh
+from service.redis_connections import ConnectionFailed, Reply
+from service.redis_server import Call, Limits, Server
+from service.redis_url import HostPort
 
 SLOTS = Call(("CLUSTER", "SLOTS"), "", repeatable=True)
-RENEW_SECONDS = 1.0
+LEARN_SECONDS = 0.5  # the first answer after a failover may come from one that has not heard of it
+UNKNOWN_HOSTS = ("", "?")  # a server that does not know its own name says these
+
+NewServer = Callable[[HostPort, Callable[[], None]], Server]  # (address, on_trouble)
 
 
 @dataclass(frozen=True, slots=True)
-class Map:
-    """Which server has which slots: those from `firsts[i]` to `lasts[i]` are at `servers[i]`."""
+class SlotMap:
+    """Servers by slot: those from `firsts[i]` to `lasts[i]` are at `servers[i]`."""
 
     firsts: Sequence[int] = ()
     lasts: Sequence[int] = ()
-    servers: Sequence[Server] = ()
+    servers: Sequence[HostPort] = ()
 
     @classmethod
-    def of(cls, reply: Reply, asked: Server) -> "Map":
-        """From CLUSTER SLOTS; a server that does not know its own name is the one we asked."""
+    def of(cls, reply: Reply, asked: HostPort) -> "SlotMap":
+        """Read a reply of CLUSTER SLOTS by the server `asked`."""
         rows = sorted(
-            (first, last, (master[0].decode() if master[0] else asked[0], master[1]))
-            for first, last, master, *_ in reply
+            (first, last, _known((primary[0] or b"").decode(), primary[1], asked))
+            for first, last, primary, *_ in reply
         )
         return cls(*zip(*rows, strict=True)) if rows else cls()
 
-    def at(self, slot: int) -> Server | None:
+    def at(self, slot: int) -> HostPort | None:
+        """Return the server of a slot; None where it has none."""
         at = bisect_right(self.firsts, slot) - 1
         return self.servers[at] if at >= 0 and slot <= self.lasts[at] else None
 
 
 class Cluster:
-    """The servers of a cluster; `node` makes one of them, `timeout` is for one round trip."""
+    """The servers of a cluster; `new_server` makes one of them."""
 
-    def __init__(
-        self, seeds: Sequence[Server], node: Callable[[Server], Node], timeout: float
-    ) -> None:
+    def __init__(self, seeds: Sequence[HostPort], new_server: NewServer, limits: Limits) -> None:
         self._seeds = seeds
-        self._node = node
-        self._timeout = timeout
-        self._nodes: dict[Server, Node] = {}
-        self._map = Map()
-        self._learning: asyncio.Task[None] | None = None
-        self._learned_at = float("-inf")
+        self._new_server = new_server
+        self._limits = limits
+        self._servers: dict[HostPort, Server] = {}
+        self._map = SlotMap()
+        self._learning = Refresh(self._learn, LEARN_SECONDS, limits.clock)
+        self._closing = BackgroundTasks()
 
-    async def nodes(self, deadline: float) -> list[Node]:
-        """All that have keys; none where nobody has told us."""
+    async def servers(self, deadline: float) -> list[Server]:
+        """Return all that have keys; none where no server has told us."""
         await self._know(deadline)
         return [self._at(server) for server in dict.fromkeys(self._map.servers)]
 
     async def ask(self, calls: Sequence[Call], deadline: float) -> list[Reply]:
-        """A reply each, in order; an exception where there is none."""
+        """Return a reply for each call, in order; an exception where there is none."""
         await self._know(deadline)
         replies: list[Reply] = [ConnectionFailed("SlotNotCovered")] * len(calls)
-        found = {at: self._map.at(key_slot(c.key.encode())) for at, c in enumerate(calls)}
-        await self._ask_all(calls, found, replies, deadline)
-        if any(isinstance(reply, Exception) for reply in replies):
-            await self._follow(calls, replies, deadline)
+        places = {at: self._map.at(key_slot(c.key.encode())) for at, c in enumerate(calls)}
+        if None in places.values():
+            self._learning.soon()
+        await self._ask_all(calls, places, replies, deadline)
+        if any(isinstance(reply, AskError) for reply in replies):  # MOVED is one, too
+            await self._follow(calls, places, replies, deadline)
         return replies
 
     async def close(self) -> None:
-        if self._learning is not None:
-            await asyncio.wait({self._learning}, timeout=self._timeout)
-        for node in self._nodes.values():
-            await node.close()
+        """Close all connections."""
+        await self._learning.close()
+        await self._closing.close()
+        for server in self._servers.values():
+            await server.close()
 
     async def _ask_all(
         self,
         calls: Sequence[Call],
-        places: Mapping[int, Server | None],
+        places: Mapping[int, HostPort | None],
         replies: list[Reply],
         deadline: float,
         *,
         asking: bool = False,
     ) -> None:
-        """Each server once, all at the same time; replies are put in their places."""
-        servers: dict[Server, list[int]] = {}
+        """Ask each server once, all at the same time; put replies in their places."""
+        servers: dict[HostPort, list[int]] = {}
         for at, server in places.items():
             if server is not None:
                 servers.setdefault(server, []).append(at)
 
-        async def ask(server: Server, mine: Sequence[int]) -> None:
-            node = self._at(server)
-            found = await node.ask([calls[at] for at in mine], deadline, asking=asking)
+        async def ask(server: HostPort, mine: Sequence[int]) -> None:
+            found = await self._at(server).ask([calls[at] for at in mine], deadline, asking=asking)
             for at, reply in zip(mine, found, strict=True):
                 replies[at] = reply
 
@@ -106,50 +115,50 @@ class Cluster:
         else:
             await asyncio.gather(*(ask(server, mine) for server, mine in servers.items()))
 
-    async def _follow(self, calls: Sequence[Call], replies: list[Reply], deadline: float) -> None:
-        """Calls that a server sent elsewhere did not run there; they go where it said, once."""
-        moved = {at: (r.host, r.port) for at, r in enumerate(replies) if isinstance(r, MovedError)}
-        asked = {
-            at: (r.host, r.port)
-            for at, r in enumerate(replies)
-            if isinstance(r, AskError) and at not in moved
-        }
-        if moved or any(isinstance(r, ConnectionFailed | ClusterDownError) for r in replies):
-            self._learn_soon()
+    async def _follow(
+        self,
+        calls: Sequence[Call],
+        places: Mapping[int, HostPort | None],
+        replies: list[Reply],
+        deadline: float,
+    ) -> None:
+        """Send calls, which did not run where they were sent, to where the server said, once."""
+        moved: dict[int, HostPort | None] = {}
+        asked: dict[int, HostPort | None] = {}
+        for at, reply in enumerate(replies):
+            if isinstance(reply, AskError):
+                told = moved if isinstance(reply, MovedError) else asked
+                told[at] = _known(reply.host, reply.port, places[at])
         if moved:
+            self._learning.soon()
             await self._ask_all(calls, moved, replies, deadline)
         if asked:
             await self._ask_all(calls, asked, replies, deadline, asking=True)
 
-    def _at(self, server: Server) -> Node:
-        if server not in self._nodes:
-            self._nodes[server] = self._node(server)
-        return self._nodes[server]
+    def _at(self, server: HostPort) -> Server:
+        if server not in self._servers:
+            self._servers[server] = self._new_server(server, self._learning_soon)
+        return self._servers[server]
+
+    def _learning_soon(self) -> None:
+        self._learning.soon()
 
     async def _know(self, deadline: float) -> None:
         """Wait for a map, where there is none yet."""
-        if self._map.servers:
-            return
-        learning = self._learn_soon()
-        if learning is not None:
-            await asyncio.wait({learning}, timeout=max(deadline - time.monotonic(), 0))
-
-    def _learn_soon(self) -> "asyncio.Task[None] | None":
-        """Who is learning, if anybody; nobody where it was tried a moment ago."""
-        busy = self._learning is not None and not self._learning.done()
-        if not busy and time.monotonic() >= self._learned_at + RENEW_SECONDS:
-            self._learned_at = time.monotonic()
-            self._learning = asyncio.create_task(self._learn())
-            busy = True
-        return self._learning if busy else None
+        if not self._map.servers:
+            await self._learning.wait(deadline)
 
     async def _learn(self) -> None:
-        """From the first that answers; servers that have no keys any more are let go."""
+        """Learn from the first that answers; close servers that have no keys any more."""
         for server in dict.fromkeys((*self._map.servers, *self._seeds)):
-            within = time.monotonic() + 2 * self._timeout  # to connect, and for the answer
-            (reply,) = await self._at(server).ask([SLOTS], within)
+            (reply,) = await self._at(server).ask([SLOTS], time.monotonic() + self._limits.budget)
             if isinstance(reply, list) and reply:
-                self._map = Map.of(reply, server)
-                for gone in self._nodes.keys() - set(self._map.servers):
-                    await self._nodes.pop(gone).close()
+                self._map = SlotMap.of(reply, server)
+                for gone in self._servers.keys() - set(self._map.servers):
+                    self._closing.start(self._servers.pop(gone).close_later())
                 return
+
+
+def _known(host: str, port: int, asked: HostPort | None) -> HostPort:
+    """Return the address that a server gave; without a host it means its own."""
+    return (asked[0] if asked is not None and host in UNKNOWN_HOSTS else host), port

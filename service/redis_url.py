@@ -1,41 +1,58 @@
-"""Where Redis is and how to speak with it, read from a URL; what is wrong with one is a sentence.
+"""Read where Redis is, and how to connect to it, from a URL; refuse a wrong one with a sentence.
 
     redis://[user:password@]host[:port][/database]            rediss:// with TLS
     redis+cluster://[user:password@]host[:port][,host[:port]…]    rediss+cluster:// with TLS
+    redis+sentinel://[user:password@]sentinel[:port][,sentinel[:port]…]/primary-name[/database]
+                                                              rediss+sentinel:// with TLS
     unix://[user:password@]/path/to/socket
 
 With TLS, after '?': ssl_ca_certs=FILE instead of the system's authorities, ssl_certfile=FILE and
-ssl_keyfile=FILE where Redis asks for a certificate. The sentences never show a part of the URL: a
-password with a '/' in it stands where one would not expect it.
+ssl_keyfile=FILE where Redis asks for a certificate. Sentinels that ask for a password get
+sentinel_username and sentinel_password, also after '?'; user and password before the hosts are for
+the Redis servers. The sentences never show a part of the URL: a password with a '/' in it stands
+where one would not expect it.
 """
 
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
-SCHEMES = ("redis", "rediss", "redis+cluster", "rediss+cluster", "unix")
+
+class Kind(StrEnum):
+    """How the servers of an address belong together."""
+
+    SINGLE = ""
+    CLUSTER = "+cluster"
+    SENTINEL = "+sentinel"
+
+
+SCHEMES = ("unix", *(f"{scheme}{kind}" for kind in Kind for scheme in ("redis", "rediss")))
 FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-LIST = "redis://, rediss://, redis+cluster://, rediss+cluster:// or unix://"
+SENTINEL_LOGIN = ("sentinel_username", "sentinel_password")
+LIST = "redis://, rediss://, redis+cluster://, redis+sentinel:// (both also rediss+) or unix://"
 ESCAPES = "in a user or password, write '/' as %2F, '?' as %3F, '#' as %23, '@' as %40, ':' as %3A"
-DEFAULT_PORT = 6379
+DEFAULT_PORTS = {Kind.SINGLE: 6379, Kind.CLUSTER: 6379, Kind.SENTINEL: 26379}
 
-Server = tuple[str, int]  # host and port
+HostPort = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """The servers to begin with, and what redis-py's connections take besides."""
+    """The hosts to begin with, and the arguments that redis-py's connections take besides."""
 
-    servers: tuple[Server, ...]  # empty for a socket file
+    hosts: tuple[HostPort, ...]  # of servers, or of sentinels; empty for a socket file
     options: Mapping[str, Any]
     tls: bool
-    cluster: bool
+    kind: Kind = Kind.SINGLE
+    primary_name: str = ""  # the name by which the sentinels know the servers
+    sentinel_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_url(url: str) -> Address:
-    """Raises `ValueError` with a sentence that follows the setting's name."""
+    """Raise `ValueError` with a sentence that follows the setting's name, if it cannot be used."""
     try:
         parts = urlsplit(url)
     except ValueError:  # its message may show the password
@@ -43,18 +60,40 @@ def read_url(url: str) -> Address:
     if parts.scheme not in SCHEMES:
         raise ValueError(f"must begin with {LIST}")
     login, _, hosts = parts.netloc.rpartition("@")
-    cluster, tls = parts.scheme.endswith("+cluster"), parts.scheme.startswith("rediss")
+    scheme, plus, kind_name = parts.scheme.partition("+")
+    kind, tls = Kind(plus + kind_name), scheme == "rediss"
     if parts.fragment:
         raise ValueError(f"has a '#'; {ESCAPES}")
-    options = {**_login(login), **_files(parts.query, tls)}
-    if parts.scheme == "unix":
+    given = _parameters(parts.query, tls, kind)
+    files = {name: given[name] for name in FILES if name in given}
+    options = {**_login(login), **files}
+    if scheme == "unix":
         if not parts.path.strip("/"):
             raise ValueError("names no socket: write unix:///path/to/socket")
-        return Address((), {**options, "path": unquote(parts.path)}, tls, cluster)
-    servers = tuple(_server(host) for host in hosts.split(","))
-    if len(servers) > 1 and not cluster:
-        raise ValueError("names several servers; only redis+cluster:// takes more than one")
-    return Address(servers, {**options, **_database(parts.path, cluster)}, tls, cluster)
+        return Address((), {**options, "path": unquote(parts.path)}, tls)
+    servers = tuple(_host_port(host, DEFAULT_PORTS[kind]) for host in hosts.split(","))
+    if len(servers) > 1 and kind is Kind.SINGLE:
+        raise ValueError(
+            "names several servers; only redis+cluster:// and redis+sentinel:// take more than one"
+        )
+    name, path = "", parts.path
+    if kind is Kind.SENTINEL:
+        name, _, path = path.lstrip("/").partition("/")
+        if not name:
+            raise ValueError("names no primary: write redis+sentinel://host:port/primary-name")
+    login_there = {
+        short: given[long]
+        for short, long in zip(("username", "password"), SENTINEL_LOGIN, strict=True)
+        if given.get(long)
+    }
+    return Address(
+        servers,
+        {**options, **_database(path, kind)},
+        tls,
+        kind,
+        unquote(name),
+        {**login_there, **files} if kind is Kind.SENTINEL else {},
+    )
 
 
 def _login(login: str) -> dict[str, str]:
@@ -69,30 +108,44 @@ def _login(login: str) -> dict[str, str]:
     return {name: value for name, value in given.items() if value}
 
 
-def _server(host: str) -> Server:
+def _host_port(host: str, default_port: int) -> HostPort:
     try:
         parts = urlsplit(f"//{host}")
         port = parts.port
     except ValueError:
         raise ValueError(f"has a port that is no number from 0 to 65535; {ESCAPES}") from None
-    return parts.hostname or "localhost", DEFAULT_PORT if port is None else port
+    return parts.hostname or "localhost", default_port if port is None else port
 
 
-def _database(path: str, cluster: bool) -> dict[str, int]:
+def _database(path: str, kind: Kind) -> dict[str, int]:
     named = path.strip("/")
     if named and not (named.isascii() and named.isdigit()):
         raise ValueError(f"has a database that is no number; {ESCAPES}")
-    if cluster and int(named or 0):
+    if kind is Kind.CLUSTER and int(named or 0):
         raise ValueError("names a database, but a cluster has only database 0")
     return {"db": int(named or 0)}
 
 
-def _files(query: str, tls: bool) -> dict[str, str]:
-    given = dict(parse_qsl(query, keep_blank_values=True))
-    if given and not tls:
-        raise ValueError("takes no parameters after '?', unless it begins with rediss")
-    if not given.keys() <= set(FILES):
-        raise ValueError(f"takes after '?' only {', '.join(FILES)}; {ESCAPES}")
+def _parameters(query: str, tls: bool, kind: Kind) -> dict[str, str]:
+    """Split what follows '?'. A '+' stays one, as in the rest of the URL."""
+    pairs = (pair.partition("=") for pair in query.split("&") if pair)
+    given = {name: unquote(value) for name, _, value in pairs}
+    sentinel = kind is Kind.SENTINEL
+    allowed = (*(FILES if tls else ()), *(SENTINEL_LOGIN if sentinel else ()))
+    if given and not allowed:
+        raise ValueError(
+            "takes no parameters after '?', unless it begins with rediss or names sentinels"
+        )
+    if not given.keys() <= set(allowed):
+        raise ValueError(f"takes after '?' only {', '.join(allowed)}; {ESCAPES}")
+    if given.get("sentinel_username") and not given.get("sentinel_password"):
+        raise ValueError("has sentinel_username without sentinel_password")
+    if tls:
+        _check_files(given)
+    return given
+
+
+def _check_files(given: Mapping[str, str]) -> None:
     if "ssl_keyfile" in given and "ssl_certfile" not in given:
         raise ValueError("has ssl_keyfile without ssl_certfile")
     context = ssl.create_default_context()
@@ -107,4 +160,3 @@ def _files(query: str, tls: bool) -> dict[str, str]:
     except OSError as failed:
         said = failed.strerror or type(failed).__name__
         raise ValueError(f"names files that cannot be used for TLS ({said})") from None
-    return given

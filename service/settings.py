@@ -88,8 +88,8 @@ class Settings(BaseSettings):
     )
     redis: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="Redis URL, also with TLS or of a cluster; its password is never shown; "
-        "`embedded` starts a private Redis that ends with the service",
+        description="Redis URL, also with TLS, a cluster or sentinels; its password is never "
+        "shown; `embedded` starts a private Redis that ends with the service",
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")

@@ -10,8 +10,8 @@ import secrets
 import time
 
 from recsys.errors import StoreUnavailable
-from service.redis_link import RedisLink
-from service.redis_node import Call
+from service.redis_client import RedisClient
+from service.redis_server import Call
 
 LOOK_SECONDS = 5.0  # between two looks
 
@@ -19,7 +19,7 @@ LOOK_SECONDS = 5.0  # between two looks
 class SharedSecret:
     """The value of `key`, known after the first time without asking Redis."""
 
-    def __init__(self, link: RedisLink, key: str, every_seconds: float = LOOK_SECONDS) -> None:
+    def __init__(self, link: RedisClient, key: str, every_seconds: float = LOOK_SECONDS) -> None:
         self._link = link
         self._key = key
         self._every = every_seconds

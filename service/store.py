@@ -17,8 +17,8 @@ from typing import Any, Protocol
 import orjson
 
 from recsys.errors import StoreUnavailable
-from service.redis_link import RedisLink
-from service.redis_node import Call, Script
+from service.redis_client import RedisClient
+from service.redis_server import Call, Script
 from service.shared_secret import SharedSecret
 from service.unstored_clicks import FORGOTTEN
 
@@ -160,7 +160,7 @@ class RedisStore:
 
     def __init__(
         self,
-        link: RedisLink,
+        link: RedisClient,
         limits: StoreLimits,
         secret: str | None = None,
         unstored: Callable[[str, int], None] = lambda reason, clicks: None,

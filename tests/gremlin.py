@@ -65,6 +65,10 @@ class Gremlin:
         elif mood is not Mood.ABSENT and self._server is None:
             await self._listen()
 
+    def lead_to(self, redis_port: int) -> None:
+        """From now on new connections go there; those there are stay where they are."""
+        self._redis_port = redis_port
+
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._meet, "127.0.0.1", self.port)
 

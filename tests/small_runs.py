@@ -21,7 +21,7 @@ SMALLER = {
     "memory_benchmark.py bundle": "--items 4000 --hidden 8",
     "memory_benchmark.py catalogue": "--rounds 2",
     "memory_benchmark.py serve": f"--most 2 --rate 20 {LOAD}",
-    "redis_link_benchmark.py": "--visits 64",
+    "redis_client_benchmark.py": "--visits 64",
     "replay_over_http.py": "",  # as long as the log
     "scaling.py": f"--row 4000 300 --train-seconds 0.2 --cases 100 {LEARN}",
     "serving_benchmark.py compare": f"--rounds 1 {LOAD}",

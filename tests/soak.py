@@ -25,6 +25,7 @@ from rich.table import Table
 from small_shops import small_shop
 from soak_cross_talk import cross_talk as visited
 from soak_disk import full_disk
+from soak_failover import behind_an_address, by_sentinels, fail_over, on_a_cluster
 from soak_kills import (
     cut_power,
     kill_redis,
@@ -88,6 +89,14 @@ def kill_parts(kills: int = 20) -> list[Part]:
     ]
 
 
+def failover_parts() -> list[Part]:
+    return [
+        ("Failover by sentinels", partial(fail_over, opened=by_sentinels)),
+        ("Failover behind an address", partial(fail_over, opened=behind_an_address)),
+        ("Failover on a cluster", partial(fail_over, opened=on_a_cluster)),
+    ]
+
+
 def process_parts(times: int = 10) -> list[Part]:
     return [
         ("SIGTERM under load", partial(stop_server, kills=times)),
@@ -118,6 +127,7 @@ def everything(context: typer.Context, bundle: BundleOption = None) -> None:
                 *overload_parts(),
                 *reload_parts(),
                 *kill_parts(),
+                *failover_parts(),
                 *state_parts(),
                 *cross_talk_parts(),
                 *mutant_parts(),
@@ -146,6 +156,12 @@ def reload(bundle: BundleOption = None, reloads: int = 50) -> None:
 def kills(bundle: BundleOption = None, kills: int = 20) -> None:
     """kill -9 of the server, then of Redis, under load: nothing acknowledged is lost."""
     run(kill_parts(kills), bundle)
+
+
+@app.command()
+def failover(bundle: BundleOption = None) -> None:
+    """A primary is replaced, in three ways: clicks are stored again within 2 s, none is lost."""
+    run(failover_parts(), bundle)
 
 
 @app.command()

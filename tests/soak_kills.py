@@ -188,7 +188,7 @@ async def _measured(
         await asyncio.sleep(1)
     rest = [told.asked for told in load.told if not acknowledged(told)]
     later = [await _until_acknowledged(load, asked) for asked in rest]
-    stored = await _stored(server, {user_of(told.asked) for told in load.told})
+    stored = await stored_events(server, {user_of(told.asked) for told in load.told})
     return _bounds(load.told, sum(later), stored, kills, lossless=lossless)
 
 
@@ -200,7 +200,7 @@ async def _until_acknowledged(load: SteadyLoad, asked: Asked) -> bool:
     return False
 
 
-async def _stored(server: ServerProcess, users: set[str]) -> "Counter[str]":
+async def stored_events(server: ServerProcess, users: set[str]) -> "Counter[str]":
     """How many times each event is in Redis, as the service shows it."""
     client = QuickClient("127.0.0.1", server.port)
     found: Counter[str] = Counter()

@@ -33,6 +33,7 @@ class Told:
     status: int
     seconds: float
     body: dict[str, Any] = field(default_factory=dict)
+    at: float = 0.0  # when it came, as `time.perf_counter` says
 
 
 class SteadyLoad:
@@ -62,9 +63,9 @@ class SteadyLoad:
             status, content = answer.status_code, answer.content
         except OSError:
             status, content = BROKEN, b""
-        seconds = time.perf_counter() - began
+        now = time.perf_counter()
         body = orjson.loads(content) if content.startswith(b"{") else {}
-        return Told(asked, status, seconds, body)
+        return Told(asked, status, now - began, body, now)
 
     async def _ask_all(self, stop: asyncio.Event) -> None:
         due, number = time.perf_counter(), 0

@@ -3,18 +3,21 @@
 from dataclasses import replace
 from typing import Any
 
-from service.breaker import Patience
-from service.redis_link import RedisLink
-from service.store import Click, RedisStore, StoredSession, StoreLimits, Visit
+from redis.crc import key_slot
+from redis_servers import SLOTS
+
+from service.breaker import BreakerConfig
+from service.redis_client import RedisClient
+from service.store import Click, RedisStore, StoredSession, StoreLimits, Visit, user_key
 
 WINDOW = 5
-PATIENCE = Patience(failures=3, pause_seconds=1.0)
+BREAKER = BreakerConfig(failures=3, pause_seconds=1.0)
 
 
-def link_to(url: str, **given: Any) -> RedisLink:
+def link_to(url: str, **given: Any) -> RedisClient:
     """A link that a busy machine does not make impatient."""
-    limits = {"timeout_ms": 2000, "budget_ms": 5000, "connections": 64, "patience": PATIENCE}
-    return RedisLink(url, **{**limits, "observe": lambda *_: None, **given})
+    limits = {"timeout_ms": 2000, "budget_ms": 5000, "connections": 64, "breaker": BREAKER}
+    return RedisClient(url, **{**limits, "observe": lambda *_: None, **given})
 
 
 LIMITS = StoreLimits(
@@ -22,13 +25,18 @@ LIMITS = StoreLimits(
 )
 
 
-def store_on(link: RedisLink, **limits: int) -> RedisStore:
+def store_on(link: RedisClient, **limits: int) -> RedisStore:
     return RedisStore(link, replace(LIMITS, **limits), secret="pepper")
 
 
-def shared_store_on(link: RedisLink) -> RedisStore:
+def shared_store_on(link: RedisClient) -> RedisStore:
     """Without a secret of its own."""
     return RedisStore(link, LIMITS)
+
+
+def home_of(user: str, secret: str, primaries: int = 3) -> int:
+    """Return which primary of a cluster that `redis_cluster` made has the user's key."""
+    return key_slot(user_key(user, secret.encode()).encode()) * primaries // SLOTS
 
 
 async def visit(store: RedisStore, user: str, *clicks: Click) -> StoredSession:

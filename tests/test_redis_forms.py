@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,23 @@ import httpx
 import pytest
 from conftest import PATIENT, TrainedShop, client_of
 from redis.crc import key_slot
-from redis_servers import SLOTS, Certificates, RedisServer, own_redis, redis_cluster
+from redis.exceptions import MovedError
+from redis_servers import (
+    SENTINEL_NAME,
+    SLOTS,
+    Certificates,
+    RedisServer,
+    own_redis,
+    own_sentinel,
+    redis_cluster,
+)
 from stores import link_to, shared_store_on, store_on, visit
 
 from recsys.errors import StoreUnavailable
 from service.app import create_app
-from service.redis_cluster import Map
-from service.redis_link import RedisLink
+from service.redis_client import PING_CALL, RedisClient
+from service.redis_cluster import SlotMap
+from service.redis_server import Call
 from service.settings import Settings
 from service.store import Click, ComputedState, StoredSession, Visit, user_key
 
@@ -25,6 +36,7 @@ USERS = [f"user-{number}" for number in range(30)]
 KEYS = "~recsys:* +evalsha +script|load +ping +get +set +select +cluster|slots +asking"
 SCRIPTS = "+del +time +pttl +pexpire +lindex +lpush +rpush +lpop +ltrim +lrange"
 EVENTS = "+zadd +zscore +zrange +zremrangebyrank"
+ACL_SENTINEL = "user looker on >pep&per +sentinel|get-master-addr-by-name +sentinel|master"
 SHOP = f"shop on >pep/per {KEYS} {SCRIPTS} {EVENTS}".split()
 
 
@@ -49,7 +61,7 @@ def members(lasting_members: list[RedisServer]) -> list[RedisServer]:
 
 
 @pytest.fixture
-async def cluster(members: list[RedisServer]) -> AsyncIterator[RedisLink]:
+async def cluster(members: list[RedisServer]) -> AsyncIterator[RedisClient]:
     link = link_to(f"redis+cluster://127.0.0.1:{members[0].port}")
     yield link
     await link.close()
@@ -120,12 +132,13 @@ async def test_a_silent_redis_behind_tls_is_said_within_the_budget(
     with own_redis(tls=certificates) as server:
         url = f"rediss://127.0.0.1:{server.port}?{files}&ssl_keyfile={certificates.key}"
         link = link_to(url, timeout_ms=300, budget_ms=600)
-        assert await link.ping()
+        assert await link.run("ping", [PING_CALL]) == [b"PONG"]
         with server.client() as client:
             client.execute_command("CLIENT", "PAUSE", "900", "ALL")
-        assert not await link.ping()  # else it would have been waited for
+        (said,) = await link.run("ping", [PING_CALL])
+        assert isinstance(said, StoreUnavailable)  # else it would have been waited for
         await asyncio.sleep(0.9)
-        assert await link.ping()
+        assert await link.run("ping", [PING_CALL]) == [b"PONG"]
         await link.close()
 
 
@@ -148,8 +161,56 @@ async def test_a_cluster_with_tls(certificates: Certificates) -> None:
         await works(f"{where}?{files}&ssl_keyfile={certificates.key}")
 
 
+async def test_a_cluster_whose_servers_do_not_know_their_names() -> None:
+    """They send an empty host with their map and with MOVED; it means the server that says so."""
+    with redis_cluster(masters=2) as servers, ExitStack() as stack:
+        clients = [stack.enter_context(server.client()) for server in servers]
+        for client in clients:
+            client.config_set("cluster-preferred-endpoint-type", "unknown-endpoint")
+        key, other = "recsys:{a}", "recsys:{b}"
+        call = Call(("GET", key), key, repeatable=True)
+        source = key_slot(key.encode()) * 2 // SLOTS
+        assert source != key_slot(other.encode()) * 2 // SLOTS
+        link = link_to(f"redis+cluster://127.0.0.1:{servers[0].port}")
+        calls = [call, Call(("GET", other), other, repeatable=True)]
+        assert await link.run("get", calls) == [None, None]
+
+        name = clients[1 - source].execute_command("CLUSTER", "MYID")
+        for client in (clients[1 - source], clients[source]):
+            client.execute_command("CLUSTER", "SETSLOT", key_slot(key.encode()), "NODE", name)
+
+        with pytest.raises(MovedError) as moved:
+            clients[source].execute_command("GET", key)
+        assert moved.value.host == ""
+        assert await link.run("get", calls) == [None, None]
+        await link.close()
+
+
+async def test_sentinels_with_a_login_of_their_own() -> None:
+    with own_redis("--user", *SHOP, "--requirepass", "salt") as server:
+        lines = (f"sentinel auth-pass {SENTINEL_NAME} salt", "requirepass salt", ACL_SENTINEL)
+        with own_sentinel(server, *lines) as sentinel:
+            where = f"127.0.0.1:{sentinel.port}/{SENTINEL_NAME}/3"
+            login = "sentinel_username=looker&sentinel_password=pep%26per"
+            await works(f"redis+sentinel://shop:pep%2Fper@{where}?{login}")
+            await fails_with(f"redis+sentinel://shop:pep%2Fper@{where}", "PrimaryNotFound")
+            other = where.replace(SENTINEL_NAME, "another")
+            await fails_with(f"redis+sentinel://shop:pep%2Fper@{other}?{login}", "PrimaryNotFound")
+
+
+async def test_sentinels_with_tls(certificates: Certificates) -> None:
+    files = f"ssl_ca_certs={certificates.authority}&ssl_certfile={certificates.certificate}"
+    with (
+        own_redis("--tls-replication", "yes", tls=certificates) as server,
+        own_sentinel(server, "tls-replication yes", tls=certificates) as sentinel,
+    ):
+        where = f"127.0.0.1:1,127.0.0.1:{sentinel.port}/{SENTINEL_NAME}"
+        url = f"rediss+sentinel://{where}?{files}&ssl_keyfile={certificates.key}"
+        await works(url)
+
+
 async def test_users_are_followed_to_where_their_keys_have_moved(
-    cluster: RedisLink, members: list[RedisServer]
+    cluster: RedisClient, members: list[RedisServer]
 ) -> None:
     """First while they are being handed over, then when they have been."""
     store = store_on(cluster)
@@ -197,7 +258,12 @@ async def test_a_server_of_a_cluster_that_dies_takes_only_its_own_users_along(
             assert answer["stored"] is (at != 1), user
             shown = await client.get(f"/v1/users/{user}")
             assert shown.status_code == (503 if at == 1 else 200)
-        assert (await client.get("/health/ready")).json()["redis"] == "unavailable"
+        for _ in range(600):  # a ping is known for a second
+            redis = (await client.get("/health/ready")).json()["redis"]
+            if redis == "unavailable":
+                break
+            await asyncio.sleep(0.05)
+        assert redis == "unavailable"
 
         members[1].start()
 
@@ -226,7 +292,7 @@ async def clicked(client: httpx.AsyncClient, user: str) -> dict[str, Any]:
 
 def test_a_map_of_slots_knows_its_gaps() -> None:
     reply = [[5, 9, [b"10.0.0.2", 6379, b"id"]], [0, 2, [None, 6380, b"id"]]]
-    found = Map.of(reply, asked=("seed", 6379))
+    found = SlotMap.of(reply, asked=("seed", 6379))
 
     servers = [found.at(slot) for slot in (0, 2, 3, 5, 9, 10)]
 

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from service.breaker import Breaker, Patience, State
+from service.breaker import Breaker, BreakerConfig, State
 
 
 class Clock:
@@ -29,7 +29,7 @@ def moves() -> list[tuple[State | None, State | None]]:
 
 @pytest.fixture
 def breaker(clock: Clock, moves: list[tuple[State | None, State | None]]) -> Breaker:
-    patience = Patience(failures=3, pause_seconds=1.0)
+    patience = BreakerConfig(failures=3, pause_seconds=1.0)
     return Breaker(patience, lambda before, after: moves.append((before, after)), clock)
 
 

@@ -8,7 +8,7 @@ import redis as redis_py
 from stores import link_to, shared_store_on, visit
 
 from recsys.errors import StoreUnavailable
-from service.redis_link import RedisLink
+from service.redis_client import RedisClient
 from service.shared_secret import SharedSecret
 from service.store import SECRET_KEY, Click
 
@@ -16,7 +16,7 @@ KEY = "a secret"
 
 
 @pytest.fixture
-async def link(redis_url: str) -> AsyncIterator[RedisLink]:
+async def link(redis_url: str) -> AsyncIterator[RedisClient]:
     link = link_to(redis_url)
     yield link
     await link.close()
@@ -36,7 +36,7 @@ async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
     raise AssertionError("it did not come to hold")
 
 
-async def test_two_processes_find_the_same_user(link: RedisLink, redis_url: str) -> None:
+async def test_two_processes_find_the_same_user(link: RedisClient, redis_url: str) -> None:
     other = link_to(redis_url)
     stores = [shared_store_on(link), shared_store_on(other)]
 
@@ -61,7 +61,7 @@ async def test_a_value_that_vanishes_while_it_is_read_is_an_unavailable_store(
         await SharedSecret(Forgetful(), KEY).value(0.0)  # type: ignore[arg-type]
 
 
-async def test_it_is_known_without_asking_again(link: RedisLink, redis: redis_py.Redis) -> None:
+async def test_it_is_known_without_asking_again(link: RedisClient, redis: redis_py.Redis) -> None:
     secret = SharedSecret(link, KEY)
     value = await secret.value(link.deadline())
     redis.delete(KEY)
@@ -71,7 +71,7 @@ async def test_it_is_known_without_asking_again(link: RedisLink, redis: redis_py
 
 
 async def test_a_redis_that_comes_back_empty_is_given_it_at_once(
-    link: RedisLink, redis: redis_py.Redis
+    link: RedisClient, redis: redis_py.Redis
 ) -> None:
     store = shared_store_on(link)
     await visit(store, "ada", Click("a"))
@@ -88,7 +88,7 @@ async def test_a_redis_that_comes_back_empty_is_given_it_at_once(
 
 
 async def test_lost_alone_it_is_put_back_after_a_while(
-    link: RedisLink, redis: redis_py.Redis
+    link: RedisClient, redis: redis_py.Redis
 ) -> None:
     secret = SharedSecret(link, KEY, every_seconds=0.02)
     value = await secret.value(link.deadline())
@@ -102,7 +102,7 @@ async def test_lost_alone_it_is_put_back_after_a_while(
 
 
 async def test_what_another_process_has_made_meanwhile_is_taken_over(
-    link: RedisLink, redis: redis_py.Redis
+    link: RedisClient, redis: redis_py.Redis
 ) -> None:
     secret = SharedSecret(link, KEY, every_seconds=0.02)
     await secret.value(link.deadline())

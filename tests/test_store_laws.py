@@ -11,7 +11,7 @@ from redis_servers import own_redis
 from stores import link_to, store_on, visit
 
 from recsys.errors import StoreUnavailable
-from service.redis_link import RedisLink
+from service.redis_client import RedisClient
 from service.store import (
     SHARDS,
     Click,
@@ -25,14 +25,14 @@ from service.store import (
 
 
 @pytest.fixture
-async def link(redis_url: str) -> AsyncIterator[RedisLink]:
+async def link(redis_url: str) -> AsyncIterator[RedisClient]:
     link = link_to(redis_url)
     yield link
     await link.close()
 
 
 @pytest.fixture
-def store(link: RedisLink) -> RedisStore:
+def store(link: RedisClient) -> RedisStore:
     return store_on(link)
 
 
@@ -88,7 +88,7 @@ async def test_an_event_id_is_taken_once(store: RedisStore) -> None:
     assert again.nonce == first.nonce
 
 
-async def test_only_the_last_event_ids_are_remembered(link: RedisLink) -> None:
+async def test_only_the_last_event_ids_are_remembered(link: RedisClient) -> None:
     store = store_on(link, event_ids_kept=3)
     for number in range(4):
         await visit(store, "ada", Click("a", f"e{number}"))
@@ -104,7 +104,7 @@ async def test_reading_changes_nothing(store: RedisStore) -> None:
     assert replace(read, accepted=1, expires_ms=written.expires_ms) == written
 
 
-async def test_a_session_ends_when_it_was_idle(link: RedisLink, redis_url: str) -> None:
+async def test_a_session_ends_when_it_was_idle(link: RedisClient, redis_url: str) -> None:
     store = store_on(link, idle_seconds=1)
     first = await visit(store, "ada", Click("a", "e1"))
     await asyncio.sleep(1.1)
@@ -177,7 +177,7 @@ async def test_a_repeat_from_before_the_deletion_is_told_apart(store: RedisStore
     assert (again.duplicates, again.forgotten, items(again)) == (2, 1, "b")
 
 
-async def test_a_tombstone_outlives_a_short_session(link: RedisLink, redis_url: str) -> None:
+async def test_a_tombstone_outlives_a_short_session(link: RedisClient, redis_url: str) -> None:
     store = store_on(link, idle_seconds=5, tombstone_seconds=60)
     await visit(store, "ada", Click("a", "e1"))
     await store.forget("ada")
@@ -187,7 +187,9 @@ async def test_a_tombstone_outlives_a_short_session(link: RedisLink, redis_url: 
         assert client.pttl(KEY) > 50_000
 
 
-async def test_a_session_ends_although_its_tombstone_stays(link: RedisLink, redis_url: str) -> None:
+async def test_a_session_ends_although_its_tombstone_stays(
+    link: RedisClient, redis_url: str
+) -> None:
     """A repeat of a click of the ended session is a new click, not one that is stored already."""
     store = store_on(link, idle_seconds=10, tombstone_seconds=600)
     await visit(store, "ada", Click("a", "e1"))
@@ -205,7 +207,7 @@ async def test_a_session_ends_although_its_tombstone_stays(link: RedisLink, redi
 
 
 async def test_a_tombstone_ends_although_the_session_goes_on(
-    link: RedisLink, redis_url: str
+    link: RedisClient, redis_url: str
 ) -> None:
     store = store_on(link, idle_seconds=60, tombstone_seconds=10)
     await visit(store, "ada", Click("a", "e1"))
@@ -264,7 +266,7 @@ async def test_users_are_spread_over_all_shards(store: RedisStore, redis_url: st
     assert len({tag.group(1) for tag in tags if tag is not None}) == SHARDS
 
 
-async def test_every_click_renews_the_whole_session(link: RedisLink, redis_url: str) -> None:
+async def test_every_click_renews_the_whole_session(link: RedisClient, redis_url: str) -> None:
     store = store_on(link, idle_seconds=60)
     session = await visit(store, "ada", Click("a", "e1"))
     await keep(store, ComputedState("ada", session.head, b"state"))
@@ -328,7 +330,7 @@ async def test_what_is_no_session_is_said_and_can_be_forgotten(
     assert (await visit(store, "ada", Click("a"))).count == 1
 
 
-async def test_limits_that_cannot_be_leave_nothing_half_done(link: RedisLink) -> None:
+async def test_limits_that_cannot_be_leave_nothing_half_done(link: RedisClient) -> None:
     store = store_on(link)
     await visit(store, "ada", Click("a"))
     store.reserve(10**30)

@@ -18,7 +18,10 @@ async def live() -> dict[str, str]:
 
 @router.get("/health/ready", response_model=None)
 async def ready(service: RunningDep) -> dict[str, str] | Response:
-    """The model is loaded and warm. Stays ready without Redis: answers are then degraded."""
+    """The model is loaded and warm. Stays ready without Redis: answers are then degraded.
+
+    Redis is pinged at most once a second, however often this is called.
+    """
     if not service.batcher.running:
         return problem(503, "The service is stopping.")
     redis = "ok" if await service.link.ping() else "unavailable"

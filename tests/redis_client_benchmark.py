@@ -1,6 +1,6 @@
 """CPU that a batch of visits costs this process, Redis itself left out.
 
-    python tests/redis_link_benchmark.py --clicks 10
+    python tests/redis_client_benchmark.py --clicks 10
 
 Each visit records a click of a user who has so many, and a state of 128 numbers goes along with it,
 as in the service at full load. The best of five rounds for each size of batch.

@@ -1,25 +1,27 @@
-"""A Redis that is silent, away or busy: said within the budget, and nobody waits for ever."""
+"""Calls on a Redis that is silent, away or busy fail within the budget, each on its own."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+import redis as redis_py
 from gremlin import Gremlin, Mood
 from redis_faults import FAULTS
 from redis_servers import own_redis
 from stores import link_to, store_on, visit
 
 from recsys.errors import StoreUnavailable
-from service.breaker import Patience, State
+from service.breaker import BreakerConfig, State
 from service.embedded_redis import free_port
-from service.redis_link import RedisLink
-from service.redis_node import Call
+from service.redis_client import RedisClient
+from service.redis_server import Call
 from service.store import Click, StoredSession, Visit
 
 TIGHT = {"timeout_ms": 100, "budget_ms": 200}
 ECHO = "ECHO"
+WHO = Call(("CLIENT", "ID"), "", repeatable=False)
 
 
 pytestmark = pytest.mark.both_loops  # they hang up differently
@@ -33,6 +35,25 @@ def port_of(url: str) -> int:
     return int(url.rsplit(":", 1)[1].partition("/")[0])
 
 
+def wait_for(name: str) -> Call:
+    """A call that Redis answers when there is something in the list."""
+    return Call(("BLPOP", name, 0), "", repeatable=False)
+
+
+async def blocked(url: str, count: int) -> None:
+    """Wait until so many clients wait for a list."""
+    with redis_py.Redis.from_url(url) as client:
+        await eventually(lambda: client.info("clients")["blocked_clients"] == count)
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    for _ in range(3000):
+        if holds():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come to hold")
+
+
 @asynccontextmanager
 async def gremlin_before(url: str) -> AsyncIterator[Gremlin]:
     async with Gremlin(free_port(), port_of(url)) as gremlin:
@@ -40,7 +61,7 @@ async def gremlin_before(url: str) -> AsyncIterator[Gremlin]:
 
 
 @asynccontextmanager
-async def link_through(gremlin: Gremlin, **given: object) -> AsyncIterator[RedisLink]:
+async def link_through(gremlin: Gremlin, **given: object) -> AsyncIterator[RedisClient]:
     link = link_to(f"redis://127.0.0.1:{gremlin.port}", **given)
     yield link
     await link.close()
@@ -139,13 +160,105 @@ async def test_a_line_that_redis_closed_meanwhile_is_not_used(redis_url: str) ->
 async def test_a_busy_process_does_not_blame_redis(redis_url: str) -> None:
     """Nobody looked for the reply while the time ran out: look once before hanging up."""
     link = link_to(redis_url, **TIGHT)
-    who = Call(("CLIENT", "ID"), "", repeatable=False)
-    line = await link.run("who", [who])
-    asking = asyncio.create_task(link.run("who", [who]))
+    line = await link.run("who", [WHO])
+    asking = asyncio.create_task(link.run("who", [WHO]))
     asyncio.get_running_loop().call_soon(time.sleep, 0.3)
 
     assert await asking == line
-    assert await link.run("who", [who]) == line
+    assert await link.run("who", [WHO]) == line
+    await link.close()
+
+
+async def test_a_cancelled_call_discards_its_connection(redis_url: str) -> None:
+    """Else its reply would wait there for the next caller."""
+    link = link_to(redis_url, connections=2)
+    seen = set()
+    for number in range(6):  # more often than there are connections
+        (connection,) = await link.run("who", [WHO])
+        seen.add(connection)
+        waiting = asyncio.create_task(link.run("wait", [wait_for(f"list-{number}")]))
+        await blocked(redis_url, 1)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await blocked(redis_url, 0)
+
+        texts = [f"{number}-{n}" for n in range(3)]
+        assert await link.run("echo", [echo(t) for t in texts]) == [t.encode() for t in texts]
+    assert len(seen) == 6
+    await link.close()
+
+
+async def test_a_call_that_took_too_long_discards_its_connection(redis_url: str) -> None:
+    link = link_to(redis_url, connections=1, timeout_ms=200, budget_ms=5000)
+    (before,) = await link.run("who", [WHO])
+
+    (said,) = await link.run("wait", [wait_for("a list")])
+
+    assert "TimeoutError" in str(said)
+    with redis_py.Redis.from_url(redis_url) as client:
+        client.lpush("a list", "a reply that comes late")
+    found = await link.run("echo", [echo("a", repeatable=False), WHO])
+    assert found[0] == b"a"
+    assert found[1] != before
+    await link.close()
+
+
+async def test_without_a_free_connection_a_call_fails_in_time(redis_url: str) -> None:
+    """The one that holds it goes on."""
+    link = link_to(redis_url, connections=1, timeout_ms=60_000, budget_ms=120_000)
+    waiting = asyncio.create_task(link.run("wait", [wait_for("a list")]))
+    await blocked(redis_url, 1)
+
+    (said,) = await link.run("echo", [echo("a")], time.monotonic() + 0.1)
+
+    assert isinstance(said, StoreUnavailable)
+    with redis_py.Redis.from_url(redis_url) as client:
+        client.lpush("a list", "a")
+    assert await waiting == [[b"a list", b"a"]]
+    await link.close()
+
+
+async def test_an_error_is_that_of_its_call_alone(redis_url: str) -> None:
+    link = link_to(redis_url)
+    wrong = Call(("LPUSH", "a-string", "a"), "", repeatable=True)
+    await link.run("set", [Call(("SET", "a-string", "a"), "", repeatable=True)])
+
+    found = await link.run("echo", [echo("a"), wrong, echo("b")])
+
+    assert found[::2] == [b"a", b"b"]
+    assert isinstance(found[1], StoreUnavailable)
+    await link.close()
+
+
+async def test_connecting_goes_on_where_no_call_can_wait_for_it() -> None:
+    """Redis answers AUTH after the timeout; the database is chosen after that all the same."""
+    with own_redis("--requirepass", "pepper") as server:
+        async with gremlin_before(server.url) as gremlin:
+            await gremlin.be(Mood.SLOW)
+            url = f"redis://:pepper@127.0.0.1:{gremlin.port}/3"
+            link = link_to(url, timeout_ms=400, budget_ms=400)
+
+            (said,) = await link.run("echo", [echo("a")])
+
+            assert "ConnectTimeout" in str(said)
+            with redis_py.Redis(port=server.port, password="pepper") as client:
+                await eventually(lambda: any(c["db"] == "3" for c in client.client_list()))
+            await link.close()
+
+
+async def test_a_ping_is_shared_and_known_for_a_second(redis_url: str) -> None:
+    now, seen = 100.0, []
+    link = link_to(redis_url, clock=lambda: now, observe=lambda name, *_: seen.append(name))
+
+    assert await asyncio.gather(*(link.ping() for _ in range(5))) == [True] * 5
+    now += 0.9
+    assert await link.ping()
+    assert seen == ["ping"]
+
+    now += 0.2
+    assert await link.ping()
+    assert seen == ["ping", "ping"]
     await link.close()
 
 
@@ -164,8 +277,8 @@ async def test_a_redis_that_keeps_failing_is_left_alone_and_tried_again() -> Non
     port, moves = free_port(), []
     link = link_to(
         f"redis://127.0.0.1:{port}",
-        patience=Patience(3, 0.3),
-        moved=lambda _, after: moves.append(after),
+        breaker=BreakerConfig(3, 0.3),
+        on_state_change=lambda _, after: moves.append(after),
     )
     for _ in range(2):  # twice each, as they may be
         await link.run("echo", [echo("a")])
