@@ -5,7 +5,7 @@ of Redis, HTTP or files.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.blend import Blend
+from recsys.candidates import Windows
 from recsys.catalogue import Catalogue
 from recsys.ragged import Rows, rows_of, windows_along
-from recsys.retrieval import LIST, ExactScan, Retrieval, Wish, best_of
+from recsys.retrieval import LIST, Best, ExactScan, Retrieval, Wish, best_of
 
 Source = Literal["model", "popular"]
 
@@ -126,18 +127,36 @@ class Predictor:
         state: (L, B, W); windows: the known items clicked in each session's window, oldest first,
         which neighbours and lists are found by; where there is none, popularity answers instead.
         """
+        found = self._rank(self._retrieval.best, state, windows, wishes)
+        return [ranking for ranking in found if ranking is not None]
+
+    @torch.inference_mode()
+    def rank_quickly(
+        self, state: Tensor, windows: Sequence[Sequence[int]], wishes: Sequence[Wish]
+    ) -> list[Ranking | None]:
+        """The same, but None where the index leaves no choice but to score every item."""
+        return self._rank(self._retrieval.quick_best, state, windows, wishes)
+
+    def _rank(
+        self,
+        find: Callable[[Tensor, Windows, Sequence[Wish]], Sequence[Best | None]],
+        state: Tensor,
+        windows: Sequence[Sequence[int]],
+        wishes: Sequence[Wish],
+    ) -> list[Ranking | None]:
         read = state[-1, :, : self.hidden]
         if self.blend is None:
             known = [at for at, window in enumerate(windows) if window]
             if len(known) < len(windows):
                 read = read[known]
             clicks, asked = [windows[at] for at in known], [wishes[at] for at in known]
-            found = dict(zip(known, self._retrieval.best(read, clicks, asked), strict=True))
+            lists: Sequence[Best | None] = find(read, clicks, asked)
+            found = dict(zip(known, lists, strict=True))
         else:
             scores = self._scores(read, rows_of(windows))
             found = dict(enumerate(best_of(self._model, scores, wishes)))
         return [
-            Ranking(found[at].items, found[at].scores) if window else self._popular(wish)
+            _ranking(found[at]) if window else self._popular(wish)
             for at, (window, wish) in enumerate(zip(windows, wishes, strict=True))
         ]
 
@@ -249,3 +268,7 @@ class Predictor:
 
 def _known(session: NDArray[np.int32]) -> list[int]:
     return [item for item in session.tolist() if item >= 0]
+
+
+def _ranking(found: Best | None) -> Ranking | None:
+    return None if found is None else Ranking(found.items, found.scores)

@@ -92,6 +92,12 @@ class Retrieval(Protocol):
         """
         ...
 
+    def quick_best(
+        self, read: Tensor, clicks: Windows, wishes: Sequence[Wish]
+    ) -> list[Best | None]:
+        """The same, but None where every item would have to be scored to be certain."""
+        ...
+
 
 class Scorer(Protocol):
     """The verbs of a model that lists are made with; shapes as in `recsys.model`."""
@@ -112,6 +118,12 @@ class ExactScan:
             return []
         return best_of(self._model, self._model.scores(self.matrix, self.bias, read), wishes)
 
+    def quick_best(
+        self, read: Tensor, clicks: Windows, wishes: Sequence[Wish]
+    ) -> list[Best | None]:
+        """The same: there is no quicker way."""
+        return list(self.best(read, clicks, wishes))
+
 
 class Reranked:
     """Candidates of an index that may overlook some, scored again in float32."""
@@ -125,6 +137,18 @@ class Reranked:
         self._matrix, self._bias = exact.matrix.numpy(), exact.bias.numpy()
 
     def best(self, read: Tensor, clicks: Windows, wishes: Sequence[Wish]) -> list[Best]:
+        found = self.quick_best(read, clicks, wishes)
+        lost = [at for at, best in enumerate(found) if best is None]
+        exactly: list[Best] = []
+        if lost:  # what is wanted may lie where the index does not look
+            read, clicks = read[lost], [clicks[at] for at in lost]
+            exactly = self._exact.best(read, clicks, [wishes[at] for at in lost])
+        rest = iter(exactly)
+        return [next(rest) if best is None else best for best in found]
+
+    def quick_best(
+        self, read: Tensor, clicks: Windows, wishes: Sequence[Wish]
+    ) -> list[Best | None]:
         queries = queries_of(read, self._scale)
         found: dict[int, Best | None] = {}
         for wanted, rows in _alike(wishes).items():
@@ -133,12 +157,7 @@ class Reranked:
         for at, wish in enumerate(wishes):
             if wish.allowed is not None:
                 found[at] = self._filtered(queries[at : at + 1], clicks[at], wish, wish.allowed)
-        lost = [at for at, best in found.items() if best is None]
-        if lost:  # what is wanted may lie where the index does not look
-            read, clicks = read[lost], [clicks[at] for at in lost]
-            exactly = self._exact.best(read, clicks, [wishes[at] for at in lost])
-            found.update(zip(lost, exactly, strict=True))
-        return [best for at in range(len(wishes)) if (best := found[at]) is not None]
+        return [found[at] for at in range(len(wishes))]
 
     def _unfiltered(
         self,

@@ -8,9 +8,12 @@ the event loop always comes round.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +32,7 @@ FLUSH_SECONDS = 0.02  # how long a state waits for a round trip to go along with
 # other small tensors cost each other a third of their time, measured at 50,000 items.
 AT_ONCE_SECONDS = 0.01
 REMEMBERED = 0.9  # of what a question took before
+Found = TypeVar("Found", Ranking, Ranking | None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +81,18 @@ class Recommender:
     """Answers batches of questions with one predictor and one store."""
 
     def __init__(
-        self, predictor: Predictor, store: Store, metrics: Metrics, torch: ThreadPoolExecutor
+        self,
+        predictor: Predictor,
+        store: Store,
+        metrics: Metrics,
+        torch: ThreadPoolExecutor,
+        clock: Callable[[], float] = time.thread_time,
     ) -> None:
-        """torch: the worker thread."""
+        """torch: the worker thread. clock: processor seconds of the calling thread.
+
+        What other threads and processes take of the processor is not this batch's.
+        """
+        self._clock = clock
         self.predictor = predictor
         self._store = store
         self._metrics = metrics
@@ -188,23 +201,60 @@ class Recommender:
     async def _ranked(
         self, questions: Sequence[Question], sessions: Sequence[_Session]
     ) -> tuple[Tensor, list[Ranking]]:
-        """Here or, where it would keep the event loop too long, in the worker thread."""
-        if self._seconds_each * len(questions) < AT_ONCE_SECONDS:
-            return self._rank(questions, sessions)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._torch, self._rank, questions, sessions)
+        """Rank here what is quick; what would keep the event loop too long, in the worker thread.
+
+        A filter, or a list that the index cannot give, may take a look at every item.
+        """
+        in_thread = partial(asyncio.get_running_loop().run_in_executor, self._torch)
+        quick = self._seconds_each * len(questions) < AT_ONCE_SECONDS
+        if not quick or any(question.filter for question in questions):
+            return await in_thread(self._rank, questions, sessions)
+        state, found = self._rank_quickly(questions, sessions)
+        lost = [at for at, ranking in enumerate(found) if ranking is None]
+        if lost:
+            rest = await in_thread(
+                self._lists,
+                self.predictor.rank,
+                state[:, lost],
+                [questions[at] for at in lost],
+                [sessions[at] for at in lost],
+            )
+            for at, ranking in zip(lost, rest, strict=True):
+                found[at] = ranking
+        return state, [ranking for ranking in found if ranking is not None]
 
     def _rank(
         self, questions: Sequence[Question], sessions: Sequence[_Session]
     ) -> tuple[Tensor, list[Ranking]]:
-        """States, then lists. What others take of the processor meanwhile is not this batch's."""
-        began = time.thread_time()
-        state = self.predictor.advance([session.memory for session in sessions])
+        with self._timed(questions):
+            state = self.predictor.advance([session.memory for session in sessions])
+            return state, self._lists(self.predictor.rank, state, questions, sessions)
+
+    def _rank_quickly(
+        self, questions: Sequence[Question], sessions: Sequence[_Session]
+    ) -> tuple[Tensor, list[Ranking | None]]:
+        with self._timed(questions):
+            state = self.predictor.advance([session.memory for session in sessions])
+            return state, self._lists(self.predictor.rank_quickly, state, questions, sessions)
+
+    def _lists(
+        self,
+        rank: Callable[[Tensor, Sequence[Sequence[int]], Sequence[Wish]], list[Found]],
+        state: Tensor,
+        questions: Sequence[Question],
+        sessions: Sequence[_Session],
+    ) -> list[Found]:
         wishes = [self._wish(q, s) for q, s in zip(questions, sessions, strict=True)]
-        rankings = self.predictor.rank(state, [session.known for session in sessions], wishes)
-        took = (time.thread_time() - began) / len(questions)
-        self._seconds_each += (1 - REMEMBERED) * (took - self._seconds_each)
-        return state, rankings
+        return rank(state, [session.known for session in sessions], wishes)
+
+    @contextmanager
+    def _timed(self, questions: Sequence[Question]) -> Iterator[None]:
+        """Learn what a question without a filter takes of this thread's processor time."""
+        began = self._clock()
+        yield
+        if not any(question.filter for question in questions):
+            took = (self._clock() - began) / len(questions)
+            self._seconds_each += (1 - REMEMBERED) * (took - self._seconds_each)
 
     def _wish(self, question: Question, session: _Session) -> Wish:
         excluded = list(question.exclude_items)
