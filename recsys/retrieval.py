@@ -24,6 +24,7 @@ from recsys.model import SHORTEST as NO_DIRECTION
 from recsys.ranking import NEVER
 
 FEW = 20_000  # allowed items that are scored one by one
+SCORED_AT_ONCE = 8_000_000  # scores of an exact scan, 32 MB; each part of a batch reads all items
 AT_ONCE = 32_768  # vectors that are copied together to be scored, 16 MB of 128 numbers
 
 
@@ -114,9 +115,15 @@ class ExactScan:
         self._model = model
 
     def best(self, read: Tensor, clicks: Windows, wishes: Sequence[Wish]) -> list[Best]:
-        if not wishes:
-            return []
-        return best_of(self._model, self._model.scores(self.matrix, self.bias, read), wishes)
+        rows = max(SCORED_AT_ONCE // len(self.matrix), 1)
+        parts = [slice(at, at + rows) for at in range(0, len(wishes), rows)]
+        return [
+            best
+            for part in parts
+            for best in best_of(
+                self._model, self._model.scores(self.matrix, self.bias, read[part]), wishes[part]
+            )
+        ]
 
     def quick_best(
         self, read: Tensor, clicks: Windows, wishes: Sequence[Wish]

@@ -65,6 +65,18 @@ def requests() -> Iterator[tuple[str, str, bytes]]:
     yield "a batch of too many", BATCH, json.dumps({"requests": [lists] * 100}).encode()
     lists = {"items": [f"item {n}" for n in range(500)], "exclude_items": ["z" * 128] * 1000}
     yield "the largest question", ASK, json.dumps({**lists, "k": 100}).encode()
+    known = [f"aurora-{name}" for name in ("tent", "sleeping-bag", "kettle", "desk")]
+    long = {"items": known, "k": 100}
+    yield "a batch of long lists", BATCH, json.dumps({"requests": [long] * 100}).encode()
+    filters = [
+        {**long, "filter": {"brand": ["Aurora", f"{n}"], "category": ["Camping", "Kitchen"]}}
+        for n in range(100)
+    ]
+    yield "a batch of filters", BATCH, json.dumps({"requests": filters}).encode()
+    filters = [{**asked, "items": ["unknown"]} for asked in filters]
+    yield "a batch of filtered popular", BATCH, json.dumps({"requests": filters}).encode()
+    wide = {"items": known, "filter": {"name": [f"{n}" for n in range(190)]}}
+    yield "a batch of wide filters", BATCH, json.dumps({"requests": [wide] * 100}).encode()
     clicks = [
         {"item_id": f"{n:0128}", "event_id": f"{n:0128}", "timestamp": 1.5} for n in range(500)
     ]
