@@ -55,8 +55,10 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 # a slow machine is no failure, neither of one example nor of finding many
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
+PATIENTLY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("moderate", PATIENTLY, max_examples=25)  # `make test`
+settings.register_profile("thorough", PATIENTLY, max_examples=500)  # `make soak`
+settings.load_profile("moderate")
 
 SMALL = Recipe(hidden=32, epochs=5, batch=32, negatives=64, sample_alpha=0.5, dropout_embedding=0.1)
 
