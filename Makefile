@@ -21,7 +21,7 @@ demo: install ## train a synthetic shop, open a page to play with it (ARGS=--che
 	$(BIN)/recsys demo $(ARGS)
 
 test: install ## all tests but those below, with a private Redis (ARGS='-k state': some of them)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 docs-check: install ## type every command of README and documents, in small, some minutes
 	$(BIN)/pytest tests/docs $(ARGS)
