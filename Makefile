@@ -11,7 +11,7 @@ IMAGE = docker build --build-arg EXTRA_INDEX_URL="$(EXTRA_INDEX_URL)" \
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser screenshots faults soak fuzz docs check format clean install image compose-check
+.PHONY: help demo test docs-check browser-test browser screenshots faults soak fuzz docs check format clean install image compose-check
 
 help: ## show this list
 	@echo "session-recsys: make TARGET [ARGS=…] [PYTHON=python3.11]"
@@ -20,8 +20,14 @@ help: ## show this list
 demo: install ## train a synthetic shop, open a page to play with it (ARGS=--check: only print)
 	$(BIN)/recsys demo $(ARGS)
 
-test: install ## all tests, with a private Redis (ARGS='-k state': some of them)
-	$(BIN)/pytest $(ARGS)
+test: install ## all tests but those below, with a private Redis (ARGS='-k state': some of them)
+	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
+
+docs-check: install ## type every command of README and documents, in small, some minutes
+	$(BIN)/pytest tests/docs $(ARGS)
+
+browser-test: browser ## the playground in a real browser
+	$(BIN)/pytest tests/browser $(ARGS)
 
 browser: install ## a Chromium for the browser tests, where there is none
 	@$(BIN)/python tests/browsers.py || { \
@@ -31,7 +37,7 @@ browser: install ## a Chromium for the browser tests, where there is none
 	  else $(BIN)/playwright install chromium; fi; }
 
 screenshots: browser ## docs/images/, by the browser tests, of the trained demo shop
-	RECSYS_PICTURES=docs/images $(BIN)/pytest tests/test_browser_pictures.py
+	RECSYS_PICTURES=docs/images $(BIN)/pytest tests/browser/test_pictures.py
 
 faults: install ## what the service says and how quickly while Redis fails (ARGS='--seconds 10')
 	$(BIN)/python tests/fault_figures.py $(ARGS)

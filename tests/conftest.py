@@ -4,11 +4,11 @@ import asyncio
 import dataclasses
 import logging
 import os
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads stall it
 
@@ -33,9 +33,6 @@ from training.commands import TrainOptions, train
 from training.prepare import ClickOptions
 from training.recipe import Recipe
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-
 
 def pytest_asyncio_loop_factories(
     item: pytest.Item,
@@ -46,9 +43,22 @@ def pytest_asyncio_loop_factories(
     return {**plain, "uvloop": uvloop.new_event_loop} if both else plain
 
 
+def pytest_report_header(config: pytest.Config) -> str:
+    """One line at the top of a run: what is left out, and the command that brings it."""
+    left_out = ["commands of the documents (make docs-check)", "browser (make browser-test)"]
+    left_out += ["long runs (make soak)"]
+    if not os.environ.get("RECSYS_REAL_DATA"):
+        left_out.append("real click logs (RECSYS_REAL_DATA=FOLDER make test)")
+    if shutil.which("openssl") is None:
+        left_out.append("Redis by TLS (install openssl)")
+    return f"make test leaves out: {', '.join(left_out)}"
+
+
 # a slow machine is no failure, neither of one example nor of finding many
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
+PATIENTLY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("moderate", PATIENTLY, max_examples=25)  # `make test`
+settings.register_profile("thorough", PATIENTLY, max_examples=500)  # `make soak`
+settings.load_profile("moderate")
 
 SMALL = Recipe(hidden=32, epochs=5, batch=32, negatives=64, sample_alpha=0.5, dropout_embedding=0.1)
 
@@ -176,21 +186,6 @@ def open_client(trained: TrainedShop, redis_url: str) -> ClientOf:
 async def client(open_client: ClientOf) -> AsyncIterator[httpx.AsyncClient]:
     async with open_client() as opened:
         yield opened
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator["Browser"]:
-    """Only for a module at a time: while it is open, asyncio takes a loop to be running here."""
-    from browsers import MISSING, STEADY, find_chromium
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        found = find_chromium(playwright)
-        if found is None:
-            pytest.skip(MISSING)
-        browser = playwright.chromium.launch(executable_path=found, args=STEADY)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")

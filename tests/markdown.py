@@ -13,8 +13,16 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 FOLDERS = (".", "data", "docker", "docs")
 PAGES = sorted(page for folder in FOLDERS for page in (ROOT / folder).glob("*.md"))
+READ = [path for path in PAGES if path.name != "CHANGELOG.md"]  # their code is run
+DOCKER = "needs Docker, where make compose-check types it"  # the one reason for not running it
+PROGRAMS = ("recsys", "curl", "python", "make", ".", "py-spy")  # what tests/reader.py types
+ASSIGNMENT = re.compile(r"[A-Z_]+=")
 FENCE = re.compile(r"^```([\w-]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 NOT_RUN = re.compile(r"<!-- not run: (.+?) -->\n\Z")
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
 
 
 @dataclass(frozen=True, slots=True)

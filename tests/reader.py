@@ -8,7 +8,6 @@ their own, `make` in a yard. What a machine does not let it run is looked at, an
 
 import json
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from shutil import which
 from unittest.mock import patch
 
 from command_check import check_command
-from markdown import Block
+from markdown import ASSIGNMENT, PROGRAMS, Block
 from servers import served
 from small_runs import END, ended, run_script
 from yard import Yard
@@ -37,7 +36,6 @@ SMALLER = {  # what a command is followed by, so that it takes a moment instead 
 REDIS, SERVICE = "redis://127.0.0.1:6379/0", "http://127.0.0.1:8000"
 PID = "PID"  # of the service
 FIGURES = ("metrics", "training")  # whatever was measured
-ASSIGNMENT = re.compile(r"[A-Z_]+=")
 
 
 class Reader:
@@ -112,7 +110,7 @@ class Reader:
                 self._look_at_it_if(self._spied(words, place), words)
                 return "", 200
         raise AssertionError(
-            f"{place}: {words} is nothing that the Reader types. Where it cannot be run here, put "
+            f"{place}: {words} is none of {PROGRAMS}. Where it cannot be run here, put "
             "`<!-- not run: REASON -->` above it; tests/test_docs_commands.py has the reasons."
         )
 

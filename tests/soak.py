@@ -34,6 +34,7 @@ from soak_kills import (
     stop_server,
     turn_the_clock,
 )
+from soak_laws import laws as drawn
 from soak_mutants import mutants as damaged
 from soak_overload import overload as overloaded
 from soak_reload import reload as reloaded
@@ -110,6 +111,10 @@ def state_parts(plays: int = 10_000) -> list[Part]:
     return [("Whatever happens, in whatever order", partial(played, plays=plays))]
 
 
+def law_parts() -> list[Part]:
+    return [("Laws with many examples", drawn)]
+
+
 def cross_talk_parts(users: int = 200, requests: int = 200) -> list[Part]:
     return [("Cross-talk", partial(visited, users=users, requests=requests))]
 
@@ -129,6 +134,7 @@ def everything(context: typer.Context, bundle: BundleOption = None) -> None:
                 *kill_parts(),
                 *failover_parts(),
                 *state_parts(),
+                *law_parts(),
                 *cross_talk_parts(),
                 *mutant_parts(),
             ],
@@ -174,6 +180,12 @@ def processes(bundle: BundleOption = None, times: int = 10) -> None:
 def states(bundle: BundleOption = None, plays: int = 10_000) -> None:
     """Random interleavings of clicks, repeats, reads, deletions, pauses, reloads, lost caches."""
     run(state_parts(plays), bundle)
+
+
+@app.command()
+def laws(bundle: BundleOption = None) -> None:
+    """Every property test with 500 examples instead of 25."""
+    run(law_parts(), bundle)
 
 
 @app.command()

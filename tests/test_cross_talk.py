@@ -31,17 +31,28 @@ async def test_every_answer_is_about_the_user_who_asked(
 ) -> None:
     items = open_predictor(trained.bundle).catalogue.item_ids[:USERS]
     port, redis_port = free_port(), int(redis_url.rsplit(":", 1)[1].partition("/")[0])
-    settings = {"redis": f"redis://127.0.0.1:{port}", "redis_connections": CONNECTIONS, **PATIENT}
+    settings = {
+        "redis": f"redis://127.0.0.1:{port}",
+        "redis_connections": CONNECTIONS,
+        "redis_pause_ms": 10,  # on a busy machine the breaker may open
+        **PATIENT,
+    }
     app = create_app(Settings(bundle=trained.bundle, **settings))  # type: ignore[arg-type]
     draw, together = Random(1), asyncio.Semaphore(CONNECTIONS)  # so that who leaves was served
+    told: list[str] = []
 
     async def ask(client: httpx.AsyncClient, own: str) -> None:
         if draw.random() < 0.5:
-            shown = (await client.get(f"/v1/users/user-{own}")).json()
-            assert [click["item_id"] for click in shown["clicks"]] == [own]
+            shown = await client.get(f"/v1/users/user-{own}")
+            if shown.status_code == 503:
+                return
+            assert [click["item_id"] for click in shown.json()["clicks"]] == [own]
         else:
             answer = (await client.get(f"/v1/users/user-{own}/recommendations")).json()
+            if answer["degraded"]:
+                return
             assert scores(answer) == pytest.approx(lists[own], abs=1e-4)
+        told.append(own)
 
     async def ask_or_leave(client: httpx.AsyncClient, own: str) -> None:
         async with together:
@@ -64,3 +75,4 @@ async def test_every_answer_is_about_the_user_who_asked(
         asked = [item for item in items for _ in range(REQUESTS)]
         draw.shuffle(asked)
         await asyncio.gather(*(ask_or_leave(client, item) for item in asked))
+    assert len(told) > USERS, "degraded answers are about no user"

@@ -1,174 +1,84 @@
-"""Every command and every code block of README and documents is run by the Reader, page by page.
+"""Every code block of README and documents is what it says: commands exist, rows are read.
 
-What takes minutes is run in small (tests/small_runs.py), `make` in a copy (tests/yard.py). What
-cannot be run here says so above the block, `<!-- not run: REASON -->`, with a reason of `NOT_RUN`.
+Nothing is run here: `make docs-check` runs every command, in the order of the page (tests/docs).
 """
 
 import re
-import shutil
-import sys
+import shlex
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import yaml
 import yard
 from command_check import COMPOSE, check_command
-from conftest import TrainedShop
-from markdown import PAGES, ROOT, Block, Page, answers_of
-from reader import PID, REDIS, SERVICE, Reader
-from servers import started
-from small_runs import SMALLER, run_program
+from markdown import ASSIGNMENT, DOCKER, PROGRAMS, READ, ROOT, Block, Page, named
+from small_runs import SMALLER
 
 from data.clicks import read_clicks
 from data.columns import Columns
-from data.synthetic import write_shop
-from service.access import hash_of, new_key
 from training.recipe import checked_recipe
 
-READ = [path for path in PAGES if path.name != "CHANGELOG.md"]
-DOCKER = "needs Docker, where make compose-check types it"
 NOT_RUN = {  # reason → how many blocks of all pages
     DOCKER: 6,
 }
-LANGUAGES = {
-    "bash",
-    "console",
-    "json",
-    "csv",
-    "toml",
-    "yaml",
-    "python",
-    "mermaid",
-    "text",
-    "promql",
-}
-BUNDLES = ("10k/bundle", "100k/bundle")
-LOGS = ("yoochoose_sep14", "yoochoose1_64", "diginetica")
 DIAGRAMS = ("flowchart", "sequenceDiagram", "stateDiagram-v2")
 
 
-@pytest.fixture(scope="module")
-def desk(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What pages take for granted, small: clicks of today and tomorrow, items, `$R`, bundles."""
-    desk = tmp_path_factory.mktemp("desk")
-    write_shop(desk, makers=1, sessions=300)
-    tomorrow = tmp_path_factory.mktemp("tomorrow")
-    write_shop(tomorrow, makers=1, sessions=150, seed=2)
-    shutil.copy(tomorrow / "clicks.csv", desk / "tomorrow.csv")
-    clicks = pd.read_csv(desk / "clicks.csv", dtype=str)
-    clicks.rename(columns={"session_id": "visitor"}).to_csv(desk / "users.csv", index=False)
-    clicks.assign(event_type="view").to_csv(desk / "events.csv", index=False)
-    late = clicks["session_id"].isin(clicks["session_id"].unique()[-30:])
-    clicks["split"] = late.map({True: "test", False: "train"})
-    for name in LOGS:
-        (desk / "logs" / name).mkdir(parents=True)
-        clicks.to_parquet(desk / "logs" / name / "sessions.parquet", index=False)
-    for name in BUNDLES:
-        shutil.copytree(trained.bundle, desk / "runs" / name)
-    (desk / "docs").mkdir()
-    return desk
+@pytest.mark.parametrize("path", READ, ids=named)
+def test_every_block_is_what_it_says(path: Path, tmp_path: Path) -> None:
+    for block in Page(path).blocks:
+        match block.language:
+            case "bash" | "console":
+                check_commands(block)
+            case "python":
+                compile(block.text, block.place, "exec")
+            case "csv":
+                rows = tmp_path / "rows.csv"
+                rows.write_text(block.text)
+                assert len(read_clicks(rows, Columns())) == len(block.text.splitlines()) - 1
+            case "toml":
+                checked_recipe(tomllib.loads(block.text))
+            case "yaml":
+                assert yaml.safe_load(block.text) is not None
+            case "mermaid":
+                check_diagram(block)
+            case "json" | "text" | "promql":
+                pass
+            case language:
+                raise AssertionError(f"{block.place}: say what {language!r} is")
 
 
-@pytest.fixture(scope="module")
-def clone(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> yard.Yard:
-    return yard.Yard(tmp_path_factory.mktemp("clone") / "session-recsys", trained.bundle)
-
-
-@pytest.fixture(scope="module")
-def once() -> set[str]:
-    """Scripts that pages have run already: some are named by several."""
-    return set()
-
-
-@pytest.fixture(scope="module")
-def running(trained: TrainedShop, redis_server: str) -> Iterator[dict[str, str]]:
-    """A service for the pages that start none: where it is, and a key to it."""
-    admin_key, api_key = new_key(), new_key()
-    hashes = {"RECSYS_ADMIN_KEY_HASHES": hash_of(admin_key)}
-    with started(trained.bundle, redis_server, None, **hashes) as server:
-        yield {
-            REDIS: redis_server,
-            SERVICE: server.url,
-            PID: str(server.pid),
-            "http://shop:8000": SERVICE,
-            "$ADMIN_KEY": admin_key,
-            "recsys_…": api_key,
-            "sha256:…": hash_of(api_key),
-        }
-
-
-@pytest.mark.parametrize("path", READ, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_page_can_be_followed_from_top_to_bottom(
-    path: Path,
-    desk: Path,
-    running: dict[str, str],
-    clone: yard.Yard,
-    once: set[str],
-    redis_url: str,  # with nobody in it: pages have the same ada, and forget her
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    page = Page(path)
-    folder = tmp_path / "desk"
-    shutil.copytree(desk, folder)
-    for name in ("R", "RECSYS_REAL_DATA"):
-        monkeypatch.setenv(name, str(folder / "logs"))
-    answers = answers_of(page)
-    with Reader(folder, running, clone, once) as reader:
-        for block in page.blocks:
-            assert block.language in LANGUAGES, f"{block.place}: say what {block.language!r} is"
-            if block.language in ("bash", "console"):
-                follow(reader, block, answers.get(block.line))
-            elif block.language == "python":
-                reader.run(block)
-            else:
-                look_at(block, folder)
-    if reader.left:
-        pytest.skip(f"All else on the page was run. {' '.join(dict.fromkeys(reader.left))}")
-
-
-def follow(reader: Reader, block: Block, answer: object) -> None:
-    """Run it; where it says that it cannot be run, see that it could be typed."""
-    if block.not_run is None:
-        reader.type(block, answer)
+def check_commands(block: Block) -> None:
+    """Every command could be typed: program, options and target exist."""
+    if block.not_run is not None:
+        assert block.not_run == DOCKER, block.place
+        verbs = set(re.findall(r"docker compose ([a-z]+)", block.text))
+        assert verbs, block.place
+        assert verbs <= COMPOSE, block.place
         return
-    assert block.not_run == DOCKER, block.place
-    verbs = set(re.findall(r"docker compose ([a-z]+)", block.text))
-    assert verbs
-    assert verbs <= COMPOSE, block.place
+    for line in block.commands:
+        words = shlex.split(line, comments=True)
+        while words and ASSIGNMENT.match(words[0]):
+            words.pop(0)
+        assert words[0] in PROGRAMS, f"{block.place}: {words[0]} is not run by tests/reader.py"
+        if words[0] in ("recsys", "make"):
+            check_command(words)
+        elif words[0] == "python":
+            assert (ROOT / words[1]).is_file(), f"{block.place}: there is no {words[1]}"
 
 
-def look_at(block: Block, folder: Path) -> None:
-    """What is no command is still what it says: rows that can be read, settings that exist."""
-    if block.language == "csv":
-        rows = folder / "rows.csv"
-        rows.write_text(block.text)
-        assert len(read_clicks(rows, Columns())) == len(block.text.splitlines()) - 1
-    elif block.language == "toml":
-        checked_recipe(tomllib.loads(block.text))
-    elif block.language == "yaml":
-        assert yaml.safe_load(block.text) is not None
-    elif block.language == "mermaid":
-        assert block.text.startswith(DIAGRAMS), block.place
-        for opening, closing in ("[]", "()", "{}"):
-            assert block.text.count(opening) == block.text.count(closing), block.place
+def check_diagram(block: Block) -> None:
+    assert block.text.startswith(DIAGRAMS), block.place
+    for opening, closing in ("[]", "()", "{}"):
+        assert block.text.count(opening) == block.text.count(closing), block.place
 
 
 def test_what_is_not_run_says_why_and_is_counted() -> None:
     reasons = Counter(b.not_run for path in READ for b in Page(path).blocks if b.not_run)
 
     assert dict(reasons) == NOT_RUN
-
-
-def test_a_program_that_fails_is_told_with_its_place_and_its_last_words(tmp_path: Path) -> None:
-    typed = [sys.executable, "-c", "raise SystemExit('no such bundle')"]
-
-    with pytest.raises(AssertionError, match=r"^page.md:7: .* exits with 1\nno such bundle"):
-        run_program(typed, tmp_path, "page.md:7")
 
 
 def test_what_is_made_small_is_on_a_page() -> None:

@@ -5,15 +5,11 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import pytest
-from markdown import PAGES, ROOT, Page
+from markdown import PAGES, ROOT, Page, named
 
 from service.settings import Settings
 
 FILES = re.compile(r"(?:recsys|data|training|service|tests|docker|docs)/[\w./-]*")
-
-
-def named(path: Path) -> str:
-    return str(path.relative_to(ROOT))
 
 
 @pytest.mark.parametrize("path", PAGES, ids=named)
@@ -34,7 +30,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 def test_files_settings_and_tests_that_are_named_in_code_exist(path: Path) -> None:
     variables = {f"RECSYS_{name.upper()}" for name in Settings.model_fields} | {"RECSYS_REAL_DATA"}
     variables |= set(re.findall(r"RECSYS_[A-Z_]+", (ROOT / ".env.example").read_text()))
-    tests = "".join(file.read_text(encoding="utf-8") for file in ROOT.glob("tests/test_*.py"))
+    tests = "".join(file.read_text(encoding="utf-8") for file in ROOT.glob("tests/**/test_*.py"))
     for code in Page(path).inline_code:
         if FILES.fullmatch(code):
             assert (ROOT / code).exists() or (path.parent / code).exists(), code

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -92,7 +92,6 @@ def test_every_cell_has_a_reference() -> None:
 
 @pytest.mark.parametrize("input_size", [4, 0], ids=["vectors", "one-hot"])
 @pytest.mark.parametrize("name", CELLS)
-@settings(max_examples=12)
 @given(lengths=st.lists(st.integers(1, 6), min_size=1, max_size=6))
 def test_packed_sessions_equal_each_session_alone_in_numpy(
     name: str, input_size: int, lengths: list[int]

@@ -76,7 +76,8 @@ def test_of_a_shelf_all_bundles_are_named_and_the_current_one_is_inspected(
     code, out, _ = run(capsys, "inspect", str(shelf))
     assert code == 0
     assert "two (current)" in out
-    assert f"Model {read_manifest(shelf / 'two').model_id} in {shelf / 'two'}" in out
+    unwrapped = "".join(out.split())
+    assert f"Model{read_manifest(shelf / 'two').model_id}in{shelf / 'two'}" in unwrapped
     (shelf / "one" / MANIFEST).write_text("no JSON")
 
     code, out, _ = run(capsys, "inspect", str(shelf), "--json")

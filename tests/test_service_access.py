@@ -195,9 +195,9 @@ def settings(**given: Any) -> Settings:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("api_key_hashes", KEY),
-        ("api_key_hashes", f"{hash_of(KEY)};{hash_of(NEXT)}"),
-        ("admin_key_hashes", hash_of(KEY)[:-1]),
+        pytest.param("api_key_hashes", KEY, id="key"),
+        pytest.param("api_key_hashes", f"{hash_of(KEY)};{hash_of(NEXT)}", id="semicolon"),
+        pytest.param("admin_key_hashes", hash_of(KEY)[:-1], id="short hash"),
         ("cors_origins", "shop.example"),
         ("cors_origins", "https://shop.example/path"),
         ("rate_limit", "100"),

@@ -21,6 +21,7 @@ from service.routes.recommendations import as_question
 from service.schemas import RecommendationRequest
 
 TENT, BAG = "aurora-tent", "aurora-sleeping-bag"
+REFUSED_TWICE = 'recsys_reloads_total{outcome="refused"} 2.0'
 
 
 @pytest.fixture
@@ -97,13 +98,13 @@ async def test_a_broken_bundle_is_refused_and_the_old_model_stays(
 
     answer = await served.reload(bundle="new")
     publish_anyway(served.shelf, "new")
-    await asyncio.sleep(0.3)
+    async with asyncio.timeout(20):
+        while REFUSED_TWICE not in (await served.client.get("/metrics")).text:
+            await asyncio.sleep(0.02)
 
     assert answer.status_code == 422
     assert sentence in answer.json()["detail"]
     assert await served.model() == served.model_id("old")
-    metrics = (await served.client.get("/metrics")).text
-    assert 'recsys_reloads_total{outcome="refused"} 2.0' in metrics
 
 
 def publish_anyway(shelf: Path, name: str) -> None:
@@ -138,7 +139,9 @@ async def test_every_answer_during_reloads_is_of_one_model(served: Served) -> No
     visitors = [asyncio.create_task(visit(number)) for number in range(8)]
     for name in ("new", "old", "new", "old"):
         assert (await served.reload(bundle=name)).status_code == 200
-        await asyncio.sleep(0.02)
+        async with asyncio.timeout(20):
+            while not seen or seen[-1] != served.model_id(name):
+                await asyncio.sleep(0.01)
     done.set()
     await asyncio.gather(*visitors)
 

@@ -370,7 +370,7 @@ def test_the_library_is_the_one_that_these_limits_were_written_for() -> None:
         "bounds", "count", "said_full", "plain_head", "on_chunk_header",
     }  # fmt: skip
     with closing(asyncio.new_event_loop()) as loop:
-        theirs = HttpToolsProtocol(Config(Echo()), ServerState(), {}, loop)
+        theirs = HttpToolsProtocol(Config(Echo(), log_config=None), ServerState(), {}, loop)
     read = {
         "app", "connections", "cycle", "flow", "headers", "loop", "parser", "pipeline",
         "server_state", "transport",

@@ -7,6 +7,7 @@ session, in the order Redis accepted them, through the current model.
 import asyncio
 import dataclasses
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
 import httpx
@@ -14,7 +15,7 @@ import pytest
 import redis as redis_py
 import torch
 from conftest import PATIENT, SMALL, TrainedShop, client_of
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from kinds import KINDS, Zoo
 from rich.console import Console
@@ -80,29 +81,29 @@ async def write_concurrently(urls: Sequence[str], clicks: Sequence[dict[str, str
     assert all(answer.json()["stored"] for answer in answers)
 
 
-async def check_writers(any_shop: TrainedShop, redis_url: str, writes: int) -> None:
+async def check_writers(
+    predictor: Predictor, urls: Sequence[str], redis_url: str, user: str, writes: int
+) -> None:
     """After the dust has settled: each click once, and the cache equals a replay."""
-    predictor = open_predictor(any_shop.bundle)
     known = predictor.catalogue.item_ids
     clicks = [
-        {"user_id": "ada", "item_id": known[n % len(known)], "event_id": f"e{n}"}
+        {"user_id": user, "item_id": known[n % len(known)], "event_id": f"e{n}"}
         for n in range(writes)
     ]
-    with several_served(2, any_shop.bundle, redis_url) as urls:
-        await write_concurrently(urls, clicks)
-        async with httpx.AsyncClient(timeout=60) as client:
-            stored = (await client.get(f"{urls[0]}/v1/users/ada")).json()["clicks"]
-            answer = (await client.get(f"{urls[1]}/v1/users/ada/recommendations?k=20")).json()
-            state = None
-            for _ in range(100):
-                state = cached(redis_url, predictor, "ada", writes)
-                if state is not None:
-                    break
-                await asyncio.sleep(0.02)
-            window = [click["item_id"] for click in stored]
-            stateless = await client.post(
-                f"{urls[0]}/v1/recommendations", json={"items": window, "k": 20}
-            )
+    await write_concurrently(urls, clicks)
+    async with httpx.AsyncClient(timeout=60) as client:
+        stored = (await client.get(f"{urls[0]}/v1/users/{user}")).json()["clicks"]
+        answer = (await client.get(f"{urls[1]}/v1/users/{user}/recommendations?k=20")).json()
+        state = None
+        for _ in range(1000):
+            state = cached(redis_url, predictor, user, writes)
+            if state is not None:
+                break
+            await asyncio.sleep(0.02)
+        window = [click["item_id"] for click in stored]
+        stateless = await client.post(
+            f"{urls[0]}/v1/recommendations", json={"items": window, "k": 20}
+        )
 
     events = [click["event_id"] for click in stored]
     assert len(events) == len(set(events)) == min(writes, 50)
@@ -116,14 +117,12 @@ async def check_writers(any_shop: TrainedShop, redis_url: str, writes: int) -> N
     ]
 
 
-async def test_48_writers_through_two_servers(any_shop: TrainedShop, redis_url: str) -> None:
-    await check_writers(any_shop, redis_url, WRITERS)
-
-
-async def test_500_clicks_of_48_writers_and_a_window_of_50(
-    any_shop: TrainedShop, redis_url: str
-) -> None:
-    await check_writers(any_shop, redis_url, 500)
+async def test_48_writers_through_two_servers(blended: TrainedShop, redis_url: str) -> None:
+    """As many clicks as writers, then more than a window holds."""
+    predictor = open_predictor(blended.bundle)
+    with several_served(2, blended.bundle, redis_url) as urls:
+        await check_writers(predictor, urls, redis_url, "ada", WRITERS)
+        await check_writers(predictor, urls, redis_url, "ben", 500)
 
 
 STEPS = st.lists(
@@ -139,48 +138,59 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(STEPS)
+@pytest.mark.hypothesis
 def test_any_interleaving_answers_as_a_fresh_replay_would(
-    any_shop: TrainedShop, redis_url: str, steps: list[tuple[str, str]]
+    any_shop: TrainedShop, redis_url: str
 ) -> None:
-    asyncio.run(interleave(any_shop, redis_url, steps))
+    """One service for all examples, with a user for each."""
+    app = create_app(Settings(bundle=any_shop.bundle, redis=redis_url, **PATIENT))  # type: ignore[arg-type]
+    predictor, users = open_predictor(any_shop.bundle), count()
+    with asyncio.Runner() as runner:
+        opened = client_of(app)
+        client = runner.run(opened.__aenter__())
+
+        @given(STEPS)
+        def interleaved(steps: list[tuple[str, str]]) -> None:
+            user = f"ada-{next(users)}"
+            runner.run(interleave(client, predictor, redis_url, user, steps))
+
+        interleaved()
+        runner.run(opened.__aexit__(None, None, None))
 
 
 async def interleave(
-    any_shop: TrainedShop, redis_url: str, steps: Sequence[tuple[str, str]]
+    client: httpx.AsyncClient,
+    predictor: Predictor,
+    redis_url: str,
+    user: str,
+    steps: Sequence[tuple[str, str]],
 ) -> None:
-    predictor = open_predictor(any_shop.bundle)
-    app = create_app(Settings(bundle=any_shop.bundle, redis=redis_url, **PATIENT))  # type: ignore[arg-type]
-    with redis_py.Redis.from_url(redis_url) as wiper:
-        wiper.flushall()
     history: list[str] = []
     last: dict[str, str] | None = None
-    async with client_of(app) as client:
-        for number, (what, detail) in enumerate(steps):
-            body: dict[str, object] = {"user_id": "ada"}
-            if what == "click":
-                last = {"item_id": detail, "event_id": f"e{number}"}
-                history.append(detail)
-                body |= last
-            elif what == "repeat" and last is not None:
-                body |= last
-            elif what == "many":
-                clicks = [ITEMS[n % len(ITEMS)] for n in range(int(detail))]
-                history += clicks
-                sent = {"clicks": [{"item_id": item_id} for item_id in clicks]}
-                await client.post("/v1/users/ada/clicks", json=sent)
-            elif what == "lose cache":
-                drop_caches(redis_url)
-            elif what == "delete":
-                history = []
-                await client.delete("/v1/users/ada")
-            answer = (await client.post("/v1/recommendations", json=body)).json()
-            expected = predictor.recommend(
-                [i for h in history[-50:] if (i := predictor.catalogue.find(h)) is not None]
-            )
-            assert answer["source"] == expected.source
-            same_list(answer["items"], predictor, expected.items, expected.scores)
+    for number, (what, detail) in enumerate(steps):
+        body: dict[str, object] = {"user_id": user}
+        if what == "click":
+            last = {"item_id": detail, "event_id": f"e{number}"}
+            history.append(detail)
+            body |= last
+        elif what == "repeat" and last is not None:
+            body |= last
+        elif what == "many":
+            clicks = [ITEMS[n % len(ITEMS)] for n in range(int(detail))]
+            history += clicks
+            sent = {"clicks": [{"item_id": item_id} for item_id in clicks]}
+            await client.post(f"/v1/users/{user}/clicks", json=sent)
+        elif what == "lose cache":
+            drop_caches(redis_url)
+        elif what == "delete":
+            history = []
+            await client.delete(f"/v1/users/{user}")
+        answer = (await client.post("/v1/recommendations", json=body)).json()
+        expected = predictor.recommend(
+            [i for h in history[-50:] if (i := predictor.catalogue.find(h)) is not None]
+        )
+        assert answer["source"] == expected.source
+        same_list(answer["items"], predictor, expected.items, expected.scores)
 
 
 def same_list(

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from training.columns import Chosen, columns_of, same_session
@@ -121,7 +121,6 @@ def test_what_is_expected_of_a_distinct_column_is_its_chance_to_be_there() -> No
     np.testing.assert_allclose(found.correction.numpy(), expected, rtol=1e-6)
 
 
-@settings(max_examples=40)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=12))
 def test_pairs_of_one_session_are_all_and_only_those(sessions: list[int]) -> None:
     first, second = same_session(torch.tensor(sessions))

@@ -27,7 +27,7 @@ TINY = Recipe(
     patience=4,
 )
 CPU = torch.device("cpu")
-CLICKS = words(*["abcd", "bcda", "cdab", "dabc", "abca", "bc"] * 40)
+CLICKS = words(*["abcd", "bcda", "cdab", "dabc", "abca", "bc"] * 20)
 
 
 class Puller(Quiet):
@@ -65,20 +65,26 @@ def assert_same(first: Trained, second: Trained) -> None:
         assert torch.equal(tensor, second.weights.tensors()[name]), name
 
 
-def test_one_seed_gives_one_result(tmp_path: Path) -> None:
-    assert_same(run(tmp_path / "a"), run(tmp_path / "b"))
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A run that nothing interrupted."""
+    return run(tmp_path_factory.mktemp("whole"))
 
 
-def test_another_seed_gives_another_result(tmp_path: Path) -> None:
-    first = run(tmp_path / "a")
-    second = run(tmp_path / "b", dataclasses.replace(TINY, seed=2))
+def test_one_seed_gives_one_result(whole: Trained, tmp_path: Path) -> None:
+    assert_same(whole, run(tmp_path))
 
-    assert not torch.equal(first.weights.matrix, second.weights.matrix)
+
+def test_another_seed_gives_another_result(whole: Trained, tmp_path: Path) -> None:
+    other = run(tmp_path, dataclasses.replace(TINY, seed=2))
+
+    assert not torch.equal(whole.weights.matrix, other.weights.matrix)
 
 
 @pytest.mark.parametrize("after", [1, 3, 5])
-def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(tmp_path: Path, after: int) -> None:
-    whole = run(tmp_path / "whole")
+def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
+    whole: Trained, tmp_path: Path, after: int
+) -> None:
     with pytest.raises(PlugPulled):
         run(tmp_path / "killed", watcher=Puller(after))
 
@@ -97,9 +103,7 @@ def test_a_killed_run_keeps_an_input_table_and_the_memory_of_an_lstm(
     assert_same(whole, run(tmp_path / "killed", recipe))
 
 
-def test_ctrl_c_saves_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
-    whole = run(tmp_path / "whole")
-
+def test_ctrl_c_saves_in_the_middle_of_an_epoch(whole: Trained, tmp_path: Path) -> None:
     with pytest.raises(Interrupted, match=r"epoch 2 of search, step 1 of .*--resume"):
         run(tmp_path / "stopped", watcher=CtrlC())
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.cells import CELLS, Cell
@@ -48,7 +48,6 @@ def by_clicks(
 
 @pytest.mark.parametrize("width", [3, 0], ids=["embedded", "one-hot"])
 @pytest.mark.parametrize("name", CELLS)
-@settings(max_examples=15)
 @given(widths=st.lists(st.integers(1, 5), min_size=1, max_size=6))
 def test_it_is_reading_click_by_click_with_gradients_of_one_click(
     name: str, width: int, widths: list[int]

@@ -168,7 +168,8 @@ def test_states_come_from_validation_sessions(predictor: Predictor, held_out: Se
 def indexed(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> TrainedShop:
     """The same shop, found by an index."""
     out = tmp_path_factory.mktemp("indexed") / "bundle"
-    options = TrainOptions(ClickOptions(trained.clicks), out, with_retrieval("ivf"))
+    recipe = dataclasses.replace(with_retrieval("ivf"), epochs=2, refit=False)
+    options = TrainOptions(ClickOptions(trained.clicks), out, recipe)
     train(options, Console(quiet=True))
     return dataclasses.replace(trained, bundle=out)
 

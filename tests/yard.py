@@ -25,7 +25,9 @@ SMALLER = {  # target → its ARGS, where the page gives none
 }
 PYTEST = {  # target → what pytest is told besides
     "screenshots": "--collect-only -q",  # they are of a demo shop, which trains for a minute
-    "test": "-p no:cacheprovider -k 'test_recsys_metrics or widens'",  # one of each file named
+    "docs-check": "--collect-only -q",  # that is this
+    "browser-test": "-p no:cacheprovider -k widens",
+    "test": "-p no:cacheprovider",
 }
 NO_ENVIRONMENT = "make was only looked at: the tests run in no virtual environment to link to."
 
@@ -66,7 +68,7 @@ class Yard:
         target, *given = words
         if not self.is_usable:
             return NO_ENVIRONMENT
-        if target in ("browser", "screenshots") and self._has_no_browser():
+        if target in ("browser", "browser-test", "screenshots") and self._has_no_browser():
             return MISSING  # and to install one is not for a test
         if target in SMALLER and not given:
             given = [f"ARGS={SMALLER[target]}"]

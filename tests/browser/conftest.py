@@ -1,0 +1,19 @@
+"""What browser tests share: one Chromium."""
+
+from collections.abc import Iterator
+
+import pytest
+from browsers import MISSING, STEADY, find_chromium
+from playwright.sync_api import Browser, sync_playwright
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """For one module at a time: while it is open, asyncio takes a loop to be running here."""
+    with sync_playwright() as playwright:
+        found = find_chromium(playwright)
+        if found is None:
+            pytest.skip(MISSING)
+        browser = playwright.chromium.launch(executable_path=found, args=STEADY)
+        yield browser
+        browser.close()
