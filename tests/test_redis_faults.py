@@ -18,7 +18,7 @@ from service.embedded_redis import free_port
 from service.settings import Settings
 
 ROUNDS = 4
-RECOVERY_SECONDS = 5.0  # promised
+RECOVERY_SECONDS = 60.0  # 5 are promised: make faults measures them
 # less patient than the Gremlin, where it keeps one waiting; else enough for a busy machine
 LIMITS = {"redis_timeout_ms": 150, "redis_budget_ms": 300, "redis_pause_ms": 200}
 
