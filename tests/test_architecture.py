@@ -1,8 +1,9 @@
-"""The tree is what the README says: import directions, short files, one home for TorchScript."""
+"""The tree is what the README says: import directions, private names, one home for TorchScript."""
 
 import ast
 import importlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,35 @@ def test_one_file_knows_the_search_library() -> None:
     knowing = {name for name in NAMES if imported(ROOT / name) & {"optuna", "sqlalchemy"}}
 
     assert knowing == {"training/study.py"}
+
+
+def test_private_names_of_libraries_are_these() -> None:
+    """Each file has the reason, and pyproject.toml an upper version bound."""
+    found = {(name, text) for name in NAMES for text in private_names(ROOT / name)}
+
+    assert found == {
+        ("recsys/int8_codes.py", "_int_mm"),
+        ("recsys/predictor.py", "other._retrieval"),  # another object of the same class
+        ("service/wire.py", "os._exit"),  # public, for all its name
+        ("training/study.py", "running._trial_id"),
+    }
+
+
+def private_names(path: Path) -> Iterator[str]:
+    """Attributes with a leading underscore of anything but `self` and `cls`, and of `getattr`."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            owner = ast.unparse(node.value)
+            if owner not in ("self", "cls"):
+                yield f"{owner}.{node.attr}"
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "setattr"):
+            name = node.args[1]
+            if isinstance(name, ast.Constant) and is_private(str(name.value)):
+                yield str(name.value)
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
 
 
 def test_nothing_is_pickled() -> None:
