@@ -2,6 +2,7 @@
 
     python tests/serving_benchmark.py shop --items 50000 --out runs/50k     # train what is served
     python tests/serving_benchmark.py compare --bundle runs/50k/bundle      # with the reference
+    python tests/serving_benchmark.py against --bundle runs/50k/bundle --other ../before  # in turns
     python tests/serving_benchmark.py paced --bundle runs/50k/bundle --rate 1000 --seconds 60
     python tests/serving_benchmark.py connections --bundle runs/50k/bundle
     python tests/serving_benchmark.py users                                 # bytes of Redis each
@@ -108,6 +109,42 @@ def compare(
 
 
 @app.command()
+def against(
+    bundle: Bundle,
+    other: Annotated[Path, typer.Option(help="Checkout of another commit.")],
+    rounds: int = 9,
+    seconds: float = 8.0,
+    connections: int = 32,
+    rate: Annotated[float, typer.Option(help="Requests a second; 0 for as many as can be.")] = 0.0,
+    workers: Workers = 1,
+) -> None:
+    """The service of this checkout and of another one, in turns, each with its own Redis."""
+    found: dict[str, list[dict[str, Any]]] = {"this": [], "other": []}
+    with (
+        private_redis() as redis,
+        private_redis() as others_redis,
+        service(bundle, redis, workers) as ours,
+        service(bundle, others_redis, workers, other) as theirs,
+    ):
+        servers = [("this", ours), ("other", theirs)]
+        options = {"rate": rate} if rate else {}
+        for at in range(rounds):
+            for name, server in servers if at % 2 == 0 else reversed(servers):
+                found[name].append(
+                    bench(bundle, server.url, seconds=seconds, connections=connections, **options)
+                )
+                console.print(f"round {at + 1}, {name}: {line(found[name][-1])}")
+    for figure in ("rate", "p50", "p90", "p99"):
+        values = {name: [row[figure] for row in rows] for name, rows in found.items()}
+        ratios = sorted(a / b for a, b in zip(values["this"], values["other"], strict=True))
+        console.print(
+            f"{figure}: this {statistics.median(values['this']):,.2f}, "
+            f"other {statistics.median(values['other']):,.2f}, "
+            f"ratio {statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
+        )
+
+
+@app.command()
 def paced(
     bundle: Bundle,
     rate: float = 1000.0,
@@ -197,10 +234,15 @@ def _click(draw: np.random.Generator, event_id: str | None) -> Click:
 class Server:
     """A process that answers at `url`."""
 
-    def __init__(self, command: list[str], url: str, ready: str) -> None:
+    def __init__(
+        self, command: list[str], url: str, ready: str, checkout: Path | None = None
+    ) -> None:
         self.url = url
         began = time.monotonic()
-        self._process = subprocess.Popen([sys.executable, *command])
+        code = {"PYTHONPATH": str((checkout or HERE.parent).resolve())}
+        self._process = subprocess.Popen(
+            [sys.executable, *command], env={**os.environ, **code}, cwd=checkout
+        )
         self.pid = self._process.pid
         while not self._answers(ready):
             if self._process.poll() is not None:
@@ -220,11 +262,14 @@ class Server:
 
 
 @contextmanager
-def service(bundle: Path, redis: str, workers: int) -> Iterator[Server]:
+def service(
+    bundle: Path, redis: str, workers: int, checkout: Path | None = None
+) -> Iterator[Server]:
+    """checkout: of the code that is run; this one where it is not given."""
     port = free_port()
-    given = ["--bundle", str(bundle), "--redis", redis, "--port", str(port)]
+    given = ["--bundle", str(bundle.resolve()), "--redis", redis, "--port", str(port)]
     given += ["--workers", str(workers)]
-    with running(["-m", "recsys", "serve", *given], port, "/health/ready") as server:
+    with running(["-m", "recsys", "serve", *given], port, "/health/ready", checkout) as server:
         yield server
 
 
@@ -237,8 +282,10 @@ def reference(bundle: Path, redis: str) -> Iterator[Server]:
 
 
 @contextmanager
-def running(command: list[str], port: int, ready: str) -> Iterator[Server]:
-    server = Server(command, f"http://127.0.0.1:{port}", ready)
+def running(
+    command: list[str], port: int, ready: str, checkout: Path | None = None
+) -> Iterator[Server]:
+    server = Server(command, f"http://127.0.0.1:{port}", ready, checkout)
     try:
         yield server
     finally:
