@@ -76,6 +76,12 @@ class Breaker:
             self._until = self._failed_at + self._config.pause_seconds
             self._change(State.OPEN)
 
+    def abandoned(self) -> None:
+        """Let another request try, where the one that tried gave up for reasons of its own."""
+        if self.state is State.HALF_OPEN:
+            self._until = self._clock()
+            self._change(State.OPEN)
+
     def close(self) -> None:
         """Report that the server is not in use any more."""
         self._on_state_change(self.state, None)

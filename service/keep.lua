@@ -2,7 +2,7 @@
 --
 -- KEYS  1 the user's list, see session.lua
 -- ARGV  1 the nonce and count that the state belongs to, as the head begins   2 the state
--- Return 1 where it was kept, 0 where clicks, a deletion or the end of the session came first.
+-- Return 1 where it was kept, 0 where clicks or a deletion came first, or the key has expired.
 
 local head = redis.call('LINDEX', KEYS[1], 0)
 if not head or string.sub(head, 1, #ARGV[1]) ~= ARGV[1] then return 0 end

@@ -270,7 +270,7 @@ class Recommender:
     def _keep(
         self, questions: Sequence[Question], sessions: Sequence[_Session], state: Tensor
     ) -> None:
-        """New states wait for the next round trip; nobody waits for them."""
+        """Queue new states for the next round trip."""
         self._metrics.count_states(Counter(session.how for session in sessions))
         states = state.transpose(0, 1).contiguous().numpy()
         for own, question, session in zip(states, questions, sessions, strict=True):
@@ -286,9 +286,10 @@ class Recommender:
             self._flushing = asyncio.create_task(self._flush())
 
     async def _flush(self) -> None:
-        """What no request has taken along by then goes by itself."""
-        await asyncio.sleep(FLUSH_SECONDS)
-        await self._exchange([])
+        """Write the states that no request takes along, also those that come meanwhile."""
+        while self._computed:
+            await asyncio.sleep(FLUSH_SECONDS)
+            await self._exchange([])
 
     async def _exchange(self, visits: Sequence[Visit]) -> list[StoredSession | StoreUnavailable]:
         """One round trip: states of earlier answers are written, then users are visited."""

@@ -13,7 +13,7 @@ from typing import Protocol
 from recsys.errors import StoreUnavailable
 from service.breaker import BreakerConfig, OnStateChange
 from service.redis_cluster import Cluster
-from service.redis_connections import ConnectionFailed, Reply, pools
+from service.redis_connections import ConnectionFailed, Reply, connections_to
 from service.redis_sentinel import Sentinel
 from service.redis_server import PING, Call, Events, Limits, Server
 from service.redis_url import HostPort, Kind, read_url
@@ -76,7 +76,7 @@ class RedisClient:
         self, url: str, connections: int, limits: Limits, on_state_change: OnStateChange
     ) -> Servers:
         address = read_url(url)
-        new_pool = pools(
+        new_connections = connections_to(
             address.options,
             tls=address.tls,
             connections=connections,
@@ -86,13 +86,13 @@ class RedisClient:
         def new_server(at: HostPort | None, on_trouble: Callable[[], None]) -> Server:
             name = f"{at[0]}:{at[1]}" if at else str(address.options["path"])
             events = Events(on_state_change, lambda: self.when_forgotten(), on_trouble)
-            return Server(name, partial(new_pool, at), limits, events)
+            return Server(name, partial(new_connections, at), limits, events)
 
         if address.kind is Kind.CLUSTER:
             return Cluster(address.hosts, new_server, limits)
         if address.kind is Kind.SINGLE:
             return Single(new_server(address.hosts[0] if address.hosts else None, _nothing))
-        to_sentinel = pools(
+        to_sentinel = connections_to(
             address.sentinel_options, tls=address.tls, connections=1, connect_seconds=limits.timeout
         )
         quiet = Events(lambda before, after: None, _nothing, _nothing)

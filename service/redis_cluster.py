@@ -152,11 +152,20 @@ class Cluster:
         """Learn from the first that answers; close servers that have no keys any more."""
         for server in dict.fromkeys((*self._map.servers, *self._seeds)):
             (reply,) = await self._at(server).ask([SLOTS], time.monotonic() + self._limits.budget)
-            if isinstance(reply, list) and reply:
-                self._map = SlotMap.of(reply, server)
+            learned = _slot_map(reply, server)
+            if learned.servers:
+                self._map = learned
                 for gone in self._servers.keys() - set(self._map.servers):
                     self._closing.start(self._servers.pop(gone).close_later())
                 return
+
+
+def _slot_map(reply: Reply, asked: HostPort) -> SlotMap:
+    """Read a reply of CLUSTER SLOTS; an empty map where it is none."""
+    try:
+        return SlotMap.of(reply, asked)
+    except (LookupError, ValueError, TypeError, AttributeError):  # also an error that Redis sent
+        return SlotMap()
 
 
 def _known(host: str, port: int, asked: HostPort | None) -> HostPort:

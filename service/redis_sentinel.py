@@ -21,6 +21,7 @@ from service.redis_server import Call, Limits, Server
 from service.redis_url import HostPort
 
 LOOK_SECONDS = 0.25  # a sentinel learns of a promotion up to a second late; this adds little to it
+SAY_AGAIN_SECONDS = 10.0
 log = logging.getLogger("recsys.service")
 
 
@@ -39,6 +40,8 @@ class Sentinel:
             Call(("SENTINEL", question, primary_name), "", repeatable=True)
             for question in ("GET-MASTER-ADDR-BY-NAME", "MASTER")
         ]
+        self._primary_name = primary_name
+        self._say_again = float("-inf")
         self._new_server = new_server
         self._limits = limits
         self._address: HostPort | None = None
@@ -73,6 +76,13 @@ class Sentinel:
         named = [found for address, state in answers if (found := _named(address, state))]
         if named:
             self._use(max(named)[1])
+        elif self._limits.clock() >= self._say_again:
+            self._say_again = self._limits.clock() + SAY_AGAIN_SECONDS
+            log.warning(
+                "None of %d sentinels names a primary %r. Is the name in the URL right?",
+                len(self._sentinels),
+                self._primary_name,
+            )
 
     def _use(self, address: HostPort) -> None:
         if address == self._address:
@@ -88,8 +98,9 @@ class Sentinel:
 
 
 def _named(address: Reply, state: Reply) -> tuple[int, HostPort] | None:
-    """Return configuration epoch and address; None where the sentinel does not know the name."""
-    if not isinstance(address, list) or not isinstance(state, list):
+    """Return configuration epoch and address; None where the sentinel does not give them."""
+    try:
+        fields = dict(zip(state[::2], state[1::2], strict=True))
+        return int(fields[b"config-epoch"]), (address[0].decode(), int(address[1]))
+    except (LookupError, ValueError, TypeError, AttributeError):  # an error, nil, or no such list
         return None
-    fields = dict(zip(state[::2], state[1::2], strict=True))
-    return int(fields[b"config-epoch"]), (address[0].decode(), int(address[1]))

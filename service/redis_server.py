@@ -3,31 +3,30 @@
 A call whose fate is open is sent a second time only if running it twice does what running it once
 does. Scripts that the server does not know are loaded, and what asked for them is sent again.
 
-What a refusal means is decided here. READONLY: the address leads to a replica, so the pool is
-replaced, which resolves the address again. LOADING, MASTERDOWN, CLUSTERDOWN, BUSY: the server is
-unavailable and the breaker counts it. OOM, MISCONF, NOREPLICAS: the server refuses writes and
+What a refusal means is decided here. READONLY: the address leads to a replica, so the connections
+are replaced, which resolves the address again. LOADING, MASTERDOWN, CLUSTERDOWN, BUSY: the server
+is unavailable and the breaker counts it. OOM, MISCONF, NOREPLICAS: the server refuses writes and
 answers reads; nothing would be better on another connection.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 
-from redis.asyncio import BlockingConnectionPool
 from redis.exceptions import ClusterDownError, NoScriptError, ReadOnlyError, ResponseError
 
 from service.background import BackgroundTasks, Refresh
 from service.breaker import Breaker, BreakerConfig, OnStateChange, State
 from service.redis_connections import (
+    CONNECT_TIMEOUT,
+    NO_FREE_CONNECTION,
     Command,
     ConnectionFailed,
+    Connections,
     Reply,
-    close,
-    connect_ahead,
-    exchange,
 )
 
 Refusal = Callable[[Reply], str | None]
@@ -35,7 +34,8 @@ Refusal = Callable[[Reply], str | None]
 ASKING: Command = ("ASKING",)
 PING: Command = ("PING",)
 READONLY = "READONLY"
-RECONNECT_SECONDS = 1.0  # at most one new pool in so many
+RECONNECT_SECONDS = 1.0  # between two times that all connections are replaced
+SAY_AGAIN_SECONDS = 10.0
 log = logging.getLogger("recsys.service")
 
 
@@ -91,21 +91,22 @@ class Events:
 class Server:
     """One server: a connection pool of redis-py, and a circuit breaker.
 
-    name: its address, for the log. new_pool: makes a pool of connections to it.
+    name: its address, for the log. new_connections: makes connections to it.
     """
 
     def __init__(
         self,
         name: str,
-        new_pool: Callable[[], BlockingConnectionPool],
+        new_connections: Callable[[], Connections],
         limits: Limits,
         events: Events,
     ) -> None:
         self._name = name
-        self._new_pool = new_pool
+        self._new_connections = new_connections
         self._limits = limits
         self._events = events
-        self._pool = new_pool()
+        self._connections = new_connections()
+        self._say_again = float("-inf")
         self._breaker = Breaker(limits.breaker, events.on_state_change, limits.clock)
         self._tasks = BackgroundTasks()
         self._reconnecting = Refresh(self._reconnect, RECONNECT_SECONDS, limits.clock)
@@ -135,14 +136,11 @@ class Server:
         self._breaker.close()
         for background in (self._reconnecting, self._connecting, self._tasks):
             await background.close()
-        await close(self._pool)
+        await self._connections.close()
 
     async def close_later(self) -> None:
         """Close when the calls that are under way have ended."""
-        try:
-            await asyncio.sleep(self._limits.budget)
-        finally:
-            await self.close()
+        await self._after_calls(self.close)
 
     async def _try_again(
         self, calls: Sequence[Call], replies: list[Reply], deadline: float, asking: bool
@@ -181,9 +179,9 @@ class Server:
             return (await self._attempt(both, deadline, asking=False))[1::2]
         began = self._limits.clock()
         try:
-            replies = await exchange(self._pool, commands, self._limits.timeout, deadline)
+            replies = await self._connections.exchange(commands, self._limits.timeout, deadline)
         except BaseException:
-            self._note("cancelled", began)
+            self._breaker.abandoned()
             raise
         errors = [reply for reply in replies if isinstance(reply, Exception)]
         self._note(next((kind for error in errors if (kind := _unable(error))), None), began)
@@ -191,12 +189,14 @@ class Server:
 
     def _note(self, failure: str | None, began: float) -> None:
         before = self._breaker.state
-        if failure is None:
+        if failure == NO_FREE_CONNECTION:  # the server was not asked
+            self._breaker.abandoned()
+        elif failure is None:
             self._breaker.succeeded()
         else:
             self._breaker.failed(began)
             self._events.on_trouble()
-            if failure == "ConnectTimeout":
+            if failure == CONNECT_TIMEOUT:
                 self._connecting.soon()
         after = self._breaker.state
         if before is State.CLOSED and after is State.OPEN:
@@ -208,18 +208,25 @@ class Server:
 
     async def _reconnect(self) -> None:
         """Replace the pool; the old one stays open until the calls on it have ended."""
-        log.warning("Redis at %s is a replica. Its address is looked up again.", self._name)
-        old, self._pool = self._pool, self._new_pool()
-        self._tasks.start(self._close_later(old))
+        if self._limits.clock() >= self._say_again:
+            self._say_again = self._limits.clock() + SAY_AGAIN_SECONDS
+            log.warning(
+                "Redis at %s is a replica: clicks are not stored. Its address is looked up again "
+                "every second.",
+                self._name,
+            )
+        old, self._connections = self._connections, self._new_connections()
+        self._tasks.start(self._after_calls(old.close))
 
-    async def _close_later(self, pool: BlockingConnectionPool) -> None:
+    async def _after_calls(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Close when the calls that are under way have ended."""
         try:
             await asyncio.sleep(self._limits.budget)
         finally:
-            await close(pool)
+            await close()
 
     async def _connect_ahead(self) -> None:
-        await connect_ahead(self._pool, self._limits.timeout)
+        await self._connections.connect_ahead(self._limits.timeout)
 
 
 def _says_readonly(call: Call, reply: Reply) -> bool:

@@ -72,6 +72,8 @@ def read_url(url: str) -> Address:
             raise ValueError("names no socket: write unix:///path/to/socket")
         return Address((), {**options, "path": unquote(parts.path)}, tls)
     servers = tuple(_host_port(host, DEFAULT_PORTS[kind]) for host in hosts.split(","))
+    if len(servers) > 1 and not all(hosts.split(",")):
+        raise ValueError("has a comma without a server before or after it")
     if len(servers) > 1 and kind is Kind.SINGLE:
         raise ValueError(
             "names several servers; only redis+cluster:// and redis+sentinel:// take more than one"

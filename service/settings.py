@@ -133,7 +133,7 @@ class Settings(BaseSettings):
     history_length: int = Field(
         50,
         ge=1,
-        le=10_000,
+        le=1_000,
         description="last clicks kept of each user; more where a served bundle has a larger window",
     )
     tombstone_seconds: int = Field(

@@ -1,4 +1,4 @@
-"""A random value that all processes find in Redis: whoever asks first makes it.
+"""A random value that all processes find in Redis: the first one that asks makes it.
 
 Redis may lose it while processes know it. Each process therefore looks again every few seconds, and
 at once when Redis had forgotten its scripts: it puts the value back where there is none and takes
@@ -43,7 +43,7 @@ class SharedSecret:
             self._looking = asyncio.create_task(self._look_quietly())
 
     async def _look_quietly(self) -> None:
-        """Nobody waits; what fails now is tried again later."""
+        """Ignore a failure: the next look tries again."""
         try:
             await self._look(self._link.deadline())
         except StoreUnavailable:
@@ -59,7 +59,7 @@ class SharedSecret:
             ],
             deadline,
         )
-        if not isinstance(found, bytes):
+        if not isinstance(found, bytes) or not found:
             failed = next((part for part in (found, made) if isinstance(part, Exception)), None)
-            raise failed or StoreUnavailable("the shared value vanished while it was read")
+            raise failed or StoreUnavailable("the shared value vanished or is empty")
         self._value, self._due = found, time.monotonic() + self._every

@@ -170,6 +170,7 @@ class RedisStore:
         self._given_secret = None if secret is None else secret.encode()
         self._shared_secret = SharedSecret(link, SECRET_KEY)
         self._history_length = limits.history_length
+        self._event_ids_kept = limits.event_ids_kept
         self._limits = [str(limits.idle_seconds * 1000), str(limits.event_ids_kept)]
         self._tombstone_ms = str(limits.tombstone_seconds * 1000)
         self._visit = Script(_source("session.lua", "visit.lua"), refusal)
@@ -232,16 +233,17 @@ class RedisStore:
         clicks = [part for click in visit.clicks for part in _parts(click, secret)]
         arguments = [str(self._history_length), *self._limits, *clicks]
         keys = [user_key(visit.user_id, secret)]
-        return self._visit.call(keys, arguments, repeatable=visit.repeatable)
+        # more clicks than event ids are kept: a repeat would not know the first of them
+        repeatable = visit.repeatable and len(visit.clicks) <= self._event_ids_kept
+        return self._visit.call(keys, arguments, repeatable=repeatable)
 
     async def forget(self, user_id: str) -> None:
         """Raises `StoreUnavailable` where it is not certain that all is gone."""
         deadline = self._link.deadline()
         secret = await self._hashing_secret(deadline)
-        before = keys_before_shards(user_id, secret)
         calls = [
             self._forget.call([user_key(user_id, secret)], [self._tombstone_ms], repeatable=True),
-            Call(("DEL", *before), before[0], repeatable=True),
+            *(Call(("DEL", k), k, repeatable=True) for k in keys_before_shards(user_id, secret)),
         ]
         for reply in await self._link.run("forget", calls, deadline):
             if isinstance(reply, StoreUnavailable):

@@ -87,6 +87,20 @@ def test_a_trial_that_fails_opens_it_for_another_pause(breaker: Breaker, clock: 
     assert breaker.admits()
 
 
+def test_where_the_trial_is_given_up_another_may_try(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker, clock, 3)
+    clock.now += 1.01
+    assert breaker.admits()
+    assert not breaker.admits()
+
+    breaker.abandoned()
+
+    assert breaker.admits()
+    breaker.succeeded()
+    breaker.abandoned()
+    assert breaker.state is State.CLOSED
+
+
 def test_every_move_is_told(
     breaker: Breaker, clock: Clock, moves: list[tuple[State | None, State | None]]
 ) -> None:

@@ -170,6 +170,34 @@ async def test_a_busy_process_does_not_blame_redis(redis_url: str) -> None:
     await link.close()
 
 
+async def test_a_process_that_is_busy_while_it_connects_does_not_blame_redis(
+    redis_url: str,
+) -> None:
+    for _ in range(3):
+        link = link_to(redis_url, timeout_ms=100, budget_ms=5000)
+        asking = asyncio.create_task(link.run("echo", [echo("a", repeatable=False)]))
+        asyncio.get_running_loop().call_soon(time.sleep, 0.2)
+
+        assert await asking == [b"a"]
+        await link.close()
+
+
+async def test_calls_that_were_given_up_open_no_breaker(redis_url: str) -> None:
+    states: list[State | None] = []
+    link = link_to(redis_url, on_state_change=lambda _, after: states.append(after))
+    for number in range(5):
+        waiting = asyncio.create_task(link.run("wait", [wait_for(f"list-{number}")]))
+        await blocked(redis_url, 1)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await blocked(redis_url, 0)
+
+    assert await link.run("echo", [echo("a")]) == [b"a"]
+    assert states == [State.CLOSED]
+    await link.close()
+
+
 async def test_a_cancelled_call_discards_its_connection(redis_url: str) -> None:
     """Else its reply would wait there for the next caller."""
     link = link_to(redis_url, connections=2)
@@ -207,13 +235,21 @@ async def test_a_call_that_took_too_long_discards_its_connection(redis_url: str)
 
 async def test_without_a_free_connection_a_call_fails_in_time(redis_url: str) -> None:
     """The one that holds it goes on."""
-    link = link_to(redis_url, connections=1, timeout_ms=60_000, budget_ms=120_000)
+    states: list[State | None] = []
+    link = link_to(
+        redis_url,
+        connections=1,
+        timeout_ms=60_000,
+        budget_ms=120_000,
+        on_state_change=lambda _, after: states.append(after),
+    )
     waiting = asyncio.create_task(link.run("wait", [wait_for("a list")]))
     await blocked(redis_url, 1)
 
-    (said,) = await link.run("echo", [echo("a")], time.monotonic() + 0.1)
-
-    assert isinstance(said, StoreUnavailable)
+    for _ in range(4):
+        (said,) = await link.run("echo", [echo("a")], time.monotonic() + 0.1)
+        assert "NoFreeConnection" in str(said)
+    assert states == [State.CLOSED], "Redis was not asked, so it did not fail"
     with redis_py.Redis.from_url(redis_url) as client:
         client.lpush("a list", "a")
     assert await waiting == [[b"a list", b"a"]]

@@ -1,6 +1,7 @@
 """Clicks that are not stored are counted by reason, logged, and said by the readiness call."""
 
 import logging
+from collections.abc import Callable
 
 import pytest
 from conftest import ClientOf
@@ -14,25 +15,35 @@ TENT = "aurora-tent"
 def test_reasons_are_counted_logged_once_a_second_and_forgotten_after_ten(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    now, counted = 100.0, []
-    unstored = UnstoredClicks(lambda *found: counted.append(found), clock=lambda: now)
+    now = 100.0
+    counted: list[tuple[str, int]] = []
+    due: list[tuple[float, Callable[[], None]]] = []
+    unstored = UnstoredClicks(
+        lambda *found: counted.append(found),
+        clock=lambda: now,
+        later=lambda seconds, action: due.append((now + seconds, action)),
+    )
     with caplog.at_level(logging.WARNING):
         unstored.add("oom", 1)
+        now = 100.5
         unstored.add("oom", 2)
-        unstored.add("readonly", 1)
+        unstored.add("readonly", 2)
         unstored.add("forgotten", 5)
         assert len(caplog.messages) == 1
-        now = 101.0
-        unstored.add("readonly", 1)
+        ((now, log_the_rest),) = due
+        log_the_rest()
 
-    assert counted == [("oom", 1), ("oom", 2), ("readonly", 1), ("forgotten", 5), ("readonly", 1)]
+    assert now == 101.0
+    assert counted == [("oom", 1), ("oom", 2), ("readonly", 2), ("forgotten", 5)]
     assert [message.split("(")[1] for message in caplog.messages] == [
         "oom: 1).",
         "oom: 2, readonly: 2).",
     ]
     assert unstored.recent_reasons() == ["oom", "readonly"]
-    now = 110.5
-    assert unstored.recent_reasons() == ["readonly"]
+    now = 110.2
+    assert unstored.recent_reasons() == ["oom", "readonly"]
+    now = 110.6
+    assert unstored.recent_reasons() == []
 
 
 async def test_a_redis_that_refuses_clicks_is_seen_from_outside(open_client: ClientOf) -> None:

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import pytest
 import redis as redis_py
+from gremlin import Gremlin, Mood
 from redis_servers import own_redis
 from stores import link_to, store_on, visit
 
 from recsys.errors import StoreUnavailable
+from service.embedded_redis import free_port
 from service.redis_client import RedisClient
 from service.store import (
     SHARDS,
@@ -353,6 +355,29 @@ async def test_a_click_whose_item_can_be_read_serves_but_is_not_shown(
     assert found.item_ids == ["a"]
     with pytest.raises(StoreUnavailable, match="no session"):
         _ = found.clicks
+
+
+@pytest.mark.parametrize(
+    ("clicks", "kept"),
+    [([Click("b")], 1000), ([Click("b", "e2"), Click("c", "e3"), Click("d", "e4")], 2)],
+    ids=["no event id", "more event ids than are kept"],
+)
+async def test_clicks_whose_repeat_would_not_be_known_are_not_sent_again(
+    redis_url: str, clicks: list[Click], kept: int
+) -> None:
+    """The reply is lost, and the script may have run."""
+    async with Gremlin(free_port(), int(redis_url.split(":")[2][:-2])) as gremlin:
+        link = link_to(f"redis://127.0.0.1:{gremlin.port}")
+        store = store_on(link, event_ids_kept=kept)
+        await visit(store, "ada", Click("a", "e1"))
+        await gremlin.be(Mood.RUDE)
+
+        (found,) = await store.visit([Visit("ada", clicks)])
+        assert isinstance(found, StoreUnavailable)
+
+        await gremlin.be(Mood.GOOD)
+        assert (await visit(store, "ada")).count in (1, 1 + len(clicks))
+        await link.close()
 
 
 async def test_many_visits_travel_together_and_stay_in_order(store: RedisStore) -> None:
