@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from data.columns import SPLITS, Columns, as_texts, bad_ids, bad_splits, parse_times
+from data.columns import EVENT_COLUMN, SPLITS, Columns, as_texts, bad_ids, bad_splits, parse_times
 from data.files import ClickFile, Progress, click_files, mixed_types
 from recsys.errors import SHOWN_PROBLEMS, BadInput
 
@@ -24,7 +24,8 @@ class ClickLog:
 
     group: (clicks,) int32, the session or, where sessions are still to be cut, the user;
     item: (clicks,) int32; time_ms: (clicks,) int64; split: (clicks,) int8 into `SPLITS`, or
-    None; event: (clicks,) int32, the event type, or None. Codes count by first appearance.
+    None; event: (clicks,) int32, the event type, or None, also where only some files have it.
+    Codes count by first appearance.
     """
 
     group: NDArray[np.int32]
@@ -34,6 +35,7 @@ class ClickLog:
     item_ids: tuple[str, ...]
     split: NDArray[np.int8] | None = None
     event: NDArray[np.int32] | None = None
+    event_in_some: bool = False  # only some files have it
 
     def __len__(self) -> int:
         return len(self.item)
@@ -62,12 +64,16 @@ def read_clicks(
 ) -> ClickLog:
     """All clicks of a file or folder; raises `BadInput` with every problem found.
 
-    events: keep only rows whose event column has one of these values; empty keeps all, and the
-    column is read only where every file has it.
+    events: keep only rows whose event column has one of these values; empty keeps all.
     """
     files = click_files(path, delimiter)
-    columns = columns if events else _without_missing_event(files, columns)
     _check_columns(files, columns)
+    event_in_some = False
+    if columns.event is None:
+        with_event = [_has_event(file, columns) for file in files]
+        if all(with_event):
+            columns = replace(columns, event=EVENT_COLUMN)
+        event_in_some = any(with_event) and not all(with_event)
     parts, read, total = _Parts(), 0, sum(file.path.stat().st_size for file in files)
     for file in files:
         row = 1
@@ -79,27 +85,26 @@ def read_clicks(
         read += file.path.stat().st_size
     if parts.problems:
         raise BadInput("The clicks cannot be used", parts.problems)
-    return _joined(path, parts, columns, events)
+    log = _joined(path, parts, columns, events)
+    return replace(log, event_in_some=event_in_some)
 
 
-def _without_missing_event(files: Sequence[ClickFile], columns: Columns) -> Columns:
-    """The columns to read where no event type was asked for."""
-    others = replace(columns, event=None)
-    name = columns.event
-    if name is None or name in others.wanted():
-        return others
-    readable = ("text", "whole number")
-    there = all(f.columns().count(name) == 1 and f.id_kind(name)[0] in readable for f in files)
-    return columns if there else others
+def _has_event(file: ClickFile, columns: Columns) -> bool:
+    """There is a column of the default name, which can be read and means nothing else."""
+    return (
+        EVENT_COLUMN not in columns.wanted()
+        and file.columns().count(EVENT_COLUMN) == 1
+        and file.id_kind(EVENT_COLUMN)[0] in ("text", "whole number")
+    )
 
 
 def _check_columns(files: Sequence[ClickFile], columns: Columns) -> None:
-    """Columns are there in every file, and an id has one type in all of them."""
+    """Columns are there in every file, and an id or event has one type in all of them."""
     wanted = columns.wanted()
     problems = [problem for file in files for problem in file.check_columns(wanted)]
     if not problems:
-        ids = [name for name in (columns.session, columns.user, columns.item) if name is not None]
-        problems = [problem for name in ids for problem in mixed_types(files, name)]
+        ids = (columns.session, columns.user, columns.item, columns.event)
+        problems = [found for name in ids if name is not None for found in mixed_types(files, name)]
     if problems:
         raise BadInput("The clicks cannot be used", problems)
 

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data.clicks import ClickLog
+from data.columns import EVENT_COLUMN
 
 MULTIPLIER = 6_364_136_223_846_793_005  # of Knuth's MMIX generator: spreads small differences
 FEW_TIMES = 0.5  # share of sessions with one time for several items: more, and times are coarse
@@ -28,6 +29,7 @@ class Duplicates:
     clicks: int  # of the whole log, duplicates included
     coarse_times: bool = False
     by_event: bool = False  # the event type was compared, too
+    event_in_some: bool = False  # it was not, because only some files have it
     dropped: bool = False
 
     @property
@@ -44,6 +46,8 @@ class Duplicates:
             f"{self.rows:,} of {self.clicks:,} clicks ({self.rows / self.clicks:.1%}) are exact "
             f"duplicates of an earlier row: the same {same}."
         )
+        if self.event_in_some:
+            found += f" Event types are not compared: only some files have {EVENT_COLUMN!r}."
         if self.dropped:
             return f"{found} They were removed."
         if self.coarse_times:
@@ -80,7 +84,14 @@ def find_duplicates(log: ClickLog) -> tuple[NDArray[np.bool_], Duplicates]:
     repeats[alike] = rows_alike.duplicated().to_numpy()
     rows = int(np.count_nonzero(repeats))
     coarse = rows > 0 and _coarse_times(log, ~repeats)
-    return repeats, Duplicates(rows, len(log), coarse, by_event=log.event is not None)
+    found = Duplicates(
+        rows,
+        len(log),
+        coarse,
+        by_event=log.event is not None,
+        event_in_some=log.event_in_some,
+    )
+    return repeats, found
 
 
 def without_duplicates(

@@ -25,8 +25,9 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         _sync(beside)
         beside.replace(path)
     except (OSError, SafetensorError) as failed:
-        beside.unlink(missing_ok=True)
         raise unwritable(path, failed) from failed
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -50,9 +50,12 @@ class ReadArguments:
         str, _option("Column of the time: epoch seconds, milliseconds, or ISO 8601.")
     ] = "timestamp"
     event_column: Annotated[
-        str,
-        _option("Column of the event type; needed with --events, tells duplicates apart."),
-    ] = "event_type"
+        str | None,
+        _option(
+            "Column of the event type, for --events and to tell duplicates apart; without this "
+            "option event_type, where all files have it."
+        ),
+    ] = None
     events: Annotated[
         list[str] | None, _option("Keep these event types only; repeat, or separate by commas.")
     ] = None

@@ -1,7 +1,7 @@
 """The commands that answer, a composition root like `recsys.cli`: serve, bench, recommend, …"""
 
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
@@ -197,6 +197,17 @@ def recommend(
             ["give item ids, or --clicks FILE with --out FILE.csv, FILE.parquet or --json."],
         )
     if not given:
+        read = {"by": by} | {field.name: getattr(clicks, field.name) for field in fields(clicks)}
+        defaults = {"by": None} | {field.name: field.default for field in fields(clicks)}
+        ignored = [f"--{name.replace('_', '-')}" for name in read if read[name] != defaults[name]]
+        if ignored:
+            raise BadInput(
+                "The options cannot be used",
+                [
+                    f"{', '.join(ignored)} say how --clicks FILE is read, and item ids were given "
+                    "instead. Give the file, or leave these options out."
+                ],
+            )
         from recsys.terminal import Chosen, show_recommendations
 
         chosen = Chosen(k, exclude_seen, filter or [], json)

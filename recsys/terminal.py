@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from rich.console import Console
 from rich.table import Table
@@ -27,6 +28,19 @@ class Chosen:
     exclude_seen: bool = False
     filters: Sequence[str] = ()  # attribute:value
     json: bool = False
+
+
+class ListedItem(TypedDict):
+    item_id: str
+    score: float
+
+
+class ListFields(TypedDict):
+    """A list as JSON, its parts named as the HTTP API does."""
+
+    model_id: str
+    source: str
+    items: list[ListedItem]
 
 
 def show_recommendations(
@@ -58,8 +72,7 @@ def show_recommendations(
     print_fitting(console, ranked_tables(catalogue, scored, title))
 
 
-def list_as_json(ranking: Ranking, predictor: Predictor) -> dict[str, object]:
-    """Name the parts of a list as the HTTP API does."""
+def list_as_json(ranking: Ranking, predictor: Predictor) -> ListFields:
     ids = predictor.catalogue.item_ids.take(ranking.items)
     scored = zip(ids, ranking.scores, strict=True)
     return {

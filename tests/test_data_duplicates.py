@@ -13,6 +13,7 @@ from data import duplicates
 from data.clicks import read_clicks
 from data.columns import Columns
 from data.duplicates import Duplicates, find_duplicates, without_duplicates
+from recsys.errors import BadInput
 
 SMALL = ("--set", "epochs=1", "--set", "hidden=8", "--set", "negatives=8", "--set", "batch=8")
 
@@ -76,8 +77,39 @@ def test_the_event_tells_a_view_from_a_cart_where_files_have_it(
 
     _, found = find_duplicates(read_clicks(path, Columns(event="kind")))
     assert found == Duplicates(4, 8, by_event=True)
-    for columns in (Columns(event="event_type"), Columns(event="item_id"), Columns()):
-        assert find_duplicates(read_clicks(path, columns))[1] == Duplicates(6, 8)
+    assert find_duplicates(read_clicks(path, Columns()))[1] == Duplicates(6, 8)
+    named = tmp_path / f"default.{ending}"
+    table = table.rename(columns={"kind": "event_type"})
+    table.to_csv(named, index=False) if ending == "csv" else table.to_parquet(named, index=False)
+    assert find_duplicates(read_clicks(named, Columns()))[1] == Duplicates(4, 8, by_event=True)
+
+
+def test_files_of_which_only_some_have_events_are_compared_without_and_it_is_said(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "1.csv").write_text(
+        "session_id,item_id,timestamp,event_type\ns1,a,10,view\ns1,a,10,cart\n"
+    )
+    (tmp_path / "2.csv").write_text("session_id,item_id,timestamp\ns1,b,11\n")
+
+    _, found = find_duplicates(read_clicks(tmp_path, Columns()))
+
+    assert found == Duplicates(1, 3, event_in_some=True)
+    assert found.warning is not None
+    assert "Event types are not compared: only some files have 'event_type'." in found.warning
+
+
+def test_an_event_column_that_was_typed_must_be_there(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "clicks.csv"
+    path.write_text("session_id,item_id,timestamp,kind\ns1,a,10,view\n")
+    given = ("--clicks", str(path), "--out", str(tmp_path / "out"), "--event-column", "knid")
+
+    code, _, said = run(capsys, "train", *given)
+
+    assert code == 2
+    assert "no column 'knid'. Did you mean 'kind'?" in said
 
 
 def test_an_event_column_that_is_no_text_is_left_alone(tmp_path: Path) -> None:
@@ -85,7 +117,9 @@ def test_an_event_column_that_is_no_text_is_left_alone(tmp_path: Path) -> None:
     table["event_type"] = [[1, 2]]
     table.to_parquet(tmp_path / "clicks.parquet", index=False)
 
-    assert read_clicks(tmp_path / "clicks.parquet", Columns(event="event_type")).event is None
+    assert read_clicks(tmp_path / "clicks.parquet", Columns()).event is None
+    with pytest.raises(BadInput, match="event_type is list<"):
+        read_clicks(tmp_path / "clicks.parquet", Columns(event="event_type"))
 
 
 def test_many_clicks_are_compared_by_whole_columns() -> None:

@@ -24,6 +24,21 @@ def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [kept]
 
 
+def test_ctrl_c_leaves_the_old_file_alone(tmp_path: Path) -> None:
+    kept = tmp_path / "lists.csv"
+    kept.write_text("whole")
+
+    def interrupted(path: Path) -> None:
+        path.write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        replace_file(kept, interrupted)
+
+    assert kept.read_text() == "whole"
+    assert list(tmp_path.iterdir()) == [kept]
+
+
 def test_a_failing_block_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="No space left"), new_folder(tmp_path / "out") as folder:
         full_disk(folder / "weights")

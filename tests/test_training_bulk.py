@@ -114,6 +114,61 @@ def test_one_of_two_ways_must_be_chosen(trained: TrainedShop, arguments: list[st
     assert "give item ids, or --clicks" in str(ran.exception)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--idle-gap", "5"], "--idle-gap"),
+        (["--by", "who", "--events", "view", "--drop-duplicates"], "--by, --events, --drop-d"),
+        (["--session-column", "who"], "--session-column"),
+    ],
+)
+def test_options_of_click_files_are_refused_with_item_ids(
+    trained: TrainedShop, arguments: list[str], named: str
+) -> None:
+    ran = CliRunner().invoke(app, ["recommend", "--bundle", str(trained.bundle), *arguments, TENT])
+
+    assert isinstance(ran.exception, BadInput)
+    assert named in str(ran.exception)
+    assert "say how --clicks FILE is read" in str(ran.exception)
+
+
+@pytest.mark.parametrize(
+    ("name", "out"),
+    [
+        *((name, "--json") for name in ("model_id", "source", "items")),
+        *((name, "r.csv") for name in ("place", "item_id", "score", "source")),
+    ],
+)
+def test_a_visitor_column_named_like_a_part_of_the_list_is_refused(
+    trained: TrainedShop, tmp_path: Path, name: str, out: str
+) -> None:
+    path = tmp_path / "clicks.csv"
+    path.write_text(f"{name},sku,timestamp\na,{TENT},1\n")
+    there = ["--json"] if out == "--json" else ["--out", str(tmp_path / out)]
+    read = ["--clicks", str(path), "--item-column", "sku", "--by", name]
+
+    ran = CliRunner().invoke(app, ["recommend", "--bundle", str(trained.bundle), *read, *there])
+
+    assert isinstance(ran.exception, BadInput)
+    assert f"{name!r} would name the visitor and a part of the list" in str(ran.exception)
+    assert ran.stdout == ""
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_visitor_column_may_be_named_like_a_part_of_the_other_format(
+    trained: TrainedShop, tmp_path: Path
+) -> None:
+    path = tmp_path / "clicks.csv"
+    path.write_text(f"items,place,item_id,timestamp\na,b,{TENT},1\n")
+    out = tmp_path / "r.csv"
+
+    recommended(trained, "--clicks", path, "--by", "items", "--out", out)
+    (line,) = recommended(trained, "--clicks", path, "--by", "place", "--json").splitlines()
+
+    assert set(pd.read_csv(out)["items"]) == {"a"}
+    assert json.loads(line)["place"] == "b"
+
+
 def test_the_command_writes_the_file(trained: TrainedShop, clicks: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.parquet"
     arguments = ["--bundle", str(trained.bundle), "--clicks", str(clicks), "--out", str(out)]

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +26,7 @@ from recsys.errors import BadInput
 from recsys.golden import open_predictor
 from recsys.predictor import Memory, Predictor, Ranking
 from recsys.retrieval import Wish
-from recsys.terminal import list_as_json
+from recsys.terminal import ListFields, list_as_json
 from training.prepare import ClickOptions, read_log
 from training.progress import bar, warn
 
@@ -35,6 +36,13 @@ WRITTEN_AT_ONCE = 4096  # visitors in a row group
 WRITERS: dict[str, Callable[[Path, pa.Schema], pq.ParquetWriter | pacsv.CSVWriter]] = {
     ".csv": lambda path, schema: pacsv.CSVWriter(path, schema),
     ".parquet": lambda path, schema: pq.ParquetWriter(path, schema, compression="zstd"),
+}
+
+FILE_COLUMNS = {  # behind that of the visitor
+    "place": pa.int16(),
+    "item_id": pa.string(),
+    "score": pa.float32(),
+    "source": pa.string(),
 }
 
 
@@ -50,11 +58,25 @@ class BulkOptions:
     filters: Sequence[str] = ()  # attribute:value
 
     def __post_init__(self) -> None:
+        taken = list(get_type_hints(ListFields)) if self.out is None else list(FILE_COLUMNS)
+        if self.visitor_column in taken:
+            raise BadInput(
+                "The lists cannot be written",
+                [
+                    f"{self.visitor_column!r} would name the visitor and a part of the list, which "
+                    f"has {', '.join(taken)}. Rename the column in the click file."
+                ],
+            )
         if self.out is not None and self.out.suffix.lower() not in WRITERS:
             raise BadInput(
                 "The lists cannot be written",
                 [f"--out {self.out} must end in {' or '.join(WRITERS)}. Rename it."],
             )
+
+    @property
+    def visitor_column(self) -> str:
+        """Whose values the lists are for; `ClickOptions` refuses neither of both."""
+        return self.clicks.columns.session or self.clicks.columns.user or ""
 
 
 def recommend_all(options: BulkOptions, console: Console) -> int:
@@ -71,8 +93,7 @@ def recommend_all(options: BulkOptions, console: Console) -> int:
         log, duplicates = read_log(options.clicks, progress)
     warn(console, duplicates.warning)
     visits = _Visits(log, predictor, options.clicks.gap)
-    columns = options.clicks.columns
-    name = columns.session or columns.user or ""
+    name = options.visitor_column
 
     def lists() -> Iterator[tuple[range, Iterator[Ranking]]]:
         with bar(console, "Recommending", "visitors") as progress:
@@ -89,15 +110,7 @@ def recommend_all(options: BulkOptions, console: Console) -> int:
                 sys.stdout.write(json.dumps(said, ensure_ascii=False) + "\n")
         return len(log.group_ids)
     writer = WRITERS[out.suffix.lower()]
-    schema = pa.schema(
-        [
-            (name, pa.string()),
-            ("place", pa.int16()),
-            ("item_id", pa.string()),
-            ("score", pa.float32()),
-            ("source", pa.string()),
-        ]
-    )
+    schema = pa.schema([(name, pa.string()), *FILE_COLUMNS.items()])
 
     def write(path: Path) -> None:
         with writer(path, schema) as file:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from data.columns import Columns
+from data.columns import EVENT_COLUMN, Columns
 from recsys.cli_options import ClickArguments, ReadArguments
 from training.prepare import ClickOptions
 
@@ -30,6 +30,7 @@ def _reading(typed: ReadArguments, split: str | None = None) -> dict[str, Any]:
     events = tuple(
         event.strip() for text in typed.events or [] for event in text.split(",") if event.strip()
     )
+    event = EVENT_COLUMN if typed.event_column is None and events else typed.event_column
     from_users = typed.session_column == WITHOUT
     return {
         "path": typed.clicks,
@@ -38,7 +39,7 @@ def _reading(typed: ReadArguments, split: str | None = None) -> dict[str, Any]:
             user=typed.user_column if from_users else None,
             item=typed.item_column,
             time=typed.time_column,
-            event=typed.event_column,
+            event=event,
             split=split,
         ),
         "events": events,

@@ -5,7 +5,7 @@ The same steps for `recsys train` and `recsys evaluate`, so both test on the sam
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -71,9 +71,6 @@ class ClickOptions:
                 self.columns.session is not None or self.columns.user is not None,
                 "none",
             ),
-        ]
-        needed = self.columns if self.events else replace(self.columns, event=None)
-        rules += [
             (
                 "--delimiter must be one character, or tab",
                 self.delimiter is None
@@ -83,7 +80,7 @@ class ClickOptions:
             ),
             (
                 "column names must differ and not be empty",
-                len(set(names := needed.wanted())) == len(names) and "" not in names,
+                len(set(names := self.columns.wanted())) == len(names) and "" not in names,
                 ", ".join(map(repr, names)),
             ),
         ]
