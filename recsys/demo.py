@@ -46,7 +46,10 @@ def run_demo(*, check: bool, port: int, command: str = "") -> None:
             "It goes when the demo ends; recsys demo --out runs/shop makes one that stays."
         )
         _heading("3  Serve, on a private Redis", console)
-        with private_redis() as redis, _service(bundle, redis, 0 if check else port) as url:
+        with (
+            private_redis(socket_file=True) as redis,
+            _service(bundle, redis, 0 if check else port) as url,
+        ):
             console.print(f"Listening on {url}")
             _heading("4  Ask", console)
             _ask(url, _names(folder), console)

@@ -24,7 +24,7 @@ from service.listening import listen, make_room
 from service.logs import log_to_stderr
 from service.settings import EMBEDDED, Settings, misspelled
 from service.wire import ANSWERS_SHARE, PunctualServer, bounded
-from service.workers import free, shared_port, watch
+from service.workers import STOPS, free, shared_port, watch
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -56,8 +56,13 @@ def serve(given: Mapping[str, Any]) -> int:
     for sentence in misspelled([*os.environ, *_files_in(SECRETS)]):
         log.warning(sentence)
     make_room(settings)
-    with _with_redis(settings) as complete:
-        return _serve(complete)
+    before = {number: signal.getsignal(number) for number in STOPS}
+    try:
+        with _with_redis(settings) as complete:
+            return _serve(complete)
+    finally:  # not before: a second signal must not cut short what ends behind the first
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _files_in(folder: Path) -> list[str]:
@@ -70,7 +75,7 @@ def _with_redis(settings: Settings) -> Iterator[Settings]:
     if settings.redis.get_secret_value() != EMBEDDED:
         yield settings
         return
-    with private_redis() as url:
+    with private_redis(socket_file=True) as url:
         log.info(
             "Sessions are kept in a private Redis and end with this service. Name a Redis with "
             "--redis or RECSYS_REDIS to keep them."
@@ -138,10 +143,9 @@ def _run(app: "FastAPI", listening: socket.socket, settings: Settings) -> None:
     keep_out_of_collections()
     give_back_freed_memory()
     # uvicorn ends well and then sends itself the signal again, as if it had been killed by it
-    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: None)
     config = config_of(app, settings, app.state.metrics.count_refused)
     PunctualServer(config, settings.shutdown_seconds).run(sockets=[listening])
-    signal.signal(signal.SIGTERM, before)
 
 
 def _say(settings: Settings, bound: socket.socket) -> None:

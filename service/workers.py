@@ -70,6 +70,7 @@ class Worker:
 def watch(work: Work, settings: Settings, before: Callable[[], None]) -> int:
     """Run `settings.workers` workers until SIGTERM or Ctrl-C; returns the exit status.
 
+    The handlers of these signals stay, so that a second one does not cut short what ends behind it.
     before: done once, ahead of the first worker; what it imports they all share.
     """
     stopping: list[int] = []
@@ -97,8 +98,6 @@ def watch(work: Work, settings: Settings, before: Callable[[], None]) -> int:
             worker.process.join(max(latest - time.monotonic(), 0.0))
             worker.process.kill()  # one that hangs; nothing to others
             worker.process.join()
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
     return status
 
 

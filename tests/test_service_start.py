@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import redis as redis_py
 from command_line import run
 from conftest import PATIENT, ClientOf, TrainedShop
 from processes import family
@@ -105,6 +106,58 @@ def test_an_embedded_redis_stores_clicks_and_ends_with_the_service(
         server.process.send_signal(signal.SIGKILL if how == "killed" else signal.SIGTERM)
         assert server.process.wait(60) == (-signal.SIGKILL if how == "killed" else 0)
         look_until(lambda: gone(redis), "the private Redis is still there")
+
+
+def test_an_embedded_redis_is_for_the_user_of_the_service_alone(
+    trained: TrainedShop, tmp_path: Path
+) -> None:
+    with started(tmp_path / "log", trained.bundle, "--redis", "embedded") as server:
+        (redis,) = server.redis_servers
+        folder = Path(f"/proc/{redis}/cwd").readlink()
+        with redis_py.Redis(unix_socket_path=str(folder / "redis.sock")) as client:
+            assert client.config_get("port") == {"port": "0"}
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_log_says_that_an_embedded_redis_ended(trained: TrainedShop, tmp_path: Path) -> None:
+    with started(tmp_path / "log", trained.bundle, "--redis", "embedded") as server:
+        (redis,) = server.redis_servers
+        assert "private Redis ended" not in server.said
+        os.kill(redis, signal.SIGKILL)
+        look_until(lambda: "The private Redis ended (exit status -9)" in server.said, server.said)
+        server.process.terminate()
+        assert server.process.wait(60) == 0
+        assert server.said.count("private Redis ended") == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "workers"), [(signal.SIGTERM, "1"), (signal.SIGTERM, "2"), (signal.SIGKILL, "1")]
+)
+def test_a_second_signal_leaves_nothing_of_an_embedded_redis(
+    trained: TrainedShop, tmp_path: Path, number: signal.Signals, workers: str
+) -> None:
+    options = ("--redis", "embedded", "--workers", workers)
+    late = {"RECSYS_SHUTDOWN_SECONDS": "60"}
+    with started(tmp_path / "log", trained.bundle, *options, **late) as server:
+        (redis,) = server.redis_servers
+        folder = Path(f"/proc/{redis}/cwd").readlink()
+        os.kill(redis, signal.SIGSTOP)  # it ends late, so that the service has to wait for it
+        try:
+            server.process.terminate()
+            look_until(lambda: signal.SIGTERM in waiting_for(redis), "Redis was not told to end")
+            server.process.send_signal(number)
+        finally:
+            os.kill(redis, signal.SIGCONT)
+        assert server.process.wait(60) == (0 if number == signal.SIGTERM else -signal.SIGKILL)
+        look_until(lambda: gone(redis), "the private Redis is still there")
+        look_until(lambda: not folder.exists(), "its folder is still there")
+
+
+def waiting_for(pid: int) -> set[int]:
+    """Numbers of the signals that a stopped process has not taken yet."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    pending = int(status.partition("ShdPnd:")[2].split()[0], 16)
+    return {number for number in signal.Signals if pending >> (number - 1) & 1}
 
 
 def test_a_redis_that_cannot_be_reached_is_said_at_the_start(
