@@ -75,7 +75,7 @@ class BulkOptions:
 
     @property
     def visitor_column(self) -> str:
-        """Whose values the lists are for; `ClickOptions` refuses neither of both."""
+        """Name the column with an id for each list: of sessions, or of users."""
         return self.clicks.columns.session or self.clicks.columns.user or ""
 
 
