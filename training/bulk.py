@@ -37,7 +37,6 @@ WRITERS: dict[str, Callable[[Path, pa.Schema], pq.ParquetWriter | pacsv.CSVWrite
     ".csv": lambda path, schema: pacsv.CSVWriter(path, schema),
     ".parquet": lambda path, schema: pq.ParquetWriter(path, schema, compression="zstd"),
 }
-
 FILE_COLUMNS = {  # behind that of the visitor
     "place": pa.int16(),
     "item_id": pa.string(),
