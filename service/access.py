@@ -1,4 +1,4 @@
-"""Who may call: API keys for the API, admin keys for what stands under /v1/admin/.
+"""Who may call: keys for the API and for /v1/admin/, the hosts and origins that are answered.
 
 Only hashes of keys are known here. A key is 256 random bits, so one SHA-256 is as good as a slow
 hash: nobody guesses it, and checking it costs a microsecond. Several keys are valid at once, which
@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from hmac import compare_digest
-from ipaddress import ip_address
 from secrets import token_urlsafe
 
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.hosts import canonical, is_address
 from service.problems import problem
 from service.settings import Settings
 
@@ -26,7 +28,7 @@ ADMIN = "/v1/admin/"
 # cannot send a key with the address of a page: pages are open, what they call is not.
 OPEN = frozenset({"/", "/docs", "/openapi.json"})
 OPEN_BELOW = ("/health/", "/static-offline-docs/", "/playground/")
-HOST = re.compile(rb"(?P<name>[\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?", re.ASCII)
+PORT = re.compile(r":\d{0,5}\Z", re.ASCII)
 REALM = 'Bearer realm="session-recsys"'
 
 
@@ -89,13 +91,12 @@ class TrustedHost:
         await app(scope, receive, send)
 
     def _check(self, host: bytes) -> bool:
-        found = HOST.fullmatch(host)
-        if found is None:
+        name = canonical(PORT.sub("", host.decode("latin-1").strip(" \t")))
+        if name is None:
             return False
-        name = found["name"].decode().lower()
         if name in self._names or name.endswith(self._ends):
             return True
-        return self._addresses and _is_address(name.strip("[]"))
+        return self._addresses and is_address(name)
 
     @staticmethod
     def _sentence(host: bytes) -> str:
@@ -119,12 +120,33 @@ def trusted_hosts(app: ASGIApp, settings: Settings) -> ASGIApp:
     return TrustedHost(app, {"localhost", settings.host.lower()}, addresses=True)
 
 
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
+class AllowedOrigins(CORSMiddleware):
+    """ASGI middleware: lets pages of these origins call; a preflight it refuses is a problem."""
+
+    def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
+        super().__init__(
+            app,
+            allow_origins=origins,
+            allow_methods=("GET", "POST", "DELETE"),
+            allow_headers=("Authorization", "Content-Type", "X-Request-ID"),
+            expose_headers=("X-Request-ID", "Retry-After"),
+        )
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        answer = super().preflight_response(request_headers)
+        if answer.status_code < 400:
+            return answer
+        kept = {
+            name: value
+            for name, value in answer.headers.items()
+            if name == "vary" or name.startswith("access-control-")
+        }
+        detail = (
+            f"{bytes(answer.body).decode()}. Pages of RECSYS_CORS_ORIGINS may call with "
+            f"{', '.join(self.allow_methods)} and the headers "
+            f"{kept['access-control-allow-headers']}."
+        )
+        return problem(answer.status_code, detail, headers=kept)
 
 
 class Access:

@@ -10,7 +10,6 @@ from functools import partial
 import torch
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -19,7 +18,7 @@ from recsys import __version__
 from recsys.catalogue import Catalogue
 from recsys.shelf import bundle_of
 from service import pages, problems
-from service.access import Access, Keys, trusted_hosts
+from service.access import Access, AllowedOrigins, Keys, trusted_hosts
 from service.batcher import Batcher
 from service.breaker import BreakerConfig
 from service.dependencies import Running
@@ -85,6 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         docs_url=None,  # it has its own
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would repeat the Host header
         lifespan=lifespan,
     )
     routers = [part.router for part in (recommendations, users, items, catalogue, health)]
@@ -129,15 +129,9 @@ def _around(stack: ASGIApp, settings: Settings, metrics: Metrics) -> ASGIApp:
     if settings.rate_limit is not None:
         app = RateLimit(app, Rate.of(settings.rate_limit))
     app = Access(app, Keys.of(settings.api_key_hashes), Keys.of(settings.admin_key_hashes))
-    if settings.cors_origins:
-        app = CORSMiddleware(
-            app,
-            allow_origins=settings.cors_origins,
-            allow_methods=("GET", "POST", "DELETE"),
-            allow_headers=("Authorization", "Content-Type", "X-Request-ID"),
-            expose_headers=("X-Request-ID", "Retry-After"),
-        )
     app = trusted_hosts(app, settings)
+    if settings.cors_origins:
+        app = AllowedOrigins(app, settings.cors_origins)
     return RequestMetrics(AnswerHeaders(app), metrics)
 
 

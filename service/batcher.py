@@ -13,7 +13,9 @@ oldest request has waited longer than the target over a whole deadline. While a 
     at the head   a request that has waited longer than the deadline is dropped, if the next batch
                   is full without it.
 
-Batches stay full under overload. The queue stops standing when a batch has room to spare.
+A batch call may fill several batches by itself, which is no sign of load: at arrival the oldest
+call counts as one request. Batches stay full under overload. The queue stops standing when a batch
+has room to spare.
 """
 
 import asyncio
@@ -41,7 +43,7 @@ class _Submission:
     """Questions that are handled all or not at all."""
 
     arrived: float  # on the batcher's clock
-    size: int
+    waiting: int  # those that were not taken
     begun: bool = False  # one of them was taken
 
 
@@ -135,7 +137,10 @@ class Batcher(Generic[Question, Answer]):
             )
         if waiting < self._batch_size or not self._standing(now):
             return
-        delay = now - self._queue[0].submission.arrived
+        oldest = self._queue[0].submission
+        if waiting - oldest.waiting + 1 < self._batch_size:
+            return
+        delay = now - oldest.arrived
         if delay > self._target:
             raise Overloaded(
                 f"{waiting:,} requests wait, the oldest for {delay:.2f} s. Ask again in a second."
@@ -150,7 +155,7 @@ class Batcher(Generic[Question, Answer]):
             refusal = (
                 f"Dropped after {now - oldest.arrived:.2f} s in the queue, unhandled. Ask again."
             )
-            for _ in range(oldest.size):
+            for _ in range(oldest.waiting):
                 answer = self._queue.popleft().answer
                 if not answer.done():
                     answer.set_exception(Overloaded(refusal))
@@ -162,7 +167,7 @@ class Batcher(Generic[Question, Answer]):
         return (
             now - oldest.arrived > self._deadline
             and not oldest.begun
-            and len(self._queue) - oldest.size >= self._batch_size
+            and len(self._queue) - oldest.waiting >= self._batch_size
         )
 
     async def _run(self) -> None:
@@ -181,7 +186,10 @@ class Batcher(Generic[Question, Answer]):
                 await asyncio.sleep(0)
 
     def _take(self) -> list[_Waiting[Question, Answer]]:
-        """Return the next batch, without the questions of clients that left."""
+        """Return the next batch, without questions whose answers were cancelled.
+
+        A client that leaves cancels nothing: uvicorn lets its request be handled to the end.
+        """
         now = self._clock()
         self._drop_late(now)
         still_standing = self._standing(now) and len(self._queue) >= self._batch_size
@@ -189,6 +197,7 @@ class Batcher(Generic[Question, Answer]):
         while self._queue and len(taken) < self._batch_size:
             waiting = self._queue.popleft()
             waiting.submission.begun = True
+            waiting.submission.waiting -= 1
             if not waiting.answer.done():
                 taken.append(waiting)
         if not still_standing:

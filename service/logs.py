@@ -29,7 +29,14 @@ def log_to_stderr(level: str, form: Literal["text", "json"]) -> None:
     logging.basicConfig(level=others.upper(), handlers=[handler], force=True)
     for name in OURS:
         logging.getLogger(name).setLevel(level.upper())
+    # a line for each would let clients fill the disk; `recsys_requests_total` counts them
+    logging.getLogger("uvicorn.error").addFilter(_is_no_refusal)
     logging.captureWarnings(True)
+
+
+def _is_no_refusal(record: logging.LogRecord) -> bool:
+    """False for what uvicorn says of each malformed request."""
+    return record.msg != "Invalid HTTP request received."
 
 
 class Lines(logging.Formatter):

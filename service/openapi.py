@@ -24,6 +24,7 @@ PROBLEMS = {
     "401": "No key, or one that is not valid.",
     "403": "The key is valid, but not for this call.",
     "404": "What is asked for does not exist.",
+    "405": "The path is called with other methods, which `Allow` names.",
     "409": "There is no model to go back to.",
     "413": "The body is too large.",
     "415": "The content type is not JSON.",

@@ -150,9 +150,9 @@ async def invalid(_: Request, failed: Exception) -> Response:
 def _field_problem(error: Any) -> FieldProblem:
     if error["type"] == "json_invalid":
         return FieldProblem(field="body", message=f"is not JSON: {error['ctx']['error']}.")
-    _, *path = error["loc"]  # the first part says body, path or query
+    part, *path = error["loc"]  # body, path or query, and where in it
     message = error["msg"].removeprefix("Value error, ")
-    return FieldProblem(field=".".join(map(str, path)) or "body", message=message)
+    return FieldProblem(field=".".join(map(str, path)) or part, message=message)
 
 
 async def _http(_: Request, failed: Exception) -> Response:

@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.hosts import canonical, is_address
 from service.redis_url import read_url
 
 EMBEDDED = "embedded"  # instead of a Redis URL: a private server that ends with the service
@@ -53,12 +54,16 @@ def _origin(text: str) -> str:
 
 
 def _host(text: str) -> str:
-    if text != "*" and not re.fullmatch(r"(\*\.)?[\w-]+(\.[\w-]+)*|\[[0-9a-fA-F:.]+\]", text):
+    if text == "*":
+        return text
+    any_before = "*." if text.startswith("*.") else ""
+    host = canonical(text.removeprefix("*."))
+    if host is None or (any_before and is_address(host)):
         raise ValueError(
-            f"must be hosts without a port such as shop.example, *.shop.example or [::1]; "
-            f"got {text!r}"
+            f"must be hosts without a port such as shop.example, *.shop.example or [::1], "
+            f"names that are not ASCII as xn--…; got {text!r}"
         )
-    return text.lower()
+    return any_before + host
 
 
 KeyHashes = Annotated[
@@ -191,6 +196,7 @@ class Settings(BaseSettings):
     read_seconds: float = Field(
         10,
         ge=0.1,
+        le=3600,
         description="time a client has to send a whole request, else it is told 408, and to take "
         "an answer, else it is cut off",
     )

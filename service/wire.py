@@ -9,6 +9,8 @@ uvicorn 0.54 bounds silence between requests, and nothing else in time or number
 - Its `limit_concurrency` refuses requests while so many connections are open, so that connections
   which say nothing shut all others out. Here one connection too many is told so and closed.
 - It queues requests that are sent ahead without end, and reads a head with two Host headers.
+- It reads a body in chunks of one byte each, and what is written beside their sizes without end.
+- It drops the answers that are due when a client ends its side, or sends what is not HTTP.
 - Its parser ends a request that asks for another protocol (`Upgrade: h2c`) before the body.
 - Its `timeout_graceful_shutdown` does not bound the end of the application, and it logs a traceback
   for each request that it cancels.
@@ -42,6 +44,7 @@ from service.request_id import new_request_id
 from service.settings import Settings
 
 MOST_AHEAD = 16  # requests sent on one connection without waiting for answers
+MOST_CHUNKS = 10_000  # of one body; each costs about half a microsecond
 SAY_AGAIN_SECONDS = 60.0
 CLIENTS_SHARE = 0.5  # of the time to stop, until connections are cut off
 ANSWERS_SHARE = 0.75  # until answers are given up; the rest is for the end of the application
@@ -108,11 +111,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._end: asyncio.TimerHandle | None = None
         self._whole = True  # no request has come in part
         self._in_head = False
+        self._ending = False  # what is due is answered, and nothing more is read
         self._upgrade = False  # this head asks for another protocol, and is read once more
         self._piece = 0  # bytes that came just now
         self._taken = 0  # bytes of this request that came before, the piece it began in left out
         self._bare = False  # a chunk has begun and nothing of it has come: the last, or nearly
         self._trailing = 0  # bytes that came since
+        self._chunks = 0  # of this body
         if len(self.connections) <= self.bounds.max_connections:
             self._start_clock()
             return
@@ -129,20 +134,28 @@ class BoundedProtocol(HttpToolsProtocol):
             cycle.message_event.set()
         super().connection_lost(exc)  # it says `resume_writing`
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Answer what came whole: a client may end its side once it has sent all."""
+        return self._end_after_answers()
+
     def data_received(self, data: bytes) -> None:
+        if self._ending:
+            return
         self._piece = len(data)
         super().data_received(data)
         self._taken += self._piece
         self._trailing += self._piece
         if self._whole and self._answering():
             self._stop_clock()
-        elif self._endless():
-            self._refuse(self._too_large())
-        elif self._timer is None and not self.transport.is_closing():
+            return
+        endless = self._endless()
+        if endless is not None:
+            self._refuse(endless)
+        elif self._timer is None and not (self._ending or self.transport.is_closing()):
             self._start_clock()
 
     def on_message_begin(self) -> None:
-        self._whole, self._in_head, self._taken = False, True, -self._piece
+        self._whole, self._in_head, self._taken, self._chunks = False, True, -self._piece, 0
         if len(self.pipeline) >= MOST_AHEAD:
             raise ValueError("too many requests ahead")  # the parser stops, and 400 it is
         super().on_message_begin()
@@ -153,6 +166,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_chunk_header(self) -> None:
         self._bare, self._trailing = True, -self._piece
+        self._chunks += 1
+        if self._chunks > MOST_CHUNKS:
+            raise ValueError("too many chunks")  # the parser stops, and 413 it is
 
     def on_body(self, body: bytes) -> None:
         self._bare = False
@@ -164,18 +180,18 @@ class BoundedProtocol(HttpToolsProtocol):
                 raise ValueError("this is no proxy")  # the parser stops, and 400 it is
             self._upgrade = True
             return
-        self._in_head = False
         if self._answering():
             ahead = [each for each in self._unanswered if not each.response_complete]
             self._unanswered = [*ahead, self.cycle]
         refusal = self._refusal()
         if refusal is None:
             super().on_headers_complete()
-            return
-        self.count(refusal.status_code)
-        ours, self.app = self.app, AnswerHeaders(refusal)
-        super().on_headers_complete()
-        self.app = ours
+        else:
+            self.count(refusal.status_code)
+            ours, self.app = self.app, AnswerHeaders(refusal)
+            super().on_headers_complete()
+            self.app = ours
+        self._in_head = False
 
     def on_message_complete(self) -> None:
         if self._upgrade:
@@ -207,12 +223,21 @@ class BoundedProtocol(HttpToolsProtocol):
         self._end = self.loop.call_later(seconds, self.transport.abort)
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(_last(400, "What came is not HTTP/1.1."))
+        if self._chunks > MOST_CHUNKS:
+            detail = f"A body may have at most {MOST_CHUNKS:,} chunks. Send larger ones."
+            self._refuse(_last(413, detail))
+        else:
+            self._refuse(_last(400, "What came is not HTTP/1.1."))
 
-    def _endless(self) -> bool:
-        """More has come of a head, or of what follows a body, than anybody needs."""
+    def _endless(self) -> ProblemAnswer | None:
+        """The answer where more has come of a request, or of a part of it, than any needs."""
         most = self.bounds.max_head_bytes
-        return (self._in_head and self._taken > most) or (self._bare and self._trailing > most)
+        if (self._in_head and self._taken > most) or (self._bare and self._trailing > most):
+            return self._too_large()
+        most += 2 * self.bounds.max_body_bytes  # with what stands around chunks
+        if self._answering() and self._taken > most:
+            return _last(413, f"A request may have at most {most:,} bytes, chunk headers included.")
+        return None
 
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
@@ -235,6 +260,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if version not in ("1.1", "1.0") or hosts > 1 or (hosts == 0 and version == "1.1"):
             detail = f"A request of HTTP/1.1 has one Host header. Got HTTP/{version} with {hosts}."
             return _last(400, detail)
+        if not (
+            self.url.startswith(b"/") or self.url == b"*"
+        ):  # its host could be another than the Host header's
+            return _last(400, "A request names a path, such as /v1/model, and not a whole URL.")
         return None
 
     def _too_large(self) -> ProblemAnswer:
@@ -263,14 +292,30 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse(self, answer: ProblemAnswer) -> None:
         """Write an answer that no application gives, and close.
 
-        Not where another answer is due first or has begun: the client would take it for that one.
+        Where other answers are due first, they are given instead. Where the request's own has begun
+        or is complete, none is: the client would take it for that one, or for the next.
         """
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._end_after_answers():
             return
-        if not self._answering() or not (self._in_head or self.cycle.response_started):
+        if not (self._in_body() and self.cycle.response_started):
             self.count(answer.status_code)
             self.transport.write(self._written(answer))
         self.transport.close()
+
+    def _in_body(self) -> bool:
+        """The last request has come in part, with its head."""
+        return not (self._whole or self._in_head)
+
+    def _end_after_answers(self) -> bool:
+        """Close once the requests that came whole are answered; False where all of them are."""
+        last = [] if self.cycle is None or self._in_body() else [self.cycle]
+        due = [each for each in [*self._unanswered, *last] if not each.response_complete]
+        if due:
+            due[-1].keep_alive = False
+            self._ending = True
+            self.flow.resume_reading()  # what is unread when a socket is closed resets it
+            self._stop_clock()
+        return bool(due)
 
     def _written(self, answer: ProblemAnswer) -> bytes:
         """An answer as it goes over the wire, with what every answer carries."""

@@ -116,6 +116,15 @@ async def test_a_preflight_needs_no_key_and_a_refusal_can_be_read(open_client: C
     assert refused.headers["access-control-allow-origin"] == "https://shop.example"
 
 
+async def test_a_page_can_read_that_the_host_is_another_service(open_client: ClientOf) -> None:
+    shop = "https://shop.example"
+    async with open_client(cors_origins=[shop], allowed_hosts=["api.shop.example"]) as client:
+        refused = await client.get("/v1/model", headers={"Origin": shop, "Host": "evil.example"})
+
+    assert refused.status_code == 421
+    assert refused.headers["access-control-allow-origin"] == shop
+
+
 def test_every_key_is_compared_with_every_hash_in_constant_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -147,6 +156,7 @@ HOSTS: list[tuple[dict[str, Any], set[str]]] = [
     ({"host": "Shop-7"}, {"localhost", "127.0.0.1", "[::1]", "10.0.0.7", "shop-7"}),
     ({"allowed_hosts": ["shop.example"]}, {"shop.example"}),
     ({"allowed_hosts": ["*.shop.example", "[::1]"]}, {"a.shop.example", "[::1]"}),
+    ({"allowed_hosts": ["[0:0:0:0:0:0:0:1]"]}, {"[::1]"}),
     ({"allowed_hosts": ["*"]}, {"any"}),
     ({"api_key_hashes": [hash_of(KEY)]}, {"any"}),
 ]
@@ -154,6 +164,7 @@ NAMES = {
     "localhost", "127.0.0.1", "[::1]", "10.0.0.7", "shop-7", "shop.example", "a.shop.example",
     "evil.example", "shop.example.evil", "ashop.example", "localhost.evil.example",
     "127.0.0.1.evil", "[::1].evil", "a@localhost", "localhost:80:80", "", "0x7f.1",
+    ".shop.example", "a..shop.example", "localhost..", "[127.0.0.1]", "[::1", "::1",
 }  # fmt: skip
 
 
@@ -180,10 +191,21 @@ async def test_only_hosts_of_the_service_are_answered(
     assert ports == answered
 
 
+@pytest.mark.parametrize(
+    "host",
+    ["localhost:", "localhost.", "LOCALHOST.:8000", "127.0.0.1.", "localhost ", "[0:0::1]:8000"],
+)
+async def test_a_host_may_be_written_in_several_ways(open_client: ClientOf, host: str) -> None:
+    """Without a port behind the colon, with the dot of the root, with a blank behind it."""
+    async with open_client() as client:
+        assert (await client.get("/v1/model", headers={"Host": host})).status_code == 200
+
+
 def test_hosts_are_names_without_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECSYS_ALLOWED_HOSTS", "Shop.example, *.shop.example,[::1]")
     assert settings().allowed_hosts == ("shop.example", "*.shop.example", "[::1]")
-    for wrong in ("shop.example:8000", "https://shop.example", "a*.example", "::1"):
+    for wrong in ("shop.example:8000", "https://shop.example", "a*.example", "::1", "büch.example",
+                  "[127.0.0.1]", "*.[::1]", ".shop.example"):  # fmt: skip
         with pytest.raises(BadInput, match=r"RECSYS_ALLOWED_HOSTS: must be hosts without a port"):
             settings(allowed_hosts=wrong)
 
@@ -203,6 +225,8 @@ def settings(**given: Any) -> Settings:
         ("rate_limit", "100"),
         ("rate_limit", "0/second"),
         ("log_level", "loud"),
+        ("read_seconds", "inf"),
+        ("read_seconds", "1e300"),
     ],
 )
 def test_a_setting_that_is_wrong_is_named_and_a_key_in_its_place_is_not_shown(

@@ -123,7 +123,7 @@ async def test_a_failing_batch_fails_its_requests_and_no_others() -> None:
     await batcher.stop()
 
 
-async def test_a_client_that_left_is_not_worked_for() -> None:
+async def test_a_cancelled_question_is_not_worked_for() -> None:
     doubler = Doubler()
     doubler.go.set()
     batcher = batcher_of(doubler)
@@ -263,6 +263,37 @@ async def test_one_slow_batch_of_an_idle_service_refuses_no_request() -> None:
     assert len(queue.latency) == 2 + BATCH + 1
 
 
+@pytest.mark.parametrize("before", [0, 1])
+async def test_one_batch_call_of_an_idle_service_refuses_no_other_request(before: int) -> None:
+    """It is several batches long; `before`: one slow batch is under way when it comes."""
+    queue = Queue(batch_size=32, deadline=0.15)
+    if before:
+        await queue.submit(before)
+    await queue.submit(100)
+    for _ in range(20):  # a batch takes 0.4 s, in which 4 requests come
+        for _ in range(4):
+            queue.now += 0.1
+            await queue.submit()
+        if queue.busy:
+            await queue.end_batch()
+    await queue.close()
+
+    assert queue.refused_after == {}
+
+
+async def test_batch_calls_are_refused_behind_a_full_batch_of_others() -> None:
+    """Only the oldest call counts as one request."""
+    queue = Queue(batch_size=32, deadline=0.15)
+    await queue.submit(100)
+    await queue.submit(100)
+    queue.now += 0.2
+
+    refused = await queue.submit(100)
+
+    assert list(queue.refused_after) == refused
+    await queue.close()
+
+
 async def test_a_burst_is_answered_however_slowly() -> None:
     """100 at once, drained before the queue has stood for a deadline."""
     queue = Queue()
@@ -330,7 +361,7 @@ async def test_several_are_shed_together_or_not_at_all(first: int) -> None:
     assert list(queue.refused_after) == ([] if first > 1 else whole)
 
 
-async def test_clients_that_left_make_room_in_the_batch() -> None:
+async def test_cancelled_questions_make_room_in_the_batch() -> None:
     """Otherwise their places would be empty."""
     doubler = Doubler()
     batcher = batcher_of(doubler, batch_size=2)

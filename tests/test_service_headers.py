@@ -119,6 +119,8 @@ async def test_other_origins_may_call_only_where_they_are_named(open_client: Cli
         theirs = await client.post(path, json=body, headers=other)
         preflight = await client.options(path, headers=shop | asking)
         strange = await client.options(path, headers=other | asking)
+        asking = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "X-A"}
+        wrong = await client.options(path, headers=shop | asking)
 
     allowed = "access-control-allow-origin"
     assert allowed not in closed.headers
@@ -128,3 +130,9 @@ async def test_other_origins_may_call_only_where_they_are_named(open_client: Cli
     assert "access-control-allow-credentials" not in preflight.headers
     assert (preflight.status_code, strange.status_code) == (200, 400)
     assert "x-request-id" in preflight.headers
+    for refused, what in ((strange, "origin"), (wrong, "method, headers")):
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert refused.json()["request_id"] == refused.headers["x-request-id"]
+        assert f"Disallowed CORS {what}. " in refused.json()["detail"]
+        assert "GET, POST, DELETE" in refused.json()["detail"]
+        assert (allowed in refused.headers) is (refused is wrong)

@@ -13,10 +13,13 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from conftest import ClientOf, TrainedShop
-from servers import served
+from raw_http import problem
+from servers import listening, served
+from starlette.applications import Starlette
 
 from recsys.predictor import Predictor
 from service.access import hash_of, new_key
+from service.commands import read_settings
 from service.embedded_redis import private_redis
 from service.logs import JsonLines, Lines, TextLines, log_to_stderr, watch_loop
 
@@ -128,6 +131,22 @@ def test_the_level_and_the_form_are_settings(capsys: pytest.CaptureFixture[str])
     first, second = say()
     assert first.endswith(" info Started")
     assert second.endswith(" warning Full")
+
+
+def test_malformed_requests_are_not_logged_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """They are counted: a client could fill the disk with lines."""
+    log_to_stderr("info", "text")
+    counted: list[int] = []
+
+    settings = read_settings({"bundle": Path("none")})
+    with listening(Starlette(), settings, counted.append) as address:
+        for _ in range(3):
+            with closing(socket.create_connection(address, timeout=10)) as client:
+                client.sendall(b"hushed\r\n\r\n")
+                assert problem(client)["status"] == 400
+
+    assert counted == [400] * 3
+    assert "Invalid" not in capsys.readouterr().err
 
 
 def test_no_secret_and_no_user_is_in_the_log_of_a_session(

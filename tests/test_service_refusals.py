@@ -214,6 +214,7 @@ async def test_an_unknown_query_parameter_is_422_and_named(client: httpx.AsyncCl
         ("items?Q=tent", "Q"),
         ("model?x", "x"),
         ("attributes?k=1", "k"),
+        ("model?=x", "query"),
     ):
         answer = await client.get(f"/v1/{query}")
         assert answer.status_code == 422, query
@@ -261,6 +262,11 @@ async def test_more_than_the_clicks_allowed_are_refused(client: httpx.AsyncClien
 
 
 async def test_unknown_paths_and_methods_are_problems_too(client: httpx.AsyncClient) -> None:
-    for answer in (await client.get("/v1/nothing"), await client.put("/v1/recommendations")):
+    for answer in (
+        await client.get("/v1/nothing"),
+        await client.put("/v1/recommendations"),
+        await client.get("/v1/model/"),  # and no redirect, which would repeat the Host header
+        await client.get("/docs/"),
+    ):
         assert answer.headers["content-type"] == PROBLEM
         assert answer.json()["status"] == answer.status_code

@@ -26,7 +26,7 @@ from uvicorn.protocols.http.httptools_impl import (
 from uvicorn.server import ServerState
 
 from service.settings import Settings
-from service.wire import MOST_AHEAD, BoundedProtocol, PlainParser
+from service.wire import MOST_AHEAD, MOST_CHUNKS, BoundedProtocol, PlainParser
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
@@ -42,6 +42,7 @@ class Echo:
         self.paths: list[str] = []
         self.headers: list[set[bytes]] = []  # their names
         self.left = 0  # requests whose client went before they were whole
+        self.slow: float = 0.0  # seconds until a body is answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -53,6 +54,7 @@ class Echo:
         except ClientDisconnect:
             self.left += 1
             return
+        await asyncio.sleep(self.slow)
         said = ANSWERS.get(scope["path"], b"%d bytes" % len(body))
         await PlainTextResponse(said)(scope, receive, send)
 
@@ -222,8 +224,62 @@ def test_requests_sent_ahead_are_answered_in_order_but_not_without_end(
         assert echo.paths == [f"/{n}" for n in range(10)]
         with closing(opens()) as greedy:
             greedy.sendall(GET * 5000)
-            assert rest(greedy).count(b"HTTP/1.1 200") <= MOST_AHEAD
-    assert len(echo.paths) <= 10 + MOST_AHEAD
+            given = rest(greedy)
+    assert len(echo.paths) == 10 + given.count(b"HTTP/1.1 200")
+    assert 0 < given.count(b"HTTP/1.1 200") <= MOST_AHEAD + 1
+    assert given.count(b"connection: close") == given.count(b"HTTP/1.1 ") - MOST_AHEAD == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"GARBAGE\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"X-A: a\r\n" * 5000,
+        POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n",
+        POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * (MOST_CHUNKS + 1),
+    ],
+    ids=["no http", "head", "chunk", "chunks"],
+)
+def test_what_was_asked_before_something_wrong_is_answered(
+    serve: Serve, echo: Echo, wrong: bytes
+) -> None:
+    """Its clicks are stored, so its client must hear of it."""
+    echo.slow = 0.1
+    good = [POST + b"Content-Length: 3\r\n\r\nabc", GET]
+    with serve(keep_alive_seconds=60, read_seconds=60) as opens, closing(opens()) as client:
+        client.sendall(b"".join(good) + wrong + GET)
+
+        assert [answered(client)[::2] for _ in good] == [(200, b"3 bytes"), (200, b"0 bytes")]
+        assert closed(client)
+    assert len(echo.paths) == len(good)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [POST + b"Content-Length: 3\r\n\r\nabc", GET * 3, GET + GET[:-2], GET + POST[:5]],
+    ids=["body", "several", "half a head", "half a line"],
+)
+def test_a_client_that_has_sent_all_and_said_so_is_answered(
+    serve: Serve, echo: Echo, sent: bytes
+) -> None:
+    echo.slow = 0.1
+    whole = sent.count(b"\r\n\r\n")
+    with serve(keep_alive_seconds=60, read_seconds=60) as opens, closing(opens()) as client:
+        client.sendall(sent)
+        client.shutdown(socket.SHUT_WR)
+
+        assert [answered(client)[0] for _ in range(whole)] == [200] * whole
+        assert closed(client)
+    assert len(echo.paths) == whole
+
+
+def test_a_client_that_ends_its_side_too_early_is_not_waited_for(serve: Serve, echo: Echo) -> None:
+    with serve(keep_alive_seconds=60, read_seconds=60) as opens, closing(opens()) as client:
+        client.sendall(POST + b"Content-Length: 3\r\n\r\na")
+        client.shutdown(socket.SHUT_WR)
+
+        assert closed(client)
+    assert echo.left == len(echo.paths) <= 1
 
 
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n"
@@ -252,6 +308,37 @@ def test_what_follows_a_body_has_an_end(serve: Serve, trailer: bytes) -> None:
         assert rest(client).count(b"HTTP/1.1 200") == 0  # closed, and not as if it had been whole
 
 
+def test_a_body_has_a_bounded_number_of_chunks(serve: Serve, echo: Echo) -> None:
+    """A chunk of one byte costs the event loop as much as hundreds of bytes of a larger one."""
+    begun, end = POST + b"Transfer-Encoding: chunked\r\n\r\n", b"0\r\n\r\n"
+    with serve() as opens:
+        with closing(opens()) as client:
+            for _ in range(2):  # each body has a count of its own
+                client.sendall(begun + b"1\r\na\r\n" * (MOST_CHUNKS - 1) + end)
+                assert answered(client)[::2] == (200, b"%d bytes" % (MOST_CHUNKS - 1))
+        with closing(opens()) as client:
+            client.sendall(begun + b"1\r\na\r\n" * MOST_CHUNKS + end)
+            refused = problem(client)
+    assert refused["status"] == 413
+    assert "10,000 chunks" in refused["detail"]
+    assert len(echo.headers) == 2
+
+
+def test_what_stands_beside_the_sizes_of_chunks_has_an_end(serve: Serve, echo: Echo) -> None:
+    settings: dict[str, Any] = {"max_body_bytes": 10_000, "max_head_bytes": 1024}
+    with serve(read_seconds=60, **settings) as opens, closing(opens()) as client:
+        client.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n")
+        for _ in range(200):
+            try:
+                client.sendall(b"1;" + b"x" * 900 + b"\r\na\r\n")
+            except OSError:  # closed by the service
+                break
+            time.sleep(0.001)
+
+        assert rest(client).startswith(b"HTTP/1.1 413 ")
+    assert echo.left == 1
+
+
 @pytest.mark.parametrize(
     "sent",
     [
@@ -269,10 +356,11 @@ def test_what_follows_a_body_has_an_end(serve: Serve, trailer: bytes) -> None:
         b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
         b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n",
         b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
     ],
     ids=[
         "tls", "raw byte", "version", "space", "two lengths", "negative", "smuggled", "chunk", "h2",
-        "0.9", "no host", "two hosts", "two equal hosts", "proxy",
+        "0.9", "no host", "two hosts", "two equal hosts", "proxy", "whole url",
     ],
 )  # fmt: skip
 def test_what_is_not_http_is_400(serve: Serve, sent: bytes) -> None:
@@ -375,7 +463,9 @@ def test_the_library_is_the_one_that_these_limits_were_written_for() -> None:
         "app", "connections", "cycle", "flow", "headers", "loop", "parser", "pipeline",
         "server_state", "transport",
     }  # fmt: skip
-    of_a_cycle = {"disconnected", "message_event", "response_complete", "response_started"}
+    of_a_cycle = {
+        "disconnected", "keep_alive", "message_event", "response_complete", "response_started",
+    }  # fmt: skip
 
     assert overridden <= set(vars(HttpToolsProtocol))
     assert not {name for name in ours if name.startswith("_")} & set(dir(theirs))
