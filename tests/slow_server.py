@@ -5,14 +5,14 @@ Otherwise the service would be quicker than what loads it, and nothing would eve
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
 from recsys.cli import main
 from recsys.predictor import Predictor, Ranking
-from recsys.retrieval import Wish
+from recsys.retrieval import Best, Wish
 
 SLOW = (str(Path(__file__)),)  # the program, for `ServerProcess`
 
@@ -23,18 +23,19 @@ def slow_down(seconds: float) -> None:
     It sleeps, so that the processors are left to others, and sleeping counts as work.
     """
     time.thread_time = time.perf_counter
-    quick = Predictor.rank
+    quick = Predictor._rank  # of `rank` and `rank_quickly`
 
     def slow(
         self: Predictor,
+        find: Callable[..., Sequence[Best | None]],
         state: Tensor,
         windows: Sequence[Sequence[int]],
         wishes: Sequence[Wish],
-    ) -> list[Ranking]:
+    ) -> list[Ranking | None]:
         time.sleep(seconds * len(wishes))
-        return quick(self, state, windows, wishes)
+        return quick(self, find, state, windows, wishes)
 
-    Predictor.rank = slow  # type: ignore[method-assign]
+    Predictor._rank = slow  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
