@@ -80,7 +80,7 @@ async def fill(
     ].tolist()
     names = ids.take(clicked)
     link = link_to(url)
-    store = store_on(link, window=50)
+    store = store_on(link, history_length=50)
     states = predictor.advance([Memory([item]) for item in clicked[:32]])
     visitors = users()
 

@@ -15,7 +15,7 @@ STEPS = 15  # of a play, at most
 
 def states(bundle: Path, folder: Path, plays: int) -> list[Bound]:
     zoo = Zoo(folder, open_predictor(bundle).catalogue)
-    bundles = [zoo.bundle("gru shared"), zoo.bundle("lstm separate", window=4)]
+    bundles = [zoo.bundle("gru shared", window=9), zoo.bundle("lstm separate", window=4)]
     began, wrong, played = time.monotonic(), "", 0
     with private_redis() as redis, stage_of(bundles, redis) as stage:
         try:
