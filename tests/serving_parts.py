@@ -157,7 +157,11 @@ def answer_of(predictor: Predictor, ranking: Ranking) -> Answer:
 
 
 def scope_of(body: bytes) -> dict[str, Any]:
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    headers = [
+        (b"host", b"localhost"),
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+    ]
     return {
         **{"type": "http", "method": "POST", "path": "/v1/recommendations", "scheme": "http"},
         **{"raw_path": b"/v1/recommendations", "query_string": b"", "headers": headers},
