@@ -22,7 +22,13 @@ from service.embedded_redis import private_redis
 from training.demo import train_demo
 
 KEY = new_key()
-KEYED = {"RECSYS_API_KEY_HASHES": hash_of(KEY), "RECSYS_PLAYGROUND": "true"}
+KEYED = {
+    "RECSYS_API_KEY_HASHES": hash_of(KEY),
+    "RECSYS_PLAYGROUND": "true",
+    # generated URLs are longer than a client's; 414 and 431 have tests of their own
+    "RECSYS_MAX_URL_BYTES": "500000",
+    "RECSYS_MAX_HEAD_BYTES": "1000000",
+}
 
 
 def fuzz(url: str, *options: str, seed: int = 1) -> tuple[bool, int, str]:
