@@ -123,7 +123,7 @@ def config_of(
     settings: Settings,
     count: Callable[[int], None] = lambda status: None,
 ) -> uvicorn.Config:
-    """How uvicorn serves the application; `count` is told the status of what it refuses itself."""
+    """Return uvicorn's settings; `count` is told the status of each answer it gives itself."""
     return uvicorn.Config(
         app,
         http=bounded(settings, count),

@@ -106,7 +106,7 @@ def _calls(document: Document) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _statuses(path: str, call: dict[str, Any], *, closed: bool) -> Iterator[str]:
-    """What the call may be refused with; under /v1 a query parameter may be wrong."""
+    """Yield the statuses of a call's refusals; under /v1 a query parameter may be wrong."""
     if "422" in call["responses"] or path.startswith("/v1/"):
         yield "422"
     if "requestBody" in call:

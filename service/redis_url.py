@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 
 
 class Kind(StrEnum):
-    """How the servers of an address belong together."""
+    """Kind of Redis: one server, a cluster, or servers behind Sentinel."""
 
     SINGLE = ""
     CLUSTER = "+cluster"

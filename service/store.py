@@ -23,9 +23,8 @@ from service.shared_secret import SharedSecret
 from service.unstored_clicks import FORGOTTEN
 
 SECRET_KEY = "recsys:secret"
-SHARDS = (
-    64  # hash tags s00 to s63, which spread evenly over the slots of a cluster; part of the format
-)
+# hash tags s00 to s63, which spread evenly over the slots of a cluster; part of the format
+SHARDS = 64
 BETWEEN = "\x1f"  # ASCII unit separator
 SEPARATOR = BETWEEN.encode()
 NO_SESSION = "What Redis holds for this user is no session. DELETE the user."
@@ -83,7 +82,7 @@ class Click:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A user comes by, with new clicks or only to be answered."""
+    """One call for one user: new clicks, or none."""
 
     user_id: str
     clicks: Sequence[Click] = ()
@@ -111,7 +110,7 @@ class StoredSession:
 
     @property
     def head(self) -> str:
-        """What the stored head begins with while the session is as it was found."""
+        """Return what the stored head begins with while the session is as it was found."""
         return f"{self.nonce} {self.count} "
 
     @property
@@ -144,7 +143,7 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoreLimits:
-    """What is kept of each user, and for how long."""
+    """Limits of what is kept of each user, and for how long."""
 
     history_length: int  # clicks
     idle_seconds: int
