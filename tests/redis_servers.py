@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 import redis as redis_py
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from service.embedded_redis import find_redis_server, free_port
 
@@ -90,10 +92,17 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def client(self) -> redis_py.Redis:
+        """Return a client that sends each command once and waits until it is answered.
+
+        redis-py's default sends a command again after 5 seconds, an endless script, too.
+        """
+        once = Retry(NoBackoff(), 0)
         if self._tls is None:
-            return redis_py.Redis(port=self.port)
+            return redis_py.Redis(port=self.port, socket_timeout=None, retry=once)
         return redis_py.Redis(
             port=self.port,
+            socket_timeout=None,
+            retry=once,
             ssl=True,
             ssl_ca_certs=str(self._tls.authority),
             ssl_certfile=str(self._tls.certificate),
