@@ -1,6 +1,6 @@
 """The figures of the service, each of them for anyone to measure again.
 
-    python tests/serving_benchmark.py shop --items 50000 --out runs/50k     # train what is served
+    python tests/serving_benchmark.py shop --items 50000 runs/50k     # train what is served
     python tests/serving_benchmark.py compare --bundle runs/50k/bundle      # with the reference
     python tests/serving_benchmark.py against --bundle runs/50k/bundle --other ../before  # in turns
     python tests/serving_benchmark.py paced --bundle runs/50k/bundle --rate 1000 --seconds 60
