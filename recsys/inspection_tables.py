@@ -76,7 +76,7 @@ def _facts(found: Inspection) -> Table:
     layers = f"{size.layers} {size.cell} layer{'s' if size.layers > 1 else ''}"
     scores = f"cosine scores × {size.scale:g}" if size.scale else "inner products"
     add_row(table, "written", f"{manifest.created}, by session-recsys {version}")
-    add_row(table, "items", _items(found))
+    add_row(table, "items", _items_table(found))
     add_row(table, "network", f"{layers} of {size.hidden} units, {size.embedding} items, {scores}")
     add_row(table, "remembers", f"the last {manifest.window} clicks of a session")
     add_row(table, "trained on", _trained(manifest))
@@ -93,7 +93,7 @@ def _refused(problem: str) -> Text:
     return Text(f"no: {problem}", style="bold red")
 
 
-def _items(found: Inspection) -> str:
+def _items_table(found: Inspection) -> str:
     count = f"{found.manifest.size.items:,}"
     if found.predictor is None or not found.predictor.catalogue.attributes:
         return count

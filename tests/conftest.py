@@ -6,8 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads stall it
@@ -17,12 +16,13 @@ import pytest
 import redis as redis_py
 import torch
 import uvloop
-from fastapi import FastAPI
+from app_client import PATIENT, ClientOf, client_of
 from hypothesis import HealthCheck, settings
 from kinds import Zoo
 from rich.console import Console
+from trained_shop import SMALL, TrainedShop
 
-from data.synthetic import Shop, write_shop
+from data.synthetic import write_shop
 from recsys.golden import open_predictor
 from recsys.predictor import Predictor
 from service.app import create_app
@@ -31,7 +31,6 @@ from service.logs import OURS, Lines
 from service.settings import Settings
 from training.commands import TrainOptions, train
 from training.prepare import ClickOptions
-from training.recipe import Recipe
 
 
 def pytest_asyncio_loop_factories(
@@ -59,18 +58,6 @@ PATIENTLY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 settings.register_profile("moderate", PATIENTLY, max_examples=25)  # `make test`
 settings.register_profile("thorough", PATIENTLY, max_examples=500)  # `make soak`
 settings.load_profile("moderate")
-
-SMALL = Recipe(hidden=32, epochs=5, batch=32, negatives=64, sample_alpha=0.5, dropout_embedding=0.1)
-
-
-@dataclass(frozen=True)
-class TrainedShop:
-    """A synthetic shop of 200 products, its files, and the bundle learned from them."""
-
-    shop: Shop
-    clicks: Path
-    items: Path
-    bundle: Path
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -152,23 +139,6 @@ def redis_url(redis_server: str) -> Iterator[str]:
     with redis_py.Redis.from_url(redis_server) as client:
         client.flushall()
         yield redis_server
-
-
-# tests run beside others on busy machines: 50 ms for a reply would test the machine, not us
-PATIENT = {"redis_timeout_ms": 2000, "redis_budget_ms": 5000, "deadline_ms": 20_000}
-
-ClientOf = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
-
-
-@asynccontextmanager
-async def client_of(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of an application in this process, its lifespan included."""
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
-    ):
-        yield client
 
 
 @pytest.fixture

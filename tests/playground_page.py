@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from conftest import PATIENT
+from app_client import PATIENT
 from playwright.sync_api import Locator, Page
 from servers import listening
 

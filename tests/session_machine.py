@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 import redis as redis_py
-from conftest import PATIENT, client_of
+from app_client import PATIENT, client_of
 from fastapi import FastAPI
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from conftest import PATIENT, client_of
+from app_client import PATIENT, client_of
 from fastapi import FastAPI
 
 from recsys.manifest import read_manifest

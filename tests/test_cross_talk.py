@@ -10,8 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import PATIENT, TrainedShop, client_of
+from app_client import PATIENT, client_of
 from gremlin import Gremlin, Mood
+from trained_shop import TrainedShop
 
 from recsys.golden import open_predictor
 from service.app import create_app

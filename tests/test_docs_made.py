@@ -6,7 +6,7 @@ import re
 import httpx
 import pytest
 from api_page import A_PROBLEM, Example, calls, examples, render
-from conftest import ClientOf
+from app_client import ClientOf
 from made_tables import MADE, as_made, metrics_table
 from markdown import ROOT, Page, answers_of
 from reader import shape

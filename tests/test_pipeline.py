@@ -8,11 +8,12 @@ import httpx
 import numpy as np
 import pytest
 import torch
+from app_client import PATIENT, client_of
 from builders import Quiet
-from conftest import PATIENT, TrainedShop, client_of
 from kinds import KINDS, Zoo
 from numpy.typing import NDArray
 from replay_over_http import ranks_over_http
+from trained_shop import TrainedShop
 
 from data.columns import Columns
 from data.sessions import Sessions, reindex

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL, TrainedShop
 from kinds import KINDS, Zoo
 from numpy.typing import NDArray
+from trained_shop import SMALL, TrainedShop
 
 from data.sessions import Sessions, reindex
 from recsys.golden import open_predictor

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from broken_bundles import edit_manifest, no_numbers, sign
-from conftest import SMALL, TrainedShop
 from safetensors.torch import load_file, save_file
+from trained_shop import SMALL, TrainedShop
 
 from recsys.bundle import digest
 from recsys.bundle_files import GOLDEN, ITEMS, MANIFEST, MODEL, REPORT, WEIGHTS

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from broken_bundles import edit_manifest, sign
-from conftest import TrainedShop
 from safetensors.numpy import load_file, save_file
 from test_recsys_bundle import refused
+from trained_shop import TrainedShop
 
 from recsys.bundle_files import MANIFEST, NEIGHBOURS
 from recsys.golden import open_predictor

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from broken_bundles import edit_manifest, sign
-from conftest import TrainedShop
 from kinds import Zoo
 from safetensors.torch import load_file, save_file
 from test_recsys_bundle import refused
+from trained_shop import TrainedShop
 
 from recsys.bundle import model_id_of
 from recsys.bundle_files import ITEMS, MANIFEST, WEIGHTS

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from command_line import GOOD, run
-from conftest import TrainedShop
+from trained_shop import TrainedShop
 
 from recsys import __version__
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from command_line import run
-from conftest import TrainedShop
+from trained_shop import TrainedShop
 
 from recsys.bundle_files import MANIFEST
 from recsys.manifest import read_manifest

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from command_line import GOOD, run
-from conftest import TrainedShop
 from rich.console import Console
+from trained_shop import TrainedShop
 
 from recsys.errors import BadInput, BundleRefused
 from recsys.shelf import POINTER, bundle_of, destination, is_shelf, named, next_bundle, publish

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 import pytest
 from command_line import run
-from conftest import TrainedShop
 from rich.console import Console
+from trained_shop import TrainedShop
 
 from recsys.predictor import Predictor
 from recsys.tables import (

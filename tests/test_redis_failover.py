@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import PATIENT, TrainedShop, client_of
+from app_client import PATIENT, client_of
 from gremlin import Gremlin
 from redis_servers import (
     RedisServer,
@@ -20,6 +20,7 @@ from redis_servers import (
     wait_until,
 )
 from stores import home_of, link_to
+from trained_shop import TrainedShop
 
 from recsys.errors import StoreUnavailable
 from service.app import create_app

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from functools import cache
 
 import pytest
+from app_client import PATIENT, client_of
 from callers import BAG, TENT, Answer, Caller
-from conftest import PATIENT, TrainedShop, client_of
 from fastapi import FastAPI
 from gremlin import Gremlin
 from redis_faults import FAULTS, Fault
 from redis_servers import DURABLE, RedisServer, own_redis
+from trained_shop import TrainedShop
 
 from service.app import create_app
 from service.embedded_redis import free_port

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import PATIENT, TrainedShop, client_of
+from app_client import PATIENT, client_of
 from redis.crc import key_slot
 from redis.exceptions import MovedError
 from redis_servers import (
@@ -21,6 +21,7 @@ from redis_servers import (
     redis_cluster,
 )
 from stores import link_to, shared_store_on, store_on, visit
+from trained_shop import TrainedShop
 
 from recsys.errors import StoreUnavailable
 from service.app import create_app

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import ClientOf
+from app_client import ClientOf
 from typer.testing import CliRunner
 
 from recsys.cli import app

@@ -3,7 +3,8 @@
 from typing import Any
 
 import httpx
-from conftest import ClientOf, TrainedShop
+from app_client import ClientOf
+from trained_shop import TrainedShop
 
 from recsys.predictor import Predictor
 

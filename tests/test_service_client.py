@@ -10,8 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import PATIENT, TrainedShop
+from app_client import PATIENT
 from servers import listening
+from trained_shop import TrainedShop
 
 from recsys.errors import ServiceRefused, ServiceUnreachable
 from service.access import hash_of, new_key

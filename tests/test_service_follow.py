@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import TrainedShop
 from shelf_service import Served, serving, until
+from trained_shop import TrainedShop
 
 from recsys.bundle_files import MANIFEST
 from recsys.shelf import publish

@@ -6,7 +6,7 @@ import re
 
 import httpx
 import pytest
-from conftest import ClientOf
+from app_client import ClientOf
 
 from service.pages import page
 from service.request_id import request_id_of

@@ -6,7 +6,8 @@ from typing import Any
 import httpx
 import pytest
 import reference_server
-from conftest import ClientOf, TrainedShop, client_of
+from app_client import ClientOf, client_of
+from trained_shop import TrainedShop
 
 from recsys.predictor import Predictor
 from service import recommender

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import ClientOf
+from app_client import ClientOf
 
 from recsys.errors import Overloaded
 from recsys.predictor import Predictor

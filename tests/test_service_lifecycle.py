@@ -12,10 +12,11 @@ from typing import Any
 import httpx
 import pytest
 import redis as redis_py
-from conftest import TrainedShop, client_of
+from app_client import client_of
 from redis_servers import RedisServer
 from servers import PATIENT, ServerProcess
 from slow_server import SLOW
+from trained_shop import TrainedShop
 
 from service.app import create_app
 from service.settings import Settings

@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from conftest import ClientOf, TrainedShop
+from app_client import ClientOf
 from raw_http import problem
 from servers import listening, served
 from starlette.applications import Starlette
+from trained_shop import TrainedShop
 
 from recsys.predictor import Predictor
 from service.access import hash_of, new_key

@@ -2,7 +2,7 @@ import asyncio
 
 import httpx
 import redis as redis_py
-from conftest import ClientOf
+from app_client import ClientOf
 
 TENT = "aurora-tent"
 

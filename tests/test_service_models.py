@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 from broken_bundles import BREAKS
-from conftest import TrainedShop
 from kinds import Zoo
 from shelf_service import ADMIN, Served, serving
+from trained_shop import TrainedShop
 
 from recsys.bundle_files import MANIFEST
 from recsys.errors import UnknownAttribute

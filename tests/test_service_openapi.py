@@ -5,8 +5,9 @@ from typing import Any
 import fuzz_api
 import httpx
 import pytest
-from conftest import PATIENT, ClientOf, TrainedShop
+from app_client import PATIENT, ClientOf
 from servers import listening
+from trained_shop import TrainedShop
 
 from service.app import create_app
 from service.settings import Settings

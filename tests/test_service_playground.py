@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 import torch
-from conftest import ClientOf
+from app_client import ClientOf
 from pages import Page
 
 from recsys.predictor import Memory, Predictor

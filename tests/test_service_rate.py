@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from conftest import ClientOf
+from app_client import ClientOf
 from starlette.types import Message, Scope
 
 from service import rate

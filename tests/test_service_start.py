@@ -13,10 +13,11 @@ from pathlib import Path
 import httpx
 import pytest
 import redis as redis_py
+from app_client import PATIENT, ClientOf
 from command_line import run
-from conftest import PATIENT, ClientOf, TrainedShop
 from processes import family
 from servers import LOOK_SECONDS, MOST_LOOKS, PROGRAM
+from trained_shop import TrainedShop
 
 from service.commands import SECRETS
 from service.embedded_redis import free_port

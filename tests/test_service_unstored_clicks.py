@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 
 import pytest
-from conftest import ClientOf
+from app_client import ClientOf
 from redis_servers import own_redis
 
 from service.unstored_clicks import UnstoredClicks

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import TrainedShop
 from processes import family, resident
 from servers import served
+from trained_shop import TrainedShop
 
 from service.embedded_redis import free_port
 

@@ -14,12 +14,13 @@ import httpx
 import pytest
 import redis as redis_py
 import torch
-from conftest import PATIENT, SMALL, TrainedShop, client_of
+from app_client import PATIENT, client_of
 from hypothesis import given
 from hypothesis import strategies as st
 from kinds import KINDS, Zoo
 from rich.console import Console
 from servers import several_served
+from trained_shop import SMALL, TrainedShop
 
 from recsys.golden import open_predictor
 from recsys.predictor import Memory, Predictor

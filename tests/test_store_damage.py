@@ -7,9 +7,10 @@ from typing import Any
 import httpx
 import pytest
 import redis as redis_py
-from conftest import PATIENT, TrainedShop, client_of
+from app_client import PATIENT, client_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from trained_shop import TrainedShop
 
 from service.app import create_app
 from service.settings import Settings

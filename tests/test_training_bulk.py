@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from conftest import TrainedShop
 from rich.console import Console
+from trained_shop import TrainedShop
 from typer.testing import CliRunner
 
 from data.columns import Columns

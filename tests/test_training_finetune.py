@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from app_client import PATIENT, client_of
 from builders import Quiet, words
 from command_line import run
-from conftest import PATIENT, TrainedShop, client_of
 from rich.console import Console
+from trained_shop import TrainedShop
 
 from recsys.bundle import load_bundle
 from recsys.bundle_files import MANIFEST, WEIGHTS

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from builders import words
-from conftest import TrainedShop
 from pages import Element, Page
 from scorers import BACKWARD, COUNTS, FORWARD, evaluated
+from trained_shop import TrainedShop
 
 from data.duplicates import Duplicates
 from data.sessions import Counts

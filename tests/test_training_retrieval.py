@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from broken_bundles import edit_manifest, sign
-from conftest import SMALL, TrainedShop
 from rich.console import Console
 from test_recsys_bundle import refused
+from trained_shop import SMALL, TrainedShop
 
 from data.sessions import Sessions
 from recsys import int8_codes

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import TrainedShop
 from servers import LOOK_SECONDS, MOST_LOOKS, PROGRAM
+from trained_shop import TrainedShop
 
 from recsys.bundle_files import WEIGHTS
 from service.embedded_redis import free_port

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import httpx
 from api_page import Answers, Document, Example, examples, render
-from conftest import SMALL, client_of
+from app_client import client_of
 from made_tables import MADE, as_made
 from markdown import ROOT
 from rich.console import Console
+from trained_shop import SMALL
 
 from data.synthetic import write_shop
 from service.access import hash_of, new_key

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from browsers import DESK, PHONE, breaches, visiting
-from conftest import TrainedShop
 from playground_page import Playground, playground_on
 from playwright.sync_api import Browser, Page, expect
 from redis_servers import own_redis
+from trained_shop import TrainedShop
 
 DARK: dict[str, Any] = {"color_scheme": "dark"}
 MOVING: dict[str, Any] = {"reduced_motion": "no-preference"}

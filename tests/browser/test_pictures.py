@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 from browsers import DESK, PHONE, visiting
-from conftest import TrainedShop
 from playground_page import Playground, playground_on
 from playwright.sync_api import Browser
 from redis_servers import RedisServer, own_redis
 from rich.console import Console
+from trained_shop import TrainedShop
 
 from training.demo import train_demo
 

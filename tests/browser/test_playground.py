@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 from browsers import visiting
-from conftest import TrainedShop
 from playground_page import Playground, playground_on
 from playwright.sync_api import Browser, Page, expect
+from trained_shop import TrainedShop
 
 from service.client import Client
 

@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 
 import pytest
 from browsers import PATIENCE_MS, visiting
-from conftest import SMALL, TrainedShop
 from playground_page import Playground, playground_on
 from playwright.sync_api import Browser, Route, expect
 from redis_servers import RedisServer, own_redis
 from rich.console import Console
+from trained_shop import SMALL, TrainedShop
 
 from service.access import hash_of, new_key
 from service.client import Client

@@ -13,11 +13,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yard
-from conftest import TrainedShop
 from markdown import READ, Page, answers_of, named
 from reader import PID, REDIS, SERVICE, Reader
 from servers import started
 from small_runs import run_program
+from trained_shop import TrainedShop
 
 from data.synthetic import write_shop
 from service.access import hash_of, new_key
