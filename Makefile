@@ -30,7 +30,7 @@ browser-test: browser ## the playground in a real browser
 	$(BIN)/pytest tests/browser $(ARGS)
 
 browser: install ## a Chromium for the browser tests, where there is none
-	@$(BIN)/python tests/browsers.py || { \
+	@$(BIN)/python tests/browser/browsers.py || { \
 	  if command -v apt-get >/dev/null; then \
 	    run=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 	    $$run apt-get update && $$run apt-get install --yes --no-install-recommends chromium; \
@@ -40,23 +40,23 @@ screenshots: browser ## docs/images/, by the browser tests, of the trained demo 
 	RECSYS_PICTURES=docs/images $(BIN)/pytest tests/browser/test_pictures.py
 
 faults: install ## what the service says and how quickly while Redis fails (ARGS='--seconds 10')
-	$(BIN)/python tests/fault_figures.py $(ARGS)
+	$(BIN)/python tests/benchmarks/fault_figures.py $(ARGS)
 
 soak: install ## reloads, kills, overload, cross-talk, mutants, about an hour (ARGS=overload: a part)
-	$(BIN)/python tests/soak.py $(ARGS)
+	$(BIN)/python tests/soak/run.py $(ARGS)
 
 fuzz: install ## 5,000 requests made from the OpenAPI document, some minutes (ARGS='--cases 500')
-	$(BIN)/python tests/fuzz_api.py $(ARGS)
+	$(BIN)/python tests/soak/fuzz_api.py $(ARGS)
 
 docs: install ## rewrite what documents have from the code: tables, and the page of the API
-	$(BIN)/python tests/write_docs.py
+	$(BIN)/python tests/support/documents/write_docs.py
 
 image: ## session-recsys:serve and :train (EXTRA_INDEX_URL=…: another source of torch, see README)
 	$(IMAGE) --target serve --tag session-recsys:serve .
 	$(IMAGE) --target train --tag session-recsys:train .
 
 compose-check: install ## docker-compose.yml on this machine's Docker: start, ask, break, mend (ARGS=--help)
-	$(BIN)/python tests/compose_check.py $(ARGS)
+	$(BIN)/python tests/compose/run.py $(ARGS)
 
 check: install ## ruff, ruff format, mypy, import-linter, codespell
 	$(BIN)/ruff check .

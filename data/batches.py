@@ -1,10 +1,10 @@
 """`Sessions` → the steps of one epoch, in one of two ways; the plan depends on lengths alone.
 
-`SessionSteps`: whole sessions of like length, read from their first click by one fused call
+`WholeSessionBatches`: whole sessions of like length, read from their first click by one fused call
 over all their clicks. Sessions go by in the order of time, a few steps' worth at a time.
-`LaneSteps`: session-parallel batches as in the paper (Hidasi et al., arXiv:1511.06939, section
-3.1.1). B lanes each walk through one session after another, one click a step; a lane that ends
-its session takes the next waiting one, and the last batches are narrower.
+`SessionParallelBatches`: session-parallel batches as in the paper (Hidasi et al., arXiv:1511.06939,
+section 3.1.1). B lanes each walk through one session after another, one click a step; a lane that
+ends its session takes the next waiting one, and the last batches are narrower.
 
 Either way every pair of clicks that follow each other is learned once an epoch.
 """
@@ -49,7 +49,7 @@ class Batch:
         return np.concatenate([np.arange(width) for width in self.widths])
 
 
-class Steps(ABC):
+class BatchPlan(ABC):
     """All steps of one epoch; memory grows with the clicks and with nothing else."""
 
     def __init__(
@@ -76,7 +76,7 @@ class Steps(ABC):
         return self._items[at].astype(np.int64), self._items[at + 1].astype(np.int64)
 
 
-class LaneSteps(Steps):
+class SessionParallelBatches(BatchPlan):
     """Session-parallel: every lane one click further in every step."""
 
     def __init__(self, sessions: Sessions, lanes: int) -> None:
@@ -96,7 +96,7 @@ class LaneSteps(Steps):
         return Batch(*self._pairs(step), np.array([len(lanes)]), lanes, self._fresh[row])
 
 
-class SessionSteps(Steps):
+class WholeSessionBatches(BatchPlan):
     """Whole sessions of like length."""
 
     def __init__(self, sessions: Sessions, rows: int, longest: int, seed: int) -> None:

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from data.columns import EVENT_COLUMN, SPLITS, Columns, as_texts, bad_ids, bad_splits, parse_times
 from data.files import ClickFile, Progress, click_files, mixed_types
+from data.schema import EVENT_COLUMN, SPLITS, Columns, as_texts, bad_ids, bad_splits, parse_times
 from recsys.errors import SHOWN_PROBLEMS, BadInput
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data.clicks import ClickLog
-from data.columns import EVENT_COLUMN
+from data.schema import EVENT_COLUMN
 
 MULTIPLIER = 6_364_136_223_846_793_005  # of Knuth's MMIX generator: spreads small differences
 FEW_TIMES = 0.5  # share of sessions with one time for several items: more, and times are coarse

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from data.columns import missing_column
+from data.schema import missing_column
 from recsys.errors import BadInput
 
 ENDINGS = (".csv", ".tsv", ".parquet")

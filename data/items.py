@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data.columns import as_texts, bad_ids
 from data.files import click_files, mixed_types
-from recsys.catalogue import COUNT_COLUMN, ID_COLUMN
+from data.schema import as_texts, bad_ids
+from recsys.catalogue.catalogue import COUNT_COLUMN, ID_COLUMN
 from recsys.errors import BadInput
 
 RESERVED = (ID_COLUMN, COUNT_COLUMN)  # the catalogue's own

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.clicks import ClickLog
-from data.columns import SPLITS
+from data.schema import SPLITS
 from recsys.errors import BadInput
 
 IDLE_GAP_SECONDS = 30 * 60
@@ -90,7 +90,7 @@ class Sessions:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class SessionCounts:
     """What is left after one step; the table of them is what a data scientist reads first."""
 
     step: str
@@ -99,9 +99,9 @@ class Counts:
     items: int
 
 
-def counted(step: str, sessions: Sessions) -> Counts:
+def counted(step: str, sessions: Sessions) -> SessionCounts:
     items = int(np.count_nonzero(sessions.counts()))
-    return Counts(step, len(sessions), len(sessions.items), items)
+    return SessionCounts(step, len(sessions), len(sessions.items), items)
 
 
 def sessionise(log: ClickLog, idle_gap_seconds: int | None) -> Sessions:
@@ -189,9 +189,9 @@ def collapse_repeats(sessions: Sessions) -> Sessions:
 
 def filter_to_fixed_point(
     sessions: Sessions, *, min_length: int, min_support: int
-) -> tuple[Sessions, Sequence[Counts]]:
+) -> tuple[Sessions, Sequence[SessionCounts]]:
     """Drop short sessions and rare items until neither is left, with the counts of every round."""
-    rounds: list[Counts] = []
+    rounds: list[SessionCounts] = []
     while len(sessions):
         before = len(sessions.items)
         sessions = sessions.keep_sessions(sessions.lengths >= min_length)

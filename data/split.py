@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.columns import SPLITS
+from data.schema import SPLITS
 from data.sessions import Sessions
 from recsys.errors import BadInput
 

@@ -14,17 +14,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.blend import Blend
-from recsys.candidates import Windows
-from recsys.catalogue import Catalogue
-from recsys.ragged import Rows, rows_of, windows_along
-from recsys.retrieval import LIST, Best, ExactScan, Retrieval, Wish, best_of
+from recsys.catalogue.catalogue import Catalogue
+from recsys.neighbours.blend import Blend
+from recsys.ragged import RaggedArray, rows_of, windows_along
+from recsys.retrieval.candidates import Windows
+from recsys.retrieval.exact import LIST, ExactScan, RankingQuery, Retrieval, TopK, best_of
 
 Source = Literal["model", "popular"]
 
 
 class SessionModel(Protocol):
-    """What a predictor asks of a model, eager or scripted; shapes as in `recsys.model`."""
+    """What a predictor asks of a model, eager or scripted; shapes as in `recsys.model.gru4rec`."""
 
     def step(self, inputs: Tensor, clicked: Tensor, state: Tensor) -> Tensor: ...
     def replay(self, inputs: Tensor, clicks: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]: ...
@@ -33,7 +33,7 @@ class SessionModel(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class SessionState:
     """What is known of a session: a state, and the known items clicked since then.
 
     state: (L, W) float32, or None where the clicks are the whole window, to be read from zero.
@@ -89,7 +89,7 @@ class Predictor:
         self._popularity = torch.from_numpy(catalogue.popularity)
 
     @torch.inference_mode()
-    def advance(self, memories: Sequence[Memory]) -> Tensor:
+    def advance(self, memories: Sequence[SessionState]) -> Tensor:
         """The state after every memory's clicks: (L, B, W) float32, zeros for a blank one."""
         if all(memory.state is not None for memory in memories) and memories:
             state = torch.stack([m.state for m in memories if m.state is not None], dim=1)
@@ -120,7 +120,7 @@ class Predictor:
 
     @torch.inference_mode()
     def rank(
-        self, state: Tensor, windows: Sequence[Sequence[int]], wishes: Sequence[Wish]
+        self, state: Tensor, windows: Sequence[Sequence[int]], wishes: Sequence[RankingQuery]
     ) -> list[Ranking]:
         """A list for every session.
 
@@ -132,17 +132,17 @@ class Predictor:
 
     @torch.inference_mode()
     def rank_quickly(
-        self, state: Tensor, windows: Sequence[Sequence[int]], wishes: Sequence[Wish]
+        self, state: Tensor, windows: Sequence[Sequence[int]], wishes: Sequence[RankingQuery]
     ) -> list[Ranking | None]:
         """The same, but None where the index leaves no choice but to score every item."""
         return self._rank(self._retrieval.quick_best, state, windows, wishes)
 
     def _rank(
         self,
-        find: Callable[[Tensor, Windows, Sequence[Wish]], Sequence[Best | None]],
+        find: Callable[[Tensor, Windows, Sequence[RankingQuery]], Sequence[TopK | None]],
         state: Tensor,
         windows: Sequence[Sequence[int]],
-        wishes: Sequence[Wish],
+        wishes: Sequence[RankingQuery],
     ) -> list[Ranking | None]:
         read = state[-1, :, : self.hidden]
         if self.blend is None:
@@ -150,7 +150,7 @@ class Predictor:
             if len(known) < len(windows):
                 read = read[known]
             clicks, asked = [windows[at] for at in known], [wishes[at] for at in known]
-            lists: Sequence[Best | None] = find(read, clicks, asked)
+            lists: Sequence[TopK | None] = find(read, clicks, asked)
             found = dict(zip(known, lists, strict=True))
         else:
             scores = self._scores(read, rows_of(windows))
@@ -160,7 +160,7 @@ class Predictor:
             for at, (window, wish) in enumerate(zip(windows, wishes, strict=True))
         ]
 
-    def _popular(self, wish: Wish) -> Ranking:
+    def _popular(self, wish: RankingQuery) -> Ranking:
         """The most clicked of what is allowed."""
         left_out = set(wish.excluded)
         order = self.catalogue.by_popularity
@@ -176,10 +176,10 @@ class Predictor:
         blank = torch.zeros(self.layers, len(items), self.state_width)
         return self._model.step(self._inputs, items, blank)[-1, :, : self.hidden]
 
-    def recommend(self, clicks: Sequence[int], wish: Wish = LIST) -> Ranking:
+    def recommend(self, clicks: Sequence[int], wish: RankingQuery = LIST) -> Ranking:
         """The list after one session of known items, the last `window` of which count."""
         window = clicks[-self.window :]
-        return self.rank(self.advance([Memory(window)]), [window], [wish])[0]
+        return self.rank(self.advance([SessionState(window)]), [window], [wish])[0]
 
     def alone(self) -> "Predictor":
         """The same model without its neighbours."""
@@ -249,7 +249,7 @@ class Predictor:
             clicks[row, : len(window)] = torch.tensor(window)
         return self._model.replay(self._inputs, clicks, lengths)
 
-    def _scores(self, read: Tensor, windows: Rows) -> Tensor:
+    def _scores(self, read: Tensor, windows: RaggedArray) -> Tensor:
         scores = self._model.scores(self._matrix, self._bias, read)
         if self.blend is not None:
             scores = self.blend.mix(scores, windows)
@@ -262,7 +262,7 @@ class Predictor:
         own = self._matrix[item]
         norms = torch.linalg.vector_norm(self._matrix, dim=1) * torch.linalg.vector_norm(own)
         cosine = (self._matrix @ own) / norms.clamp(min=1e-12)
-        best = best_of(self._model, cosine.unsqueeze(0), [Wish(k, excluded=[item])])[0]
+        best = best_of(self._model, cosine.unsqueeze(0), [RankingQuery(k, excluded=[item])])[0]
         return Ranking(best.items, best.scores)
 
 
@@ -270,5 +270,5 @@ def _known(session: NDArray[np.int32]) -> list[int]:
     return [item for item in session.tolist() if item >= 0]
 
 
-def _ranking(found: Best | None) -> Ranking | None:
+def _ranking(found: TopK | None) -> Ranking | None:
     return None if found is None else Ranking(found.items, found.scores)

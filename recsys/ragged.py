@@ -1,7 +1,7 @@
 """Rows of different lengths end to end in flat arrays, so that numpy works on many at once.
 
-`Rows` are the clicks that count for each case; `ScoredRows` the few items of a case that have a
-score of their own. Knows nothing of what the numbers mean.
+`RaggedArray` are the clicks that count for each case; `ScoredRaggedArray` the few items of a case
+that have a score of their own. Knows nothing of what the numbers mean.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Rows:
+class RaggedArray:
     """Row r holds items[offsets[r]] … items[offsets[r+1]-1].
 
     offsets: (rows+1,) int64, items: (entries,) int64.
@@ -34,20 +34,20 @@ class Rows:
         """(entries,) int64."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
-    def part(self, first: int, last: int) -> "Rows":
+    def part(self, first: int, last: int) -> "RaggedArray":
         """Rows `first` … `last`-1."""
         offsets = self.offsets[first : last + 1]
-        return Rows(offsets - offsets[0], self.items[offsets[0] : offsets[-1]])
+        return RaggedArray(offsets - offsets[0], self.items[offsets[0] : offsets[-1]])
 
-    def known(self) -> "Rows":
+    def known(self) -> "RaggedArray":
         """The same rows without entries of -1."""
         kept = self.items >= 0
         before = np.concatenate([[0], np.cumsum(kept)])
-        return Rows(before[self.offsets], self.items[kept])
+        return RaggedArray(before[self.offsets], self.items[kept])
 
 
 @dataclass(frozen=True)
-class ScoredRows(Rows):
+class ScoredRaggedArray(RaggedArray):
     """Distinct items of each row in rising order, each with a score; scores: (entries,) float64."""
 
     scores: NDArray[np.float64]
@@ -64,14 +64,14 @@ def offsets_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
 
-def rows_of(lists: Sequence[Sequence[int]]) -> Rows:
+def rows_of(lists: Sequence[Sequence[int]]) -> RaggedArray:
     """One row for each list."""
     lengths = np.array([len(row) for row in lists], dtype=np.int64)
     items = np.fromiter((item for row in lists for item in row), np.int64, int(lengths.sum()))
-    return Rows(offsets_of(lengths), items)
+    return RaggedArray(offsets_of(lengths), items)
 
 
-def windows_along(sessions: Sequence[NDArray[np.int32]], window: int | None = None) -> Rows:
+def windows_along(sessions: Sequence[NDArray[np.int32]], window: int | None = None) -> RaggedArray:
     """What was clicked before each click but the first of every session, oldest first.
 
     window: how many clicks at most, those of unknown items (-1) included; None for all.
@@ -85,11 +85,13 @@ def windows_along(sessions: Sequence[NDArray[np.int32]], window: int | None = No
         starts = np.maximum(starts, ends - window)
     counts = ends - starts
     items = np.concatenate(sessions) if len(sessions) else np.zeros(0, dtype=np.int64)
-    return Rows(offsets_of(counts), items[spread(starts, counts)].astype(np.int64))
+    return RaggedArray(offsets_of(counts), items[spread(starts, counts)].astype(np.int64))
 
 
-def joined(parts: Sequence[ScoredRows]) -> ScoredRows:
+def joined(parts: Sequence[ScoredRaggedArray]) -> ScoredRaggedArray:
     """The rows of all parts, one part after the other."""
     lengths = np.concatenate([part.lengths for part in parts])
     items = np.concatenate([part.items for part in parts])
-    return ScoredRows(offsets_of(lengths), items, np.concatenate([part.scores for part in parts]))
+    return ScoredRaggedArray(
+        offsets_of(lengths), items, np.concatenate([part.scores for part in parts])
+    )

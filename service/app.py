@@ -15,30 +15,31 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from recsys import __version__
-from recsys.catalogue import Catalogue
-from recsys.shelf import bundle_of
-from service import pages, problems
-from service.access import Access, AllowedOrigins, Keys, trusted_hosts
+from recsys.bundle.registry import bundle_of
+from recsys.catalogue.catalogue import Catalogue
+from service import problems
+from service.api.dependencies import Running
+from service.api.fast_path import FastPath
+from service.api.openapi import use_document
+from service.api.routes import admin, catalogue, health, items, playground, recommendations, users
 from service.batcher import Batcher
-from service.breaker import BreakerConfig
-from service.dependencies import Running
-from service.follow import Follower, SharedNote, pointer_of
-from service.headers import AnswerHeaders
-from service.hot_path import HotPath
-from service.limits import BodyLimit
+from service.bundle_watcher import BundleWatcher, SharedNote, pointer_of
 from service.logs import watch_loop
-from service.metrics import Metrics, RequestMetrics
-from service.models import Model, Models
-from service.openapi import use_document
-from service.rate import Rate, RateLimit
-from service.recommender import Answer, Question, Recommender
-from service.redis_client import RedisClient
-from service.routes import admin, catalogue, health, items, playground, recommendations, users
+from service.metrics import RequestMetrics, ServiceMetrics
+from service.middleware.auth import Access, AllowedOrigins, Keys, trusted_hosts
+from service.middleware.body_limit import BodyLimit
+from service.middleware.headers import AnswerHeaders
+from service.middleware.rate_limit import Rate, RateLimit
+from service.model_manager import Model, ModelManager
+from service.playground import pages
+from service.recommender import RecommendationQuery, RecommendationResult, Recommender
+from service.redis_client.breaker import BreakerConfig
+from service.redis_client.client import RedisClient
+from service.server.workers import shared_folder
 from service.settings import Settings
 from service.side_thread import SideThread
-from service.store import RedisStore, StoreLimits
-from service.unstored_clicks import UnstoredClicks
-from service.workers import shared_folder
+from service.store.session_store import RedisStore, StoreLimits
+from service.store.unstored_clicks import UnstoredClicks
 
 log = logging.getLogger("recsys.service")
 TITLE = "session-recsys"
@@ -53,7 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
     """Load and verify the bundle, then build the application; raises `BundleRefused`."""
     torch.set_num_threads(1)  # one worker thread computes; more only fight over the cores
     opened = [Model.open(bundle_of(settings.bundle))]  # until it is served, then let go
-    metrics = Metrics()
+    metrics = ServiceMetrics()
 
     def first() -> Model:
         return opened.pop() if opened else Model.open(bundle_of(settings.bundle))
@@ -68,7 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
             notes = [pointer_of(settings.bundle)]
             if service.note is not None:
                 notes.append(service.note.read)
-            follower = Follower(service.models, notes, settings.follow_seconds)
+            follower = BundleWatcher(service.models, notes, settings.follow_seconds)
             follower.start()
             await _warn_without_redis(service.link)
             async with AsyncExitStack() as ends:  # each of them, whatever becomes of the others
@@ -118,13 +119,13 @@ def _served(app: FastAPI, opened: Sequence[Model]) -> Catalogue:
     return catalogue
 
 
-def _around(stack: ASGIApp, settings: Settings, metrics: Metrics) -> ASGIApp:
+def _around(stack: ASGIApp, settings: Settings, metrics: ServiceMetrics) -> ASGIApp:
     """What every request passes, outside of what FastAPI wraps around its routes.
 
     From the inside out: a page of another origin is answered by name even when it is refused, and
     who may not call is neither counted against a limit nor read.
     """
-    app: ASGIApp = HotPath(stack, answer=recommendations.recommended)
+    app: ASGIApp = FastPath(stack, answer=recommendations.recommended)
     app = BodyLimit(app, settings.max_body_bytes)
     if settings.rate_limit is not None:
         app = RateLimit(app, Rate.of(settings.rate_limit))
@@ -158,7 +159,7 @@ async def _docs(_: object) -> HTMLResponse:
 def _start(
     settings: Settings,
     first: Model,
-    metrics: Metrics,
+    metrics: ServiceMetrics,
     worker: ThreadPoolExecutor,
     aside: SideThread,
 ) -> Running:
@@ -189,8 +190,8 @@ def _start(
         store.reserve(model.predictor.window)
         return Recommender(model.predictor, store, metrics, worker)
 
-    models = Models(first, begin, metrics)
-    batcher: Batcher[Question, Answer] = Batcher(
+    models = ModelManager(first, begin, metrics)
+    batcher: Batcher[RecommendationQuery, RecommendationResult] = Batcher(
         models.answer,
         batch_size=settings.batch_size,
         queue_size=settings.queue_size,

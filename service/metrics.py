@@ -9,13 +9,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.breaker import State
-from service.workers import SHARED_METRICS
+from service.redis_client.breaker import State
+from service.server.workers import SHARED_METRICS
 
 LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
-class Metrics:
+class ServiceMetrics:
     """All series of one application, in a registry of its own."""
 
     def __init__(self) -> None:
@@ -154,7 +154,7 @@ class Metrics:
 class RequestMetrics:
     """ASGI middleware: counts and times every request by the route's template."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: ServiceMetrics) -> None:
         self._app = app
         self._requests = cache(metrics.requests.labels)  # here, too
         self._seconds = cache(metrics.request_seconds.labels)

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from recsys.client.schemas import FieldProblem, Problem
 from recsys.errors import (
     BundleRefused,
     NoPreviousModel,
@@ -21,7 +22,6 @@ from recsys.errors import (
     UnknownAttribute,
     UnknownItem,
 )
-from service.schemas import FieldProblem, Problem
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = "1"

@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.catalogue import Filter
+from recsys.catalogue.catalogue import Filter
 from recsys.errors import StoreUnavailable, UnknownAttribute
-from recsys.predictor import Memory, Predictor, Ranking, Source
-from recsys.retrieval import Wish
-from service.metrics import Metrics
-from service.state import Tag, decode, encode
-from service.store import Click, ComputedState, Store, StoredSession, Visit
+from recsys.predictor import Predictor, Ranking, SessionState, Source
+from recsys.retrieval.exact import RankingQuery
+from service.metrics import ServiceMetrics
+from service.store.session_store import Click, ComputedState, Store, StoredSession, Visit
+from service.store.state_codec import Tag, decode, encode
 
 FLUSH_SECONDS = 0.02  # how long a state waits for a round trip to go along with
 # A batch expected to take less is ranked where it is. Two threads of which one runs Python and the
@@ -36,7 +36,7 @@ Found = TypeVar("Found", Ranking, Ranking | None)
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class RecommendationQuery:
     """One request for a list: a user, whose `click` is recorded first, or a session in `items`."""
 
     user_id: str | None = None
@@ -54,7 +54,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RecommendationResult:
     """Item ids in falling score, and how they came about."""
 
     model_id: str
@@ -69,7 +69,7 @@ class Answer:
 class _Session:
     """What one question is answered from."""
 
-    memory: Memory
+    memory: SessionState
     known: Sequence[int]  # items clicked in the window that the model knows
     seen: Sequence[str]
     how: str  # hit, step, replay, blank, stateless
@@ -84,7 +84,7 @@ class Recommender:
         self,
         predictor: Predictor,
         store: Store,
-        metrics: Metrics,
+        metrics: ServiceMetrics,
         torch: ThreadPoolExecutor,
         clock: Callable[[], float] = time.thread_time,
     ) -> None:
@@ -120,7 +120,9 @@ class Recommender:
                 return UnknownAttribute(attribute, sorted(attributes), field)
         return None
 
-    async def answer(self, questions: Sequence[Question]) -> list[Answer | Exception]:
+    async def answer(
+        self, questions: Sequence[RecommendationQuery]
+    ) -> list[RecommendationResult | Exception]:
         """One answer a question, or why there is none: its filter was checked by another model."""
         self._metrics.batch_size.observe(len(questions))
         sessions = await self._sessions(questions)
@@ -139,7 +141,7 @@ class Recommender:
 
     def state_after(self, item_ids: Sequence[str]) -> list[list[float]]:
         """The hidden state that these clicks leave behind, (L, W), for those who want to see it."""
-        memory = Memory(self._known(item_ids[-self.predictor.window :]))
+        memory = SessionState(self._known(item_ids[-self.predictor.window :]))
         numbers: list[list[float]] = self.predictor.advance([memory])[:, 0].tolist()
         return numbers
 
@@ -148,7 +150,7 @@ class Recommender:
         find = self.predictor.catalogue.find
         return list(dict.fromkeys(item_id for item_id in item_ids if find(item_id) is None))
 
-    async def _sessions(self, questions: Sequence[Question]) -> list[_Session]:
+    async def _sessions(self, questions: Sequence[RecommendationQuery]) -> list[_Session]:
         """What each question is answered from; one store round trip for all that name a user."""
         visiting = [at for at, question in enumerate(questions) if question.user_id is not None]
         if not visiting:  # what needs no Redis does not wait for it
@@ -158,20 +160,20 @@ class Recommender:
         return [self._session(question, found.get(at)) for at, question in enumerate(questions)]
 
     def _session(
-        self, question: Question, reply: StoredSession | StoreUnavailable | None
+        self, question: RecommendationQuery, reply: StoredSession | StoreUnavailable | None
     ) -> _Session:
         if isinstance(reply, StoredSession):
             return self._stored_session(question, reply)
         known = self._known(question.own_items[-self.predictor.window :])
         return _Session(
-            Memory(known),
+            SessionState(known),
             known,
             seen=question.own_items,
             how="stateless",
             degraded=isinstance(reply, StoreUnavailable),
         )
 
-    def _stored_session(self, question: Question, stored: StoredSession) -> _Session:
+    def _stored_session(self, question: RecommendationQuery, stored: StoredSession) -> _Session:
         """The cached state and the steps it lacks where its tag fits, else the whole window.
 
         A click that Redis refused counts for this answer as if it were stored.
@@ -191,15 +193,15 @@ class Recommender:
             if same and (behind == 0 or (behind > 0 and whole)):
                 missing = self._known(window[len(window) - behind :]) if behind else []
                 how = "step" if behind else "hit"
-                return _Session(Memory(missing, state), known, seen, how, stored)
-        return _Session(Memory(known), known, seen, "replay" if known else "blank", stored)
+                return _Session(SessionState(missing, state), known, seen, how, stored)
+        return _Session(SessionState(known), known, seen, "replay" if known else "blank", stored)
 
     def _known(self, item_ids: Sequence[str]) -> list[int]:
         find = self.predictor.catalogue.find
         return [item for item_id in item_ids if (item := find(item_id)) is not None]
 
     async def _ranked(
-        self, questions: Sequence[Question], sessions: Sequence[_Session]
+        self, questions: Sequence[RecommendationQuery], sessions: Sequence[_Session]
     ) -> tuple[Tensor, list[Ranking]]:
         """Rank here what is quick; what would keep the event loop too long, in the worker thread.
 
@@ -224,14 +226,14 @@ class Recommender:
         return state, [ranking for ranking in found if ranking is not None]
 
     def _rank(
-        self, questions: Sequence[Question], sessions: Sequence[_Session]
+        self, questions: Sequence[RecommendationQuery], sessions: Sequence[_Session]
     ) -> tuple[Tensor, list[Ranking]]:
         with self._timed(questions):
             state = self.predictor.advance([session.memory for session in sessions])
             return state, self._lists(self.predictor.rank, state, questions, sessions)
 
     def _rank_quickly(
-        self, questions: Sequence[Question], sessions: Sequence[_Session]
+        self, questions: Sequence[RecommendationQuery], sessions: Sequence[_Session]
     ) -> tuple[Tensor, list[Ranking | None]]:
         with self._timed(questions):
             state = self.predictor.advance([session.memory for session in sessions])
@@ -239,16 +241,16 @@ class Recommender:
 
     def _lists(
         self,
-        rank: Callable[[Tensor, Sequence[Sequence[int]], Sequence[Wish]], list[Found]],
+        rank: Callable[[Tensor, Sequence[Sequence[int]], Sequence[RankingQuery]], list[Found]],
         state: Tensor,
-        questions: Sequence[Question],
+        questions: Sequence[RecommendationQuery],
         sessions: Sequence[_Session],
     ) -> list[Found]:
         wishes = [self._wish(q, s) for q, s in zip(questions, sessions, strict=True)]
         return rank(state, [session.known for session in sessions], wishes)
 
     @contextmanager
-    def _timed(self, questions: Sequence[Question]) -> Iterator[None]:
+    def _timed(self, questions: Sequence[RecommendationQuery]) -> Iterator[None]:
         """Learn what a question without a filter takes of this thread's processor time."""
         began = self._clock()
         yield
@@ -256,11 +258,11 @@ class Recommender:
             took = (self._clock() - began) / len(questions)
             self._seconds_each += (1 - REMEMBERED) * (took - self._seconds_each)
 
-    def _wish(self, question: Question, session: _Session) -> Wish:
+    def _wish(self, question: RecommendationQuery, session: _Session) -> RankingQuery:
         excluded = list(question.exclude_items)
         if question.exclude_seen:
             excluded += [*session.seen, *question.own_items]
-        return Wish(question.k, self._known(excluded), self._allowed(question.filter))
+        return RankingQuery(question.k, self._known(excluded), self._allowed(question.filter))
 
     def _allowed(self, wanted: Filter) -> NDArray[np.bool_] | None:
         if not wanted or self._refusal(wanted) is not None:
@@ -268,7 +270,7 @@ class Recommender:
         return self.predictor.catalogue.allowed(wanted)
 
     def _keep(
-        self, questions: Sequence[Question], sessions: Sequence[_Session], state: Tensor
+        self, questions: Sequence[RecommendationQuery], sessions: Sequence[_Session], state: Tensor
     ) -> None:
         """Queue new states for the next round trip."""
         self._metrics.count_states(Counter(session.how for session in sessions))
@@ -305,8 +307,10 @@ class Recommender:
         pairs = zip(rankings, sessions, strict=True)
         self._metrics.count_answers(Counter((r.source, s.degraded) for r, s in pairs))
 
-    def _answer(self, question: Question, session: _Session, ranking: Ranking) -> Answer:
-        return Answer(
+    def _answer(
+        self, question: RecommendationQuery, session: _Session, ranking: Ranking
+    ) -> RecommendationResult:
+        return RecommendationResult(
             model_id=self.predictor.model_id,
             source=ranking.source,
             degraded=session.degraded,
@@ -320,7 +324,7 @@ class Recommender:
         return list(zip(ids, ranking.scores, strict=True))
 
 
-def _visit(question: Question) -> Visit:
+def _visit(question: RecommendationQuery) -> Visit:
     assert question.user_id is not None, "only questions of users visit the store"
     return Visit(question.user_id, () if question.click is None else (question.click,))
 

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,8 +17,34 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service.hosts import canonical, is_address
-from service.redis_url import read_url
+from service.redis_client.url import read_url
+
+HOST = re.compile(r"[\w-]+(\.[\w-]+)*\.?|\[[0-9A-Fa-f:.]+\]", re.ASCII)
+
+
+def canonical(host: str) -> str | None:
+    """The host in lower case, without a dot at its end, an IPv6 address in its shortest form.
+
+    None where the text is no host, or has a port.
+    """
+    if not HOST.fullmatch(host):
+        return None
+    if not host.startswith("["):
+        return host.lower().removesuffix(".")
+    try:
+        return f"[{IPv6Address(host[1:-1])}]"
+    except ValueError:
+        return None
+
+
+def is_address(host: str) -> bool:
+    """The canonical host is an IP address, not a name."""
+    try:
+        ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
 
 EMBEDDED = "embedded"  # instead of a Redis URL: a private server that ends with the service
 PREFIX = "RECSYS_"

@@ -16,21 +16,21 @@ import pytest
 import redis as redis_py
 import torch
 import uvloop
-from app_client import PATIENT, ClientOf, client_of
 from hypothesis import HealthCheck, settings
-from kinds import Zoo
 from rich.console import Console
-from trained_shop import SMALL, TrainedShop
 
+from data.prepare import ClickOptions
 from data.synthetic import write_shop
-from recsys.golden import open_predictor
+from recsys.bundle.golden import open_predictor
 from recsys.predictor import Predictor
 from service.app import create_app
-from service.embedded_redis import private_redis
 from service.logs import OURS, Lines
+from service.server.embedded_redis import private_redis
 from service.settings import Settings
-from training.commands import TrainOptions, train
-from training.prepare import ClickOptions
+from tests.support.bundles.model_kinds import ModelKinds
+from tests.support.bundles.trained_shop import SMALL, TrainedShop
+from tests.support.service.app_client import PATIENT, ClientOf, client_of
+from training.pipeline import TrainOptions, train
 
 
 def pytest_asyncio_loop_factories(
@@ -122,9 +122,9 @@ def predictor(trained: TrainedShop) -> Predictor:
 
 
 @pytest.fixture(scope="session")
-def zoo(predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Zoo:
+def zoo(predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> ModelKinds:
     """One model of every kind over the shop's items."""
-    return Zoo(tmp_path_factory.mktemp("zoo"), predictor.catalogue)
+    return ModelKinds(tmp_path_factory.mktemp("zoo"), predictor.catalogue)
 
 
 @pytest.fixture(scope="session")

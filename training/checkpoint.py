@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from data.sessions import Sessions
-from recsys.atomic import replace_file
 from recsys.errors import BadInput
+from recsys.fileio import replace_file
 from training.recipe import Recipe
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -37,7 +37,7 @@ class EpochResult:
 
 
 @dataclass
-class Position:
+class TrainerState:
     """Where a run stands; everything in it is JSON."""
 
     phase: str = "search"
@@ -65,7 +65,7 @@ def fingerprint(train: Sessions, valid: Sessions | None, recipe: Recipe, start: 
 
 
 def save_checkpoint(
-    folder: Path, mark: str, position: Position, groups: dict[str, dict[str, Tensor]]
+    folder: Path, mark: str, position: TrainerState, groups: dict[str, dict[str, Tensor]]
 ) -> None:
     """groups: name of the owner → its tensors (weights, best, learner)."""
     tensors = {
@@ -79,7 +79,7 @@ def save_checkpoint(
 
 def load_checkpoint(
     folder: Path, mark: str
-) -> tuple[Position, dict[str, dict[str, Tensor]]] | None:
+) -> tuple[TrainerState, dict[str, dict[str, Tensor]]] | None:
     """The checkpoint of this very run, or None where there is none; raises `BadInput`."""
     path = folder / CHECKPOINT
     if not path.exists():
@@ -90,7 +90,7 @@ def load_checkpoint(
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         values = json.loads(about["position"])
         results = [EpochResult(**result) for result in values.pop("results")]
-        position = Position(**values, results=results)
+        position = TrainerState(**values, results=results)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as broken:
         raise BadInput("The run cannot be resumed", [f"{path} is damaged ({broken})."]) from broken
     if about["fingerprint"] != mark:

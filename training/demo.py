@@ -5,12 +5,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from data.prepare import ClickOptions
 from data.synthetic import write_shop
-from recsys.atomic import check_new_folder, new_folder
-from recsys.bundle_files import MANIFEST
-from recsys.shelf import destination, is_shelf, publish
-from training.commands import TrainOptions, train
-from training.prepare import ClickOptions
+from recsys.bundle.layout import MANIFEST
+from recsys.bundle.registry import destination, is_shelf, publish
+from recsys.fileio import check_new_folder, new_folder
+from training.pipeline import TrainOptions, train
 from training.recipe import load_recipe
 
 

@@ -10,21 +10,21 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from data.prepare import ClickOptions, prepare, read_sessions
 from data.sessions import Sessions, reindex
 from data.statistics import describe
-from recsys.atomic import check_new_file, replace_file
-from recsys.bundle_files import MANIFEST
-from recsys.golden import open_predictor
-from recsys.manifest import read_manifest
+from recsys.bundle.golden import open_predictor
+from recsys.bundle.layout import MANIFEST
+from recsys.bundle.manifest import read_manifest
+from recsys.console import open_console
+from recsys.fileio import check_new_file, replace_file
 from recsys.predictor import Predictor
-from recsys.retrieval import Wish
-from recsys.tables import open_console
-from training.comparison import compare_with_intervals
-from training.evaluate import evaluate
-from training.prepare import ClickOptions, prepare, read_sessions
+from recsys.retrieval.exact import RankingQuery
+from training.evaluation.compare import compare_with_intervals
+from training.evaluation.evaluate import evaluate
+from training.evaluation.results import as_json, compare, show
 from training.progress import bar, warn
-from training.report import Story, render_report
-from training.results import as_json, compare, show
+from training.report.render import Story, render_report
 
 TIMED_REQUESTS = 300
 
@@ -97,5 +97,5 @@ def latency_ms(predictor: Predictor, sessions: Sessions) -> dict[str, float]:
 
 def _milliseconds(predictor: Predictor, clicks: Sequence[int]) -> float:
     began = time.perf_counter()
-    predictor.recommend([item for item in clicks if item >= 0], Wish(k=20))
+    predictor.recommend([item for item in clicks if item >= 0], RankingQuery(k=20))
     return (time.perf_counter() - began) * 1000

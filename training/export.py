@@ -1,6 +1,6 @@
 """Trained weights → a bundle folder, with golden sessions answered by the model before export.
 
-One of the two files that touch TorchScript (the other is `recsys/bundle.py`).
+One of the two files that touch TorchScript (the other is `recsys/bundle/load.py`).
 """
 
 import dataclasses
@@ -20,10 +20,8 @@ from torch import Tensor, nn
 
 import recsys
 from data.sessions import Sessions
-from recsys.atomic import new_folder
-from recsys.blend import Blend
-from recsys.bundle import digest, model_id_of
-from recsys.bundle_files import (
+from recsys.bundle.golden import ask, open_predictor, write_golden
+from recsys.bundle.layout import (
     FILES,
     GOLDEN,
     INDEX,
@@ -34,13 +32,15 @@ from recsys.bundle_files import (
     REPORT,
     WEIGHTS,
 )
-from recsys.catalogue import Catalogue
-from recsys.golden import ask, open_predictor, write_golden
-from recsys.manifest import FORMAT_VERSION, Manifest
-from recsys.model import SessionRNN
+from recsys.bundle.load import digest, model_id_of
+from recsys.bundle.manifest import FORMAT_VERSION, Manifest
+from recsys.catalogue.catalogue import Catalogue
+from recsys.fileio import new_folder
+from recsys.model.gru4rec import SessionRNN
+from recsys.neighbours.blend import Blend
+from training.model.weights import Weights, eager_predictor
 from training.recipe import Recipe
-from training.retrieval import EVERY_ITEM, Chosen
-from training.weights import Weights, eager_predictor
+from training.retrieval.recall_check import EVERY_ITEM, ChosenRetrieval
 
 GOLDEN_SESSIONS = 24
 UNKNOWN_ID = "an item that no catalogue has"
@@ -82,7 +82,7 @@ class Export:
     training: Mapping[str, Any]
     golden: Sequence[Sequence[str]]  # clicks of the golden sessions, as ids
     blend: Blend | None = None
-    retrieval: Chosen = EVERY_ITEM
+    retrieval: ChosenRetrieval = EVERY_ITEM
     report: Callable[[Manifest], str] | None = None  # the page, for this manifest
 
 

@@ -11,12 +11,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from data.prepare import ClickOptions
 from recsys.errors import BadRecipe
-from training.commands import TrainOptions, train
-from training.parent import Parent, read_parent
-from training.prepare import ClickOptions
+from training.pipeline import TrainOptions, train
 from training.recipe import Recipe, checked_recipe
-from training.warm_start import WarmStart
+from training.warm_start import BaseModel, WarmStart, read_base_model
 
 # One pass over everything that is new; none of it is kept apart for validation. The accumulator
 # stands for the squared gradients of the run before, which a bundle does not hold: from zero, the
@@ -44,7 +43,7 @@ class FinetuneOptions:
 
 def finetune(options: FinetuneOptions, console: Console) -> Path:
     """Old bundle and new click log → new bundle folder; returns the folder."""
-    parent = read_parent(options.bundle)
+    parent = read_base_model(options.bundle)
     return train(
         TrainOptions(
             clicks=options.clicks,
@@ -59,7 +58,7 @@ def finetune(options: FinetuneOptions, console: Console) -> Path:
     )
 
 
-def with_weight(parent: Parent) -> Recipe:
+def with_weight(parent: BaseModel) -> Recipe:
     """Its recipe with the blend that was chosen for it: nothing is left to choose on."""
     blend = parent.manifest.blend
     if blend is None:

@@ -18,8 +18,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from data.sessions import Counts
-from recsys.tables import add_row, neat_table
+from data.sessions import SessionCounts
+from recsys.console import add_row, neat_table
 from training.checkpoint import EpochResult
 
 
@@ -29,7 +29,7 @@ class _EventsPerSecond(ProgressColumn):
 
 
 class TrainingBars:
-    """A `training.loop.Watcher`: one bar an epoch with loss, events per second, time left."""
+    """A `training.trainer.Watcher`: one bar an epoch with loss, events per second, time left."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -96,7 +96,7 @@ def warn(console: Console, sentence: str | None) -> None:
         console.print(f"Warning: {sentence}", style="yellow", soft_wrap=True, markup=False)
 
 
-def counts_table(counts: Sequence[Counts]) -> Table:
+def counts_table(counts: Sequence[SessionCounts]) -> Table:
     table = neat_table("What was read", left=["step"], right=["sessions", "clicks", "items"])
     for c in counts:
         add_row(table, c.step, f"{c.sessions:,}", f"{c.clicks:,}", f"{c.items:,}")

@@ -12,12 +12,54 @@ import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
 
-from recsys.candidates import KINDS
-from recsys.cells import CELLS
-from recsys.errors import BadRecipe
-from recsys.model import EMBEDDINGS, ModelSize
-from training.shipped import read_toml, shipped_names
+from recsys.errors import BadRecipe, Problems
+from recsys.model.cells import CELLS
+from recsys.model.gru4rec import EMBEDDINGS, ModelSize
+from recsys.retrieval.candidates import KINDS
+
+
+def shipped_names(kind: str) -> list[str]:
+    """Names of the built-in files of this kind."""
+    folder = resources.files("training") / f"{kind}s"
+    return sorted(
+        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
+    )
+
+
+def read_toml(chosen: str, kind: str, refusal: type[Problems]) -> dict[str, Any]:
+    """The tables of a built-in file or of a path that ends in .toml; raises `refusal`."""
+    try:
+        return tomllib.loads(_text_of(chosen, kind, refusal))
+    except tomllib.TOMLDecodeError as broken:
+        raise refusal(
+            f"The {kind} cannot be used", [f"{kind} {chosen} is not TOML: {broken}."]
+        ) from broken
+
+
+def _text_of(chosen: str, kind: str, refusal: type[Problems]) -> str:
+    path, names = Path(chosen), shipped_names(kind)
+    try:
+        if path.suffix == ".toml":
+            return path.read_text(encoding="utf-8")
+        if chosen in names:
+            file = resources.files("training") / f"{kind}s" / f"{chosen}.toml"
+            return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as broken:
+        raise refusal(f"The {kind} cannot be used", [f"{path}: {broken}."]) from broken
+    near = difflib.get_close_matches(chosen, names, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise refusal(
+        f"The {kind} cannot be used",
+        [
+            f"there is no {kind} {chosen!r}.{hint} Built in: {', '.join(names)}; "
+            "or give a file that ends in .toml."
+        ],
+    )
+
 
 CHOICES = {
     "cell": tuple(CELLS),
@@ -91,7 +133,7 @@ class Recipe:
     window: int = 50  # clicks a state remembers, in evaluation and in the service
     seed: int = 1  # of all random numbers: the same seed, the same weights
     retrieval: str = "auto"  # how a bundle finds items: exact, fp16, int8, pq4, ivf, lists; or auto
-    # session neighbours beside the model (recsys/neighbours.py)
+    # session neighbours beside the model (recsys/neighbours/scoring.py)
     blend: str = "none"  # or v-sknn, vstan
     blend_weight: float = 0.0  # the neighbours' part; 0 to choose it on the validation sessions
     neighbours: int = 500  # most similar sessions that are asked

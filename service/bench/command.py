@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 import uvloop
 from rich.console import Console
 
+from recsys.client.http import AsyncClient
 from recsys.errors import BadInput, ServiceRefused, ServiceUnreachable
 from service.bench.ceiling import ceiling
 from service.bench.connection import post
 from service.bench.pace import Request, Samples, paced, saturating
 from service.bench.report import Measured, measured, show
-from service.bench.workload import Click, some
-from service.client import AsyncClient
+from service.bench.workload import BenchClick, some
 
 PATH = "/v1/recommendations"
 MOST_PREPARED = 200_000  # requests; a saturating run begins anew at their end
@@ -56,7 +56,7 @@ class BenchOptions:
 
 def bench(
     options: BenchOptions,
-    clicks: Iterator[Click],
+    clicks: Iterator[BenchClick],
     console: Console,
     *,
     as_json: bool = False,
@@ -81,7 +81,7 @@ def bench(
 
 
 async def _run(
-    options: BenchOptions, clicks: Iterator[Click], host: str, port: int, console: Console
+    options: BenchOptions, clicks: Iterator[BenchClick], host: str, port: int, console: Console
 ) -> Samples:
     await _greet(options)
 
@@ -116,7 +116,7 @@ async def _greet(options: BenchOptions) -> None:
             raise BadInput("The service wants a key (--api-key)", [str(refused)]) from refused
 
 
-def _prepared(options: BenchOptions, clicks: Sequence[Click]) -> list[Request]:
+def _prepared(options: BenchOptions, clicks: Sequence[BenchClick]) -> list[Request]:
     """Every request as bytes, before the first is due."""
     host, port = options.address
     headers = {} if options.api_key is None else {"Authorization": f"Bearer {options.api_key}"}

@@ -46,7 +46,7 @@ class Samples:
         return self.status.count(OK)
 
 
-class Lane:
+class RequestQueue:
     """One connection and what waits for it."""
 
     def __init__(self, host: str, port: int, samples: Samples) -> None:
@@ -198,8 +198,8 @@ async def _until(
     await done
 
 
-async def _lanes(host: str, port: int, connections: int, samples: Samples) -> list[Lane]:
-    lanes = [Lane(host, port, samples) for _ in range(connections)]
+async def _lanes(host: str, port: int, connections: int, samples: Samples) -> list[RequestQueue]:
+    lanes = [RequestQueue(host, port, samples) for _ in range(connections)]
     for lane in lanes:
         await lane.connect()
     return lanes

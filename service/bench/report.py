@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from recsys.tables import neat_table
+from recsys.console import neat_table
 from service.bench.pace import OK, Samples
 
 BARS = 40  # characters of the longest

@@ -15,7 +15,7 @@ DRAWN_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Click:
+class BenchClick:
     """A visitor, and the item he opens."""
 
     user_id: str
@@ -29,7 +29,7 @@ def drawn(
     popularity: float,
     length: float,
     seed: int,
-) -> Iterator[Click]:
+) -> Iterator[BenchClick]:
     """Without end. item_ids: the most popular first; visitors: at a time.
 
     popularity: P(item of rank r) ∝ r^-popularity; length: P(session of n clicks) ∝ n^-length.
@@ -51,18 +51,18 @@ def drawn(
                 number[visitor], left[visitor] = newest, clicks
                 newest += 1
             left[visitor] -= 1
-            yield Click(f"bench-{seed}-{number[visitor]}", item_ids[item])
+            yield BenchClick(f"bench-{seed}-{number[visitor]}", item_ids[item])
 
 
-def replayed(clicks: Sequence[Click]) -> Iterator[Click]:
+def replayed(clicks: Sequence[BenchClick]) -> Iterator[BenchClick]:
     """The log again and again, each time with visitors of its own."""
     turn = 0
     while True:
         for click in clicks:
-            yield Click(f"{turn}-{click.user_id}", click.item_id)
+            yield BenchClick(f"{turn}-{click.user_id}", click.item_id)
         turn += 1
 
 
-def some(clicks: Iterable[Click], count: int) -> list[Click]:
+def some(clicks: Iterable[BenchClick], count: int) -> list[BenchClick]:
     """The first `count` of them."""
     return list(islice(clicks, count))

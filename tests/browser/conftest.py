@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from browsers import MISSING, STEADY, find_chromium
 from playwright.sync_api import Browser, sync_playwright
+
+from tests.browser.browsers import MISSING, STEADY, find_chromium
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,12 @@ from statistics import median
 from typing import Any
 
 import pytest
-from browsers import DESK, PHONE, breaches, visiting
-from playground_page import Playground, playground_on
 from playwright.sync_api import Browser, Page, expect
-from redis_servers import own_redis
-from trained_shop import TrainedShop
+
+from tests.browser.browsers import DESK, PHONE, breaches, visiting
+from tests.browser.playground_page import Playground, playground_on
+from tests.support.bundles.trained_shop import TrainedShop
+from tests.support.redis.servers import own_redis
 
 DARK: dict[str, Any] = {"color_scheme": "dark"}
 MOVING: dict[str, Any] = {"reduced_motion": "no-preference"}

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsers import DESK, PHONE, visiting
-from playground_page import Playground, playground_on
 from playwright.sync_api import Browser
-from redis_servers import RedisServer, own_redis
 from rich.console import Console
-from trained_shop import TrainedShop
 
+from tests.browser.browsers import DESK, PHONE, visiting
+from tests.browser.playground_page import Playground, playground_on
+from tests.support.bundles.trained_shop import TrainedShop
+from tests.support.redis.servers import RedisServer, own_redis
 from training.demo import train_demo
 
 KEEP = "RECSYS_PICTURES"  # the folder for them

@@ -7,12 +7,12 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from browsers import visiting
-from playground_page import Playground, playground_on
 from playwright.sync_api import Browser, Page, expect
-from trained_shop import TrainedShop
 
-from service.client import Client
+from recsys.client.http import Client
+from tests.browser.browsers import visiting
+from tests.browser.playground_page import Playground, playground_on
+from tests.support.bundles.trained_shop import TrainedShop
 
 SHOWN = 12
 MOVED_MS = 700  # the bars have come to rest

@@ -6,17 +6,17 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from browsers import PATIENCE_MS, visiting
-from playground_page import Playground, playground_on
 from playwright.sync_api import Browser, Route, expect
-from redis_servers import RedisServer, own_redis
 from rich.console import Console
-from trained_shop import SMALL, TrainedShop
 
-from service.access import hash_of, new_key
-from service.client import Client
-from training.commands import TrainOptions, train
-from training.prepare import ClickOptions
+from data.prepare import ClickOptions
+from recsys.client.http import Client
+from service.middleware.auth import hash_of, new_key
+from tests.browser.browsers import PATIENCE_MS, visiting
+from tests.browser.playground_page import Playground, playground_on
+from tests.support.bundles.trained_shop import SMALL, TrainedShop
+from tests.support.redis.servers import RedisServer, own_redis
+from training.pipeline import TrainOptions, train
 
 ATTACKS = (
     "<img src=x onerror=alert(1)>",

@@ -1,8 +1,9 @@
 """Every command of README and documents is run by the Reader, page by page: `make docs-check`.
 
-What takes minutes is run in small (tests/small_runs.py), `make` in a copy (tests/yard.py). What
-cannot be run here says so above the block, `<!-- not run: REASON -->`, with a reason that
-tests/test_docs_commands.py knows. That test also looks at the blocks that are no commands.
+What takes minutes is run in small (tests/support/documents/small_runs.py), `make` in a copy
+(tests/support/documents/clean_checkout.py). What cannot be run here says so above the block, `<!--
+not run: REASON -->`, with a reason that tests/unit/documents/test_docs_commands.py knows. That test
+also looks at the blocks that are no commands.
 """
 
 import shutil
@@ -12,15 +13,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yard
-from markdown import READ, Page, answers_of, named
-from reader import PID, REDIS, SERVICE, Reader
-from servers import started
-from small_runs import run_program
-from trained_shop import TrainedShop
 
 from data.synthetic import write_shop
-from service.access import hash_of, new_key
+from service.middleware.auth import hash_of, new_key
+from tests.support.bundles.trained_shop import TrainedShop
+from tests.support.documents import clean_checkout
+from tests.support.documents.doc_runner import PID, REDIS, SERVICE, Reader
+from tests.support.documents.markdown import READ, Page, answers_of, named
+from tests.support.documents.small_runs import run_program
+from tests.support.service.servers import started
 
 BUNDLES = ("10k/bundle", "100k/bundle")
 LOGS = ("yoochoose_sep14", "yoochoose1_64", "diginetica")
@@ -49,8 +50,8 @@ def desk(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="module")
-def clone(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> yard.Yard:
-    return yard.Yard(tmp_path_factory.mktemp("clone") / "session-recsys", trained.bundle)
+def clone(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> clean_checkout.Yard:
+    return clean_checkout.Yard(tmp_path_factory.mktemp("clone") / "session-recsys", trained.bundle)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_a_page_can_be_followed_from_top_to_bottom(
     path: Path,
     desk: Path,
     running: dict[str, str],
-    clone: yard.Yard,
+    clone: clean_checkout.Yard,
     once: set[str],
     redis_url: str,  # with nobody in it: pages have the same ada, and forget her
     tmp_path: Path,

@@ -1,0 +1,212 @@
+"""A bundle: the folder that training writes and serving loads; complete, immutable, verified.
+
+    manifest.json        format, model id, sizes, recipe, metrics, versions, a sha256 for each file
+    model.ts             TorchScript: step, replay, scores, top_k; holds the recurrent weights
+    weights.safetensors  item matrix, biases, the input table unless it is the matrix (these
+                         memory-mapped) and all other weights
+    items.parquet        id, count, attributes; row i is item index i
+    golden.jsonl         sessions with the lists this model gave when it was exported
+    neighbours.safetensors   only where neighbours are blended in: sessions to find them among
+    retrieval.index      only where some items are overlooked: finds candidates (memory-mapped)
+    report.html          what training measured, for people; optional
+
+Loading trusts nothing: names are the fixed ones above, digests and sizes are compared, numbers
+must be finite. What the model answers is checked in `recsys/bundle/golden.py`. Format 1 is read
+too.
+"""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from recsys.bundle.layout import IDENTITY, INDEX, ITEMS, MODEL, NEIGHBOURS, WEIGHTS
+from recsys.bundle.manifest import Manifest, distrusted, read_manifest
+from recsys.catalogue.catalogue import Catalogue, read_catalogue
+from recsys.errors import BundleRefused
+from recsys.model.gru4rec import ModelSize
+from recsys.neighbours.blend import Blend, BlendSettings
+from recsys.neighbours.index import read_index
+from recsys.neighbours.scoring import SessionNeighbours
+from recsys.predictor import SessionModel
+from recsys.retrieval.candidates import CandidateIndex, IndexSettings
+from recsys.retrieval.item_lists import ItemLists
+from recsys.retrieval.quantised import QuantisedItems
+
+MEANING = ("cell", "embedding", "embedding_width", "scale")  # of a size, beside the tensors' shapes
+ROWS = 1 << 16  # of numbers checked at a time; all of them would take twice the matrix
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle's files, open and consistent with each other."""
+
+    folder: Path
+    manifest: Manifest
+    catalogue: Catalogue
+    model: SessionModel
+    matrix: Tensor  # (N, H) float32, memory-mapped
+    bias: Tensor  # (N,) float32
+    inputs: Tensor | None  # (N, X) float32, memory-mapped; None where it is the matrix
+    blend: Blend | None
+    index: CandidateIndex | None  # None where every item is scored
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def model_id_of(
+    digests: Mapping[str, str],
+    window: int,
+    size: ModelSize,
+    blend: BlendSettings | None = None,
+    index: IndexSettings | None = None,
+) -> str:
+    """The name of what decides the answers: same files of `IDENTITY` and settings → same id.
+
+    Of the size only what is not at its default is named, so that ids of format 1 stay true.
+    """
+    chosen = {
+        field.name: getattr(size, field.name)
+        for field in fields(size)
+        if field.name in MEANING and getattr(size, field.name) != field.default
+    }
+    text = "".join(digests[name] for name in IDENTITY if name in digests) + str(window)
+    named = [chosen, *(asdict(settings) for settings in (blend, index) if settings is not None)]
+    text += "".join(json.dumps(part, sort_keys=True) for part in named if part)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Verify and open a bundle; raises `BundleRefused` with the first thing that is wrong."""
+    manifest = read_manifest(folder)
+    with distrusted(folder):
+        return _load(folder, manifest)
+
+
+def _load(folder: Path, manifest: Manifest) -> Bundle:
+    for name, expected in manifest.files.items():
+        _check_file(folder / name, expected)
+    found = model_id_of(
+        manifest.files, manifest.window, manifest.size, manifest.blend, manifest.retrieval.index
+    )
+    if found != manifest.model_id:
+        raise BundleRefused(
+            f"{folder}: the model id {manifest.model_id!r} does not belong to these files. "
+            "Export the bundle anew."
+        )
+    catalogue = read_catalogue(folder / ITEMS)
+    matrix, bias, inputs = _read_weights(folder / WEIGHTS)
+    _check_sizes(folder, manifest.size, catalogue, (matrix, bias, inputs))
+    model = _load_model(folder / MODEL)
+    _check_state(folder / MODEL, model, manifest.size, matrix if inputs is None else inputs)
+    blend = _load_blend(folder, manifest.blend, len(catalogue))
+    index = _load_index(folder, manifest)
+    return Bundle(folder, manifest, catalogue, model, matrix, bias, inputs, blend, index)
+
+
+def _load_index(folder: Path, manifest: Manifest) -> CandidateIndex | None:
+    settings, size = manifest.retrieval.index, manifest.size
+    if settings is None:
+        return None
+    return read_index_file(folder / INDEX, settings, size.items, size.hidden)
+
+
+def _load_blend(folder: Path, settings: BlendSettings | None, items: int) -> Blend | None:
+    if settings is None:
+        return None
+    index = read_index(folder / NEIGHBOURS, items, settings.neighbours.candidates)
+    return Blend(SessionNeighbours(index, settings.neighbours), settings.weight)
+
+
+def _check_file(path: Path, expected: object) -> None:
+    if path.is_symlink():
+        raise BundleRefused(f"{path} is a link; a bundle holds its own files. Copy the file there.")
+    if not path.is_file():
+        raise BundleRefused(f"{path} is missing. The bundle is incomplete: copy it again.")
+    found = digest(path)
+    if found != expected:
+        raise BundleRefused(
+            f"{path} has the sha256 {found[:12]}…, the manifest says {str(expected)[:12]}…. "
+            "The file is damaged or was changed: copy the bundle again."
+        )
+
+
+def _read_weights(path: Path) -> tuple[Tensor, Tensor, Tensor | None]:
+    try:
+        with safe_open(path, framework="pt") as weights:
+            separate = "inputs" in weights.keys()  # noqa: SIM118
+            inputs = weights.get_tensor("inputs") if separate else None
+            return weights.get_tensor("matrix"), weights.get_tensor("bias"), inputs
+    except (OSError, SafetensorError) as broken:
+        raise BundleRefused(f"{path} cannot be read ({broken}).") from broken
+
+
+def _check_sizes(
+    folder: Path, size: ModelSize, catalogue: Catalogue, weights: Sequence[Tensor | None]
+) -> None:
+    """weights: item matrix, bias, input table."""
+    tables = [table for table in weights if table is not None]
+    shapes = [tuple(table.shape) for table in tables]
+    wanted = [s for s in ((size.items, size.hidden), (size.items,), size.inputs_shape) if s]
+    if len(catalogue) != size.items or shapes != wanted:
+        raise BundleRefused(
+            f"{folder}: {len(catalogue)} items with item matrix, bias and input table {shapes}, "
+            f"the manifest says {size.items} with {wanted}."
+        )
+    if any(table.dtype != torch.float32 for table in tables):
+        raise BundleRefused(f"{folder}: the weights are not float32. Export the bundle anew.")
+    if not all(torch.isfinite(part).all() for table in tables for part in torch.split(table, ROWS)):
+        raise BundleRefused(f"{folder}: the weights hold NaN or infinite numbers. Train it anew.")
+
+
+def _load_model(path: Path) -> SessionModel:
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`torch.jit.*` is deprecated", DeprecationWarning)
+            model = torch.jit.load(  # type: ignore[no-untyped-call]
+                str(path), map_location="cpu"
+            ).eval()
+    except RuntimeError as broken:
+        first = str(broken).strip().splitlines()[0]
+        raise BundleRefused(f"{path} is not readable TorchScript ({first}).") from broken
+    missing = [verb for verb in ("step", "replay", "scores", "top_k") if not hasattr(model, verb)]
+    if missing:
+        raise BundleRefused(f"{path} lacks {', '.join(missing)}. Export the bundle anew.")
+    return cast(SessionModel, model)
+
+
+def _check_state(path: Path, model: SessionModel, size: ModelSize, inputs: Tensor) -> None:
+    """One step must give a state of the size that the manifest says."""
+    before = torch.zeros(size.layers, 1, size.state_width)
+    try:
+        with torch.inference_mode():
+            after = tuple(model.step(inputs, torch.zeros(1, dtype=torch.int64), before).shape)
+    except RuntimeError:
+        after = None
+    if after != tuple(before.shape):
+        raise BundleRefused(
+            f"{path} does not have the state {tuple(before.shape)} of the manifest's "
+            f"{size.layers} {size.cell} layer(s) of {size.hidden} units. Export the bundle anew."
+        )
+
+
+def read_index_file(path: Path, settings: IndexSettings, items: int, width: int) -> CandidateIndex:
+    """An index of `items` vectors; raises `BundleRefused`.
+
+    width: H, numbers of an item vector without its bias.
+    """
+    kind: type[ItemLists] | type[QuantisedItems] = QuantisedItems
+    if settings.kind == "lists":
+        kind = ItemLists
+    return kind.read(path, settings, items, width)

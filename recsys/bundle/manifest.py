@@ -1,0 +1,150 @@
+"""What a bundle says of itself: read with distrust, refused with a sentence."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from recsys.bundle.layout import FILES, INDEX, MANIFEST, NEIGHBOURS, OPTIONAL
+from recsys.errors import BundleRefused, RecsysError
+from recsys.model.gru4rec import ModelSize
+from recsys.neighbours.blend import BlendSettings
+from recsys.neighbours.scoring import NeighbourSettings
+from recsys.retrieval.candidates import IndexSettings
+from recsys.retrieval.exact import EXACTLY, RetrievalSettings
+
+FORMAT_VERSION = 2
+READABLE = (1, 2)  # format 1 has no cell, embedding and scale: those of `ModelSize`'s defaults
+LARGEST_MANIFEST = 1 << 20  # bytes
+LARGEST_SIZE, MOST_LAYERS, LONGEST_WINDOW = 1 << 31, 100, 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a bundle says of itself."""
+
+    format_version: int
+    model_id: str
+    created: str  # UTC, ISO 8601
+    size: ModelSize
+    window: int  # clicks a state remembers
+    recipe: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    training: Mapping[str, Any]  # sessions, clicks, cut-off
+    versions: Mapping[str, str]
+    files: Mapping[str, str]  # name → sha256
+    blend: BlendSettings | None = None  # session neighbours beside the model
+    retrieval: RetrievalSettings = EXACTLY
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+
+@contextmanager
+def distrusted(folder: Path) -> Iterator[None]:
+    """A bundle may hold anything: what fails in this block is refused, never a crash."""
+    try:
+        yield
+    except RecsysError:
+        raise
+    except OSError as failed:
+        what = f"{failed.filename or folder}: {failed.strerror or failed}"
+        raise BundleRefused(f"{folder} cannot be read. {what}.") from failed
+    except Exception as failed:
+        raise BundleRefused(
+            f"{folder} holds what no export writes ({type(failed).__name__}). Export it anew."
+        ) from failed
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises `BundleRefused` where it is missing or says what cannot be."""
+    with distrusted(folder):
+        return _read_manifest(folder)
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise BundleRefused(f"There is no bundle folder {folder}. Make one with recsys train.")
+    if path.exists() and (path.is_symlink() or not path.is_file()):
+        raise BundleRefused(f"{path} is a link or no file; a bundle holds its own files.")
+    try:
+        with path.open("rb") as file:
+            values = json.loads(file.read(LARGEST_MANIFEST))
+    except FileNotFoundError as missing:
+        raise BundleRefused(
+            f"{folder} is no bundle: it has no {MANIFEST}. Give the --out folder of recsys train."
+        ) from missing
+    except (OSError, ValueError) as broken:
+        raise BundleRefused(f"{path} is not readable JSON ({broken}).") from broken
+    return _manifest(path, values)
+
+
+def _manifest(path: Path, values: object) -> Manifest:
+    found = values.get("format_version") if isinstance(values, dict) else None
+    if type(found) is not int or found not in READABLE:
+        newer = type(found) is int and found > FORMAT_VERSION
+        advice = "Upgrade session-recsys." if newer else "Train and export the bundle anew."
+        raise BundleRefused(
+            f"{path} has bundle format {found!r}; this version reads {READABLE[0]} to "
+            f"{READABLE[-1]}. {advice}"
+        )
+    assert isinstance(values, dict)
+    try:
+        made = {
+            "size": ModelSize(**values["size"]),
+            "blend": _blend_settings(values.get("blend")),
+            "retrieval": _retrieval_settings(values.get("retrieval", {})),
+        }
+        manifest = Manifest(**{**values, **made})
+    except (TypeError, KeyError, ValueError) as wrong:
+        raise BundleRefused(f"{path} lacks or misuses a field ({wrong}).") from wrong
+    maps = (manifest.recipe, manifest.metrics, manifest.training, manifest.versions)
+    if not all(isinstance(part, dict) for part in maps) or not isinstance(manifest.files, dict):
+        raise BundleRefused(f"{path}: recipe, metrics, training, versions, files must be objects.")
+    if not set(FILES) <= set(manifest.files) <= {*FILES, *OPTIONAL}:
+        raise BundleRefused(
+            f"{path} names the files {sorted(map(str, manifest.files))}; a bundle has "
+            f"{sorted(FILES)} and perhaps {sorted(OPTIONAL)}."
+        )
+    if (NEIGHBOURS in manifest.files) != (manifest.blend is not None):
+        raise BundleRefused(f"{path}: {NEIGHBOURS} and the settings of blend belong together.")
+    if (INDEX in manifest.files) != (manifest.retrieval.index is not None):
+        raise BundleRefused(f"{path}: {INDEX} and the settings of retrieval belong together.")
+    if type(manifest.window) is not int or not 1 <= manifest.window <= LONGEST_WINDOW:
+        raise BundleRefused(
+            f"{path}: window must be a whole number from 1 to {LONGEST_WINDOW:,}, "
+            f"got {manifest.window!r}."
+        )
+    whole = [getattr(manifest.size, n) for n in ("items", "hidden", "layers", "embedding_width")]
+    if not all(type(number) is int and 0 <= number <= LARGEST_SIZE for number in whole):
+        raise BundleRefused(f"{path}: the sizes must be whole numbers, got {manifest.size}.")
+    if manifest.size.layers > MOST_LAYERS:
+        raise BundleRefused(f"{path}: {manifest.size.layers:,} layers; {MOST_LAYERS} at most.")
+    if not isinstance(manifest.created, str) or not _finite(manifest.metrics):
+        raise BundleRefused(f"{path}: created must be a text, and metrics have no NaN.")
+    return manifest
+
+
+def _finite(values: object) -> bool:
+    """No NaN and nothing infinite, which JSON has not, at any depth."""
+    if isinstance(values, dict):
+        return all(map(_finite, values.values()))
+    if isinstance(values, list):
+        return all(map(_finite, values))
+    return not isinstance(values, float) or math.isfinite(values)
+
+
+def _blend_settings(values: Any) -> BlendSettings | None:
+    if values is None:
+        return None
+    return BlendSettings(**{**values, "neighbours": NeighbourSettings(**values["neighbours"])})
+
+
+def _retrieval_settings(values: Any) -> RetrievalSettings:
+    index = values.get("index")
+    made = None if index is None else IndexSettings(**index)
+    return RetrievalSettings(**{**values, "index": made})

@@ -1,0 +1,1 @@
+"""The catalogue: item ids, item indices, click counts and attributes."""

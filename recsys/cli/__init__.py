@@ -1,0 +1,1 @@
+"""The command line `recsys`. It imports training and service lazily; no package imports it."""

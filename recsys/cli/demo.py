@@ -1,0 +1,53 @@
+"""Commands on the synthetic shop: `recsys demo` and `recsys shop`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recsys.bundle.registry import destination
+from recsys.cli.command_line import as_typed
+from recsys.console import open_console
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel="Try")
+def demo(
+    check: Annotated[
+        bool, typer.Option("--check", help="Make the requests, print them, and exit.")
+    ] = False,
+    port: Annotated[int, typer.Option(help="Port of the service; 0 takes a free one.")] = 8000,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Only train, into this bundle folder; nothing to do where one is."),
+    ] = None,
+    publish: Annotated[
+        Path | None,
+        typer.Option(help="Only train, onto this shelf; nothing to do where it has a bundle."),
+    ] = None,
+) -> None:
+    """Train a synthetic shop, serve it on a private Redis, and show recommendations."""
+    if out is not None or publish is not None:
+        from training.demo import train_demo, train_demo_shelf
+
+        if publish is None:
+            train_demo(destination(out, publish), open_console(stderr=True), command=as_typed())
+        else:
+            train_demo_shelf(publish, open_console(stderr=True), command=as_typed())
+        return
+    from recsys.cli.run_demo import run_demo
+
+    run_demo(check=check, port=port, command=as_typed())
+
+
+@app.command(rich_help_panel="Try")
+def shop(
+    out: Annotated[Path, typer.Option(help="Folder for the files; must be new or empty.")],
+    visits: Annotated[int, typer.Option(min=1, help="How many visits there are.")] = 15_000,
+    seed: Annotated[int, typer.Option(min=0, help="Decides who clicks what.")] = 1,
+) -> None:
+    """Write the demo's synthetic shop as files: clicks.csv, and items.csv with 600 products."""
+    from training.demo import write_files
+
+    write_files(out.resolve(), visits, seed, open_console(stderr=True))

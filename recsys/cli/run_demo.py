@@ -1,0 +1,121 @@
+"""`recsys demo`: a synthetic shop, trained, served on a private Redis, and asked over HTTP.
+
+A composition root like `recsys/cli/main.py`: it may use every package, and nothing imports it.
+"""
+
+import os
+import sys
+import tempfile
+import threading
+import time
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import uvicorn
+from rich.console import Console
+
+from data.synthetic import write_shop
+from recsys.client.http import Client
+from recsys.console import add_row, neat_table, open_console
+from recsys.errors import RecsysError
+from service.app import create_app
+from service.serve import config_of, read_settings
+from service.server.embedded_redis import private_redis
+from service.server.listening import listen
+from training.demo import train_shop
+
+START_SECONDS = 30.0
+SESSION = ("aurora-tent", "aurora-sleeping-bag", "aurora-sleeping-mat")
+SHOWN = 8
+
+
+def run_demo(*, check: bool, port: int, command: str = "") -> None:
+    """Click log to live answers; with `check`, ask, print and return."""
+    console = open_console()
+    with tempfile.TemporaryDirectory(prefix="recsys-demo-") as temporary:
+        folder = Path(temporary)
+        _heading("1  A synthetic shop", console)
+        write_shop(folder)
+        console.print("15,000 visits to a shop of 600 products, as clicks.csv and items.csv.")
+        _heading("2  Train", console)
+        bundle = train_shop(folder, folder / "bundle", console, command)
+        console.print(
+            "It goes when the demo ends; recsys demo --out runs/shop makes one that stays."
+        )
+        _heading("3  Serve, on a private Redis", console)
+        with (
+            private_redis(socket_file=True) as redis,
+            _service(bundle, redis, 0 if check else port) as url,
+        ):
+            console.print(f"Listening on {url}")
+            _heading("4  Ask", console)
+            _ask(url, _names(folder), console)
+            if not check:
+                console.print(
+                    f"The same from a shell:\n  curl '{url}/v1/users/ada/recommendations?k={SHOWN}'"
+                )
+                console.print(f"\nPlay with it:  {url}/\nThe API:       {url}/docs")
+                _open(url)
+                console.print("Ctrl-C ends the demo.")
+                _wait_for_ctrl_c()
+
+
+def _heading(text: str, console: Console) -> None:
+    """A rule would be as long as a line of a pipe may be."""
+    console.print(f"\n{text}\n", style="bold")
+
+
+@contextmanager
+def _service(bundle: Path, redis: str, port: int) -> Iterator[str]:
+    """The service in a thread of this process; gives its URL."""
+    given = {"bundle": bundle, "redis": redis, "port": port, "playground": True}
+    settings = read_settings(given)
+    with listen(settings) as bound:
+        server = uvicorn.Server(config_of(create_app(settings), settings))
+        thread = threading.Thread(target=server.run, args=([bound],), name="service", daemon=True)
+        thread.start()
+        latest = time.monotonic() + START_SECONDS
+        while not server.started:
+            if not thread.is_alive() or time.monotonic() > latest:
+                raise RecsysError(f"The service did not start within {START_SECONDS:.0f} s.")
+            time.sleep(0.02)
+        try:
+            host, listened = bound.getsockname()[:2]
+            yield f"http://{host}:{listened}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def _names(folder: Path) -> dict[str, str]:
+    items = pd.read_csv(folder / "items.csv")
+    return dict(zip(items["item_id"], items["name"], strict=True))
+
+
+def _ask(url: str, names: dict[str, str], console: Console) -> None:
+    """One visitor clicks three times; the answer after the last click is shown."""
+    with Client(url) as client:
+        for item_id in SESSION:
+            answer = client.recommend(user_id="ada", item_id=item_id, k=SHOWN)
+    console.print("Ada clicked: " + " → ".join(names[item_id] for item_id in SESSION))
+    title = f"Likely next (source: {answer.source})"
+    table = neat_table(title, left=["", "item", "name"], right=["score"])
+    for place, item in enumerate(answer.items, start=1):
+        add_row(table, place, item.item_id, names[item.item_id], f"{item.score:.2f}")
+    console.print(table)
+
+
+def _open(url: str) -> None:
+    """In a browser, where somebody sits before one: not in a pipe, a container or over SSH."""
+    if sys.stdout.isatty() and (os.environ.get("DISPLAY") or sys.platform in ("darwin", "win32")):
+        webbrowser.open(f"{url}/")
+
+
+def _wait_for_ctrl_c() -> None:
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        print("\nStopping.")

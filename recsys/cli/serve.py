@@ -1,0 +1,263 @@
+"""Commands that serve a bundle or read one: serve, bench, recommend, inspect, publish."""
+
+import sys
+from dataclasses import fields, replace
+from json import dumps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperOption
+
+from recsys.bundle.registry import bundle_of
+from recsys.cli.click_options import BundleOption, ReadArguments, takes_clicks
+from recsys.console import add_row, neat_table, open_console
+from recsys.errors import BadInput, BundleRefused
+
+app = typer.Typer()
+
+
+class ServeCommand(TyperCommand):
+    """`recsys serve`, whose help takes every setting and its default from the service."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from service.settings import REQUIRED, described
+
+        settings = described()
+        defaults = {variable: default for variable, default, _ in settings}
+        for option in self.params:
+            if isinstance(option, TyperOption) and isinstance(option.envvar, str):
+                default = defaults[option.envvar]
+                option.required = default == REQUIRED
+                option.show_default = not option.required and default
+        super().format_help(ctx, formatter)
+        table = neat_table("Settings, as environment variables", left=["variable", "default", "is"])
+        for row in settings:
+            add_row(table, *row)
+        open_console().print(table)
+
+
+@app.command(rich_help_panel="Serve", cls=ServeCommand)
+def serve(
+    bundle: Annotated[
+        Path | None, typer.Option(help="Bundle folder, or a shelf.", envvar="RECSYS_BUNDLE")
+    ] = None,
+    redis: Annotated[
+        str | None,
+        typer.Option(
+            help="redis://host:port/db, or embedded: a private Redis that ends with the service.",
+            envvar="RECSYS_REDIS",
+        ),
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on.", envvar="RECSYS_HOST")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port; 0 takes a free one.", envvar="RECSYS_PORT")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes, about one a core.", envvar="RECSYS_WORKERS"),
+    ] = None,
+) -> None:
+    """Answer over HTTP. Options win over environment variables."""
+    from service.serve import serve as run
+
+    given = {"bundle": bundle, "redis": redis, "host": host, "port": port, "workers": workers}
+    raise typer.Exit(run({name: value for name, value in given.items() if value is not None}))
+
+
+@app.command(rich_help_panel="Serve")
+def key() -> None:
+    """Make a key that may call the service, and the hash of it that the settings want.
+
+    The key is shown this once and kept nowhere. To replace a key, add the hash of the new one after
+    a comma, restart, give the new key to its users, and take the old hash out again.
+    """
+    from service.middleware.auth import hash_of, new_key
+
+    made = new_key()
+    print(f"key   {made}")
+    print(f"hash  {hash_of(made)}")
+    print("for RECSYS_API_KEY_HASHES, or RECSYS_ADMIN_KEY_HASHES", file=sys.stderr)
+
+
+@app.command(rich_help_panel="Serve")
+def publish(
+    shelf: Annotated[Path, typer.Argument(help="Folder of bundles.")],
+    name: Annotated[str, typer.Argument(help="Of a bundle folder in it.")],
+) -> None:
+    """Have a shelf name another of its bundles, also an older one, which services then take up.
+
+    The bundle is opened and verified first, as a service would.
+    """
+    from recsys.bundle.golden import open_predictor
+    from recsys.bundle.registry import named, refuse_bundle
+    from recsys.bundle.registry import publish as run
+
+    refuse_bundle(shelf)
+    found = open_predictor(named(shelf, name))
+    run(shelf, name)
+    print(f"{shelf} names {name} now, model {found.model_id}.")
+
+
+@app.command(rich_help_panel="Serve")
+def bench(
+    bundle: Annotated[Path, typer.Option(help="Bundle that is served: items, by popularity.")],
+    url: Annotated[str, typer.Option(help="The running service.")] = "http://127.0.0.1:8000",
+    rate: Annotated[
+        float, typer.Option(help="Requests a second; 0 is as fast as they are answered.")
+    ] = 0.0,
+    seconds: Annotated[float, typer.Option(help="How long is measured.")] = 10.0,
+    warmup: Annotated[float, typer.Option(help="Seconds before that, not measured.")] = 2.0,
+    connections: Annotated[int, typer.Option(help="Open at the same time.")] = 32,
+    k: Annotated[int, typer.Option(min=1, max=100, help="Items asked for.")] = 20,
+    clicks: Annotated[
+        Path | None, typer.Option(help="Replay this click file, each visitor in order.")
+    ] = None,
+    visitors: Annotated[int, typer.Option(min=1, help="At a time, where none is replayed.")] = 2000,
+    popularity: Annotated[float, typer.Option(help="P(item of rank r) ∝ r^-popularity.")] = 0.8,
+    length: Annotated[float, typer.Option(help="P(session of n clicks) ∝ n^-length.")] = 1.5,
+    event_ids: Annotated[
+        bool, typer.Option("--event-ids", help="Name each click, so that it could be repeated.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Decides who clicks what.")] = 1,
+    api_key: Annotated[str | None, typer.Option(envvar="RECSYS_API_KEY", help="If needed.")] = None,
+    ceiling: Annotated[
+        bool, typer.Option(help="Measure first how fast the generator is by itself.")
+    ] = True,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object only.")] = False,
+    picture: Annotated[Path | None, typer.Option(help="Save what is shown, as SVG.")] = None,
+) -> None:
+    """How many requests a running service answers, and how long they take.
+
+    Each request records a click and asks for a list. With --rate, latency counts from the moment a
+    request was due, so a service that stalls is not spared. Exit code 1 where any answer is bad.
+    """
+    from recsys.bundle.layout import ITEMS
+    from recsys.catalogue.catalogue import read_catalogue
+    from service.bench.command import BenchOptions
+    from service.bench.command import bench as run
+    from service.bench.workload import BenchClick, drawn, replayed
+
+    options = BenchOptions(url, rate, seconds, warmup, connections, k, api_key, event_ids, ceiling)
+    if clicks is None:
+        catalogue = read_catalogue(bundle_of(bundle) / ITEMS)
+        ids = catalogue.item_ids.take(catalogue.by_popularity.tolist())
+        visits = drawn(ids, visitors=visitors, popularity=popularity, length=length, seed=seed)
+    else:
+        from data.prepare import ClickOptions, read_sessions
+
+        sessions = read_sessions(ClickOptions(clicks)).sessions
+        visits = replayed([BenchClick(f"s{s}", item) for s, item in sessions.by_time()])
+    result = run(options, visits, open_console(stderr=True), as_json=json, picture=picture)
+    if not result.all_good:
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel="Try")
+@takes_clicks
+def recommend(
+    clicks: ReadArguments,
+    bundle: BundleOption,
+    items: Annotated[
+        list[str] | None, typer.Argument(help="Item ids clicked so far, oldest first.")
+    ] = None,
+    k: Annotated[int, typer.Option(min=1, max=100, help="How many items to list.")] = 10,
+    out: Annotated[
+        Path | None, typer.Option(help="File for the lists of --clicks: .csv or .parquet.")
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(help="Column of visitors: --session-column none --user-column BY."),
+    ] = None,
+    exclude_seen: Annotated[
+        bool, typer.Option("--exclude-seen", help="Leave out what was clicked.")
+    ] = False,
+    filter: Annotated[
+        list[str] | None,
+        typer.Option(help="Only items with this value, attribute:value; repeat for more."),
+    ] = None,
+    json: Annotated[
+        bool,
+        typer.Option("--json", help="Print a JSON object; with --clicks one a line and visitor."),
+    ] = False,
+) -> None:
+    """What follows these clicks, in the terminal, or those of a whole click file.
+
+    With --clicks, one list for each session. With --session-column none, or --by, one list for each
+    visitor: it follows from the newest session, the clicks after the last pause longer than
+    --idle-gap. Older sessions of the visitor do not count, as in the service.
+    """
+    given = clicks.clicks is not None
+    one_way = (out is None) == json and not items if given else bool(items) and out is None
+    if not one_way:
+        raise BadInput(
+            "The options cannot be used",
+            ["give item ids, or --clicks FILE with --out FILE.csv, FILE.parquet or --json."],
+        )
+    if not given:
+        read = {"by": by} | {field.name: getattr(clicks, field.name) for field in fields(clicks)}
+        defaults = {"by": None} | {field.name: field.default for field in fields(clicks)}
+        ignored = [f"--{name.replace('_', '-')}" for name in read if read[name] != defaults[name]]
+        if ignored:
+            raise BadInput(
+                "The options cannot be used",
+                [
+                    f"{', '.join(ignored)} say how --clicks FILE is read, and item ids were given "
+                    "instead. Give the file, or leave these options out."
+                ],
+            )
+        from recsys.listing import ListOptions, show_recommendations
+
+        chosen = ListOptions(k, exclude_seen, filter or [], json)
+        show_recommendations(bundle_of(bundle), items or [], chosen, open_console(quiet=json))
+        return
+    from recsys.cli.click_options import read_options
+    from training.batch_recommend import BulkOptions, recommend_all
+
+    if by is not None:
+        clicks = replace(clicks, session_column="none", user_column=by)
+    options = BulkOptions(
+        bundle_of(bundle), read_options(clicks), out, k, exclude_seen, filter or []
+    )
+    recommend_all(options, open_console(stderr=True))
+
+
+@app.command(rich_help_panel="Try")
+def inspect(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder, or a shelf of them.")],
+    item: Annotated[str | None, typer.Option(help="Show the items nearest to this one.")] = None,
+    k: Annotated[int, typer.Option(min=1, max=100, help="How many of them.")] = 10,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object, nothing else.")
+    ] = False,
+) -> None:
+    """What a bundle holds, what it measured, how it finds items, and whether it would be served.
+
+    Of a shelf, all its bundles are listed and the current one is inspected. Exit code 2 where the
+    bundle would be refused.
+    """
+    from recsys.bundle.inspect import (
+        as_json,
+        inspect_bundle,
+        inspect_shelf,
+        nearest,
+        show_bundle,
+        show_nearest,
+        show_shelf,
+    )
+
+    console = open_console(quiet=json)
+    shelf = inspect_shelf(bundle)
+    if shelf:
+        show_shelf(shelf, console)
+    found = inspect_bundle(bundle_of(bundle))
+    near = None if item is None else nearest(found, item, k)
+    show_bundle(found, console)
+    if near is not None:
+        show_nearest(found, near, console)
+    if json:
+        print(dumps(as_json(found, shelf, near), indent=2, ensure_ascii=False))
+    if found.problem is not None:
+        raise BundleRefused(found.problem)

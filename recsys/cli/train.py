@@ -1,0 +1,187 @@
+"""Commands that train a model or measure one: train, tune, finetune, evaluate."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recsys.bundle.registry import bundle_of, destination, publish
+from recsys.cli.click_options import (
+    BundleOption,
+    ClickArguments,
+    OutOption,
+    PublishOption,
+    takes_clicks,
+)
+from recsys.cli.command_line import as_typed
+from recsys.console import open_console
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel="Learn")
+@takes_clicks
+def train(
+    clicks: ClickArguments,
+    out: OutOption = None,
+    shelf: PublishOption = None,
+    recipe: Annotated[str, typer.Option(help="Built-in recipe, or a TOML file.")] = "default",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Override one setting: --set epochs=3.")
+    ] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="Items file: attributes for filters and display.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, or cuda.")] = "auto",
+    checkpoint_seconds: Annotated[
+        float, typer.Option(help="Work a crash may cost; large models write slowly.")
+    ] = 60.0,
+) -> None:
+    """Learn from clicks, test against baselines, write a bundle."""
+    from recsys.cli.click_options import click_options
+    from training.pipeline import TrainOptions
+    from training.pipeline import train as run
+    from training.recipe import load_recipe
+
+    chosen = load_recipe(recipe, settings or [])
+    options = TrainOptions(
+        clicks=click_options(clicks),
+        out=destination(out, shelf, resume=resume),
+        recipe=chosen,
+        items=items,
+        resume=resume,
+        device=device,
+        command=as_typed(),
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    _name_current(shelf, run(options, open_console(stderr=True)))
+
+
+@app.command(rich_help_panel="Learn")
+@takes_clicks
+def tune(
+    clicks: ClickArguments,
+    out: Annotated[Path, typer.Option(help="Folder for the study; must be new or empty.")],
+    recipe: Annotated[
+        str, typer.Option(help="Built-in recipe, or a TOML file, to start from.")
+    ] = "default",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Override one setting: --set epochs=3.")
+    ] = None,
+    space: Annotated[
+        str, typer.Option(help="What to try: quick, published, or a TOML file.")
+    ] = "quick",
+    trials: Annotated[
+        int, typer.Option(min=1, help="Trials in all, those before --resume included.")
+    ] = 50,
+    time_limit: Annotated[
+        str | None, typer.Option(help="Stop after 2h, 1h30m, 45s; --resume goes on.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which settings are tried.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with this study.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, or cuda.")] = "auto",
+) -> None:
+    """Search for a better recipe; the test part is never seen.
+
+    Trial 0 is the recipe itself. Each trial trains on all but the last training sessions and is
+    scored on those by the recipe's select_by. Unpromising trials are stopped early. The folder
+    holds study.db (Optuna, SQLite), trials.csv and best.toml, a recipe for recsys train.
+    """
+    from recsys.cli.click_options import click_options
+    from training.recipe import load_recipe
+    from training.tuning.results import TuningOrigin
+    from training.tuning.space import load_space
+    from training.tuning.tune import TuneOptions, seconds_of
+    from training.tuning.tune import tune as run
+
+    base = load_recipe(recipe, settings or [])
+    command = shlex.join(["recsys", *sys.argv[1:]])
+    options = TuneOptions(
+        clicks=click_options(clicks),
+        out=out.resolve(),
+        found=TuningOrigin(base, " ".join([recipe, *(settings or [])]), command),
+        space=load_space(space, base),
+        trials=trials,
+        seed=seed,
+        time_limit_seconds=seconds_of(time_limit) if time_limit else float("inf"),
+        resume=resume,
+        device=device,
+    )
+    run(options, open_console(stderr=True))
+
+
+@app.command(rich_help_panel="Learn")
+@takes_clicks
+def finetune(
+    clicks: ClickArguments,
+    bundle: BundleOption,
+    out: OutOption = None,
+    shelf: PublishOption = None,
+    drop_vanished: Annotated[
+        bool, typer.Option("--drop-vanished", help="Drop old items that the new clicks lack.")
+    ] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Override one setting: --set epochs=2.")
+    ] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="Items file; what it lacks stays as in the old bundle.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, or cuda.")] = "auto",
+) -> None:
+    """Continue a bundle on new clicks and new items; old items keep their order."""
+    from recsys.cli.click_options import click_options
+    from training.finetune import FinetuneOptions
+    from training.finetune import finetune as run
+
+    typed = click_options(clicks)
+    options = FinetuneOptions(
+        bundle=bundle_of(bundle),
+        clicks=typed,
+        out=destination(out, shelf, resume=resume),
+        settings=settings or [],
+        items=items,
+        drop_vanished=drop_vanished,
+        resume=resume,
+        device=device,
+    )
+    _name_current(shelf, run(options, open_console(stderr=True)))
+
+
+@app.command(rich_help_panel="Learn")
+@takes_clicks
+def evaluate(
+    clicks: ClickArguments,
+    bundle: BundleOption,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object, nothing else.")
+    ] = False,
+    all_sessions: Annotated[
+        bool, typer.Option("--all-sessions", help="Test on every session; no split, no baselines.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write what was measured as an HTML page, too.")
+    ] = None,
+) -> None:
+    """Recall, MRR, NDCG, coverage and latency of a bundle, beside the baselines."""
+    from recsys.cli.click_options import click_options
+    from training.evaluate_bundle import evaluate_bundle
+
+    console = open_console(quiet=json)
+    evaluate_bundle(
+        bundle_of(bundle),
+        click_options(clicks),
+        console,
+        every_session=all_sessions,
+        print_json=json,
+        report=report,
+        command=as_typed(),
+    )
+
+
+def _name_current(shelf: Path | None, bundle: Path) -> None:
+    if shelf is not None:
+        publish(shelf, bundle.name)

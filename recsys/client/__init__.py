@@ -1,0 +1,1 @@
+"""The HTTP client and the schemas of the API. It needs httpx and pydantic, not torch."""

@@ -1,0 +1,109 @@
+"""Tables for a terminal: one look for all commands, never wider than the window.
+
+Where output goes into a file or a pipe there is no window: lines are as long as they are, and rich
+writes no control codes. Cells are `Text`, so an id or a path is never markup.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+UNBOUNDED = 10_000  # columns, where nobody looks through a window
+
+MetricValues = Mapping[str, Mapping[str, float]]  # recommender → metric → figure
+HEADINGS = {  # the metric and its heading, short enough for 80 columns
+    "recall@1": "R@1",
+    "recall@5": "R@5",
+    "recall@10": "R@10",
+    "recall@20": "R@20",
+    "mrr@20": "MRR@20",
+    "ndcg@20": "NDCG@20",
+    "coverage@20": "cover@20",
+}
+DISPENSABLE = ("recall@5", "recall@10", "ndcg@20", "recall@1", "coverage@20")  # dropped in turn
+
+
+def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """Where a command says what it does; as wide as the window, or as the lines are."""
+    console = Console(stderr=stderr, quiet=quiet, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = UNBOUNDED
+    return console
+
+
+def neat_table(title: str = "", *, left: Sequence[str] = (), right: Sequence[str] = ()) -> Table:
+    """A rule under the headings and nothing else; columns of text first, then those of figures."""
+    table = Table(
+        title=_cell(title, "bold") if title else None,
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+        header_style="dim",
+    )
+    for name in left:
+        table.add_column(name, overflow="fold")
+    for name in right:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def add_row(table: Table, *cells: object, style: str = "") -> None:
+    """Cells as they are, whatever they hold; a `Text` keeps its own style."""
+    table.add_row(*(c if isinstance(c, Text) else _cell(str(c)) for c in cells), style=style)
+
+
+def _cell(text: str, style: str = "") -> Text:
+    """No markup, and nothing that a terminal would obey: an id may hold an escape sequence."""
+    return Text("".join(letter if letter.isprintable() else "�" for letter in text), style)
+
+
+def print_fitting(console: Console, tables: Iterable[Table]) -> None:
+    """The first of these that the window holds whole, else the last."""
+    unbounded = console.options.update(width=UNBOUNDED)
+    chosen = None
+    for table in tables:
+        chosen = table
+        if console.measure(table, options=unbounded).maximum <= console.width:
+            break
+    if chosen is not None:
+        console.print(chosen)
+
+
+def metrics_tables(metrics: MetricValues, title: str) -> Iterable[Table]:
+    """Figures of all recommenders, the first one (the model) in bold; then with ever fewer."""
+    shown = list(HEADINGS)
+    yield _metrics_table(metrics, title, shown)
+    for metric in DISPENSABLE:
+        shown.remove(metric)
+        yield _metrics_table(metrics, title, shown)
+
+
+def _metrics_table(metrics: MetricValues, title: str, shown: Sequence[str]) -> Table:
+    """The best figure of a column is green; one that was not measured is a dash."""
+    table = neat_table(title, left=[""], right=[HEADINGS[metric] for metric in shown])
+    best = {metric: max(v.get(metric, 0.0) for v in metrics.values()) for metric in shown}
+    for row, (name, values) in enumerate(metrics.items()):
+        cells = [
+            Text(
+                f"{values[metric]:.4f}" if metric in values else "–",
+                style="green" if values.get(metric) == best[metric] else "",
+            )
+            for metric in shown
+        ]
+        add_row(table, name, *cells, style="bold" if row == 0 else "")
+    return table
+
+
+def size_said(count: float) -> str:
+    """Bytes as people write them: 3.5 MB."""
+    for unit in ("bytes", "KB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

@@ -1,0 +1,1 @@
+"""The recurrent session model and the ranking of its scores."""

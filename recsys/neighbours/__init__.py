@@ -1,0 +1,1 @@
+"""Session-based nearest neighbours: V-SKNN and VSTAN."""

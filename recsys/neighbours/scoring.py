@@ -1,0 +1,216 @@
+"""Session neighbours: what the training sessions most like the running one hold.
+
+Windows of clicks in, scores of the neighbours' items out; measured offline and served by this
+same code. Sources: Ludewig and Jannach, UMUAI 2018 (V-SKNN); Garg et al., SIGIR 2019 (STAN: three
+exponential decays); Ludewig et al., UMUAI 2021 (VSTAN: both joined, with inverse item frequency).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.neighbours.index import NeighbourIndex
+from recsys.ragged import RaggedArray, ScoredRaggedArray, joined, offsets_of, spread
+
+CASES_AT_ONCE = 64  # so that what is at work stays in the processor's cache
+CANDIDATES_AT_ONCE = 1 << 17
+MOST_CANDIDATES = 1 << 20  # a place among them takes 20 bits of a sorting key
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourSettings:
+    """V-SKNN where the decays are None; VSTAN with them."""
+
+    neighbours: int = 500  # most similar sessions that are asked
+    candidates: int = 2500  # most recent sessions that are compared
+    click_decay: float | None = None  # clicks back in the running session until a weight of 1/e
+    age_decay_days: float | None = None  # age of a neighbour until a weight of 1/e
+    distance_decay: float | None = None  # clicks from the shared item until a weight of 1/e
+    idf: float = 1.0  # strength of the inverse item frequency
+
+    def __post_init__(self) -> None:
+        counts, strength = (self.neighbours, self.candidates), self.idf
+        decays = (self.click_decay, self.age_decay_days, self.distance_decay)
+        right = all(type(count) is int and 1 <= count <= MOST_CANDIDATES for count in counts)
+        right &= type(strength) is float and 0 <= strength < np.inf
+        right &= all(d is None or (type(d) is float and 0 < d < np.inf) for d in decays)
+        if not right:
+            raise ValueError(
+                f"Neighbour settings are counts from 1 to {MOST_CANDIDATES:,}, an idf from 0 and "
+                f"decays above 0 or none, got {self}."
+            )
+
+
+VSKNN = NeighbourSettings()
+VSTAN = NeighbourSettings(click_decay=2.0, age_decay_days=60.0, distance_decay=3.0)
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """Sessions that share an item with a case: by case, newest first."""
+
+    case: NDArray[np.int64]
+    session: NDArray[np.int64]
+    place: NDArray[np.int64]  # of the shared item clicked last, in that session
+    similarity: NDArray[np.float64]
+
+    def only(self, kept: NDArray[np.bool_] | NDArray[np.int64]) -> "_Shared":
+        return _Shared(self.case[kept], self.session[kept], self.place[kept], self.similarity[kept])
+
+
+class SessionNeighbours:
+    """Scores the items of the sessions most like a window."""
+
+    def __init__(self, index: NeighbourIndex, settings: NeighbourSettings) -> None:
+        self.index = index
+        self.settings = settings
+        self._lengths = np.diff(index.offsets).astype(np.int64)
+        age, decay = index.age_days.astype(np.float64), settings.age_decay_days
+        self._freshness = np.ones(len(age)) if decay is None else np.exp(-age / decay)
+        self._idf = 1.0 + settings.idf * index.rarity.astype(np.float64)
+        longest = int(self._lengths.max(initial=1))
+        far = settings.distance_decay
+        self._nearness = np.ones(longest) if far is None else np.exp(-np.arange(longest) / far)
+
+    def score(self, windows: RaggedArray) -> ScoredRaggedArray:
+        """Items of each window's neighbours, scores above 0; an empty row where there is none.
+
+        windows: item indices, oldest first, -1 where unknown: such a click takes its place among
+        the others and is shared with nobody. A row does not depend on the rows beside it.
+        """
+        return joined([self._score(part) for part in self._parts(windows)])
+
+    def _parts(self, windows: RaggedArray) -> list[RaggedArray]:
+        """Runs of cases whose sums and candidates fit in memory together."""
+        starts = self.index.starts
+        held = np.where(windows.items < 0, 0, starts[windows.items + 1] - starts[windows.items])
+        before = np.concatenate([[0], np.cumsum(held, dtype=np.int64)])[windows.offsets]
+        parts, first = [], 0
+        while first < len(windows):
+            full = int(np.searchsorted(before, before[first] + CANDIDATES_AT_ONCE, "right")) - 1
+            last = min(max(full, first + 1), first + CASES_AT_ONCE, len(windows))
+            parts.append(windows.part(first, last))
+            first = last
+        return parts or [windows]
+
+    def _score(self, windows: RaggedArray) -> ScoredRaggedArray:
+        shared = self._nearest(self._newest(self._sharing(windows)))
+        lengths = self._lengths[shared.session]
+        within = spread(np.zeros(len(lengths), dtype=np.int64), lengths)
+        voted = self.index.clicks[within + np.repeat(self._begin(shared.session), lengths)]
+        votes = np.repeat(shared.similarity, lengths)
+        if self.settings.distance_decay is not None:
+            votes *= self._nearness[np.abs(within - np.repeat(shared.place, lengths))]
+        cells, totals = _summed(np.repeat(shared.case * self.index.items, lengths) + voted, votes)
+        above = totals > 0  # a vote from very far can be too small for a number
+        cells, totals = cells[above], totals[above]
+        row, item = np.divmod(cells, self.index.items)
+        offsets = offsets_of(np.bincount(row, minlength=len(windows)))
+        return ScoredRaggedArray(offsets, item, totals * self._idf[item])
+
+    def _begin(self, session: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self.index.offsets[session].astype(np.int64)
+
+    def _sharing(self, windows: RaggedArray) -> _Shared:
+        """Every session that shares an item; those that share several sum up their weights."""
+        case, item, back, weight = self._weights(windows)
+        starts = self.index.starts[item].astype(np.int64)
+        counts = self.index.starts[item + 1] - starts
+        at, of_entry = spread(starts, counts), np.repeat(np.arange(len(item)), counts)
+        session = self.index.holders[at].astype(np.int64)
+        recent = session >= self._oldest(len(windows), case, starts, counts)[case[of_entry]]
+        at, of_entry, session = at[recent], of_entry[recent], session[recent]
+        sessions, clicks = len(self._lengths), int(back.max(initial=0)) + 1
+        key = (case[of_entry] * sessions + (sessions - 1 - session)) * clicks + back[of_entry]
+        order = np.argsort(key)  # by case, newest first, latest shared item first; none are equal
+        pair = key[order] // clicks
+        first = np.flatnonzero(np.diff(pair, prepend=-1))
+        if not len(first):
+            nothing = np.zeros(0, dtype=np.int64)
+            return _Shared(nothing, nothing, nothing, np.zeros(0))
+        latest = order[first]
+        total = np.add.reduceat(weight[of_entry[order]], first)
+        session, entry = session[latest], of_entry[latest]
+        return _Shared(
+            case[entry],
+            session,
+            self.index.places[at[latest]].astype(np.int64),
+            total * weight[entry] * self._freshness[session],
+        )
+
+    def _oldest(
+        self,
+        cases: int,
+        case: NDArray[np.int64],
+        starts: NDArray[np.int64],
+        counts: NDArray[np.int64],
+    ) -> NDArray[np.int64]:
+        """A session for each case; an older one is no candidate: one item alone has enough newer.
+
+        Only saves work, where popular items were clicked.
+        """
+        oldest = np.zeros(cases, dtype=np.int64)
+        enough = counts >= self.settings.candidates
+        last = self.index.holders[(starts + counts)[enough] - 1].astype(np.int64)
+        np.maximum.at(oldest, case[enough], last)
+        return oldest
+
+    def _weights(
+        self, windows: RaggedArray
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Distinct known items of each case: case, item, clicks back, weight of that recency."""
+        case, lengths = windows.row_of_entry, windows.lengths
+        back = windows.offsets[1:][case] - 1 - np.arange(len(case))
+        decay = self.settings.click_decay
+        weight = 1 - back / lengths[case] if decay is None else np.exp(-back / decay)
+        known = np.flatnonzero(windows.items >= 0)[::-1]  # the latest click on an item first
+        key = case[known] * self.index.items + windows.items[known]
+        kept = known[np.unique(key, return_index=True)[1]]
+        return case[kept], windows.items[kept], back[kept], weight[kept]
+
+    def _newest(self, shared: _Shared) -> _Shared:
+        """At most so many candidates for each case."""
+        kept = _place_in_group(shared.case) < self.settings.candidates
+        return shared if kept.all() else shared.only(kept)
+
+    def _nearest(self, shared: _Shared) -> _Shared:
+        """At most so many neighbours for each case; of equally similar ones the newer.
+
+        Equal as float32, so that no rounding decides. Integers that hold case, similarity and
+        place are sorted several times as fast as indices by two keys.
+        """
+        limit = self.settings.neighbours
+        crowded = np.bincount(shared.case)[shared.case] > limit
+        if not crowded.any():
+            return shared
+        at = np.flatnonzero(crowded)
+        case, single = shared.case[at], shared.similarity[at].astype(np.float32)
+        unlike = (1 << 31) - 1 - single.view(np.int32).astype(np.int64)  # bits rise as floats do
+        offsets = offsets_of(np.bincount(case))
+        place = np.arange(len(at)) - offsets[case]
+        key = np.sort((((case << 31) | unlike) << 20) | place)
+        ranked = at[offsets[case] + (key & (MOST_CANDIDATES - 1))]
+        dropped = ranked[place >= limit]
+        kept = np.ones(len(crowded), dtype=bool)
+        kept[dropped] = False
+        return shared.only(kept)
+
+
+def _summed(
+    keys: NDArray[np.int64], values: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Distinct keys, rising, and the sum of each one's values, added in the order given."""
+    if not len(keys):
+        return keys, values
+    bits = len(keys).bit_length()
+    packed = np.sort((keys << bits) | np.arange(len(keys)))
+    order, key = packed & ((1 << bits) - 1), packed >> bits
+    first = np.flatnonzero(np.diff(key, prepend=-1))
+    return key[first], np.add.reduceat(values[order], first)
+
+
+def _place_in_group(group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0, 1, 2, … within each run of equal values; group: rising."""
+    offsets = offsets_of(np.bincount(group)) if len(group) else np.zeros(1, dtype=np.int64)
+    return np.arange(len(group)) - offsets[group]

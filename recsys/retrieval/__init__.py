@@ -1,0 +1,1 @@
+"""Top-k retrieval: find the items with the highest scores."""

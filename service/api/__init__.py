@@ -1,0 +1,1 @@
+"""The HTTP API: routes, checks of requests, serialisation of answers."""

@@ -1,0 +1,1 @@
+"""ASGI middleware: authentication, rate limit, body limit, headers."""

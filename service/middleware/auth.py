@@ -1,0 +1,200 @@
+"""Who may call: keys for the API and for /v1/admin/, the hosts and origins that are answered.
+
+Only hashes of keys are known here. A key is 256 random bits, so one SHA-256 is as good as a slow
+hash: nobody guesses it, and checking it costs a microsecond. Several keys are valid at once, which
+is how one is replaced by the next. A key is neither kept nor logged.
+"""
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from hmac import compare_digest
+from secrets import token_urlsafe
+
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.problems import problem
+from service.settings import Settings, canonical, is_address
+
+PREFIX = "recsys_"  # by it, scanners of repositories and logs know a key that leaked
+ADMIN = "/v1/admin/"
+# /health/ is for whoever starts and stops processes, and says nothing of users or items. A browser
+# cannot send a key with the address of a page: pages are open, what they call is not.
+OPEN = frozenset({"/", "/docs", "/openapi.json"})
+OPEN_BELOW = ("/health/", "/static-offline-docs/", "/playground/")
+PORT = re.compile(r":\d{0,5}\Z", re.ASCII)
+REALM = 'Bearer realm="session-recsys"'
+
+
+def new_key() -> str:
+    """A key that nobody can guess."""
+    return PREFIX + token_urlsafe(32)
+
+
+def hash_of(key: str) -> str:
+    """What settings hold of a key."""
+    return f"sha256:{sha256(key.encode()).hexdigest()}"
+
+
+def is_open(path: str) -> bool:
+    """The path needs no key, whatever is set."""
+    return path in OPEN or path.startswith(OPEN_BELOW)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """SHA-256 digests of the keys that open one part of the service."""
+
+    digests: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, hashes: Iterable[str]) -> "Keys":
+        return cls(tuple(bytes.fromhex(text.removeprefix("sha256:")) for text in hashes))
+
+    def __bool__(self) -> bool:
+        return bool(self.digests)
+
+    def hold(self, digest: bytes) -> bool:
+        """Compared with every one of them in constant time, so that time tells nothing."""
+        return any([compare_digest(digest, known) for known in self.digests])
+
+
+class TrustedHost:
+    """ASGI middleware: answers 421 where the Host header names none of these hosts.
+
+    A page whose name suddenly leads to this machine (DNS rebinding) is thus no caller, although its
+    browser takes the service for the page's own server. An address of the form 127.0.0.1 or [::1]
+    cannot be rebound. `hosts`: as `RECSYS_ALLOWED_HOSTS` has them.
+    Health is open to probes, which send the address of a container or none.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str], *, addresses: bool = False) -> None:
+        """addresses: IP addresses are allowed, whatever `hosts` has."""
+        self._app = app
+        self._names = frozenset(name for name in hosts if not name.startswith("*"))
+        self._ends = tuple(name[1:] for name in hosts if name.startswith("*."))
+        self._addresses = addresses
+        self._is_allowed = lru_cache(maxsize=1024)(self._check)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._app
+        if scope["type"] == "http" and not scope["path"].startswith("/health/"):
+            host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+            if not self._is_allowed(host):
+                app = problem(421, self._sentence(host))
+        await app(scope, receive, send)
+
+    def _check(self, host: bytes) -> bool:
+        name = canonical(PORT.sub("", host.decode("latin-1").strip(" \t")))
+        if name is None:
+            return False
+        if name in self._names or name.endswith(self._ends):
+            return True
+        return self._addresses and is_address(name)
+
+    @staticmethod
+    def _sentence(host: bytes) -> str:
+        got = host.decode("latin-1")
+        return (
+            f"The service does not answer for host {got!r}. RECSYS_ALLOWED_HOSTS names its hosts."
+        )
+
+
+def trusted_hosts(app: ASGIApp, settings: Settings) -> ASGIApp:
+    """The application behind the check that the settings ask for.
+
+    Without `allowed_hosts`, the check stands where no key does: a page that was rebound has no key.
+    """
+    if "*" in settings.allowed_hosts:
+        return app
+    if settings.allowed_hosts:
+        return TrustedHost(app, settings.allowed_hosts)
+    if settings.api_key_hashes:
+        return app
+    return TrustedHost(app, {"localhost", settings.host.lower()}, addresses=True)
+
+
+class AllowedOrigins(CORSMiddleware):
+    """ASGI middleware: lets pages of these origins call; a preflight it refuses is a problem."""
+
+    def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
+        super().__init__(
+            app,
+            allow_origins=origins,
+            allow_methods=("GET", "POST", "DELETE"),
+            allow_headers=("Authorization", "Content-Type", "X-Request-ID"),
+            expose_headers=("X-Request-ID", "Retry-After"),
+        )
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        answer = super().preflight_response(request_headers)
+        if answer.status_code < 400:
+            return answer
+        kept = {
+            name: value
+            for name, value in answer.headers.items()
+            if name == "vary" or name.startswith("access-control-")
+        }
+        detail = (
+            f"{bytes(answer.body).decode()}. Pages of RECSYS_CORS_ORIGINS may call with "
+            f"{', '.join(self.allow_methods)} and the headers "
+            f"{kept['access-control-allow-headers']}."
+        )
+        return problem(answer.status_code, detail, headers=kept)
+
+
+class Access:
+    """ASGI middleware: answers 401 and 403; who may pass is named in `scope["caller"]`."""
+
+    def __init__(self, app: ASGIApp, api_keys: Keys, admin_keys: Keys) -> None:
+        self._app = app
+        self._api_keys = api_keys
+        self._admin_keys = admin_keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._refusal(scope) if scope["type"] == "http" else None
+        await (refusal or self._app)(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        path: str = scope["path"]
+        admin = path.startswith(ADMIN)
+        keys = self._admin_keys if admin else self._api_keys
+        if admin and not keys:
+            return _forbidden("Admin calls are off: RECSYS_ADMIN_KEY_HASHES is not set.")
+        if not keys or is_open(path):
+            return None
+        digest = _digest(scope)
+        if digest is None:
+            return _unauthorized("A key is needed. Send it as Authorization: Bearer KEY.")
+        if keys.hold(digest):
+            scope["caller"] = digest
+            return None
+        others = self._api_keys if admin else self._admin_keys
+        if others.hold(digest):
+            kind = "an admin key" if admin else "an API key"
+            return _forbidden(f"This call needs {kind}, and the key that was sent is none.")
+        return _unauthorized("The key is not valid here. Was it replaced?", "invalid_token")
+
+
+def _digest(scope: Scope) -> bytes | None:
+    """Of the key that was sent."""
+    sent = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+    scheme, _, key = sent.partition(b" ")
+    if scheme.lower() != b"bearer" or not key:
+        return None
+    return sha256(key.strip()).digest()
+
+
+def _unauthorized(detail: str, error: str | None = None) -> Response:
+    challenge = REALM if error is None else f'{REALM}, error="{error}"'
+    return problem(401, detail, headers={"WWW-Authenticate": challenge})
+
+
+def _forbidden(detail: str) -> Response:
+    headers = {"WWW-Authenticate": f'{REALM}, error="insufficient_scope"'}
+    return problem(403, detail, headers=headers)

@@ -1,0 +1,1 @@
+"""Processes and sockets of the service: workers, HTTP limits, an embedded Redis."""

@@ -1,0 +1,1 @@
+"""The session store: clicks and hidden states of users in Redis."""

@@ -1,0 +1,1 @@
+"""Tests, and the scripts that measure or break a running service."""

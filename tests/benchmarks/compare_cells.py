@@ -1,0 +1,147 @@
+"""Recurrent cells side by side: size, speed, accuracy, and how far back a gradient reaches.
+
+    python tests/benchmarks/compare_cells.py --clicks F --split-column split --epochs 5
+
+trains the same recipe once a cell, each for the same number of epochs, and judges every epoch on
+validation sessions cut out of training, so that no test part is read. The gradient is that of the
+loss after the last of `REACH` clicks with respect to the vector of each click before it, its norm
+averaged over validation sessions and divided by that of the last click.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.nn import functional
+
+from data.prepare import ClickOptions, prepare
+from data.schema import Columns
+from data.sessions import Sessions, reindex
+from data.split import split_by_fraction
+from recsys.allocation import keep_freed_memory
+from recsys.model.cells import CELLS
+from training.checkpoint import EpochResult
+from training.model.weights import Weights
+from training.recipe import Recipe, load_recipe
+from training.trainer import Trainer, TrainingResult
+
+REACH = 12  # clicks of a session that the gradient is followed through
+SESSIONS = 200  # of at least so many clicks and a target, taken evenly
+DISTANCES = (1, 2, 4, 8)
+
+
+@dataclass
+class Epochs:
+    """A `training.trainer.Watcher` that keeps processor seconds and metrics."""
+
+    cpu_seconds: list[float] = field(default_factory=list)
+    scores: list[dict[str, float]] = field(default_factory=list)
+    _began: float = 0.0
+    _events: int = 0
+
+    def epoch_begins(self, phase: str, epoch: int, epochs: int, done: int, events: int) -> None:
+        self._began, self._events = time.process_time(), events
+
+    def stepped(self, events: int, mean_loss: float) -> None:
+        if events == self._events:
+            self.cpu_seconds.append(time.process_time() - self._began)
+
+    def epoch_ends(self, result: EpochResult) -> None:
+        self.scores.append(result.metrics)
+
+
+def reach_of(weights: Weights, sessions: Sequence[np.ndarray]) -> list[float]:
+    """Norm of the loss's gradient by the vector of each click, the last one first, over the last's.
+
+    sessions: each REACH clicks and their target, as indices of the catalogue.
+    """
+    shipped = weights.shipped()
+    table = shipped.matrix if shipped.inputs is None else shipped.inputs
+    clicks = torch.from_numpy(np.stack(sessions).astype(np.int64))
+    vectors = table[clicks[:, :REACH]].flatten(0, 1).requires_grad_()
+    places = torch.arange(len(vectors)).view(len(sessions), REACH)
+    read, _ = shipped.model.replay(vectors, places, torch.full((len(sessions),), REACH))
+    scores = shipped.model.scores(shipped.matrix, shipped.bias, read[:, -1])
+    loss = functional.cross_entropy(scores, clicks[:, REACH], reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, vectors)
+    norms = torch.linalg.vector_norm(gradient.view(len(sessions), REACH, -1), dim=2).mean(dim=0)
+    return [float(norm / norms[-1]) for norm in norms.flip(0)]
+
+
+def long_sessions(held_out: Sessions, trained: TrainingResult) -> list[np.ndarray]:
+    """The last clicks and the target of sessions that are long enough, known throughout."""
+    known = reindex(held_out, trained.catalogue.item_ids)
+    ends = [
+        known.items[end - REACH - 1 : end]
+        for start, end in zip(known.offsets[:-1], known.offsets[1:], strict=True)
+        if end - start > REACH
+    ]
+    whole = [clicks for clicks in ends if (clicks >= 0).all()]
+    return [
+        whole[at] for at in np.linspace(0, len(whole) - 1, min(SESSIONS, len(whole)), dtype=int)
+    ]
+
+
+def trained_with(
+    recipe: Recipe, train: Sessions, held_out: Sessions, console: Console
+) -> list[str]:
+    """One row of the table."""
+    epochs = Epochs()
+    with tempfile.TemporaryDirectory() as folder:
+        trained = Trainer(recipe, Path(folder), torch.device("cpu"), epochs).train(train, held_out)
+    best = max(epochs.scores, key=lambda scores: scores[recipe.select_by])
+    in_cells = sum(p.numel() for p in trained.weights.model.parameters())
+    reach = reach_of(trained.weights, long_sessions(held_out, trained))
+    row = [
+        recipe.cell,
+        f"{in_cells:,}",
+        f"{np.median(epochs.cpu_seconds):.1f}",
+        str(len(epochs.scores)),
+        f"{best['recall@20']:.4f}",
+        f"{best['mrr@20']:.4f}",
+        *(f"{reach[distance]:.3f}" for distance in DISTANCES),
+    ]
+    console.print("  ".join(row))
+    return row
+
+
+def arguments() -> argparse.Namespace:
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--clicks", type=Path, required=True)
+    options.add_argument("--split-column")
+    options.add_argument("--recipe", default="default")
+    options.add_argument("--epochs", type=int, default=5)
+    options.add_argument("--set", action="append", default=[], help="name=value, of the recipe")
+    options.add_argument("--cell", action="append", choices=list(CELLS), help="these only")
+    return options.parse_args()
+
+
+def main() -> None:
+    given, console = arguments(), Console()
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    prepared = prepare(ClickOptions(given.clicks, Columns(split=given.split_column)))
+    cut = split_by_fraction(prepared.train, 0.1)
+    train, held_out = cut.train.keep_sessions(cut.train.lengths >= 2), cut.test
+    table = Table(
+        *("cell", "weights in it", "CPU s an epoch", "epochs", "recall@20", "mrr@20"),
+        *(f"gradient {distance} back" for distance in DISTANCES),
+        title=f"{int((train.lengths - 1).sum()):,} events an epoch, {given.clicks.parent.name}",
+    )
+    for cell in given.cell or CELLS:
+        settings = [*given.set, f"cell={cell}", f"epochs={given.epochs}", "refit=false"]
+        table.add_row(*trained_with(load_recipe(given.recipe, settings), train, held_out, console))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Replay the test sessions of a click file over HTTP and compare with `recsys evaluate`.
+
+    python tests/benchmarks/replay_over_http.py --bundle B --clicks F --split-column split
+
+starts a private Redis and a real `recsys serve`, sends every click as its user would, and prints
+Recall@20 and MRR@20 as served beside as measured; exits 1 where they differ in four decimals.
+"""
+
+import argparse
+import asyncio
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import httpx
+import torch
+
+from data.prepare import ClickOptions, prepare
+from data.schema import Columns
+from data.sessions import Sessions, reindex
+from recsys.bundle.golden import open_predictor
+from recsys.model.ranking import UNRANKED
+from service.server.embedded_redis import private_redis
+from tests.support.service.servers import served
+from training.evaluation.evaluate import evaluate
+from training.evaluation.metrics import metrics_at
+
+AT_ONCE = 32
+
+
+async def ranks_over_http(client: httpx.AsyncClient, sessions: Sessions) -> list[int]:
+    """Replay every session as a user of its own; the rank of each next click among the top 20."""
+    gate = asyncio.Semaphore(AT_ONCE)
+    ids = sessions.item_ids
+
+    async def replay(session: int) -> list[int]:
+        ranks, clicks = [], [ids[code] for code in sessions[session].tolist()]
+        async with gate:
+            for here, following in pairwise(clicks):
+                body = {"user_id": f"user-{session}", "item_id": here, "k": 20}
+                answer = (await client.post("/v1/recommendations", json=body)).json()
+                assert answer["stored"]
+                assert not answer["degraded"]
+                listed = [item["item_id"] for item in answer["items"]]
+                ranks.append(listed.index(following) + 1 if following in listed else UNRANKED)
+        return ranks
+
+    found = await asyncio.gather(*(replay(session) for session in range(len(sessions))))
+    return [rank for ranks in found for rank in ranks]
+
+
+async def replay_against(url: str, sessions: Sessions) -> list[int]:
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+        return await ranks_over_http(client, sessions)
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--bundle", type=Path, required=True)
+    options.add_argument("--clicks", type=Path, required=True)
+    options.add_argument("--split-column")
+    given = options.parse_args()
+    predictor = open_predictor(given.bundle)
+    test = prepare(ClickOptions(given.clicks, Columns(split=given.split_column))).test
+    items = len(predictor.catalogue)
+    measured = evaluate(predictor, reindex(test, predictor.catalogue.item_ids), items)
+    with private_redis() as redis, served(given.bundle, redis) as url:
+        ranks = torch.tensor(asyncio.run(replay_against(url, test)))
+    over_http = metrics_at(ranks, (20,))
+    same = True
+    for name in ("recall@20", "mrr@20"):
+        line = f"{name}: served {over_http[name]:.4f}, measured {measured.metrics[name]:.4f}"
+        sys.stdout.write(f"{line}, {ranks.numel():,} clicks\n")
+        same &= f"{over_http[name]:.4f}" == f"{measured.metrics[name]:.4f}"
+    return 0 if same else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

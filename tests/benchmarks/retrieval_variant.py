@@ -1,0 +1,43 @@
+"""A bundle whose items are found another way, to measure what a way is worth."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from recsys.bundle.golden import open_predictor
+from recsys.bundle.layout import FILES, INDEX, MANIFEST, NEIGHBOURS
+from recsys.bundle.load import digest, load_bundle, model_id_of
+from recsys.retrieval.exact import RetrievalSettings
+from training.retrieval.build_index import build_index
+
+
+def found_by(bundle: Path, kind: str, out: Path) -> Path:
+    """The same files, linked, and another index: exact, fp16, int8, pq4; nothing is measured."""
+    out.mkdir(parents=True)
+    for name in (*FILES, NEIGHBOURS):
+        if (bundle / name).exists():
+            os.link(bundle / name, out / name)
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    opened = load_bundle(bundle)
+    settings = RetrievalSettings()
+    files = {
+        name: manifest["files"][name] for name in (*FILES, NEIGHBOURS) if name in manifest["files"]
+    }
+    if kind != "exact":
+        unit = opened.manifest.size.scale or float(np.abs(opened.matrix.numpy()).max())
+        index = build_index(opened.matrix, opened.bias, kind, float(unit))
+        index.write(out / INDEX)
+        files[INDEX] = digest(out / INDEX)
+        settings = RetrievalSettings(kind, index.settings)
+    size, window, blend = opened.manifest.size, opened.manifest.window, opened.manifest.blend
+    manifest |= {
+        "files": files,
+        "retrieval": asdict(settings),
+        "model_id": model_id_of(files, window, size, blend, settings.index),
+    }
+    (out / MANIFEST).write_text(json.dumps(manifest))
+    open_predictor(out)
+    return out

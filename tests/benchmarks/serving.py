@@ -1,0 +1,345 @@
+"""The figures of the service, each of them for anyone to measure again.
+
+    python tests/benchmarks/serving.py shop --items 50000 runs/50k           # train a bundle
+    python tests/benchmarks/serving.py compare --bundle runs/50k/bundle      # with the reference
+    python tests/benchmarks/serving.py against --bundle runs/50k/bundle --other ../before
+    python tests/benchmarks/serving.py paced --bundle runs/50k/bundle --rate 1000 --seconds 60
+    python tests/benchmarks/serving.py connections --bundle runs/50k/bundle
+    python tests/benchmarks/serving.py users                                 # bytes of Redis each
+
+Every command starts a redis-server and what it measures, in processes of their own, on this
+machine, and stops them again; the load comes from `recsys bench`.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads stall it
+
+import httpx
+import numpy as np
+import typer
+from redis.asyncio import Redis
+from rich.console import Console
+from rich.table import Table
+
+from data.synthetic import write_shop
+from recsys.bundle.golden import open_predictor
+from recsys.bundle.layout import ITEMS
+from recsys.catalogue.catalogue import read_catalogue
+from service.bench.workload import drawn, some
+from service.server.embedded_redis import free_port, private_redis
+from service.store.session_store import (
+    Click,
+    ComputedState,
+    RedisStore,
+    StoredSession,
+    StoreLimits,
+    Visit,
+)
+from service.store.state_codec import Tag, encode
+from tests.support.redis.stores import link_to
+from tests.support.service.processes import family, resident
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+console = Console()
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+PRODUCTS = 200  # of one maker in the synthetic shop
+USERS_AT_ONCE = 100
+CONNECTIONS = (1, 4, 16, 32, 64, 128, 256)
+WARMUP_SECONDS = 2.0
+SEEN = 0.8  # share of the products that somebody clicks, roughly, where there are many makers
+Workers = Annotated[int, typer.Option(help="Of the service.")]
+Bundle = Annotated[Path, typer.Option(help="Bundle folder.")]
+
+
+@app.command()
+def shop(
+    out: Path,
+    items: int = 50_000,
+    hidden: int = 128,
+    clicks_per_item: float = 10.0,
+    epochs: int = 4,
+    test_fraction: float = 0.001,
+) -> None:
+    """The synthetic shop of the demo with so many items, and a model trained on it."""
+    out.mkdir(parents=True)
+    makers = max(round(items / PRODUCTS / SEEN), 1)
+    with console.status(f"Writing a shop of {makers:,} makers"):
+        write_shop(out, makers=makers, sessions=round(items * clicks_per_item / 6))
+    settings = {"hidden": hidden, "epochs": epochs, "validation": 0.0}
+    settings |= {"dropout_embedding": 0.2, "dropout_hidden": 0.1}
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "recsys", "train", "--clicks", str(out / "clicks.csv")),
+            *("--out", str(out / "bundle"), "--test-fraction", str(test_fraction)),
+            *(part for name, value in settings.items() for part in ("--set", f"{name}={value}")),
+        ],
+        check=True,
+    )
+
+
+@app.command()
+def compare(
+    bundle: Bundle,
+    rounds: int = 5,
+    seconds: float = 8.0,
+    connections: int = 32,
+    workers: Workers = 2,
+) -> None:
+    """Requests a second of the service and of tests/benchmarks/reference_server.py, in turns."""
+    rates: dict[str, list[float]] = {"service": [], "reference": []}
+    with (
+        private_redis() as redis,
+        service(bundle, redis, workers) as ours,
+        reference(bundle, redis) as theirs,
+    ):
+        for at in range(rounds):
+            for name, server in (("service", ours), ("reference", theirs)):
+                found = bench(bundle, server.url, seconds=seconds, connections=connections)
+                rates[name].append(found["rate"])
+                console.print(f"round {at + 1}, {name}: {line(found)}")
+    ratios = [a / b for a, b in zip(rates["service"], rates["reference"], strict=True)]
+    for name, found_rates in rates.items():
+        console.print(f"{name}: median {statistics.median(found_rates):,.0f} requests/s")
+    console.print(f"ratio: median {statistics.median(ratios):.2f}, of {sorted(ratios)}")
+
+
+@app.command()
+def against(
+    bundle: Bundle,
+    other: Annotated[Path, typer.Option(help="Checkout of another commit.")],
+    rounds: int = 9,
+    seconds: float = 8.0,
+    connections: int = 32,
+    rate: Annotated[float, typer.Option(help="Requests a second; 0 for as many as can be.")] = 0.0,
+    workers: Workers = 1,
+) -> None:
+    """The service of this checkout and of another one, in turns, each with its own Redis."""
+    found: dict[str, list[dict[str, Any]]] = {"this": [], "other": []}
+    with (
+        private_redis() as redis,
+        private_redis() as others_redis,
+        service(bundle, redis, workers) as ours,
+        service(bundle, others_redis, workers, other) as theirs,
+    ):
+        servers = [("this", ours), ("other", theirs)]
+        options = {"rate": rate} if rate else {}
+        for at in range(rounds):
+            for name, server in servers if at % 2 == 0 else reversed(servers):
+                found[name].append(
+                    bench(bundle, server.url, seconds=seconds, connections=connections, **options)
+                )
+                console.print(f"round {at + 1}, {name}: {line(found[name][-1])}")
+    for figure in ("rate", "p50", "p90", "p99"):
+        values = {name: [row[figure] for row in rows] for name, rows in found.items()}
+        ratios = sorted(a / b for a, b in zip(values["this"], values["other"], strict=True))
+        console.print(
+            f"{figure}: this {statistics.median(values['this']):,.2f}, "
+            f"other {statistics.median(values['other']):,.2f}, "
+            f"ratio {statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
+        )
+
+
+@app.command()
+def paced(
+    bundle: Bundle,
+    rate: float = 1000.0,
+    seconds: float = 60.0,
+    connections: int = 64,
+    rounds: int = 1,
+    visitors: int = 300,
+    workers: Workers = 2,
+) -> None:
+    """Latencies at a fixed rate, and recall@20 against exact lists on the states served."""
+    with private_redis() as redis, service(bundle, redis, workers) as ours:
+        for at in range(rounds):
+            found = bench(
+                bundle, ours.url, rate=rate, seconds=seconds, connections=connections, seed=at + 1
+            )
+            console.print(f"round {at + 1}: {line(found)}")
+        for own in map(resident, family(ours.pid)):
+            console.print(
+                f"resident: {own.rss:,.0f} MB, its share {own.pss:,.0f}, {own.private:,.0f} its own"
+            )
+        console.print(f"ready after {ours.ready_s:.1f} s")
+        console.print(f"recall@20 against exact: {recall(bundle, ours.url, visitors):.4f}")
+
+
+@app.command(name="connections")
+def by_connections(
+    bundle: Bundle, seconds: float = 5.0, most: int = 256, workers: Workers = 2
+) -> None:
+    """Throughput and latency from 1 to so many connections."""
+    table = Table("connections", "requests/s", "p50 ms", "p90 ms", "p99 ms", "errors")
+    with private_redis() as redis, service(bundle, redis, workers) as ours:
+        for connections in [number for number in CONNECTIONS if number <= most]:
+            found = bench(bundle, ours.url, seconds=seconds, connections=connections)
+            cells = [f"{found['rate']:,.0f}", *(f"{found[p]:.2f}" for p in ("p50", "p90", "p99"))]
+            table.add_row(str(connections), *cells, str(found["errors"] or "none"))
+    console.print(table)
+
+
+@app.command()
+def users(count: int = 100_000, clicks: int = 20, hidden: int = 128) -> None:
+    """Bytes of Redis that a live user takes, without and with event ids; item ids of 9 digits."""
+    for with_event_ids in (False, True):
+        with private_redis() as url:
+            each = asyncio.run(bytes_each(url, count, clicks, hidden, with_event_ids))
+        said = "with" if with_event_ids else "without"
+        console.print(f"{said} event ids: {each:,.0f} bytes a user, {count:,} users")
+
+
+async def bytes_each(url: str, count: int, clicks: int, hidden: int, with_event_ids: bool) -> float:
+    """Everybody clicks so often, as the service records it, and has a state kept."""
+    client, draw = Redis.from_url(url), np.random.default_rng(1)
+    link = link_to(url)
+    limits = StoreLimits(
+        history_length=50, idle_seconds=86_400, event_ids_kept=1000, tombstone_seconds=300
+    )
+    store = RedisStore(link, limits)
+    await store.visit([Visit("somebody")])
+    before = (await client.info("memory"))["used_memory"]
+    for start in range(0, count, USERS_AT_ONCE):
+        names = [f"user-{number}" for number in range(start, min(start + USERS_AT_ONCE, count))]
+        visits = [
+            Visit(
+                name,
+                [_click(draw, f"{name}-{at}" if with_event_ids else None) for at in range(clicks)],
+            )
+            for name in names
+        ]
+        found = await store.visit(visits)
+        states = []
+        for name, session in zip(names, found, strict=True):
+            assert isinstance(session, StoredSession), session
+            numbers = draw.standard_normal((1, hidden), dtype=np.float32)
+            blob = encode(Tag("0123456789abcdef", session.nonce, session.count), numbers)
+            states.append(ComputedState(name, session.head, blob))
+        kept, _ = await store.exchange(states, [])
+        assert kept == len(states), f"{kept} of {len(states)} states were kept"
+    after = (await client.info("memory"))["used_memory"]
+    await link.close()
+    await client.aclose()
+    return float(after - before) / count
+
+
+def _click(draw: np.random.Generator, event_id: str | None) -> Click:
+    return Click(str(draw.integers(100_000_000, 999_999_999)), event_id)
+
+
+class Server:
+    """A process that answers at `url`."""
+
+    def __init__(
+        self, command: list[str], url: str, ready: str, checkout: Path | None = None
+    ) -> None:
+        self.url = url
+        began = time.monotonic()
+        code = {"PYTHONPATH": str((checkout or ROOT).resolve())}
+        self._process = subprocess.Popen(
+            [sys.executable, *command], env={**os.environ, **code}, cwd=checkout
+        )
+        self.pid = self._process.pid
+        while not self._answers(ready):
+            if self._process.poll() is not None:
+                raise SystemExit(f"{' '.join(command)} ended with {self._process.returncode}.")
+            time.sleep(0.1)
+        self.ready_s = time.monotonic() - began
+
+    def _answers(self, ready: str) -> bool:
+        try:
+            return httpx.get(self.url + ready, timeout=1).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait()
+
+
+@contextmanager
+def service(
+    bundle: Path, redis: str, workers: int, checkout: Path | None = None
+) -> Iterator[Server]:
+    """checkout: of the code that is run; this one where it is not given."""
+    port = free_port()
+    given = ["--bundle", str(bundle.resolve()), "--redis", redis, "--port", str(port)]
+    given += ["--workers", str(workers)]
+    with running(["-m", "recsys", "serve", *given], port, "/health/ready", checkout) as server:
+        yield server
+
+
+@contextmanager
+def reference(bundle: Path, redis: str) -> Iterator[Server]:
+    port, script = free_port(), str(HERE / "reference_server.py")
+    given = ["--bundle", str(bundle), "--redis", redis, "--port", str(port)]
+    with running([script, *given], port, "/openapi.json") as server:
+        yield server
+
+
+@contextmanager
+def running(
+    command: list[str], port: int, ready: str, checkout: Path | None = None
+) -> Iterator[Server]:
+    server = Server(command, f"http://127.0.0.1:{port}", ready, checkout)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def bench(bundle: Path, url: str, **options: float) -> dict[str, Any]:
+    """What it found; it is not warmed up for longer than it is asked."""
+    options = {"warmup": min(WARMUP_SECONDS, options["seconds"]), **options}
+    given = [part for name, value in options.items() for part in (f"--{name}", f"{value:g}")]
+    ran = subprocess.run(
+        [
+            *(sys.executable, "-m", "recsys", "bench", "--bundle", str(bundle), "--url", url),
+            *("--json", "--no-ceiling", *given),
+        ],
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    found: dict[str, Any] = json.loads(ran.stdout)
+    return found
+
+
+def line(found: dict[str, Any]) -> str:
+    times = "  ".join(f"{name} {found[name]:.2f}" for name in ("p50", "p90", "p99", "max"))
+    return f"{found['rate']:,.0f} requests/s  {times} ms  errors {found['errors'] or 'none'}"
+
+
+def recall(bundle: Path, url: str, visitors: int) -> float:
+    """Of the lists of visitors who click as the load does, beside those of the same model."""
+    exact = open_predictor(bundle).exactly()
+    catalogue = read_catalogue(bundle / ITEMS)
+    ids = catalogue.item_ids.take(catalogue.by_popularity.tolist())
+    clicks = some(drawn(ids, visitors=visitors, popularity=0.8, length=1.5, seed=99), 4 * visitors)
+    sessions: dict[str, list[str]] = {}
+    both = wanted = 0
+    with httpx.Client(base_url=url) as client:
+        for click in clicks:
+            sessions.setdefault(click.user_id, []).append(click.item_id)
+            body = {"user_id": click.user_id, "item_id": click.item_id, "k": 20}
+            answer = client.post("/v1/recommendations", json=body).raise_for_status().json()
+            found = {item["item_id"] for item in answer["items"]}
+            known = [catalogue.index(item_id) for item_id in sessions[click.user_id]]
+            best = {catalogue.item_ids[item] for item in exact.recommend(known).items}
+            both, wanted = both + len(best & found), wanted + len(best)
+    return both / wanted
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,89 @@
+"""The playground as somebody in front of it uses it: what is clicked, and what is read there."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Locator, Page
+
+from service.app import create_app
+from service.settings import Settings
+from tests.support.service.app_client import PATIENT
+from tests.support.service.servers import listening
+
+SHOWN = "performance.getEntriesByName('shown').length"
+
+
+@contextmanager
+def playground_on(bundle: Path, redis: str, **given: object) -> Iterator[str]:
+    """A service with a playground; gives its URL. Keyword arguments are settings."""
+    known = {"bundle": bundle, "redis": redis, "playground": True, **PATIENT, **given}
+    settings = Settings(**known)  # type: ignore[arg-type]
+    with listening(create_app(settings), settings) as (host, port):
+        yield f"http://{host}:{port}"
+
+
+class Playground:
+    """A page on which the first list and the catalogue stand."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        page.locator("#likely li").first.wait_for()
+        page.locator("#items li").first.wait_for()
+        page.locator("#starters button").first.wait_for()
+
+    @contextmanager
+    def answered(self) -> Iterator[None]:
+        """Until the list that something has asked for is painted."""
+        before = self.page.evaluate(SHOWN)
+        yield
+        self.page.wait_for_function(f"before => {SHOWN} > before", arg=before)
+
+    def begin(self) -> None:
+        """The first click of a visit."""
+        with self.answered():
+            self.page.locator("#starters button").first.click()
+
+    def go_on(self, clicks: int = 1) -> None:
+        """Click what is likeliest and not clicked yet."""
+        for _ in range(clicks):
+            with self.answered():
+                self.page.locator("#likely li:not(:has(.been)) button").first.click()
+
+    def visit(self, clicks: int) -> None:
+        self.begin()
+        self.go_on(clicks - 1)
+
+    @property
+    def clicked(self) -> list[str]:
+        """What the strip shows."""
+        return self.texts("#clicks .name")
+
+    @property
+    def likely(self) -> list[str]:
+        return self.ids("#likely")
+
+    @property
+    def pills(self) -> list[str]:
+        return self.texts("#meta .pill")
+
+    @property
+    def state(self) -> str:
+        """The strip of the hidden state, as pixels."""
+        drawn: str = self.page.evaluate("document.getElementById('state').toDataURL()")
+        return drawn
+
+    def wait_for_state(self, words: str) -> None:
+        self.page.locator("#state-words", has_text=words).wait_for()
+
+    def ids(self, part: str) -> list[str]:
+        rows: list[str] = self.page.locator(f"{part} li").evaluate_all(
+            "rows => rows.map(row => row.dataset.item)"
+        )
+        return rows
+
+    def texts(self, part: str) -> list[str]:
+        return self.page.locator(part).all_inner_texts()
+
+    def banner(self, words: str) -> Locator:
+        return self.page.locator("#banner", has_text=words)

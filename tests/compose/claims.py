@@ -1,0 +1,101 @@
+"""What must hold of the images and containers of docker-compose.yml, whatever they are asked.
+
+Each claim takes the project, says in a few words what was found, and raises `AssertionError` where
+it does not hold.
+"""
+
+import subprocess
+
+from tests.compose.project import ROOT, CommandFailed, Project, inside, inspect, run
+
+SERVE, TRAIN = "session-recsys:serve", "session-recsys:train"
+NOT_SERVED = ("pandas", "scipy", "optuna", "pip", "data", "training")  # modules
+RULES = ROOT / "docker"
+
+
+def config_is_clean(project: Project) -> str:
+    command = [*project.compose, "--profile", "train", "--profile", "monitoring", "config"]
+    done = subprocess.run([*command, "--quiet"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, done.stderr
+    return "no warning, " + " ".join(run([*project.compose, "version"]).split()[:5])
+
+
+def images_are_not_root(_: Project) -> str:
+    sizes = []
+    for image in (SERVE, TRAIN):
+        found = inspect(image)
+        assert found["Config"]["User"] not in ("", "0", "root"), f"{image} runs as root"
+        labels = found["Config"]["Labels"]
+        for name in ("title", "description", "version"):
+            assert labels[f"org.opencontainers.image.{name}"], f"{image} has no label {name}"
+        base = inspect("python:3.11-slim")["Size"]
+        sizes.append(f"{image}: base {base / 1e6:,.0f} MB + {(found['Size'] - base) / 1e6:,.0f} MB")
+    return ", ".join(sizes)
+
+
+def the_serving_image_cannot_train(_: Project) -> str:
+    look = "import sys, importlib.util as u; print(*[n for n in sys.argv[1:] if u.find_spec(n)])"
+    command = ["docker", "run", "--rm", "--network=none", "--read-only", "--entrypoint=python"]
+    found = run([*command, SERVE, "-c", look, *NOT_SERVED]).split()
+    assert not found, f"the serving image has {', '.join(found)}"
+    return "no " + ", no ".join(NOT_SERVED)
+
+
+def containers_are_locked(project: Project) -> str:
+    """No root that can be written, no rights beyond the user's, limits in force."""
+    ids = project("ps", "--quiet").split()
+    locked = []
+    for each in ids:
+        found = inspect(each)
+        if not found["State"]["Running"]:
+            continue
+        service, host = found["Config"]["Labels"]["com.docker.compose.service"], found["HostConfig"]
+        assert host["ReadonlyRootfs"], f"{service} can write to its root"
+        assert host["CapDrop"] == ["ALL"], f"{service} keeps capabilities"
+        assert "no-new-privileges:true" in host["SecurityOpt"], f"{service} may gain privileges"
+        assert host["Memory"], f"{service} has no memory limit"
+        locked.append(service)
+    assert {"api", "gateway", "redis"} <= set(locked)
+    for service in ("api", "gateway"):
+        assert inside(project.container(service), "id", "-u") != "0", f"{service} is root"
+    assert _user_of_redis(project) != "0", "Redis is root"
+    assert _is_refused(project.container("api"), "touch", "/anything")
+    return f"{', '.join(sorted(set(locked)))}: read-only, no capabilities, not root"
+
+
+def only_the_gateway_is_published(project: Project) -> str:
+    published = {}
+    for each in project("ps", "--quiet").split():
+        found = inspect(each)
+        service = found["Config"]["Labels"]["com.docker.compose.service"]
+        for bindings in (found["NetworkSettings"]["Ports"] or {}).values():
+            for binding in bindings or []:
+                published[service] = binding["HostIp"]
+    assert set(published) <= {"gateway", "prometheus"}, published
+    assert set(published.values()) == {"127.0.0.1"}, published
+    return " and ".join(sorted(published)) + " on 127.0.0.1, nothing else"
+
+
+def alerts_pass_their_tests(_: Project) -> str:
+    """promtool of the Prometheus image."""
+    image = "prom/prometheus:v3.5.0"
+    mount = ["-v", f"{RULES}:/rules:ro", "-w", "/rules"]
+    promtool = ["docker", "run", "--rm", "--network=none", *mount, "--entrypoint=promtool", image]
+    run([*promtool, "test", "rules", "alerts.test.yml"])
+    said = run([*promtool, "check", "rules", "alerts.yml"])
+    return said.strip().splitlines()[-1].strip()
+
+
+def _user_of_redis(project: Project) -> str:
+    """Of the server, not of whoever looks: `exec` in that container is root."""
+    status = inside(project.container("redis"), "cat", "/proc/1/status")
+    return next(row.split()[1] for row in status.splitlines() if row.startswith("Uid:"))
+
+
+def _is_refused(container: str, *command: str) -> bool:
+    try:
+        inside(container, *command)
+    except CommandFailed:
+        return True
+    return False

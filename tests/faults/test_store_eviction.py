@@ -1,0 +1,57 @@
+"""Redis evicts users when its memory is full: each of them whole, so that no answer is false.
+
+Redis chooses the key that is nearest to its end, and may be far from done when it has 4 MB.
+"""
+
+import pytest
+
+from service.store.session_store import Click, ComputedState, StoredSession, Visit
+from tests.support.redis.servers import own_redis
+from tests.support.redis.stores import link_to, store_on
+
+USERS = 6_000
+AT_ONCE = 200
+STATE = bytes(560)  # of 128 units
+
+
+def names(start: int) -> list[str]:
+    return [f"user-{number}" for number in range(start, start + AT_ONCE)]
+
+
+def visit_of(name: str, events: str) -> Visit:
+    return Visit(name, [Click(f"item-{event}", f"{name}-{event}") for event in events])
+
+
+@pytest.mark.parametrize("policy", ["volatile-ttl", "allkeys-lru", "allkeys-random"])
+async def test_an_evicted_user_is_gone_whole(policy: str) -> None:
+    """A click is never stored twice, and a repeat said to be stored is stored."""
+    evicted = repeats = 0
+    with own_redis("--maxmemory", "4mb", "--maxmemory-policy", policy) as server:
+        link = link_to(server.url)
+        store = store_on(link, history_length=50)
+        states: list[ComputedState] = []
+        for events in ("ab", "abc", "bcd"):  # most of them are repeats
+            for start in range(0, USERS, AT_ONCE):
+                visits = [visit_of(name, events) for name in names(start)]
+                _, found = await store.exchange(states, visits)
+                states = [
+                    ComputedState(visit.user_id, session.head, STATE)
+                    for visit, session in zip(visits, found, strict=True)
+                    if isinstance(session, StoredSession)
+                ]
+                for session in found:
+                    assert isinstance(session, StoredSession), session
+                    assert not session.refused
+                    kept = [click.event_id for click in session.clicks]
+                    assert len(kept) == len(set(kept)), "a click is stored twice"
+                    assert len(kept) == session.count, "the user was evicted in part"
+                    sent = {f"-{event}" for event in events}
+                    stored = {str(event)[-2:] for event in kept}
+                    assert sent <= stored, "a repeat was said to be stored, and is not"
+                    repeats += session.duplicates
+                    evicted += events != "ab" and session.duplicates == 0
+        await link.close()
+
+    assert evicted > 0, "nothing was evicted, so nothing was shown"
+    if policy != "volatile-ttl":
+        assert repeats > 0

@@ -1,0 +1,69 @@
+"""A file of a served bundle that is truncated: the log names the file and the signal."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from recsys.bundle.layout import WEIGHTS
+from service.server.embedded_redis import free_port
+from tests.support.bundles.trained_shop import TrainedShop
+from tests.support.service.servers import LOOK_SECONDS, MOST_LOOKS, PROGRAM
+
+CHANGED = f"{WEIGHTS} was changed while it is served: it has 100 bytes"
+TENT = {"items": ["aurora-tent"]}
+
+
+def look_until(found: Callable[[], bool], what: str) -> None:
+    for _ in range(MOST_LOOKS):
+        if found():
+            return
+        time.sleep(LOOK_SECONDS)
+    raise AssertionError(what)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_file_and_the_signal_are_in_the_log(
+    trained: TrainedShop, redis_server: str, tmp_path: Path, workers: int
+) -> None:
+    bundle, log, port = tmp_path / "bundle", tmp_path / "log", free_port()
+    shutil.copytree(trained.bundle, bundle)
+    command = [sys.executable, *PROGRAM, "serve", "--bundle", str(bundle), "--redis", redis_server]
+    command += ["--port", str(port), "--workers", str(workers)]
+    url = f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        try:
+            return httpx.post(f"{url}/v1/recommendations", json=TENT).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    with log.open("wb") as said:
+        server = subprocess.Popen(
+            command, stdout=said, stderr=said, env={**os.environ, "RECSYS_FOLLOW_SECONDS": "0.05"}
+        )
+    try:
+        look_until(answers, "it does not answer")
+        with (bundle / WEIGHTS).open("r+b") as file:
+            file.truncate(100)
+        look_until(lambda: CHANGED in log.read_text(), log.read_text())
+        for _ in range(20):
+            answers()
+        ended = "Fatal Python error: Bus error"
+        look_until(lambda: ended in log.read_text(), "no bus error in the log")
+        if workers == 1:
+            assert server.wait(60) == -signal.SIGBUS
+        else:
+            meant = "A worker ended: SIGBUS. A file of the bundle was truncated"
+            look_until(lambda: meant in log.read_text(), log.read_text())
+            assert server.poll() is None
+    finally:
+        server.terminate()
+        server.wait(60)

@@ -1,0 +1,269 @@
+"""The law everything rests on (README, "How it works").
+
+The state of a user equals replaying, from zero, the last 50 clicks accepted for that user in this
+session, in the order Redis accepted them, through the current model.
+"""
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+
+import httpx
+import pytest
+import redis as redis_py
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from data.prepare import ClickOptions
+from recsys.bundle.golden import open_predictor
+from recsys.predictor import Predictor, SessionState
+from service.app import create_app
+from service.settings import Settings
+from service.store.session_store import user_key
+from service.store.state_codec import decode
+from tests.support.bundles.model_kinds import KINDS, ModelKinds
+from tests.support.bundles.trained_shop import SMALL, TrainedShop
+from tests.support.service.app_client import PATIENT, client_of
+from tests.support.service.servers import several_served
+from training.pipeline import TrainOptions, train
+
+WRITERS = 48  # at the same time
+ITEMS = ["aurora-tent", "aurora-kettle", "aurora-espresso-machine", "unknown", "aurora-desk"]
+
+
+def replayed(predictor: Predictor, clicks: Sequence[str]) -> torch.Tensor:
+    """The state from a fresh replay: (L, W)."""
+    window = clicks[-predictor.window :]
+    known = [item for i in window if (item := predictor.catalogue.find(i)) is not None]
+    return predictor.advance([SessionState(known)])[:, 0]
+
+
+def cached(
+    url: str, predictor: Predictor, user: str, clicks: int | None = None
+) -> torch.Tensor | None:
+    """What the cache key holds now, if it is the state after that many clicks."""
+    with redis_py.Redis.from_url(url) as client:
+        secret = client.get("recsys:secret")
+        assert isinstance(secret, bytes)
+        blob = client.lindex(user_key(user, secret), 1)
+    assert blob is None or isinstance(blob, bytes)
+    found = decode(blob, predictor.layers, predictor.state_width)
+    if found is None or (clicks is not None and found[0].clicks != clicks):
+        return None
+    return found[1]
+
+
+def drop_caches(url: str) -> None:
+    with redis_py.Redis.from_url(url) as client:
+        for key in client.scan_iter("recsys:{*"):
+            client.lset(key, 1, "")
+
+
+async def write_concurrently(urls: Sequence[str], clicks: Sequence[dict[str, str]]) -> None:
+    """Every click is sent twice with one event id, to servers in turn, all at the same time."""
+    gate = asyncio.Semaphore(WRITERS)
+
+    async def send(client: httpx.AsyncClient, url: str, click: dict[str, str]) -> httpx.Response:
+        async with gate:
+            return await client.post(f"{url}/v1/recommendations", json=click)
+
+    async with httpx.AsyncClient(timeout=60) as client:
+        sent = [
+            send(client, urls[(n + again) % len(urls)], click)
+            for n, click in enumerate(clicks)
+            for again in range(2)
+        ]
+        answers = await asyncio.gather(*sent)
+    assert [answer.status_code for answer in answers] == [200] * len(answers)
+    assert all(answer.json()["stored"] for answer in answers)
+
+
+async def check_writers(
+    predictor: Predictor, urls: Sequence[str], redis_url: str, user: str, writes: int
+) -> None:
+    """After the dust has settled: each click once, and the cache equals a replay."""
+    known = predictor.catalogue.item_ids
+    clicks = [
+        {"user_id": user, "item_id": known[n % len(known)], "event_id": f"e{n}"}
+        for n in range(writes)
+    ]
+    await write_concurrently(urls, clicks)
+    async with httpx.AsyncClient(timeout=60) as client:
+        stored = (await client.get(f"{urls[0]}/v1/users/{user}")).json()["clicks"]
+        answer = (await client.get(f"{urls[1]}/v1/users/{user}/recommendations?k=20")).json()
+        state = None
+        for _ in range(1000):
+            state = cached(redis_url, predictor, user, writes)
+            if state is not None:
+                break
+            await asyncio.sleep(0.02)
+        window = [click["item_id"] for click in stored]
+        stateless = await client.post(
+            f"{urls[0]}/v1/recommendations", json={"items": window, "k": 20}
+        )
+
+    events = [click["event_id"] for click in stored]
+    assert len(events) == len(set(events)) == min(writes, 50)
+    if writes <= 50:
+        assert set(events) == {click["event_id"] for click in clicks}
+    assert state is not None
+    difference = (state - replayed(predictor, window)).abs().max().item()
+    assert difference < 1e-5
+    assert [i["item_id"] for i in answer["items"]] == [
+        i["item_id"] for i in stateless.json()["items"]
+    ]
+
+
+async def test_48_writers_through_two_servers(blended: TrainedShop, redis_url: str) -> None:
+    """As many clicks as writers, then more than a window holds."""
+    predictor = open_predictor(blended.bundle)
+    with several_served(2, blended.bundle, redis_url) as urls:
+        await check_writers(predictor, urls, redis_url, "ada", WRITERS)
+        await check_writers(predictor, urls, redis_url, "ben", 500)
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("click"), st.sampled_from(ITEMS)),
+        st.tuples(st.just("repeat"), st.just("")),
+        st.tuples(st.just("read"), st.just("")),
+        st.tuples(st.just("many"), st.integers(1, 60).map(str)),
+        st.tuples(st.just("lose cache"), st.just("")),
+        st.tuples(st.just("delete"), st.just("")),
+    ),
+    max_size=12,
+)
+
+
+@pytest.mark.hypothesis
+def test_any_interleaving_answers_as_a_fresh_replay_would(
+    any_shop: TrainedShop, redis_url: str
+) -> None:
+    """One service for all examples, with a user for each."""
+    app = create_app(Settings(bundle=any_shop.bundle, redis=redis_url, **PATIENT))  # type: ignore[arg-type]
+    predictor, users = open_predictor(any_shop.bundle), count()
+    with asyncio.Runner() as runner:
+        opened = client_of(app)
+        client = runner.run(opened.__aenter__())
+
+        @given(STEPS)
+        def interleaved(steps: list[tuple[str, str]]) -> None:
+            user = f"ada-{next(users)}"
+            runner.run(interleave(client, predictor, redis_url, user, steps))
+
+        interleaved()
+        runner.run(opened.__aexit__(None, None, None))
+
+
+async def interleave(
+    client: httpx.AsyncClient,
+    predictor: Predictor,
+    redis_url: str,
+    user: str,
+    steps: Sequence[tuple[str, str]],
+) -> None:
+    history: list[str] = []
+    last: dict[str, str] | None = None
+    for number, (what, detail) in enumerate(steps):
+        body: dict[str, object] = {"user_id": user}
+        if what == "click":
+            last = {"item_id": detail, "event_id": f"e{number}"}
+            history.append(detail)
+            body |= last
+        elif what == "repeat" and last is not None:
+            body |= last
+        elif what == "many":
+            clicks = [ITEMS[n % len(ITEMS)] for n in range(int(detail))]
+            history += clicks
+            sent = {"clicks": [{"item_id": item_id} for item_id in clicks]}
+            await client.post(f"/v1/users/{user}/clicks", json=sent)
+        elif what == "lose cache":
+            drop_caches(redis_url)
+        elif what == "delete":
+            history = []
+            await client.delete(f"/v1/users/{user}")
+        answer = (await client.post("/v1/recommendations", json=body)).json()
+        expected = predictor.recommend(
+            [i for h in history[-50:] if (i := predictor.catalogue.find(h)) is not None]
+        )
+        assert answer["source"] == expected.source
+        same_list(answer["items"], predictor, expected.items, expected.scores)
+
+
+def same_list(
+    items: Sequence[dict[str, object]],
+    predictor: Predictor,
+    expected: Sequence[int],
+    scores: Sequence[float],
+) -> None:
+    """Equal wherever neighbouring scores differ by more than 1e-5."""
+    for place, (have, want) in enumerate(zip(items, expected, strict=True)):
+        near = [scores[n] for n in (place - 1, place + 1) if 0 <= n < len(scores)]
+        if place + 1 < len(scores) and min(abs(scores[place] - s) for s in near) > 1e-5:
+            assert have["item_id"] == predictor.catalogue.item_ids[want]
+
+
+async def test_losing_the_cache_or_changing_the_bundle_changes_nothing_a_replay_would_not(
+    any_shop: TrainedShop, other_bundle: Path, redis_url: str
+) -> None:
+    """States of another model are never read; a roll-out and a roll-back are both harmless."""
+
+    async def list_of(bundle: Path) -> list[str]:
+        app = create_app(Settings(bundle=bundle, redis=redis_url, **PATIENT))  # type: ignore[arg-type]
+        async with client_of(app) as client:
+            answer = (await client.get("/v1/users/ada/recommendations")).json()
+            return [item["item_id"] for item in answer["items"]]
+
+    app = create_app(Settings(bundle=any_shop.bundle, redis=redis_url, **PATIENT))  # type: ignore[arg-type]
+    async with client_of(app) as client:
+        for item_id in ("aurora-tent", "aurora-sleeping-bag"):
+            await client.post("/v1/recommendations", json={"user_id": "ada", "item_id": item_id})
+
+    first = await list_of(any_shop.bundle)
+    drop_caches(redis_url)
+    assert await list_of(any_shop.bundle) == first
+
+    other = open_predictor(other_bundle)
+    clicked = [other.catalogue.index(i) for i in ("aurora-tent", "aurora-sleeping-bag")]
+    rolled_out = await list_of(other_bundle)
+    assert rolled_out == [other.catalogue.item_ids[i] for i in other.recommend(clicked).items]
+    assert rolled_out != first
+    assert await list_of(any_shop.bundle) == first
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "blended"])
+async def test_a_window_that_slides_forgets_what_left_it(
+    zoo: ModelKinds, trained: TrainedShop, redis_url: str, tmp_path: Path, kind: str
+) -> None:
+    """With a window of 3, one click too many in a state is far outside of rounding."""
+    bundle = blended_in(tmp_path, trained) if kind == "blended" else zoo.bundle(kind)
+    predictor = open_predictor(bundle)
+    ids = predictor.catalogue.item_ids
+    app = create_app(Settings(bundle=bundle, redis=redis_url, **PATIENT))  # type: ignore[arg-type]
+    async with client_of(app) as client:
+        for number in range(1, 7):
+            clicked = [ids[17 * n % len(ids)] for n in range(number)]
+            body = {"user_id": "ada", "item_id": clicked[-1]}
+            answer = (await client.post("/v1/recommendations", json=body)).json()
+            state = None
+            while state is None:
+                state = cached(redis_url, predictor, "ada", number)
+                await asyncio.sleep(0.005)
+
+            torch.testing.assert_close(state, replayed(predictor, clicked), atol=1e-5, rtol=0)
+            stateless = await client.post("/v1/recommendations", json={"items": clicked})
+            have, want = ([i["score"] for i in a["items"]] for a in (answer, stateless.json()))
+            torch.testing.assert_close(torch.tensor(have), torch.tensor(want), atol=1e-4, rtol=0)
+
+
+def blended_in(folder: Path, shop: TrainedShop) -> Path:
+    """A bundle with session neighbours and a window of 3."""
+    recipe = dataclasses.replace(SMALL, window=3, epochs=1, refit=False, blend="v-sknn")
+    options = TrainOptions(
+        ClickOptions(shop.clicks), folder / "bundle", dataclasses.replace(recipe, blend_weight=0.5)
+    )
+    return train(options, Console(quiet=True))

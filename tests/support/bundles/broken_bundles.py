@@ -1,0 +1,97 @@
+"""The Vandal: breaks a bundle in each of the ways that a bad roll-out does, by name.
+
+Where the digests would give it away at once, it signs what it did, as a forger would.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from recsys.bundle.layout import GOLDEN, ITEMS, MANIFEST, MODEL, WEIGHTS
+from recsys.bundle.load import digest, model_id_of
+from recsys.model.gru4rec import ModelSize
+from recsys.neighbours.blend import BlendSettings
+from recsys.neighbours.scoring import NeighbourSettings
+from recsys.retrieval.candidates import IndexSettings
+
+
+def edit_manifest(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    change(manifest)
+    (bundle / MANIFEST).write_text(json.dumps(manifest))
+
+
+def sign(bundle: Path) -> None:
+    """Give the manifest the digests of the files as they are."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["files"] = {name: digest(bundle / name) for name in manifest["files"]}
+        blend = manifest["blend"]
+        settings = (
+            None
+            if blend is None
+            else BlendSettings(blend["weight"], NeighbourSettings(**blend["neighbours"]))
+        )
+        size, index = ModelSize(**manifest["size"]), manifest["retrieval"]["index"]
+        manifest["model_id"] = model_id_of(
+            manifest["files"],
+            manifest["window"],
+            size,
+            settings,
+            None if index is None else IndexSettings(**index),
+        )
+
+    edit_manifest(bundle, change)
+
+
+def truncated(bundle: Path) -> None:
+    path = bundle / WEIGHTS
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flipped(bundle: Path) -> None:
+    path = bundle / MODEL
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def wrong_sizes(bundle: Path) -> None:
+    edit_manifest(bundle, lambda m: m["size"].update(items=m["size"]["items"] + 1))
+    sign(bundle)
+
+
+def newer(bundle: Path) -> None:
+    edit_manifest(bundle, lambda manifest: manifest.update(format_version=99))
+
+
+def missing(bundle: Path) -> None:
+    (bundle / ITEMS).unlink()
+
+
+def no_numbers(bundle: Path) -> None:
+    weights = load_file(bundle / WEIGHTS)
+    weights["matrix"][3, 4] = float("nan")
+    save_file(weights, bundle / WEIGHTS)
+    sign(bundle)
+
+
+def wrong_golden(bundle: Path) -> None:
+    rows = [json.loads(line) for line in (bundle / GOLDEN).read_text().splitlines()]
+    rows[0]["scores"][0] += 1
+    (bundle / GOLDEN).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sign(bundle)
+
+
+BREAKS: dict[str, tuple[Callable[[Path], None], str]] = {  # with a part of what is said of it
+    "truncated file": (truncated, "weights.safetensors has the sha256"),
+    "flipped byte": (flipped, "model.ts has the sha256"),
+    "wrong sizes": (wrong_sizes, "the manifest says"),
+    "newer format": (newer, "bundle format 99"),
+    "missing file": (missing, "items.parquet is missing"),
+    "NaN weights": (no_numbers, "NaN or infinite"),
+    "wrong golden": (wrong_golden, "golden session 1 wrongly"),
+}

@@ -1,0 +1,79 @@
+"""Every kind of model, small and with random weights: what holds of one must hold of all.
+
+No training: the laws of states, lists and bundles hold for any weights.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recsys.bundle.golden import open_predictor
+from recsys.catalogue.catalogue import Catalogue
+from recsys.model.cells import CELLS
+from recsys.model.gru4rec import EMBEDDINGS
+from recsys.predictor import Predictor
+from training.export import Export, write_bundle
+from training.model.weights import Weights, eager_predictor
+from training.recipe import Recipe
+
+WIDTHS = {"shared": 0, "separate": 5, "none": 0}
+KINDS: Mapping[str, Mapping[str, Any]] = {
+    **{
+        f"{cell} {embedding}": {
+            "cell": cell,
+            "embedding": embedding,
+            "embedding_width": WIDTHS[embedding],
+        }
+        for cell in CELLS
+        for embedding in EMBEDDINGS
+    },
+    "gru shared cosine": {"scale": 9.0},
+    "lstm separate cosine": {"cell": "lstm", "embedding": "separate", "scale": 9.0},
+    "gru none cosine": {"embedding": "none", "scale": 9.0},
+}
+
+
+def recipe_of(kind: str, **settings: Any) -> Recipe:
+    """A small recipe of that kind; separate embeddings come with two layers."""
+    layers = 2 if "separate" in kind else 1
+    plain = {"hidden": 8, "layers": layers, "scale": 0.0, "window": 3}
+    return Recipe(**{**plain, **KINDS[kind], **settings})
+
+
+def random_weights(recipe: Recipe, items: int) -> Weights:
+    """Fresh weights whose biases and directions are not at their beginning any more."""
+    generator = torch.Generator().manual_seed(3)
+    weights = Weights.fresh(recipe.size(items), generator)
+    for tensor in weights.tensors().values():
+        tensor.add_(torch.randn(tensor.shape, generator=generator) * 0.3)
+    return weights
+
+
+class ModelKinds:
+    """One model of every kind over one catalogue, made when it is asked for."""
+
+    def __init__(self, folder: Path, catalogue: Catalogue) -> None:
+        self._folder = folder
+        self._catalogue = catalogue
+
+    def eager(self, kind: str) -> Predictor:
+        recipe = recipe_of(kind)
+        return eager_predictor(self._weights(kind), self._catalogue, recipe)
+
+    def bundle(self, kind: str, **settings: Any) -> Path:
+        """settings: of the recipe, other than those of the kind."""
+        out = self._folder / "-".join([*kind.split(), *map(str, settings.values())])
+        if not out.exists():
+            ids = self._catalogue.item_ids
+            golden = [list(ids[:5]), [ids[7]], ["unknown"]]
+            recipe = recipe_of(kind, **settings)
+            write_bundle(out, Export(self._weights(kind), self._catalogue, recipe, {}, {}, golden))
+        return out
+
+    def scripted(self, kind: str) -> Predictor:
+        return open_predictor(self.bundle(kind))
+
+    def _weights(self, kind: str) -> Weights:
+        return random_weights(recipe_of(kind), len(self._catalogue))

@@ -1,0 +1,108 @@
+"""A Markdown page taken apart: code blocks with what stands above them, links, headings.
+
+Just as much of Markdown as our pages use: fences of three backticks, inline links, `#` headings.
+"""
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+FOLDERS = (".", "data", "docker", "docs")
+PAGES = sorted(page for folder in FOLDERS for page in (ROOT / folder).glob("*.md"))
+READ = [path for path in PAGES if path.name != "CHANGELOG.md"]  # their code is run
+DOCKER = "needs Docker, where make compose-check types it"  # the one reason for not running it
+PROGRAMS = (
+    "recsys",
+    "curl",
+    "python",
+    "make",
+    ".",
+    "py-spy",
+)  # what tests/support/documents/doc_runner.py types
+ASSIGNMENT = re.compile(r"[A-Z_]+=")
+FENCE = re.compile(r"^```([\w-]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+NOT_RUN = re.compile(r"<!-- not run: (.+?) -->\n\Z")
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block; `not_run` is the reason that the page gives for not running it."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+    not_run: str | None
+
+    @property
+    def place(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+    @property
+    def commands(self) -> list[str]:
+        """Of a shell block one a line, continued lines joined; of a console what follows a `$`."""
+        lines = self.text.replace("\\\n", " ").splitlines()
+        if self.language == "console":
+            return [line[2:] for line in lines if line.startswith("$ ")]
+        return [line for line in lines if line.strip() and not line.startswith("#")]
+
+
+class Page:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.text = path.read_text(encoding="utf-8")
+
+    @cached_property
+    def blocks(self) -> list[Block]:
+        return [
+            Block(
+                self.path,
+                self.text.count("\n", 0, found.start()) + 1,
+                found[1],
+                found[2],
+                reason[1] if (reason := NOT_RUN.search(self.text[: found.start()])) else None,
+            )
+            for found in FENCE.finditer(self.text)
+        ]
+
+    @cached_property
+    def prose(self) -> str:
+        return FENCE.sub("", self.text)
+
+    @cached_property
+    def links(self) -> list[str]:
+        """Targets of links and pictures, code left out."""
+        return re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`]*`", "", self.prose))
+
+    @cached_property
+    def anchors(self) -> set[str]:
+        """What `#…` may name: headings in lower case, spaces as hyphens, punctuation left out."""
+        found: Counter[str] = Counter()
+        anchors = set()
+        for heading in re.findall(r"^#{1,6} (.+)$", self.prose, re.MULTILINE):
+            slug = re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+            anchors.add(slug if not found[slug] else f"{slug}-{found[slug]}")
+            found[slug] += 1
+        return anchors
+
+    @cached_property
+    def inline_code(self) -> list[str]:
+        return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", self.prose)]
+
+
+def answers_of(page: Page) -> dict[int, object]:
+    """Line of a shell block → the JSON right below it, which its last command is said to print."""
+    found = {}
+    for block, after in zip(page.blocks, page.blocks[1:], strict=False):
+        end = block.line + block.text.count("\n") + 2
+        if block.language == "bash" and after.language == "json" and after.line <= end + 1:
+            found[block.line] = json.loads(after.text)
+    return found

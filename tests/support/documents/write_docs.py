@@ -1,0 +1,82 @@
+"""Write what the documents have from the code: tables, and the page of the HTTP API.
+
+    make docs
+
+Trains the small shop of the tests and asks a real service for the answers to all examples.
+"""
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+
+from data.prepare import ClickOptions
+from data.synthetic import write_shop
+from service.app import create_app
+from service.middleware.auth import hash_of, new_key
+from service.serve import read_settings
+from service.server.embedded_redis import private_redis
+from tests.support.bundles.trained_shop import SMALL
+from tests.support.documents.api_page import Answers, Document, Example, examples, render
+from tests.support.documents.made_tables import MADE, as_made
+from tests.support.documents.markdown import ROOT
+from tests.support.service.app_client import client_of
+from training.pipeline import TrainOptions, train
+
+PAGE = ROOT / "docs" / "http-api.md"
+
+
+async def answers_to(
+    client: httpx.AsyncClient, document: Document, key: str
+) -> tuple[dict[str, object], dict[str, int]]:
+    """Bodies (those that are JSON) and statuses, by the example's title."""
+    bodies, statuses = {}, {}
+    for example in examples(document):
+        answer = await ask(client, example, key)
+        statuses[example.title] = answer.status_code
+        if "json" in answer.headers.get("content-type", ""):
+            bodies[example.title] = answer.json()
+    return bodies, statuses
+
+
+async def ask(client: httpx.AsyncClient, example: Example, key: str) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {key}"} if example.key else {}
+    return await client.request(example.method, example.path, json=example.body, headers=headers)
+
+
+async def page_of(bundle: Path, redis: str) -> str:
+    key = new_key()
+    given = {"bundle": bundle, "redis": redis, "admin_key_hashes": hash_of(key)}
+    app = create_app(read_settings(given))
+    async with client_of(app) as client:
+        document = app.openapi()
+        bodies, _ = await answers_to(client, document, key)
+        return render(document, shortened(bodies))
+
+
+def shortened(bodies: Answers) -> dict[str, object]:
+    """The manifest's metrics are a page of their own; one is enough to see."""
+    found = dict(bodies)
+    for title, body in bodies.items():
+        if isinstance(body, dict) and "metrics" in body:
+            found[title] = body | {"metrics": {}, "training": {}}
+    return found
+
+
+def main() -> None:
+    for page in MADE:
+        (ROOT / page).write_text(as_made(page), encoding="utf-8")
+    with tempfile.TemporaryDirectory() as temporary, private_redis() as redis:
+        folder = Path(temporary)
+        write_shop(folder, makers=1, sessions=4000)
+        options = TrainOptions(
+            ClickOptions(folder / "clicks.csv"), folder / "bundle", SMALL, folder / "items.csv"
+        )
+        train(options, Console(quiet=True))
+        PAGE.write_text(asyncio.run(page_of(folder / "bundle", redis)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

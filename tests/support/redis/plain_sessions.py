@@ -1,0 +1,74 @@
+"""What the store must do with a user's clicks, in plain Python: no Redis, no script, no cache.
+
+It is read beside README, "How it works", and is not made clever. Time is a number that is told.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from service.store.session_store import Click
+
+
+@dataclass
+class PlainSession:
+    """One user. `events` are (event id, forgotten by a DELETE), oldest first."""
+
+    clicks: list[Click] = field(default_factory=list)
+    events: list[tuple[str, bool]] = field(default_factory=list)
+    clicks_left: float = 0.0  # seconds until the session ends
+    tombstone_left: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of some clicks."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    forgotten: int = 0  # of the duplicates
+
+
+@dataclass(frozen=True)
+class PlainRules:
+    """Limits as in the settings."""
+
+    idle_seconds: float
+    tombstone_seconds: float
+    event_ids_kept: int
+    history_length: int
+
+    def click(self, session: PlainSession, clicks: Sequence[Click]) -> Taken:
+        """A click whose event id is known changes nothing; the others follow in their order."""
+        accepted: list[Click] = []
+        duplicates = forgotten = 0
+        known = dict(session.events)
+        for click in clicks:
+            if click.event_id in known:
+                duplicates += 1
+                forgotten += known[click.event_id]
+                continue
+            accepted.append(click)
+            if click.event_id is not None:
+                known[click.event_id] = False
+                session.events.append((click.event_id, False))
+        if accepted:
+            session.clicks = [*session.clicks, *accepted][-self.history_length :]
+            session.clicks_left = self.idle_seconds
+            session.events = session.events[-self.event_ids_kept :]
+        return Taken(len(accepted), duplicates, forgotten)
+
+    def forget(self, session: PlainSession) -> None:
+        """Its clicks are gone; its event ids are known a while longer, as forgotten."""
+        session.clicks = []
+        session.events = [(event, True) for event, _ in session.events]
+        session.tombstone_left = self.tombstone_seconds
+
+    def wait(self, session: PlainSession, seconds: float) -> None:
+        """Let so many seconds pass: a session ends with its event ids, a tombstone by itself."""
+        session.clicks_left -= seconds
+        session.tombstone_left -= seconds
+        if session.clicks_left <= 0:
+            session.clicks = []
+            session.events = [event for event in session.events if event[1]]
+        if session.tombstone_left <= 0:
+            session.events = [event for event in session.events if not event[1]]

@@ -1,0 +1,71 @@
+"""A service of a shelf with two bundles, and what its admin may ask of it."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from fastapi import FastAPI
+
+from recsys.bundle.manifest import read_manifest
+from recsys.bundle.registry import publish
+from service.api.dependencies import Running
+from service.app import create_app
+from service.middleware.auth import hash_of
+from service.settings import Settings
+from tests.support.service.app_client import PATIENT, client_of
+
+KEY = "recsys_an-admin-key-of-these-tests"
+ADMIN = {"Authorization": f"Bearer {KEY}"}
+
+
+@dataclass
+class Served:
+    """A service of a shelf with the bundles `old` and `new`."""
+
+    app: FastAPI
+    client: httpx.AsyncClient
+    shelf: Path
+
+    @property
+    def running(self) -> Running:
+        found: Running = self.app.state.running
+        return found
+
+    def model_id(self, name: str) -> str:
+        return read_manifest(self.shelf / name).model_id
+
+    async def reload(self, **body: str) -> httpx.Response:
+        return await self.client.post("/v1/admin/reload", json=body, headers=ADMIN)
+
+    async def model(self) -> str:
+        answer = await self.client.get("/v1/model")
+        found: str = answer.json()["model_id"]
+        return found
+
+
+@asynccontextmanager
+async def serving(old: Path, new: Path, shelf: Path, redis_url: str) -> AsyncIterator[Served]:
+    """Copies of both bundles; the pointer names `old`."""
+    for name, bundle in (("old", old), ("new", new)):
+        shutil.copytree(bundle, shelf / name)
+    publish(shelf, "old")
+    settings = Settings(
+        bundle=shelf,
+        redis=redis_url,  # type: ignore[arg-type]
+        admin_key_hashes=(hash_of(KEY),),
+        follow_seconds=0.05,
+        **PATIENT,  # type: ignore[arg-type]
+    )
+    async with AsyncExitStack() as stack:
+        app = create_app(settings)
+        yield Served(app, await stack.enter_async_context(client_of(app)), shelf)
+
+
+async def until(served: Served, model_id: str) -> None:
+    async with asyncio.timeout(20):
+        while await served.model() != model_id:
+            await asyncio.sleep(0.02)

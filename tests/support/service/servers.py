@@ -1,0 +1,154 @@
+"""Real servers, in a process as users start them or in a thread, ended with the test."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import uvicorn
+from starlette.types import ASGIApp
+
+from service.serve import config_of
+from service.server.embedded_redis import free_port
+from service.settings import Settings
+
+MOST_LOOKS, LOOK_SECONDS, STOP_SECONDS = 1200, 0.05, 20.0
+PROGRAM = ("-c", "from recsys.cli.main import main; main()")
+PATIENT = {
+    "RECSYS_REDIS_TIMEOUT_MS": "2000",
+    "RECSYS_REDIS_BUDGET_MS": "5000",
+    "RECSYS_DEADLINE_MS": "20000",
+}
+
+
+class ServerProcess:
+    """`recsys serve` in a process of its own; killed, it comes back on the same port."""
+
+    def __init__(
+        self, bundle: Path, redis: str, log: Path, *program: str, **environment: str
+    ) -> None:
+        """program: instead of `recsys`; environment: settings. What it says is added to `log`."""
+        self.port = free_port()
+        self._log = log
+        self._command = [sys.executable, *(program or PROGRAM), "serve", "--bundle", str(bundle)]
+        self._command += ["--redis", redis, "--port", str(self.port)]
+        self._environment = {**os.environ, **environment}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        return self._running.pid
+
+    @property
+    def said(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, env=self._environment, stdout=log, stderr=log
+            )
+        for _ in range(MOST_LOOKS):  # counted, not timed: a machine may stand still for a while
+            if self._process.poll() is not None:
+                raise AssertionError(self.said)
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/health/ready", timeout=1).status_code == 200:
+                    return
+            time.sleep(LOOK_SECONDS)
+        raise AssertionError("the server did not become ready")
+
+    def kill(self) -> None:
+        """As the kernel does it when memory runs out."""
+        self._running.kill()
+        self._running.wait()
+        self._process = None
+
+    def stop(self) -> int:
+        """SIGTERM, which it may take some time to obey; gives the exit status."""
+        self._running.terminate()
+        try:
+            return self._running.wait(STOP_SECONDS)
+        finally:
+            self.kill()  # nothing, where it has ended
+
+    @property
+    def _running(self) -> "subprocess.Popen[bytes]":
+        assert self._process is not None, "it was not started, or has ended"
+        return self._process
+
+    def __enter__(self) -> "ServerProcess":
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.stop()
+
+
+@contextmanager
+def served(bundle: Path, redis: str, log: Path | None = None, **environment: str) -> Iterator[str]:
+    """`recsys serve` as users start it, patient with Redis; gives its URL."""
+    with started(bundle, redis, log, **environment) as server:
+        yield server.url
+
+
+@contextmanager
+def started(
+    bundle: Path, redis: str, log: Path | None = None, **environment: str
+) -> Iterator[ServerProcess]:
+    """The same; gives the process."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = log or Path(folder) / "log"
+        with ServerProcess(bundle, redis, log, **{**PATIENT, **environment}) as server:
+            yield server
+            assert server.stop() == 0, server.said
+
+
+@contextmanager
+def listening(
+    app: ASGIApp,
+    settings: Settings,
+    count: Callable[[int], None] = lambda status: None,
+    *,
+    send_buffer: int | None = None,
+) -> Iterator[tuple[str, int]]:
+    """An application on the server that `recsys serve` uses, in a thread; gives host and port.
+
+    count: told the status of what the server refuses itself; send_buffer: bytes that the kernel
+    keeps for a client that does not read.
+    """
+    server = uvicorn.Server(config_of(app, settings, count))
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        if send_buffer is not None:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+        thread.start()
+        try:
+            host, port = bound.getsockname()
+            yield host, port
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@contextmanager
+def several_served(count: int, bundle: Path, redis: str) -> Iterator[list[str]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(served(bundle, redis)) for _ in range(count)]

@@ -1,0 +1,204 @@
+"""The files of the containers, read without an engine; `make compose-check` tries them on one."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recsys import __version__
+from service.settings import Settings
+from tests.unit.documents.test_docs import ROOT
+
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+TEXT = (ROOT / "docker-compose.yml").read_text()
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+EXAMPLE = (ROOT / ".env.example").read_text()
+METRICS = (ROOT / "service" / "metrics.py").read_text()
+OURS = ("session-recsys:serve", "session-recsys:train")
+
+
+def test_the_file_suits_compose_1_29_and_2() -> None:
+    """The first knows no top-level name, the second warns of a version."""
+    assert COMPOSE.keys() - {"x-logging", "x-hardened", "x-trainer"} == {
+        "services",
+        "networks",
+        "volumes",
+    }
+
+
+def test_plain_up_starts_what_gives_recommendations_and_nothing_else() -> None:
+    plain = {name for name, service in SERVICES.items() if "profiles" not in service}
+
+    assert plain == {"redis", "shop", "api", "gateway"}
+    assert SERVICES["train"]["profiles"] == ["train"]
+    assert SERVICES["prometheus"]["profiles"] == ["monitoring"]
+
+
+def test_each_waits_for_what_it_needs() -> None:
+    waits = {name: service.get("depends_on", {}) for name, service in SERVICES.items()}
+
+    assert waits["api"] == {
+        "redis": {"condition": "service_healthy"},
+        "shop": {"condition": "service_completed_successfully"},
+    }
+    assert waits["gateway"] == {"api": {"condition": "service_healthy"}}
+
+
+def test_every_container_is_locked() -> None:
+    for name, service in SERVICES.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["mem_limit"], name
+        assert service["logging"]["options"]["max-size"], f"{name} could fill the disk"
+        assert "privileged" not in service, name
+        assert "docker.sock" not in str(service), name
+
+
+def test_what_serves_is_started_again_and_what_trains_is_not() -> None:
+    for name in ("redis", "api", "gateway", "prometheus"):
+        assert SERVICES[name]["restart"] == "unless-stopped"
+    for name in ("shop", "train"):
+        assert SERVICES[name]["restart"] == "no"
+
+
+def test_published_is_the_gateway_and_prometheus_on_loopback() -> None:
+    published = {name: s["ports"] for name, s in SERVICES.items() if "ports" in s}
+
+    assert set(published) == {"gateway", "prometheus"}
+    for ports in published.values():
+        assert all(port.startswith("127.0.0.1:") for port in ports)
+    # because of that, and of nothing else, the API may go without a key
+    assert SERVICES["api"]["environment"]["RECSYS_PUBLIC_WITHOUT_KEY"] == "true"
+
+
+def test_redis_and_the_api_reach_nothing_outside() -> None:
+    internal = {name for name, network in COMPOSE["networks"].items() if network.get("internal")}
+
+    assert set(SERVICES["redis"]["networks"]) == {"store"}
+    assert set(SERVICES["api"]["networks"]) <= internal
+    assert SERVICES["shop"]["network_mode"] == SERVICES["train"]["network_mode"] == "none"
+    assert "store" not in SERVICES["gateway"]["networks"]
+
+
+def test_only_training_writes_bundles_and_nobody_writes_clicks() -> None:
+    assert "bundles:/bundles:ro" in SERVICES["api"]["volumes"]
+    assert "bundles:/bundles" in SERVICES["train"]["volumes"]
+    assert "${CLICKS:-./clicks}:/clicks:ro" in SERVICES["train"]["volumes"]
+
+
+def test_no_secret_has_a_default() -> None:
+    """Not even a bad one: what is nobody's secret is empty, and then it is off."""
+    secrets = re.findall(r"\$\{(\w*(?:PASSWORD|SECRET|KEY)\w*):-([^}]*)\}", TEXT)
+
+    assert {name for name, _ in secrets} >= {"REDIS_PASSWORD", "RECSYS_USER_ID_SECRET"}
+    assert all(default in ("", "/dev/null") for _, default in secrets)
+    assert "secret" not in DOCKERFILE.lower()
+
+
+def test_the_example_names_every_variable_and_sets_none() -> None:
+    used = set(re.findall(r"\$\{(\w+)", TEXT))
+    named = set(re.findall(r"^# ([A-Z_]+)=", EXAMPLE, re.MULTILINE))
+
+    assert named == used
+    assert all(line.startswith("#") for line in EXAMPLE.splitlines() if line)
+
+
+def test_what_is_set_is_a_setting() -> None:
+    known = {f"RECSYS_{name.upper()}" for name in Settings.model_fields}
+
+    assert set(SERVICES["api"]["environment"]) <= known
+    assert set(re.findall(r"RECSYS_\w+", DOCKERFILE)) <= known
+
+
+def test_files_that_are_mounted_exist() -> None:
+    mounted = re.findall(r"- (\./docker/[\w./]+):", TEXT)
+
+    assert len(mounted) >= 4
+    for path in mounted:
+        assert (ROOT / path).exists(), path
+
+
+def test_images_are_not_root_and_know_their_version() -> None:
+    final = [stage for stage in DOCKERFILE.split("\nFROM ") if " AS " in stage.splitlines()[0]]
+    (runtime,) = [stage for stage in final if stage.splitlines()[0].endswith("AS runtime")]
+
+    assert "\nUSER recsys\n" in runtime
+    assert 'ENTRYPOINT ["recsys"]' in runtime  # a list: it gets the signals itself
+    assert DOCKERFILE.count(f'ARG VERSION="{__version__}"') == 2
+    assert {service["image"] for service in SERVICES.values() if "build" in service} == set(OURS)
+    assert SERVICES["api"]["init"] is True
+
+
+def test_the_image_itself_asks_for_a_key() -> None:
+    """Whoever publishes its port has to set one, or to say that none is needed."""
+    assert "PUBLIC_WITHOUT_KEY" not in DOCKERFILE
+
+
+def test_dependencies_are_installed_before_the_code_and_as_pinned() -> None:
+    base = DOCKERFILE.index("-r base.txt")
+
+    assert "PIP_CONSTRAINT=/build/constraints.txt" in DOCKERFILE[:base]
+    assert base < DOCKERFILE.index("COPY recsys")
+    assert 'ARG EXTRA_INDEX_URL=""' in DOCKERFILE[:base]
+
+
+def test_the_context_of_the_images_holds_no_secret() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().split("\n")
+
+    assert ignored[1] == "*"
+    assert "!/docker" not in ignored
+    assert {"/.env", "/docker/secrets/*"} <= set((ROOT / ".gitignore").read_text().split())
+
+
+def test_every_alert_has_a_test_in_which_it_fires() -> None:
+    rules = yaml.safe_load((ROOT / "docker" / "alerts.yml").read_text())
+    alerts = {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
+    tests = yaml.safe_load((ROOT / "docker" / "alerts.test.yml").read_text())["tests"]
+    cases = [case for test in tests for case in test["alert_rule_test"]]
+
+    assert {case["alertname"] for case in cases if case["exp_alerts"]} == alerts
+    assert {case["alertname"] for case in cases if not case["exp_alerts"]} == alerts
+
+
+def test_alerts_ask_for_figures_that_there_are() -> None:
+    asked = set(re.findall(r"recsys_\w+", (ROOT / "docker" / "alerts.yml").read_text()))
+    kept = set(re.findall(r'"(recsys_\w+)"', METRICS))
+
+    for name in asked:
+        assert re.sub(r"_(total|bucket)$", "", name) in kept, name
+
+
+def test_the_forge_runs_what_people_run() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    told = "\n".join(step.get("run", "") for step in steps)
+
+    assert {"check", "test", "image", "compose-check"} <= set(re.findall(r"make ([\w-]+)", told))
+    assert workflow["permissions"] == {"contents": "read"}
+
+
+def test_no_file_names_a_machine() -> None:
+    files = [ROOT / "Dockerfile", ROOT / "docker-compose.yml", ROOT / ".env.example"]
+    for path in [*files, *(ROOT / "docker").rglob("*.*"), *(ROOT / ".github").rglob("*.yml")]:
+        assert not re.search(r"/(work|home|root)/", path.read_text()), path
+
+
+def test_the_readme_of_docker_names_its_files() -> None:
+    text = (ROOT / "docker" / "README.md").read_text()
+
+    for path in (ROOT / "docker").iterdir():
+        name = f"{path.name}/" if path.is_dir() else path.name
+        assert path.name == "README.md" or f"`{name}`" in text, name
+
+
+def test_operating_says_what_the_files_say() -> None:
+    """Figures of limits that stand in two places."""
+    text = (ROOT / "docs" / "operating.md").read_text()
+    memory = re.search(r"^maxmemory (\d+)mb", (ROOT / "docker/redis.conf").read_text(), re.M)
+
+    assert memory is not None
+    assert f"maxmemory {memory[1]}mb" in text
+    assert Path(ROOT / "docs" / "settings.md").name in text

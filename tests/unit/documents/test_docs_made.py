@@ -1,0 +1,89 @@
+"""What the documents have from the code is as the code is; `make docs` writes it."""
+
+import json
+import re
+
+import httpx
+import pytest
+
+from service.metrics import ServiceMetrics
+from service.middleware.auth import hash_of, new_key
+from service.settings import Settings
+from tests.support.documents.api_page import A_PROBLEM, Example, calls, examples, render
+from tests.support.documents.doc_runner import shape
+from tests.support.documents.made_tables import MADE, as_made, metrics_table
+from tests.support.documents.markdown import ROOT, Page, answers_of
+from tests.support.documents.write_docs import ask
+from tests.support.service.app_client import ClientOf
+
+API = Page(ROOT / "docs" / "http-api.md")
+KEY = new_key()
+SECRET_FILES = {f"recsys_{name}" for name in Settings.model_fields}
+
+
+@pytest.mark.parametrize("page", MADE)
+def test_the_tables_of_the_documents_are_as_the_code_is(page: str) -> None:
+    assert (ROOT / page).read_text(encoding="utf-8") == as_made(page), "make docs"
+
+
+def test_a_metric_stands_in_the_table_under_the_name_that_prometheus_reads() -> None:
+    metrics = ServiceMetrics()
+    metrics.requests.labels("/", "GET", "200").inc()
+    sampled = set(re.findall(r"^(recsys_requests\w*)\{", metrics.exposition().decode(), re.M))
+
+    assert sampled >= set(re.findall(r"`(recsys_requests_\w*total)`", metrics_table())) != set()
+
+
+def test_every_metric_that_a_page_names_exists() -> None:
+    known = set(re.findall(r"^\| `(\w+)`", metrics_table(), re.MULTILINE))
+    parts = {f"{name}{part}" for name in known for part in ("", "_bucket", "_count", "_sum")}
+    for path in ROOT.glob("docs/*.md"):
+        named = set(re.findall(r"\brecsys_[a-z_]+\b(?!…)", path.read_text(encoding="utf-8")))
+        assert named <= parts | SECRET_FILES, path
+
+
+async def test_the_page_of_the_api_is_the_document_that_is_served(open_client: ClientOf) -> None:
+    """Answers are those of the page: the next test asks for them."""
+    async with open_client(admin_key_hashes=hash_of(KEY)) as client:
+        document = (await client.get("/openapi.json")).json()
+    written = list(answers_on_the_page().items())
+    titles = {example.curl: example.title for example in examples(document)}
+
+    page = render(document, {titles[curl]: answer for curl, answer in written if curl in titles})
+
+    assert page == API.text, "make docs"
+    for path, method, _ in calls(document):
+        assert f"### {method} {path}\n" in page
+    assert len(list(calls(document))) == sum(len(m) for m in document["paths"].values())
+
+
+async def test_every_example_of_the_page_is_answered_as_the_page_says(
+    open_client: ClientOf,
+) -> None:
+    written = answers_on_the_page()
+    tried = 0
+    async with open_client(admin_key_hashes=hash_of(KEY)) as client:
+        document = (await client.get("/openapi.json")).json()
+        for example in examples(document):
+            answer = await ask(client, example, KEY)
+            check(example, answer, written.get(example.curl))
+            tried += 1
+    assert tried >= 16
+
+
+def answers_on_the_page() -> dict[str, object]:
+    """The command of an example → the answer below it."""
+    below = answers_of(API)
+    return {block.text.strip(): below[block.line] for block in API.blocks if block.line in below}
+
+
+def check(example: Example, answer: httpx.Response, written: object) -> None:
+    if isinstance(written, dict) and "status" in written and "title" in written:
+        assert (example == A_PROBLEM) or example.path.endswith("/rollback")
+        assert answer.status_code == written["status"]
+    else:
+        assert answer.status_code in (200, 204), (example, answer.text)
+    if written is None:
+        assert "json" not in answer.headers.get("content-type", "")
+    else:
+        assert shape(json.loads(answer.text)) == shape(written), example

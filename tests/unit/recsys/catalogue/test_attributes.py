@@ -1,0 +1,101 @@
+"""Compact texts read like the sequences of strings that they were made of."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys.catalogue.attributes import AT_ONCE, CategoricalAttribute, StringArray
+
+WORDS = ("tea", "", "Käse", "茶", "tea", "\N{TEACUP WITHOUT HANDLE}")
+anything = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@given(st.lists(anything))
+def test_texts_come_back_as_they_went_in(texts: list[str]) -> None:
+    found = StringArray.of(texts)
+
+    assert list(found) == texts
+    assert [found[at] for at in range(len(found))] == texts
+    assert found.take(range(len(found))) == texts
+    assert found.array.to_pylist() == texts
+
+
+def test_texts_are_indexed_like_a_list() -> None:
+    found = StringArray.of(WORDS)
+
+    assert (found[-1], found[-6], found[1:3], found[::-2]) == (
+        *(WORDS[-1], WORDS[-6]),
+        *(list(WORDS[1:3]), list(WORDS[::-2])),
+    )
+    with pytest.raises(IndexError):
+        found[6]
+    with pytest.raises(IndexError):
+        found[-7]
+
+
+def test_a_part_of_an_array_is_read_from_its_own_start() -> None:
+    assert list(StringArray(pa.array(WORDS)[2:4])) == ["Käse", "茶"]
+
+
+def test_more_texts_than_are_gone_through_at_once() -> None:
+    texts = [str(number) for number in range(AT_ONCE + 2)]
+
+    assert list(StringArray.of(texts)) == texts
+
+
+@given(st.lists(st.none() | st.sampled_from(WORDS)))
+def test_labels_come_back_as_they_went_in(texts: list[str | None]) -> None:
+    found = CategoricalAttribute.of(texts)
+
+    assert list(found) == texts
+    assert [found[at] for at in range(-len(found), 0)] == texts
+    assert found[1:] == texts[1:]
+    assert found.array.to_pylist() == texts
+
+
+@given(st.lists(st.none() | anything, max_size=8), st.lists(anything, max_size=3))
+def test_one_of_is_in_for_those_who_have_a_text(texts: list[str | None], others: list[str]) -> None:
+    wanted = [*others, *(text for text in texts[::3] if text is not None)]
+
+    assert CategoricalAttribute.of(texts).one_of(wanted).tolist() == [
+        text in wanted for text in texts
+    ]
+
+
+@pytest.mark.parametrize("distinct", [3, 200, 40_000])
+def test_labels_of_few_and_of_many_values_are_told_apart(distinct: int) -> None:
+    texts = [str(number % distinct) for number in range(100_000)]
+
+    found = CategoricalAttribute.of(texts).one_of(["2", "199", "39999"])
+
+    assert found.tolist() == [text in ("2", "199", "39999") for text in texts]
+
+
+def test_half_a_surrogate_pair_equals_no_text() -> None:
+    assert CategoricalAttribute.of(["tea", None]).one_of(["\ud800", "tea"]).tolist() == [
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("size", [3, 7])
+def test_the_most_frequent_texts_come_with_how_often_they_stand(size: int) -> None:
+    few = CategoricalAttribute.of(["tea", None, "cup", "tea", "tea", "cup", "pot"])
+    many = CategoricalAttribute.of(
+        ["tea", None, "", "pot", "tea"][:size]
+    )  # most differ: each is kept
+
+    assert few.most_frequent(2) == (3, [("tea", 3), ("cup", 2)])
+    assert many.most_frequent(9) == (
+        (2, [("tea", 1), ("", 1)]) if size == 3 else (3, [("tea", 2), ("", 1), ("pot", 1)])
+    )
+
+
+def test_a_missing_text_passes_no_test() -> None:
+    found = CategoricalAttribute.of(["tea", None, "pot"]).passing(
+        lambda texts: pc.not_equal(texts, "pot")
+    )
+
+    assert found.tolist() == [True, False, False]

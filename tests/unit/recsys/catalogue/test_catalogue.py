@@ -1,0 +1,146 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recsys.catalogue.catalogue import Catalogue, read_catalogue
+from recsys.errors import BundleRefused, UnknownAttribute, UnknownItem
+
+SHELF = Catalogue(
+    item_ids=("tea", "pot", "cup", "007"),
+    counts=np.array([5, 9, 5, 1]),
+    attributes={"colour": ["green", "red", None, "red"], "kind": ["drink", "ware", "ware", "spy"]},
+)
+
+NO_TEXT = pa.array([b"x", b"\xff"]).view(pa.string())
+
+
+def test_most_clicked_come_first_and_equal_counts_stand_by_index() -> None:
+    order = np.argsort(-SHELF.popularity)
+
+    assert [SHELF.item_ids[item] for item in order] == ["pot", "tea", "cup", "007"]
+    assert len(set(SHELF.popularity.tolist())) == len(SHELF)
+
+
+def test_a_filter_is_or_within_an_attribute_and_and_across() -> None:
+    assert SHELF.allowed({"colour": ["red", "green"]}).tolist() == [True, True, False, True]
+    assert SHELF.allowed({"colour": ["red"], "kind": ["ware"]}).tolist() == [
+        False,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_a_value_no_item_has_allows_nothing() -> None:
+    assert not SHELF.allowed({"colour": ["mauve"]}).any()
+
+
+def test_an_item_without_a_value_matches_no_filter() -> None:
+    assert not SHELF.allowed({"colour": ["red", "green", ""]})[2]
+
+
+def test_an_unknown_attribute_is_named_beside_the_known_ones() -> None:
+    with pytest.raises(UnknownAttribute, match=r"'size' is not an attribute.*colour, kind"):
+        SHELF.allowed({"size": ["L"]})
+
+
+def test_an_unknown_item_is_named_with_the_catalogue_size() -> None:
+    with pytest.raises(UnknownItem, match="'mate' is not in the catalogue of 4 items"):
+        SHELF.index("mate")
+
+
+def test_write_and_read_change_nothing(tmp_path: Path) -> None:
+    SHELF.write(tmp_path / "items.parquet")
+
+    again = read_catalogue(tmp_path / "items.parquet")
+
+    assert list(again.item_ids) == list(SHELF.item_ids)
+    assert again.counts.tolist() == SHELF.counts.tolist()
+    assert {name: list(texts) for name, texts in again.attributes.items()} == {
+        "colour": ["green", "red", None, "red"],
+        "kind": ["drink", "ware", "ware", "spy"],
+    }
+
+
+def test_a_file_of_several_row_groups_is_read_whole(tmp_path: Path) -> None:
+    table = pa.table({"item_id": list("abcd"), "count": [1, 2, 3, 4], "kind": ["x", "y", "y", "z"]})
+    pq.write_table(table, tmp_path / "items.parquet", row_group_size=1)
+
+    found = read_catalogue(tmp_path / "items.parquet")
+
+    assert found.index("c") == 2
+    assert found.allowed({"kind": ["y", "z"]}).tolist() == [False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("columns", "fault"),
+    [
+        ({"item_id": ["a", None], "count": [1, 1]}, "'item_id' is missing in some rows"),
+        ({"item_id": ["a", "b"], "count": [1, None]}, "'count' is missing in some rows"),
+        ({"item_id": ["a", "b"], "count": ["much", "1"]}, "not a readable Parquet file"),
+        ({"item_id": ["a", "b"], "count": [1, 1], "kind": NO_TEXT}, "[Ii]nvalid UTF-?8"),
+        ({"count": [1, 1], "item_id": ["a", "b"]}, "must begin with the columns"),
+    ],
+)
+def test_a_file_that_is_no_catalogue_is_refused(
+    columns: dict[str, list[Any]], fault: str, tmp_path: Path
+) -> None:
+    pq.write_table(pa.table(columns), tmp_path / "items.parquet")
+
+    with pytest.raises(BundleRefused, match=fault):
+        read_catalogue(tmp_path / "items.parquet")
+
+
+def test_all_ids_are_found_at_once_as_they_are_one_by_one() -> None:
+    assert SHELF.find_all(["cup", "mate", "tea", "cup"]).tolist() == [2, -1, 0, 2]
+    assert SHELF.find_all([]).tolist() == []
+
+
+def test_what_a_filter_allows_cannot_be_changed_by_who_asked_first() -> None:
+    allowed = SHELF.allowed({"kind": ["ware"]})
+
+    with pytest.raises(ValueError, match="read-only"):
+        allowed[0] = True
+    assert SHELF.allowed({"kind": ["ware", "ware"]}).tolist() == allowed.tolist()
+
+
+def test_an_empty_catalogue_is_refused() -> None:
+    with pytest.raises(BundleRefused, match="no items"):
+        Catalogue((), np.array([], dtype=np.int64))
+
+
+def test_a_doubled_id_is_refused() -> None:
+    with pytest.raises(BundleRefused, match="item id 'a' twice"):
+        Catalogue(("a", "a"), np.array([1, 1]))
+
+
+def test_reading_and_filtering_leave_pandas_alone(tmp_path: Path) -> None:
+    """pyarrow loads it when asked for numpy arrays: 25 MB, and a third of a second."""
+    SHELF.write(tmp_path / "items.parquet")
+    script = (
+        "import pathlib, sys; from recsys.catalogue.catalogue import read_catalogue;"
+        "found = read_catalogue(pathlib.Path(sys.argv[1]));"
+        "found.allowed({'colour': ['red']}), found.index('tea'), found.by_popularity;"
+        "sys.exit('pandas' in sys.modules)"
+    )
+
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "items.parquet")], check=True)
+
+
+def test_a_filter_that_is_long_is_answered_and_not_remembered() -> None:
+    remembered = SHELF._allowed.cache_info().currsize
+    for number in range(50):
+        wanted = ["red", *(f"{number} {value}" for value in range(100))]
+        assert (
+            SHELF.allowed({"colour": wanted}).tolist()
+            == SHELF.allowed({"colour": ["red"]}).tolist()
+        )
+    assert not SHELF.allowed({"colour": ["x" * 10_000]}).any()
+
+    assert SHELF._allowed.cache_info().currsize <= remembered + 1

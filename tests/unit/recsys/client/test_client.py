@@ -1,0 +1,233 @@
+"""The client sends what the API takes, gives what it answers, and counts no click twice."""
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+import pytest
+
+from recsys.client.http import AsyncClient, Client
+from recsys.errors import ServiceRefused, ServiceUnreachable
+from service.app import create_app
+from service.middleware.auth import hash_of, new_key
+from service.settings import Settings
+from tests.support.bundles.trained_shop import TrainedShop
+from tests.support.service.app_client import PATIENT
+from tests.support.service.servers import listening
+
+TENT, BAG = "aurora-tent", "aurora-sleeping-bag"
+KEY, ADMIN = new_key(), new_key()
+CALLS: dict[str, Callable[[Any], Any]] = {
+    "recommend": lambda c: c.recommend(user_id="ada", item_id=TENT, k=3),
+    "recommend_many": lambda c: c.recommend_many([{"user_id": "ada"}, {"items": [BAG], "k": 1}]),
+    "record": lambda c: c.record("ada", [BAG, {"item_id": "mate", "timestamp": 5.0}]),
+    "user": lambda c: c.user("ada"),
+    "forget": lambda c: c.forget("ada"),
+    "similar": lambda c: c.similar(TENT, k=2),
+    "search": lambda c: c.search("tent", filter={"category": ["Camping", "Tea"]}, limit=5),
+    "look_up": lambda c: c.look_up([TENT, "mate"]),
+    "attributes": lambda c: c.attributes(),
+    "model": lambda c: c.model(),
+}
+
+
+@pytest.fixture(scope="module")
+def url(trained: TrainedShop, redis_server: str) -> Iterator[str]:
+    keys = {"api_key_hashes": [hash_of(KEY)], "admin_key_hashes": [hash_of(ADMIN)]}
+    given = {"bundle": trained.bundle, "redis": redis_server, **PATIENT, **keys}
+    settings = Settings(**given)  # type: ignore[arg-type]
+    with listening(create_app(settings), settings) as (host, port):
+        yield f"http://{host}:{port}"
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Client]:
+    with Client(url, api_key=KEY) as opened:
+        opened.forget("ada")
+        yield opened
+
+
+def test_a_visit_from_the_first_click_to_the_last(client: Client) -> None:
+    client.forget("bea")
+    first = client.recommend(user_id="bea", item_id=TENT, k=3)
+    taken = client.record("bea", [BAG, {"item_id": "mate", "event_id": "e-9"}])
+    again = client.record("bea", [{"item_id": "mate", "event_id": "e-9"}])
+    both = client.recommend(user_id="bea", k=3)
+
+    assert (first.source, first.stored, len(first.items)) == ("model", True, 3)
+    assert (taken.accepted, taken.unknown_items, again.duplicates) == (2, ["mate"], 1)
+    assert both.items == client.recommend(items=[TENT, BAG], k=3).items
+    assert [click.item_id for click in client.user("bea").clicks] == [TENT, BAG, "mate"]
+    client.forget("bea")
+    assert client.user("bea").clicks == []
+
+
+def test_items_are_found_looked_up_and_compared(client: Client) -> None:
+    assert client.search("camping TENT").items[0].item_id == TENT
+    assert client.search(filter={"category": ["Camping"]}).total == 10
+    assert client.look_up([TENT, "mate"]).unknown_items == ["mate"]
+    assert len(client.similar(TENT, k=4).items) == 4
+    assert {found.name for found in client.attributes().attributes} == {"brand", "category", "name"}
+    assert client.model().items == 200
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_awaited_it_is_the_same(url: str, client: Client, name: str) -> None:
+    waited = await asyncio.to_thread(CALLS[name], client)
+    async with AsyncClient(url, api_key=KEY) as other:
+        await other.forget("ada")
+        if name in ("user", "recommend"):
+            await asyncio.to_thread(client.forget, "ada")
+        assert await CALLS[name](other) == waited
+
+
+def test_both_clients_have_the_same_calls() -> None:
+    def calls(kind: type) -> dict[str, Any]:
+        public = inspect.getmembers(kind, inspect.isfunction)
+        return {n: inspect.signature(f) for n, f in public if not n.startswith("_")}
+
+    assert calls(Client) == calls(AsyncClient)
+    assert calls(Client).keys() == {*CALLS, "reload", "roll_back", "close"}
+
+
+def test_a_refusal_says_what_is_wrong_with_which_field(client: Client, url: str) -> None:
+    with pytest.raises(ServiceRefused, match=r"^422: .* k: ") as refused:
+        client.recommend(user_id="ada", k=0)
+    assert (refused.value.status, list(refused.value.fields)) == (422, ["k"])
+    assert refused.value.request_id
+    with pytest.raises(ServiceRefused, match="not in the catalogue") as unknown:
+        client.similar("a/b ?#%")
+    assert unknown.value.status == 404
+    with Client(url) as keyless, pytest.raises(ServiceRefused, match="401"):
+        keyless.model()
+
+
+def test_who_has_an_admin_key_may_take_up_a_bundle(url: str) -> None:
+    with Client(url, api_key=ADMIN, timeout=60) as admin:
+        told = admin.reload()
+        assert told.model_id == told.previous_model_id
+        with pytest.raises(ServiceRefused, match="409"):
+            admin.roll_back()
+
+
+def answers(*said: httpx.Response | Exception) -> tuple[httpx.MockTransport, list[httpx.Request]]:
+    """A service that says these things, one after the other, and what it was sent."""
+    left, sent = list(said), []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        answer = left.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return httpx.MockTransport(handle), sent
+
+
+TAKEN = {"accepted": 1, "duplicates": 0, "unknown_items": []}
+
+
+def test_a_call_that_is_sent_again_names_its_click_as_before() -> None:
+    busy = httpx.Response(503, headers={"Retry-After": "0"})
+    for failed in (busy, httpx.ReadTimeout("too late"), httpx.ConnectError("refused")):
+        transport, sent = answers(failed, httpx.Response(200, json=TAKEN))
+        with Client("http://shop", transport=transport) as client:
+            assert client.record("ada", [TENT]).accepted == 1
+        first, second = (request.content for request in sent)
+        assert first == second
+        assert b'"event_id"' in first
+
+
+async def test_it_is_tried_so_often_and_no_more() -> None:
+    down = [httpx.ConnectError("refused")] * 4
+    transport, sent = answers(*down)
+    with (
+        Client("http://shop", transport=transport, retries=2) as client,
+        pytest.raises(ServiceUnreachable, match=r"http://shop: refused\. Is it running"),
+    ):
+        client.model()
+    assert len(sent) == 3
+    async with AsyncClient("http://shop", transport=transport, retries=0) as other:
+        with pytest.raises(ServiceUnreachable):
+            await other.model()
+
+
+def test_what_must_not_happen_twice_is_not_sent_again() -> None:
+    transport, sent = answers(httpx.ReadTimeout("too late"))
+    with Client("http://shop", transport=transport) as client, pytest.raises(ServiceUnreachable):
+        client.roll_back()
+    assert len(sent) == 1
+
+
+def test_an_answer_that_is_no_problem_of_ours_is_said_as_it_came() -> None:
+    transport, _ = answers(httpx.Response(502, text="<html>Bad gateway</html>"))
+    with (
+        Client("http://shop", transport=transport, retries=0) as client,
+        pytest.raises(ServiceRefused, match="502: Bad Gateway"),
+    ):
+        client.model()
+
+
+@contextmanager
+def answers_lost(url: str, how: str) -> Iterator[str]:
+    """A proxy that loses the first answer to each kind of call, after the service gave it."""
+    lost: set[str] = set()
+
+    class Losing(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            headers = {name: self.headers[name] for name in ("Authorization", "Content-Type")}
+            answer = httpx.post(url + self.path, content=body, headers=headers, timeout=60)
+            assert answer.status_code == 200, answer.text
+            first = self.path not in lost
+            lost.add(self.path)
+            if first and how == "hangs up":
+                self.close_connection = True
+                return
+            self.send_response(504 if first else 200)
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Losing) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{proxy.server_port}"
+        finally:
+            proxy.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("how", ["hangs up", "504"])
+async def test_a_click_counts_once_where_its_answer_was_lost(
+    url: str, client: Client, how: str
+) -> None:
+    """Also where the caller says that it has no event id."""
+    unnamed: Any = {"item_id": TENT, "event_id": None}
+    with answers_lost(url, how) as proxy, Client(proxy, api_key=KEY, timeout=60) as losing:
+        losing.recommend(user_id="ada", **unnamed)
+        losing.recommend_many([unnamed | {"user_id": "ada"}])
+        losing.record("ada", [unnamed, TENT])
+    assert len(client.user("ada").clicks) == 4
+    client.forget("ada")
+    with answers_lost(url, how) as proxy:
+        async with AsyncClient(proxy, api_key=KEY, timeout=60) as awaited:
+            await awaited.recommend(user_id="ada", item_id=TENT)
+            await awaited.record("ada", [unnamed])
+    assert len(client.user("ada").clicks) == 2
+
+
+def test_no_click_has_no_name(client: Client) -> None:
+    nothing: Any = {"item_id": None}
+
+    assert client.recommend(user_id="ada", k=3, **nothing).items
+    assert client.user("ada").clicks == []

@@ -1,0 +1,135 @@
+"""The quick way answers what the slow way documents, and the reference server answers the same."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from recsys.client.schemas import Recommendations
+from recsys.predictor import Predictor
+from service import recommender
+from service.api.fast_path import PATH
+from service.store.session_store import RedisStore
+from tests.benchmarks import reference_server
+from tests.support.bundles.trained_shop import TrainedShop
+from tests.support.service.app_client import ClientOf, client_of
+
+TENT, BAG, MAT = "aurora-tent", "aurora-sleeping-bag", "aurora-sleeping-mat"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"user_id": "ada", "item_id": TENT},
+        {"user_id": "nobody"},
+        {"items": [TENT, "no such item"], "k": 3},
+        {"items": [TENT], "exclude_seen": True, "filter": {"category": ["Camping"]}},
+    ],
+    ids=["click", "stranger", "stateless", "filtered"],
+)
+async def test_the_answer_is_what_the_schema_says_and_nothing_else(
+    client: httpx.AsyncClient, body: dict[str, object]
+) -> None:
+    answer = await client.post(PATH, json=body)
+
+    assert answer.headers["content-type"] == "application/json"
+    assert Recommendations.model_validate_json(answer.content).model_dump() == answer.json()
+
+
+async def test_both_ways_give_the_same(open_client: ClientOf) -> None:
+    """A batch of one takes FastAPI's way."""
+    async with open_client() as client:
+        body = {"items": [TENT, BAG], "k": 7}
+        quick = await client.post(PATH, json=body)
+        slow = await client.post(PATH + ":batch", json={"requests": [body]})
+
+    assert slow.json()["responses"] == [quick.json()]
+
+
+async def test_it_is_documented_with_its_body_and_its_answer(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+
+    call = document["paths"][PATH]["post"]
+    body = call["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    answer = call["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
+    assert body.endswith("/RecommendationRequest")
+    assert answer.endswith("/Recommendations")
+    for reference in (body, answer):
+        assert reference.rsplit("/", 1)[-1] in document["components"]["schemas"]
+
+
+@pytest.mark.parametrize("path", [PATH, PATH + ":batch"])
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"user_id": "\xff"}', "UTF-8"),
+        (b"[" * 5000, "depth"),
+        (b"", "empty"),
+        (b'{"user_id": "\\ud800"}', "surrogate"),
+        (b'{"k": ' + b"9" * 5000 + b"}", "number"),
+        (b'{"k": NaN}', "unexpected character"),
+    ],
+    ids=["bytes", "deep", "empty", "half a character", "huge number", "not a number"],
+)
+async def test_what_is_no_json_is_400_and_says_why(
+    client: httpx.AsyncClient, path: str, body: bytes, said: str
+) -> None:
+    answer = await client.post(path, content=body, headers={"content-type": "application/json"})
+
+    assert answer.status_code == 400
+    (error,) = answer.json()["errors"]
+    assert error["field"] == "body"
+    assert said in error["message"]
+    assert ("UTF-8" in error["message"]) == (said == "UTF-8")
+
+
+async def test_what_needs_no_redis_does_not_wait_for_it(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where states of earlier answers wait for a round trip."""
+    asked: list[int] = []
+    exchange = RedisStore.exchange
+
+    async def noting(store: RedisStore, states: Any, visits: Any) -> Any:
+        asked.append(len(visits))
+        return await exchange(store, states, visits)
+
+    monkeypatch.setattr(recommender, "FLUSH_SECONDS", 3600.0)
+    monkeypatch.setattr(RedisStore, "exchange", noting)
+    before = asyncio.all_tasks()
+    await client.post(PATH, json={"user_id": "ada", "item_id": TENT})
+    (waiting,) = asyncio.all_tasks() - before
+    await client.post(PATH, json={"items": [TENT]})
+
+    assert asked == [1]
+    waiting.cancel()  # else the service would wait for it before it ends
+
+
+async def test_only_posts_to_this_path_turn_off(client: httpx.AsyncClient) -> None:
+    assert (await client.get(PATH)).status_code == 405
+    assert (await client.post(PATH + "/", json={"items": [TENT]})).status_code == 404
+
+
+async def test_its_requests_are_counted_under_its_path(client: httpx.AsyncClient) -> None:
+    await client.post(PATH, json={"items": [TENT]})
+
+    metrics = (await client.get("/metrics")).text
+    assert f'recsys_requests_total{{method="POST",route="{PATH}",status="200"}}' in metrics
+
+
+async def test_the_reference_server_gives_the_lists_of_the_model(
+    trained: TrainedShop, predictor: Predictor, redis_url: str
+) -> None:
+    clicks = [TENT, BAG, MAT]
+    async with client_of(reference_server.create_app(trained.bundle, redis_url)) as client:
+        for item_id in clicks:
+            body = {"user_id": "ada", "item_id": item_id, "k": 5}
+            answer = (await client.post(PATH, json=body)).json()
+
+    ids = predictor.catalogue.item_ids
+    known = [predictor.catalogue.index(item_id) for item_id in clicks]
+    wanted = predictor.recommend(known)
+    assert [item["item_id"] for item in answer["items"]] == [ids[i] for i in wanted.items[:5]]
+    scores = [item["score"] for item in answer["items"]]
+    assert scores == pytest.approx(wanted.scores[:5], abs=1e-5)

@@ -1,0 +1,353 @@
+"""Calls on a Redis that is silent, away or busy fail within the budget, each on its own."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import redis as redis_py
+
+from recsys.errors import StoreUnavailable
+from service.redis_client.breaker import BreakerConfig, State
+from service.redis_client.client import RedisClient
+from service.redis_client.server import RedisCall
+from service.server.embedded_redis import free_port
+from service.store.session_store import Click, StoredSession, Visit
+from tests.support.redis.chaos_proxy import ChaosProxy, FaultMode
+from tests.support.redis.faults import FAULTS
+from tests.support.redis.servers import own_redis
+from tests.support.redis.stores import link_to, store_on, visit
+
+TIGHT = {"timeout_ms": 100, "budget_ms": 200}
+ECHO = "ECHO"
+WHO = RedisCall(("CLIENT", "ID"), "", repeatable=False)
+
+
+pytestmark = pytest.mark.both_loops  # they hang up differently
+
+
+def echo(text: str, *, repeatable: bool = True) -> RedisCall:
+    return RedisCall((ECHO, text), "", repeatable)
+
+
+def port_of(url: str) -> int:
+    return int(url.rsplit(":", 1)[1].partition("/")[0])
+
+
+def wait_for(name: str) -> RedisCall:
+    """A call that Redis answers when there is something in the list."""
+    return RedisCall(("BLPOP", name, 0), "", repeatable=False)
+
+
+async def blocked(url: str, count: int) -> None:
+    """Wait until so many clients wait for a list."""
+    with redis_py.Redis.from_url(url) as client:
+        await eventually(lambda: client.info("clients")["blocked_clients"] == count)
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    for _ in range(3000):
+        if holds():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come to hold")
+
+
+@asynccontextmanager
+async def gremlin_before(url: str) -> AsyncIterator[ChaosProxy]:
+    async with ChaosProxy(free_port(), port_of(url)) as gremlin:
+        yield gremlin
+
+
+@asynccontextmanager
+async def link_through(gremlin: ChaosProxy, **given: object) -> AsyncIterator[RedisClient]:
+    link = link_to(f"redis://127.0.0.1:{gremlin.port}", **given)
+    yield link
+    await link.close()
+
+
+async def test_more_calls_than_connections_wait_instead_of_failing(redis_url: str) -> None:
+    link = link_to(redis_url, connections=2)
+    store = store_on(link)
+
+    found = await asyncio.gather(*(visit(store, f"user {n}", Click("a")) for n in range(50)))
+
+    assert [session.count for session in found] == [1] * 50
+    await link.close()
+
+
+async def test_a_batch_is_answered_in_order_however_the_reply_is_cut(redis_url: str) -> None:
+    async with gremlin_before(redis_url) as gremlin, link_through(gremlin) as link:
+        await gremlin.be(FaultMode.DAWDLING)
+        texts = [f"{n}" * n for n in range(1, 60)]
+
+        assert await link.run("echo", [echo(text) for text in texts]) == [t.encode() for t in texts]
+
+
+OWN_DEFAULTS_SECONDS = 30  # redis-py waits twice as long by its own defaults
+
+
+async def test_a_silent_redis_is_said_within_the_budget(redis_url: str) -> None:
+    async with gremlin_before(redis_url) as gremlin, link_through(gremlin, **TIGHT) as link:
+        await gremlin.be(FaultMode.SILENT)
+
+        async with asyncio.timeout(OWN_DEFAULTS_SECONDS):
+            (found,) = await store_on(link).visit([Visit("ada", (Click("a"),))])
+
+        assert isinstance(found, StoreUnavailable)
+        assert "TimeoutError" in str(found)
+
+
+async def test_a_silent_redis_behind_a_password_is_said_within_the_budget(redis_url: str) -> None:
+    async with gremlin_before(redis_url) as gremlin:
+        await gremlin.be(FaultMode.SILENT)
+        link = link_to(f"redis://:pepper@127.0.0.1:{gremlin.port}/3", **TIGHT)
+
+        async with asyncio.timeout(OWN_DEFAULTS_SECONDS):
+            (found,) = await link.run("echo", [echo("a")])
+
+        assert isinstance(found, StoreUnavailable)
+        await link.close()
+
+
+async def test_a_closed_port_is_said() -> None:
+    link = link_to("redis://127.0.0.1:1", **TIGHT)
+
+    (found,) = await store_on(link).visit([Visit("ada")])
+
+    assert isinstance(found, StoreUnavailable)
+    assert "ConnectionRefusedError" in str(found)
+    assert not await link.ping()
+    with pytest.raises(StoreUnavailable):
+        await store_on(link).forget("ada")
+    await link.close()
+
+
+async def test_replies_that_came_before_the_line_broke_count(redis_url: str) -> None:
+    """They were carried out; to say that they failed would be no truer than the opposite."""
+    async with gremlin_before(redis_url) as gremlin, link_through(gremlin) as link:
+        await link.run("echo", [echo("a")])
+        await gremlin.be(FaultMode.RUDE)
+
+        found = await link.run("echo", [echo("a" * 50, repeatable=False) for _ in range(4)])
+
+        assert [isinstance(reply, bytes) for reply in found] == [True, True, False, False]
+
+
+async def test_what_may_run_once_only_is_not_sent_again(redis_url: str) -> None:
+    async with gremlin_before(redis_url) as gremlin, link_through(gremlin) as link:
+        once, again = RedisCall(("INCR", "once"), "", False), RedisCall(("INCR", "again"), "", True)
+        await link.run("incr", [once, again])
+        await gremlin.be(FaultMode.RUDE)
+
+        await link.run("incr", [echo("a" * 50), once, again])
+
+        await gremlin.be(FaultMode.GOOD)
+        counted = [RedisCall(("GET", name), "", True) for name in ("once", "again")]
+        assert await link.run("get", counted) == [b"2", b"3"]
+
+
+async def test_a_line_that_redis_closed_meanwhile_is_not_used(redis_url: str) -> None:
+    async with gremlin_before(redis_url) as gremlin, link_through(gremlin) as link:
+        await link.run("echo", [echo("a")])
+        await gremlin.be(FaultMode.ABSENT)
+        await gremlin.be(FaultMode.GOOD)
+        await asyncio.sleep(0.05)
+
+        assert await link.run("echo", [echo("b", repeatable=False)]) == [b"b"]
+
+
+async def test_a_busy_process_does_not_blame_redis(redis_url: str) -> None:
+    """Nobody looked for the reply while the time ran out: look once before hanging up."""
+    link = link_to(redis_url, **TIGHT)
+    line = await link.run("who", [WHO])
+    asking = asyncio.create_task(link.run("who", [WHO]))
+    asyncio.get_running_loop().call_soon(time.sleep, 0.3)
+
+    assert await asking == line
+    assert await link.run("who", [WHO]) == line
+    await link.close()
+
+
+async def test_a_process_that_is_busy_while_it_connects_does_not_blame_redis(
+    redis_url: str,
+) -> None:
+    """The reply takes longer than what is granted to a timer that was late."""
+    async with gremlin_before(redis_url) as gremlin:
+        await gremlin.be(FaultMode.DAWDLING)
+        for _ in range(2):
+            async with link_through(gremlin, timeout_ms=800, budget_ms=20_000) as link:
+                asking = asyncio.create_task(link.run("echo", [echo("a", repeatable=False)]))
+                asyncio.get_running_loop().call_soon(time.sleep, 1.0)
+
+                assert await asking == [b"a"]
+
+
+async def test_calls_that_were_given_up_open_no_breaker(redis_url: str) -> None:
+    states: list[State | None] = []
+    link = link_to(redis_url, on_state_change=lambda _, after: states.append(after))
+    for number in range(5):
+        waiting = asyncio.create_task(link.run("wait", [wait_for(f"list-{number}")]))
+        await blocked(redis_url, 1)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await blocked(redis_url, 0)
+
+    assert await link.run("echo", [echo("a")]) == [b"a"]
+    assert states == [State.CLOSED]
+    await link.close()
+
+
+async def test_a_cancelled_call_discards_its_connection(redis_url: str) -> None:
+    """Else its reply would wait there for the next caller."""
+    link = link_to(redis_url, connections=2)
+    seen = set()
+    for number in range(6):  # more often than there are connections
+        (connection,) = await link.run("who", [WHO])
+        seen.add(connection)
+        waiting = asyncio.create_task(link.run("wait", [wait_for(f"list-{number}")]))
+        await blocked(redis_url, 1)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await blocked(redis_url, 0)
+
+        texts = [f"{number}-{n}" for n in range(3)]
+        assert await link.run("echo", [echo(t) for t in texts]) == [t.encode() for t in texts]
+    assert len(seen) == 6
+    await link.close()
+
+
+async def test_a_call_that_took_too_long_discards_its_connection(redis_url: str) -> None:
+    link = link_to(redis_url, connections=1, timeout_ms=200, budget_ms=5000)
+    (before,) = await link.run("who", [WHO])
+
+    (said,) = await link.run("wait", [wait_for("a list")])
+
+    assert "TimeoutError" in str(said)
+    with redis_py.Redis.from_url(redis_url) as client:
+        client.lpush("a list", "a reply that comes late")
+    found = await link.run("echo", [echo("a", repeatable=False), WHO])
+    assert found[0] == b"a"
+    assert found[1] != before
+    await link.close()
+
+
+async def test_without_a_free_connection_a_call_fails_in_time(redis_url: str) -> None:
+    """The one that holds it goes on."""
+    states: list[State | None] = []
+    link = link_to(
+        redis_url,
+        connections=1,
+        timeout_ms=60_000,
+        budget_ms=120_000,
+        on_state_change=lambda _, after: states.append(after),
+    )
+    waiting = asyncio.create_task(link.run("wait", [wait_for("a list")]))
+    await blocked(redis_url, 1)
+
+    for _ in range(4):
+        (said,) = await link.run("echo", [echo("a")], time.monotonic() + 0.1)
+        assert "NoFreeConnection" in str(said)
+    assert states == [State.CLOSED], "Redis was not asked, so it did not fail"
+    with redis_py.Redis.from_url(redis_url) as client:
+        client.lpush("a list", "a")
+    assert await waiting == [[b"a list", b"a"]]
+    await link.close()
+
+
+async def test_an_error_is_that_of_its_call_alone(redis_url: str) -> None:
+    link = link_to(redis_url)
+    wrong = RedisCall(("LPUSH", "a-string", "a"), "", repeatable=True)
+    await link.run("set", [RedisCall(("SET", "a-string", "a"), "", repeatable=True)])
+
+    found = await link.run("echo", [echo("a"), wrong, echo("b")])
+
+    assert found[::2] == [b"a", b"b"]
+    assert isinstance(found[1], StoreUnavailable)
+    await link.close()
+
+
+async def test_connecting_goes_on_where_no_call_can_wait_for_it() -> None:
+    """Redis answers AUTH after the timeout; the database is chosen after that all the same."""
+    with own_redis("--requirepass", "pepper") as server:
+        async with gremlin_before(server.url) as gremlin:
+            await gremlin.be(FaultMode.SLOW)
+            url = f"redis://:pepper@127.0.0.1:{gremlin.port}/3"
+            link = link_to(url, timeout_ms=400, budget_ms=400)
+
+            (said,) = await link.run("echo", [echo("a")])
+
+            assert "ConnectTimeout" in str(said)
+            with redis_py.Redis(port=server.port, password="pepper") as client:
+                await eventually(lambda: any(c["db"] == "3" for c in client.client_list()))
+            await link.close()
+
+
+async def test_a_ping_is_shared_and_known_for_a_second(redis_url: str) -> None:
+    now, seen = 100.0, []
+    link = link_to(redis_url, clock=lambda: now, observe=lambda name, *_: seen.append(name))
+
+    assert await asyncio.gather(*(link.ping() for _ in range(5))) == [True] * 5
+    now += 0.9
+    assert await link.ping()
+    assert seen == ["ping"]
+
+    now += 0.2
+    assert await link.ping()
+    assert seen == ["ping", "ping"]
+    await link.close()
+
+
+async def test_a_redis_that_runs_an_endless_script_is_left_alone(redis_url: str) -> None:
+    busy = next(fault for fault in FAULTS if fault.name == "an endless script")
+    with own_redis() as server:
+        link = link_to(server.url)
+        async with gremlin_before(server.url) as gremlin, busy.doing(gremlin, server):
+            found = [(await link.run("echo", [echo("a")]))[0] for _ in range(4)]
+
+        assert "is not asked for a moment" in str(found[3])
+        await link.close()
+
+
+async def test_a_redis_that_keeps_failing_is_left_alone_and_tried_again() -> None:
+    port, moves = free_port(), []
+    link = link_to(
+        f"redis://127.0.0.1:{port}",
+        breaker=BreakerConfig(3, 0.3),
+        on_state_change=lambda _, after: moves.append(after),
+    )
+    for _ in range(2):  # twice each, as they may be
+        await link.run("echo", [echo("a")])
+
+    (refused,) = await link.run("echo", [echo("a")])
+    assert "is not asked for a moment" in str(refused)
+    assert moves == [State.CLOSED, State.OPEN]
+
+    with own_redis(port=port):
+        await asyncio.sleep(0.3)
+        assert await link.run("echo", [echo("b")]) == [b"b"]
+        await link.close()
+    assert moves[2:] == [State.HALF_OPEN, State.CLOSED, None]
+
+
+async def test_full_memory_stops_writing_and_not_reading(redis_url: str) -> None:
+    with own_redis() as server, server.client() as client:
+        link = link_to(server.url)
+        store = store_on(link)
+        await visit(store, "ada", Click("a", "e1"))
+        client.config_set("maxmemory", 1)
+
+        refused = await visit(store, "ada", Click("b", "e2"))
+        repeated = await visit(store, "ada", Click("a", "e1"))
+        stranger = await visit(store, "bob", Click("c"))
+        client.config_set("maxmemory", 0)
+        taken = await visit(store, "ada", Click("b", "e2"))
+
+        assert (refused.refused, refused.accepted, refused.item_ids) == ("OOM", 0, ["a"])
+        assert (repeated.refused, repeated.duplicates) == ("", 1)
+        assert stranger == StoredSession(refused="OOM")
+        assert (taken.refused, taken.accepted, taken.item_ids) == ("", 1, ["a", "b"])
+        await link.close()

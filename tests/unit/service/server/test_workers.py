@@ -1,0 +1,142 @@
+"""Several workers behind one port: all of them answer, and one that dies is replaced."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.server.embedded_redis import free_port
+from tests.support.bundles.trained_shop import TrainedShop
+from tests.support.service.processes import family, resident
+from tests.support.service.servers import served
+
+TENT = "aurora-tent"
+PATH = "/v1/recommendations"
+
+
+@pytest.fixture(scope="module")
+def url(trained: TrainedShop, redis_server: str) -> Iterator[str]:
+    with served(trained.bundle, redis_server, RECSYS_WORKERS="2") as found:
+        yield found
+
+
+def ask(url: str, user: str) -> httpx.Response:
+    """On a connection of its own, so that the kernel deals it out anew."""
+    return httpx.post(url + PATH, json={"user_id": user, "item_id": TENT}, timeout=10)
+
+
+def workers_of(url: str) -> set[int]:
+    """Processes that listen on the port, as the kernel lists them."""
+    port = f":{int(url.rsplit(':', 1)[1]):04X}"
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    sockets = {f"socket:[{row[9]}]" for row in rows if row[1].endswith(port) and row[3] == "0A"}
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*/fd"):
+        try:
+            links = {str(path.readlink()) for path in folder.iterdir()}
+        except OSError:  # gone, or somebody else's
+            continue
+        if links & sockets:
+            found.add(int(folder.parent.name))
+    return found
+
+
+def test_metrics_are_those_of_all_workers_together(url: str) -> None:
+    for number in range(30):
+        assert ask(url, f"user {number}").status_code == 200
+
+    shown = {httpx.get(url + "/metrics", timeout=10).text for _ in range(4)}
+    name = f'recsys_requests_total{{method="POST",route="{PATH}",status="200"}}'
+    counts = {
+        float(line.rsplit(" ", 1)[1])
+        for text in shown
+        for line in text.splitlines()
+        if name in line
+    }
+    assert counts == {30.0}
+
+
+def test_a_worker_that_is_killed_is_replaced_and_no_click_is_lost(url: str) -> None:
+    before = workers_of(url)
+    assert len(before) == 2
+    for number in range(3):
+        assert ask(url, "the survivor").json()["stored"], number
+    killed = min(before)
+
+    os.kill(killed, signal.SIGKILL)
+
+    latest = time.monotonic() + 60
+    while len(workers_of(url) - {killed}) < 2 and time.monotonic() < latest:
+        time.sleep(0.1)
+    assert len(workers_of(url) - {killed}) == 2
+    clicks = httpx.get(f"{url}/v1/users/the%20survivor", timeout=10).json()["clicks"]
+    assert len(clicks) == 3
+
+
+def test_workers_share_the_memory_of_code_and_model(url: str) -> None:
+    """torch alone is above 100 MB a process; a promise of 250 MB a worker, items included."""
+    for number in range(30):
+        assert ask(url, f"visitor {number}").status_code == 200
+
+    own = [resident(pid).private for pid in workers_of(url)]
+
+    assert max(own) < 120, own
+
+
+def test_a_stop_ends_workers_that_have_just_begun(trained: TrainedShop, redis_server: str) -> None:
+    command = [sys.executable, "-m", "recsys", "serve", "--bundle", str(trained.bundle)]
+    command += ["--redis", redis_server, "--port", str(free_port()), "--workers", "2"]
+    watching = subprocess.Popen(command, stderr=subprocess.PIPE)
+    try:
+        while len(started := family(watching.pid)) < 2:
+            assert watching.poll() is None
+            time.sleep(0.005)
+        watching.send_signal(signal.SIGTERM)
+        _, said = watching.communicate(timeout=60)
+    finally:
+        watching.kill()
+
+    assert watching.returncode == 0
+    assert b"Traceback" not in said
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+
+
+def test_workers_go_where_the_one_that_watches_is_killed(
+    trained: TrainedShop, redis_server: str
+) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "recsys", "serve", "--bundle", str(trained.bundle)]
+    command += ["--redis", redis_server, "--port", str(port), "--workers", "2"]
+    watching = subprocess.Popen(command, stderr=subprocess.PIPE)
+    try:
+        while len(workers_of(f"http://127.0.0.1:{port}")) < 2:
+            assert watching.poll() is None
+            time.sleep(0.05)
+    finally:
+        watching.kill()
+    watching.communicate()
+
+    latest = time.monotonic() + 30
+    while workers_of(f"http://127.0.0.1:{port}") and time.monotonic() < latest:
+        time.sleep(0.05)
+
+    assert not workers_of(f"http://127.0.0.1:{port}")
+
+
+def test_workers_that_cannot_start_end_all_with_the_reason(
+    redis_server: str, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "recsys", "serve", "--bundle", str(tmp_path / "none")]
+    command += ["--redis", redis_server, "--port", str(free_port()), "--workers", "2"]
+
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert ended.returncode == 1
+    assert "There is no bundle folder" in ended.stderr
+    assert "Traceback" not in ended.stderr

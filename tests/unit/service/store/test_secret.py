@@ -1,0 +1,114 @@
+"""All processes hash user ids with one secret, whatever Redis forgets of it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import pytest
+import redis as redis_py
+
+from recsys.errors import StoreUnavailable
+from service.redis_client.client import RedisClient
+from service.store.secret import SharedSecret
+from service.store.session_store import SECRET_KEY, Click
+from tests.support.redis.stores import link_to, shared_store_on, visit
+
+KEY = "a secret"
+
+
+@pytest.fixture
+async def link(redis_url: str) -> AsyncIterator[RedisClient]:
+    link = link_to(redis_url)
+    yield link
+    await link.close()
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[redis_py.Redis]:
+    with redis_py.Redis.from_url(redis_url) as client:
+        yield client
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
+    for _ in range(500):
+        if await holds():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come to hold")
+
+
+async def test_two_processes_find_the_same_user(link: RedisClient, redis_url: str) -> None:
+    other = link_to(redis_url)
+    stores = [shared_store_on(link), shared_store_on(other)]
+
+    await asyncio.gather(*(visit(store, "ada", Click("a")) for store in stores))
+
+    assert (await visit(stores[1], "ada")).count == 2
+    await other.close()
+
+
+@pytest.mark.parametrize("replies", [[b"OK", None], [None, None]], ids=str)
+async def test_a_value_that_vanishes_while_it_is_read_is_an_unavailable_store(
+    replies: list[object],
+) -> None:
+    class Forgetful:
+        def deadline(self) -> float:
+            return 0.0
+
+        async def run(self, *_: object) -> list[object]:
+            return replies
+
+    with pytest.raises(StoreUnavailable, match="vanished"):
+        await SharedSecret(Forgetful(), KEY).value(0.0)  # type: ignore[arg-type]
+
+
+async def test_it_is_known_without_asking_again(link: RedisClient, redis: redis_py.Redis) -> None:
+    secret = SharedSecret(link, KEY)
+    value = await secret.value(link.deadline())
+    redis.delete(KEY)
+
+    assert await secret.value(link.deadline()) == value
+    assert redis.get(KEY) is None
+
+
+async def test_a_redis_that_comes_back_empty_is_given_it_at_once(
+    link: RedisClient, redis: redis_py.Redis
+) -> None:
+    store = shared_store_on(link)
+    await visit(store, "ada", Click("a"))
+    value = redis.get(SECRET_KEY)
+    redis.flushall()
+    redis.script_flush()
+
+    await visit(store, "ada", Click("b"))
+
+    async def is_back() -> bool:
+        return redis.get(SECRET_KEY) == value
+
+    await eventually(is_back)
+
+
+async def test_lost_alone_it_is_put_back_after_a_while(
+    link: RedisClient, redis: redis_py.Redis
+) -> None:
+    secret = SharedSecret(link, KEY, every_seconds=0.02)
+    value = await secret.value(link.deadline())
+    redis.delete(KEY)
+
+    async def is_back() -> bool:
+        assert await secret.value(link.deadline()) == value
+        return redis.get(KEY) == value
+
+    await eventually(is_back)
+
+
+async def test_what_another_process_has_made_meanwhile_is_taken_over(
+    link: RedisClient, redis: redis_py.Redis
+) -> None:
+    secret = SharedSecret(link, KEY, every_seconds=0.02)
+    await secret.value(link.deadline())
+    redis.set(KEY, "made by another")
+
+    async def agrees() -> bool:
+        return await secret.value(link.deadline()) == b"made by another"
+
+    await eventually(agrees)

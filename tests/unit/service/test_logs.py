@@ -1,0 +1,215 @@
+"""The log tells what went wrong and where, and repeats nothing of what clients sent."""
+
+import asyncio
+import io
+import json
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from recsys.predictor import Predictor
+from service.logs import JsonLines, Lines, TextLines, log_to_stderr, watch_loop
+from service.middleware.auth import hash_of, new_key
+from service.serve import read_settings
+from service.server.embedded_redis import private_redis
+from tests.support.bundles.trained_shop import TrainedShop
+from tests.support.service.app_client import ClientOf
+from tests.support.service.raw_http import problem
+from tests.support.service.servers import listening, served
+
+TENT = "aurora-tent"
+KEY, WRONG = new_key(), new_key()
+PASSWORD, SECRET = "open-sesame-redis", "a-pepper-that-nobody-may-see"
+USERS = [f"hushed-{name}" for name in ("ada", "ben", "cem", "dee", "eve", "fay", "gus", "hal")]
+
+
+@contextmanager
+def logged(lines: Lines) -> Iterator[io.StringIO]:
+    """Everything that any logger says meanwhile."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(lines)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield stream
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+def broken(*_: object) -> None:
+    try:
+        raise KeyError(USERS[0])
+    except KeyError as inner:
+        raise RuntimeError(f"no state of {USERS[1]}") from inner
+
+
+async def test_our_own_mistake_is_one_line_with_its_request_and_its_places(
+    open_client: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_client() as client:
+        monkeypatch.setattr(Predictor, "advance", broken)
+        with logged(JsonLines(messages=False)) as said:
+            answer = await client.post(
+                "/v1/recommendations", json={"user_id": USERS[2], "item_id": TENT}
+            )
+            by_path = await client.get(f"/v1/users/{USERS[3]}/recommendations")
+
+    first, second = (json.loads(line) for line in said.getvalue().splitlines())
+    assert answer.status_code == by_path.status_code == 500
+    assert first["level"] == "error"
+    assert first["message"] == "A request failed."
+    assert first["request_id"] == answer.json()["request_id"] == answer.headers["x-request-id"]
+    assert (first["route"], second["route"]) == (
+        "/v1/recommendations",
+        "/v1/users/{user_id}/recommendations",
+    )
+    assert {"builtins.RuntimeError", "builtins.KeyError"} <= set(first["error"])
+    assert any(place.endswith("in broken") for place in first["error"])
+    assert "hushed" not in said.getvalue()
+
+
+@pytest.mark.parametrize("form", [JsonLines, TextLines])
+def test_what_an_exception_says_is_shown_at_debug_alone(form: type[Lines]) -> None:
+    for messages in (False, True):
+        with logged(form(messages=messages)) as said:
+            try:
+                broken()
+            except RuntimeError:
+                logging.getLogger("recsys.service").exception("It failed.")
+
+        assert (USERS[1] in said.getvalue()) is messages
+        assert "RuntimeError" in said.getvalue()
+
+
+def test_exceptions_that_lead_to_each_other_in_a_circle_end() -> None:
+    one, two = ValueError("one"), ValueError("two")
+    one.__cause__, two.__cause__ = two, one
+    with logged(TextLines(messages=False)) as said:
+        logging.getLogger("recsys.service").error("It failed.", exc_info=one)
+
+    assert "It failed." in said.getvalue()
+
+
+async def test_what_nobody_awaited_is_logged_without_its_arguments() -> None:
+    loop = asyncio.get_running_loop()
+    watch_loop(loop)
+
+    def fails(user: str) -> None:
+        raise ValueError(user)
+
+    with logged(JsonLines(messages=False)) as said:
+        loop.call_soon(fails, USERS[0])
+        await asyncio.sleep(0.01)
+
+    (line,) = said.getvalue().splitlines()
+    assert json.loads(line)["error"][0] == "builtins.ValueError"
+    assert USERS[0] not in line
+
+
+def test_the_level_and_the_form_are_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    def say() -> list[str]:
+        logging.getLogger("uvicorn.error").info("Started")
+        logging.getLogger("recsys.service").warning("Full")
+        logging.getLogger("faiss.loader").info("Loading")
+        return capsys.readouterr().err.splitlines()
+
+    log_to_stderr("warning", "json")
+    (line,) = say()
+    assert json.loads(line)["message"] == "Full"
+    assert json.loads(line)["level"] == "warning"
+
+    log_to_stderr("debug", "text")
+    assert say()[-1].endswith(" info Loading")
+
+    log_to_stderr("info", "text")
+    first, second = say()
+    assert first.endswith(" info Started")
+    assert second.endswith(" warning Full")
+
+
+def test_malformed_requests_are_not_logged_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """They are counted: a client could fill the disk with lines."""
+    log_to_stderr("info", "text")
+    counted: list[int] = []
+
+    settings = read_settings({"bundle": Path("none")})
+    with listening(Starlette(), settings, counted.append) as address:
+        for _ in range(3):
+            with closing(socket.create_connection(address, timeout=10)) as client:
+                client.sendall(b"hushed\r\n\r\n")
+                assert problem(client)["status"] == 400
+
+    assert counted == [400] * 3
+    assert "Invalid" not in capsys.readouterr().err
+
+
+def test_no_secret_and_no_user_is_in_the_log_of_a_session(
+    trained: TrainedShop, tmp_path: Path
+) -> None:
+    """Whatever is asked, and whatever fails: wrong keys, broken requests, Redis going away."""
+    log = tmp_path / "log"
+    settings = {
+        "RECSYS_API_KEY_HASHES": hash_of(KEY),
+        "RECSYS_USER_ID_SECRET": SECRET,
+        "RECSYS_LOG_FORMAT": "json",
+        "RECSYS_READ_SECONDS": "0.5",
+        "RECSYS_MAX_HEAD_BYTES": "1024",
+        "RECSYS_REDIS_TIMEOUT_MS": "200",
+        "RECSYS_REDIS_BUDGET_MS": "400",
+    }
+    with ExitStack() as redis:
+        address = redis.enter_context(private_redis(["--requirepass", PASSWORD]))
+        secured = address.replace("redis://", f"redis://:{PASSWORD}@")
+        with served(trained.bundle, secured, log, **settings) as url:
+            assert varied_requests(url) == 200
+            redis.close()
+            assert varied_requests(url) == 503
+
+    said = log.read_text()
+    lines = [json.loads(line) for line in said.splitlines()]
+    assert len(lines) > 5
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+    for hidden in (KEY, WRONG, PASSWORD, SECRET, *USERS, "hushed", hash_of(KEY)[7:]):
+        assert hidden not in said
+
+
+def varied_requests(url: str) -> int:
+    """Gives the status of what needs Redis."""
+    users = iter(USERS)
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {KEY}"}) as client:
+        click = {"user_id": next(users), "item_id": TENT, "event_id": "hushed-event"}
+        client.post("/v1/recommendations", json=click)
+        client.post("/v1/recommendations", json=click | {"k": next(users)})
+        client.post(f"/v1/users/{next(users)}/clicks", json={"clicks": [{"item_id": TENT}]})
+        client.post(f"/v1/users/{next(users)}/clicks", content=b'{"hushed": ')
+        client.get(f"/v1/users/{next(users)}", params={"user": USERS[0]})
+        client.get(f"/v1/users/{USERS[0]}%2Fclicks")
+        client.delete(f"/v1/users/{USERS[0]}-other")
+        client.get(f"/v1/users/{USERS[0]}/recommendations?k=hushed")
+        client.get(f"/no/such/hushed/{USERS[0]}")
+        client.get(f"/v1/items/{USERS[0]}/similar")
+        client.post("/v1/recommendations", content=b"x" * 1_100_000)
+        client.get("/v1/model", headers={"Authorization": f"Bearer {WRONG}"})
+        client.post("/v1/admin/reload", json={"user_id": USERS[0]})
+    host, port = urlsplit(url).hostname, urlsplit(url).port
+    head = f"POST /v1/users/{next(users)}/clicks HTTP/1.1\r\nAuthorization: Bearer {KEY}\r\n"
+    for raw in (
+        f"hushed {USERS[0]} {KEY}\r\n\r\n",  # no HTTP
+        f"{head}X-A: {USERS[0] * 200}\r\n\r\n",  # too large
+        f"{head}Content-Length: 100\r\n\r\nhushed",  # never whole
+        f"{head}Transfer-Encoding: chunked\r\n\r\nzz hushed\r\n",  # broken within
+    ):
+        with closing(socket.create_connection((host, port), timeout=5)) as connection:
+            connection.sendall(raw.encode())
+            connection.recv(1000)
+    with closing(socket.create_connection((host, port), timeout=5)) as connection:
+        connection.sendall(f"{head}Content-Length: 100\r\n\r\nhushed".encode())  # and hangs up
+    headers = {"Authorization": f"Bearer {KEY}"}
+    return httpx.get(f"{url}/v1/users/{USERS[0]}", headers=headers).status_code

@@ -1,0 +1,240 @@
+"""A new model takes the old one's place while requests go on; a broken one changes nothing."""
+
+import asyncio
+import gc
+import json
+import weakref
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from recsys.bundle.layout import MANIFEST
+from recsys.client.schemas import RecommendationRequest
+from recsys.errors import UnknownAttribute
+from service.api.routes.recommendations import as_question
+from service.recommender import RecommendationResult
+from tests.support.bundles.broken_bundles import BREAKS
+from tests.support.bundles.model_kinds import ModelKinds
+from tests.support.bundles.trained_shop import TrainedShop
+from tests.support.service.registry_service import ADMIN, Served, serving
+
+TENT, BAG = "aurora-tent", "aurora-sleeping-bag"
+REFUSED_TWICE = 'recsys_reloads_total{outcome="refused"} 2.0'
+
+
+@pytest.fixture
+async def served(
+    trained: TrainedShop, other_bundle: Path, tmp_path: Path, redis_url: str
+) -> AsyncIterator[Served]:
+    async with serving(trained.bundle, other_bundle, tmp_path, redis_url) as found:
+        yield found
+
+
+async def test_a_reload_serves_the_bundle_that_is_named(served: Served) -> None:
+    old, new = served.model_id("old"), served.model_id("new")
+
+    answer = await served.reload(bundle="new")
+
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {"model_id": new, "previous_model_id": old}
+    assert await served.model() == new
+    metrics = (await served.client.get("/metrics")).text
+    assert f'recsys_model_info{{model_id="{new}"}} 1.0' in metrics
+    assert f'recsys_model_info{{model_id="{old}"}} 0.0' in metrics
+
+
+async def test_without_a_name_it_is_what_the_pointer_names(served: Served) -> None:
+    assert (await served.reload(bundle="new")).status_code == 200
+
+    answer = await served.reload()
+
+    assert answer.json() == {
+        "model_id": served.model_id("old"),
+        "previous_model_id": served.model_id("new"),
+    }
+
+
+async def test_what_is_served_already_is_served_on(served: Served) -> None:
+    answer = await served.reload(bundle="old")
+
+    assert answer.json() == dict.fromkeys(("model_id", "previous_model_id"), served.model_id("old"))
+    assert (await served.client.post("/v1/admin/rollback", headers=ADMIN)).status_code == 409
+
+
+async def test_a_rollback_goes_back_and_forth(served: Served) -> None:
+    old, new = served.model_id("old"), served.model_id("new")
+    await served.reload(bundle="new")
+
+    for expected in (old, new):
+        answer = await served.client.post("/v1/admin/rollback", headers=ADMIN)
+        assert answer.json()["model_id"] == expected
+        assert await served.model() == expected
+
+
+async def test_states_move_over_by_replay(served: Served) -> None:
+    """The list after a reload is that of the new model for the whole session."""
+    for item in (TENT, BAG):
+        body = {"user_id": "ada", "item_id": item}
+        assert (await served.client.post("/v1/recommendations", json=body)).status_code == 200
+    await served.reload(bundle="new")
+
+    known = await served.client.get("/v1/users/ada/recommendations")
+    stateless = await served.client.post("/v1/recommendations", json={"items": [TENT, BAG]})
+
+    assert known.json()["model_id"] == served.model_id("new")
+    assert [item["item_id"] for item in known.json()["items"]] == [
+        item["item_id"] for item in stateless.json()["items"]
+    ]
+
+
+@pytest.mark.parametrize("name", BREAKS)
+async def test_a_broken_bundle_is_refused_and_the_old_model_stays(
+    served: Served, name: str
+) -> None:
+    damage, sentence = BREAKS[name]
+    damage(served.shelf / "new")
+
+    answer = await served.reload(bundle="new")
+    publish_anyway(served.shelf, "new")
+    async with asyncio.timeout(20):
+        while REFUSED_TWICE not in (await served.client.get("/metrics")).text:
+            await asyncio.sleep(0.02)
+
+    assert answer.status_code == 422
+    assert sentence in answer.json()["detail"]
+    assert await served.model() == served.model_id("old")
+
+
+def publish_anyway(shelf: Path, name: str) -> None:
+    (shelf / "current").write_text(name)
+
+
+@pytest.mark.parametrize("name", ["../old", "/etc", "a/b", ".", "nobody"])
+async def test_names_lead_nowhere_else(served: Served, name: str) -> None:
+    answer = await served.reload(bundle=name)
+
+    assert answer.status_code == 422
+    assert await served.model() == served.model_id("old")
+
+
+async def test_admin_calls_need_an_admin_key(served: Served) -> None:
+    for path in ("/v1/admin/reload", "/v1/admin/rollback"):
+        assert (await served.client.post(path, json={})).status_code == 401
+
+
+async def test_every_answer_during_reloads_is_of_one_model(served: Served) -> None:
+    ids = {served.model_id("old"), served.model_id("new")}
+    done = asyncio.Event()
+    seen: list[str] = []
+
+    async def visit(number: int) -> None:
+        while not done.is_set():
+            body = {"user_id": f"user {number}", "item_id": TENT}
+            answer = await served.client.post("/v1/recommendations", json=body)
+            assert answer.status_code == 200, answer.text
+            seen.append(answer.json()["model_id"])
+
+    visitors = [asyncio.create_task(visit(number)) for number in range(8)]
+    for name in ("new", "old", "new", "old"):
+        assert (await served.reload(bundle=name)).status_code == 200
+        async with asyncio.timeout(20):
+            while not seen or seen[-1] != served.model_id(name):
+                await asyncio.sleep(0.01)
+    done.set()
+    await asyncio.gather(*visitors)
+
+    assert set(seen) == ids
+
+
+async def test_a_filter_of_the_old_models_attributes_is_refused_by_itself(served: Served) -> None:
+    """The new bundle has no attributes: who asks by one is told so, who rides along is not."""
+    assert served.running.recommender.predictor.catalogue.attributes
+    filtered = {"items": [TENT], "filter": {"category": ["Camping"]}}
+    plain = {"items": [TENT]}
+    service = served.running
+    batch = [as_question(RecommendationRequest(**body)) for body in (filtered, plain)]
+    await served.reload(bundle="new")
+
+    first, second = await asyncio.gather(*service.batcher.submit_all(batch), return_exceptions=True)
+
+    assert isinstance(first, UnknownAttribute)
+    assert isinstance(second, RecommendationResult)
+    assert second.items
+
+
+async def test_the_document_follows_the_model(served: Served) -> None:
+    def named(document: httpx.Response) -> object:
+        schemas = document.json()["components"]["schemas"]
+        return schemas["RecommendationRequest"]["properties"]["filter"].get("propertyNames")
+
+    before = named(await served.client.get("/openapi.json"))
+    await served.reload(bundle="new")
+    after = named(await served.client.get("/openapi.json"))
+
+    assert before == {"enum": ["brand", "category", "name"]}
+    assert after == {"maxLength": 512}
+
+
+async def test_a_model_that_answers_no_more_leaves_no_memory_behind(served: Served) -> None:
+    old = weakref.ref(served.running.models.current.predictor)
+    await served.reload(bundle="new")
+
+    gc.collect()
+
+    assert old() is None
+
+
+async def test_a_bundle_that_may_not_be_read_is_refused(served: Served) -> None:
+    """As a folder that is a file's place: what the system says is passed on."""
+    (served.shelf / "closed").mkdir()
+    (served.shelf / "closed" / MANIFEST).mkdir()
+
+    answer = await served.reload(bundle="closed")
+
+    assert answer.status_code == 422
+    assert "no file" in answer.json()["detail"]
+
+
+async def test_similar_items_name_the_model_that_found_them(served: Served) -> None:
+    async def similar() -> tuple[str, str]:
+        answer = (await served.client.get(f"/v1/items/{TENT}/similar?k=5")).json()
+        return answer["model_id"], json.dumps(answer["items"])
+
+    alone = dict([await similar()])
+    await served.reload(bundle="new")
+    alone |= dict([await similar()])
+    assert len(set(alone.values())) == 2
+    seen: list[tuple[str, str]] = []
+
+    async def ask_on() -> None:
+        while not reloading.done():
+            seen.append(await similar())
+
+    reloading = asyncio.ensure_future(served.reload(bundle="old"))
+    await asyncio.gather(ask_on(), ask_on(), ask_on())
+
+    assert seen
+    assert all(alone[model] == items for model, items in seen)
+
+
+async def test_a_smaller_window_for_a_while_costs_no_click(
+    zoo: ModelKinds, tmp_path: Path, redis_url: str
+) -> None:
+    """The stored history has a length of its own; the window is the model's."""
+    wide, narrow = zoo.bundle("gru shared", window=60), zoo.bundle("gru shared", window=5)
+    async with serving(wide, narrow, tmp_path, redis_url) as served:
+
+        async def click(*events: int) -> None:
+            clicks = [{"item_id": TENT, "event_id": f"e{event}"} for event in events]
+            sent = await served.client.post("/v1/users/ada/clicks", json={"clicks": clicks})
+            assert sent.json()["accepted"] == len(events), sent.text
+
+        await click(*range(58))
+        assert (await served.reload(bundle="new")).status_code == 200
+        await click(58)
+        assert (await served.reload(bundle="old")).status_code == 200
+        stored = (await served.client.get("/v1/users/ada")).json()["clicks"]
+
+    assert [found["event_id"] for found in stored] == [f"e{event}" for event in range(59)]

@@ -1,0 +1,122 @@
+"""The model beside its baselines: one protocol, one set of draws, figures that can be checked."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support.training.scorers import BACKWARD, COUNTS, FORWARD, Fixed, evaluated
+from training.evaluation.compare import COMPARED, compare_with_intervals, gains
+from training.evaluation.metrics import metrics_at
+
+
+def test_every_case_keeps_its_session_its_position_its_target_and_its_rank() -> None:
+    ranked = evaluated("abz", "c", "yx", model=FORWARD)["model"].ranked
+
+    assert ranked.session.tolist() == [0, 0, 1]  # "c" holds no case
+    assert ranked.before.tolist() == [1, 2, 1]
+    assert ranked.target.tolist() == [1, -1, 23]
+    assert ranked.rank.tolist() == [2, 2**31 - 1, 24]
+
+
+def test_gains_average_to_the_metrics_of_the_evaluator() -> None:
+    ranks = np.array([1, 2, 5, 6, 20, 21, 2**31 - 1], dtype=np.int32)
+
+    expected = metrics_at(torch.from_numpy(ranks.astype(np.int64)))
+
+    for metric in COMPARED:
+        assert gains(ranks, metric).mean() == pytest.approx(expected[metric])
+
+
+def test_figures_are_the_evaluators_and_lie_within_their_intervals() -> None:
+    results = evaluated(*["ab", "yx", "bac", "xa"] * 10, model=FORWARD, other=BACKWARD)
+
+    found = compare_with_intervals(results, COUNTS)
+
+    assert (found.sessions, found.cases, found.unseen_targets) == (40, 50, 0)
+    for name, result in results.items():
+        for metric in COMPARED:
+            figure = found.figures[name][metric]
+            assert figure.value == result.metrics[metric]
+            assert figure.low <= figure.value <= figure.high
+
+
+def test_the_difference_is_to_the_best_baseline_of_each_metric() -> None:
+    results = evaluated(
+        *["ab"] * 30, model=FORWARD, good=Fixed("b" + "acdefghijklmnopqrstuvwxy"), bad=BACKWARD
+    )
+
+    found = compare_with_intervals(results, COUNTS)
+
+    assert found.rival == "good"
+    mrr = next(d for d in found.differences if d.metric == "mrr@20")
+    assert mrr.other == "good"
+    assert mrr.gain.value == pytest.approx(1 / 2 - 1 / 1)
+    # all sessions are alike, so there is no doubt about it
+    assert (mrr.gain.low, mrr.gain.high) == pytest.approx((-1 / 2, -1 / 2))
+
+
+def test_a_relative_of_the_model_is_compared_but_is_no_baseline() -> None:
+    better = Fixed("b" + "acdefghijklmnopqrstuvwxy")
+    results = evaluated(*["ab"] * 30, model=FORWARD, markov=BACKWARD)
+    results |= evaluated(*["ab"] * 30, **{"model alone": better})
+
+    found = compare_with_intervals(results, COUNTS)
+
+    assert found.rival == "markov"
+    assert {(d.metric, d.other) for d in found.to_relatives} == {
+        ("recall@20", "model alone"),
+        ("mrr@20", "model alone"),
+    }
+    assert found.to_relatives[1].gain.value == pytest.approx(1 / 2 - 1 / 1)
+
+
+def test_without_baselines_there_is_no_difference() -> None:
+    found = compare_with_intervals(evaluated(*["ab"] * 12, model=FORWARD), COUNTS)
+
+    assert (list(found.differences), found.rival) == ([], None)
+    assert list(found.positions[0].figures) == ["model"]
+
+
+def test_accuracy_by_position_is_counted_by_hand() -> None:
+    """After one click: b (rank 2) and y (25, a miss); after two: c (rank 3), 10 sessions each."""
+    found = compare_with_intervals(evaluated(*["abc", "ay"] * 10, model=FORWARD), COUNTS)
+
+    parts = {part.slice.name: (part.cases, part.figures["model"]) for part in found.positions}
+    assert list(parts) == ["1", "2"]
+    assert (parts["1"][0], parts["2"][0]) == (20, 10)
+    assert parts["1"][1]["recall@20"].value == 1 / 2
+    assert parts["1"][1]["mrr@20"].value == pytest.approx((1 / 2 + 0) / 2)
+    assert parts["2"][1]["mrr@20"].value == pytest.approx(1 / 3)
+    assert parts["2"][1]["mrr@20"].low == pytest.approx(1 / 3)
+
+
+def test_accuracy_by_popularity_is_counted_by_hand() -> None:
+    """a's clicks have their middle at 12.5 of 325, the first decile; y's at 324.5, the last."""
+    found = compare_with_intervals(evaluated(*["ba", "by", "bz"] * 10, model=FORWARD), COUNTS)
+
+    parts = {part.slice.name: part for part in found.popularity}
+    assert list(parts) == ["1", "10", "not in training"]
+    assert [part.cases for part in parts.values()] == [10, 10, 10]
+    values = [part.figures["model"]["mrr@20"].value for part in parts.values()]
+    assert values == [1.0, 0.0, 0.0]
+
+
+def test_the_slices_together_are_the_whole() -> None:
+    results = evaluated(*["abcde", "yx", "bacz", "xa"] * 10, model=FORWARD, other=BACKWARD)
+
+    found = compare_with_intervals(results, COUNTS)
+
+    for parts in (found.positions, found.popularity):
+        for name, result in results.items():
+            for metric in ("recall@20", "mrr@20"):
+                sums = [part.cases * part.figures[name][metric].value for part in parts]
+                assert sum(sums) / found.cases == pytest.approx(result.metrics[metric])
+
+
+def test_a_slice_of_few_sessions_has_no_interval() -> None:
+    found = compare_with_intervals(evaluated(*["ab"] * 20, "abc", model=FORWARD), COUNTS)
+
+    few = found.positions[1].figures["model"]["mrr@20"]
+    assert few.value == pytest.approx(1 / 3)
+    assert np.isnan(few.low)
+    assert np.isnan(few.high)

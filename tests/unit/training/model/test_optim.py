@@ -1,0 +1,78 @@
+import math
+
+import pytest
+import torch
+
+from training.model.optim import ADAM_EPSILON, EPSILON, Adagrad, Adam, optimizer_for
+from training.recipe import Recipe
+
+
+def test_the_first_step_divides_by_the_gradient_alone() -> None:
+    """The accumulator starts at 0 (checklist 6), and ε stands inside the root."""
+    weight = torch.tensor([1.0])
+    Adagrad.of(weight, momentum=0).step(torch.tensor([2.0]), rate=0.1)
+
+    assert weight.item() == pytest.approx(1 - 0.1 * 2 / math.sqrt(4 + EPSILON))
+
+
+def test_the_second_step_divides_by_the_root_of_both_squares() -> None:
+    weight = torch.tensor([0.0])
+    mover = Adagrad.of(weight, momentum=0)
+    mover.step(torch.tensor([3.0]), rate=0.1)
+    mover.step(torch.tensor([4.0]), rate=0.1)
+
+    assert weight.item() == pytest.approx(-0.1 * (3 / 3 + 4 / 5), abs=1e-6)
+
+
+def test_momentum_is_a_heavy_ball() -> None:
+    weight = torch.tensor([0.0])
+    mover = Adagrad.of(weight, momentum=0.5)
+    mover.step(torch.tensor([3.0]), rate=0.1)
+    mover.step(torch.tensor([4.0]), rate=0.1)
+
+    first = -0.1 * 3 / 3
+    second = 0.5 * first - 0.1 * 4 / 5
+    assert weight.item() == pytest.approx(first + second, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw", "nadam"])
+def test_adams_equal_torchs_own(kind: str) -> None:
+    """The well-kept library is the reference; ours differs in knowing rows."""
+    ours, theirs = torch.linspace(-1, 1, 6), torch.linspace(-1, 1, 6).requires_grad_()
+    decay = 0.1 if kind == "adamw" else 0.0
+    mover = Adam.of(ours, kind, decay)
+    reference = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "nadam": torch.optim.NAdam}[
+        kind
+    ]([theirs], lr=0.01, weight_decay=decay, eps=ADAM_EPSILON)
+    for step in range(4):
+        gradient = torch.sin(torch.arange(6.0) + step)
+        theirs.grad = gradient.clone()
+        reference.step()
+        mover.step(gradient, rate=0.01)
+
+    torch.testing.assert_close(ours, theirs.detach(), atol=1e-6, rtol=0)
+
+
+MOVERS = [
+    Recipe(),
+    Recipe(momentum=0.3),
+    Recipe(optimiser="adam"),
+    Recipe(optimiser="adamw", weight_decay=0.1),
+    Recipe(optimiser="nadam"),
+]
+
+
+@pytest.mark.parametrize("recipe", MOVERS, ids=lambda r: f"{r.optimiser} {r.momentum}")
+def test_rows_step_as_the_dense_weight_would(recipe: Recipe) -> None:
+    """On the rows a batch touches; the others keep weight and moments."""
+    dense, sparse = torch.arange(8.0).reshape(4, 2), torch.arange(8.0).reshape(4, 2)
+    whole, rows = optimizer_for(dense, recipe), optimizer_for(sparse, recipe)
+    touched = torch.tensor([3, 1])
+    for gradient in (torch.tensor([[1.0, -2.0], [0.5, 4.0]]), torch.tensor([[2.0, 2.0], [1.0, 0]])):
+        full = torch.zeros(4, 2)
+        full[touched] = gradient
+        whole.step(full, rate=0.1)
+        rows.step_rows(touched, sparse[touched], gradient, rate=0.1)
+
+    torch.testing.assert_close(sparse[touched], dense[touched])
+    assert sparse[[0, 2]].tolist() == [[0.0, 1.0], [4.0, 5.0]]

@@ -1,0 +1,133 @@
+"""The verdict says what the intervals bear out, and nothing more."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from tests.support.training.scorers import BACKWARD, COUNTS, FORWARD, evaluated
+from training.evaluation.compare import (
+    COMPARED,
+    Comparison,
+    Difference,
+    Slice,
+    SliceResult,
+    compare_with_intervals,
+)
+from training.evaluation.intervals import Estimate
+from training.report.summary import metric_name, outcome, summary
+
+BETTER, WORSE = Estimate(0.02, 0.01, 0.03), Estimate(-0.02, -0.03, -0.01)
+NEITHER = Estimate(0.001, -0.002, 0.004)
+
+
+def part(name: str, figure: Estimate, clicks: tuple[int, int] | None = None) -> SliceResult:
+    return SliceResult(
+        Slice(name, np.ones(1, dtype=bool), None if clicks is None else 5, clicks),
+        100,
+        {"model": {"recall@20": figure}},
+    )
+
+
+def comparison(
+    gains: Mapping[str, tuple[str, Estimate]],
+    baselines: tuple[str, ...] = ("markov", "vstan"),
+    to_relatives: tuple[Difference, ...] = (),
+    positions: tuple[SliceResult, ...] = (),
+    popularity: tuple[SliceResult, ...] = (),
+) -> Comparison:
+    """gains: metric → the best baseline by it, and the model less that."""
+    flat = {metric: Estimate(0.5, 0.48, 0.52) for metric in COMPARED}
+    return Comparison(
+        sessions=50,
+        cases=1200,
+        unseen_targets=0,
+        figures={"model": flat, **dict.fromkeys(baselines, flat)},
+        differences=[Difference(metric, *gain) for metric, gain in gains.items()],
+        to_relatives=to_relatives,
+        rival=None,
+        positions=positions,
+        popularity=popularity,
+    )
+
+
+@pytest.mark.parametrize(
+    ("recall", "mrr", "sentence"),
+    [
+        (("vstan", BETTER), ("vstan", BETTER),
+         "It beats vstan by 0.0200 on Recall@20 and by 0.0200 on MRR@20; of two baselines that is "
+         "the best."),
+        (("vstan", BETTER), ("vstan", NEITHER),
+         "It beats vstan by 0.0200 on Recall@20 and is not clearly apart from it on MRR@20; of two "
+         "baselines that is the best."),
+        (("vstan", BETTER), ("markov", WORSE),
+         "It beats vstan by 0.0200 on Recall@20 and falls short of markov by 0.0200 on MRR@20; of "
+         "two baselines these are the best."),
+        (("vstan", NEITHER), ("vstan", NEITHER),
+         "It is not clearly apart from vstan on Recall@20 and on MRR@20; of two baselines that is "
+         "the best."),
+    ],
+)  # fmt: skip
+def test_the_best_baselines_are_named(
+    recall: tuple[str, Estimate], mrr: tuple[str, Estimate], sentence: str
+) -> None:
+    said = summary(comparison({"recall@20": recall, "mrr@20": mrr}))
+
+    assert said[:2] == [
+        "The next click is among the model's first 20 items in 50.0% of 1,200 cases.", sentence,
+    ]  # fmt: skip
+
+
+def test_a_relative_is_told_apart_from_baselines() -> None:
+    alone = tuple(Difference(metric, "model alone", BETTER) for metric in ("recall@20", "mrr@20"))
+
+    said = summary(comparison({}, ("model alone",), alone))
+
+    assert said[1] == (
+        "It beats the model without neighbours by 0.0200 on Recall@20 and by 0.0200 on MRR@20."
+    )
+
+
+def test_a_group_is_weak_only_where_its_whole_interval_is_below_all() -> None:
+    low, unsure, unknown = (
+        Estimate(0.3, 0.2, 0.4),
+        Estimate(0.2, 0.1, 0.55),
+        Estimate(0.1, np.nan, np.nan),
+    )
+    said = summary(
+        comparison(
+            {},
+            positions=(part("1", low), part("2", unsure), part("21–50", unknown)),
+            popularity=(
+                part("10", low, (1, 3)),
+                part("not in training", Estimate(0.0, 0.0, 0.0)),
+            ),
+        )
+    )
+
+    assert said[-1] == (
+        "It is weakest on sessions of one click (Recall@20 0.3000) and on items of 1 to 3 clicks "
+        "in training (Recall@20 0.3000)."
+    )
+    assert summary(comparison({}, positions=(part("2", unsure),)))[-1] == (
+        "No length of session and no kind of item stands out as weak."
+    )
+
+
+def test_what_was_measured_has_a_verdict_too() -> None:
+    results = evaluated(*["ab", "bac", "xa"] * 10, model=FORWARD, markov=BACKWARD)
+
+    said = summary(compare_with_intervals(results, COUNTS))
+
+    assert said[1].startswith("It beats markov by ")
+    assert "baselines" not in said[1]
+
+
+def test_an_evaluation_without_baselines_compares_nothing() -> None:
+    results = evaluated(*["ab", "bac"] * 10, model=FORWARD)
+
+    said = summary(compare_with_intervals(results, COUNTS))
+
+    assert len(said) == 2
+    assert outcome(Estimate(0.0, np.nan, np.nan)) == "not clearly apart"
+    assert [metric_name(m) for m in ("recall@20", "mrr@5")] == ["Recall@20", "MRR@5"]

@@ -1,0 +1,145 @@
+"""The blend's weight: chosen on validation, kept over a kill, left out where it helps nobody."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from data.prepare import ClickOptions
+from data.sessions import Sessions, reindex
+from recsys.bundle.golden import open_predictor
+from recsys.bundle.layout import MANIFEST, NEIGHBOURS
+from recsys.errors import BadRecipe
+from recsys.predictor import Predictor
+from tests.support.training.builders import Quiet, words
+from training.blend_weight import (
+    best_weight,
+    blend_of,
+    blend_said,
+    chooser_of,
+    neighbour_settings,
+    weigh,
+)
+from training.checkpoint import EpochResult
+from training.evaluation.evaluate import evaluate
+from training.pipeline import TrainOptions, train
+from training.recipe import Recipe
+from training.trainer import Trainer
+
+CPU = torch.device("cpu")
+CLICKS = words(*["abcd", "bcda", "cdab", "dabc", "abca", "bc"] * 40)
+TINY = Recipe(hidden=8, epochs=2, batch=4, negatives=6, validation=0.2, blend="vstan")
+
+
+class Asked:
+    """Chooses a quarter, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[int, int]] = []
+
+    def __call__(self, predictor: Predictor, inner: Sessions, valid: Sessions) -> float:
+        assert predictor.blend is None
+        self.parts.append((len(inner), len(valid)))
+        return 0.25
+
+
+class PulledInRefit(Quiet):
+    """Pulls the plug when the first epoch of the refit is done."""
+
+    def epoch_ends(self, result: EpochResult) -> None:
+        if result.phase == "refit":
+            raise PlugPulled
+
+
+class PlugPulled(BaseException):
+    """No handler of ours catches this."""
+
+
+def test_the_weight_is_asked_for_once_before_the_refit_and_kept_over_a_kill(
+    tmp_path: Path,
+) -> None:
+    first, second = Asked(), Asked()
+    with pytest.raises(PlugPulled):
+        Trainer(TINY, tmp_path, CPU, PulledInRefit(), first).train(CLICKS, None)
+
+    trained = Trainer(TINY, tmp_path, CPU, Quiet(), second).train(CLICKS, None)
+
+    assert trained.blend_weight == 0.25
+    assert first.parts == [(192, 48)]
+    assert second.parts == []
+
+
+def test_a_weight_that_is_given_is_taken() -> None:
+    recipe = dataclasses.replace(TINY, blend_weight=0.3, validation=0.0)
+
+    assert chooser_of(dataclasses.replace(TINY, blend="none")) is None
+    assert blend_said(recipe, 0.3) == "vstan with a weight of 0.3, as the recipe says"
+
+
+def test_without_validation_a_given_weight_is_shipped(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(TINY, blend_weight=0.3, validation=0.0)
+
+    trained = Trainer(recipe, tmp_path, CPU, Quiet(), chooser_of(recipe)).train(CLICKS, None)
+
+    assert trained.blend_weight == 0.3
+
+
+def test_without_validation_and_without_a_weight_there_is_nothing_to_choose_on() -> None:
+    with pytest.raises(BadRecipe, match="blend_weight must be above 0 where blend is set"):
+        dataclasses.replace(TINY, validation=0.0)
+
+
+def test_the_best_weight_wins_and_none_where_the_model_alone_is_best() -> None:
+    def measured(*values: float) -> dict[float, dict[str, float]]:
+        return {w: {"mrr@20": v} for w, v in zip((0.0, 0.1, 0.2), values, strict=True)}
+
+    assert best_weight(measured(0.3, 0.5, 0.4), "mrr@20") == 0.1
+    assert best_weight(measured(0.5, 0.5, 0.4), "mrr@20") == 0.0
+    assert "left out" in blend_said(TINY, 0.0)
+
+
+def test_each_weight_is_measured_as_the_blend_of_that_weight_is_evaluated(tmp_path: Path) -> None:
+    """The grid's one pass and a predictor with a blend must not part ways."""
+    found: dict[str, object] = {}
+
+    def keep(predictor: Predictor, inner: Sessions, valid: Sessions) -> float:
+        found.update(measured=weigh(TINY, predictor, inner, valid))
+        held = reindex(valid, predictor.catalogue.item_ids)
+        for weight in (0.0, 0.2):
+            predictor.blend = blend_of(TINY, predictor.catalogue, inner, weight)
+            found[f"{weight}"] = evaluate(predictor, held, 4).metrics["mrr@20"]
+        return 0.0
+
+    Trainer(TINY, tmp_path, CPU, Quiet(), keep).train(CLICKS, None)
+
+    measured = found["measured"]
+    assert isinstance(measured, dict)
+    assert measured[0.0]["mrr@20"] == found["0.0"]
+    assert measured[0.2]["mrr@20"] == found["0.2"]
+
+
+def test_v_sknn_has_no_decay_and_nought_is_none() -> None:
+    plain = neighbour_settings(dataclasses.replace(TINY, blend="v-sknn"))
+    no_age = neighbour_settings(dataclasses.replace(TINY, age_decay_days=0.0))
+
+    assert (plain.click_decay, plain.age_decay_days, plain.distance_decay) == (None, None, None)
+    assert (no_age.click_decay, no_age.age_decay_days, no_age.distance_decay) == (2.0, None, 3.0)
+
+
+def test_a_useless_blend_is_left_out_and_the_bundle_says_so(tmp_path: Path) -> None:
+    """Neighbours of a random walk over two items in turn know nothing the model does not."""
+    clicks = tmp_path / "clicks.csv"
+    rows = [f"s{n},{'ab'[(n + at) % 2]},{1000 * n + at}" for n in range(200) for at in range(4)]
+    clicks.write_text("\n".join(["session_id,item_id,timestamp", *rows]))
+    recipe = dataclasses.replace(TINY, epochs=4, blend="v-sknn", select_by="recall@20")
+
+    out = train(TrainOptions(ClickOptions(clicks), tmp_path / "out", recipe), Console(quiet=True))
+
+    manifest = json.loads((out / MANIFEST).read_text())
+    assert manifest["training"]["blend"].startswith("left out")
+    assert manifest["blend"] is None
+    assert not (out / NEIGHBOURS).exists()
+    assert open_predictor(out).blend is None

@@ -1,0 +1,161 @@
+"""What finetuning begins with: the old order holds, old rows stay, new rows are means."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data.sessions import Sessions, known_items, reindex
+from recsys.bundle.manifest import Manifest
+from recsys.catalogue.catalogue import Catalogue
+from recsys.errors import BadInput
+from recsys.model.gru4rec import ModelSize
+from tests.support.training.builders import words
+from training.model.weights import Weights
+from training.recipe import Recipe
+from training.trainer import FromScratch, Initialiser
+from training.warm_start import BaseModel, WarmStart, continued_items, merged_attributes
+
+TINY = Recipe(hidden=4)
+IDS = st.lists(st.sampled_from("abcdefghij"), min_size=1, unique=True)
+
+
+def parent_of(item_ids: str, **training: object) -> BaseModel:
+    """A bundle of these items with random weights, every one of them different from zero."""
+    size = ModelSize(len(item_ids), TINY.hidden, TINY.layers)
+    weights = Weights.fresh(size, torch.Generator().manual_seed(3))
+    weights.bias.copy_(torch.arange(1.0, 1.0 + len(item_ids)))
+    empty: dict[str, str] = {}
+    manifest = Manifest(1, "parent", "", size, 50, {}, {}, training, empty, empty)
+    catalogue = Catalogue(tuple(item_ids), np.arange(1, 1 + len(item_ids)))
+    return BaseModel(manifest, catalogue, weights, TINY)
+
+
+def begin(start: WarmStart, clicks: Sessions) -> tuple[Catalogue, Weights]:
+    catalogue = start.catalogue(clicks)
+    indexed = reindex(clicks, catalogue.item_ids)
+    return catalogue, start.weights(catalogue, indexed, TINY, torch.Generator().manual_seed(1))
+
+
+@given(old=IDS, clicked=IDS)
+def test_the_old_order_holds_and_new_items_follow_in_theirs(
+    old: list[str], clicked: list[str]
+) -> None:
+    kept = continued_items(old, clicked, drop_vanished=False)
+    dropped = continued_items(old, clicked, drop_vanished=True)
+
+    assert list(kept[: len(old)]) == old
+    assert list(kept[len(old) :]) == [item for item in clicked if item not in old]
+    assert list(dropped) == [item for item in kept if item in clicked]
+
+
+@given(old=IDS, clicked=IDS, drop=st.booleans())
+def test_every_old_item_keeps_its_row(old: list[str], clicked: list[str], drop: bool) -> None:
+    clicks, parent = words("".join([*clicked, old[0]])), parent_of("".join(old))
+    catalogue, weights = begin(WarmStart(parent, drop), clicks)
+
+    assert set(catalogue.item_ids) >= set(known_items(clicks))
+    for at, item_id in enumerate(catalogue.item_ids):
+        before = parent.catalogue.find(item_id)
+        if before is not None:
+            assert torch.equal(weights.matrix[at], parent.weights.matrix[before])
+            assert weights.bias[at] == parent.weights.bias[before]
+    for name, tensor in parent.weights.model.named_parameters():
+        assert torch.equal(tensor, dict(weights.model.named_parameters())[name])
+
+
+def test_a_new_row_is_the_mean_of_the_old_rows_clicked_beside_it() -> None:
+    parent = parent_of("abc")
+    _, weights = begin(WarmStart(parent), words("axb", "ax", "cb"))
+
+    a, b, _ = parent.weights.matrix
+    torch.testing.assert_close(weights.matrix[3], (2 * a + b) / 3)
+    assert weights.bias[3].item() == pytest.approx((2 * 1 + 2) / 3)
+
+
+def test_the_end_of_one_session_is_not_beside_the_begin_of_the_next() -> None:
+    parent = parent_of("abc")
+    _, weights = begin(WarmStart(parent), words("ab", "xc"))
+
+    torch.testing.assert_close(weights.matrix[3], parent.weights.matrix[2])
+
+
+def test_a_new_row_without_old_neighbours_is_the_mean_of_all_old_rows() -> None:
+    parent = parent_of("abc")
+    _, weights = begin(WarmStart(parent), words("xy", "ab"))
+
+    torch.testing.assert_close(weights.matrix[3], parent.weights.matrix.mean(0))
+
+
+def test_dropped_rows_do_not_shape_new_ones() -> None:
+    parent = parent_of("abc")
+    catalogue, weights = begin(WarmStart(parent, drop_vanished=True), words("xy", "cb"))
+
+    assert list(catalogue.item_ids) == ["b", "c", "x", "y"]
+    torch.testing.assert_close(weights.matrix[2], parent.weights.matrix[1:].mean(0))
+
+
+def test_the_parent_is_not_changed_by_training_on() -> None:
+    parent = parent_of("ab")
+    before = {name: tensor.clone() for name, tensor in parent.weights.tensors().items()}
+    _, weights = begin(WarmStart(parent), words("ab"))
+    for tensor in weights.tensors().values():
+        tensor.fill_(7.0)
+
+    for name, tensor in parent.weights.tensors().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_clicks_on_none_of_the_old_items_are_refused() -> None:
+    with pytest.raises(BadInput, match="none of their 2 items is among its 3"):
+        WarmStart(parent_of("abc")).catalogue(words("xy"))
+
+
+def test_counts_are_those_of_the_new_clicks_and_at_least_one() -> None:
+    catalogue = WarmStart(parent_of("abc")).catalogue(words("axa"))
+
+    assert dict(zip(catalogue.item_ids, catalogue.counts.tolist(), strict=True)) == {
+        "a": 2, "b": 1, "c": 1, "x": 1
+    }  # fmt: skip
+
+
+def test_the_record_names_the_whole_line() -> None:
+    about = WarmStart(parent_of("abc", lineage=["first", "second"])).record(words("axy"))
+
+    assert about == {
+        "parent": "parent",
+        "lineage": ["first", "second", "parent"],
+        "new_items": 2,
+        "vanished_items": 2,
+        "drop_vanished": False,
+    }
+
+
+def test_starts_are_told_apart() -> None:
+    parent = parent_of("ab")
+    other = dataclasses.replace(
+        parent, manifest=dataclasses.replace(parent.manifest, model_id="other")
+    )
+    starts: list[Initialiser] = [
+        WarmStart(parent),
+        WarmStart(parent, drop_vanished=True),
+        WarmStart(other),
+        FromScratch(),
+    ]
+
+    assert len({start.mark for start in starts}) == len(starts)
+
+
+def test_attributes_that_were_read_win_and_the_old_ones_stay() -> None:
+    old = Catalogue(("a", "b"), np.array([1, 1]), {"brand": ["x", "y"], "colour": ["red", None]})
+
+    merged = merged_attributes(old, {"brand": {"a": "z", "b": None, "c": "w"}})
+
+    assert merged == {
+        "brand": {"a": "z", "b": "y", "c": "w"},
+        "colour": {"a": "red", "b": None},
+    }
+    assert merged_attributes(None, {}) == {}

@@ -1,0 +1,252 @@
+"""The search: it resumes as if never stopped, records every ending, keeps the best recipe."""
+
+import csv
+import dataclasses
+import os
+import signal
+from itertools import count
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from recsys.errors import BadInput, Interrupted
+from tests.support.training.builders import words
+from training.recipe import Recipe, load_recipe
+from training.trainer import stop_on_signal
+from training.tuning.progress import TuneBars
+from training.tuning.results import BEST, TRIALS, TuningOrigin, write_results
+from training.tuning.search import RUNNING, Parts, Search
+from training.tuning.space import Choices, Numbers, Space
+from training.tuning.study import STUDY, Outcome, open_study
+
+CLICKS = words(*["abcdefgh", "cdefghab", "efghabcd", "ghab", "bcde"] * 10)
+BAD = Recipe(
+    hidden=8, epochs=3, batch=8, negatives=4, validation=0.2, patience=3,
+    learning_rate=1e-5, dropout_embedding=0.5, dropout_hidden=0.0,
+)  # fmt: skip
+RATES = Space((Numbers("learning_rate", 1e-5, 1.0, log=True), Numbers("momentum", 0.0, 0.5, 0.1)))
+TRIALS_ENOUGH = 9
+
+
+class PlugPulled(BaseException):
+    """No handler of ours catches this."""
+
+
+class Plug(TuneBars):
+    """Pulls the plug when an epoch of a trial begins, as `kill -9` would."""
+
+    def __init__(self, trial: int, epoch: int) -> None:
+        super().__init__(Console(quiet=True), "mrr@20")
+        self._at = (trial, epoch)
+
+    def epoch_begins(self, trial: int, epoch: int, epochs: int, done: int, events: int) -> None:
+        if (trial, epoch) == self._at:
+            self.pull()
+
+    def pull(self) -> None:
+        raise PlugPulled
+
+
+class CtrlC(Plug):
+    """Presses Ctrl-C then."""
+
+    def pull(self) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def search(
+    folder: Path,
+    trials: int,
+    bars: TuneBars | None = None,
+    *,
+    space: Space = RATES,
+    base: Recipe = BAD,
+    seconds: float = float("inf"),
+) -> bool:
+    """Every look at the clock takes a second."""
+    folder.mkdir(exist_ok=True)
+    bars = bars or TuneBars(Console(quiet=True), "mrr@20")
+    parts, cpu, ticks = Parts(CLICKS, None), torch.device("cpu"), count()
+    about = {"clicks": parts.mark}
+    with stop_on_signal() as stop, open_study(folder, about, space, base, seed=1) as study:
+        return Search(
+            parts, TuningOrigin(base), folder, trials, cpu, bars, stop, seconds, lambda: next(ticks)
+        ).go_on(study)
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / TRIALS).open() as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+def left(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
+    """The trials of a search that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert search(folder, TRIALS_ENOUGH)
+    assert left(folder) == {STUDY, BEST, TRIALS}
+    return rows(folder)
+
+
+def test_a_bad_recipe_is_improved_in_few_trials(whole: list[dict[str, str]]) -> None:
+    """Trial 0 is the bad recipe itself; the walk over eight letters can be learned."""
+    best = max(float(row["score"]) for row in whole if row["ending"] == "finished")
+
+    assert float(whole[0]["learning_rate"]) == 1e-5
+    assert best > 1.5 * float(whole[0]["score"])
+
+
+def test_unpromising_trials_are_pruned_before_their_last_epoch(
+    whole: list[dict[str, str]],
+) -> None:
+    pruned = [row for row in whole if row["ending"] == "pruned"]
+
+    assert pruned
+    assert {row["epochs"] for row in pruned} == {"2"}
+    assert all(int(row["trial"]) >= 5 for row in pruned), "the first five are never pruned"
+    assert "worse than the median" in pruned[0]["reason"]
+
+
+def test_the_best_recipe_is_the_base_with_the_settings_of_the_best_trial(tmp_path: Path) -> None:
+    search(tmp_path, 4)
+
+    found = load_recipe(str(tmp_path / BEST))
+
+    finished = [row for row in rows(tmp_path) if row["ending"] == "finished"]
+    best = max(finished, key=lambda row: float(row["score"]))
+    rate, momentum = float(best["learning_rate"]), float(best["momentum"])
+    assert found == dataclasses.replace(BAD, learning_rate=rate, momentum=momentum)
+    head = (tmp_path / BEST).read_text().splitlines()[0]
+    assert f"Trial {best['trial']}, the best of 4" in head
+    assert f"mrr@20 {float(best['score']):.4f}" in head
+
+
+def test_a_command_of_several_lines_stays_a_comment(tmp_path: Path) -> None:
+    outcome = Outcome(0, "finished", 0.5, 3, 1.0, "", {"momentum": 0.1})
+    write_results(
+        tmp_path, [outcome], TuningOrigin(BAD, "default", "recsys tune --clicks 'a\nhidden = 3'")
+    )
+
+    assert load_recipe(str(tmp_path / BEST)) == dataclasses.replace(BAD, momentum=0.1)
+
+
+def test_a_search_in_two_parts_has_the_trials_of_one(
+    whole: list[dict[str, str]], tmp_path: Path
+) -> None:
+    search(tmp_path, 3)
+    search(tmp_path, TRIALS_ENOUGH)
+
+    assert rows(tmp_path) == whole
+
+
+@pytest.mark.parametrize(("trial", "epoch"), [(0, 1), (0, 2), (1, 1), (6, 2), (6, 3)])
+def test_a_killed_search_goes_on_as_if_it_was_not(
+    whole: list[dict[str, str]], tmp_path: Path, trial: int, epoch: int
+) -> None:
+    if epoch > int(whole[trial]["epochs"]):
+        trial = max(n for n, row in enumerate(whole) if int(row["epochs"]) >= epoch)
+    with pytest.raises(PlugPulled):
+        search(tmp_path, TRIALS_ENOUGH, Plug(trial, epoch))
+    kept = rows(tmp_path) if trial else []
+    search(tmp_path, TRIALS_ENOUGH)
+
+    assert len(kept) == trial
+    assert rows(tmp_path) == whole
+    assert left(tmp_path) == {STUDY, BEST, TRIALS}
+
+
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(
+    whole: list[dict[str, str]], tmp_path: Path
+) -> None:
+    with pytest.raises(Interrupted, match=r"2 finished trials are in .*--resume"):
+        search(tmp_path, TRIALS_ENOUGH, CtrlC(2, 2))
+
+    assert [(row["trial"], row["score"]) for row in rows(tmp_path)] == [
+        (row["trial"], row["score"]) for row in whole[:2]
+    ]
+    assert load_recipe(str(tmp_path / BEST))
+    search(tmp_path, TRIALS_ENOUGH)
+    assert rows(tmp_path) == whole
+
+
+def test_a_search_whose_time_is_over_stops_in_the_middle_and_can_go_on(
+    whole: list[dict[str, str]], tmp_path: Path
+) -> None:
+    assert not search(tmp_path, TRIALS_ENOUGH, seconds=25)
+    assert 0 < len(rows(tmp_path)) < TRIALS_ENOUGH
+
+    assert search(tmp_path, TRIALS_ENOUGH)
+    assert rows(tmp_path) == whole
+
+
+def test_no_time_is_no_trial(tmp_path: Path) -> None:
+    assert not search(tmp_path, 1, seconds=-1)
+    assert left(tmp_path) == {STUDY}
+
+
+def test_a_loss_that_is_no_number_ends_the_trial_and_not_the_search(tmp_path: Path) -> None:
+    rates = Space((Choices("learning_rate", (0.1, 1e38)),))
+    search(tmp_path, 6, space=rates, base=dataclasses.replace(BAD, learning_rate=0.1))
+
+    diverged = [row for row in rows(tmp_path) if row["learning_rate"] == "1e+38"]
+
+    assert diverged
+    assert {row["ending"] for row in diverged} == {"diverged"}
+    assert "the loss is no number in epoch 1" in diverged[0]["reason"]
+    assert rows(tmp_path)[0]["ending"] == "finished"
+    assert len(rows(tmp_path)) == 6
+
+
+def test_settings_that_make_no_recipe_are_recorded_as_failed(tmp_path: Path) -> None:
+    batches = Space((Choices("batch", (4, 1)),))
+    search(tmp_path, 5, space=batches, base=dataclasses.replace(BAD, negatives=0, batch=4))
+
+    failed = [row for row in rows(tmp_path) if row["batch"] == "1"]
+
+    assert failed
+    assert {row["ending"] for row in failed} == {"failed"}
+    assert "batch must be at least 2 where negatives is 0, got 1." in failed[0]["reason"]
+    assert {row["score"] for row in failed} == {""}
+
+
+def test_what_mattered_is_said_after_ten_trials_even_with_a_base_outside_the_space(
+    tmp_path: Path,
+) -> None:
+    rates = Space((Numbers("learning_rate", 0.01, 1.0), Numbers("sample_alpha", 0.0, 1.0)))
+    base = dataclasses.replace(BAD, epochs=1)
+    search(tmp_path, 9, space=rates, base=base)
+    about = {"clicks": Parts(CLICKS, None).mark}
+    with open_study(tmp_path, about, rates, base, seed=1) as study:
+        assert study.importances() == {}
+
+    search(tmp_path, 10, space=rates, base=base)
+
+    with open_study(tmp_path, about, rates, base, seed=1) as study:
+        shares = study.importances()
+    assert set(shares) == {"learning_rate", "sample_alpha"}
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert rows(tmp_path)[0]["learning_rate"] == "1e-05", "the base keeps its own value"
+
+
+def test_a_file_that_is_no_study_is_refused(tmp_path: Path) -> None:
+    (tmp_path / STUDY).write_bytes(b"no database" * 100)
+
+    with pytest.raises(BadInput, match="is damaged or no study"):
+        search(tmp_path, 1)
+
+    assert left(tmp_path) == {STUDY}
+
+
+def test_a_path_may_hold_any_letter(tmp_path: Path) -> None:
+    folder = tmp_path / "a study?x=1&mode=ro%20#1"
+
+    assert search(folder, 1)
+
+    assert left(folder) == {STUDY, BEST, TRIALS}
+    assert not (folder / RUNNING).exists()

@@ -1,0 +1,212 @@
+"""Search spaces: what is suggested when, and everything that is wrong with a file at once."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from recsys.errors import BadSpace
+from training.recipe import Recipe, shipped_names
+from training.tuning.space import Choices, Numbers, Space, WholeNumbers, load_space
+
+
+class Timid:
+    """Suggests the lowest number and the first choice."""
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        return low
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        return low
+
+    def suggest_categorical(
+        self, name: str, choices: Sequence[bool | int | float | str]
+    ) -> bool | int | float | str:
+        return choices[0]
+
+
+class Bold(Timid):
+    """Suggests the highest number and the last choice."""
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        return high
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        return high
+
+    def suggest_categorical(
+        self, name: str, choices: Sequence[bool | int | float | str]
+    ) -> bool | int | float | str:
+        return choices[-1]
+
+
+def written(folder: Path, text: str) -> str:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def refused(folder: Path, text: str, base: Recipe | None = None) -> str:
+    with pytest.raises(BadSpace) as caught:
+        load_space(written(folder, text), base or Recipe())
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", shipped_names("space"))
+def test_every_built_in_space_loads_and_says_how_it_is_used(name: str) -> None:
+    load_space(name, Recipe())
+    text = (Path("training/spaces") / f"{name}.toml").read_text()
+
+    assert text.startswith("#")
+    assert "recsys tune" in text
+
+
+@pytest.mark.parametrize("name", shipped_names("space"))
+def test_the_default_recipe_lies_within_every_built_in_space(name: str) -> None:
+    """So that its own score teaches the search about every dimension."""
+    space = load_space(name, Recipe())
+
+    assert space.holds(Recipe()) == space.values_of(Recipe())
+
+
+def test_the_published_space_is_the_published_one() -> None:
+    space = load_space("published", Recipe())
+    bounds = {
+        d.name: (d.low, d.high, d.step) for d in space.dimensions if not isinstance(d, Choices)
+    }
+
+    assert bounds == {
+        "hidden": (64, 512, 32),
+        "batch": (32, 256, 16),
+        "learning_rate": (0.01, 0.25, 0.005),
+        "momentum": (0.0, 0.9, 0.05),
+        "dropout_embedding": (0.0, 0.5, 0.05),
+        "dropout_hidden": (0.0, 0.7, 0.05),
+        "sample_alpha": (0.0, 1.0, 0.1),
+        "bpreg": (0.0, 2.0, 0.05),
+    }
+
+
+def test_a_setting_with_a_condition_is_tried_only_where_it_holds() -> None:
+    space = load_space("published", Recipe())
+
+    timid, bold = space.suggest(Timid(), Recipe()), space.suggest(Bold(), Recipe())
+
+    assert (timid["loss"], "bpreg" in timid, "elu" in timid) == ("cross-entropy", False, False)
+    assert (bold["loss"], bold["bpreg"], bold["elu"]) == ("bpr-max", 2.0, 1.0)
+
+
+def test_a_condition_on_a_setting_that_is_not_tried_looks_at_the_base() -> None:
+    space = Space((Numbers("momentum", 0.0, 0.9, when=(("optimiser", ("adagrad",)),)),))
+
+    assert "momentum" in space.suggest(Timid(), Recipe())
+    assert "momentum" not in space.suggest(Timid(), Recipe(optimiser="adam"))
+
+
+def test_values_lie_on_the_steps() -> None:
+    numbers, whole = Numbers("elu", 0.01, 0.25, 0.005), WholeNumbers("hidden", 64, 512, 32)
+
+    assert numbers.contains(0.1)
+    assert not numbers.contains(0.102)
+    assert not numbers.contains(0.3)
+    assert whole.contains(192)
+    assert not whole.contains(200)
+    assert not whole.contains(32)
+
+
+def test_a_base_outside_the_space_is_named_with_its_own_values() -> None:
+    space = load_space("quick", Recipe())
+    base = Recipe(learning_rate=0.001)
+
+    assert space.values_of(base)["learning_rate"] == 0.001
+    assert "learning_rate" not in space.holds(base)
+    assert "sample_alpha" in space.holds(base)
+
+
+def test_all_problems_of_a_file_are_reported_together(tmp_path: Path) -> None:
+    message = refused(
+        tmp_path,
+        """
+        seed = 3
+        [hiddn]
+        low = 1
+        [hidden]
+        low = 64
+        high = 500
+        step = 32
+        [batch]
+        low = 16.5
+        hgih = 32
+        [learning_rate]
+        low = 0.0
+        high = 0.1
+        log = true
+        [loss]
+        choices = ["cross-entropy", "bpr"]
+        [optimiser]
+        low = 1
+        high = 2
+        """,
+    )
+
+    assert "seed cannot be tried: a lucky seed is not a better recipe" in message
+    assert "hiddn is not a setting. Did you mean hidden?" in message
+    assert "hidden.step must lead from 64 to 500 in whole steps, got 32." in message
+    assert "batch.hgih is not known. Did you mean high?" in message
+    assert "batch.low must be a whole number, got 16.5." in message
+    assert "batch has no high." in message
+    assert "learning_rate.low must be above 0 where log is true, got 0.0." in message
+    assert "loss must be one of cross-entropy, bpr-max, got 'bpr'." in message
+    assert "optimiser needs choices" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "it names no setting"),
+        ("[hidden]\nlow = 9\nhigh = 3", "hidden.low must be below high, got 9 and 3."),
+        ("[clip]\nlow = 0.0\nhigh = inf", "clip.high must be a finite number, got inf."),
+        ("[clip]\nlow = 1\nhigh = 2\nstep = 1\nlog = true", "clip has both step and log"),
+        ("[clip]\nlow = 1\nhigh = 2\nlog = 1", "clip.log must be true or false, got 1."),
+        ("[clip]\nlow = 1\nhigh = 2\nstep = 0", "clip.step must lead from 1 to 2"),
+        ("[elu]\nchoices = []", "elu.choices must be a list of at least one value"),
+        ("[elu]\nchoices = [1, 1.0]", "elu.choices names a value twice"),
+        ("[elu]\nchoices = [1]\nlow = 0", "elu has choices and low"),
+        ("[elu]\nchoices = ['a']", "elu.choices: elu must be float, got 'a'."),
+        ("[elu]\nlow = 0\nhigh = 1\nwhen = 3", "elu.when must be a table, got 3."),
+        ("[elu]\nlow = 0\nhigh = 1\nwhen = {lost = 1}", "elu.when: lost is not a setting."),
+        ("[elu]\nlow = 0\nhigh = 1\nwhen = {loss = []}", "elu.when: loss has no values"),
+        (
+            "[elu]\nlow = 0\nhigh = 1\nwhen = {loss = 'bpr-max'}\n[loss]\nchoices = ['bpr-max']",
+            "elu.when looks at loss, which stands below. Move [loss] above.",
+        ),
+        ("[dropout_hidden]\nlow = 0\nhigh = 1", "dropout_hidden must be at least 0 and below 1"),
+        ("hidden = 3", "hidden must be a table, got 3."),
+        ("[refit]\nchoices = [true]", "refit cannot be tried"),
+        ("[hidden", "is not TOML"),
+    ],
+)
+def test_what_a_file_may_not_say(tmp_path: Path, text: str, sentence: str) -> None:
+    assert sentence in refused(tmp_path, text)
+
+
+def test_bounds_are_checked_on_top_of_the_base_recipe(tmp_path: Path) -> None:
+    text = "[momentum]\nlow = 0.0\nhigh = 0.9"
+
+    assert "momentum must be 0 unless" in refused(tmp_path, text, Recipe(optimiser="adam"))
+    assert load_space(written(tmp_path, text), Recipe())
+
+
+def test_an_unknown_space_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(
+        BadSpace, match=r"no space 'quik'. Did you mean quick\? Built in: published"
+    ):
+        load_space("quik", Recipe())

@@ -1,0 +1,103 @@
+"""How much session neighbours count beside the model: chosen on validation sessions, never on test.
+
+One pass over the validation sessions measures every weight of the grid beside the model alone.
+"""
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from data.sessions import Sessions, reindex
+from recsys.catalogue.catalogue import Catalogue
+from recsys.model.ranking import target_ranks
+from recsys.neighbours.blend import Blend, mixed
+from recsys.neighbours.scoring import NeighbourSettings, SessionNeighbours
+from recsys.predictor import Predictor
+from recsys.ragged import windows_along
+from training.baselines.session_knn import build_index
+from training.evaluation.evaluate import SCORES_AT_ONCE, in_chunks
+from training.evaluation.metrics import metrics_at
+from training.recipe import Recipe
+from training.trainer import WeightChooser
+
+WEIGHTS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8)
+CASES = 20_000  # validation cases looked at, about; sessions are taken evenly over time
+
+
+def neighbour_settings(recipe: Recipe) -> NeighbourSettings:
+    """The recipe's kind of neighbours; V-SKNN knows no exponential decay, 0 is none either."""
+    plain = NeighbourSettings(recipe.neighbours, recipe.candidates, idf=recipe.idf)
+    if recipe.blend == "v-sknn":
+        return plain
+    return dataclasses.replace(
+        plain,
+        click_decay=recipe.click_decay or None,
+        age_decay_days=recipe.age_decay_days or None,
+        distance_decay=recipe.distance_decay or None,
+    )
+
+
+def neighbours_of(recipe: Recipe, catalogue: Catalogue, train: Sessions) -> SessionNeighbours:
+    """train: sessions in the codes of their log."""
+    settings = neighbour_settings(recipe)
+    known = reindex(train, catalogue.item_ids)
+    return SessionNeighbours(build_index(known, len(catalogue), settings.candidates), settings)
+
+
+def blend_of(recipe: Recipe, catalogue: Catalogue, train: Sessions, weight: float) -> Blend | None:
+    """What is shipped: neighbours out of all training sessions; None for a weight of 0."""
+    return Blend(neighbours_of(recipe, catalogue, train), weight) if weight > 0 else None
+
+
+def blend_said(recipe: Recipe, weight: float) -> str:
+    """What became of the blend, for the console and the bundle."""
+    if recipe.blend == "none":
+        return "none"
+    if weight == 0:
+        return f"left out, no weight of {recipe.blend} beat the model alone on validation sessions"
+    how = "as the recipe says" if recipe.blend_weight else "chosen on validation sessions"
+    return f"{recipe.blend} with a weight of {weight:g}, {how}"
+
+
+def chooser_of(recipe: Recipe) -> WeightChooser | None:
+    """What a run asks for the weight once its search is over; None where nothing is blended."""
+    if recipe.blend == "none":
+        return None
+    if recipe.blend_weight > 0:
+        return lambda predictor, inner, valid: recipe.blend_weight
+    return lambda predictor, inner, valid: best_weight(
+        weigh(recipe, predictor, inner, valid), recipe.select_by
+    )
+
+
+def best_weight(measured: dict[float, dict[str, float]], select_by: str) -> float:
+    """The weight of the best metric; 0 where none is better than the model alone."""
+    return max(measured, key=lambda weight: (measured[weight][select_by], -weight))
+
+
+def weigh(
+    recipe: Recipe, predictor: Predictor, inner: Sessions, valid: Sessions
+) -> dict[float, dict[str, float]]:
+    """Metrics on `valid` for each weight, 0 for the model alone; neighbours come from `inner`.
+
+    predictor: learned from `inner`; both sets of sessions in the codes of their log.
+    """
+    catalogue = predictor.catalogue
+    neighbours = neighbours_of(recipe, catalogue, inner)
+    held = _some(reindex(valid.keep_sessions(valid.lengths >= 2), catalogue.item_ids))
+    targets = torch.from_numpy(held.next_clicks.astype(np.int64))
+    ranks = {weight: torch.empty_like(targets) for weight in (0.0, *WEIGHTS)}
+    for sessions, cases in in_chunks(held, max(SCORES_AT_ONCE // len(catalogue), 1)):
+        log_model = torch.log_softmax(predictor.scores_along(sessions), dim=1)
+        rows = neighbours.score(windows_along(sessions, predictor.window).known())
+        for weight, of_weight in ranks.items():
+            scores = mixed(log_model, rows, weight) if weight else log_model
+            of_weight[cases] = target_ranks(scores, targets[cases])[0]
+    return {weight: metrics_at(of_weight) for weight, of_weight in ranks.items()}
+
+
+def _some(sessions: Sessions) -> Sessions:
+    """Every n-th session, so that there are about `CASES` cases."""
+    every = max((len(sessions.items) - len(sessions)) // CASES, 1)
+    return sessions.keep_sessions(np.arange(len(sessions)) % every == 0)

@@ -1,0 +1,1 @@
+"""Evaluation: ranks, metrics, confidence intervals, comparison with baselines."""

@@ -1,0 +1,151 @@
+"""Every next click of every test session, ranked over all items.
+
+Protocol (Hidasi and Czapp, arXiv:2307.14951): no sampling, whole sessions, true history. A case
+is a click with at least one before it; its target is ranked among all items the model knows.
+A target the model does not know is a miss and is counted. Ties are ranked conservatively; where
+that lowers a metric by more than 0.0005, the scores have collapsed and a warning says so.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data.sessions import Sessions
+from recsys.errors import BadInput
+from recsys.model.ranking import target_ranks, top_k
+from recsys.ragged import spread
+from training.evaluation.metrics import CUTOFFS, Coverage, metrics_at
+from training.evaluation.popularity_backoff import BackoffRanks, PopularityBackoff
+
+LIST_LENGTH = 20
+TIES_ALLOWED = 0.0005  # a few accidental ties among float32 scores move a metric by less
+SCORES_AT_ONCE = 8_000_000  # numbers held while ranking: 32 MB as float32
+CASES_AT_ONCE = 1024  # of scorers that score a few items only
+
+Done = Callable[[int, int], None]  # (sessions done, sessions in all)
+
+
+class Scorer(Protocol):
+    """A model or a baseline; the predictor that serves is one."""
+
+    def scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RankedCases:
+    """Every case of an evaluation, in the order of the clicks; four (cases,) int32 arrays."""
+
+    session: NDArray[np.int32]  # 0, 1, … among the sessions that hold a case
+    before: NDArray[np.int32]  # clicks of its session before the target, at least 1
+    target: NDArray[np.int32]  # item index, -1 where the catalogue lacks it
+    rank: NDArray[np.int32]  # of the target among all items, conservative
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What one recommender reached on one set of sessions."""
+
+    metrics: dict[str, float]  # recall@k, mrr@k, ndcg@k, coverage@20
+    cases: int
+    unseen_targets: int
+    ranked: RankedCases = field(repr=False, compare=False)
+    warning: str | None = None
+
+
+def evaluate(
+    scorer: Scorer, sessions: Sessions, items: int, progress: Done | None = None
+) -> Evaluation:
+    """sessions: items as indices below `items`, -1 where unknown; raises `BadInput` if useless."""
+    sessions = sessions.keep_sessions(sessions.lengths >= 2)
+    targets = torch.from_numpy(sessions.next_clicks.astype(np.int64))
+    if not (targets >= 0).any():
+        what = (
+            "has no session of at least 2 clicks"
+            if targets.numel() == 0
+            else (f"has {targets.numel():,} next clicks, none on an item of the catalogue")
+        )
+        raise BadInput(
+            "There is nothing to evaluate",
+            [f"the test part {what}. Test on sessions of the shop that was trained on."],
+        )
+    conservative, standard = torch.empty_like(targets), torch.empty_like(targets)
+    coverage = Coverage(items, LIST_LENGTH)
+    done = 0
+    few = isinstance(scorer, PopularityBackoff)
+    at_once = CASES_AT_ONCE if few else max(SCORES_AT_ONCE // items, 1)
+    for chosen, cases in in_chunks(sessions, at_once):
+        ranked = _ranked(scorer, chosen, targets[cases])
+        conservative[cases], standard[cases] = ranked.conservative, ranked.standard
+        coverage.add(ranked.listed)
+        done += len(chosen)
+        if progress is not None:
+            progress(done, len(sessions))
+    return _evaluation(sessions, conservative, standard, coverage)
+
+
+def in_chunks(sessions: Sessions, at_once: int) -> Iterator[tuple[list[NDArray[np.int32]], Tensor]]:
+    """Sessions of alike lengths, and the numbers of their cases among all of `next_clicks`.
+
+    at_once: cases in a chunk, at most; a longer session stands alone.
+    """
+    order = np.argsort(sessions.lengths, kind="stable")  # alike lengths share a batch
+    first_case = sessions.offsets[:-1] - np.arange(len(sessions))
+    for chunk in _chunks(sessions.lengths[order], at_once):
+        chosen = order[chunk]
+        cases = spread(first_case[chosen], sessions.lengths[chosen] - 1)
+        yield [sessions[s] for s in chosen.tolist()], torch.from_numpy(cases)
+
+
+def _ranked(scorer: Scorer, sessions: Sequence[NDArray[np.int32]], targets: Tensor) -> BackoffRanks:
+    if isinstance(scorer, PopularityBackoff):
+        return scorer.ranked_along(sessions, targets, LIST_LENGTH)
+    scores = scorer.scores_along(sessions)
+    return BackoffRanks(*target_ranks(scores, targets), top_k(scores, LIST_LENGTH)[1])
+
+
+def _evaluation(
+    sessions: Sessions, conservative: Tensor, standard: Tensor, coverage: Coverage
+) -> Evaluation:
+    metrics = metrics_at(conservative, CUTOFFS)
+    generous = metrics_at(standard, CUTOFFS)
+    apart = [name for name, value in metrics.items() if generous[name] - value > TIES_ALLOWED]
+    warning = None
+    if apart:
+        warning = (
+            f"Scores tie: {', '.join(apart)} depend on how ties are ranked ({apart[-1]} is "
+            f"{metrics[apart[-1]]:.4f} with the target last of its equals, "
+            f"{generous[apart[-1]]:.4f} with it first). The model's scores have collapsed."
+        )
+    metrics[f"coverage@{coverage.k}"] = coverage.share()
+    ranked = _ranked_cases(sessions, conservative)
+    unseen = int((ranked.target < 0).sum())
+    return Evaluation(metrics, len(ranked.target), unseen, ranked, warning)
+
+
+def _ranked_cases(sessions: Sessions, ranks: Tensor) -> RankedCases:
+    session = sessions.session_of_click
+    before = np.arange(len(session)) - sessions.offsets[session]
+    case = before > 0
+    return RankedCases(
+        session=session[case].astype(np.int32),
+        before=before[case].astype(np.int32),
+        target=sessions.next_clicks,
+        rank=ranks.numpy().astype(np.int32),
+    )
+
+
+def _chunks(lengths: NDArray[np.int64], limit: int) -> list[slice]:
+    """Runs of sessions of at most that many cases together; a long session stands alone."""
+    chunks, start, cases = [], 0, 0
+    for at, length in enumerate(lengths.tolist()):
+        if cases and cases + length - 1 > limit:
+            chunks.append(slice(start, at))
+            start, cases = at, 0
+        cases += length - 1
+    chunks.append(slice(start, len(lengths)))
+    return chunks

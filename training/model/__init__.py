@@ -1,0 +1,1 @@
+"""The trained part: training step, sampling, losses, optimizers, weights."""

@@ -1,0 +1,209 @@
+"""The report of a run: one HTML file that needs nothing else, for a person to read or print.
+
+Enters what the run measured (`Story`) and what the bundle says of itself (its manifest); leaves a
+text. The page may load nothing and run nothing (its own content policy forbids both), and every
+value in it is escaped, because item ids, paths and commands come from outside.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import resources
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from data.duplicates import Duplicates
+from data.sessions import SessionCounts
+from data.statistics import Statistics
+from recsys.bundle.manifest import Manifest
+from recsys.retrieval.exact import retrieval_said
+from training.checkpoint import EpochResult
+from training.evaluation.compare import COMPARED, HEADLINE, Comparison
+from training.evaluation.evaluate import Evaluation
+from training.evaluation.intervals import RESAMPLES, Estimate
+from training.recipe import SETTINGS
+from training.report.charts import (
+    data_charts,
+    difference_charts,
+    result_charts,
+    slice_charts,
+    training_charts,
+)
+from training.report.summary import metric_name, outcome, summary
+
+MANY_UNSEEN = 0.05  # share of the next clicks on new items that deserves a word
+LISTED_RANKS = 10  # of the popularity curve, in the table beside it
+
+
+@dataclass(frozen=True)
+class Story:
+    """What is told beside the manifest; an evaluation alone has no training to tell of."""
+
+    command: str
+    device: str
+    counts: Sequence[SessionCounts]
+    train: Statistics | None
+    test: Statistics
+    epochs: Sequence[EpochResult]
+    results: Mapping[str, Evaluation]  # the model's first
+    comparison: Comparison
+    duplicates: Duplicates
+
+
+def render_report(manifest: Manifest, story: Story) -> str:
+    """The whole page."""
+    templates = resources.files("training.report") / "templates"
+    page = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    page.filters |= {
+        "whole": _whole,
+        "figure": _figure,
+        "signed": _signed,
+        "between": _between,
+        "moment": _moment,
+        "named": metric_name,
+    }
+    parts = {"training": story.train, "test": story.test}
+    described = {name: part for name, part in parts.items() if part is not None}
+    template = page.from_string((templates / "report.html").read_text(encoding="utf-8"))
+    return template.render(
+        manifest=manifest,
+        story=story,
+        comparison=story.comparison,
+        style=Markup((templates / "report.css").read_text(encoding="utf-8")),
+        metrics=COMPARED,
+        best=_best(story.comparison),
+        resamples=RESAMPLES,
+        recipe=_settings(manifest.recipe),
+        summary=summary(story.comparison),
+        outcomes=[
+            (d, outcome(d.gain))
+            for d in (*story.comparison.differences, *story.comparison.to_relatives)
+        ],
+        retrieval=retrieval_said(manifest.retrieval),
+        warnings=warnings_of(manifest, story),
+        result_charts=result_charts(story.comparison),
+        difference_charts=difference_charts(story.comparison),
+        position_charts=slice_charts(
+            story.comparison.positions, "clicks before the target", "by position"
+        ),
+        popularity_charts=slice_charts(
+            [part for part in story.comparison.popularity if part.slice.items is not None],
+            "decile of training clicks, most clicked items first",
+            "by popularity",
+        ),
+        training_charts=training_charts(story.epochs, manifest.training.get("best_epoch")),
+        parts=list(described),
+        facts=_facts(list(described.values())),
+        data_charts=data_charts(described),
+        length_rows=_length_rows(list(described.values())),
+        popularity_rows=_popularity_rows(described),
+    )
+
+
+def warnings_of(manifest: Manifest, story: Story) -> list[str]:
+    """Sentences about what a reader should not miss; none is the good case."""
+    found = [story.duplicates.warning] if story.duplicates.warning else []
+    found += [f"{name}: {r.warning}" for name, r in story.results.items() if r.warning]
+    found += [
+        f"{d.other} beats the model: {d.metric} of the model less that of {d.other} is "
+        f"{_signed(d.gain.value)}, 95 % interval {_signed(d.gain.low)} to {_signed(d.gain.high)}."
+        for d in (*story.comparison.differences, *story.comparison.to_relatives)
+        if d.metric in HEADLINE and d.gain.high < 0
+    ]
+    comparison = story.comparison
+    unseen = comparison.unseen_targets / comparison.cases
+    if unseen > MANY_UNSEEN:
+        found.append(
+            f"{unseen:.1%} of the next clicks are on items that training never saw; no model of "
+            "this kind can recommend them. Train more often, or on newer clicks."
+        )
+    validated = [result for result in story.epochs if result.metrics]
+    if validated and manifest.training.get("best_epoch") == manifest.recipe.get("epochs"):
+        found.append(
+            "The last epoch allowed was the best one: the model may not have learned all it can. "
+            "Try more, --set epochs=N."
+        )
+    return found
+
+
+def _settings(recipe: Mapping[str, object]) -> list[tuple[str, object, bool]]:
+    """(name, value, differs from the default) of every setting."""
+    return [
+        (name, value, name in SETTINGS and value != SETTINGS[name].default)
+        for name, value in recipe.items()
+    ]
+
+
+def _best(comparison: Comparison) -> Mapping[str, float]:
+    """Metric → its highest figure."""
+    every = comparison.figures.values()
+    return {metric: max(figures[metric].value for figures in every) for metric in COMPARED}
+
+
+def _facts(parts: Sequence[Statistics]) -> list[tuple[str, list[str]]]:
+    """What is said of each part of the log: (fact, one text a part)."""
+    facts = [
+        ("first click, UTC", [part.begins for part in parts]),
+        ("last click, UTC", [part.ends for part in parts]),
+        ("sessions", [_whole(part.sessions) for part in parts]),
+        ("clicks", [_whole(part.clicks) for part in parts]),
+        ("items", [_whole(part.items) for part in parts]),
+        ("mean length", [f"{part.length_mean:.2f}" for part in parts]),
+    ]
+    facts += [
+        (f"{name} length", [_whole(part.length_quantiles[name]) for part in parts])
+        for name in parts[0].length_quantiles
+    ]
+    facts += [
+        (f"clicks on the top {share:.0%} of items", [f"{p.top_items[share]:.1%}" for p in parts])
+        for share in parts[0].top_items
+    ]
+    return facts
+
+
+def _length_rows(parts: Sequence[Statistics]) -> list[tuple[str, list[str]]]:
+    """(length, the share of sessions in each part); the groups are the same in all parts."""
+    return [
+        (groups[0].name, [f"{group.share:.1%}" for group in groups])
+        for groups in zip(*(part.lengths for part in parts), strict=True)
+    ]
+
+
+def _popularity_rows(parts: Mapping[str, Statistics]) -> list[tuple[str, int, int]]:
+    """(part, rank of an item, its clicks), some ranks of each curve, first and last among them."""
+    rows = []
+    for name, part in parts.items():
+        last = len(part.popularity) - 1
+        places = dict.fromkeys(round(last * at / (LISTED_RANKS - 1)) for at in range(LISTED_RANKS))
+        rows += [(name, *part.popularity[place]) for place in places]
+    return rows
+
+
+def _moment(text: str) -> str:
+    """An ISO time as people write it; any other text as it is."""
+    try:
+        return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M %Z}".strip()
+    except ValueError:
+        return text
+
+
+def _whole(value: int) -> str:
+    return f"{value:,}"
+
+
+def _figure(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.4f}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4f}".replace("-", "−")
+
+
+def _between(estimate: Estimate) -> str:
+    if math.isnan(estimate.low):
+        return "–"
+    return f"{estimate.low:.4f} – {estimate.high:.4f}".replace("-", "−")

@@ -1,0 +1,127 @@
+"""The verdict of a run: a few sentences on how good the model is, and where it is weak.
+
+A comparison in, plain text out, for the report and the terminal. Only what an interval bears out
+is said: recommenders whose difference may be zero are not clearly apart, and a group of cases is
+weak where its whole interval lies below the figure of all cases.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from training.evaluation.compare import (
+    HEADLINE,
+    MODEL,
+    RELATIVES,
+    Comparison,
+    Difference,
+    SliceResult,
+)
+from training.evaluation.intervals import Estimate
+
+WRITTEN = {"recall": "Recall", "mrr": "MRR", "ndcg": "NDCG"}  # a metric's name in a sentence
+CALLED = {"model alone": "the model without neighbours", "parent": "the bundle it continues"}
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+NEITHER = "not clearly apart"
+WEAK_BY = HEADLINE[0]
+
+
+def summary(comparison: Comparison) -> list[str]:
+    """The sentences, the most important ones first."""
+    found = comparison.figures[MODEL][WEAK_BY].value
+    return [
+        f"The next click is among the model's first 20 items in {found:.1%} of "
+        f"{comparison.cases:,} cases.",
+        *_beside_baselines(comparison),
+        *_beside_relatives(comparison),
+        _weakest(comparison),
+    ]
+
+
+def outcome(gain: Estimate) -> str:
+    """Better, worse or neither, as the interval of a difference has it."""
+    if gain.low > 0:
+        return "better"
+    return "worse" if gain.high < 0 else NEITHER
+
+
+def metric_name(metric: str) -> str:
+    """recall@20 → Recall@20."""
+    name, _, cutoff = metric.partition("@")
+    return f"{WRITTEN.get(name, name)}@{cutoff}"
+
+
+def _beside_baselines(comparison: Comparison) -> list[str]:
+    shown = [d for d in comparison.differences if d.metric in HEADLINE]
+    others = [name for name in comparison.figures if name not in (MODEL, *RELATIVES)]
+    if not shown:
+        return []
+    if len(others) == 1:
+        return [f"It {_joined(shown)}."]
+    count = NUMBERS[len(others)] if len(others) < len(NUMBERS) else str(len(others))
+    best = "that is" if len({d.other for d in shown}) == 1 else "these are"
+    return [f"It {_joined(shown)}; of {count} baselines {best} the best."]
+
+
+def _beside_relatives(comparison: Comparison) -> list[str]:
+    others = dict.fromkeys(d.other for d in comparison.to_relatives)
+    return [
+        f"It {_joined([d for d in comparison.to_relatives if d.other == other])}."
+        for other in others
+    ]
+
+
+def _joined(differences: Sequence[Difference]) -> str:
+    """What is said of each metric, as one predicate."""
+    first, *others = differences
+    parts = [_said(first)]
+    for before, difference in pairwise([first, *others]):
+        same = difference.other == before.other
+        alike = same and outcome(difference.gain) == outcome(before.gain)
+        parts.append(_how_far(difference) if alike else _said(difference, it=same))
+    return " and ".join(parts)
+
+
+def _said(difference: Difference, *, it: bool = False) -> str:
+    """it: who the other one is has just been said."""
+    other = "it" if it else CALLED.get(difference.other, difference.other)
+    verbs = {"better": f"beats {other}", "worse": f"falls short of {other}"}
+    verb = verbs.get(outcome(difference.gain), f"is not clearly apart from {other}")
+    return f"{verb} {_how_far(difference)}"
+
+
+def _how_far(difference: Difference) -> str:
+    on = f"on {metric_name(difference.metric)}"
+    if outcome(difference.gain) == NEITHER:
+        return on
+    return f"by {abs(difference.gain.value):.4f} {on}"
+
+
+def _weakest(comparison: Comparison) -> str:
+    """Where the least is found, by the length of the session and by the item."""
+    everywhere = comparison.figures[MODEL][WEAK_BY].value
+    at_length = _weak(comparison.positions, everywhere)
+    of_items = _weak([p for p in comparison.popularity if p.slice.clicks], everywhere)
+    places = []
+    if at_length is not None:
+        places.append(f"on sessions of {_clicks(at_length.slice.name)} ({_figure(at_length)})")
+    if of_items is not None and of_items.slice.clicks is not None:
+        few, many = of_items.slice.clicks
+        span = f"{few:,}" if few == many else f"{few:,} to {many:,}"
+        places.append(f"on items of {_clicks(span)} in training ({_figure(of_items)})")
+    if not places:
+        return "No length of session and no kind of item stands out as weak."
+    return f"It is weakest {' and '.join(places)}."
+
+
+def _weak(parts: Sequence[SliceResult], everywhere: float) -> SliceResult | None:
+    """The part with the lowest figure, if it is clearly below all; NaN is never below."""
+    below = [part for part in parts if part.figures[MODEL][WEAK_BY].high < everywhere]
+    return min(below, key=lambda part: part.figures[MODEL][WEAK_BY].value, default=None)
+
+
+def _figure(part: SliceResult) -> str:
+    return f"{metric_name(WEAK_BY)} {part.figures[MODEL][WEAK_BY].value:.4f}"
+
+
+def _clicks(number: str) -> str:
+    return "one click" if number == "1" else f"{number} clicks"

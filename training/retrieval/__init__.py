@@ -1,0 +1,1 @@
+"""Build retrieval indexes and choose one by its measured recall."""

@@ -1,0 +1,156 @@
+"""`recsys tune`: reads, searches, and says which recipe was best.
+
+Trials learn from all but the last training sessions and are scored on those. The test part is put
+aside before anything is tried.
+"""
+
+import dataclasses
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from data.prepare import ClickOptions, prepare
+from data.sessions import Sessions, reindex
+from recsys.errors import BadInput
+from recsys.fileio import check_new_folder
+from training.pipeline import choose_device, work_folder
+from training.progress import bar, counts_table, warn
+from training.trainer import stop_on_signal
+from training.tuning.progress import TuneBars, endings_line, importance_line, outcomes_table
+from training.tuning.results import BEST, TuningOrigin, best_of
+from training.tuning.search import Parts, Search
+from training.tuning.space import Space
+from training.tuning.study import STUDY, Outcome, Study, open_study
+
+DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuneOptions:
+    """What is searched, where it is kept, and how long it may take."""
+
+    clicks: ClickOptions
+    out: Path
+    found: TuningOrigin
+    space: Space
+    trials: int = 50
+    seed: int = 1
+    time_limit_seconds: float = float("inf")
+    resume: bool = False
+    device: str = "auto"
+
+
+def seconds_of(text: str) -> float:
+    """`2h`, `1h30m`, `90m`, `45s` or plain seconds; raises `BadInput`."""
+    parts = DURATION.fullmatch(text.strip())
+    hours, minutes, seconds = (int(part or 0) for part in parts.groups()) if parts else (0, 0, 0)
+    total = 3600 * hours + 60 * minutes + seconds
+    if total == 0:
+        raise BadInput("--time-limit cannot be used", [f"got {text!r}. Write 2h, 1h30m or 45s."])
+    return float(total)
+
+
+def tune(options: TuneOptions, console: Console) -> Path:
+    """Click log → the folder of the study, with the best recipe in it; returns the folder."""
+    until = time.monotonic() + options.time_limit_seconds
+    device = choose_device(options.device)
+    base, space = options.found.base, options.space
+    with work_folder(options.out):
+        _check_out(options)
+        parts = _read(options, console)
+        about = {
+            "clicks": parts.mark,
+            "recipe": dataclasses.asdict(base),
+            "space": {d.name: repr(d) for d in space.dimensions},
+            "seed": options.seed,
+        }
+        with (
+            stop_on_signal() as stop,
+            open_study(options.out, about, space, base, options.seed) as study,
+        ):
+            with TuneBars(console, base.select_by) as bars:
+                search = Search(
+                    parts, options.found, options.out, options.trials, device, bars, stop, until
+                )
+                enough = search.go_on(study)
+            _show(options, study, console, enough=enough)
+    return options.out
+
+
+def _check_out(options: TuneOptions) -> None:
+    if options.resume:
+        return
+    if (options.out / STUDY).exists():
+        raise BadInput(
+            "A study is there",
+            [f"{options.out / STUDY}. Go on with --resume, or name another --out."],
+        )
+    check_new_folder(options.out, "The study")
+
+
+def _read(options: TuneOptions, console: Console) -> Parts:
+    with bar(console, "Reading clicks", "") as progress:
+        prepared = prepare(options.clicks, progress)
+    console.print(counts_table(prepared.counts))
+    warn(console, prepared.duplicates.warning)
+    base, labelled = options.found.base, prepared.valid is not None
+    if not labelled and (base.validation == 0 or len(prepared.train) < 10):
+        raise BadInput(
+            "Trials cannot be compared",
+            [
+                f"validation is {base.validation:g} and there are {len(prepared.train):,} training "
+                "sessions. Give a validation share above 0 and at least 10 sessions."
+            ],
+        )
+    share = f"the last {base.validation:.0%} of the training sessions"
+    console.print(
+        f"Tuning {base.select_by} on {'the validation part' if labelled else share}. "
+        f"No trial sees the test part, {len(prepared.test):,} sessions."
+    )
+    return without_others(prepared.train, prepared.valid)
+
+
+def without_others(train: Sessions, valid: Sessions | None) -> Parts:
+    """Drop the item ids that only the test part has; those left keep the order of the log."""
+    counts = train.counts() + (0 if valid is None else valid.counts())
+    left = [item for item, n in zip(train.item_ids, counts.tolist(), strict=True) if n > 0]
+    return Parts(reindex(train, left), None if valid is None else reindex(valid, left))
+
+
+def _show(options: TuneOptions, study: Study, console: Console, *, enough: bool) -> None:
+    outcomes = study.outcomes()
+    if not enough:
+        console.print(
+            f"The time is over after {len(outcomes)} of {options.trials} trials. Go on with the "
+            "same command and --resume."
+        )
+    best = best_of(outcomes)
+    if best is None:
+        console.print("No trial came to its end, so there is no best recipe.")
+        return
+    console.print(outcomes_table(outcomes, options.found.base.select_by))
+    console.print(f"{endings_line(outcomes)}.")
+    shares = study.importances()
+    if shares:
+        console.print(importance_line(shares))
+    _show_best(options, best, outcomes, console)
+
+
+def _show_best(
+    options: TuneOptions, best: Outcome, outcomes: list[Outcome], console: Console
+) -> None:
+    first = outcomes[0].score
+    gain = "No trial beat the base recipe, trial 0."
+    if best.number > 0:
+        gain = f"{best.score:.4f} where the base recipe, trial 0, has "
+        gain += "no score." if first is None else f"{first:.4f}."
+    console.print(
+        f"{gain} The best recipe is {options.out / BEST}. "
+        "Train it, with the same options for the clicks:\n"
+        f"  recsys train --clicks {options.clicks.path} --recipe {options.out / BEST} --out …",
+        soft_wrap=True,
+        markup=False,  # a path is never markup
+    )
