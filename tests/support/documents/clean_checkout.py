@@ -70,6 +70,8 @@ class Yard:
             return NO_ENVIRONMENT
         if target in ("browser", "browser-test", "screenshots") and self._has_no_browser():
             return MISSING  # and to install one is not for a test
+        if target == "redis" and shutil.which("redis-server") is None:
+            return "there is no redis-server, and a test installs none"
         if target in SMALLER and not given:
             given = [f"ARGS={SMALLER[target]}"]
         here, told = {"PYTHONPATH": str(self.folder), "PIP_NO_INDEX": "1"}, PYTEST.get(target)
@@ -79,7 +81,9 @@ class Yard:
         return None
 
     def _has_no_browser(self) -> bool:
-        code, _ = ended([sys.executable, str(ROOT / "tests" / "browsers.py")], self.folder)
+        code, _ = ended(
+            [sys.executable, str(ROOT / "tests" / "browser" / "browsers.py")], self.folder
+        )
         return code != 0
 
     def activate(self, script: str, place: str) -> str | None:

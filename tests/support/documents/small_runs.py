@@ -18,17 +18,17 @@ LOAD = "--seconds 0.3"
 LEARN = "--set hidden=8 --set negatives=32"
 SMALLER = {
     "compare_cells.py": f"--epochs 1 {LEARN}",
-    "memory_benchmark.py bundle": "--items 4000 --hidden 8",
-    "memory_benchmark.py catalogue": "--rounds 2",
-    "memory_benchmark.py serve": f"--most 2 --rate 20 {LOAD}",
-    "redis_client_benchmark.py": "--visits 64",
+    "memory.py bundle": "--items 4000 --hidden 8",
+    "memory.py catalogue": "--rounds 2",
+    "memory.py serve": f"--most 2 --rate 20 {LOAD}",
+    "redis_client.py": "--visits 64",
     "replay_over_http.py": "",  # as long as the log
     "scaling.py": f"--row 4000 300 --train-seconds 0.2 --cases 100 {LEARN}",
-    "serving_benchmark.py compare": f"--rounds 1 {LOAD}",
-    "serving_benchmark.py connections": f"--most 1 {LOAD}",
-    "serving_benchmark.py paced": f"--rate 20 --visitors 5 {LOAD}",
-    "serving_benchmark.py shop": "--items 300 --epochs 1 --hidden 8 --test-fraction 0.1",
-    "serving_benchmark.py users": "--count 200",
+    "serving.py compare": f"--rounds 1 {LOAD}",
+    "serving.py connections": f"--most 1 {LOAD}",
+    "serving.py paced": f"--rate 20 --visitors 5 {LOAD}",
+    "serving.py shop": "--items 300 --epochs 1 --hidden 8 --test-fraction 0.1",
+    "serving.py users": "--count 200",
     "serving_parts.py": "--rounds 1 --calls 10",
     "serving_sizes.py capacity": f"--p90 0 {LOAD}",  # no rate is held, so that one is tried
     "serving_sizes.py sizes": LOAD,

@@ -96,7 +96,7 @@ def test_what_is_made_small_is_on_a_page() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in READ)
 
     for name in SMALLER:
-        assert f"python tests/{name}" in text, name
+        assert f"python tests/benchmarks/{name}" in text, name
     for target in (*clean_checkout.SMALLER, *clean_checkout.PYTEST):
         assert f"make {target}" in text, target
 

@@ -16,7 +16,7 @@ def test_every_promise_is_held_by_a_test_that_exists() -> None:
 
     assert rows
     for row in rows:
-        named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", row)
+        named = re.findall(r"`([\w/]*test_\w+\.py)::(test_\w+)`", row)
         targets = re.findall(r"`make (\w+)`(?: \(([\w, -]+)\))?", row)
         assert named or targets, row
         for file, test in named:

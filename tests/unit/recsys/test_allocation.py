@@ -10,7 +10,7 @@ from recsys.allocation import keep_freed_memory
 FREED = """
 import os
 from recsys.allocation import give_back_freed_memory, keep_freed_memory
-from processes import resident
+from tests.support.service.processes import resident
 
 keep_freed_memory()
 before = resident(os.getpid()).rss

@@ -194,7 +194,7 @@ def test_every_chart_stands_in_a_table_too(page: Page) -> None:
 
 def test_the_first_words_are_the_verdict(page: Page, manifest: dict[str, Any]) -> None:
     recall = manifest["metrics"]["model"]["recall@20"]
-    box = next(d for d in page.all("div") if d.attributes.get("class") == "verdict")
+    box = next(d for d in page.all("div") if d.attributes.get("class") == "summary-box")
 
     cases = manifest["metrics"]["cases"]
     found = f"first 20 items in {recall:.1%} of {cases:,} cases. It "
