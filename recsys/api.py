@@ -14,11 +14,12 @@ import re
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from shutil import copy2
+from shutil import copy2, rmtree
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from recsys.errors import BadInput, Problems, RecsysError, UnknownItem
@@ -134,10 +135,9 @@ def fit(
         event=EVENT_COLUMN if event is None and events else event,
         split=split_column,
     )
-    temporary = tempfile.TemporaryDirectory(prefix="recsys-")
-    folder = Path(temporary.name)
+    folder = Path(tempfile.mkdtemp(prefix="recsys-"))
     bundle = folder / "bundle" if out is None else Path(out).resolve()
-    with _in_python_terms(folder):
+    with _deleted_on_failure(folder), _in_python_terms(folder):
         options = ClickOptions(
             path=_clicks_path(clicks, columns, folder / "clicks.parquet"),
             columns=columns,
@@ -161,7 +161,7 @@ def fit(
             command="recsys.fit",
         )
         train(run, _console(progress))
-    return Model(bundle, _open(bundle), options, temporary)
+        return Model(bundle, _open(bundle), options, folder)
 
 
 def load(path: str | Path) -> "Model":
@@ -185,7 +185,7 @@ class Model:
         folder: Path,
         predictor: "Predictor",
         options: "ClickOptions | None" = None,
-        temporary: "tempfile.TemporaryDirectory[str] | None" = None,
+        temporary: Path | None = None,
     ) -> None:
         """Hold an open bundle.
 
@@ -193,7 +193,7 @@ class Model:
             folder: the bundle.
             predictor: the model of the bundle.
             options: how `fit` read its clicks; None for a loaded bundle.
-            temporary: a folder that must exist as long as this object.
+            temporary: a folder that is deleted with this object.
         """
         from recsys.bundle.manifest import read_manifest
 
@@ -201,7 +201,8 @@ class Model:
         self._predictor = predictor
         self._manifest = read_manifest(folder)
         self._options = options
-        self._temporary = temporary
+        if temporary is not None:
+            weakref.finalize(self, rmtree, temporary, ignore_errors=True)
 
     @property
     def model_id(self) -> str:
@@ -501,6 +502,15 @@ class EvaluationReport:
         return f"{_metrics_html(self.metrics)}<p>{html.escape(self.summary)}</p>"
 
 
+@contextmanager
+def _deleted_on_failure(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        rmtree(folder, ignore_errors=True)
+        raise
+
+
 def _open(bundle: Path) -> "Predictor":
     from recsys.bundle.golden import open_predictor
 
@@ -541,7 +551,7 @@ def _sessions(
     """
     listed = [items] if isinstance(items, str) else list(items)
     texts = [isinstance(item, str) for item in listed]
-    if isinstance(items, str) or any(texts) != all(texts):
+    if isinstance(items, str) or len(set(texts)) > 1:
         raise BadInput(
             "The session cannot be used",
             [f"got {items!r}. Give a list of item ids, or a list of such lists."],
