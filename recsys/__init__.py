@@ -12,10 +12,11 @@ are first used, so `import recsys` loads neither torch nor pandas.
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["EvaluationReport", "Model", "__version__", "fit", "load"]
+__all__ = ["EvaluationReport", "Model", "RecsysError", "__version__", "fit", "load"]
 
 if TYPE_CHECKING:
     from recsys.api import EvaluationReport, Model, fit, load
+    from recsys.errors import RecsysError
 else:
 
     def __getattr__(name: str) -> object:

@@ -7,7 +7,6 @@ packages are imported where they are used: importing this module loads neither t
 
 import difflib
 import html
-import importlib.util
 import inspect
 import os
 import re
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 
 SESSIONS_AT_ONCE = 64  # ranked together
 ITEMS_TO_COMPARE = 20_000  # in a larger catalogue the search for a similar id takes too long
-NOTEBOOK_COLUMNS = 100  # width of the printed tables in a notebook
 SAMPLE_CLICKS, SAMPLE_ITEMS = 5, 5  # in the notebook's view of a model
 # option of the command line → argument of `fit`, if the names differ in more than dashes
 OTHER_NAMES = {
@@ -524,16 +522,9 @@ def _quiet_threads() -> None:
 
 
 def _console(progress: bool) -> "Console":
-    """Return a console for the terminal, or for the notebook, where bars need ipywidgets."""
-    from rich.console import Console
+    from recsys.notebook import open_api_console
 
-    from recsys.console import open_console
-
-    console = open_console(stderr=True, quiet=not progress)
-    if progress and console.is_jupyter:
-        with_bars = importlib.util.find_spec("ipywidgets") is not None
-        return Console(width=NOTEBOOK_COLUMNS, highlight=False, force_terminal=with_bars)
-    return console
+    return open_api_console(progress=progress)
 
 
 def _override(name: str, value: object) -> str:
@@ -655,7 +646,7 @@ def _headline(metrics: "DataFrame") -> "DataFrame":
 
 
 def _metrics_html(metrics: "DataFrame") -> str:
-    return str(_headline(metrics).to_html(float_format="{:.4f}".format, border=0))
+    return str(_headline(metrics).rename_axis(None).to_html(float_format="{:.4f}".format, border=0))
 
 
 def _run_until_interrupted(command: Sequence[str], environment: Mapping[str, str]) -> None:

@@ -180,14 +180,14 @@ def test_a_loaded_model_has_baselines_only_if_it_is_given_training_clicks(
 
     assert list(alone.metrics.index) == ["model"]
     assert len(beside.metrics) == 1 + 8
-    assert alone.metrics.loc["model"].tolist() == beside.metrics.loc["model"].tolist()
+    assert list(alone.metrics.loc["model"]) == list(beside.metrics.loc["model"])
 
 
 def test_metrics_of_a_model_are_those_of_its_bundle(loaded: recsys.Model) -> None:
     measured = read_manifest(loaded.folder).metrics
 
-    assert dict(loaded.metrics.T["model"]) == measured["model"]
-    assert dict(loaded.metrics.T["markov"]) == measured["baselines"]["markov"]
+    assert loaded.metrics.to_dict(orient="index")["model"] == measured["model"]
+    assert loaded.metrics.to_dict(orient="index")["markov"] == measured["baselines"]["markov"]
 
 
 def test_a_saved_model_is_loaded_again_and_no_folder_is_written_over(
