@@ -21,7 +21,7 @@ from pathlib import Path
 from shutil import copy2, rmtree
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
-from recsys.errors import BadInput, Problems, RecsysError, UnknownItem
+from recsys.errors import BadInput, Interrupted, Problems, RecsysError, UnknownItem
 from recsys.shadowing import ROOT, check_packages
 
 if TYPE_CHECKING:
@@ -211,7 +211,8 @@ class Model:
     def metrics(self) -> "DataFrame":
         """Return what training measured on its test part: a row for the model and each baseline."""
         measured = self._manifest.metrics
-        return _metrics_frame({"model": measured["model"], **measured.get("baselines", {})})
+        rows = {"model": measured.get("model", {}), **measured.get("baselines", {})}
+        return _metrics_frame(rows)
 
     def recommend(
         self,
@@ -251,7 +252,7 @@ class Model:
             raise BadInput("The list cannot be made", [f"k must be at least 1, got {k}."])
         query = RankingQuery(k, self._known(exclude_items), self._allowed(filter))
         if unknown == "raise":
-            for item_id in {item_id for session in sessions for item_id in session}:
+            for item_id in dict.fromkeys(item_id for session in sessions for item_id in session):
                 self._index(item_id)
         places: list[int] = []
         listed: list[int] = []
@@ -374,7 +375,7 @@ class Model:
         _run_until_interrupted(command, {**os.environ, "PYTHONPATH": path})
 
     def __repr__(self) -> str:
-        recall = self._manifest.metrics["model"].get("recall@20")
+        recall = self._manifest.metrics.get("model", {}).get("recall@20")
         measured = "" if recall is None else f", recall@20 {recall:.4f}"
         items = len(self._predictor.catalogue)
         return f"<recsys.Model {self.model_id}: {items:,} items{measured}, in {self.folder}>"
@@ -549,14 +550,16 @@ def _sessions(
         )
     if all(texts):
         return [cast("Sequence[str]", listed)], False
-    sessions = [list(session) for session in listed]
+    sessions: list[Sequence[str]] = [
+        list(session) if isinstance(session, Iterable) else [session] for session in listed
+    ]
     wrong = [item for session in sessions for item in session if not isinstance(item, str)]
     if wrong:
         raise BadInput(
             "The session cannot be used",
             [f"item ids are texts, got {wrong[0]!r}. Write {str(wrong[0])!r}."],
         )
-    return cast("list[Sequence[str]]", sessions), True
+    return sessions, True
 
 
 def _clicks_path(clicks: "Clicks", columns: "Columns", path: Path) -> Path:
@@ -629,6 +632,13 @@ def _in_python_terms(folder: Path) -> Iterator[None]:
     except Problems as wrong:
         raise type(wrong)(
             translated(wrong.heading), [translated(problem) for problem in wrong.problems]
+        ) from None
+    except Interrupted as stopped:
+        if str(folder) not in str(stopped):
+            raise Interrupted(translated(str(stopped))) from None
+        raise Interrupted(
+            "Training was stopped, and its temporary folder is deleted. To continue a stopped "
+            "training later, give a folder with out=, and then resume=True."
         ) from None
 
 

@@ -16,11 +16,19 @@ import pytest
 import recsys
 from recsys.bundle.manifest import read_manifest
 from recsys.client import Client
-from recsys.errors import BadInput, BadRecipe, BundleRefused, RecsysError, UnknownItem
+from recsys.errors import (
+    BadInput,
+    BadRecipe,
+    BundleRefused,
+    Interrupted,
+    RecsysError,
+    UnknownItem,
+)
 from recsys.predictor import Predictor
 from recsys.retrieval.exact import RankingQuery
 from recsys.shadowing import ROOT, check_packages
 from tests.support.bundles.trained_shop import SMALL, TrainedShop
+from training.pipeline import TrainOptions
 from training.recipe import Recipe
 
 DEFAULTS = dataclasses.asdict(Recipe())
@@ -130,6 +138,7 @@ def test_an_unknown_item_is_named_with_the_most_similar_id(loaded: recsys.Model)
         ("aurora-tent", "got 'aurora-tent'. Give a list of item ids"),
         (["aurora-tent", ["aurora-kettle"]], "Give a list of item ids, or a list of such lists"),
         ([[7]], "item ids are texts, got 7. Write '7'."),
+        ([7, 8], "item ids are texts, got 7. Write '7'."),
     ],
 )
 def test_a_session_that_is_no_list_of_ids_is_refused(
@@ -221,6 +230,22 @@ def test_users_are_cut_into_sessions_where_they_pause(tmp_path: Path) -> None:
 
     assert read_manifest(model.folder).training["sessions"] == 30 * 0.9
     assert read_manifest(model.folder).recipe["seed"] == 7
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [(None, "its temporary folder is deleted"), ("bundle", "bundle.unfinished; go on with resume")],
+)
+def test_a_stopped_training_says_whether_it_can_be_continued(
+    out: str | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(options: TrainOptions, _: object) -> None:
+        raise Interrupted(f"Stopped. The work so far is in {options.work}; go on with --resume.")
+
+    monkeypatch.setattr("training.pipeline.train", stopped)
+
+    with pytest.raises(Interrupted, match=message):
+        recsys.fit(quick_clicks(), out=None if out is None else tmp_path / out)
 
 
 @pytest.mark.parametrize(
