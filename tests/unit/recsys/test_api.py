@@ -347,6 +347,24 @@ def test_a_file_of_the_user_that_hides_a_package_of_ours_is_named(tmp_path: Path
     assert "Rename it, or start Python in another folder." in last
 
 
+def test_a_project_with_packages_of_our_names_can_load_recommend_and_call_the_service(
+    trained: TrainedShop, tmp_path: Path
+) -> None:
+    for name in ("data", "training", "service"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise ImportError('not ours')")
+    script = (
+        "import recsys\n"
+        "from recsys.client import AsyncClient, Client\n"
+        f"model = recsys.load({str(trained.bundle)!r})\n"
+        "print(len(model.recommend(['aurora-tent'], k=4)), len(model.similar('aurora-tent', k=3)))"
+    )
+
+    done = python(script, cwd=tmp_path)
+
+    assert done.stdout == "4 3\n", done.stderr
+
+
 def test_folders_of_data_beside_a_script_hide_nothing(tmp_path: Path) -> None:
     for name in ("data", "training", "service"):
         (tmp_path / name).mkdir()
