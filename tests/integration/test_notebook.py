@@ -13,7 +13,7 @@ CELL_SECONDS = 600  # a limit for a hung kernel, not a claim about speed
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
-    """The notebook after a run in a folder outside the repository."""
+    """Run the notebook in a folder outside the repository."""
     folder = tmp_path_factory.mktemp("notebook")
     notebook = read()
     with pytest.MonkeyPatch.context() as patch:

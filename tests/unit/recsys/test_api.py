@@ -1,7 +1,6 @@
 """The Python API: DataFrames in and out, the model of the command line, clear errors."""
 
 import dataclasses
-import os
 import re
 import signal
 import subprocess
@@ -26,8 +25,9 @@ from recsys.errors import (
 )
 from recsys.predictor import Predictor
 from recsys.retrieval.exact import RankingQuery
-from recsys.shadowing import ROOT, check_packages
+from recsys.shadowing import ROOT
 from tests.support.bundles.trained_shop import SMALL, TrainedShop
+from tests.support.python_process import environment, python
 from training.pipeline import TrainOptions
 from training.recipe import Recipe
 
@@ -336,17 +336,6 @@ def test_a_service_that_cannot_start_says_why(loaded: recsys.Model) -> None:
         loaded.serve(redis="nonsense")
 
 
-def test_a_file_of_the_user_that_hides_a_package_of_ours_is_named(tmp_path: Path) -> None:
-    (tmp_path / "clicks.csv").write_text("session_id,item_id,timestamp\n")
-    (tmp_path / "data.py").write_text("")
-
-    done = python("import recsys; recsys.fit('clicks.csv')", cwd=tmp_path)
-
-    last = done.stderr.strip().splitlines()[-1]
-    assert f"{tmp_path / 'data.py'} hides the package 'data' of session-recsys" in last
-    assert "Rename it, or start Python in another folder." in last
-
-
 def test_a_project_with_packages_of_our_names_can_load_recommend_and_call_the_service(
     trained: TrainedShop, tmp_path: Path
 ) -> None:
@@ -365,19 +354,8 @@ def test_a_project_with_packages_of_our_names_can_load_recommend_and_call_the_se
     assert done.stdout == "4 3\n", done.stderr
 
 
-def test_folders_of_data_beside_a_script_hide_nothing(tmp_path: Path) -> None:
-    for name in ("data", "training", "service"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "clicks.csv").write_text("")
-    check_packages()
-
-    done = python("from recsys.shadowing import check_packages; check_packages()", cwd=tmp_path)
-
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 def test_scripts_outside_the_repository_see_the_types(tmp_path: Path) -> None:
-    """mypy reads the types of an installed package only if it has `py.typed`."""
+    """Check `py.typed`: without it mypy ignores the types of an installed package."""
     script = tmp_path / "shop.py"
     script.write_text(
         "import recsys\n"
@@ -430,19 +408,3 @@ def quick_clicks() -> pd.DataFrame:
     """Return 30 sessions of 3 clicks on 5 items."""
     rows = [(f"s{s}", f"i{(s + c) % 5}", 100 * s + c) for s in range(30) for c in range(3)]
     return pd.DataFrame(rows, columns=["session_id", "item_id", "timestamp"])
-
-
-def environment() -> dict[str, str]:
-    """Return the environment of a process that finds this repository's packages."""
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
-
-
-def python(script: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=cwd,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
