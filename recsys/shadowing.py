@@ -1,6 +1,6 @@
 """Check that Python finds our packages and not a file or package of the user with the same name.
 
-`data`, `training` and `service` are generic names. A `data.py` in the folder where Python starts
+`data`, `training` and `service` are common names. A `data.py` in the folder where Python starts
 comes first on `sys.path` and hides ours. This module knows nothing of what the packages do.
 """
 
@@ -9,33 +9,33 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from recsys.errors import RecsysError
+from recsys.errors import BadInput
 
 ROOT = Path(__file__).resolve().parents[1]  # the folder that holds `recsys` and its neighbours
 PACKAGES = ("data", "training", "service")
 
 
 def check_packages(names: Sequence[str] = PACKAGES) -> None:
-    """Raise `RecsysError` if another file or package hides one of our packages; it names the file.
+    """Raise `BadInput` with every file or folder that hides one of our packages.
 
     Args:
         names: the packages that the caller is about to import.
 
     Raises:
-        RecsysError: a package is hidden or not installed.
+        BadInput: a package is hidden or not installed.
     """
+    problems = []
     for name in names:
-        found = _location(name)
-        if found is None:
-            raise RecsysError(
-                f"The package {name!r} of session-recsys is missing: it should be beside "
-                f"{ROOT / 'recsys'}. Install session-recsys again."
+        location = _location(name)
+        if location is None:
+            problems.append(f"the package {name!r} is not in {ROOT}. Install session-recsys again.")
+        elif not location.is_relative_to(ROOT / name):
+            problems.append(
+                f"{location} is found instead of the package {name!r} in {ROOT}. Rename it, or "
+                "start Python in another folder."
             )
-        if not found.is_relative_to(ROOT / name):
-            raise RecsysError(
-                f"{found} hides the package {name!r} of session-recsys, because Python finds it "
-                "first. Rename it, or start Python in another folder."
-            )
+    if problems:
+        raise BadInput("The packages of session-recsys are shadowed", problems)
 
 
 def _location(name: str) -> Path | None:
