@@ -32,20 +32,21 @@ def check_packages(names: Sequence[str] = PACKAGES) -> None:
         elif not location.is_relative_to(ROOT / name):
             problems.append(
                 f"{location} is found instead of the package {name!r} in {ROOT}. Rename it, or "
-                "start Python in another folder."
+                "take its folder off PYTHONPATH. Python searches the folder of a script or a "
+                "notebook, too."
             )
     if problems:
         raise BadInput("The packages of session-recsys are shadowed", problems)
 
 
 def _location(name: str) -> Path | None:
-    """Return the file or folder that Python has imported or would import under this name."""
+    """Return the folder of the package, or the file of the module, that has this name."""
     module = sys.modules.get(name)
     if module is not None:
-        places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+        places = [*getattr(module, "__path__", ()), getattr(module, "__file__", None)]
     else:
         spec = importlib.util.find_spec(name)
         if spec is None:
             return None
-        places = [spec.origin, *(spec.submodule_search_locations or ())]
+        places = [*(spec.submodule_search_locations or ()), spec.origin]
     return next((Path(place).resolve() for place in places if place), None)

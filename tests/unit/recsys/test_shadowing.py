@@ -13,7 +13,7 @@ def test_a_file_of_the_user_that_hides_a_package_of_ours_is_named(tmp_path: Path
     done = python("import recsys; recsys.fit('clicks.csv')", cwd=tmp_path)
 
     assert f"{tmp_path / 'data.py'} is found instead of the package 'data' in " in done.stderr
-    assert "Rename it, or start Python in another folder." in done.stderr
+    assert "Rename it, or take its folder off PYTHONPATH." in done.stderr
 
 
 def test_folders_of_data_beside_a_script_hide_nothing(tmp_path: Path) -> None:
