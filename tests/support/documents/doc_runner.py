@@ -45,6 +45,7 @@ class Reader:
         self._moved = dict(moved)
         self._yard, self._once = yard, once
         self._servers = ExitStack()
+        self._names: dict[str, object] = {}  # of the Python blocks
 
     def __enter__(self) -> "Reader":
         return self
@@ -71,8 +72,9 @@ class Reader:
             assert shape(found) == shape(answer), f"{block.place}: it says\n{said}"
 
     def run(self, block: Block) -> None:
-        """Python, with the service where it is."""
-        exec(compile(self._meant(block.text), block.place, "exec"), {})
+        """Run Python in the folder, with the names of the page's blocks above."""
+        with chdir(self._folder):
+            exec(compile(self._meant(block.text), block.place, "exec"), self._names)
 
     def _meant(self, text: str) -> str:
         for written, meant in self._moved.items():

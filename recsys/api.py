@@ -1,0 +1,684 @@
+"""The public Python API: `recsys.fit`, `recsys.load`, and the `Model` that they return.
+
+DataFrames, files and folders come in; DataFrames go out. `fit` runs the pipeline of `recsys train`,
+so the same clicks and the same recipe give the same weights and the same model id. All other
+packages are imported where they are used: importing this module loads neither torch nor pandas.
+"""
+
+import difflib
+import html
+import inspect
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from shutil import copy2, rmtree
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+
+from recsys.errors import BadInput, Interrupted, Problems, RecsysError, UnknownItem
+from recsys.shadowing import ROOT, check_packages
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from pandas import DataFrame
+    from rich.console import Console
+
+    from data.prepare import ClickOptions
+    from data.schema import Columns
+    from recsys.predictor import Predictor, Ranking
+    from recsys.retrieval.exact import RankingQuery
+
+    Clicks: TypeAlias = DataFrame | str | Path
+
+SESSIONS_AT_ONCE = 64  # ranked together
+ITEMS_TO_COMPARE = 20_000  # in a larger catalogue the search for a similar id takes too long
+SAMPLE_CLICKS, SAMPLE_ITEMS = 5, 5  # in the notebook's view of a model
+# option of the command line → argument of `fit`, if the names differ in more than dashes
+OTHER_NAMES = {
+    "session_column": "session",
+    "user_column": "user",
+    "item_column": "item",
+    "time_column": "time",
+    "event_column": "event",
+    "idle_gap": "idle_gap_seconds",
+    "set": "settings",
+}
+
+
+def fit(
+    clicks: "Clicks",
+    *,
+    session: str = "session_id",
+    item: str = "item_id",
+    time: str = "timestamp",
+    user: str | None = None,
+    event: str | None = None,
+    events: Sequence[str] = (),
+    items: "Clicks | None" = None,
+    recipe: str | Path = "default",
+    settings: Mapping[str, object] | None = None,
+    seed: int | None = None,
+    out: str | Path | None = None,
+    test_fraction: float = 0.1,
+    test_days: float | None = None,
+    split_column: str | None = None,
+    min_length: int = 2,
+    min_support: int = 1,
+    collapse: bool = False,
+    drop_duplicates: bool = False,
+    idle_gap_seconds: int = 1800,
+    delimiter: str | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    progress: bool = True,
+) -> "Model":
+    """Train a model on clicks and compare it with the baselines, as `recsys train` does.
+
+    Args:
+        clicks: a DataFrame, a file (.csv, .tsv, .parquet) or a folder of such files.
+        session: column of the session id; not read if `user` is given.
+        item: column of the item id, in `clicks` and in `items`.
+        time: column of the time: datetimes, epoch seconds, epoch milliseconds or ISO 8601.
+        user: column of the user id; sessions are then cut where a user pauses.
+        event: column of the event type; by default `event_type`, if the clicks have it.
+        events: event types to keep; empty for all.
+        items: one row for each item: the item id and its attributes.
+        recipe: a built-in recipe or the path of a TOML file.
+        settings: settings of the recipe to override, for example `{"epochs": 3}`.
+        seed: the same seed gives the same weights; by default the seed of the recipe.
+        out: new or empty folder for the bundle; by default a temporary folder, which is deleted
+            with the model.
+        test_fraction: share of the sessions, the newest ones, that the model is tested on.
+        test_days: test on the sessions of the last days instead.
+        split_column: column with train, valid or test for every session instead.
+        min_length: shorter sessions are dropped.
+        min_support: items with fewer training clicks are dropped.
+        collapse: count consecutive clicks on one item as one click.
+        drop_duplicates: remove exact duplicate rows.
+        idle_gap_seconds: pause that ends a session, if `user` is given.
+        delimiter: separator of text files; by default a comma, or a tab in .tsv files.
+        device: auto, cpu or cuda.
+        resume: continue the unfinished run of `out`.
+        progress: show bars and tables, in a terminal or in a notebook.
+
+    Returns:
+        The trained model. Its bundle is in `Model.folder`.
+
+    Raises:
+        BadInput: the clicks, the items, an option or `out` cannot be used.
+        BadRecipe: the recipe or a setting cannot be used.
+        TrainingStopped: the loss is NaN or infinite.
+        Interrupted: the user stopped the training.
+    """
+    check_packages()
+    _quiet_threads()
+    from data.prepare import ClickOptions
+    from data.schema import EVENT_COLUMN, Columns
+    from training.pipeline import TrainOptions, train
+    from training.recipe import load_recipe
+
+    overrides = dict(settings or {}) | ({} if seed is None else {"seed": seed})
+    columns = Columns(
+        session=None if user is not None else session,
+        user=user,
+        item=item,
+        time=time,
+        event=EVENT_COLUMN if event is None and events else event,
+        split=split_column,
+    )
+    folder = Path(tempfile.mkdtemp(prefix="recsys-"))
+    bundle = folder / "bundle" if out is None else Path(out).resolve()
+    with _deleted_on_failure(folder), _in_python_terms(folder):
+        options = ClickOptions(
+            path=_clicks_path(clicks, columns, folder / "clicks.parquet"),
+            columns=columns,
+            events=tuple(events),
+            delimiter=delimiter,
+            idle_gap_seconds=idle_gap_seconds,
+            drop_duplicates=drop_duplicates,
+            min_length=min_length,
+            min_support=min_support,
+            collapse=collapse,
+            test_days=test_days,
+            test_fraction=test_fraction,
+        )
+        run = TrainOptions(
+            clicks=options,
+            out=bundle,
+            recipe=load_recipe(str(recipe), [_override(*pair) for pair in overrides.items()]),
+            items=None if items is None else _items_path(items, folder / "items.parquet"),
+            resume=resume,
+            device=device,
+            command="recsys.fit",
+        )
+        train(run, _console(progress))
+        return Model(bundle, _open(bundle), options, folder)
+
+
+def load(path: str | Path) -> "Model":
+    """Open a bundle, or the current bundle of a registry, and check it as the service does.
+
+    Raises:
+        BundleRefused: the folder holds no bundle, or the bundle is damaged.
+    """
+    _quiet_threads()
+    from recsys.bundle.registry import bundle_of
+
+    bundle = bundle_of(Path(path).resolve())
+    return Model(bundle, _open(bundle))
+
+
+class Model:
+    """A trained model with its catalogue. `recsys.fit` and `recsys.load` make one."""
+
+    def __init__(
+        self,
+        folder: Path,
+        predictor: "Predictor",
+        options: "ClickOptions | None" = None,
+        temporary: Path | None = None,
+    ) -> None:
+        """Hold an open bundle.
+
+        Args:
+            folder: the bundle.
+            predictor: the model of the bundle.
+            options: how `fit` read its clicks; None for a loaded bundle.
+            temporary: a folder that is deleted with this object.
+        """
+        from recsys.bundle.manifest import read_manifest
+
+        self.folder = folder
+        self._predictor = predictor
+        self._manifest = read_manifest(folder)
+        self._options = options
+        if temporary is not None:
+            weakref.finalize(self, rmtree, temporary, ignore_errors=True)
+
+    @property
+    def model_id(self) -> str:
+        """Return the digest of everything that decides the answers of this model."""
+        return self._predictor.model_id
+
+    @property
+    def metrics(self) -> "DataFrame":
+        """Return what training measured on its test part: a row for the model and each baseline."""
+        measured = self._manifest.metrics
+        rows = {"model": measured.get("model", {}), **measured.get("baselines", {})}
+        return _metrics_frame(rows)
+
+    def recommend(
+        self,
+        items: Sequence[str] | Sequence[Sequence[str]],
+        k: int = 10,
+        *,
+        exclude_seen: bool = False,
+        exclude_items: Iterable[str] = (),
+        filter: Mapping[str, str | Sequence[str]] | None = None,
+        unknown: Literal["raise", "ignore"] = "raise",
+    ) -> "DataFrame":
+        """Recommend what follows a session, or each of several sessions.
+
+        Args:
+            items: the item ids that were clicked, oldest first; or a list of such lists. A session
+                without clicks gets the most popular items.
+            k: items in a list, at most.
+            exclude_seen: leave out the items of the session.
+            exclude_items: further items to leave out.
+            filter: attribute → value or values; an item must have one of them for each attribute.
+            unknown: what to do if the catalogue lacks a clicked item: raise an error, or ignore the
+                click as the service does.
+
+        Returns:
+            `item_id`, `score` and the attributes of the items, best first. For several sessions the
+            column `session` comes first: the place of the session in `items`, from 0.
+
+        Raises:
+            UnknownItem: the catalogue lacks a clicked item.
+            UnknownAttribute: `filter` names an attribute that the items lack.
+            BadInput: `items` or `k` cannot be used.
+        """
+        from recsys.retrieval.exact import RankingQuery
+
+        sessions, several = _sessions(items)
+        if k < 1:
+            raise BadInput("The list cannot be made", [f"k must be at least 1, got {k}."])
+        query = RankingQuery(k, self._known(exclude_items), self._allowed(filter))
+        if unknown == "raise":
+            for item_id in dict.fromkeys(item_id for session in sessions for item_id in session):
+                self._index(item_id)
+        places: list[int] = []
+        listed: list[int] = []
+        scores: list[float] = []
+        for start in range(0, len(sessions), SESSIONS_AT_ONCE):
+            chunk = sessions[start : start + SESSIONS_AT_ONCE]
+            for place, ranking in enumerate(self._ranked(chunk, query, exclude_seen), start):
+                places += [place] * len(ranking.items)
+                listed += ranking.items
+                scores += ranking.scores
+        return self._frame(listed, scores, places if several else None)
+
+    def similar(self, item: str, k: int = 10) -> "DataFrame":
+        """Return the items whose vectors are most similar to one item's, by their cosine.
+
+        Returns:
+            `item_id`, `score` (the cosine) and the attributes of the items, most similar first.
+
+        Raises:
+            UnknownItem: the catalogue lacks the item.
+        """
+        ranking = self._predictor.similar(self._index(item), k)
+        return self._frame(ranking.items, ranking.scores)
+
+    def evaluate(
+        self,
+        clicks: "Clicks",
+        *,
+        train: "Clicks | None" = None,
+        session: str | None = None,
+        item: str | None = None,
+        time: str | None = None,
+        user: str | None = None,
+        progress: bool = True,
+    ) -> "EvaluationReport":
+        """Rank every next click of these sessions among all items, and compare with the baselines.
+
+        Args:
+            clicks: the test sessions: a DataFrame, a file or a folder.
+            train: what the baselines learn from; by default the training part of `fit`. A loaded
+                model without `train` is measured without baselines.
+            session: column of the session id; by default as in `fit`. So are the next three.
+            item: column of the item id.
+            time: column of the time.
+            user: column of the user id, if sessions are cut where a user pauses.
+            progress: show bars.
+
+        Raises:
+            BadInput: the clicks cannot be used, or no next click is on an item of the catalogue.
+        """
+        check_packages()
+        from data.prepare import prepare, read_sessions
+        from data.sessions import reindex
+        from training.evaluation.compare import compare_with_intervals
+        from training.evaluation.evaluate import evaluate
+        from training.evaluation.results import compare
+        from training.report.summary import summary
+
+        catalogue = self._predictor.catalogue
+        given = {"session": session, "item": item, "time": time, "user": user}
+        with tempfile.TemporaryDirectory(prefix="recsys-") as name, _in_python_terms(Path(name)):
+            test = read_sessions(self._reading(clicks, given, Path(name), "test")).sessions
+            learned = None
+            if train is not None:
+                learned = read_sessions(self._reading(train, given, Path(name), "train")).sessions
+            elif self._options is not None:
+                learned = prepare(self._options).train
+            if learned is None:
+                tested = reindex(test, catalogue.item_ids)
+                results = {"model": evaluate(self._predictor, tested, len(catalogue))}
+            else:
+                results = compare(self._predictor, catalogue, learned, test, _console(progress))
+        model = results["model"]
+        return EvaluationReport(
+            metrics=_metrics_frame({name: result.metrics for name, result in results.items()}),
+            summary=" ".join(summary(compare_with_intervals(results, catalogue.counts))),
+            cases=model.cases,
+            unseen_targets=model.unseen_targets,
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Copy the bundle into a new or empty folder, and return the folder.
+
+        Raises:
+            BadInput: the folder has files in it, or cannot be written.
+        """
+        from recsys.fileio import check_new_folder, new_folder
+
+        target = Path(path).resolve()
+        check_new_folder(target, "The bundle")
+        with new_folder(target) as unfinished:
+            for file in self.folder.iterdir():
+                copy2(file, unfinished / file.name)
+        return target
+
+    def serve(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        redis: str = "embedded",
+        workers: int = 1,
+    ) -> None:
+        """Run the service of this model in a process of its own, until Ctrl-C or an interrupt.
+
+        Args:
+            host: address to listen on.
+            port: port to listen on; 0 takes a free one.
+            redis: URL of a Redis; `embedded` starts a private one that ends with the service.
+            workers: processes that answer. Other settings come from the environment, as for
+                `recsys serve`.
+
+        Raises:
+            RecsysError: the service did not start or ended with an error.
+        """
+        options = {"--bundle": self.folder, "--redis": redis, "--host": host, "--port": port}
+        command = [sys.executable, "-P", "-m", "recsys", "serve", f"--workers={workers}"]
+        command += [f"{name}={value}" for name, value in options.items()]
+        # our packages come first on the path, whatever the current folder holds
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        _run_until_interrupted(command, {**os.environ, "PYTHONPATH": path})
+
+    def __repr__(self) -> str:
+        recall = self._manifest.metrics.get("model", {}).get("recall@20")
+        measured = "" if recall is None else f", recall@20 {recall:.4f}"
+        items = len(self._predictor.catalogue)
+        return f"<recsys.Model {self.model_id}: {items:,} items{measured}, in {self.folder}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: a summary, the metrics, and an example."""
+        about = self._manifest.training
+        trained = [f"{about[name]:,} {name}" for name in ("sessions", "clicks") if name in about]
+        facts = f"{len(self._predictor.catalogue):,} items"
+        facts += f", trained on {' and '.join(trained)}" if trained else ""
+        return "".join(
+            [
+                f"<p><b>recsys.Model {html.escape(self.model_id)}</b>: {facts}.<br>"
+                f"Bundle: <code>{html.escape(str(self.folder))}</code></p>",
+                "<p>Metrics on the test part of training:</p>",
+                _metrics_html(self.metrics),
+                self._example_html(),
+            ]
+        )
+
+    def _example_html(self) -> str:
+        """Return a sample session with its recommendations."""
+        from recsys.bundle.golden import read_golden
+        from recsys.bundle.layout import GOLDEN
+
+        clicks = read_golden(self.folder / GOLDEN)[0].clicks[-SAMPLE_CLICKS:]
+        listed = self.recommend(clicks, SAMPLE_ITEMS, unknown="ignore")
+        session = " → ".join(html.escape(item_id) for item_id in clicks)
+        table: str = listed.to_html(index=False, float_format="{:.3f}".format, border=0)
+        return f"<p>After {session} the model recommends:</p>{table}"
+
+    def _ranked(
+        self, sessions: Sequence[Sequence[str]], query: "RankingQuery", exclude_seen: bool
+    ) -> "Sequence[Ranking]":
+        """Return a ranking for each session; the caller limits their number."""
+        from recsys.predictor import SessionState
+
+        # an unknown click has its place in the window, as in the service
+        windows = [self._known(session[-self._predictor.window :]) for session in sessions]
+        queries = [
+            replace(query, excluded=[*query.excluded, *self._known(session)])
+            if exclude_seen
+            else query
+            for session in sessions
+        ]
+        states = self._predictor.advance([SessionState(window) for window in windows])
+        return self._predictor.rank(states, windows, queries)
+
+    def _index(self, item_id: str) -> int:
+        """Return the index of an item; the error names the most similar id."""
+        catalogue = self._predictor.catalogue
+        try:
+            return catalogue.index(item_id)
+        except UnknownItem as unknown:
+            if len(catalogue) <= ITEMS_TO_COMPARE:
+                near = difflib.get_close_matches(str(item_id), list(catalogue.item_ids), n=1)
+                if near:
+                    unknown.args = (f"{unknown} Did you mean {near[0]!r}?",)
+            raise
+
+    def _known(self, item_ids: Iterable[str]) -> list[int]:
+        found = map(self._predictor.catalogue.find, item_ids)
+        return [item for item in found if item is not None]
+
+    def _allowed(
+        self, wanted: Mapping[str, str | Sequence[str]] | None
+    ) -> "NDArray[np.bool_] | None":
+        if not wanted:
+            return None
+        lists = {
+            name: [values] if isinstance(values, str) else list(values)
+            for name, values in wanted.items()
+        }
+        return self._predictor.catalogue.allowed(lists)
+
+    def _frame(
+        self, items: Sequence[int], scores: Sequence[float], places: Sequence[int] | None = None
+    ) -> "DataFrame":
+        """Return one row for each item, with its attributes."""
+        from pandas import DataFrame
+
+        catalogue = self._predictor.catalogue
+        columns: dict[str, Sequence[object]] = {} if places is None else {"session": places}
+        columns |= {"item_id": catalogue.item_ids.take(items), "score": scores}
+        for name, values in catalogue.attributes.items():
+            columns.setdefault(name, [values[item] for item in items])
+        return DataFrame(columns)
+
+    def _reading(
+        self, clicks: "Clicks", given: Mapping[str, str | None], folder: Path, name: str
+    ) -> "ClickOptions":
+        """Return how to read clicks: as `fit` did, except for the columns that are given."""
+        from data.prepare import ClickOptions
+        from data.schema import Columns
+
+        base = self._options
+        columns = replace(Columns() if base is None else base.columns, split=None)
+        columns = replace(columns, **{name: value for name, value in given.items() if value})
+        if given["user"] is not None:
+            columns = replace(columns, session=None)
+        elif given["session"] is not None:
+            columns = replace(columns, user=None)
+        path = _clicks_path(clicks, columns, folder / f"{name}.parquet")
+        if base is None:
+            return ClickOptions(path=path, columns=columns)
+        return replace(base, path=path, columns=columns)
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationReport:
+    """Result of `Model.evaluate`."""
+
+    metrics: "DataFrame"  # one row for the model and each baseline; a column for each metric
+    summary: str  # the result in sentences
+    cases: int  # next clicks that were ranked
+    unseen_targets: int  # next clicks on items that the catalogue lacks, counted as misses
+
+    def __repr__(self) -> str:
+        table = _headline(self.metrics).to_string(float_format="{:.4f}".format)
+        return f"{table}\n{self.summary}"
+
+    def _repr_html_(self) -> str:
+        return f"{_metrics_html(self.metrics)}<p>{html.escape(self.summary)}</p>"
+
+
+@contextmanager
+def _deleted_on_failure(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _open(bundle: Path) -> "Predictor":
+    from recsys.bundle.golden import open_predictor
+
+    return open_predictor(bundle)
+
+
+def _quiet_threads() -> None:
+    """Let idle threads of torch sleep, as the command line does: spinning threads slow it down."""
+    if "torch" not in sys.modules:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def _console(progress: bool) -> "Console":
+    from recsys.notebook import open_api_console
+
+    return open_api_console(progress=progress)
+
+
+def _override(name: str, value: object) -> str:
+    """Return a setting as `--set` writes it."""
+    return f"{name}={value!r}" if isinstance(value, str) else f"{name}={value}"
+
+
+def _sessions(
+    items: Sequence[str] | Sequence[Sequence[str]],
+) -> tuple[list[Sequence[str]], bool]:
+    """Return a list of sessions, and whether several were given.
+
+    Raises:
+        BadInput: `items` is one text, or mixes ids and lists.
+    """
+    listed = [items] if isinstance(items, str) else list(items)
+    texts = [isinstance(item, str) for item in listed]
+    if isinstance(items, str) or len(set(texts)) > 1:
+        raise BadInput(
+            "The session cannot be used",
+            [f"got {items!r}. Give a list of item ids, or a list of such lists."],
+        )
+    if all(texts):
+        return [cast("Sequence[str]", listed)], False
+    sessions: list[Sequence[str]] = [
+        list(session) if isinstance(session, Iterable) else [session] for session in listed
+    ]
+    wrong = [item for session in sessions for item in session if not isinstance(item, str)]
+    if wrong:
+        raise BadInput(
+            "The session cannot be used",
+            [f"item ids are texts, got {wrong[0]!r}. Write {str(wrong[0])!r}."],
+        )
+    return sessions, True
+
+
+def _clicks_path(clicks: "Clicks", columns: "Columns", path: Path) -> Path:
+    """Return the path of the clicks; a DataFrame is written to `path` first."""
+    from data.schema import EVENT_COLUMN, missing_column
+
+    if isinstance(clicks, str | Path):
+        return Path(clicks)
+    frame = _frame_of(clicks, "The clicks")
+    wanted = columns.wanted()
+    present = list(frame.columns)
+    problems = [missing_column(name, present) for name in wanted if name not in present]
+    if problems:
+        raise BadInput("The clicks cannot be used", [f"the DataFrame: {p}" for p in problems])
+    names = dict.fromkeys([*wanted, *({EVENT_COLUMN} & set(present))])
+    return _write_frame(frame[list(names)], path, "The clicks")
+
+
+def _items_path(items: "Clicks", path: Path) -> Path:
+    if isinstance(items, str | Path):
+        return Path(items)
+    return _write_frame(_frame_of(items, "The items"), path, "The items")
+
+
+def _frame_of(given: object, what: str) -> "DataFrame":
+    from pandas import DataFrame
+
+    if not isinstance(given, DataFrame):
+        raise BadInput(
+            f"{what} cannot be used",
+            [f"got {type(given).__name__}. Give a DataFrame, or the path of a file or folder."],
+        )
+    return given.rename(columns=str)
+
+
+def _write_frame(frame: "DataFrame", path: Path, what: str) -> Path:
+    """Write a Parquet file, so that DataFrames are checked by the code that reads files."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), path)
+    except (pa.ArrowException, ValueError, TypeError) as failed:
+        raise BadInput(
+            f"{what} cannot be used",
+            [f"the DataFrame cannot become a table ({failed}). Give each column one type."],
+        ) from failed
+    return path
+
+
+@contextmanager
+def _in_python_terms(folder: Path) -> Iterator[None]:
+    """Raise problems of input again in the terms of this API.
+
+    Files in `folder` were DataFrames, and `--test-fraction` is the argument `test_fraction`.
+    """
+    arguments = set(inspect.signature(fit).parameters)
+
+    def argument(option: re.Match[str]) -> str:
+        name = option[1].replace("-", "_")
+        name = OTHER_NAMES.get(name, name)
+        return name if name in arguments else option[0]
+
+    def translated(text: str) -> str:
+        text = re.sub(rf"{re.escape(str(folder))}/\w+\.parquet", "the DataFrame", text)
+        return re.sub(r"--([a-z][a-z-]*)", argument, text)
+
+    try:
+        yield
+    except Problems as wrong:
+        raise type(wrong)(
+            translated(wrong.heading), [translated(problem) for problem in wrong.problems]
+        ) from None
+    except Interrupted as stopped:
+        if str(folder) not in str(stopped):
+            raise Interrupted(translated(str(stopped))) from None
+        raise Interrupted(
+            "Training was stopped, and its temporary folder is deleted. To continue a stopped "
+            "training later, give a folder with out=, and then resume=True."
+        ) from None
+
+
+def _metrics_frame(metrics: Mapping[str, Mapping[str, float]]) -> "DataFrame":
+    from pandas import DataFrame
+
+    return DataFrame.from_dict(dict(metrics), orient="index").rename_axis("recommender")
+
+
+def _headline(metrics: "DataFrame") -> "DataFrame":
+    """Return the columns that the command line shows."""
+    from recsys.console import HEADINGS
+
+    return metrics[[name for name in HEADINGS if name in metrics.columns]]
+
+
+def _metrics_html(metrics: "DataFrame") -> str:
+    return str(_headline(metrics).rename_axis(None).to_html(float_format="{:.4f}".format, border=0))
+
+
+def _run_until_interrupted(command: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Run a process and pass its log on; an interrupt ends it in good order.
+
+    Raises:
+        RecsysError: the process ended with an error.
+    """
+    last = ""
+    # in a session of its own, so that Ctrl-C reaches it once, as SIGTERM
+    with subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                sys.stderr.write(line)
+                last = line
+        except KeyboardInterrupt:
+            process.terminate()
+            sys.stderr.write(process.communicate()[1])
+            return
+    if process.returncode != 0:
+        reason = last.strip().removeprefix("error: ")
+        raise RecsysError(f"The service ended with status {process.returncode}: {reason}")

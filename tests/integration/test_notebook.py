@@ -1,0 +1,68 @@
+"""The tutorial notebook runs from top to bottom, and is stored without outputs."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[2]
+TUTORIAL = ROOT / "docs" / "tutorial.ipynb"
+CELL_SECONDS = 600  # a limit for a hung kernel, not a claim about speed
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
+    """Run the notebook in a folder outside the repository."""
+    folder = tmp_path_factory.mktemp("notebook")
+    notebook = read()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("IPYTHONDIR", str(folder / "ipython"))
+        client = NotebookClient(
+            notebook, timeout=CELL_SECONDS, resources={"metadata": {"path": str(folder)}}
+        )
+        return client.execute()
+
+
+def test_the_notebook_is_stored_without_outputs() -> None:
+    notebook = read()
+
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        assert not cell.get("outputs"), cell.source
+        assert cell.get("execution_count") is None, cell.source
+
+
+def test_every_cell_of_the_tutorial_runs(executed: nbformat.NotebookNode) -> None:
+    shown = shown_by(executed)
+
+    first = shown['model.recommend(["aurora-tent", "aurora-sleeping-bag"], k=5)']
+    assert "aurora-sleeping-mat" in first
+    assert "birch-sleeping-bag" in shown["model.recommend("]
+    assert "Did you mean 'aurora-kettle'?" in shown["try:"]
+    assert "session popularity" in shown["report = model.evaluate(tomorrow)"]
+
+
+def test_a_notebook_shows_bars_tables_and_the_model(executed: nbformat.NotebookNode) -> None:
+    shown = shown_by(executed)
+
+    assert "What was read" in shown["import recsys"]
+    assert "widget-view" in shown["import recsys"]
+    assert "<table" in shown["model"]
+
+
+def read() -> nbformat.NotebookNode:
+    notebook: nbformat.NotebookNode = nbformat.read(  # type: ignore[no-untyped-call]
+        TUTORIAL, as_version=4
+    )
+    return notebook
+
+
+def shown_by(notebook: nbformat.NotebookNode) -> dict[str, str]:
+    """Return the outputs of each code cell, as text, by the first line of the cell."""
+    return {
+        cell.source.splitlines()[0]: str(cell.outputs)
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+    }

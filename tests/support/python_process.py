@@ -1,0 +1,25 @@
+"""A Python process that finds the packages of this repository, started in any folder."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from recsys.shadowing import ROOT
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a process that finds this repository's packages."""
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def python(script: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a script, given as text."""
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
