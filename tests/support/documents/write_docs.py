@@ -22,10 +22,12 @@ from tests.support.bundles.trained_shop import SMALL
 from tests.support.documents.api_page import Answers, Document, Example, examples, render
 from tests.support.documents.made_tables import MADE, as_made
 from tests.support.documents.markdown import ROOT
+from tests.support.documents.trace import traced, with_traces
 from tests.support.service.app_client import client_of
 from training.pipeline import TrainOptions, train
 
 PAGE = ROOT / "docs" / "http-api.md"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
 
 
 async def answers_to(
@@ -68,6 +70,9 @@ def shortened(bodies: Answers) -> dict[str, object]:
 def main() -> None:
     for page in MADE:
         (ROOT / page).write_text(as_made(page), encoding="utf-8")
+    ARCHITECTURE.write_text(
+        with_traces(ARCHITECTURE.read_text(encoding="utf-8"), traced()), encoding="utf-8"
+    )
     with tempfile.TemporaryDirectory() as temporary, private_redis() as redis:
         folder = Path(temporary)
         write_shop(folder, makers=1, sessions=4000)
