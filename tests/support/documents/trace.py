@@ -83,9 +83,8 @@ def trace_training(folder: Path, tracer: Tracer) -> list[str]:
     sys.argv += ["--items", str(folder / "items.csv"), "--out", str(folder / "bundle")]
     sys.argv += TRAIN.split()
     messages = StringIO()
-    with redirect_stderr(messages), tracer.tracing() as files:
-        with suppress(SystemExit):
-            main()
+    with redirect_stderr(messages), tracer.tracing() as files, suppress(SystemExit):
+        main()
     assert (folder / "bundle").is_dir(), messages.getvalue()
     return files
 
