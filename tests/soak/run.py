@@ -1,10 +1,10 @@
-"""What takes longer than a test may: reloads, kills, overload, mutants, with figures.
+"""Long tests with measurements: reloads, kills, overload, damaged files.
 
-    python tests/soak/run.py             # all of it, about an hour
+    python tests/soak/run.py             # all parts, about an hour
     python tests/soak/run.py overload    # one part; each has --help
 
-Every part trains a small shop where no bundle is given, starts real servers and a real Redis, and
-ends with a table: measured, promised, holds. Ends with 1 where anything promised does not hold.
+Each part starts real servers and a real Redis and prints a table: measured, promised, holds.
+Without `--bundle` a small shop is trained first. The exit status is 1 if a promise is broken.
 """
 
 import os
@@ -31,8 +31,8 @@ from tests.soak.kills import (
     kill_redis,
     kill_server,
     kill_worker,
+    shift_clocks,
     stop_server,
-    turn_the_clock,
 )
 from tests.soak.laws import laws as drawn
 from tests.soak.mutants import mutants as damaged
@@ -44,12 +44,12 @@ from tests.support.bundles.small_shops import small_shop
 app = typer.Typer(pretty_exceptions_enable=False, help=__doc__)
 console = Console(width=110)
 BundleOption = Annotated[Path | None, typer.Option(help="Bundle folder, instead of a new one.")]
-Part = tuple[str, Callable[[Path, Path], list[Bound]]]  # its title, and what measures it
+Part = tuple[str, Callable[[Path, Path], list[Bound]]]  # title and measurement
 
 
 def run(parts: Sequence[Part], bundle: Path | None) -> None:
-    """One after another, each with its table; a table of all of them at the end."""
-    summary = Table("", "figures", "broken", "seconds", title="All of it", title_justify="left")
+    """Run the parts in turn and print a table for each, then one for all."""
+    summary = Table("", "bounds", "broken", "seconds", title="All parts", title_justify="left")
     kept = True
     with ExitStack() as stack:
         shop = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recsys-soak-")))
@@ -63,7 +63,7 @@ def run(parts: Sequence[Part], bundle: Path | None) -> None:
             ):
                 bounds = measure(bundle, Path(folder))
             kept = show(title, bounds, console) and kept
-            broken = "; ".join(bound.what for bound in bounds if not bound.holds)
+            broken = "; ".join(bound.name for bound in bounds if not bound.holds)
             seconds = f"{time.monotonic() - began:.0f}"
             summary.add_row(title, str(len(bounds)), broken or "none", seconds)
     console.print(summary)
@@ -103,17 +103,17 @@ def process_parts(times: int = 10) -> list[Part]:
     return [
         ("SIGTERM under load", partial(stop_server, kills=times)),
         ("kill -9 of one worker of two", partial(kill_worker, kills=times)),
-        ("Clocks that jump", turn_the_clock),
+        ("Clocks that jump", shift_clocks),
         ("Full disks", full_disk),
     ]
 
 
 def state_parts(plays: int = 10_000) -> list[Part]:
-    return [("Whatever happens, in whatever order", partial(played, plays=plays))]
+    return [("Random interleavings of events", partial(played, plays=plays))]
 
 
 def law_parts() -> list[Part]:
-    return [("Laws with many examples", drawn)]
+    return [("Property tests with many examples", drawn)]
 
 
 def cross_talk_parts(users: int = 200, requests: int = 200) -> list[Part]:
@@ -147,51 +147,51 @@ def everything(context: typer.Context, bundle: BundleOption = None) -> None:
 def overload(
     bundle: BundleOption = None,
     seconds: float = 60.0,
-    slow_ms: Annotated[float, typer.Option(help="What each list takes.")] = 2.8,
+    slow_ms: Annotated[float, typer.Option(help="Milliseconds that each list takes.")] = 2.8,
 ) -> None:
-    """Three times the capacity for a while: what is accepted is quick, the rest is refused."""
+    """Offer three times the capacity: accepted requests are quick, the rest is refused."""
     run(overload_parts(seconds, slow_ms), bundle)
 
 
 @app.command()
 def reload(bundle: BundleOption = None, reloads: int = 50) -> None:
-    """Roll-outs under load, every third one broken: no answer fails, and memory stays."""
+    """Roll out bundles under load, every third one broken: no answer fails, memory is constant."""
     run(reload_parts(reloads), bundle)
 
 
 @app.command()
 def kills(bundle: BundleOption = None, kills: int = 20) -> None:
-    """kill -9 of the server, then of Redis, under load: nothing acknowledged is lost."""
+    """Kill the server and Redis under load: no acknowledged click is lost."""
     run(kill_parts(kills), bundle)
 
 
 @app.command()
 def failover(bundle: BundleOption = None) -> None:
-    """A primary is replaced, in three ways: clicks are stored again within 2 s, none is lost."""
+    """Replace a Redis primary in three ways: clicks are stored again within 2 s, none is lost."""
     run(failover_parts(), bundle)
 
 
 @app.command()
 def processes(bundle: BundleOption = None, times: int = 10) -> None:
-    """SIGTERM, a worker killed, clocks that jump, disks that are full."""
+    """Stop the server, kill a worker, shift the clocks, fill the disk."""
     run(process_parts(times), bundle)
 
 
 @app.command()
 def states(bundle: BundleOption = None, plays: int = 10_000) -> None:
-    """Random interleavings of clicks, repeats, reads, deletions, pauses, reloads, lost caches."""
+    """Interleave clicks, repeats, reads, deletions, pauses, reloads and lost caches at random."""
     run(state_parts(plays), bundle)
 
 
 @app.command()
 def laws(bundle: BundleOption = None) -> None:
-    """Every property test with 500 examples instead of 25."""
+    """Run every property test with 500 examples instead of 25."""
     run(law_parts(), bundle)
 
 
 @app.command()
 def cross_talk(bundle: BundleOption = None, users: int = 200, requests: int = 200) -> None:
-    """Visitors who leave while Redis dawdles: nobody is answered with another's list."""
+    """Abandon requests while Redis answers slowly: no user gets the list of another."""
     run(cross_talk_parts(users, requests), bundle)
 
 
@@ -199,7 +199,7 @@ def cross_talk(bundle: BundleOption = None, users: int = 200, requests: int = 20
 def mutants(
     bundle: BundleOption = None, bundles: int = 1000, clicks: int = 2000, by_command: int = 20
 ) -> None:
-    """Bundles and click files damaged at random: a sentence each, no traceback, no hang."""
+    """Damage bundles and click files at random: one sentence each, no traceback, no hang."""
     run(mutant_parts(bundles, clicks, by_command), bundle)
 
 
