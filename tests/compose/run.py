@@ -1,11 +1,11 @@
-"""Builds and starts docker-compose.yml, asks it, breaks and mends it, and takes it down again.
+"""Build and start docker-compose.yml, send requests, cause faults, and remove it again.
 
-    python tests/compose/run.py                                  # some minutes, Docker needed
-    python tests/compose/run.py --clicks clicks.parquet          # train on these, not on a shop
+    python tests/compose/run.py                                  # some minutes, needs Docker
+    python tests/compose/run.py --clicks clicks.parquet          # instead of a synthetic shop
     python tests/compose/run.py --bundle runs/50k/bundle --rate 500     # load on this bundle
 
-A project of its own name, with volumes of its own, which are removed at the end: a shop that runs
-from the same folder is not touched. Prints a table; ends with 1 where something does not hold.
+The project has its own name and volumes, which are removed at the end; another project that runs
+from the same folder is not affected. Prints a table; the exit status is 1 if a claim does not hold.
 """
 
 import dataclasses

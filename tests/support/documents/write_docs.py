@@ -1,8 +1,8 @@
-"""Write what the documents have from the code: tables, and the page of the HTTP API.
+"""Write the generated parts of the documents: tables, traces, and the page of the HTTP API.
 
     make docs
 
-Trains the small shop of the tests and asks a real service for the answers to all examples.
+Trains the small shop of the tests and requests the answers to all examples from a real service.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ ARCHITECTURE = ROOT / "docs" / "architecture.md"
 async def answers_to(
     client: httpx.AsyncClient, document: Document, key: str
 ) -> tuple[dict[str, object], dict[str, int]]:
-    """Bodies (those that are JSON) and statuses, by the example's title."""
+    """Return JSON bodies and statuses by the title of the example."""
     bodies, statuses = {}, {}
     for example in examples(document):
         answer = await ask(client, example, key)
@@ -59,12 +59,12 @@ async def page_of(bundle: Path, redis: str) -> str:
 
 
 def shortened(bodies: Answers) -> dict[str, object]:
-    """The manifest's metrics are a page of their own; one is enough to see."""
-    found = dict(bodies)
+    """Empty the metrics of the manifest, which would fill a page."""
+    shorter = dict(bodies)
     for title, body in bodies.items():
         if isinstance(body, dict) and "metrics" in body:
-            found[title] = body | {"metrics": {}, "training": {}}
-    return found
+            shorter[title] = body | {"metrics": {}, "training": {}}
+    return shorter
 
 
 def main() -> None:
