@@ -1,4 +1,4 @@
-"""Every function of the playground, clicked through in a real browser on a trained shop."""
+"""Every function of the playground works in a real browser on a trained shop."""
 
 import json
 import re
@@ -45,13 +45,13 @@ def play(url: str, chromium: Browser) -> Iterator[Playground]:
 
 
 def best(client: Client, *items: str, exclude_seen: bool = False) -> list[str]:
-    """What the service recommends after these clicks, as many as the page shows."""
+    """Return the recommendations after these clicks, as many as the page shows."""
     answer = client.recommend(items=items, k=SHOWN, exclude_seen=exclude_seen)
     return [item.item_id for item in answer.items]
 
 
 def user_of(page: Page) -> str:
-    """Under whose name the page stores its clicks, as its curl command shows it."""
+    """Return the user id of the page, from its curl command."""
     found = re.search(r'"user_id":"(.*?)"', page.locator("#curl").text_content() or "")
     assert found
     return found[1]
@@ -244,8 +244,10 @@ def test_the_same_call_as_curl_gives_the_same_list(play: Playground) -> None:
     assert copied == play.page.locator("#curl").text_content()
     if shutil.which("curl") is None:
         pytest.skip("There is no curl here to paste it into a shell for.")
-    said = subprocess.run(["sh", "-c", copied], capture_output=True, check=True, timeout=20).stdout
-    items = [item["item_id"] for item in json.loads(said)["items"]]
+    output = subprocess.run(
+        ["sh", "-c", copied], capture_output=True, check=True, timeout=20
+    ).stdout
+    items = [item["item_id"] for item in json.loads(output)["items"]]
     assert items[:SHOWN] == play.likely
 
 
@@ -262,7 +264,7 @@ def test_a_visit_can_be_watched_and_stopped(play: Playground) -> None:
     expect(play.page.get_by_role("button", name="Walk on")).to_be_visible()
 
 
-def test_everything_is_reached_by_keyboard_and_said_aloud(play: Playground) -> None:
+def test_the_page_works_by_keyboard_and_screen_reader(play: Playground) -> None:
     keys = play.page.keyboard
     keys.press("Tab")
     expect(play.page.get_by_text("Skip to what is likely next")).to_be_focused()
