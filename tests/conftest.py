@@ -95,7 +95,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedShop:
 
 @pytest.fixture(scope="session")
 def blended(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> TrainedShop:
-    """The same shop with session neighbours blended in."""
+    """Train the same shop with session neighbours blended in."""
     out = tmp_path_factory.mktemp("blended") / "bundle"
     recipe = dataclasses.replace(SMALL, blend="vstan", blend_weight=0.3, refit=False)
     train(TrainOptions(ClickOptions(trained.clicks), out, recipe), Console(quiet=True))
@@ -112,7 +112,7 @@ def any_shop(request: pytest.FixtureRequest, trained: TrainedShop) -> TrainedSho
 
 @pytest.fixture(scope="session")
 def other_bundle(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another model of the same shop, with other weights and another state size."""
+    """Train another model of the same shop, with another state size."""
     out = tmp_path_factory.mktemp("other") / "bundle"
     recipe = dataclasses.replace(SMALL, hidden=16, layers=2, epochs=1, refit=False)
     return train(TrainOptions(ClickOptions(trained.clicks), out, recipe), Console(quiet=True))
@@ -125,7 +125,7 @@ def predictor(trained: TrainedShop) -> Predictor:
 
 @pytest.fixture(scope="session")
 def model_kinds(predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> ModelKinds:
-    """One model of every kind over the items of the shop."""
+    """Return one model of every kind over the items of the shop."""
     return ModelKinds(tmp_path_factory.mktemp("kinds"), predictor.catalogue)
 
 

@@ -101,7 +101,7 @@ def trained_with(
     epochs = EpochRecorder()
     with tempfile.TemporaryDirectory() as folder:
         trained = Trainer(recipe, Path(folder), torch.device("cpu"), epochs).train(train, held_out)
-    best = max(epochs.scores, key=lambda scores: scores[recipe.select_by])
+    best_epoch = max(epochs.scores, key=lambda scores: scores[recipe.select_by])
     in_cells = sum(p.numel() for p in trained.weights.model.parameters())
     reach = reach_of(trained.weights, long_sessions(held_out, trained))
     row = [
@@ -109,8 +109,8 @@ def trained_with(
         f"{in_cells:,}",
         f"{np.median(epochs.cpu_seconds):.1f}",
         str(len(epochs.scores)),
-        f"{best['recall@20']:.4f}",
-        f"{best['mrr@20']:.4f}",
+        f"{best_epoch['recall@20']:.4f}",
+        f"{best_epoch['mrr@20']:.4f}",
         *(f"{reach[distance]:.3f}" for distance in DISTANCES),
     ]
     console.print("  ".join(row))

@@ -95,15 +95,15 @@ def main(
         faults = [one for one in FAULTS if fault is None or one.name in fault]
         if fault is not None and len(faults) < len(fault):
             raise typer.BadParameter(f"The faults are: {', '.join(one.name for one in FAULTS)}.")
-        kept = asyncio.run(measure_all(bundle, faults, seconds, patience))
-    raise typer.Exit(0 if kept else 1)
+        all_kept = asyncio.run(measure_all(bundle, faults, seconds, patience))
+    raise typer.Exit(0 if all_kept else 1)
 
 
 async def measure_all(
     bundle: Path, faults: Sequence[Fault], seconds: float, patience: float
 ) -> bool:
     table = Table("fault", "calls", "as documented", "p50 ms", "p99 ms", "max ms", "recovered s")
-    kept = True
+    all_kept = True
     with own_redis(*DURABLE) as server:
         async with (
             ChaosProxy(free_port(), server.port) as proxy,
@@ -114,10 +114,10 @@ async def measure_all(
                 with console.status(fault.name if fault else "no fault"):
                     row = await measure(fault, client, proxy, server, seconds)
                 table.add_row(*row.cells)
-                kept = kept and row.keeps_promises(patience)
+                all_kept = all_kept and row.keeps_promises(patience)
             client.close()
             console.print(table)
-    return kept
+    return all_kept
 
 
 @contextlib.asynccontextmanager

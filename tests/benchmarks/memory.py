@@ -75,8 +75,8 @@ def _lists(predictor: Predictor, golden: list[list[str]]) -> ItemLists:
     lists = torch.randint(items, (items, LENGTH), generator=draw, dtype=torch.int32)
     for clicks in golden:
         known = [predictor.catalogue.index(item_id) for item_id in clicks]
-        best = predictor.recommend(known, RankingQuery(LENGTH)).items
-        lists[known[-1]] = torch.tensor(best, dtype=torch.int32)
+        top_k = predictor.recommend(known, RankingQuery(LENGTH)).items
+        lists[known[-1]] = torch.tensor(top_k, dtype=torch.int32)
     matrix = predictor.exact_retrieval.matrix[:COMMON]
     vectors = torch.from_numpy(with_bias(matrix.numpy(), 0.0))
     common = torch.arange(COMMON, dtype=torch.int32)

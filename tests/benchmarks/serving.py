@@ -230,8 +230,8 @@ async def bytes_per_user(
             numbers = draw.standard_normal((1, hidden), dtype=np.float32)
             blob = encode(Tag("0123456789abcdef", session.nonce, session.count), numbers)
             states.append(ComputedState(name, session.head, blob))
-        kept, _ = await store.exchange(states, [])
-        assert kept == len(states), f"{kept} of {len(states)} states were kept"
+        stored, _ = await store.exchange(states, [])
+        assert stored == len(states), f"{stored} of {len(states)} states were stored"
     after = (await client.info("memory"))["used_memory"]
     await link.close()
     await client.aclose()

@@ -40,8 +40,8 @@ PHONE: dict[str, Any] = {
 def find_chromium(playwright: Playwright) -> str | None:
     """Return the Chromium of the system, or of Playwright, or None."""
     installed = next(filter(None, map(shutil.which, NAMES)), None)
-    own = playwright.chromium.executable_path
-    return installed or (own if Path(own).exists() else None)
+    bundled = playwright.chromium.executable_path
+    return installed or (bundled if Path(bundled).exists() else None)
 
 
 @contextmanager

@@ -70,8 +70,8 @@ class Playground:
     @property
     def state(self) -> str:
         """Pixels of the strip of the hidden state."""
-        drawn: str = self.page.evaluate("document.getElementById('state').toDataURL()")
-        return drawn
+        pixels: str = self.page.evaluate("document.getElementById('state').toDataURL()")
+        return pixels
 
     def wait_for_state(self, words: str) -> None:
         self.page.locator("#state-words", has_text=words).wait_for()

@@ -81,8 +81,8 @@ def test_on_a_phone_everything_has_room_and_is_one_tap_away(url: str, chromium: 
         with play.answered():
             page.locator("#likely li button").nth(1).tap()
         assert _fits(page)
-        best = play.texts("#likely .name")[0]
-        expect(page.locator("#peek")).to_have_text(best)
+        likeliest = play.texts("#likely .name")[0]
+        expect(page.locator("#peek")).to_have_text(likeliest)
         for part in ("catalogue", "compare", "next"):
             page.locator(f".tabs a[href='#{part}']").tap()
             expect(page.locator(f"#{part} h2")).to_be_in_viewport()
@@ -144,5 +144,5 @@ def test_the_list_moves_after_every_click(url: str, chromium: Browser) -> None:
 
 def _fits(page: Page) -> bool:
     """Return whether the page is no wider than the window."""
-    found: bool = page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    return found
+    fits: bool = page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    return fits

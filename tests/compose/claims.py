@@ -48,10 +48,13 @@ def containers_are_locked(project: Project) -> str:
     ids = project("ps", "--quiet").split()
     locked = []
     for each in ids:
-        found = inspect(each)
-        if not found["State"]["Running"]:
+        container = inspect(each)
+        if not container["State"]["Running"]:
             continue
-        service, host = found["Config"]["Labels"]["com.docker.compose.service"], found["HostConfig"]
+        service, host = (
+            container["Config"]["Labels"]["com.docker.compose.service"],
+            container["HostConfig"],
+        )
         assert host["ReadonlyRootfs"], f"{service} can write to its root"
         assert host["CapDrop"] == ["ALL"], f"{service} keeps capabilities"
         assert "no-new-privileges:true" in host["SecurityOpt"], f"{service} may gain privileges"
@@ -68,9 +71,9 @@ def containers_are_locked(project: Project) -> str:
 def only_the_gateway_is_published(project: Project) -> str:
     published = {}
     for each in project("ps", "--quiet").split():
-        found = inspect(each)
-        service = found["Config"]["Labels"]["com.docker.compose.service"]
-        for bindings in (found["NetworkSettings"]["Ports"] or {}).values():
+        container = inspect(each)
+        service = container["Config"]["Labels"]["com.docker.compose.service"]
+        for bindings in (container["NetworkSettings"]["Ports"] or {}).values():
             for binding in bindings or []:
                 published[service] = binding["HostIp"]
     assert set(published) <= {"gateway", "prometheus"}, published

@@ -79,16 +79,16 @@ def prometheus_sees_all(project: Project, scale: int) -> str:
 def up(project: Project, scale: int) -> set[str]:
     """Wait until so many containers answer Prometheus; return them."""
     latest = time.monotonic() + SCRAPE_SECONDS
-    while len(found := _targets(project)) != scale:
-        assert time.monotonic() < latest, f"{len(found)} of {scale} targets are up"
+    while len(targets := _targets(project)) != scale:
+        assert time.monotonic() < latest, f"{len(targets)} of {scale} targets are up"
         time.sleep(1)
-    return found
+    return targets
 
 
 def _targets(project: Project) -> set[str]:
     """Return the current targets; a query would also return containers of minutes ago."""
-    found = _ask(project, "targets?state=active").get("activeTargets", [])
-    return {each["labels"]["instance"] for each in found if each["health"] == "up"}
+    targets = _ask(project, "targets?state=active").get("activeTargets", [])
+    return {each["labels"]["instance"] for each in targets if each["health"] == "up"}
 
 
 def _with_requests(project: Project) -> set[str]:
@@ -101,8 +101,8 @@ def _ask(project: Project, path: str) -> dict[str, Any]:
         answer = httpx.get(f"{project.prometheus}/api/v1/{path}", timeout=5)
     except httpx.TransportError:  # Prometheus is still starting
         return {}
-    found: dict[str, Any] = answer.json()["data"]
-    return found
+    data: dict[str, Any] = answer.json()["data"]
+    return data
 
 
 def limits_hold(project: Project, rate: float, seconds: float) -> str:
@@ -112,16 +112,16 @@ def limits_hold(project: Project, rate: float, seconds: float) -> str:
     assert host["NanoCpus"], "no limit of processors"
     clicks = visits(project)
     load(project, clicks, rate, 2.0)
-    found = load(project, clicks, rate, seconds)
+    measured = load(project, clicks, rate, seconds)
     state = inspect(container)
-    assert not found.errors, f"failed: {found.errors}"
-    assert found.rate > 0.98 * rate, f"{found.rate:.0f} requests/s of {rate:.0f}"
+    assert not measured.errors, f"failed: {measured.errors}"
+    assert measured.rate > 0.98 * rate, f"{measured.rate:.0f} requests/s of {rate:.0f}"
     assert not state["State"]["OOMKilled"], "it ran out of memory"
     assert not state["RestartCount"], "it was restarted"
     used = run(["docker", "stats", "--no-stream", "--format={{.MemUsage}}", container]).strip()
     return (
-        f"{found.rate:,.0f} requests/s: p50 {found.p50:.1f}, p90 {found.p90:.1f}, "
-        f"p99 {found.p99:.1f} ms, none failed; {host['NanoCpus'] / 1e9:g} cpus, {used}"
+        f"{measured.rate:,.0f} requests/s: p50 {measured.p50:.1f}, p90 {measured.p90:.1f}, "
+        f"p99 {measured.p99:.1f} ms, none failed; {host['NanoCpus'] / 1e9:g} cpus, {used}"
     )
 
 

@@ -96,7 +96,7 @@ class Visitor:
         if status == 503 or answer.get("degraded"):
             return "about no user"
         if shown:
-            own = [click["item_id"] for click in answer["clicks"]] == [self._item_id]
+            is_own = [click["item_id"] for click in answer["clicks"]] == [self._item_id]
         else:
-            own = set(ids(answer)) == self._top_k
-        return "about its user" if own else "about another"
+            is_own = set(ids(answer)) == self._top_k
+        return "about its user" if is_own else "about another"

@@ -149,7 +149,7 @@ class Publisher:
 
 
 async def _logged(server: ServerProcess, name: str, sentence: str) -> bool:
-    return any(name in line and sentence in line for line in server.said.splitlines())
+    return any(name in line and sentence in line for line in server.log_text.splitlines())
 
 
 async def _all_answer(url: str, model_id: str) -> bool:

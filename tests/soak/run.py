@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.soak.bounds import Bound, show
-from tests.soak.cross_talk import cross_talk as visited
+from tests.soak.cross_talk import cross_talk as measure_cross_talk
 from tests.soak.failover import behind_an_address, by_sentinels, fail_over, on_a_cluster
 from tests.soak.full_disk import full_disk
 from tests.soak.kills import (
@@ -34,11 +34,11 @@ from tests.soak.kills import (
     shift_clocks,
     stop_server,
 )
-from tests.soak.laws import laws as drawn
-from tests.soak.mutants import mutants as damaged
-from tests.soak.overload import overload as overloaded
-from tests.soak.reload import reload as reloaded
-from tests.soak.states import states as played
+from tests.soak.laws import laws as run_laws
+from tests.soak.mutants import mutants as try_mutants
+from tests.soak.overload import overload as measure_overload
+from tests.soak.reload import reload as measure_reload
+from tests.soak.states import states as play_states
 from tests.support.bundles.small_shops import small_shop
 
 app = typer.Typer(pretty_exceptions_enable=False, help=__doc__)
@@ -50,7 +50,7 @@ Part = tuple[str, Callable[[Path, Path], list[Bound]]]  # title and measurement
 def run(parts: Sequence[Part], bundle: Path | None) -> None:
     """Run the parts in turn and print a table for each, then one for all."""
     summary = Table("", "bounds", "broken", "seconds", title="All parts", title_justify="left")
-    kept = True
+    all_hold = True
     with ExitStack() as stack:
         shop = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recsys-soak-")))
         with console.status("Training a small shop"):
@@ -62,22 +62,22 @@ def run(parts: Sequence[Part], bundle: Path | None) -> None:
                 console.status(title),
             ):
                 bounds = measure(bundle, Path(folder))
-            kept = show(title, bounds, console) and kept
+            all_hold = show(title, bounds, console) and all_hold
             broken = "; ".join(bound.name for bound in bounds if not bound.holds)
             seconds = f"{time.monotonic() - began:.0f}"
             summary.add_row(title, str(len(bounds)), broken or "none", seconds)
     console.print(summary)
-    if not kept:
+    if not all_hold:
         raise typer.Exit(1)
 
 
 def overload_parts(seconds: float = 60.0, slow_ms: float = 2.8) -> list[Part]:
-    return [("Overload", partial(overloaded, seconds=seconds, slow_ms=slow_ms))]
+    return [("Overload", partial(measure_overload, seconds=seconds, slow_ms=slow_ms))]
 
 
 def reload_parts(reloads: int = 50) -> list[Part]:
     return [
-        (f"Reloads, {workers} worker(s)", partial(reloaded, reloads=reloads, workers=workers))
+        (f"Reloads, {workers} worker(s)", partial(measure_reload, reloads=reloads, workers=workers))
         for workers in (1, 2)
     ]
 
@@ -109,19 +109,19 @@ def process_parts(times: int = 10) -> list[Part]:
 
 
 def state_parts(plays: int = 10_000) -> list[Part]:
-    return [("Random interleavings of events", partial(played, plays=plays))]
+    return [("Random interleavings of events", partial(play_states, plays=plays))]
 
 
 def law_parts() -> list[Part]:
-    return [("Property tests with many examples", drawn)]
+    return [("Property tests with many examples", run_laws)]
 
 
 def cross_talk_parts(users: int = 200, requests: int = 200) -> list[Part]:
-    return [("Cross-talk", partial(visited, users=users, requests=requests))]
+    return [("Cross-talk", partial(measure_cross_talk, users=users, requests=requests))]
 
 
 def mutant_parts(bundles: int = 1000, clicks: int = 2000, by_command: int = 20) -> list[Part]:
-    measure = partial(damaged, bundles=bundles, clicks=clicks, by_command=by_command)
+    measure = partial(try_mutants, bundles=bundles, clicks=clicks, by_command=by_command)
     return [("Damaged bundles and click files", measure)]
 
 

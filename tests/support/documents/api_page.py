@@ -71,21 +71,21 @@ def examples(document: Document) -> Iterator[Example]:
 
 def calls(document: Document) -> Iterator[tuple[str, str, Document]]:
     """Yield (path, method, call) by tag; tags without a title come last."""
-    found = [
+    operations = [
         (path, method.upper(), call)
         for path, methods in document["paths"].items()
         for method, call in methods.items()
     ]
     order = list(TITLES)
     yield from sorted(
-        found, key=lambda c: order.index(c[2]["tags"][0]) if c[2]["tags"][0] in order else 99
+        operations, key=lambda c: order.index(c[2]["tags"][0]) if c[2]["tags"][0] in order else 99
     )
 
 
 def _examples_of(path: str, method: str, call: Document) -> Iterator[Example]:
     given = {p["name"]: p["example"] for p in call.get("parameters", ()) if "example" in p}
-    asked = {p["name"] for p in call.get("parameters", ()) if p["in"] == "query"}
-    url = path.format(**given) + ("?k=3" if "k" in asked else "")
+    query = {p["name"] for p in call.get("parameters", ()) if p["in"] == "query"}
+    url = path.format(**given) + ("?k=3" if "k" in query else "")
     key = "security" in call
     content = call.get("requestBody", {}).get("content", {}).get("application/json", {})
     if not content:
@@ -181,8 +181,8 @@ def _row(name: str, kind: str, notes: list[str]) -> str:
 def _resolved(document: Document, schema: Document) -> Document:
     if "$ref" not in schema:
         return schema
-    found: Document = document["components"]["schemas"][schema["$ref"].rsplit("/", 1)[-1]]
-    return found
+    resolved: Document = document["components"]["schemas"][schema["$ref"].rsplit("/", 1)[-1]]
+    return resolved
 
 
 def _kind(document: Document, schema: Document) -> str:
@@ -220,7 +220,9 @@ def _rule(schema: Document) -> str:
 
 def _problems(document: Document, answers: Answers) -> str:
     described = document["components"]["responses"].items()
-    rows = [f"| {n.removeprefix('problem-')} | {said['description']} |" for n, said in described]
+    rows = [
+        f"| {n.removeprefix('problem-')} | {problem['description']} |" for n, problem in described
+    ]
     table = "\n".join(["| status | |", "|---|---|", *rows])
     reference = {"$ref": "#/components/schemas/Problem"}
     return f"""## Problems

@@ -68,7 +68,7 @@ def with_table(text: str, name: str, table: str) -> str:
     """Return the page with this table between its comments."""
     between = re.compile(rf"(<!-- {name}: [^\n]* -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
     assert between.search(text), f"the page has no place for {name}"
-    return between.sub(lambda found: f"{found[1]}{table}\n{found[2]}", text)
+    return between.sub(lambda match: f"{match[1]}{table}\n{match[2]}", text)
 
 
 def as_made(page: str) -> str:

@@ -65,12 +65,12 @@ class Page:
         return [
             Block(
                 self.path,
-                self.text.count("\n", 0, found.start()) + 1,
-                found[1],
-                found[2],
-                reason[1] if (reason := NOT_RUN.search(self.text[: found.start()])) else None,
+                self.text.count("\n", 0, fence.start()) + 1,
+                fence[1],
+                fence[2],
+                reason[1] if (reason := NOT_RUN.search(self.text[: fence.start()])) else None,
             )
-            for found in FENCE.finditer(self.text)
+            for fence in FENCE.finditer(self.text)
         ]
 
     @cached_property

@@ -52,7 +52,7 @@ class ServerProcess:
         return self._running.pid
 
     @property
-    def said(self) -> str:
+    def log_text(self) -> str:
         return self._log.read_text(errors="replace")
 
     def start(self) -> None:
@@ -63,7 +63,7 @@ class ServerProcess:
             )
         for _ in range(MOST_LOOKS):  # a count instead of a deadline: the machine may pause
             if self._process.poll() is not None:
-                raise AssertionError(self.said)
+                raise AssertionError(self.log_text)
             with contextlib.suppress(httpx.TransportError):
                 if httpx.get(f"{self.url}/health/ready", timeout=1).status_code == 200:
                     return
@@ -118,7 +118,7 @@ def started(
         log = log or Path(folder) / "log"
         with ServerProcess(bundle, redis, log, **{**PATIENT, **environment}) as server:
             yield server
-            assert server.stop() == 0, server.said
+            assert server.stop() == 0, server.log_text
 
 
 @contextmanager

@@ -163,6 +163,18 @@ def test_every_alert_has_a_test_in_which_it_fires() -> None:
     assert {case["alertname"] for case in cases if not case["exp_alerts"]} == alerts
 
 
+def test_the_expected_annotations_of_alerts_are_those_of_the_rules() -> None:
+    rules = yaml.safe_load((ROOT / "docker" / "alerts.yml").read_text())["groups"][0]["rules"]
+    tests = yaml.safe_load((ROOT / "docker" / "alerts.test.yml").read_text())["tests"]
+    patterns = {rule["alert"]: rule["annotations"] for rule in rules}
+
+    for case in (case for test in tests for case in test["alert_rule_test"]):
+        for expected in case["exp_alerts"]:
+            for name, template in patterns[case["alertname"]].items():
+                pattern = ".*".join(map(re.escape, re.split(r"\{\{.*?\}\}", template)))
+                assert re.fullmatch(pattern, expected["exp_annotations"][name]), case["alertname"]
+
+
 def test_alerts_use_existing_metrics() -> None:
     used = set(re.findall(r"recsys_\w+", (ROOT / "docker" / "alerts.yml").read_text()))
     known = set(re.findall(r'"(recsys_\w+)"', METRICS))
