@@ -1,6 +1,6 @@
 """Measure the CPU microseconds of each part of an answer, for one request.
 
-    python tests/benchmarks/serving_parts.py --bundle runs/50k/bundle --kind exact --kind pq4
+    python tests/benchmarks/serving_parts.py --bundle runs/50k/bundle --kind exact --kind int8
 
 Batches of 1, 4 and 32, one thread, with a private Redis. Every request records a click of a user
 with earlier clicks and requests 20 items. The last row is the whole application without the HTTP
@@ -50,7 +50,7 @@ Cost = Callable[[Part, int], Awaitable[float]]
 
 def main(
     bundle: Annotated[Path, typer.Option(help="Bundle folder.")],
-    kind: Annotated[list[str] | None, typer.Option(help="exact, fp16, int8, pq4.")] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="exact, int8, ivf.")] = None,
     rounds: Annotated[int, typer.Option(help="Number of rounds; the median counts.")] = 5,
     calls: Annotated[int, typer.Option(help="Requests per round.")] = 1200,
 ) -> None:

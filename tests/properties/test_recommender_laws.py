@@ -51,11 +51,9 @@ def scorers(
 
 
 @pytest.fixture(scope="module", params=(*NAMES, *KINDS))
-def scorer(
-    request: pytest.FixtureRequest, scorers: dict[str, Scorer], model_kinds: ModelKinds
-) -> Scorer:
+def scorer(request: pytest.FixtureRequest, scorers: dict[str, Scorer], zoo: ModelKinds) -> Scorer:
     if request.param in KINDS:
-        return model_kinds.scripted(request.param)
+        return zoo.scripted(request.param)
     assert tuple(scorers) == NAMES
     return scorers[request.param]
 
@@ -136,11 +134,10 @@ def test_the_model_beats_markov_on_a_walk_made_for_markov(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_eager_and_scripted_models_score_alike(
-    model_kinds: ModelKinds, sessions: tuple[Sessions, Sessions], kind: str
+    zoo: ModelKinds, sessions: tuple[Sessions, Sessions], kind: str
 ) -> None:
     eager, scripted = (
-        p.scores_along(some(sessions))
-        for p in (model_kinds.eager(kind), model_kinds.scripted(kind))
+        p.scores_along(some(sessions)) for p in (zoo.eager(kind), zoo.scripted(kind))
     )
 
     torch.testing.assert_close(eager, scripted, atol=1e-5, rtol=1e-5)

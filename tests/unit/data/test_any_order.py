@@ -12,12 +12,9 @@ from tests.support.redis.session_machine import play, stage_of
 
 
 def test_any_order_of_clicks_reads_deletions_pauses_and_reloads(
-    model_kinds: ModelKinds, redis_url: str
+    zoo: ModelKinds, redis_url: str
 ) -> None:
-    bundles = [
-        model_kinds.bundle("gru shared", window=9),
-        model_kinds.bundle("lstm separate", window=4),
-    ]
+    bundles = [zoo.bundle("gru shared", window=9), zoo.bundle("lstm separate", window=4)]
     with stage_of(bundles, redis_url) as stage:
         assert play(stage, plays=30, steps=25) >= 30
 

@@ -12,24 +12,24 @@ from recsys.bundle.layout import MANIFEST
 from recsys.bundle.registry import publish
 from service.bundle_watcher import SharedNote
 from tests.support.bundles.trained_shop import TrainedShop
-from tests.support.service.registry_service import RegistryService, serving, until
+from tests.support.service.registry_service import Served, serving, until
 
 
 @pytest.fixture
 async def served(
     trained: TrainedShop, other_bundle: Path, tmp_path: Path, redis_url: str
-) -> AsyncIterator[RegistryService]:
+) -> AsyncIterator[Served]:
     async with serving(trained.bundle, other_bundle, tmp_path, redis_url) as found:
         yield found
 
 
-async def test_the_pointer_is_followed(served: RegistryService) -> None:
-    publish(served.registry, "new")
+async def test_the_pointer_is_followed(served: Served) -> None:
+    publish(served.shelf, "new")
 
     await until(served, served.model_id("new"))
 
 
-async def test_a_pointer_that_did_not_move_takes_no_reload_back(served: RegistryService) -> None:
+async def test_a_pointer_that_did_not_move_takes_no_reload_back(served: Served) -> None:
     await served.reload(bundle="new")
 
     await asyncio.sleep(0.3)
@@ -37,33 +37,31 @@ async def test_a_pointer_that_did_not_move_takes_no_reload_back(served: Registry
     assert await served.model() == served.model_id("new")
 
 
-async def test_what_nobody_foresaw_in_a_bundle_does_not_end_the_following(
-    served: RegistryService,
-) -> None:
-    manifest = served.registry / "broken" / MANIFEST
-    shutil.copytree(served.registry / "new", manifest.parent)
+async def test_what_nobody_foresaw_in_a_bundle_does_not_end_the_following(served: Served) -> None:
+    manifest = served.shelf / "broken" / MANIFEST
+    shutil.copytree(served.shelf / "new", manifest.parent)
     for damage in (
         '"retrieval": null',
         '"retrieval": []',
         '"created": 5',
         '"window": 1' + "0" * 30,
     ):
-        whole = (served.registry / "new" / MANIFEST).read_text().rstrip()
+        whole = (served.shelf / "new" / MANIFEST).read_text().rstrip()
         manifest.write_text(f"{whole[:-1]}, {damage}}}")  # the last of two counts
-        publish(served.registry, "broken")
+        publish(served.shelf, "broken")
         answer = await served.reload(bundle="broken")
         assert answer.status_code == 422, damage
     await asyncio.sleep(0.2)
 
-    publish(served.registry, "new")
+    publish(served.shelf, "new")
 
     await until(served, served.model_id("new"))
 
 
-async def test_the_same_name_written_again_is_a_new_wish(served: RegistryService) -> None:
+async def test_the_same_name_written_again_is_a_new_wish(served: Served) -> None:
     await served.reload(bundle="new")
 
-    publish(served.registry, "old")  # which the pointer said before
+    publish(served.shelf, "old")  # which the pointer said before
 
     await until(served, served.model_id("old"))
 
