@@ -52,6 +52,7 @@ class DocRunner:
         self._substitutions = dict(substitutions)
         self._checkout, self._once = checkout, once
         self._servers = ExitStack()
+        self._names: dict[str, object] = {}  # of the Python blocks
 
     def __enter__(self) -> "DocRunner":
         return self
@@ -78,8 +79,9 @@ class DocRunner:
             assert shape(body) == shape(answer), f"{block.place}: the output is\n{output}"
 
     def run_python(self, block: Block) -> None:
-        """Run a Python block with the address of the real service."""
-        exec(compile(self._substituted(block.text), block.place, "exec"), {})
+        """Run Python in the folder, with the names of the page's blocks above."""
+        with chdir(self._folder):
+            exec(compile(self._substituted(block.text), block.place, "exec"), self._names)
 
     def _substituted(self, text: str) -> str:
         for written, actual in self._substitutions.items():

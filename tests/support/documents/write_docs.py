@@ -20,9 +20,9 @@ from service.serve import read_settings
 from service.server.embedded_redis import private_redis
 from tests.support.bundles.trained_shop import SMALL
 from tests.support.documents.api_page import Answers, Document, Example, examples, render
+from tests.support.documents.file_trace import traced, with_traces
 from tests.support.documents.made_tables import MADE, as_made
 from tests.support.documents.markdown import ROOT
-from tests.support.documents.trace import traced, with_traces
 from tests.support.service.app_client import client_of
 from training.pipeline import TrainOptions, train
 

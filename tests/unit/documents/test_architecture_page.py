@@ -2,8 +2,8 @@
 
 import pytest
 
+from tests.support.documents.file_trace import traced, with_traces
 from tests.support.documents.markdown import ROOT
-from tests.support.documents.trace import traced, with_traces
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Trace the project files whose functions run, in the order of their first call.
 
-    python tests/support/documents/trace.py
+    python tests/support/documents/file_trace.py
 
 Trains a small shop with `recsys train`, serves the bundle as `recsys serve` does, and prints both
 lists as JSON. Functions that run while a module is imported do not count. The request is the second
