@@ -2,13 +2,13 @@
 #   docker build -t session-recsys:serve .                    the API: no pandas, no training code
 #   docker build --target train -t session-recsys:train .     the training command line
 #
-# On Linux, PyPI's torch brings several GB of CUDA libraries. For images without them give
+# On Linux, torch from PyPI includes several GB of CUDA libraries. For images without them add
 #   --build-arg EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 #
-# Layers go from what changes seldom to what changes often, and both images share the large one:
-# what torch brings, then what only serving (or training) needs, then our code, below 1 MB.
+# Layers that change rarely come first, and both images share the large one: the dependencies of
+# torch, then those of serving (or training) only, then our code, below 1 MB.
 
-# /venv, which never holds pip: dependencies, and nothing that could install more
+# /venv holds the dependencies without pip, so that nothing can be installed later
 FROM python:3.11-slim AS builder
 ARG EXTRA_INDEX_URL=""
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore \
@@ -16,13 +16,13 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=igno
 RUN python -m venv --without-pip /venv
 WORKDIR /build
 COPY pyproject.toml constraints.txt docker/requirements.py ./
-# the tests, headers and tools that torch brings are a sixth of it, and nothing here runs them
+# tests, headers and tools of torch are a sixth of its size, and the image does not use them
 RUN python requirements.py pyproject.toml > base.txt \
     && pip install ${EXTRA_INDEX_URL:+--extra-index-url "$EXTRA_INDEX_URL"} -r base.txt \
     && cd /venv/lib/python3*/site-packages/torch \
     && rm -rf test include bin/test_* bin/*Test bin/protoc*
 
-# with --prefix, only what /venv lacks is installed, apart from it: a layer of its own
+# --prefix installs only packages that /venv lacks, in a layer of its own
 FROM builder AS serve-builder
 RUN python requirements.py pyproject.toml serve > serve.txt \
     && pip install --prefix /dependencies -r serve.txt
@@ -46,8 +46,8 @@ ENTRYPOINT ["recsys"]
 FROM runtime AS serve
 COPY --from=serve-builder /dependencies /venv
 COPY --from=serve-builder /code /venv
-# Reached by whoever its port is published to: it starts only with RECSYS_API_KEY_HASHES (recsys key
-# makes one) or, where something else keeps others out, with a setting that says so.
+# A published port is open to its network: the service starts only with RECSYS_API_KEY_HASHES (recsys
+# key creates a key), or with a setting which states that something else controls the access.
 ENV RECSYS_HOST=0.0.0.0
 EXPOSE 8000
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 \
@@ -80,5 +80,5 @@ LABEL org.opencontainers.image.title="session-recsys, training" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
 
-# what `docker build .` gives where no target is named
+# default target of `docker build .`
 FROM serve

@@ -1,4 +1,4 @@
-# Everything a newcomer types. `make` alone explains itself.
+# All commands of this repository. `make` alone lists them.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,68 +13,68 @@ export OMP_WAIT_POLICY := PASSIVE
 .DEFAULT_GOAL := help
 .PHONY: help demo test docs-check browser-test browser redis screenshots faults soak fuzz docs check format clean install image compose-check
 
-help: ## show this list
+help: ## list the targets
 	@echo "session-recsys: make TARGET [ARGS=…] [PYTHON=python3.11]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: install ## train a synthetic shop, open a page to play with it (ARGS=--check: only print)
+demo: install ## train a synthetic shop and open the playground (ARGS=--check: only print)
 	$(BIN)/recsys demo $(ARGS)
 
-test: install ## all tests but those below, with a private Redis (ARGS='-k state': some of them)
+test: install ## run all tests except those below, with a private Redis (ARGS='-k state': some)
 	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
-docs-check: install ## type every command of README and documents, in small, some minutes
+docs-check: install ## run every command of README and documents, on small data, some minutes
 	$(BIN)/pytest tests/docs $(ARGS)
 
-browser-test: browser ## the playground in a real browser
+browser-test: browser ## test the playground in a real browser
 	$(BIN)/pytest tests/browser $(ARGS)
 
-browser: install ## a Chromium for the browser tests, where there is none
+browser: install ## install a Chromium for the browser tests, if there is none
 	@$(BIN)/python tests/browser/browsers.py || { \
 	  if command -v apt-get >/dev/null; then \
 	    run=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 	    $$run apt-get update && $$run apt-get install --yes --no-install-recommends chromium; \
 	  else $(BIN)/playwright install chromium; fi; }
 
-redis: ## a redis-server of Debian on the PATH, with TLS, for the tests that need one
+redis: ## install the redis-server of Debian, with TLS, for the tests that need one
 	@command -v redis-server || { \
 	  run=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 	  $$run apt-get update && $$run apt-get install --yes --no-install-recommends redis-server; }
 
-screenshots: browser ## docs/images/, by the browser tests, of the trained demo shop
+screenshots: browser ## write docs/images/ from the trained demo shop
 	RECSYS_PICTURES=docs/images $(BIN)/pytest tests/browser/test_pictures.py
 
-faults: install ## what the service says and how quickly while Redis fails (ARGS='--seconds 10')
+faults: install ## measure the service during faults of Redis (ARGS='--seconds 10')
 	$(BIN)/python tests/benchmarks/fault_figures.py $(ARGS)
 
-soak: install ## reloads, kills, overload, cross-talk, mutants, about an hour (ARGS=overload: a part)
+soak: install ## run the long tests: reloads, kills, overload, …; an hour (ARGS=overload: a part)
 	$(BIN)/python tests/soak/run.py $(ARGS)
 
-fuzz: install ## 5,000 requests made from the OpenAPI document, some minutes (ARGS='--cases 500')
+fuzz: install ## send 5,000 requests from the OpenAPI document, some minutes (ARGS='--cases 500')
 	$(BIN)/python tests/soak/fuzz_api.py $(ARGS)
 
-docs: install ## rewrite what documents have from the code: tables, and the page of the API
+docs: install ## write the generated parts of the documents: tables, traces, the page of the API
 	$(BIN)/python tests/support/documents/write_docs.py
 
-image: ## session-recsys:serve and :train (EXTRA_INDEX_URL=…: another source of torch, see README)
+image: ## build session-recsys:serve and :train (EXTRA_INDEX_URL=…: another source of torch)
 	$(IMAGE) --target serve --tag session-recsys:serve .
 	$(IMAGE) --target train --tag session-recsys:train .
 
-compose-check: install ## docker-compose.yml on this machine's Docker: start, ask, break, mend (ARGS=--help)
+compose-check: install ## test docker-compose.yml on the Docker of this machine (ARGS=--help)
 	$(BIN)/python tests/compose/run.py $(ARGS)
 
-check: install ## ruff, ruff format, mypy, import-linter, codespell
+check: install ## run ruff, ruff format, mypy, import-linter, codespell
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-format: install ## rewrite the code as ruff wants it
+format: install ## format the code with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-install: $(VENV)/installed ## an environment in .venv, with the exact versions of constraints.txt
+install: $(VENV)/installed ## create .venv with the exact versions of constraints.txt
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14)) and "error: Python 3.11 to 3.13 is needed, this is %d.%d. Say make PYTHON=python3.11" % sys.version_info[:2])'

@@ -1,4 +1,4 @@
-"""Exit 0 where the service in this container is ready; runs every few seconds: imports little."""
+"""Exit with 0 if the service in this container is ready. Runs often, so it imports little."""
 
 import os
 import socket

@@ -1,6 +1,6 @@
-"""Print the requirements of one extra of pyproject.toml (none: the base), one a line.
+"""Print the requirements of one extra of pyproject.toml (default: the base), one per line.
 
-Lets an image install dependencies before the code is copied, so that the layer is cached.
+An image can thus install dependencies before it copies the code, and the layer is cached.
 """
 
 import sys
@@ -9,5 +9,5 @@ from pathlib import Path
 
 file, *extra = sys.argv[1:]
 project = tomllib.loads(Path(file).read_text(encoding="utf-8"))["project"]
-wanted = project["optional-dependencies"][extra[0]] if extra else project["dependencies"]
-sys.stdout.write("\n".join(wanted) + "\n")
+requirements = project["optional-dependencies"][extra[0]] if extra else project["dependencies"]
+sys.stdout.write("\n".join(requirements) + "\n")

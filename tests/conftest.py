@@ -1,4 +1,4 @@
-"""What tests share: a private Redis, a small trained shop, a client on its service."""
+"""Shared fixtures: a private Redis, a small trained shop, a client of its service."""
 
 import asyncio
 import dataclasses
@@ -36,14 +36,14 @@ from training.pipeline import TrainOptions, train
 def pytest_asyncio_loop_factories(
     item: pytest.Item,
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """uvicorn takes uvloop where it can; tests that care run on both loops."""
+    """Run tests marked `both_loops` on asyncio and on uvloop, which uvicorn uses if present."""
     plain = {"asyncio": asyncio.new_event_loop}
     both = item.get_closest_marker("both_loops") is not None
     return {**plain, "uvloop": uvloop.new_event_loop} if both else plain
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    """One line at the top of a run: what is left out, and the command that brings it."""
+    """Report at the top of a run which tests are left out, and the commands that run them."""
     left_out = ["commands of the documents (make docs-check)", "browser (make browser-test)"]
     left_out += ["long runs (make soak)"]
     if not os.environ.get("RECSYS_REAL_DATA"):
@@ -55,10 +55,10 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"make test leaves out: {', '.join(left_out)}"
 
 
-# a slow machine is no failure, neither of one example nor of finding many
-PATIENTLY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("moderate", PATIENTLY, max_examples=25)  # `make test`
-settings.register_profile("thorough", PATIENTLY, max_examples=500)  # `make soak`
+# slow machines are no failure: no deadline for one example or for many
+NO_DEADLINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("moderate", NO_DEADLINE, max_examples=25)  # `make test`
+settings.register_profile("thorough", NO_DEADLINE, max_examples=500)  # `make soak`
 settings.load_profile("moderate")
 
 
@@ -68,8 +68,8 @@ def one_thread() -> None:
 
 
 @pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    """`recsys serve` in this process sets up logging for all of it."""
+def restore_logging() -> Iterator[None]:
+    """Restore the logging setup: `recsys serve` in this process changes it."""
     root = logging.getLogger()
     level = root.level
     yield
@@ -95,7 +95,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedShop:
 
 @pytest.fixture(scope="session")
 def blended(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> TrainedShop:
-    """The same shop with session neighbours blended in."""
+    """Train the same shop with session neighbours blended in."""
     out = tmp_path_factory.mktemp("blended") / "bundle"
     recipe = dataclasses.replace(SMALL, blend="vstan", blend_weight=0.3, refit=False)
     train(TrainOptions(ClickOptions(trained.clicks), out, recipe), Console(quiet=True))
@@ -104,15 +104,15 @@ def blended(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> T
 
 @pytest.fixture(scope="session", params=["model", "blended"])
 def any_shop(request: pytest.FixtureRequest, trained: TrainedShop) -> TrainedShop:
-    """What holds for the model alone must hold with neighbours beside it."""
-    found = trained if request.param == "model" else request.getfixturevalue("blended")
-    assert isinstance(found, TrainedShop)
-    return found
+    """Run a test with the model alone, and with neighbours blended in."""
+    shop = trained if request.param == "model" else request.getfixturevalue("blended")
+    assert isinstance(shop, TrainedShop)
+    return shop
 
 
 @pytest.fixture(scope="session")
 def other_bundle(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another model of the same shop: other weights, and another size of state."""
+    """Train another model of the same shop, with another state size."""
     out = tmp_path_factory.mktemp("other") / "bundle"
     recipe = dataclasses.replace(SMALL, hidden=16, layers=2, epochs=1, refit=False)
     return train(TrainOptions(ClickOptions(trained.clicks), out, recipe), Console(quiet=True))
@@ -125,8 +125,8 @@ def predictor(trained: TrainedShop) -> Predictor:
 
 @pytest.fixture(scope="session")
 def zoo(predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> ModelKinds:
-    """One model of every kind over the shop's items."""
-    return ModelKinds(tmp_path_factory.mktemp("zoo"), predictor.catalogue)
+    """Return one model of every kind over the items of the shop."""
+    return ModelKinds(tmp_path_factory.mktemp("kinds"), predictor.catalogue)
 
 
 @pytest.fixture(scope="session")
@@ -137,7 +137,7 @@ def redis_server() -> Iterator[str]:
 
 @pytest.fixture
 def redis_url(redis_server: str) -> Iterator[str]:
-    """A real Redis with nothing in it."""
+    """Empty a real Redis and yield its URL."""
     with redis_py.Redis.from_url(redis_server) as client:
         client.flushall()
         yield redis_server
@@ -145,13 +145,13 @@ def redis_url(redis_server: str) -> Iterator[str]:
 
 @pytest.fixture
 def open_client(trained: TrainedShop, redis_url: str) -> ClientOf:
-    """Opens a client of the trained shop's service; keyword arguments are settings."""
+    """Return a function that opens a client of the service; keyword arguments are settings."""
 
-    def open_it(**settings: object) -> AbstractAsyncContextManager[httpx.AsyncClient]:
+    def open_with(**settings: object) -> AbstractAsyncContextManager[httpx.AsyncClient]:
         given = {"bundle": trained.bundle, "redis": redis_url, **PATIENT, **settings}
         return client_of(create_app(Settings(**given)))  # type: ignore[arg-type]
 
-    return open_it
+    return open_with
 
 
 @pytest.fixture
@@ -162,8 +162,8 @@ async def client(open_client: ClientOf) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real click logs; the test is skipped where there is none."""
+    """Return the folder of real click logs, or skip the test."""
     folder = os.environ.get("RECSYS_REAL_DATA")
     if not folder:
-        pytest.skip("RECSYS_REAL_DATA is not set: the real click logs are not at hand")
+        pytest.skip("RECSYS_REAL_DATA is not set: there are no real click logs")
     return Path(folder)

@@ -1,11 +1,11 @@
-"""Recurrent cells side by side: size, speed, accuracy, and how far back a gradient reaches.
+"""Compare recurrent cells: size, speed, accuracy, and the reach of the gradient.
 
     python tests/benchmarks/compare_cells.py --clicks F --split-column split --epochs 5
 
-trains the same recipe once a cell, each for the same number of epochs, and judges every epoch on
-validation sessions cut out of training, so that no test part is read. The gradient is that of the
-loss after the last of `REACH` clicks with respect to the vector of each click before it, its norm
-averaged over validation sessions and divided by that of the last click.
+trains the same recipe with each cell, for the same number of epochs. It evaluates each epoch on
+validation sessions cut out of training, so it never reads a test part. The gradient is that of the
+loss after the last of `REACH` clicks, with respect to the vector of each earlier click. Its norm is
+averaged over validation sessions and divided by the norm for the last click.
 """
 
 import argparse
@@ -32,14 +32,14 @@ from training.model.weights import Weights
 from training.recipe import Recipe, load_recipe
 from training.trainer import Trainer, TrainingResult
 
-REACH = 12  # clicks of a session that the gradient is followed through
-SESSIONS = 200  # of at least so many clicks and a target, taken evenly
+REACH = 12  # clicks of a session in the computation of the gradient
+SESSIONS = 200  # with at least REACH clicks and a target, evenly spaced
 DISTANCES = (1, 2, 4, 8)
 
 
 @dataclass
-class Epochs:
-    """A `training.trainer.Watcher` that keeps processor seconds and metrics."""
+class EpochRecorder:
+    """`training.trainer.Watcher` that records processor seconds and metrics."""
 
     cpu_seconds: list[float] = field(default_factory=list)
     scores: list[dict[str, float]] = field(default_factory=list)
@@ -58,9 +58,14 @@ class Epochs:
 
 
 def reach_of(weights: Weights, sessions: Sequence[np.ndarray]) -> list[float]:
-    """Norm of the loss's gradient by the vector of each click, the last one first, over the last's.
+    """Return the norm of the gradient of the loss by each click, relative to the last click.
 
-    sessions: each REACH clicks and their target, as indices of the catalogue.
+    Args:
+        weights: of the trained model.
+        sessions: arrays of REACH clicks and their target, as item indices.
+
+    Returns:
+        REACH ratios, the last click first.
     """
     shipped = weights.shipped()
     table = shipped.matrix if shipped.inputs is None else shipped.inputs
@@ -76,7 +81,7 @@ def reach_of(weights: Weights, sessions: Sequence[np.ndarray]) -> list[float]:
 
 
 def long_sessions(held_out: Sessions, trained: TrainingResult) -> list[np.ndarray]:
-    """The last clicks and the target of sessions that are long enough, known throughout."""
+    """Return the last REACH clicks and the target of long sessions of known items."""
     known = reindex(held_out, trained.catalogue.item_ids)
     ends = [
         known.items[end - REACH - 1 : end]
@@ -92,11 +97,11 @@ def long_sessions(held_out: Sessions, trained: TrainingResult) -> list[np.ndarra
 def trained_with(
     recipe: Recipe, train: Sessions, held_out: Sessions, console: Console
 ) -> list[str]:
-    """One row of the table."""
-    epochs = Epochs()
+    """Train with one cell and return its row of the table."""
+    epochs = EpochRecorder()
     with tempfile.TemporaryDirectory() as folder:
         trained = Trainer(recipe, Path(folder), torch.device("cpu"), epochs).train(train, held_out)
-    best = max(epochs.scores, key=lambda scores: scores[recipe.select_by])
+    best_epoch = max(epochs.scores, key=lambda scores: scores[recipe.select_by])
     in_cells = sum(p.numel() for p in trained.weights.model.parameters())
     reach = reach_of(trained.weights, long_sessions(held_out, trained))
     row = [
@@ -104,8 +109,8 @@ def trained_with(
         f"{in_cells:,}",
         f"{np.median(epochs.cpu_seconds):.1f}",
         str(len(epochs.scores)),
-        f"{best['recall@20']:.4f}",
-        f"{best['mrr@20']:.4f}",
+        f"{best_epoch['recall@20']:.4f}",
+        f"{best_epoch['mrr@20']:.4f}",
         *(f"{reach[distance]:.3f}" for distance in DISTANCES),
     ]
     console.print("  ".join(row))
@@ -120,8 +125,12 @@ def arguments() -> argparse.Namespace:
     options.add_argument("--split-column")
     options.add_argument("--recipe", default="default")
     options.add_argument("--epochs", type=int, default=5)
-    options.add_argument("--set", action="append", default=[], help="name=value, of the recipe")
-    options.add_argument("--cell", action="append", choices=list(CELLS), help="these only")
+    options.add_argument(
+        "--set", action="append", default=[], help="setting of the recipe: name=value"
+    )
+    options.add_argument(
+        "--cell", action="append", choices=list(CELLS), help="only this cell; can be repeated"
+    )
     return options.parse_args()
 
 
@@ -133,9 +142,9 @@ def main() -> None:
     cut = split_by_fraction(prepared.train, 0.1)
     train, held_out = cut.train.keep_sessions(cut.train.lengths >= 2), cut.test
     table = Table(
-        *("cell", "weights in it", "CPU s an epoch", "epochs", "recall@20", "mrr@20"),
+        *("cell", "weights of the cell", "CPU s per epoch", "epochs", "recall@20", "mrr@20"),
         *(f"gradient {distance} back" for distance in DISTANCES),
-        title=f"{int((train.lengths - 1).sum()):,} events an epoch, {given.clicks.parent.name}",
+        title=f"{int((train.lengths - 1).sum()):,} events per epoch, {given.clicks.parent.name}",
     )
     for cell in given.cell or CELLS:
         settings = [*given.set, f"cell={cell}", f"epochs={given.epochs}", "refit=false"]

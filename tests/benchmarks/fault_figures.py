@@ -1,13 +1,13 @@
-"""What a service process says and how quickly, while each thing that can happen to Redis happens.
+"""Measure answers and latencies of the service during each fault of Redis.
 
     python tests/benchmarks/fault_figures.py                      # trains a small shop first
-    python tests/benchmarks/fault_figures.py --bundle runs/shop   # or takes this one
+    python tests/benchmarks/fault_figures.py --bundle runs/shop   # uses this bundle
 
-One process with the limits it has by default, a real Redis that writes every click to disk, the
-Gremlin between them, and every call of the API ten times a second. For each fault: how many calls
-were not answered as documented, latencies (counted from when a call was due), how long it took
-until a click was stored again, and a look at everybody's clicks. Ends with 1 where a promise is
-broken.
+Runs one service process with the default limits, a real Redis that writes every click to disk, and
+a fault-injecting proxy between them. Every API call is made ten times a second. For each fault the
+table shows how many answers were as documented, the latencies (from the due time of a call), and
+the seconds until a click was stored again. Afterwards the clicks of all users are checked. The exit
+status is 1 if a promise is broken.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ from tests.support.service.quick_client import QuickClient
 from tests.support.service.servers import served
 
 console = Console()
-EVERY_SECONDS = 0.1  # a round of all calls
+EVERY_SECONDS = 0.1  # interval between two rounds of all calls
 P99_MS, RECOVERY_SECONDS = 150.0, 5.0  # promised
 DEFAULTS = {
     "RECSYS_REDIS_TIMEOUT_MS": 50,
@@ -48,8 +48,8 @@ DEFAULTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """What one fault did."""
+class FaultResult:
+    """Measurements during one fault."""
 
     name: str
     answers: int
@@ -65,8 +65,8 @@ class Row:
         counts = (f"{self.answers:,}", f"{self.allowed:,}")
         return [self.name, *counts, *times, f"{self.recovered_seconds:.2f}"]
 
-    def is_well(self, patience: float) -> bool:
-        """Whether everything promised was kept."""
+    def keeps_promises(self, patience: float) -> bool:
+        """Return whether all promises hold, with limits multiplied by `patience`."""
         quick = self.p99_ms < P99_MS * patience
         return (
             self.allowed == self.answers
@@ -81,10 +81,12 @@ Bundle = Annotated[Path | None, typer.Option(help="Bundle folder of the syntheti
 def main(
     bundle: Bundle = None,
     seconds: float = 5.0,
-    fault: Annotated[list[str] | None, typer.Option(help="These only; else all.")] = None,
-    patience: Annotated[float, typer.Option(help="Limits and promises, times this.")] = 1.0,
+    fault: Annotated[
+        list[str] | None, typer.Option(help="Only this fault; can be repeated. Default: all.")
+    ] = None,
+    patience: Annotated[float, typer.Option(help="Factor for limits and promises.")] = 1.0,
 ) -> None:
-    """Everything that this file's first paragraph says."""
+    """Cause each fault of Redis under load and print a table."""
     with contextlib.ExitStack() as stack:
         if bundle is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -93,36 +95,36 @@ def main(
         faults = [one for one in FAULTS if fault is None or one.name in fault]
         if fault is not None and len(faults) < len(fault):
             raise typer.BadParameter(f"The faults are: {', '.join(one.name for one in FAULTS)}.")
-        kept = asyncio.run(all_figures(bundle, faults, seconds, patience))
-    raise typer.Exit(0 if kept else 1)
+        all_kept = asyncio.run(measure_all(bundle, faults, seconds, patience))
+    raise typer.Exit(0 if all_kept else 1)
 
 
-async def all_figures(
+async def measure_all(
     bundle: Path, faults: Sequence[Fault], seconds: float, patience: float
 ) -> bool:
     table = Table("fault", "calls", "as documented", "p50 ms", "p99 ms", "max ms", "recovered s")
-    kept = True
+    all_kept = True
     with own_redis(*DURABLE) as server:
         async with (
-            ChaosProxy(free_port(), server.port) as gremlin,
-            service(bundle, gremlin, patience) as url,
+            ChaosProxy(free_port(), server.port) as proxy,
+            service(bundle, proxy, patience) as url,
         ):
             client = QuickClient(*address(url))
             for fault in (None, *faults):
-                with console.status(fault.name if fault else "nothing happens"):
-                    row = await figures(fault, client, gremlin, server, seconds)
+                with console.status(fault.name if fault else "no fault"):
+                    row = await measure(fault, client, proxy, server, seconds)
                 table.add_row(*row.cells)
-                kept = kept and row.is_well(patience)
+                all_kept = all_kept and row.keeps_promises(patience)
             client.close()
             console.print(table)
-    return kept
+    return all_kept
 
 
 @contextlib.asynccontextmanager
-async def service(bundle: Path, gremlin: ChaosProxy, patience: float) -> AsyncIterator[str]:
-    """Its URL; started and ended in a thread, for the Gremlin lives in ours."""
+async def service(bundle: Path, proxy: ChaosProxy, patience: float) -> AsyncIterator[str]:
+    """Run the service and yield its URL; start it in a thread, as the proxy runs in this one."""
     limits = {name: f"{ms * patience:.0f}" for name, ms in DEFAULTS.items()}
-    process = served(bundle, f"redis://127.0.0.1:{gremlin.port}", None, **limits)
+    process = served(bundle, f"redis://127.0.0.1:{proxy.port}", None, **limits)
     url = await asyncio.to_thread(process.__enter__)
     try:
         yield url
@@ -130,57 +132,57 @@ async def service(bundle: Path, gremlin: ChaosProxy, patience: float) -> AsyncIt
         await asyncio.to_thread(process.__exit__, None, None, None)
 
 
-async def figures(
+async def measure(
     fault: Fault | None,
     client: QuickClient,
-    gremlin: ChaosProxy,
+    proxy: ChaosProxy,
     server: RedisServer,
     seconds: float,
-) -> Row:
-    """All calls while it lasts, and then until it is over."""
+) -> FaultResult:
+    """Make all calls during the fault, then wait for the recovery."""
     with server.client() as redis:
         redis.flushall()
     caller = ApiCaller(client)
     rounds = round(seconds / EVERY_SECONDS)
     await caller.prepare(rounds)
     gc.collect()
-    gc.freeze()  # a collection of this process's old objects takes 150 ms, all latencies with it
+    gc.freeze()  # a garbage collection of 150 ms would distort all latencies
     if fault is None:
         answers = await paced(caller, rounds)
     else:
-        async with fault.doing(gremlin, server):
+        async with fault.doing(proxy, server):
             answers = await paced(caller, rounds)
     recovered = await recovery(caller)
-    await caller.check()  # raises where a click is lost or doubled
+    await caller.check()  # raises if a click is lost or doubled
     allowed = sum(answer.is_allowed and truthful(answer, fault) for answer in answers)
     p50, p99, most = np.percentile([a.seconds * 1000 for a in answers], (50, 99, 100))
     name = fault.name if fault else "none"
-    return Row(name, len(answers), allowed, float(p50), float(p99), float(most), recovered)
+    return FaultResult(name, len(answers), allowed, float(p50), float(p99), float(most), recovered)
 
 
 def truthful(answer: CallResult, fault: Fault | None) -> bool:
-    """Nothing is said to be stored or used that cannot be."""
+    """Return whether the answer claims only what is possible during the fault."""
     if fault is None:
-        return all(not found["degraded"] for found in answer.lists)
-    stored = fault.stored is False and answer.call != "click without event id"
+        return all(not listed["degraded"] for listed in answer.lists)
+    cannot_store = fault.stored is False and answer.call != "click without event id"
     return all(
-        not (stored and found["stored"]) and not (fault.degraded and not found["degraded"])
-        for found in answer.lists
+        not (cannot_store and listed["stored"]) and not (fault.degraded and not listed["degraded"])
+        for listed in answer.lists
     )
 
 
 async def paced(caller: ApiCaller, rounds: int) -> list[CallResult]:
-    """All calls every so often, whether or not those before are answered."""
+    """Make all calls at a fixed interval, whether or not earlier ones are answered."""
     began = time.perf_counter()
     under_way = []
     for at in range(rounds):
         await asyncio.sleep(max(began + at * EVERY_SECONDS - time.perf_counter(), 0))
         under_way.append(asyncio.create_task(caller.round(EVERY_SECONDS)))
-    return [answer for found in await asyncio.gather(*under_way) for answer in found]
+    return [answer for answers in await asyncio.gather(*under_way) for answer in answers]
 
 
 async def recovery(caller: ApiCaller) -> float:
-    """Seconds until a click is stored."""
+    """Return the seconds until a click is stored."""
     began = time.perf_counter()
     while not await caller.stores() and time.perf_counter() - began < 60:
         await asyncio.sleep(0.02)

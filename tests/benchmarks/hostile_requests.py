@@ -1,11 +1,11 @@
-"""Requests that are made to stall a worker, and what they do to the others.
+"""Send requests that are built to stall a worker, and measure the effect on other requests.
 
     python tests/benchmarks/hostile_requests.py --bundle runs/shop
 
-Serves the bundle in a process of its own, with a private Redis, and sends each request while
-another connection asks `/health/live` without a pause. Prints status and bytes of the answer, the
-longest wait of the other connection, and by how much the memory of the process has grown. Exits
-with 1 where an error is longer than 16 kB, a wait longer than 100 ms, or the growth above 50 MB.
+Serves the bundle in a process of its own, with a private Redis. Sends each request while another
+connection requests `/health/live` continuously. Prints status and size of the answer, the longest
+wait of the other connection, and the growth of the memory. The exit status is 1 if an error is
+longer than 16 kB, a wait longer than 100 ms, or the growth above 50 MB.
 """
 
 import argparse
@@ -34,7 +34,7 @@ LIMIT = int(Settings.model_fields["max_body_bytes"].default)
 
 
 def requests() -> Iterator[tuple[str, str, bytes]]:
-    """What it is, the path, and the body: within the limits of size, or beyond."""
+    """Yield name, path and body of each request, within the size limits or beyond."""
 
     def filled(before: str, part: str, after: str) -> bytes:
         count = (LIMIT - len(before) - len(after)) // len(part)
@@ -73,7 +73,7 @@ def requests() -> Iterator[tuple[str, str, bytes]]:
         for n in range(100)
     ]
     yield "a batch of filters", BATCH, json.dumps({"requests": filters}).encode()
-    filters = [{**asked, "items": ["unknown"]} for asked in filters]
+    filters = [{**body, "items": ["unknown"]} for body in filters]
     yield "a batch of filtered popular", BATCH, json.dumps({"requests": filters}).encode()
     wide = {"items": known, "filter": {"name": [f"{n}" for n in range(190)]}}
     yield "a batch of wide filters", BATCH, json.dumps({"requests": [wide] * 100}).encode()
@@ -83,8 +83,8 @@ def requests() -> Iterator[tuple[str, str, bytes]]:
     yield "the largest clicks", CLICKS, json.dumps({"clicks": clicks}).encode()
 
 
-class Bystander:
-    """Asks whether the service lives, again and again, and keeps the longest wait."""
+class HealthProbe:
+    """Probe that requests `/health/live` continuously and records the longest wait."""
 
     def __init__(self, host: str, port: int) -> None:
         self._connection = http.client.HTTPConnection(host, port, timeout=120)
@@ -117,8 +117,10 @@ def main() -> int:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--bundle", type=Path, help="without it, the demo's shop")
-    options.add_argument("--times", type=int, default=3, help="that each request is sent")
+    options.add_argument("--bundle", type=Path, help="without it, train the shop of the demo")
+    options.add_argument(
+        "--times", type=int, default=3, help="number of times that each request is sent"
+    )
     given = options.parse_args()
     fine = True
     with tempfile.TemporaryDirectory() as folder, private_redis() as redis:
@@ -130,7 +132,7 @@ def main() -> int:
             before = resident(server.pid).rss
             sys.stdout.write("status     bytes   live ms   grown MB   sent bytes  request\n")
             for name, path, body in requests():
-                other = Bystander(host, port)
+                other = HealthProbe(host, port)
                 with other.watching():
                     for _ in range(given.times):
                         status, length = sent(host, port, path, body)
@@ -143,14 +145,16 @@ def main() -> int:
                 )
                 sys.stdout.flush()
             grown = resident(server.pid).peak - before
-            sys.stdout.write(f"the most memory it had: {grown:.1f} MB more than before\n")
+            sys.stdout.write(f"peak memory: {grown:.1f} MB more than before\n")
     return 0 if fine and grown < MOST_MB else 1
 
 
 def sent(host: str, port: int, path: str, body: bytes) -> tuple[int, int]:
-    """Status and bytes of the answer."""
+    """Send a request; return status and size of the answer."""
     with closing(http.client.HTTPConnection(host, port, timeout=120)) as connection:
-        with suppress(BrokenPipeError, ConnectionResetError):  # refused before all was sent
+        with suppress(
+            BrokenPipeError, ConnectionResetError
+        ):  # the server may refuse before all is sent
             connection.request("POST", path, body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
         return answer.status, len(answer.read())

@@ -1,9 +1,9 @@
-"""CPU that a batch of visits costs this process, Redis itself left out.
+"""Measure the CPU time of a batch of visits in this process, without Redis itself.
 
     python tests/benchmarks/redis_client.py --clicks 10
 
-Each visit records a click of a user who has so many, and a state of 128 numbers goes along with it,
-as in the service at full load. The best of five rounds for each size of batch.
+Each visit records a click of a user with so many clicks and writes a state of 128 numbers, as in
+the service at full load. The table shows the best of five rounds for each batch size.
 """
 
 import time
@@ -24,36 +24,36 @@ ROUNDS = 5
 
 
 def main(clicks: int = 10, visits: int = 4000) -> None:
-    """A table of microseconds."""
+    """Print microseconds per batch and per visit."""
     with private_redis() as url:
         table = uvloop.run(table_of(url, clicks, visits))
     Console().print(table)
 
 
 async def table_of(url: str, clicks: int, visits: int) -> Table:
-    table = Table("visits in a batch", "CPU µs a batch", "a visit", "µs a batch on the clock")
+    table = Table("visits in a batch", "CPU µs a batch", "CPU µs a visit", "wall-clock µs a batch")
     link = link_to(url)
     store = store_on(link, history_length=clicks)
     for _ in range(clicks):
         await store.visit([Visit(user, (Click(ITEM),)) for user in USERS])
     for size in (1, 4, 32):
-        cpu, clock = min([await a_round(store, size, visits) for _ in range(ROUNDS)])
+        cpu, clock = min([await measure_round(store, size, visits) for _ in range(ROUNDS)])
         table.add_row(str(size), f"{cpu:.0f}", f"{cpu / size:.1f}", f"{clock:.0f}")
     await link.close()
     return table
 
 
-async def a_round(store: RedisStore, size: int, visits: int) -> tuple[float, float]:
-    """Microseconds of CPU, and on the clock."""
+async def measure_round(store: RedisStore, size: int, visits: int) -> tuple[float, float]:
+    """Return microseconds of CPU and of wall-clock time per batch."""
     batches = visits // size
     states: Sequence[ComputedState] = ()
     clock, cpu = time.perf_counter(), time.process_time()
     for at in range(batches):
         users = [USERS[(at * size + number) % len(USERS)] for number in range(size)]
-        _, found = await store.exchange(states, [Visit(user, (Click(ITEM),)) for user in users])
-        both = zip(users, found, strict=True)
+        _, sessions = await store.exchange(states, [Visit(user, (Click(ITEM),)) for user in users])
+        both = zip(users, sessions, strict=True)
         states = [ComputedState(u, s.head, STATE) for u, s in both if isinstance(s, StoredSession)]
-        assert len(states) == size, found
+        assert len(states) == size, sessions
     used, took = time.process_time() - cpu, time.perf_counter() - clock
     return used / batches * 1e6, took / batches * 1e6
 

@@ -1,10 +1,10 @@
-"""The service as one would write it in an afternoon: what `recsys serve` is measured against.
+"""Minimal reference service, the baseline for measurements of `recsys serve`.
 
     python tests/benchmarks/reference_server.py --bundle runs/shop --port 8001
 
 FastAPI with its defaults, one request at a time: GET the state, one TorchScript step, the scores of
-all items and `torch.topk`, SET the state. It answers as the service does to the same clicks one
-after another; it loses clicks that come at once, knows no window and stops with Redis.
+all items and `torch.topk`, SET the state. For clicks that come one after another its answers equal
+those of the service. It loses concurrent clicks, has no window, and fails without Redis.
 """
 
 import argparse
@@ -27,19 +27,19 @@ from recsys.bundle.load import load_bundle
 IDLE_SECONDS = 1800
 
 
-class Asked(BaseModel):
+class ReferenceRequest(BaseModel):
     user_id: str
     item_id: str
     k: int = 20
 
 
-class Scored(BaseModel):
+class ReferenceItem(BaseModel):
     item_id: str
     score: float
 
 
-class Answered(BaseModel):
-    items: list[Scored]
+class ReferenceAnswer(BaseModel):
+    items: list[ReferenceItem]
 
 
 def create_app(folder: Path, redis_url: str) -> FastAPI:
@@ -57,23 +57,25 @@ def create_app(folder: Path, redis_url: str) -> FastAPI:
     app = FastAPI(lifespan=lifespan)
 
     @app.post("/v1/recommendations")
-    async def recommend(asked: Asked) -> Answered:
-        item = bundle.catalogue.find(asked.item_id)
+    async def recommend(request: ReferenceRequest) -> ReferenceAnswer:
+        item = bundle.catalogue.find(request.item_id)
         if item is None:
             raise HTTPException(404, "unknown item")
-        key = f"reference:{asked.user_id}"
-        kept = await redis.get(key)
+        key = f"reference:{request.user_id}"
+        stored = await redis.get(key)
         shape = (size.layers, 1, size.state_width)
         state = torch.zeros(shape)
-        if isinstance(kept, bytes):
-            state = torch.from_numpy(np.frombuffer(kept, dtype=np.float32).copy()).view(shape)
+        if isinstance(stored, bytes):
+            state = torch.from_numpy(np.frombuffer(stored, dtype=np.float32).copy()).view(shape)
         with torch.inference_mode():
             state = bundle.model.step(inputs, torch.tensor([item]), state)
-            read = state[-1, :, : size.hidden]
-            top, best = torch.topk(bundle.model.scores(bundle.matrix, bundle.bias, read), asked.k)
+            hidden = state[-1, :, : size.hidden]
+            scores = bundle.model.scores(bundle.matrix, bundle.bias, hidden)
+            top, items = torch.topk(scores, request.k)
         await redis.set(key, state.numpy().tobytes(), ex=IDLE_SECONDS)
-        pairs = zip(best[0].tolist(), top[0].tolist(), strict=True)
-        return Answered(items=[Scored(item_id=item_ids[at], score=score) for at, score in pairs])
+        pairs = zip(items[0].tolist(), top[0].tolist(), strict=True)
+        ranked = [ReferenceItem(item_id=item_ids[at], score=score) for at, score in pairs]
+        return ReferenceAnswer(items=ranked)
 
     return app
 

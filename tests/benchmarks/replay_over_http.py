@@ -2,8 +2,8 @@
 
     python tests/benchmarks/replay_over_http.py --bundle B --clicks F --split-column split
 
-starts a private Redis and a real `recsys serve`, sends every click as its user would, and prints
-Recall@20 and MRR@20 as served beside as measured; exits 1 where they differ in four decimals.
+starts a private Redis and a real `recsys serve`, sends every click, and prints Recall@20 and MRR@20
+of the served and of the evaluated lists. The exit status is 1 if they differ in four decimals.
 """
 
 import argparse
@@ -25,28 +25,28 @@ from tests.support.service.servers import served
 from training.evaluation.evaluate import evaluate
 from training.evaluation.metrics import metrics_at
 
-AT_ONCE = 32
+MOST_CONCURRENT = 32
 
 
 async def ranks_over_http(client: httpx.AsyncClient, sessions: Sessions) -> list[int]:
-    """Replay every session as a user of its own; the rank of each next click among the top 20."""
-    gate = asyncio.Semaphore(AT_ONCE)
+    """Replay each session as one user; return the rank of each next click in the top 20."""
+    limit = asyncio.Semaphore(MOST_CONCURRENT)
     ids = sessions.item_ids
 
     async def replay(session: int) -> list[int]:
         ranks, clicks = [], [ids[code] for code in sessions[session].tolist()]
-        async with gate:
-            for here, following in pairwise(clicks):
-                body = {"user_id": f"user-{session}", "item_id": here, "k": 20}
+        async with limit:
+            for click, target in pairwise(clicks):
+                body = {"user_id": f"user-{session}", "item_id": click, "k": 20}
                 answer = (await client.post("/v1/recommendations", json=body)).json()
                 assert answer["stored"]
                 assert not answer["degraded"]
                 listed = [item["item_id"] for item in answer["items"]]
-                ranks.append(listed.index(following) + 1 if following in listed else UNRANKED)
+                ranks.append(listed.index(target) + 1 if target in listed else UNRANKED)
         return ranks
 
-    found = await asyncio.gather(*(replay(session) for session in range(len(sessions))))
-    return [rank for ranks in found for rank in ranks]
+    ranks_by_session = await asyncio.gather(*(replay(session) for session in range(len(sessions))))
+    return [rank for ranks in ranks_by_session for rank in ranks]
 
 
 async def replay_against(url: str, sessions: Sessions) -> list[int]:

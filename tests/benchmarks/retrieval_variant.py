@@ -1,4 +1,4 @@
-"""A bundle whose items are found another way, to measure what a way is worth."""
+"""Write a copy of a bundle with another kind of retrieval, to compare the kinds."""
 
 import json
 import os
@@ -14,8 +14,8 @@ from recsys.retrieval.exact import RetrievalSettings
 from training.retrieval.build_index import build_index
 
 
-def found_by(bundle: Path, kind: str, out: Path) -> Path:
-    """The same files, linked, and another index: exact, fp16, int8, pq4; nothing is measured."""
+def write_variant(bundle: Path, kind: str, out: Path) -> Path:
+    """Link the files of a bundle and add another index: exact, int8, ivf."""
     out.mkdir(parents=True)
     for name in (*FILES, NEIGHBOURS):
         if (bundle / name).exists():

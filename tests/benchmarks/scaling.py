@@ -1,12 +1,12 @@
-"""Time and memory by the size of the log and of the catalogue: do they grow linearly?
+"""Measure time and memory by the size of the click log and of the catalogue.
 
     python tests/benchmarks/scaling.py                        # up to 16 million clicks
     python tests/benchmarks/scaling.py --row 1000000 100000   # one row
 
-writes a synthetic log for each row (popularity by a power law, sessions of 2 clicks and more), and
-reads, prepares, trains and evaluates it in a process of its own. Training stops after
-`--train-seconds`; the epoch is extrapolated from its events a second. Evaluation scores untrained
-weights: its cost does not depend on their values.
+writes a synthetic log for each row (popularity by a power law, sessions of 2 clicks or more). It
+reads, prepares, trains and evaluates the log in a process of its own. Training stops after
+`--train-seconds`; the time of an epoch is extrapolated from the events per second. Evaluation uses
+untrained weights: its cost does not depend on their values.
 """
 
 import argparse
@@ -53,12 +53,12 @@ ROWS = (
     (4_000_000, 1_000_000),
 )
 EXPONENT = 0.8  # P(rank r) ∝ r^-0.8: about as skewed as the public shop logs
-MEAN_EXTRA_CLICKS = 2.2  # beyond the two every session has
+MEAN_EXTRA_CLICKS = 2.2  # in addition to two clicks in every session
 CASES_IN_TABLE = 10_000
 
 
 def write_log(path: Path, clicks: int, items: int, seed: int = 1) -> None:
-    """Exactly that many clicks; every item is clicked at least once, if there are enough clicks."""
+    """Write exactly that many clicks, at least one on each item if there are enough clicks."""
     rng = np.random.default_rng(seed)
     lengths = 2 + rng.geometric(1 / (1 + MEAN_EXTRA_CLICKS), clicks // 2) - 1
     lengths = lengths[: np.searchsorted(np.cumsum(lengths), clicks) + 1]
@@ -79,12 +79,12 @@ def write_log(path: Path, clicks: int, items: int, seed: int = 1) -> None:
     pq.write_table(table, path)
 
 
-class Enough(Exception):
-    """The training was watched for long enough."""
+class MeasuredEnough(Exception):
+    """The training has run for long enough."""
 
 
-class Stopwatch:
-    """A `training.trainer.Watcher` that measures events a second and then has had enough."""
+class ThroughputWatcher:
+    """`training.trainer.Watcher` that measures events per second, then stops the training."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.rate, self.first_step = seconds, 0.0, 0.0
@@ -96,41 +96,41 @@ class Stopwatch:
         spent = time.perf_counter() - self.first_step
         self.rate = events / spent
         if spent > self.seconds:
-            raise Enough
+            raise MeasuredEnough
 
     def epoch_ends(self, result: EpochResult) -> None:
-        raise Enough
+        raise MeasuredEnough
 
 
-class Row:
-    """The measurements of one row, by the name of the phase."""
+class PhaseMeasurements:
+    """Seconds and memory by the name of the phase."""
 
     def __init__(self) -> None:
-        self.found: dict[str, float] = {}
+        self.values: dict[str, float] = {}
 
     def time(self, phase: str, work: Callable[[], T]) -> T:
         began = time.perf_counter()
         result = work()
-        self.found[f"{phase} s"] = time.perf_counter() - began
+        self.values[f"{phase} s"] = time.perf_counter() - began
         self.peak(phase)
         return result
 
     def peak(self, phase: str) -> None:
-        """Peak resident memory up to now, in GB."""
-        self.found[f"{phase} GB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        """Record the peak resident memory so far, in GB."""
+        self.values[f"{phase} GB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def measure(log: Path, recipe: Recipe, train_seconds: float, cases: int) -> dict[str, float]:
-    row = Row()
+    row = PhaseMeasurements()
     sessions = row.time("read", lambda: read_sessions(ClickOptions(log))).sessions
     train, test = row.time("split", lambda: _split(sessions))
-    watch, began = Stopwatch(train_seconds), time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder, suppress(Enough):
+    watch, began = ThroughputWatcher(train_seconds), time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder, suppress(MeasuredEnough):
         Trainer(recipe, Path(folder), torch.device("cpu"), watch).train(train, None)
-    row.found["prepare s"] = watch.first_step - began
+    row.values["prepare s"] = watch.first_step - began
     row.peak("train")
-    row.found["events/s"] = watch.rate
-    row.found["epoch s"] = int((train.lengths - 1).sum()) / watch.rate
+    row.values["events/s"] = watch.rate
+    row.values["epoch s"] = int((train.lengths - 1).sum()) / watch.rate
     item_ids = known_items(train)
     learned = reindex(train, item_ids)
     catalogue = Catalogue(item_ids, learned.counts())
@@ -140,9 +140,9 @@ def measure(log: Path, recipe: Recipe, train_seconds: float, cases: int) -> dict
     weights = Weights.fresh(size, torch.Generator().manual_seed(1))
     predictor = eager_predictor(weights, catalogue, recipe)
     row.time("evaluate", lambda: evaluate(predictor, few, len(catalogue)))
-    row.found["evaluate s"] *= CASES_IN_TABLE / int((few.lengths - 1).sum())
+    row.values["evaluate s"] *= CASES_IN_TABLE / int((few.lengths - 1).sum())
     row.time("baselines", lambda: baselines(catalogue, learned))
-    return row.found
+    return row.values
 
 
 def _split(sessions: Sessions) -> tuple[Sessions, Sessions]:
@@ -161,8 +161,8 @@ def in_own_process(clicks: int, items: int, given: argparse.Namespace) -> dict[s
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise SystemExit(f"{clicks:,} clicks, {items:,} items:\n{done.stderr}")
-        found: dict[str, float] = json.loads(done.stdout)
-        return found
+        values: dict[str, float] = json.loads(done.stdout)
+        return values
 
 
 def as_table(rows: Sequence[tuple[int, int, dict[str, float]]]) -> Table:
@@ -179,10 +179,10 @@ def as_table(rows: Sequence[tuple[int, int, dict[str, float]]]) -> Table:
         "evaluate GB": "GB evaluate",
         "baselines GB": "GB baselines",
     }
-    table = Table("clicks", "items", *columns.values(), title="Peak memory is that so far")
-    for clicks, items, found in rows:
+    table = Table("clicks", "items", *columns.values(), title="Memory is the peak so far")
+    for clicks, items, values in rows:
         style = {"events/s": "{:,.0f}", "epoch s": "{:,.0f}"}
-        cells = [style.get(name, "{:,.2f}").format(found[name]) for name in columns]
+        cells = [style.get(name, "{:,.2f}").format(values[name]) for name in columns]
         table.add_row(f"{clicks:,}", f"{items:,}", *cells)
     return table
 
@@ -193,9 +193,11 @@ def arguments() -> argparse.Namespace:
     )
     options.add_argument("--row", type=int, nargs=2, action="append", metavar=("CLICKS", "ITEMS"))
     options.add_argument("--train-seconds", type=float, default=60)
-    options.add_argument("--cases", type=int, default=2000, help="evaluated; the table says 10k")
+    options.add_argument(
+        "--cases", type=int, default=2000, help="cases to evaluate; the table extrapolates to 10k"
+    )
     options.add_argument("--recipe", default="default")
-    options.add_argument("--set", action="append", default=[], help="name=value, of the recipe")
+    options.add_argument("--set", action="append", default=[], help="recipe setting: name=value")
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     return options.parse_args()
@@ -208,8 +210,8 @@ def main() -> None:
         keep_freed_memory()
         whole = ["validation=0", "epochs=1", *given.set]
         recipe = load_recipe(given.recipe, whole)
-        found = measure(given.measure, recipe, given.train_seconds, given.cases)
-        sys.stdout.write(json.dumps(found))
+        values = measure(given.measure, recipe, given.train_seconds, given.cases)
+        sys.stdout.write(json.dumps(values))
         return
     rows = []
     for clicks, items in given.row or ROWS:

@@ -1,14 +1,14 @@
-"""The figures of the service, each of them for anyone to measure again.
+"""Measure the service: throughput, latency, recall of retrieval, and memory of Redis.
 
     python tests/benchmarks/serving.py shop --items 50000 runs/50k           # train a bundle
     python tests/benchmarks/serving.py compare --bundle runs/50k/bundle      # with the reference
     python tests/benchmarks/serving.py against --bundle runs/50k/bundle --other ../before
     python tests/benchmarks/serving.py paced --bundle runs/50k/bundle --rate 1000 --seconds 60
     python tests/benchmarks/serving.py connections --bundle runs/50k/bundle
-    python tests/benchmarks/serving.py users                                 # bytes of Redis each
+    python tests/benchmarks/serving.py users                                 # bytes in Redis
 
-Every command starts a redis-server and what it measures, in processes of their own, on this
-machine, and stops them again; the load comes from `recsys bench`.
+Every command starts a redis-server and the servers to measure as processes on this machine, and
+stops them again. `recsys bench` generates the load.
 """
 
 import asyncio
@@ -55,12 +55,12 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console()
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-PRODUCTS = 200  # of one maker in the synthetic shop
+PRODUCTS = 200  # of each maker in the synthetic shop
 USERS_AT_ONCE = 100
 CONNECTIONS = (1, 4, 16, 32, 64, 128, 256)
 WARMUP_SECONDS = 2.0
-SEEN = 0.8  # share of the products that somebody clicks, roughly, where there are many makers
-Workers = Annotated[int, typer.Option(help="Of the service.")]
+CLICKED_SHARE = 0.8  # rough share of products with clicks in a shop of many makers
+Workers = Annotated[int, typer.Option(help="Number of worker processes.")]
 Bundle = Annotated[Path, typer.Option(help="Bundle folder.")]
 
 
@@ -73,9 +73,9 @@ def shop(
     epochs: int = 4,
     test_fraction: float = 0.001,
 ) -> None:
-    """The synthetic shop of the demo with so many items, and a model trained on it."""
+    """Write the synthetic shop of the demo with so many items, and train a model on it."""
     out.mkdir(parents=True)
-    makers = max(round(items / PRODUCTS / SEEN), 1)
+    makers = max(round(items / PRODUCTS / CLICKED_SHARE), 1)
     with console.status(f"Writing a shop of {makers:,} makers"):
         write_shop(out, makers=makers, sessions=round(items * clicks_per_item / 6))
     settings = {"hidden": hidden, "epochs": epochs, "validation": 0.0}
@@ -98,7 +98,7 @@ def compare(
     connections: int = 32,
     workers: Workers = 2,
 ) -> None:
-    """Requests a second of the service and of tests/benchmarks/reference_server.py, in turns."""
+    """Compare the throughput with tests/benchmarks/reference_server.py, in turns."""
     rates: dict[str, list[float]] = {"service": [], "reference": []}
     with (
         private_redis() as redis,
@@ -107,12 +107,12 @@ def compare(
     ):
         for at in range(rounds):
             for name, server in (("service", ours), ("reference", theirs)):
-                found = bench(bundle, server.url, seconds=seconds, connections=connections)
-                rates[name].append(found["rate"])
-                console.print(f"round {at + 1}, {name}: {line(found)}")
+                result = bench(bundle, server.url, seconds=seconds, connections=connections)
+                rates[name].append(result["rate"])
+                console.print(f"round {at + 1}, {name}: {line(result)}")
     ratios = [a / b for a, b in zip(rates["service"], rates["reference"], strict=True)]
-    for name, found_rates in rates.items():
-        console.print(f"{name}: median {statistics.median(found_rates):,.0f} requests/s")
+    for name, values in rates.items():
+        console.print(f"{name}: median {statistics.median(values):,.0f} requests/s")
     console.print(f"ratio: median {statistics.median(ratios):.2f}, of {sorted(ratios)}")
 
 
@@ -123,11 +123,11 @@ def against(
     rounds: int = 9,
     seconds: float = 8.0,
     connections: int = 32,
-    rate: Annotated[float, typer.Option(help="Requests a second; 0 for as many as can be.")] = 0.0,
+    rate: Annotated[float, typer.Option(help="Requests a second; 0: as many as possible.")] = 0.0,
     workers: Workers = 1,
 ) -> None:
-    """The service of this checkout and of another one, in turns, each with its own Redis."""
-    found: dict[str, list[dict[str, Any]]] = {"this": [], "other": []}
+    """Compare this checkout with another one, in turns, each with its own Redis."""
+    results: dict[str, list[dict[str, Any]]] = {"this": [], "other": []}
     with (
         private_redis() as redis,
         private_redis() as others_redis,
@@ -138,12 +138,12 @@ def against(
         options = {"rate": rate} if rate else {}
         for at in range(rounds):
             for name, server in servers if at % 2 == 0 else reversed(servers):
-                found[name].append(
+                results[name].append(
                     bench(bundle, server.url, seconds=seconds, connections=connections, **options)
                 )
-                console.print(f"round {at + 1}, {name}: {line(found[name][-1])}")
+                console.print(f"round {at + 1}, {name}: {line(results[name][-1])}")
     for figure in ("rate", "p50", "p90", "p99"):
-        values = {name: [row[figure] for row in rows] for name, rows in found.items()}
+        values = {name: [row[figure] for row in rows] for name, rows in results.items()}
         ratios = sorted(a / b for a, b in zip(values["this"], values["other"], strict=True))
         console.print(
             f"{figure}: this {statistics.median(values['this']):,.2f}, "
@@ -162,54 +162,57 @@ def paced(
     visitors: int = 300,
     workers: Workers = 2,
 ) -> None:
-    """Latencies at a fixed rate, and recall@20 against exact lists on the states served."""
+    """Measure latencies at a fixed rate, and recall@20 of the served lists against exact lists."""
     with private_redis() as redis, service(bundle, redis, workers) as ours:
         for at in range(rounds):
-            found = bench(
+            result = bench(
                 bundle, ours.url, rate=rate, seconds=seconds, connections=connections, seed=at + 1
             )
-            console.print(f"round {at + 1}: {line(found)}")
-        for own in map(resident, family(ours.pid)):
+            console.print(f"round {at + 1}: {line(result)}")
+        for process in map(resident, family(ours.pid)):
             console.print(
-                f"resident: {own.rss:,.0f} MB, its share {own.pss:,.0f}, {own.private:,.0f} its own"
+                f"resident: {process.rss:,.0f} MB, proportional {process.pss:,.0f}, "
+                f"private {process.private:,.0f}"
             )
         console.print(f"ready after {ours.ready_s:.1f} s")
-        console.print(f"recall@20 against exact: {recall(bundle, ours.url, visitors):.4f}")
+        console.print(f"recall@20 against exact lists: {recall(bundle, ours.url, visitors):.4f}")
 
 
 @app.command(name="connections")
 def by_connections(
     bundle: Bundle, seconds: float = 5.0, most: int = 256, workers: Workers = 2
 ) -> None:
-    """Throughput and latency from 1 to so many connections."""
+    """Measure throughput and latency from 1 to so many connections."""
     table = Table("connections", "requests/s", "p50 ms", "p90 ms", "p99 ms", "errors")
     with private_redis() as redis, service(bundle, redis, workers) as ours:
         for connections in [number for number in CONNECTIONS if number <= most]:
-            found = bench(bundle, ours.url, seconds=seconds, connections=connections)
-            cells = [f"{found['rate']:,.0f}", *(f"{found[p]:.2f}" for p in ("p50", "p90", "p99"))]
-            table.add_row(str(connections), *cells, str(found["errors"] or "none"))
+            result = bench(bundle, ours.url, seconds=seconds, connections=connections)
+            cells = [f"{result['rate']:,.0f}", *(f"{result[p]:.2f}" for p in ("p50", "p90", "p99"))]
+            table.add_row(str(connections), *cells, str(result["errors"] or "none"))
     console.print(table)
 
 
 @app.command()
 def users(count: int = 100_000, clicks: int = 20, hidden: int = 128) -> None:
-    """Bytes of Redis that a live user takes, without and with event ids; item ids of 9 digits."""
+    """Measure the bytes of Redis per user, without and with event ids; item ids have 9 digits."""
     for with_event_ids in (False, True):
         with private_redis() as url:
-            each = asyncio.run(bytes_each(url, count, clicks, hidden, with_event_ids))
-        said = "with" if with_event_ids else "without"
-        console.print(f"{said} event ids: {each:,.0f} bytes a user, {count:,} users")
+            size = asyncio.run(bytes_per_user(url, count, clicks, hidden, with_event_ids))
+        which = "with" if with_event_ids else "without"
+        console.print(f"{which} event ids: {size:,.0f} bytes a user, {count:,} users")
 
 
-async def bytes_each(url: str, count: int, clicks: int, hidden: int, with_event_ids: bool) -> float:
-    """Everybody clicks so often, as the service records it, and has a state kept."""
+async def bytes_per_user(
+    url: str, count: int, clicks: int, hidden: int, with_event_ids: bool
+) -> float:
+    """Store so many clicks and a hidden state for each user; return the bytes per user."""
     client, draw = Redis.from_url(url), np.random.default_rng(1)
     link = link_to(url)
     limits = StoreLimits(
         history_length=50, idle_seconds=86_400, event_ids_kept=1000, tombstone_seconds=300
     )
     store = RedisStore(link, limits)
-    await store.visit([Visit("somebody")])
+    await store.visit([Visit("first")])
     before = (await client.info("memory"))["used_memory"]
     for start in range(0, count, USERS_AT_ONCE):
         names = [f"user-{number}" for number in range(start, min(start + USERS_AT_ONCE, count))]
@@ -220,15 +223,15 @@ async def bytes_each(url: str, count: int, clicks: int, hidden: int, with_event_
             )
             for name in names
         ]
-        found = await store.visit(visits)
+        sessions = await store.visit(visits)
         states = []
-        for name, session in zip(names, found, strict=True):
+        for name, session in zip(names, sessions, strict=True):
             assert isinstance(session, StoredSession), session
             numbers = draw.standard_normal((1, hidden), dtype=np.float32)
             blob = encode(Tag("0123456789abcdef", session.nonce, session.count), numbers)
             states.append(ComputedState(name, session.head, blob))
-        kept, _ = await store.exchange(states, [])
-        assert kept == len(states), f"{kept} of {len(states)} states were kept"
+        stored, _ = await store.exchange(states, [])
+        assert stored == len(states), f"{stored} of {len(states)} states were stored"
     after = (await client.info("memory"))["used_memory"]
     await link.close()
     await client.aclose()
@@ -240,7 +243,7 @@ def _click(draw: np.random.Generator, event_id: str | None) -> Click:
 
 
 class Server:
-    """A process that answers at `url`."""
+    """Server process that answers at `url`; the constructor waits until it is ready."""
 
     def __init__(
         self, command: list[str], url: str, ready: str, checkout: Path | None = None
@@ -273,7 +276,7 @@ class Server:
 def service(
     bundle: Path, redis: str, workers: int, checkout: Path | None = None
 ) -> Iterator[Server]:
-    """checkout: of the code that is run; this one where it is not given."""
+    """Run the service; checkout: folder of the code, default this one."""
     port = free_port()
     given = ["--bundle", str(bundle.resolve()), "--redis", redis, "--port", str(port)]
     given += ["--workers", str(workers)]
@@ -301,7 +304,7 @@ def running(
 
 
 def bench(bundle: Path, url: str, **options: float) -> dict[str, Any]:
-    """What it found; it is not warmed up for longer than it is asked."""
+    """Run `recsys bench` and return its JSON; the warm-up is no longer than the measurement."""
     options = {"warmup": min(WARMUP_SECONDS, options["seconds"]), **options}
     given = [part for name, value in options.items() for part in (f"--{name}", f"{value:g}")]
     ran = subprocess.run(
@@ -312,17 +315,17 @@ def bench(bundle: Path, url: str, **options: float) -> dict[str, Any]:
         stdout=subprocess.PIPE,
         check=False,
     )
-    found: dict[str, Any] = json.loads(ran.stdout)
-    return found
+    result: dict[str, Any] = json.loads(ran.stdout)
+    return result
 
 
-def line(found: dict[str, Any]) -> str:
-    times = "  ".join(f"{name} {found[name]:.2f}" for name in ("p50", "p90", "p99", "max"))
-    return f"{found['rate']:,.0f} requests/s  {times} ms  errors {found['errors'] or 'none'}"
+def line(result: dict[str, Any]) -> str:
+    times = "  ".join(f"{name} {result[name]:.2f}" for name in ("p50", "p90", "p99", "max"))
+    return f"{result['rate']:,.0f} requests/s  {times} ms  errors {result['errors'] or 'none'}"
 
 
 def recall(bundle: Path, url: str, visitors: int) -> float:
-    """Of the lists of visitors who click as the load does, beside those of the same model."""
+    """Return the share of the exact top 20 in the served lists, for visitors like the load."""
     exact = open_predictor(bundle).exactly()
     catalogue = read_catalogue(bundle / ITEMS)
     ids = catalogue.item_ids.take(catalogue.by_popularity.tolist())
@@ -334,10 +337,10 @@ def recall(bundle: Path, url: str, visitors: int) -> float:
             sessions.setdefault(click.user_id, []).append(click.item_id)
             body = {"user_id": click.user_id, "item_id": click.item_id, "k": 20}
             answer = client.post("/v1/recommendations", json=body).raise_for_status().json()
-            found = {item["item_id"] for item in answer["items"]}
+            served = {item["item_id"] for item in answer["items"]}
             known = [catalogue.index(item_id) for item_id in sessions[click.user_id]]
-            best = {catalogue.item_ids[item] for item in exact.recommend(known).items}
-            both, wanted = both + len(best & found), wanted + len(best)
+            top_k = {catalogue.item_ids[item] for item in exact.recommend(known).items}
+            both, wanted = both + len(top_k & served), wanted + len(top_k)
     return both / wanted
 
 

@@ -1,10 +1,10 @@
-"""What each part of an answer costs: microseconds of this process's CPU for one request.
+"""Measure the CPU microseconds of each part of an answer, for one request.
 
-    python tests/benchmarks/serving_parts.py --bundle runs/50k/bundle --kind exact --kind pq4
+    python tests/benchmarks/serving_parts.py --bundle runs/50k/bundle --kind exact --kind int8
 
-Batches of 1, 4 and 32, one thread, nothing beside it but a private Redis; every request records a
-click of a user who has some and asks for 20 items. The last row is the whole application, HTTP
-server left out. `--kind` finds the items another way as well, for comparison.
+Batches of 1, 4 and 32, one thread, with a private Redis. Every request records a click of a user
+with earlier clicks and requests 20 items. The last row is the whole application without the HTTP
+server. `--kind` adds rows for other kinds of retrieval.
 """
 
 import asyncio
@@ -39,27 +39,28 @@ from service.recommender import RecommendationResult
 from service.serve import keep_out_of_collections, read_settings
 from service.server.embedded_redis import private_redis
 from service.store.session_store import Click, StoredSession, Visit
-from tests.benchmarks.retrieval_variant import found_by
+from tests.benchmarks.retrieval_variant import write_variant
 from tests.support.redis.stores import link_to, store_on
 
 BATCHES = (1, 4, 32)
-CLICKS = 8  # of every user
-Part = Callable[[int], Awaitable[object]]  # does its work for a batch of so many
+CLICKS = 8  # of each user
+Part = Callable[[int], Awaitable[object]]  # does its work for a batch of that size
 Cost = Callable[[Part, int], Awaitable[float]]
 
 
 def main(
     bundle: Annotated[Path, typer.Option(help="Bundle folder.")],
-    kind: Annotated[list[str] | None, typer.Option(help="exact, fp16, int8, pq4.")] = None,
-    rounds: Annotated[int, typer.Option(help="Of which the median counts.")] = 5,
-    calls: Annotated[int, typer.Option(help="Requests a round.")] = 1200,
+    kind: Annotated[list[str] | None, typer.Option(help="exact, int8, ivf.")] = None,
+    rounds: Annotated[int, typer.Option(help="Number of rounds; the median counts.")] = 5,
+    calls: Annotated[int, typer.Option(help="Requests per round.")] = 1200,
 ) -> None:
     torch.set_num_threads(1)
-    table = Table("part", *(f"of {size}" for size in BATCHES))
+    table = Table("part", *(f"batch of {size}" for size in BATCHES))
     with private_redis() as url, tempfile.TemporaryDirectory(dir=bundle.parent) as folder:
         predictor = open_predictor(bundle)
         others = {
-            name: open_predictor(found_by(bundle, name, Path(folder) / name)) for name in kind or ()
+            name: open_predictor(write_variant(bundle, name, Path(folder) / name))
+            for name in kind or ()
         }
         uvloop.run(fill(table, bundle, url, predictor, others, partial(cost, rounds, calls)))
     Console().print(table)
@@ -91,18 +92,20 @@ async def fill(
         ]
 
     async def redis(size: int) -> object:
-        found = await store.visit([Visit(next(visitors), [Click(names[0])]) for _ in range(size)])
-        assert all(isinstance(one, StoredSession) for one in found)
-        return found
+        sessions = await store.visit(
+            [Visit(next(visitors), [Click(names[0])]) for _ in range(size)]
+        )
+        assert all(isinstance(one, StoredSession) for one in sessions)
+        return sessions
 
     async def step(size: int) -> object:
-        memories = [SessionState([clicked[at]], states[:, at]) for at in range(size)]
-        return predictor.advance(memories)
+        sessions = [SessionState([clicked[at]], states[:, at]) for at in range(size)]
+        return predictor.advance(sessions)
 
-    def finding(by: Predictor) -> Part:
+    def ranking_by(predictor: Predictor) -> Part:
         async def find(size: int) -> object:
             windows = [[clicked[at], clicked[at + 40]] for at in range(size)]
-            return by.rank(states[:, :size], windows, [RankingQuery()] * size)
+            return predictor.rank(states[:, :size], windows, [RankingQuery()] * size)
 
         return find
 
@@ -112,8 +115,8 @@ async def fill(
         return [written(answer_of(predictor, ranking)) for _ in range(size)]
 
     parts: dict[str, Part] = {"parse and check the body": parse, "Redis": redis, "GRU step": step}
-    parts |= {"find 20 items": finding(predictor)}
-    parts |= {f"find 20 items, {name}": finding(other) for name, other in others.items()}
+    parts |= {"find 20 items": ranking_by(predictor)}
+    parts |= {f"find 20 items, {name}": ranking_by(other) for name, other in others.items()}
     parts["write the answer"] = write
     for name, part in parts.items():
         table.add_row(name, *[f"{await cost(part, size):.0f}" for size in BATCHES])
@@ -126,28 +129,28 @@ async def fill(
             calls = [call(app, next(visitors), names[at]) for at in range(size)]
             return await asyncio.gather(*calls)
 
-        table.add_row("all of the application", *[f"{await cost(whole, n):.0f}" for n in BATCHES])
+        table.add_row("whole application", *[f"{await cost(whole, n):.0f}" for n in BATCHES])
 
 
 def users() -> Iterator[str]:
-    """64 at a time, who take turns; each goes after CLICKS clicks and another one comes."""
+    """Yield 64 users in turns; after CLICKS clicks each, 64 new users follow."""
     for generation in count():
         for _ in range(CLICKS):
             yield from (f"user {generation} {number}" for number in range(64))
 
 
 async def cost(rounds: int, calls: int, part: Part, size: int) -> float:
-    """Microseconds of CPU a request, the median of the rounds."""
+    """Return the CPU microseconds per request, the median of the rounds."""
     for _ in range(10):
         await part(size)
-    found = []
+    costs = []
     batches = max(calls // size, 1)
     for _ in range(rounds):
         began = time.process_time()
         for _ in range(batches):
             await part(size)
-        found.append((time.process_time() - began) / (batches * size) * 1e6)
-    return float(np.median(found))
+        costs.append((time.process_time() - began) / (batches * size) * 1e6)
+    return float(np.median(costs))
 
 
 def answer_of(predictor: Predictor, ranking: Ranking) -> RecommendationResult:

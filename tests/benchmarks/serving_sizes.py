@@ -1,10 +1,10 @@
-"""How the service grows: with the catalogue, and what the exact scans alone can do.
+"""Measure the service by size of the catalogue, and its highest rate within a latency bound.
 
     python tests/benchmarks/serving_sizes.py sizes runs/10k/bundle runs/100k/bundle
     python tests/benchmarks/serving_sizes.py capacity --bundle runs/100k/bundle --kind exact
 
-Both start a private Redis and the service, one worker if not told otherwise, and ask it with
-`recsys bench`, as tests/benchmarks/serving.py does.
+Both start a private Redis and the service, by default with one worker, and use `recsys bench`, as
+tests/benchmarks/serving.py does.
 """
 
 import tempfile
@@ -19,14 +19,14 @@ from rich.table import Table
 from recsys.bundle.manifest import read_manifest
 from service.server.embedded_redis import private_redis
 from tests.benchmarks import serving
-from tests.benchmarks.retrieval_variant import found_by
+from tests.benchmarks.retrieval_variant import write_variant
 from tests.support.service.processes import family, resident
 from training.report.charts import Line, line_chart
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console()
-FASTER = 1.25  # each rate that is tried, times the one before
-HELD = 0.98  # of the rate that was asked for
+RATE_FACTOR = 1.25  # between two rates
+HELD = 0.98  # minimum share of the requested rate
 
 
 @app.command()
@@ -36,10 +36,10 @@ def sizes(
     workers: serving.Workers = 1,
     picture: Annotated[Path | None, typer.Option(help="SVG of rate and latency.")] = None,
 ) -> None:
-    """Latency of a lone client, throughput of 32, memory and start, for each of these bundles."""
+    """Measure latency of 1 client, throughput of 32, memory and start time for each bundle."""
     table = Table(
         "items",
-        "found by",
+        "retrieval",
         "p50, 1 client",
         "p99",
         "requests/s of 32",
@@ -54,8 +54,8 @@ def sizes(
         with private_redis() as redis, serving.service(bundle, redis, workers) as ours:
             alone = serving.bench(bundle, ours.url, seconds=seconds, connections=1)
             many = serving.bench(bundle, ours.url, seconds=seconds, connections=32)
-            found = [resident(pid) for pid in family(ours.pid)]
-            rss, private = sum(one.rss for one in found), sum(one.private for one in found)
+            memory = [resident(pid) for pid in family(ours.pid)]
+            rss, private = sum(one.rss for one in memory), sum(one.private for one in memory)
             table.add_row(
                 f"{manifest.size.items:,}", manifest.retrieval.kind,
                 f"{alone['p50']:.2f} ms", f"{alone['p99']:.2f} ms",
@@ -73,8 +73,9 @@ def sizes(
 
 
 def _standing_alone(chart: str) -> str:
-    """With the report's colours, as a file of its own."""
-    style = (files("training") / "templates" / "report.css").read_text(encoding="utf-8")
+    """Return the chart as a file of its own, with the report's colours."""
+    templates = files("training.report") / "templates"
+    style = (templates / "report.css").read_text(encoding="utf-8")
     start, rest = chart.split(">", 1)
     start = start.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"')
     return f"{start}><style>{style} svg {{ background: var(--paper) }}</style>{rest}\n"
@@ -83,26 +84,28 @@ def _standing_alone(chart: str) -> str:
 @app.command()
 def capacity(
     bundle: serving.Bundle,
-    kind: Annotated[str, typer.Option(help="exact, fp16, int8, pq4; or as it is.")] = "as it is",
-    p90: Annotated[float, typer.Option(help="Longest that a tenth may exceed, ms.")] = 50.0,
+    kind: Annotated[str, typer.Option(help="exact, int8, ivf; or as it is.")] = "as it is",
+    p90: Annotated[float, typer.Option(help="Bound of the 90th percentile, ms.")] = 50.0,
     start: float = 20.0,
     seconds: float = 8.0,
     connections: int = 64,
     workers: serving.Workers = 1,
 ) -> None:
-    """The highest rate that is held within the bound, each try a quarter faster than the last."""
+    """Raise the rate by a quarter each time until the service exceeds the bound."""
     with tempfile.TemporaryDirectory(dir=bundle.parent) as folder:
-        served = bundle if kind == "as it is" else found_by(bundle, kind, Path(folder) / "bundle")
+        served = (
+            bundle if kind == "as it is" else write_variant(bundle, kind, Path(folder) / "bundle")
+        )
         held, rate = 0.0, start
         with private_redis() as redis, serving.service(served, redis, workers) as ours:
             while True:
-                found = serving.bench(
+                result = serving.bench(
                     bundle, ours.url, rate=rate, seconds=seconds, connections=connections
                 )
-                console.print(f"{rate:,.0f} asked: {serving.line(found)}")
-                if found["errors"] or found["p90"] > p90 or found["rate"] < HELD * rate:
+                console.print(f"{rate:,.0f} requested: {serving.line(result)}")
+                if result["errors"] or result["p90"] > p90 or result["rate"] < HELD * rate:
                     break
-                held, rate = rate, rate * FASTER
+                held, rate = rate, rate * RATE_FACTOR
         items = read_manifest(bundle).size.items
         console.print(f"{items:,} items, {kind}: {held:,.0f} requests/s within p90 {p90:g} ms")
 

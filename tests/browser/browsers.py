@@ -1,7 +1,7 @@
-"""A browser that watches itself: no error on its console, no request to any other host.
+"""Browser that fails a test on console errors and on requests to other hosts.
 
-Playwright drives the Chromium that is on this machine, as Debian packages it or as Playwright
-installs it. `make browser` sees to one.
+Playwright drives the Chromium of this machine, packaged by Debian or installed by Playwright.
+`make browser` installs one.
 """
 
 import shutil
@@ -24,10 +24,10 @@ from playwright.sync_api import (
 )
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-MISSING = "There is no Chromium here: the browser tests are left out. make browser installs one."
-STEADY = ["--disable-lcd-text", "--font-render-hinting=none"]  # letters look alike everywhere
+MISSING = "There is no Chromium: the browser tests are skipped. make browser installs one."
+STEADY = ["--disable-lcd-text", "--font-render-hinting=none"]  # same letters on all machines
 PATIENCE_MS = 20_000  # on a busy machine
-# where nothing moves, nothing has to be waited for
+# without animations, tests need not wait for them
 DESK: dict[str, Any] = {"viewport": {"width": 1360, "height": 900}, "reduced_motion": "reduce"}
 PHONE: dict[str, Any] = {
     "viewport": {"width": 390, "height": 844},
@@ -38,34 +38,34 @@ PHONE: dict[str, Any] = {
 
 
 def find_chromium(playwright: Playwright) -> str | None:
-    """Debian's before Playwright's own; None where there is neither."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    own = playwright.chromium.executable_path
-    return found or (own if Path(own).exists() else None)
+    """Return the Chromium of the system, or of Playwright, or None."""
+    installed = next(filter(None, map(shutil.which, NAMES)), None)
+    bundled = playwright.chromium.executable_path
+    return installed or (bundled if Path(bundled).exists() else None)
 
 
 @contextmanager
 def visiting(
     browser: Browser, url: str, *, tolerated: str = "", goes: bool = True, **context: Any
 ) -> Iterator[Page]:
-    """A page at this address, as nobody has been there; raises afterwards if it misbehaved.
+    """Open a page in a fresh browser context; raise afterwards if it had errors.
 
-    tolerated: words that excuse an error on the console, where the test brings it about;
-    goes: else the test goes there itself.
+    tolerated: text of a console error that the test causes.
+    goes: whether to go to the URL at once; otherwise the test does it.
     """
-    seen: list[str] = []
+    problems: list[str] = []
     origin = urljoin(url, "/")
 
     def check(request: Request) -> None:
         if not request.url.startswith((origin, "data:")):
-            seen.append(f"asks {request.url}")
+            problems.append(f"requests {request.url}")
 
-    def hear(said: ConsoleMessage) -> None:
-        if said.type in ("error", "warning"):
-            seen.append(said.text)
+    def hear(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            problems.append(message.text)
 
     def fail(error: Error) -> None:
-        seen.append(str(error))
+        problems.append(str(error))
 
     opened = browser.new_context(**{**DESK, **context})
     try:
@@ -79,21 +79,21 @@ def visiting(
         yield page
     finally:
         opened.close()
-    assert not [said for said in seen if not tolerated or tolerated not in said]
+    assert not [text for text in problems if not tolerated or tolerated not in text]
 
 
 def breaches(page: Page) -> list[str]:
-    """What axe-core finds wrong for those who use the page by ear, by keyboard or with bad eyes."""
-    found = Axe().run(page).response["violations"]
-    return [f"{one['id']}: {[node['target'] for node in one['nodes']]}" for one in found]
+    """Return the accessibility violations that axe-core finds on a page."""
+    violations = Axe().run(page).response["violations"]
+    return [f"{one['id']}: {[node['target'] for node in one['nodes']]}" for one in violations]
 
 
 def main() -> int:
-    """Say which browser the tests take; 1 where there is none."""
+    """Print which browser the tests use; exit with 1 if there is none."""
     with sync_playwright() as playwright:
-        found = find_chromium(playwright)
-    sys.stdout.write(f"The browser tests take {found}.\n" if found else f"{MISSING}\n")
-    return 0 if found else 1
+        program = find_chromium(playwright)
+    sys.stdout.write(f"The browser tests use {program}.\n" if program else f"{MISSING}\n")
+    return 0 if program else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What browser tests share: one Chromium."""
+"""Fixture of the browser tests: one Chromium for each module."""
 
 from collections.abc import Iterator
 
@@ -10,11 +10,11 @@ from tests.browser.browsers import MISSING, STEADY, find_chromium
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """For one module at a time: while it is open, asyncio takes a loop to be running here."""
+    """Run one Chromium per module; while it is open, asyncio sees a running event loop."""
     with sync_playwright() as playwright:
-        found = find_chromium(playwright)
-        if found is None:
+        program = find_chromium(playwright)
+        if program is None:
             pytest.skip(MISSING)
-        browser = playwright.chromium.launch(executable_path=found, args=STEADY)
+        browser = playwright.chromium.launch(executable_path=program, args=STEADY)
         yield browser
         browser.close()

@@ -1,4 +1,4 @@
-"""The playground as somebody in front of it uses it: what is clicked, and what is read there."""
+"""Page object of the playground: the clicks of a user, and the texts on the page."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ SHOWN = "performance.getEntriesByName('shown').length"
 
 @contextmanager
 def playground_on(bundle: Path, redis: str, **given: object) -> Iterator[str]:
-    """A service with a playground; gives its URL. Keyword arguments are settings."""
+    """Run a service with a playground and yield its URL. Keyword arguments are settings."""
     known = {"bundle": bundle, "redis": redis, "playground": True, **PATIENT, **given}
     settings = Settings(**known)  # type: ignore[arg-type]
     with listening(create_app(settings), settings) as (host, port):
@@ -24,7 +24,7 @@ def playground_on(bundle: Path, redis: str, **given: object) -> Iterator[str]:
 
 
 class Playground:
-    """A page on which the first list and the catalogue stand."""
+    """Playground page that shows the first list and the catalogue."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -34,18 +34,18 @@ class Playground:
 
     @contextmanager
     def answered(self) -> Iterator[None]:
-        """Until the list that something has asked for is painted."""
+        """Wait after the block until the list that it requests is painted."""
         before = self.page.evaluate(SHOWN)
         yield
         self.page.wait_for_function(f"before => {SHOWN} > before", arg=before)
 
     def begin(self) -> None:
-        """The first click of a visit."""
+        """Make the first click of a visit."""
         with self.answered():
             self.page.locator("#starters button").first.click()
 
     def go_on(self, clicks: int = 1) -> None:
-        """Click what is likeliest and not clicked yet."""
+        """Click the likeliest item without an earlier click."""
         for _ in range(clicks):
             with self.answered():
                 self.page.locator("#likely li:not(:has(.been)) button").first.click()
@@ -56,7 +56,7 @@ class Playground:
 
     @property
     def clicked(self) -> list[str]:
-        """What the strip shows."""
+        """Names of the clicked items, as the strip shows them."""
         return self.texts("#clicks .name")
 
     @property
@@ -69,9 +69,9 @@ class Playground:
 
     @property
     def state(self) -> str:
-        """The strip of the hidden state, as pixels."""
-        drawn: str = self.page.evaluate("document.getElementById('state').toDataURL()")
-        return drawn
+        """Pixels of the strip of the hidden state."""
+        pixels: str = self.page.evaluate("document.getElementById('state').toDataURL()")
+        return pixels
 
     def wait_for_state(self, words: str) -> None:
         self.page.locator("#state-words", has_text=words).wait_for()

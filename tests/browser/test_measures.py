@@ -1,6 +1,6 @@
-"""The playground measured: axe-core, a phone, a dark screen, bytes until the first paint, time.
+"""Measurements of the playground: accessibility, phone, dark mode, bytes, response times.
 
-make browser-test ARGS=-rP      # also prints the figures
+make browser-test ARGS=-rP      # also prints the measurements
 """
 
 import sys
@@ -31,7 +31,7 @@ def url(trained: TrainedShop, redis_server: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("screen", [DESK, DESK | DARK, PHONE])
-def test_nobody_is_shut_out(url: str, chromium: Browser, screen: dict[str, Any]) -> None:
+def test_the_page_is_accessible(url: str, chromium: Browser, screen: dict[str, Any]) -> None:
     with visiting(chromium, url, **screen) as page:
         play = Playground(page)
         assert breaches(page) == []
@@ -47,7 +47,7 @@ def test_nobody_is_shut_out(url: str, chromium: Browser, screen: dict[str, Any])
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nobody_is_shut_out_by_a_banner_or_a_dialog(
+def test_banners_and_dialogs_are_accessible(
     trained: TrainedShop, chromium: Browser, scheme: str
 ) -> None:
     with (
@@ -81,8 +81,8 @@ def test_on_a_phone_everything_has_room_and_is_one_tap_away(url: str, chromium: 
         with play.answered():
             page.locator("#likely li button").nth(1).tap()
         assert _fits(page)
-        best = play.texts("#likely .name")[0]
-        expect(page.locator("#peek")).to_have_text(best)
+        likeliest = play.texts("#likely .name")[0]
+        expect(page.locator("#peek")).to_have_text(likeliest)
         for part in ("catalogue", "compare", "next"):
             page.locator(f".tabs a[href='#{part}']").tap()
             expect(page.locator(f"#{part} h2")).to_be_in_viewport()
@@ -122,8 +122,8 @@ def test_it_is_there_before_200_kb_are(url: str, chromium: Browser) -> None:
         painted = page.evaluate(
             "performance.getEntriesByName('first-contentful-paint')[0].startTime"
         )
-    said = f"{sum(sizes) / 1000:.0f} kB in {len(sizes)} files, painted after {painted:.0f} ms"
-    sys.stdout.write(f"{said}\n")
+    figures = f"{sum(sizes) / 1000:.0f} kB in {len(sizes)} files, painted after {painted:.0f} ms"
+    sys.stdout.write(f"{figures}\n")
     assert sum(sizes) < MOST_BYTES
 
 
@@ -137,12 +137,12 @@ def test_the_list_moves_after_every_click(url: str, chromium: Browser) -> None:
         for (before, clicked), (after, shown) in pairwise(marks)
         if (before, after) == ("click", "shown")
     )
-    said = f"median {median(spans):.0f} ms, {spans[0]:.0f} to {spans[-1]:.0f}"
-    sys.stdout.write(f"from a click to the painted list: {said}\n")
+    figures = f"median {median(spans):.0f} ms, {spans[0]:.0f} to {spans[-1]:.0f}"
+    sys.stdout.write(f"from a click to the painted list: {figures}\n")
     assert len(spans) == 12
 
 
 def _fits(page: Page) -> bool:
-    """There is nothing to scroll to on the right."""
-    found: bool = page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    return found
+    """Return whether the page is no wider than the window."""
+    fits: bool = page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    return fits

@@ -1,9 +1,9 @@
-"""Pictures of the playground, as the documents show them: taken where somebody wants to keep them.
+"""Screenshots of the playground for the documents.
 
     make screenshots
 
-trains the demo shop and writes docs/images/; without that, the pictures are taken of a small shop
-and only their size is looked at.
+trains the demo shop and writes docs/images/. Other runs take the pictures of a small shop and check
+only their size.
 """
 
 import os
@@ -21,7 +21,7 @@ from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.redis.servers import RedisServer, own_redis
 from training.demo import train_demo
 
-KEEP = "RECSYS_PICTURES"  # the folder for them
+KEEP = "RECSYS_PICTURES"  # variable with the folder for the pictures
 MOST_BYTES = 300_000
 SCREEN: dict[str, Any] = DESK | {"viewport": {"width": 1240, "height": 860}}
 SCREENS: dict[str, dict[str, Any]] = {
@@ -54,9 +54,9 @@ def url(bundle: Path, redis: RedisServer) -> Iterator[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    found = Path(os.environ.get(KEEP, tmp_path))
-    found.mkdir(parents=True, exist_ok=True)
-    return found
+    out = Path(os.environ.get(KEEP, tmp_path))
+    out.mkdir(parents=True, exist_ok=True)
+    return out
 
 
 @pytest.mark.parametrize("name", SCREENS)
@@ -71,7 +71,7 @@ def test_a_visit(url: str, chromium: Browser, folder: Path, name: str) -> None:
     assert 10_000 < file.stat().st_size < MOST_BYTES
 
 
-def test_a_visit_that_is_questioned(url: str, chromium: Browser, folder: Path) -> None:
+def test_a_visit_with_one_click_left_out(url: str, chromium: Browser, folder: Path) -> None:
     tall = SCREEN | {"viewport": {"width": 1240, "height": 1110}}
     with visiting(chromium, url, **tall) as page:
         play = Playground(page)

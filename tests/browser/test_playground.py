@@ -1,4 +1,4 @@
-"""Every function of the playground, clicked through in a real browser on a trained shop."""
+"""Every function of the playground works in a real browser on a trained shop."""
 
 import json
 import re
@@ -44,17 +44,17 @@ def play(url: str, chromium: Browser) -> Iterator[Playground]:
         yield Playground(page)
 
 
-def best(client: Client, *items: str, exclude_seen: bool = False) -> list[str]:
-    """What the service recommends after these clicks, as many as the page shows."""
+def recommended(client: Client, *items: str, exclude_seen: bool = False) -> list[str]:
+    """Return the recommendations after these clicks, as many as the page shows."""
     answer = client.recommend(items=items, k=SHOWN, exclude_seen=exclude_seen)
     return [item.item_id for item in answer.items]
 
 
 def user_of(page: Page) -> str:
-    """Under whose name the page stores its clicks, as its curl command shows it."""
-    found = re.search(r'"user_id":"(.*?)"', page.locator("#curl").text_content() or "")
-    assert found
-    return found[1]
+    """Return the user id of the page, from its curl command."""
+    match = re.search(r'"user_id":"(.*?)"', page.locator("#curl").text_content() or "")
+    assert match
+    return match[1]
 
 
 def test_a_click_grows_the_visit_and_the_list_moves_at_once(
@@ -73,8 +73,8 @@ def test_a_click_grows_the_visit_and_the_list_moves_at_once(
     play.wait_for_state("these 2 clicks")
 
     assert len(play.clicked) == 2
-    assert first == best(client, clicked)
-    assert play.likely == best(client, clicked, second)
+    assert first == recommended(client, clicked)
+    assert play.likely == recommended(client, clicked, second)
     source, took, stored = play.pills
     assert (source, stored) == ("model", "stored")
     assert re.fullmatch(r"\d+\.\d ms", took)
@@ -136,8 +136,8 @@ def test_what_if_a_click_had_not_been_made(play: Playground, client: Client) -> 
     with play.answered():
         leave.click()
 
-    assert without == best(client, stored[0], stored[2])
-    assert play.likely == whole == best(client, *stored)
+    assert without == recommended(client, stored[0], stored[2])
+    assert play.likely == whole == recommended(client, *stored)
     assert [click.item_id for click in client.user(user).clicks] == stored
 
 
@@ -155,7 +155,7 @@ def test_a_click_while_something_is_left_out_is_stored_with_the_others(
     expect(play.page.locator("#clicks .waiting")).to_have_count(0)
     stored = [click.item_id for click in client.user(user).clicks]
     assert len(stored) == 3
-    assert play.likely == best(client, *stored)
+    assert play.likely == recommended(client, *stored)
 
 
 def test_the_second_column_answers_with_something_simpler(play: Playground, client: Client) -> None:
@@ -167,9 +167,9 @@ def test_the_second_column_answers_with_something_simpler(play: Playground, clie
         expect(play.page.locator("#others li").first).to_have_attribute("data-item", items[0])
         assert play.ids("#others") == items
 
-    shows(best(client))
+    shows(recommended(client))
     choice.select_option("Last click alone")
-    shows(best(client, last))
+    shows(recommended(client, last))
     choice.select_option("Similar items")
     shows([item.item_id for item in client.similar(last, k=SHOWN).items])
     first = play.page.locator("#others li").first
@@ -181,16 +181,16 @@ def test_the_second_column_answers_with_something_simpler(play: Playground, clie
 
 
 def test_the_catalogue_is_searched_and_browsed(play: Playground) -> None:
-    page, found = play.page, play.page.locator("#found")
-    expect(found).to_have_text("200 items")
+    page, count = play.page, play.page.locator("#found")
+    expect(count).to_have_text("200 items")
     assert re.fullmatch(r"[\d,]+ clicks", play.texts("#items .count")[0])
     page.locator("#more").click()
     expect(page.locator("#items li")).to_have_count(40)
 
     page.locator("#values button", has_text="Camping").click()
-    expect(found).to_have_text("10 items")
+    expect(count).to_have_text("10 items")
     page.locator("#words").fill("sleeping BAG")
-    expect(found).to_have_text("1 item")
+    expect(count).to_have_text("1 item")
     with play.answered():
         page.locator("#items button").click()
     assert play.clicked == ["Aurora Sleeping bag"]
@@ -198,7 +198,7 @@ def test_the_catalogue_is_searched_and_browsed(play: Playground) -> None:
     page.locator("#words").fill("nothing of the kind")
     expect(page.locator("#items-empty")).to_contain_text("nothing of the kind")
     page.get_by_role("button", name="Show everything").click()
-    expect(found).to_have_text("200 items")
+    expect(count).to_have_text("200 items")
 
 
 def test_starting_over_forgets_the_visit_here_and_in_redis(
@@ -228,7 +228,7 @@ def test_what_was_clicked_can_be_left_out(play: Playground, client: Client) -> N
     with play.answered():
         play.page.get_by_label("Leave out what was clicked").check()
 
-    assert play.likely == best(client, *seen, exclude_seen=True)
+    assert play.likely == recommended(client, *seen, exclude_seen=True)
 
 
 def test_the_same_call_as_curl_gives_the_same_list(play: Playground) -> None:
@@ -244,8 +244,10 @@ def test_the_same_call_as_curl_gives_the_same_list(play: Playground) -> None:
     assert copied == play.page.locator("#curl").text_content()
     if shutil.which("curl") is None:
         pytest.skip("There is no curl here to paste it into a shell for.")
-    said = subprocess.run(["sh", "-c", copied], capture_output=True, check=True, timeout=20).stdout
-    items = [item["item_id"] for item in json.loads(said)["items"]]
+    output = subprocess.run(
+        ["sh", "-c", copied], capture_output=True, check=True, timeout=20
+    ).stdout
+    items = [item["item_id"] for item in json.loads(output)["items"]]
     assert items[:SHOWN] == play.likely
 
 
@@ -262,7 +264,7 @@ def test_a_visit_can_be_watched_and_stopped(play: Playground) -> None:
     expect(play.page.get_by_role("button", name="Walk on")).to_be_visible()
 
 
-def test_everything_is_reached_by_keyboard_and_said_aloud(play: Playground) -> None:
+def test_the_page_works_by_keyboard_and_screen_reader(play: Playground) -> None:
     keys = play.page.keyboard
     keys.press("Tab")
     expect(play.page.get_by_text("Skip to what is likely next")).to_be_focused()

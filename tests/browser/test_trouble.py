@@ -1,4 +1,4 @@
-"""The playground where the world is unkind: hostile names, no names, no Redis, no service, keys."""
+"""The playground in bad conditions: hostile names, no names, no Redis, no service, keys."""
 
 import shutil
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ ATTACKS = (
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle whose items are called what an attacker would call them: ids, names and kinds."""
+    """Bundle whose item ids, names and categories are attacks on the page."""
     import pandas as pd
 
     folder = tmp_path_factory.mktemp("hostile")
@@ -60,9 +60,7 @@ def own_server() -> Iterator[RedisServer]:
         yield server
 
 
-def test_what_items_are_called_stays_text(
-    hostile: Path, redis_server: str, chromium: Browser
-) -> None:
+def test_names_of_items_stay_text(hostile: Path, redis_server: str, chromium: Browser) -> None:
     with playground_on(hostile, redis_server) as url, visiting(chromium, url) as page:
         page.on("dialog", lambda _: pytest.fail("an item's name ran"))
         play = Playground(page)
@@ -181,10 +179,10 @@ def test_a_key_is_asked_for_and_kept_in_memory_alone(
         assert stored == "[{},{}]"
 
 
-def test_a_low_rate_limit_is_said_on_the_page(
+def test_the_page_reports_a_low_rate_limit(
     trained: TrainedShop, redis_server: str, chromium: Browser
 ) -> None:
-    """One request an hour: all files of the page come, and then a sentence instead of lists."""
+    """At one request an hour, the page loads and shows a sentence instead of lists."""
     with (
         playground_on(trained.bundle, redis_server, rate_limit="1/hour") as url,
         visiting(chromium, url, tolerated="429") as page,
@@ -197,7 +195,7 @@ def test_a_low_rate_limit_is_said_on_the_page(
 def test_a_page_that_was_limited_goes_on_by_itself(
     trained: TrainedShop, redis_server: str, chromium: Browser
 ) -> None:
-    """The first call to each path is refused, as by a service that others have kept busy."""
+    """The first call to each path is refused, as by a busy service."""
     refused: list[str] = []
     problem = {"status": 429, "title": "Too Many Requests", "detail": "Too many.", "errors": []}
 

@@ -1,7 +1,7 @@
-"""What must hold of the images and containers of docker-compose.yml, whatever they are asked.
+"""Checks of the images and containers of docker-compose.yml, without load.
 
-Each claim takes the project, says in a few words what was found, and raises `AssertionError` where
-it does not hold.
+Each check takes the project, returns what it measured in a few words, and raises `AssertionError`
+if the claim does not hold.
 """
 
 import subprocess
@@ -24,33 +24,37 @@ def config_is_clean(project: Project) -> str:
 def images_are_not_root(_: Project) -> str:
     sizes = []
     for image in (SERVE, TRAIN):
-        found = inspect(image)
-        assert found["Config"]["User"] not in ("", "0", "root"), f"{image} runs as root"
-        labels = found["Config"]["Labels"]
+        image_info = inspect(image)
+        assert image_info["Config"]["User"] not in ("", "0", "root"), f"{image} runs as root"
+        labels = image_info["Config"]["Labels"]
         for name in ("title", "description", "version"):
             assert labels[f"org.opencontainers.image.{name}"], f"{image} has no label {name}"
         base = inspect("python:3.11-slim")["Size"]
-        sizes.append(f"{image}: base {base / 1e6:,.0f} MB + {(found['Size'] - base) / 1e6:,.0f} MB")
+        added = image_info["Size"] - base
+        sizes.append(f"{image}: base {base / 1e6:,.0f} MB + {added / 1e6:,.0f} MB")
     return ", ".join(sizes)
 
 
 def the_serving_image_cannot_train(_: Project) -> str:
     look = "import sys, importlib.util as u; print(*[n for n in sys.argv[1:] if u.find_spec(n)])"
     command = ["docker", "run", "--rm", "--network=none", "--read-only", "--entrypoint=python"]
-    found = run([*command, SERVE, "-c", look, *NOT_SERVED]).split()
-    assert not found, f"the serving image has {', '.join(found)}"
+    present = run([*command, SERVE, "-c", look, *NOT_SERVED]).split()
+    assert not present, f"the serving image has {', '.join(present)}"
     return "no " + ", no ".join(NOT_SERVED)
 
 
 def containers_are_locked(project: Project) -> str:
-    """No root that can be written, no rights beyond the user's, limits in force."""
+    """Check that roots are read-only, that no capabilities remain, and that limits are set."""
     ids = project("ps", "--quiet").split()
     locked = []
     for each in ids:
-        found = inspect(each)
-        if not found["State"]["Running"]:
+        container = inspect(each)
+        if not container["State"]["Running"]:
             continue
-        service, host = found["Config"]["Labels"]["com.docker.compose.service"], found["HostConfig"]
+        service, host = (
+            container["Config"]["Labels"]["com.docker.compose.service"],
+            container["HostConfig"],
+        )
         assert host["ReadonlyRootfs"], f"{service} can write to its root"
         assert host["CapDrop"] == ["ALL"], f"{service} keeps capabilities"
         assert "no-new-privileges:true" in host["SecurityOpt"], f"{service} may gain privileges"
@@ -67,9 +71,9 @@ def containers_are_locked(project: Project) -> str:
 def only_the_gateway_is_published(project: Project) -> str:
     published = {}
     for each in project("ps", "--quiet").split():
-        found = inspect(each)
-        service = found["Config"]["Labels"]["com.docker.compose.service"]
-        for bindings in (found["NetworkSettings"]["Ports"] or {}).values():
+        container = inspect(each)
+        service = container["Config"]["Labels"]["com.docker.compose.service"]
+        for bindings in (container["NetworkSettings"]["Ports"] or {}).values():
             for binding in bindings or []:
                 published[service] = binding["HostIp"]
     assert set(published) <= {"gateway", "prometheus"}, published
@@ -78,17 +82,17 @@ def only_the_gateway_is_published(project: Project) -> str:
 
 
 def alerts_pass_their_tests(_: Project) -> str:
-    """promtool of the Prometheus image."""
+    """Run promtool of the Prometheus image."""
     image = "prom/prometheus:v3.5.0"
     mount = ["-v", f"{RULES}:/rules:ro", "-w", "/rules"]
     promtool = ["docker", "run", "--rm", "--network=none", *mount, "--entrypoint=promtool", image]
     run([*promtool, "test", "rules", "alerts.test.yml"])
-    said = run([*promtool, "check", "rules", "alerts.yml"])
-    return said.strip().splitlines()[-1].strip()
+    output = run([*promtool, "check", "rules", "alerts.yml"])
+    return output.strip().splitlines()[-1].strip()
 
 
 def _user_of_redis(project: Project) -> str:
-    """Of the server, not of whoever looks: `exec` in that container is root."""
+    """Return the user id of the server process; `exec` in that container runs as root."""
     status = inside(project.container("redis"), "cat", "/proc/1/status")
     return next(row.split()[1] for row in status.splitlines() if row.startswith("Uid:"))
 

@@ -1,4 +1,4 @@
-"""Load on a project's gateway: what `recsys bench` measures, and visits to the served items."""
+"""Load on the gateway of a project, generated and measured by `recsys bench`."""
 
 import io
 import tempfile
@@ -19,11 +19,11 @@ from service.bench.workload import BenchClick, drawn
 from tests.compose.project import Project, run
 
 CONNECTIONS = 32
-BLOCK_SECONDS = 5.0  # of load that lasts as long as something else does
+BLOCK_SECONDS = 5.0  # length of one measurement under load
 
 
 def visits(project: Project) -> Iterator[BenchClick]:
-    """Drawn by popularity from the items of the bundle that the shelf names now."""
+    """Draw visits by popularity from the items of the current bundle."""
     with tempfile.TemporaryDirectory() as folder:
         run(["docker", "cp", f"{project.containers('api')[0]}:/bundles", folder])
         catalogue = read_catalogue(bundle_of(Path(folder) / "bundles") / ITEMS)
@@ -40,26 +40,26 @@ def load(project: Project, clicks: Iterator[BenchClick], rate: float, seconds: f
 
 @contextmanager
 def under_load(project: Project, rate: float) -> Iterator[list[Measured]]:
-    """Blocks of load, one after the other, until the body and the block under way have ended."""
-    clicks, blocks, goes_on = visits(project), [], [True]
+    """Yield a list of load measurements that grows until the body has ended."""
+    clicks, blocks, running = visits(project), [], [True]
 
-    def keep_on() -> None:
-        while goes_on:
+    def measure_blocks() -> None:
+        while running:
             blocks.append(load(project, clicks, rate, BLOCK_SECONDS))
 
     with ThreadPoolExecutor(1) as pool:
-        done: Future[None] = pool.submit(keep_on)
+        done: Future[None] = pool.submit(measure_blocks)
         try:
             yield blocks
         finally:
-            goes_on.clear()
+            running.clear()
             done.result()
 
 
 def failures(blocks: list[Measured]) -> dict[str, int]:
-    """What went wrong in all of them, counted."""
-    found: dict[str, int] = {}
+    """Count the errors of all measurements by kind."""
+    counts: dict[str, int] = {}
     for block in blocks:
-        for what, times in block.errors.items():
-            found[what] = found.get(what, 0) + times
-    return found
+        for kind, times in block.errors.items():
+            counts[kind] = counts.get(kind, 0) + times
+    return counts

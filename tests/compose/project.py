@@ -1,7 +1,6 @@
-"""One project of docker-compose.yml on this machine's Docker, apart from any other.
+"""Project of docker-compose.yml on the Docker of this machine, separate from all others.
 
-Knows how to speak with Docker and Compose (`docker compose`, or the older `docker-compose`), and
-nothing of what is expected of them.
+Runs commands of Docker and Compose (`docker compose`, or the older `docker-compose`).
 """
 
 import json
@@ -22,34 +21,34 @@ READY_SECONDS = 180.0
 
 
 class CommandFailed(Exception):
-    """A command of Docker, and the end of what it said."""
+    """A Docker command failed; the message holds the end of its output."""
 
 
 def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
-    """What it printed; raises `CommandFailed`."""
+    """Run a command and return its output; raise `CommandFailed`."""
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, **(environment or {})}, capture_output=True, text=True
     )
     if done.returncode:
-        said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
-        raise CommandFailed(f"{' '.join(command)}: exit {done.returncode}\n{said}")
+        tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
+        raise CommandFailed(f"{' '.join(command)}: exit {done.returncode}\n{tail}")
     return done.stdout
 
 
 def compose_of_this_machine() -> tuple[str, ...]:
-    """`docker compose` where it is there, else the older program; raises `CommandFailed`."""
+    """Return the words of `docker compose`, or of the older program; raise `CommandFailed`."""
     try:
         run(["docker", "compose", "version"])
     except (CommandFailed, FileNotFoundError):
         if shutil.which("docker-compose") is None:
-            raise CommandFailed("Neither docker compose nor docker-compose is here.") from None
+            raise CommandFailed("Neither docker compose nor docker-compose is installed.") from None
         return ("docker-compose",)
     return ("docker", "compose")
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """Volumes, networks and containers of one name; `environment` is what `.env` would hold."""
+    """Volumes, networks and containers under one name; `environment` stands for `.env`."""
 
     name: str
     compose: tuple[str, ...]
@@ -73,24 +72,24 @@ class Project:
         }
 
     def __call__(self, *arguments: str) -> str:
-        """What Compose printed; raises `CommandFailed`."""
+        """Run a Compose command and return its output; raise `CommandFailed`."""
         command = [*self.compose, "--project-name", self.name, *arguments]
         return run(command, {**self._ports, **self.environment})
 
     def shell(self, script: str, folder: Path) -> str:
-        """What a script printed that says `docker compose`, run there; raises `CommandFailed`."""
-        told = script.replace("docker compose", " ".join(self.compose))
+        """Run a shell script with `docker compose` in a folder; raise `CommandFailed`."""
+        adapted = script.replace("docker compose", " ".join(self.compose))
         where = {
             "COMPOSE_FILE": str(ROOT / "docker-compose.yml"),
             "COMPOSE_PROJECT_NAME": self.name,
         }
         quoted = shlex.quote(str(folder))
         return run(
-            ["bash", "-ec", f"cd {quoted}\n{told}"], {**self._ports, **self.environment, **where}
+            ["bash", "-ec", f"cd {quoted}\n{adapted}"], {**self._ports, **self.environment, **where}
         )
 
     def up(self, *arguments: str) -> float:
-        """Start what is not running; the seconds until the gateway's API answers."""
+        """Start all services; return the seconds until the API answers through the gateway."""
         began = time.perf_counter()
         self("up", "--detach", *arguments)
         latest = began + READY_SECONDS
@@ -101,37 +100,37 @@ class Project:
         return time.perf_counter() - began
 
     def ready(self) -> bool:
-        return '"ready"' in self.said_by("/health/ready")
+        return '"ready"' in self.text_of("/health/ready")
 
-    def said_by(self, path: str) -> str:
-        """The text of an answer, or nothing where there was none."""
+    def text_of(self, path: str) -> str:
+        """Return the text of an answer, or an empty text if there is none."""
         try:
             return httpx.get(f"{self.url}{path}", timeout=2).text
         except httpx.TransportError:
             return ""
 
     def containers(self, service: str) -> list[str]:
-        """Ids of those that run."""
-        found = self("ps", "--quiet", service).split()
-        return [each for each in found if inspect(each)["State"]["Running"]]
+        """Return the ids of the running containers."""
+        ids = self("ps", "--quiet", service).split()
+        return [each for each in ids if inspect(each)["State"]["Running"]]
 
     def container(self, service: str) -> str:
-        """The first of them; raises `CommandFailed`."""
-        found = self.containers(service)
-        if not found:
+        """Return the first running container; raise `CommandFailed`."""
+        ids = self.containers(service)
+        if not ids:
             raise CommandFailed(f"No container of {service} runs:\n{self('ps')}")
-        return found[0]
+        return ids[0]
 
     def redis(self, *command: str) -> str:
-        """What redis-cli printed, in the container of Redis, which has the password."""
+        """Run redis-cli in the container of Redis, which has the password."""
         return self("exec", "-T", "redis", "redis-cli", *command).strip()
 
 
 def inspect(container_or_image: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(run(["docker", "inspect", container_or_image]))[0]
-    return found
+    description: dict[str, Any] = json.loads(run(["docker", "inspect", container_or_image]))[0]
+    return description
 
 
 def inside(container: str, *command: str) -> str:
-    """What a command printed in a container; raises `CommandFailed`."""
+    """Run a command in a container and return its output; raise `CommandFailed`."""
     return run(["docker", "exec", container, *command]).strip()

@@ -1,11 +1,11 @@
-"""Builds and starts docker-compose.yml, asks it, breaks and mends it, and takes it down again.
+"""Build and start docker-compose.yml, send requests, cause faults, and remove it again.
 
-    python tests/compose/run.py                                  # some minutes, Docker needed
-    python tests/compose/run.py --clicks clicks.parquet          # train on these, not on a shop
+    python tests/compose/run.py                                  # some minutes, needs Docker
+    python tests/compose/run.py --clicks clicks.parquet          # instead of a synthetic shop
     python tests/compose/run.py --bundle runs/50k/bundle --rate 500     # load on this bundle
 
-A project of its own name, with volumes of its own, which are removed at the end: a shop that runs
-from the same folder is not touched. Prints a table; ends with 1 where something does not hold.
+The project has its own name and volumes, which are removed at the end; another project that runs
+from the same folder is not affected. Prints a table; the exit status is 1 if a claim does not hold.
 """
 
 import dataclasses
@@ -26,32 +26,32 @@ from rich.table import Table
 from service.middleware.auth import hash_of, new_key
 from service.server.embedded_redis import free_port
 from tests.compose import claims, faults, replicas, upkeep
+from tests.compose.click_writer import ClickWriter
 from tests.compose.project import Project, compose_of_this_machine
-from tests.compose.writer import Writer
 
 SCALE = 3
 MONITORED = ("--profile", "monitoring")
 console = Console(emoji=False, markup=False)
-Clicks = Annotated[Path | None, typer.Option(help="Click file to train on; else a small shop.")]
+Clicks = Annotated[Path | None, typer.Option(help="Click file to train on; default: a small shop.")]
 Bundle = Annotated[Path | None, typer.Option(help="Bundle for the load at the end.")]
 
 
-class Rows:
-    """The table: what was claimed, what was found, whether it held."""
+class ClaimsTable:
+    """Table of claims: what was measured, and whether the claim held."""
 
     def __init__(self) -> None:
-        self.table = Table("claim", "found", "held", title="docker-compose.yml")
+        self.table = Table("claim", "measured", "held", title="docker-compose.yml")
         self.all_held = True
 
     def claim(self, name: str, check: Callable[[], str]) -> None:
         began = time.perf_counter()
         try:
-            found, held = check(), True
-        except Exception as broken:  # whatever it is, the next claims are tried and all is removed
-            found, held = f"{type(broken).__name__}: {broken}", False
+            measured, held = check(), True
+        except Exception as broken:  # the next claims must still be tried and everything removed
+            measured, held = f"{type(broken).__name__}: {broken}", False
         self.all_held = self.all_held and held
-        self.table.add_row(name, found, "yes" if held else "NO", end_section=True)
-        console.print(f"{'yes' if held else 'NO ':3} {name}: {found}", soft_wrap=True)
+        self.table.add_row(name, measured, "yes" if held else "NO", end_section=True)
+        console.print(f"{'yes' if held else 'NO ':3} {name}: {measured}", soft_wrap=True)
         console.print(f"    {time.perf_counter() - began:.0f} s", style="dim")
 
 
@@ -59,14 +59,14 @@ def main(
     clicks: Clicks = None,
     bundle: Bundle = None,
     rate: Annotated[float, typer.Option(help="Requests/s of that load.")] = 150.0,
-    seconds: Annotated[float, typer.Option(help="Of that load.")] = 10.0,
+    seconds: Annotated[float, typer.Option(help="Seconds of that load.")] = 10.0,
     compose: Annotated[str, typer.Option(help="`docker compose`, or `docker-compose`.")] = "",
     build: Annotated[bool, typer.Option(help="Build the images first.")] = True,
 ) -> None:
-    """Everything that this file's first paragraph says."""
+    """Start docker-compose.yml as a new project, break it, repair it, and print a table."""
     program = tuple(compose.split()) or compose_of_this_machine()
     project = Project(f"recsys-check-{os.getpid()}", program, free_port(), free_port())
-    rows = Rows()
+    rows = ClaimsTable()
     rows.claim("the file is clean", lambda: claims.config_is_clean(project))
     if build:
         rows.claim("the images are built", lambda: built(project))
@@ -85,7 +85,7 @@ def built(project: Project) -> str:
 
 
 def check(
-    rows: Rows,
+    rows: ClaimsTable,
     project: Project,
     clicks: Path | None,
     bundle: Path | None,
@@ -93,7 +93,7 @@ def check(
     s: float,
     build: bool,
 ) -> None:
-    """One container, three, faults, a new model, limits, secrets; each leaves all running."""
+    """Check one container, three, faults, a new model, limits and secrets, in this order."""
     rows.claim("images: user, labels, sizes", lambda: claims.images_are_not_root(project))
     rows.claim("the API's image", lambda: claims.the_serving_image_cannot_train(project))
     rows.claim("alert rules have tests", lambda: claims.alerts_pass_their_tests(project))
@@ -106,14 +106,14 @@ def check(
     rows.claim("48 writers on one user", lambda: replicas.concurrent_writers(project))
     rows.claim("Prometheus", lambda: replicas.prometheus_sees_all(project, SCALE))
     rows.claim("a container killed", lambda: faults.killed_container(project, SCALE))
-    writer, grown = Writer(project.url), ("--scale", f"api={SCALE}")
+    writer, grown = ClickWriter(project.url), ("--scale", f"api={SCALE}")
     rows.claim("Redis restarted", lambda: faults.redis_restarted(project, writer))
     rows.claim("Redis killed", lambda: faults.redis_killed(project, writer))
     rows.claim("a new model", lambda: faults.new_model(project, clicks))
     rows.claim("down and up", lambda: faults.down_and_up(project, writer, *grown))
     rows.claim("one container again", lambda: f"{project.up('--scale', 'api=1'):.0f} s")
-    rows.claim("out and back as told", lambda: upkeep.rolled_out_and_back(project))
-    rows.claim("an upgrade as told", lambda: upkeep.replaced(project, build))
+    rows.claim("roll out and back as documented", lambda: upkeep.rolled_out_and_back(project))
+    rows.claim("an upgrade as documented", lambda: upkeep.replaced(project, build))
     rows.claim("a backup of Redis", lambda: upkeep.backed_up_and_restored(project, writer))
     rows.claim("containers replaced", lambda: upkeep.replaced_without_a_gap(project))
     if bundle is not None:
@@ -130,7 +130,7 @@ def scaled_up(project: Project, command: tuple[str, ...]) -> str:
 
 
 def with_secrets(project: Project, folder: Path) -> str:
-    """The same volumes, started with what .env.example lists."""
+    """Start the same volumes with the secrets of .env.example."""
     key, file = new_key(), folder / "key"
     file.write_text(key)
     folder.chmod(0o755)
@@ -142,9 +142,9 @@ def with_secrets(project: Project, folder: Path) -> str:
     closed = dataclasses.replace(project, environment=secret)
     seconds = closed.up()
     closed(*MONITORED, "up", "--detach")
-    said = replicas.keys_and_password(closed, key)
+    checked = replicas.keys_and_password(closed, key)
     seen = len(replicas.up(closed, 1))
-    return f"up again in {seconds:.0f} s; {said}; Prometheus sees {seen}"
+    return f"up again in {seconds:.0f} s; {checked}; Prometheus sees {seen}"
 
 
 if __name__ == "__main__":

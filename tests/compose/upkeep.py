@@ -1,7 +1,7 @@
-"""What docs/operating.md tells people to type, typed: roll out and back, backup, upgrades.
+"""Run the commands of docs/operating.md: roll out and back, backup, upgrades.
 
-Each claim takes the project, says in a few words what was found, and raises `AssertionError` where
-it does not hold.
+Each check takes the project, returns what it measured in a few words, and raises `AssertionError`
+if the claim does not hold.
 """
 
 import re
@@ -10,28 +10,28 @@ import time
 from pathlib import Path
 
 from data.synthetic import write_shop
+from tests.compose.click_writer import ClickWriter
 from tests.compose.faults import await_another, model_of
 from tests.compose.load import failures, under_load
 from tests.compose.project import READY_SECONDS, ROOT, Project
-from tests.compose.writer import Writer
 
-FETCHED = "git pull && "  # left out: the checkout that is looked at stays as it is
-CLICKS, FOLDER = "CLICKS=/srv/shop", "20261101-120000"  # of the page, for what is there instead
+PULL = "git pull && "  # left out, so that the checkout stays as it is
+CLICKS, FOLDER = "CLICKS=/srv/shop", "20261101-120000"  # on the page; replaced by the real ones
 SMALLER = " --set epochs=1 --set refit=false"
-RATE = 50.0  # requests/s meanwhile
+RATE = 50.0  # requests/s during the upgrade
 PATIENCE = 30.0
 
 
-def told(heading: str) -> list[str]:
-    """The commands under that heading, block by block."""
+def commands_under(heading: str) -> list[str]:
+    """Return the commands under a heading of the page, one text for each block."""
     text = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
     section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     return re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
 
 
 def rolled_out_and_back(project: Project) -> str:
-    """Trained on a folder of clicks and items, taken up; the bundle before it is named again."""
-    train, back = told("Roll out and back")
+    """Train a bundle on clicks and items, serve it, then make the previous one current again."""
+    train, back = commands_under("Roll out and back")
     assert CLICKS in train, train
     assert FOLDER in back, back
     old = model_of(project)
@@ -45,26 +45,26 @@ def rolled_out_and_back(project: Project) -> str:
         typed = train.replace(CLICKS, f"CLICKS={shop}").rstrip() + SMALLER
         project.shell(_without_terminal(typed), Path(folder))
         new = await_another(project, old)
-        said = project.shell(_without_terminal(back.replace(FOLDER, before)), Path(folder))
-    assert _bundles(said) - listed, f"ls shows no new bundle: {said}"
-    assert before in _bundles(said), said
+        listing = project.shell(_without_terminal(back.replace(FOLDER, before)), Path(folder))
+    assert _bundles(listing) - listed, f"ls shows no new bundle: {listing}"
+    assert before in _bundles(listing), listing
     assert await_another(project, new) == old, "the roll-back took something else"
     return f"{old} → {new} → {old}, back to {before}"
 
 
 def _without_terminal(script: str) -> str:
-    """For people Compose makes one; here is none, which the older program would not bear."""
+    """Add -T to the commands: no terminal is here, and older versions of Compose need one."""
     return re.sub(r"docker compose (exec|run)\b", r"\g<0> -T", script)
 
 
-def _bundles(said: str) -> set[str]:
-    """Folders that ls showed."""
-    return set(re.findall(r"^\d{8}-\d{6}\S*$", said, re.MULTILINE))
+def _bundles(listing: str) -> set[str]:
+    """Return the bundle folders in the output of ls."""
+    return set(re.findall(r"^\d{8}-\d{6}\S*$", listing, re.MULTILINE))
 
 
-def backed_up_and_restored(project: Project, writer: Writer) -> str:
-    """All is thrown away between the two."""
-    backup, restore = told("Backup of Redis")
+def backed_up_and_restored(project: Project, writer: ClickWriter) -> str:
+    """Back up, delete all keys, restore."""
+    backup, restore = commands_under("Backup of Redis")
     with tempfile.TemporaryDirectory() as folder:
         project.shell(backup, Path(folder))
         size = (Path(folder) / "redis.rdb").stat().st_size
@@ -72,18 +72,18 @@ def backed_up_and_restored(project: Project, writer: Writer) -> str:
         assert project.redis("dbsize") == "0"
         project.shell(restore, Path(folder))
     latest = time.monotonic() + PATIENCE
-    while '"redis":"ok"' not in project.said_by("/health/ready"):
+    while '"redis":"ok"' not in project.text_of("/health/ready"):
         assert time.monotonic() < latest, "Redis does not come back"
         time.sleep(0.2)
-    time.sleep(6)  # the API looks every 5 s which secret Redis holds
+    time.sleep(6)  # the API reads the secret of Redis every 5 s
     return f"{size:,} bytes; {writer.check()}"
 
 
 def replaced(project: Project, build: bool) -> str:
-    """The images built anew, if that is wanted, and what runs replaced where they changed."""
-    script, _ = told("Upgrade")
-    assert script.startswith(FETCHED), script
-    typed = script.removeprefix(FETCHED)
+    """Rebuild the images if `build`, and replace the containers whose images changed."""
+    script, _ = commands_under("Upgrade")
+    assert script.startswith(PULL), script
+    typed = script.removeprefix(PULL)
     if not build:
         built, _, typed = typed.partition("\n")
         assert built == "docker compose build", built
@@ -97,9 +97,9 @@ def replaced(project: Project, build: bool) -> str:
 
 
 def replaced_without_a_gap(project: Project) -> str:
-    """New containers beside the old, then the old are taken away, under load."""
+    """Start new containers beside the old ones, then remove the old ones, under load."""
     before = set(project.containers("api"))
-    _, script = told("Upgrade")
+    _, script = commands_under("Upgrade")
     with tempfile.TemporaryDirectory() as folder, under_load(project, RATE) as blocks:
         project.shell(script, Path(folder))
     now = set(project.containers("api"))

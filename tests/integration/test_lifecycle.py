@@ -48,7 +48,7 @@ async def test_sigterm_finishes_what_is_accepted_and_exits_with_0(
         status = await asyncio.to_thread(server.stop)
         answers = await asyncio.gather(*asked)
 
-    assert status == 0, server.said
+    assert status == 0, server.log_text
     assert [answer.status_code for answer in answers] == [200] * REQUESTS
     assert all(answer.json()["stored"] for answer in answers)
     with redis_py.Redis.from_url(redis_url) as redis:
@@ -89,7 +89,7 @@ def test_sigterm_ends_the_process_whatever_clients_and_redis_do(
     finally:
         redis.kill()
 
-    assert "Traceback" not in server.said
+    assert "Traceback" not in server.log_text
 
 
 async def test_redis_may_come_later_than_the_service(trained: TrainedShop, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What was measured, beside what is promised of it: rows of a table, and whether each holds."""
+"""Table of measured values beside the promised bounds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from rich.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """One figure; where nothing is promised of it, it always holds."""
+    """One measured value; without a promise, it always holds."""
 
-    what: str
+    name: str
     measured: str
     promised: str = ""
     holds: bool = True
 
 
 def show(title: str, bounds: Sequence[Bound], console: Console) -> bool:
-    """The table; gives whether all of them hold."""
+    """Print the table and return whether every bound holds."""
     table = Table("", "measured", "promised", "", title=title, title_justify="left")
     for bound in bounds:
-        verdict = "" if not bound.promised else "holds" if bound.holds else "[red]BROKEN"
-        table.add_row(bound.what, bound.measured, bound.promised, verdict)
+        status = "" if not bound.promised else "holds" if bound.holds else "[red]BROKEN"
+        table.add_row(bound.name, bound.measured, bound.promised, status)
     console.print(table)
     return all(bound.holds for bound in bounds)

@@ -1,7 +1,7 @@
-"""Two hundred visitors at once, each asking for its own list again and again, a third leaves early.
+"""Two hundred visitors at once request their own lists; a third of the requests is abandoned.
 
-Redis answers through the Gremlin in small pieces, each after a while that differs, so that replies
-overtake one another wherever they can. Every answer must be about the user who asked.
+A fault-injecting proxy passes the replies of Redis on in small pieces with random delays, so that
+replies could overtake one another. Every answer must be about the user who made the request.
 """
 
 import asyncio
@@ -27,37 +27,37 @@ def cross_talk(bundle: Path, folder: Path, users: int, requests: int) -> list[Bo
 
 async def _measured(bundle: Path, folder: Path, users: int, requests: int) -> list[Bound]:
     with own_redis() as redis:
-        async with ChaosProxy(free_port(), redis.port) as gremlin:
-            url, log = f"redis://127.0.0.1:{gremlin.port}", folder / "cross-talk.log"
+        async with ChaosProxy(free_port(), redis.port) as proxy:
+            url, log = f"redis://127.0.0.1:{proxy.port}", folder / "cross-talk.log"
             server = ServerProcess(bundle, url, log)
-            await asyncio.to_thread(server.start)  # the Gremlin lives in this thread
+            await asyncio.to_thread(server.start)  # the proxy runs in this thread
             try:
                 at = ("127.0.0.1", server.port)
-                visitors = await _visits(bundle, at, gremlin, users, requests)
+                visitors = await _visits(bundle, at, proxy, users, requests)
             finally:
                 await asyncio.to_thread(server.stop)
-    told = Counter(answer for visitor in visitors for answer in visitor.told)
+    kinds = Counter(kind for visitor in visitors for kind in visitor.kinds)
     return [
-        Bound(f"{users} visitors, {requests} requests each, answered", f"{told.total():,}"),
-        *(Bound(what, f"{told[what]:,}") for what in ("about nobody", "not waited for")),
-        Bound("about its user", f"{told['about its user']:,}", "> 0", told["about its user"] > 0),
-        Bound("about another", f"{told['about another']:,}", "0", told["about another"] == 0),
+        Bound(f"{users} visitors, {requests} requests each, answered", f"{kinds.total():,}"),
+        *(Bound(kind, f"{kinds[kind]:,}") for kind in ("about no user", "abandoned")),
+        Bound("about its user", f"{kinds['about its user']:,}", "> 0", kinds["about its user"] > 0),
+        Bound("about another", f"{kinds['about another']:,}", "0", kinds["about another"] == 0),
     ]
 
 
 async def _visits(
-    bundle: Path, at: tuple[str, int], gremlin: ChaosProxy, users: int, requests: int
+    bundle: Path, at: tuple[str, int], proxy: ChaosProxy, users: int, requests: int
 ) -> "list[Visitor]":
-    """Visitors, and what they were told."""
+    """Let all visitors make their requests and return them with the kinds of their answers."""
     items = open_predictor(bundle).catalogue.item_ids[:users]
     client, lists = QuickClient(*at), {}
     for item in items:
         click = {"user_id": f"own-{item}", "item_id": item}
         lists[item] = set(ids((await client.post("/v1/recommendations", json=click)).json()))
     client.close()
-    await gremlin.be(FaultMode.DAWDLING)
+    await proxy.be(FaultMode.DAWDLING)
     visitors = [Visitor(item, lists[item], at, requests) for item in items]
-    await asyncio.gather(*(visitor.come() for visitor in visitors))
+    await asyncio.gather(*(visitor.visit() for visitor in visitors))
     return visitors
 
 
@@ -66,37 +66,37 @@ def ids(answer: dict[str, Any]) -> list[str]:
 
 
 class Visitor:
-    """Asks for what is known of one user, again and again; every third time it leaves."""
+    """Visitor that requests the state of one user repeatedly and abandons every third request."""
 
-    def __init__(self, own: str, best: set[str], at: tuple[str, int], requests: int) -> None:
-        self.told: list[str] = []
-        self._own, self._best = own, best
+    def __init__(self, item_id: str, top_k: set[str], at: tuple[str, int], requests: int) -> None:
+        self.kinds: list[str] = []
+        self._item_id, self._top_k = item_id, top_k
         self._at = at
         self._requests = requests
-        self._draw = random.Random(own)
+        self._random = random.Random(item_id)
 
-    async def come(self) -> None:
+    async def visit(self) -> None:
         connection = await Connection.to(*self._at)
         for _ in range(self._requests):
-            shown = self._draw.random() < 0.5
-            path = f"/v1/users/own-{self._own}" + ("" if shown else "/recommendations")
+            shown = self._random.random() < 0.5
+            path = f"/v1/users/own-{self._item_id}" + ("" if shown else "/recommendations")
             answer = ask(connection, "GET", path, self._at[0])
-            if self._draw.random() < 1 / 3:
-                await asyncio.sleep(self._draw.random() * 0.03)
+            if self._random.random() < 1 / 3:
+                await asyncio.sleep(self._random.random() * 0.03)
                 connection.close()
                 connection = await Connection.to(*self._at)
-                self.told.append("not waited for")
+                self.kinds.append("abandoned")
             else:
-                self.told.append(self._read(*await answer, shown=shown))
+                self.kinds.append(self._kind_of(*await answer, shown=shown))
         connection.close()
 
-    def _read(self, status: int, body: bytes, *, shown: bool) -> str:
-        """What an answer is about; degraded or refused, about nobody."""
-        found = json.loads(body)
-        if status == 503 or found.get("degraded"):
-            return "about nobody"
+    def _kind_of(self, status: int, body: bytes, *, shown: bool) -> str:
+        """Name the user that an answer is about; a degraded or refused one is about no user."""
+        answer = json.loads(body)
+        if status == 503 or answer.get("degraded"):
+            return "about no user"
         if shown:
-            own = [click["item_id"] for click in found["clicks"]] == [self._own]
+            is_own = [click["item_id"] for click in answer["clicks"]] == [self._item_id]
         else:
-            own = set(ids(found)) == self._best
-        return "about its user" if own else "about another"
+            is_own = set(ids(answer)) == self._top_k
+        return "about its user" if is_own else "about another"

@@ -1,8 +1,9 @@
-"""A failover under load: by sentinels, behind an address that moves, on a cluster; with times.
+"""Redis failover under load: by sentinels, behind an address that moves, and on a cluster.
 
-200 requests a second, on `recsys serve` with its default limits. The keys of the replica are copied
-to another Redis at its promotion; a second service reads them there, so that this script need not
-know how clicks are stored. Afterwards each click of the copy must be in the first service, once.
+The load is 200 requests a second on `recsys serve` with its default limits. At the promotion, the
+keys of the replica are copied to another Redis. A second service reads them there, so this script
+does not depend on the storage format. Afterwards the first service must hold each click of the copy
+exactly once.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ import uvloop
 from recsys.bundle.golden import open_predictor
 from service.server.embedded_redis import free_port
 from tests.soak.bounds import Bound
-from tests.soak.kills import RATE, Clicks, acknowledged, events_of, stored_events, user_of
+from tests.soak.kills import RATE, ClickRequests, acknowledged, events_of, stored_events, user_of
 from tests.support.redis.chaos_proxy import ChaosProxy
 from tests.support.redis.servers import (
     RedisServer,
@@ -31,53 +32,54 @@ from tests.support.redis.servers import (
 )
 from tests.support.redis.stores import home_of
 from tests.support.service.servers import ServerProcess
-from tests.support.service.steady_load import SteadyLoad, Told
+from tests.support.service.steady_load import LoadResponse, SteadyLoad
 
 SECRET = "a pepper of this shop"
 BEFORE_SECONDS, MOVE_SECONDS, AFTER_SECONDS = 4.0, 1.0, 5.0
-BACK_SECONDS = 2.0  # promised, from when a writable server is there
+BACK_SECONDS = 2.0  # promised, from the moment a writable server can be reached
 EXPECTED = {
     "200 full",
     "200 degraded",
     "200 from reads, not stored",
     "503 of the clicks call",
 }
-LOST_HOME = 1  # the primary of the cluster that is killed
+KILLED_PRIMARY = 1  # index in the cluster
 
 
 @dataclass(frozen=True, slots=True)
-class Redis:
-    """A Redis that can fail over.
+class FailoverSetup:
+    """Redis deployment that can fail over.
 
-    fail: does it, gives the replica to its argument at the promotion, and returns when the service
-    could reach it. concerns: whether a user's keys were on the server that fails.
+    fail: triggers the failover, calls its argument with the replica at the promotion, and returns
+    the time from which the service can reach the new primary.
+    affects: returns whether the keys of a user are on the server that fails.
     """
 
     url: str
     fail: Callable[[Callable[[RedisServer], None]], float]
-    concerns: Callable[[str], bool] = lambda user: True
+    affects: Callable[[str], bool] = lambda user: True
 
 
-Opened = AbstractAsyncContextManager[Redis]
+OpenSetup = AbstractAsyncContextManager[FailoverSetup]
 
 
 @asynccontextmanager
-async def by_sentinels() -> AsyncIterator[Redis]:
-    """One primary, one replica, three sentinels; the primary is killed."""
+async def by_sentinels() -> AsyncIterator[FailoverSetup]:
+    """Run a primary, a replica and three sentinels; kill the primary."""
     with redis_pair() as (primary, replica), redis_sentinels(primary) as sentinels:
 
         def fail(copy: Callable[[RedisServer], None]) -> float:
             primary.kill()
             return _promoted(replica, copy)
 
-        yield Redis(sentinel_url(sentinels), fail)
+        yield FailoverSetup(sentinel_url(sentinels), fail)
 
 
 @asynccontextmanager
-async def behind_an_address() -> AsyncIterator[Redis]:
-    """A replica is promoted, the primary demoted to its replica; the address moves a second later.
+async def behind_an_address() -> AsyncIterator[FailoverSetup]:
+    """Promote the replica and demote the primary; move the address one second later.
 
-    Connections to the demoted one are not broken: it goes on answering on them.
+    Connections to the demoted server stay open, and it goes on answering on them.
     """
     with redis_pair() as (primary, replica):
         async with ChaosProxy(free_port(), primary.port) as address:
@@ -91,109 +93,121 @@ async def behind_an_address() -> AsyncIterator[Redis]:
                 address.lead_to(replica.port)
                 return time.perf_counter()
 
-            yield Redis(f"redis://127.0.0.1:{address.port}", fail)
+            yield FailoverSetup(f"redis://127.0.0.1:{address.port}", fail)
 
 
 @asynccontextmanager
-async def on_a_cluster() -> AsyncIterator[Redis]:
-    """Three primaries, three replicas; one primary is killed."""
+async def on_a_cluster() -> AsyncIterator[FailoverSetup]:
+    """Run three primaries with a replica each; kill one primary."""
     with redis_cluster(replicas=True) as servers:
 
         def fail(copy: Callable[[RedisServer], None]) -> float:
-            servers[LOST_HOME].kill()
-            return _promoted(servers[LOST_HOME + 3], copy)
+            servers[KILLED_PRIMARY].kill()
+            return _promoted(servers[KILLED_PRIMARY + 3], copy)
 
         hosts = ",".join(f"127.0.0.1:{server.port}" for server in servers[:3])
-        yield Redis(
-            f"redis+cluster://{hosts}", fail, lambda user: home_of(user, SECRET) == LOST_HOME
+        yield FailoverSetup(
+            f"redis+cluster://{hosts}", fail, lambda user: home_of(user, SECRET) == KILLED_PRIMARY
         )
 
 
 def _promoted(replica: RedisServer, copy: Callable[[RedisServer], None]) -> float:
     with replica.client() as client:
-        wait_until(lambda: client.info("replication")["role"] == "master", "it is promoted", 0.002)
+        wait_until(
+            lambda: client.info("replication")["role"] == "master", "the replica is promoted", 0.002
+        )
     at = time.perf_counter()
     copy(replica)
     return at
 
 
-def _copied(into: RedisServer, replica: RedisServer) -> None:
-    """Copy all keys, with the time they have to live."""
-    with replica.client() as there, into.client() as here:
-        names = list(there.scan_iter(count=10_000))
-        reading = there.pipeline(transaction=False)
+def _copy_keys(into: RedisServer, replica: RedisServer) -> None:
+    """Copy all keys with their time to live."""
+    with replica.client() as source, into.client() as target:
+        names = list(source.scan_iter(count=10_000))
+        reading = source.pipeline(transaction=False)
         for name in names:
             reading.dump(name)
             reading.pttl(name)
-        found = reading.execute()
-        for name, value, left in zip(names, found[::2], found[1::2], strict=True):
+        results = reading.execute()
+        for name, value, ttl_ms in zip(names, results[::2], results[1::2], strict=True):
             if value is not None:
-                here.restore(name, max(left, 0), value)
+                target.restore(name, max(ttl_ms, 0), value)
 
 
-def fail_over(bundle: Path, folder: Path, opened: Callable[[], Opened]) -> list[Bound]:
+def fail_over(bundle: Path, folder: Path, opened: Callable[[], OpenSetup]) -> list[Bound]:
     return uvloop.run(_measured(bundle, folder, opened()))
 
 
-async def _measured(bundle: Path, folder: Path, opened: Opened) -> list[Bound]:
-    given = {"RECSYS_USER_ID_SECRET": SECRET}
+async def _measured(bundle: Path, folder: Path, opened: OpenSetup) -> list[Bound]:
+    settings = {"RECSYS_USER_ID_SECRET": SECRET}
     with ExitStack() as stack:
         copy = stack.enter_context(own_redis())
-        async with opened as redis:
-            server = ServerProcess(bundle, redis.url, folder / "failover.log", **given)
-            reader = ServerProcess(bundle, copy.url, folder / "reader.log", **given)
+        async with opened as setup:
+            server = ServerProcess(bundle, setup.url, folder / "failover.log", **settings)
+            reader = ServerProcess(bundle, copy.url, folder / "reader.log", **settings)
             for process in (server, reader):
                 stack.push(lambda *_, process=process: process.__exit__())
                 await asyncio.to_thread(process.start)
-            clicks = Clicks(open_predictor(bundle).catalogue.item_ids[:100])
+            clicks = ClickRequests(open_predictor(bundle).catalogue.item_ids[:100])
             load = SteadyLoad("127.0.0.1", server.port, RATE, clicks)
-            async with load.going_on():
+            async with load.running():
                 await asyncio.sleep(BEFORE_SECONDS)
                 began = time.perf_counter()
-                back = await asyncio.to_thread(redis.fail, lambda replica: _copied(copy, replica))
+                back = await asyncio.to_thread(
+                    setup.fail, lambda replica: _copy_keys(copy, replica)
+                )
                 await asyncio.sleep(AFTER_SECONDS)
-            users = {user_of(told.asked) for told in load.told}
+            users = {user_of(response.request) for response in load.responses}
             copied = await stored_events(reader, users)
             stored = await stored_events(server, users)
             for process in (server, reader):
                 await asyncio.to_thread(process.stop)
-        return _bounds(load.told, redis, began, back, copied, stored)
+        return _bounds(load.responses, setup, began, back, copied, stored)
 
 
 def _bounds(
-    told: Sequence[Told],
-    redis: Redis,
+    responses: Sequence[LoadResponse],
+    setup: FailoverSetup,
     began: float,
     back: float,
     copied: "Counter[str]",
     stored: "Counter[str]",
 ) -> list[Bound]:
-    mine = [each for each in told if redis.concerns(user_of(each.asked))]
-    others = [each for each in told if not redis.concerns(user_of(each.asked))]
-    again = min((each.at for each in mine if each.at > back and acknowledged(each)), default=None)
-    # before the server could be reached none of these can have been stored
-    refused = [each for each in mine if each.at > began and not acknowledged(each)]
+    affected = [each for each in responses if setup.affects(user_of(each.request))]
+    others = [each for each in responses if not setup.affects(user_of(each.request))]
+    again = min(
+        (each.received_at for each in affected if each.received_at > back and acknowledged(each)),
+        default=None,
+    )
+    # none of these can have been stored before the server could be reached
+    refused = [each for each in affected if each.received_at > began and not acknowledged(each)]
     seconds = float("inf") if again is None else again - back
-    last = max((each.at for each in refused), default=began) - back
-    kinds = Counter(_kind(each) for each in told)
-    said = ", ".join(f"{count:,} × {kind}" for kind, count in sorted(kinds.items()))
+    last = max((each.received_at for each in refused), default=began) - back
+    kinds = Counter(_kind(each) for each in responses)
+    counts = ", ".join(f"{count:,} × {kind}" for kind, count in sorted(kinds.items()))
     disturbed = Counter(kind for each in others if (kind := _kind(each)) != "200 full")
     missing = [event for event in copied if event not in stored]
     doubled = [event for event, times in stored.items() if times > 1]
-    safe = [e for each in told if acknowledged(each) for e in events_of(each.asked)]
+    safe = [e for each in responses if acknowledged(each) for e in events_of(each.request)]
     with_primary = sum(event not in stored for event in safe)
-    longest = max(each.seconds for each in told) * 1000
+    longest = max(each.seconds for each in responses) * 1000
     bounds = [
-        Bound("answers", said, "none is refused or fails", set(kinds) <= EXPECTED),
+        Bound("answers", counts, "none is refused or fails", set(kinds) <= EXPECTED),
         Bound("longest answer", f"{longest:.0f} ms"),
-        Bound("from the failure to a writable server in reach", f"{back - began:.2f} s"),
+        Bound("from the failure to a reachable writable server", f"{back - began:.2f} s"),
         Bound(
-            "from then to the first click that is stored",
+            "from there to the first stored click",
             f"{seconds:.2f} s",
             f"< {BACK_SECONDS:.0f} s",
             seconds < BACK_SECONDS,
         ),
-        Bound("to the last that is not", f"{last:.2f} s", f"< {BACK_SECONDS:.0f} s", last < 2),
+        Bound(
+            "from there to the last click that is not stored",
+            f"{last:.2f} s",
+            f"< {BACK_SECONDS:.0f} s",
+            last < 2,
+        ),
         Bound(
             f"of {len(copied):,} clicks in the replica at its promotion, missing",
             str(len(missing)),
@@ -201,21 +215,21 @@ def _bounds(
             bool(copied) and not missing,
         ),
         Bound("stored twice", str(len(doubled)), "0", not doubled),
-        Bound(f"of {len(safe):,} acknowledged, gone with the primary", str(with_primary)),
+        Bound(f"of {len(safe):,} acknowledged clicks, lost with the primary", str(with_primary)),
     ]
     if others:
-        counts = ", ".join(f"{n} × {kind}" for kind, n in disturbed.items()) or "0"
-        what = f"of {len(others):,} answers to users of the other primaries, not full"
-        bounds.append(Bound(what, counts, "0", not disturbed))
+        not_full = ", ".join(f"{n} × {kind}" for kind, n in disturbed.items()) or "0"
+        name = f"of {len(others):,} answers to users of the other primaries, not full"
+        bounds.append(Bound(name, not_full, "0", not disturbed))
     return bounds
 
 
-def _kind(told: Told) -> str:
-    """Name an answer by what it says; lists are always 200, only the clicks call may say 503."""
-    if told.status == 503 and told.asked.path.startswith("/v1/users/"):
+def _kind(response: LoadResponse) -> str:
+    """Name the kind of a response. Only the call that adds clicks may be answered with 503."""
+    if response.status == 503 and response.request.path.startswith("/v1/users/"):
         return "503 of the clicks call"
-    if told.status != 200:
-        return f"{told.status}: {told.body.get('detail', 'broken off')}"
-    if told.body.get("degraded"):
+    if response.status != 200:
+        return f"{response.status}: {response.body.get('detail', 'connection broken')}"
+    if response.body.get("degraded"):
         return "200 degraded"
-    return "200 full" if acknowledged(told) else "200 from reads, not stored"
+    return "200 full" if acknowledged(response) else "200 from reads, not stored"

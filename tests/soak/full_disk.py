@@ -1,8 +1,9 @@
-"""A disk that fills up anywhere in a training run, from the first checkpoint to the last file.
+"""Disk that fills up during a training run, from the first checkpoint to the last file.
 
-Twice: a limit on the size of files (RLIMIT_FSIZE), which is raised step by step and so ends the run
-at every file that is larger; and a small tmpfs that is really full, where one may be mounted here.
-Each time: exit status 2, one sentence, no half a bundle, and with room again `--resume` finishes.
+Two methods: a limit on the size of files (RLIMIT_FSIZE), raised step by step, so that the run ends
+at each file that is larger; and a small, really full tmpfs, if this machine allows the mount. Each
+run must end with exit status 2, one sentence and no partial bundle. With more room, `--resume` must
+finish it.
 """
 
 import os
@@ -40,13 +41,13 @@ def full_disk(bundle: Path, folder: Path) -> list[Bound]:
             wrong.append(f"{limit:,} bytes, then --resume: {again.stderr[-300:]}")
     return [
         Bound(f"{full} of {len(limits)} limits on the size of files reached", "", "> 0", full > 0),
-        Bound("not said in a sentence, or half written", "\n".join(wrong) or "0", "0", not wrong),
+        Bound("no sentence, or a partial bundle", "\n".join(wrong) or "0", "0", not wrong),
         *_mounted(clicks, folder, sum(path.stat().st_size for path in whole.iterdir())),
     ]
 
 
 def _mounted(clicks: Path, folder: Path, needed: int) -> list[Bound]:
-    """In a mount namespace of its own, so that nobody else sees the tmpfs and it goes by itself."""
+    """Train on a tmpfs in a mount namespace of its own, which disappears with the process."""
     mount, wrong, full = folder / "disk", [], 0
     mount.mkdir()
     for share in (0.3, 0.6, 0.9):
@@ -55,12 +56,12 @@ def _mounted(clicks: Path, folder: Path, needed: int) -> list[Bound]:
         inside = ("unshare", "-m", "sh", "-c", MOUNTED, "sh", kilobytes, str(mount))
         ended = _train(clicks, out, inside=inside)
         if ended.returncode == NO_MOUNT or ended.stderr.startswith("unshare:"):
-            return [Bound("a full tmpfs", "not measured: no mount is allowed here")]
+            return [Bound("a full tmpfs", "not measured: this machine allows no mount")]
         full += ended.returncode == 2
         wrong += _complaints(f"a disk of {kilobytes} kB", ended, out)
     return [
         Bound("a full tmpfs, of 3", str(full), "3", full == 3),
-        Bound("not said in a sentence", "\n".join(wrong) or "0", "0", not wrong),
+        Bound("no sentence", "\n".join(wrong) or "0", "0", not wrong),
     ]
 
 
@@ -84,11 +85,11 @@ def _limit(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
-def _complaints(what: str, ended: "subprocess.CompletedProcess[str]", out: Path) -> list[str]:
+def _complaints(name: str, ended: "subprocess.CompletedProcess[str]", out: Path) -> list[str]:
     if ended.returncode == 0:
         return []
-    said = "cannot be written" in ended.stderr and "Traceback" not in ended.stderr
-    if ended.returncode == 2 and said and not out.exists():
+    one_sentence = "cannot be written" in ended.stderr and "Traceback" not in ended.stderr
+    if ended.returncode == 2 and one_sentence and not out.exists():
         return []
     shutil.rmtree(out, ignore_errors=True)
-    return [f"{what}: {ended.returncode}, {ended.stderr.strip()[-300:]}"]
+    return [f"{name}: {ended.returncode}, {ended.stderr.strip()[-300:]}"]

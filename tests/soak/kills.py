@@ -1,8 +1,9 @@
-"""kill -9 under load, of the server and of Redis: what was acknowledged is there, once.
+"""kill -9 of the server and of Redis under load: each acknowledged click is stored exactly once.
 
-Clicks come one by one to the recommendations and in twos to the clicks call, each with an event id.
-What was not acknowledged is sent again with the same event id, as a client does, until it is.
-Afterwards everybody's clicks are read: an acknowledged one must be there, none may be there twice.
+The load sends single clicks to the recommendations and pairs to the clicks call, each with an event
+id. As a client would, it repeats a click that was not acknowledged, with the same event id, until
+it is. Afterwards the clicks of all users are read: each acknowledged click must be there, and no
+click may be there twice.
 """
 
 import asyncio
@@ -23,46 +24,47 @@ from tests.support.redis.servers import DURABLE, RedisServer, own_redis
 from tests.support.service.processes import family
 from tests.support.service.quick_client import QuickClient
 from tests.support.service.servers import ServerProcess
-from tests.support.service.steady_load import Asked, SteadyLoad, Told
+from tests.support.service.steady_load import LoadRequest, LoadResponse, SteadyLoad
 
-RATE, EACH = 200.0, 30  # requests of a user: all of its clicks stay within the window
+RATE = 200.0
+REQUESTS_PER_USER = 30  # so few that all clicks of a user stay within the window
 EVERY_SECOND = ("--appendonly", "yes", "--appendfsync", "everysec")
 MINUTES, DAY = 60, 86_400
 JUMPS = [20 * MINUTES, -DAY, 20 * MINUTES - DAY, -2 * DAY, 20 * MINUTES - 2 * DAY]
 FAKE_TIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
-AGAIN = 60  # times that the rest is sent again
+MOST_REPEATS = 60  # of a click that is not acknowledged
 
 
-class Clicks:
-    """What is clicked: request n is of user n // EACH."""
+class ClickRequests:
+    """Requests of the load: number n is of user n // REQUESTS_PER_USER."""
 
     def __init__(self, items: Sequence[str]) -> None:
         self._items = items
 
-    def __call__(self, number: int) -> Asked:
-        user, item = f"user-{number // EACH}", self._items[number % len(self._items)]
+    def __call__(self, number: int) -> LoadRequest:
+        user, item = f"user-{number // REQUESTS_PER_USER}", self._items[number % len(self._items)]
         click = {"item_id": item, "event_id": f"e-{number}"}
         if number % 3:
-            return Asked("/v1/recommendations", {"user_id": user, **click})
+            return LoadRequest("/v1/recommendations", {"user_id": user, **click})
         also = {"item_id": item, "event_id": f"e-{number}b"}
-        return Asked(f"/v1/users/{user}/clicks", {"clicks": [click, also]})
+        return LoadRequest(f"/v1/users/{user}/clicks", {"clicks": [click, also]})
 
 
-def user_of(asked: Asked) -> str:
-    return str(asked.body.get("user_id") or asked.path.split("/")[3])
+def user_of(request: LoadRequest) -> str:
+    return str(request.body.get("user_id") or request.path.split("/")[3])
 
 
-def events_of(asked: Asked) -> list[str]:
-    return [click["event_id"] for click in asked.body.get("clicks", [asked.body])]
+def events_of(request: LoadRequest) -> list[str]:
+    return [click["event_id"] for click in request.body.get("clicks", [request.body])]
 
 
-def acknowledged(told: Told) -> bool:
-    """Not only answered: a list may come although its click could not be stored."""
-    return told.status == 200 and bool(told.body.get("stored", True))
+def acknowledged(response: LoadResponse) -> bool:
+    """Return whether the service says that it stored the click; it can answer without storing."""
+    return response.status == 200 and bool(response.body.get("stored", True))
 
 
 def kill_server(bundle: Path, folder: Path, kills: int, workers: int = 1) -> list[Bound]:
-    """The server dies and comes back, Redis stays."""
+    """Kill the server and start it again; Redis keeps running."""
     settings = {"RECSYS_WORKERS": str(workers)}
     with (
         private_redis() as redis,
@@ -77,7 +79,7 @@ def kill_server(bundle: Path, folder: Path, kills: int, workers: int = 1) -> lis
 
 
 def stop_server(bundle: Path, folder: Path, kills: int) -> list[Bound]:
-    """SIGTERM instead: it finishes what it has accepted, and leaves with 0."""
+    """Stop the server with SIGTERM: it finishes the accepted requests and exits with 0."""
     statuses: list[int] = []
     with (
         private_redis() as redis,
@@ -89,12 +91,12 @@ def stop_server(bundle: Path, folder: Path, kills: int) -> list[Bound]:
             server.start()
 
         bounds = uvloop.run(_measured(bundle, server, die, kills, lossless=True))
-    found = ", ".join(f"{n} × {status}" for status, n in Counter(statuses).items())
-    return [*bounds, Bound("exit statuses", found, "0", set(statuses) == {0})]
+    counts = ", ".join(f"{n} × {status}" for status, n in Counter(statuses).items())
+    return [*bounds, Bound("exit statuses", counts, "0", set(statuses) == {0})]
 
 
 def kill_worker(bundle: Path, folder: Path, kills: int) -> list[Bound]:
-    """One of two workers dies, and another takes its place."""
+    """Kill one of two workers; the server starts another in its place."""
     with (
         private_redis() as redis,
         ServerProcess(bundle, redis, folder / "workers.log", RECSYS_WORKERS="2") as server,
@@ -109,13 +111,13 @@ def kill_worker(bundle: Path, folder: Path, kills: int) -> list[Bound]:
         return uvloop.run(_measured(bundle, server, die, kills, lossless=True))
 
 
-def turn_the_clock(bundle: Path, folder: Path) -> list[Bound]:
-    """The clock of server and Redis jumps by minutes and days, by libfaketime where it is here.
+def shift_clocks(bundle: Path, folder: Path) -> list[Bound]:
+    """Let the clocks of server and Redis jump by minutes and days, if libfaketime is installed.
 
-    Never further ahead than a session lives: a jump over the idle time ends sessions, as time does.
+    No jump ahead is longer than the idle time of a session, since that would end sessions.
     """
     if FAKE_TIME is None:
-        return [Bound("not measured", "libfaketime is not here (apt install libfaketime)")]
+        return [Bound("not measured", "libfaketime is not installed (apt install libfaketime)")]
     clock = folder / "clock"
     clock.write_text("+0\n")
     jumps = iter(JUMPS)
@@ -133,15 +135,15 @@ def turn_the_clock(bundle: Path, folder: Path) -> list[Bound]:
 
             bounds = uvloop.run(_measured(bundle, server, jump, len(JUMPS), lossless=True))
             with redis.client() as client:
-                away = client.time()[0] - time.time()
+                offset = client.time()[0] - time.time()
     finally:
         redis.kill()
-    turned = abs(away - JUMPS[-1]) < 60
-    return [*bounds, Bound("Redis's clock is off by", f"{away / 3600:+.1f} h", "as told", turned)]
+    jumped = abs(offset - JUMPS[-1]) < 60
+    return [*bounds, Bound("Redis's clock is off by", f"{offset / 3600:+.1f} h", "as set", jumped)]
 
 
 def kill_redis(bundle: Path, folder: Path, kills: int, *, always: bool) -> list[Bound]:
-    """Redis dies and comes back, the server stays; always: a click is on disk before the answer."""
+    """Kill Redis and start it again; `always`: it writes each click to disk before it answers."""
     with (
         own_redis(*(DURABLE if always else EVERY_SECOND)) as redis,
         ServerProcess(bundle, redis.url, folder / "kills.log") as server,
@@ -155,10 +157,10 @@ def kill_redis(bundle: Path, folder: Path, kills: int, *, always: bool) -> list[
 
 
 def cut_power(bundle: Path, folder: Path, kills: int) -> list[Bound]:
-    """As `kill_redis`, and what its log grew by in the last second is gone, too.
+    """Kill Redis and also cut off what its log grew by in the last second.
 
-    A killed process leaves what it wrote to the kernel, which writes it to the disk; where the
-    machine itself goes down, that is lost as well. With `everysec` it is written each second.
+    After the end of a process, the kernel still writes its data to the disk. When the machine
+    itself loses power, that data is lost too; `everysec` limits the loss to about a second.
     """
     with (
         own_redis(*EVERY_SECOND) as redis,
@@ -179,52 +181,58 @@ def cut_power(bundle: Path, folder: Path, kills: int) -> list[Bound]:
 async def _measured(
     bundle: Path, server: ServerProcess, die: Callable[[], None], kills: int, *, lossless: bool
 ) -> list[Bound]:
-    clicks = Clicks(open_predictor(bundle).catalogue.item_ids[:100])
+    clicks = ClickRequests(open_predictor(bundle).catalogue.item_ids[:100])
     load, draw = SteadyLoad("127.0.0.1", server.port, RATE, clicks), Random(1)
-    async with load.going_on():
+    async with load.running():
         for _ in range(kills):
-            await asyncio.sleep(1.5 + draw.random())  # Redis is left alone for a second
+            await asyncio.sleep(1.5 + draw.random())  # leave Redis alone for a second
             await asyncio.to_thread(die)
         await asyncio.sleep(1)
-    rest = [told.asked for told in load.told if not acknowledged(told)]
-    later = [await _until_acknowledged(load, asked) for asked in rest]
-    stored = await stored_events(server, {user_of(told.asked) for told in load.told})
-    return _bounds(load.told, sum(later), stored, kills, lossless=lossless)
+    rest = [each.request for each in load.responses if not acknowledged(each)]
+    later = [await _until_acknowledged(load, request) for request in rest]
+    stored = await stored_events(server, {user_of(each.request) for each in load.responses})
+    return _bounds(load.responses, sum(later), stored, kills, lossless=lossless)
 
 
-async def _until_acknowledged(load: SteadyLoad, asked: Asked) -> bool:
-    for _ in range(AGAIN):
-        if acknowledged(await load.ask(asked)):
+async def _until_acknowledged(load: SteadyLoad, request: LoadRequest) -> bool:
+    for _ in range(MOST_REPEATS):
+        if acknowledged(await load.send(request)):
             return True
         await asyncio.sleep(0.05)
     return False
 
 
 async def stored_events(server: ServerProcess, users: set[str]) -> "Counter[str]":
-    """How many times each event is in Redis, as the service shows it."""
+    """Count how often the service shows each event id."""
     client = QuickClient("127.0.0.1", server.port)
-    found: Counter[str] = Counter()
+    events: Counter[str] = Counter()
     for user in users:
         while (answer := await client.get(f"/v1/users/{user}")).status_code != 200:
             await asyncio.sleep(0.05)
-        found.update(click["event_id"] for click in answer.json()["clicks"])
+        events.update(click["event_id"] for click in answer.json()["clicks"])
     client.close()
-    return found
+    return events
 
 
 def _bounds(
-    told: Sequence[Told], later: int, stored: "Counter[str]", kills: int, *, lossless: bool
+    responses: Sequence[LoadResponse],
+    later: int,
+    stored: "Counter[str]",
+    kills: int,
+    *,
+    lossless: bool,
 ) -> list[Bound]:
-    safe = [event for each in told if acknowledged(each) for event in events_of(each.asked)]
+    safe = [event for each in responses if acknowledged(each) for event in events_of(each.request)]
     lost = [event for event in safe if event not in stored]
     doubled = [event for event, times in stored.items() if times > 1]
-    missing = {event for each in told for event in events_of(each.asked)} - set(stored) - set(lost)
-    statuses = Counter(each.status for each in told)
-    rest = sum(not acknowledged(each) for each in told)
-    said = ", ".join(f"{n:,} × {status or 'broken off'}" for status, n in sorted(statuses.items()))
+    sent = {event for each in responses for event in events_of(each.request)}
+    missing = sent - set(stored) - set(lost)
+    statuses = Counter(each.status for each in responses)
+    rest = sum(not acknowledged(each) for each in responses)
+    counts = ", ".join(f"{n:,} × {status or 'broken'}" for status, n in sorted(statuses.items()))
     return [
         Bound("kills", str(kills)),
-        Bound("answers", said, "200, 503 or broken off", set(statuses) <= {0, 200, 503}),
+        Bound("answers", counts, "200, 503 or broken", set(statuses) <= {0, 200, 503}),
         Bound(
             f"of {len(safe):,} acknowledged clicks, lost",
             str(len(lost)),

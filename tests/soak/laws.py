@@ -1,4 +1,4 @@
-"""Every law that Hypothesis draws examples for, with many more of them than `make test` draws."""
+"""Run all property tests with many more examples than `make test` draws."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ COMMAND = ("-m", "pytest", "-q", "-m", "hypothesis", "--hypothesis-profile", "th
 
 
 def laws(bundle: Path, folder: Path) -> list[Bound]:
-    """The tests make what they need in folders of their own."""
+    """Run pytest with the profile `thorough`; the tests make their own bundles."""
     ran = subprocess.run(
         (sys.executable, *COMMAND, "-o", f"cache_dir={folder}"),
         cwd=ROOT,

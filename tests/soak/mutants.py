@@ -1,8 +1,8 @@
-"""A thousand damaged bundles and two thousand damaged click files: a sentence for each, or use.
+"""Damaged bundles and click files: each is refused with a sentence, or is still usable.
 
-They are tried in a process of their own, where a crash and a hang are noticed; some of them by the
-real command line. What is still a usable bundle or click file after the damage (a manifest's note,
-a letter of an item id) may be used; nothing may end with a traceback or leave half an output.
+A separate process opens them, so that this script detects crashes and hangs. Some also go through
+the real command line. Damage can be harmless (a note of the manifest, a letter of an item id); then
+the program may use the file. It may never end with a traceback or leave a partial output.
 """
 
 import multiprocessing
@@ -35,53 +35,53 @@ QUICK = ("--set", "epochs=1", "--set", "hidden=8", "--set", "negatives=8")
 COMMAND = (sys.executable, "-c", "from recsys.cli.main import main; main()")
 
 
-def tried(attempt: Callable[[], object]) -> str:
-    """Refused with a sentence, used, or what went wrong."""
+def outcome_of(attempt: Callable[[], object]) -> str:
+    """Return REFUSED, USED, or a description of the mistake."""
     try:
         attempt()
     except RecsysError as refused:
-        said = str(refused).strip()
-        ends = said.endswith((".", "?", ")", "'"))
-        return REFUSED if said and ends and "Traceback" not in said else f"no sentence: {said!r}"
+        message = str(refused).strip()
+        is_sentence = message.endswith((".", "?", ")", "'")) and "Traceback" not in message
+        return REFUSED if is_sentence else f"no sentence: {message!r}"
     except Exception as wrong:
         return f"{type(wrong).__name__}: {wrong}"
     return USED
 
 
 def try_bundle(bundle: Path, folder: Path, number: int) -> tuple[str, str]:
-    """What was done, and what came of it."""
+    """Damage a copy of the bundle and open it; return the damage and the outcome."""
     torch.set_num_threads(1)
     out = folder / f"bundle-{number}"
-    done = mutant_bundle(bundle, out, number)
-    found = tried(lambda: open_predictor(out))
+    damage = mutant_bundle(bundle, out, number)
+    outcome = outcome_of(lambda: open_predictor(out))
     shutil.rmtree(out)
-    return done, found
+    return damage, outcome
 
 
 def try_clicks(folder: Path, number: int) -> tuple[str, str]:
-    path, done = mutant_clicks(folder, number)
-    found = tried(lambda: prepare(ClickOptions(path)))
+    path, damage = mutant_clicks(folder, number)
+    outcome = outcome_of(lambda: prepare(ClickOptions(path)))
     path.unlink()
-    return done, found
+    return damage, outcome
 
 
 def mutants(bundle: Path, folder: Path, bundles: int, clicks: int, by_command: int) -> list[Bound]:
-    """Half of the bundles have an index and neighbours beside the model."""
+    """Damage many bundles, of which half have an index and neighbours, and many click files."""
     with TemporaryDirectory() as shop:
         rich = small_shop(Path(shop), **RICH)
-        found = [
+        bounds = [
             *_all_of("bundles", partial(try_bundle, bundle, folder), bundles // 2),
             *_all_of("rich bundles", partial(try_bundle, rich, folder), bundles - bundles // 2),
         ]
-    found += [
+    bounds += [
         *_all_of("click files", partial(try_clicks, folder), clicks),
         *_by_command(bundle, folder, by_command),
     ]
     left = sorted(path.name for path in folder.iterdir())
-    return [*found, Bound("files left behind", ", ".join(left[:5]) or "0", "0", not left)]
+    return [*bounds, Bound("files left behind", ", ".join(left[:5]) or "0", "0", not left)]
 
 
-def _all_of(what: str, attempt: Callable[[int], tuple[str, str]], count: int) -> list[Bound]:
+def _all_of(name: str, attempt: Callable[[int], tuple[str, str]], count: int) -> list[Bound]:
     outcomes, wrong = Counter[str](), list[str]()
     numbers = list(range(count))
     while numbers:
@@ -89,25 +89,25 @@ def _all_of(what: str, attempt: Callable[[int], tuple[str, str]], count: int) ->
             while numbers:
                 number = numbers.pop()
                 try:
-                    done, found = pool.submit(attempt, number).result(PATIENCE_SECONDS)
+                    damage, outcome = pool.submit(attempt, number).result(PATIENCE_SECONDS)
                 except BrokenProcessPool:
-                    done, found = "?", "the process crashed"
+                    damage, outcome = "?", "the process crashed"
                 except TimeoutError:
-                    done, found = "?", "it hangs"
+                    damage, outcome = "?", "it hangs"
                     for process in multiprocessing.active_children():
                         process.kill()
-                outcomes[found if found in (REFUSED, USED) else "wrong"] += 1
-                if found not in (REFUSED, USED):
-                    wrong.append(f"{number} ({done}): {found}")
-                if found.startswith(("the process", "it hangs")):
+                outcomes[outcome if outcome in (REFUSED, USED) else "wrong"] += 1
+                if outcome not in (REFUSED, USED):
+                    wrong.append(f"{number} ({damage}): {outcome}")
+                if outcome.startswith(("the process", "it hangs")):
                     break
     return [
         Bound(
-            f"damaged {what}: refused, still usable",
+            f"damaged {name}: refused, still usable",
             f"{outcomes[REFUSED]:,}, {outcomes[USED]:,}",
         ),
         Bound(
-            f"damaged {what}: neither",
+            f"damaged {name}: neither",
             "\n".join([str(len(wrong)), *wrong[:20]]),
             "0",
             not wrong,
@@ -116,22 +116,22 @@ def _all_of(what: str, attempt: Callable[[int], tuple[str, str]], count: int) ->
 
 
 def _by_command(bundle: Path, folder: Path, count: int) -> list[Bound]:
-    """By the real command line: exit status, one sentence, and no half an output."""
+    """Use damaged files on the command line and check exit status, message and output."""
     wrong: list[str] = []
     for number in range(count):
         damaged, out = folder / "damaged", folder / "lists.parquet"
         mutant_bundle(bundle, damaged, number)
-        path, done = mutant_clicks(folder, number)
-        wrong += _complaints("train", ["--clicks", path, "--out", folder / "out", *QUICK], done)
+        path, damage = mutant_clicks(folder, number)
+        wrong += _complaints("train", ["--clicks", path, "--out", folder / "out", *QUICK], damage)
         lists: list[str | Path] = ["--bundle", damaged, "--clicks", path, "--out", out]
-        wrong += _complaints("recommend", lists, done)
+        wrong += _complaints("recommend", lists, damage)
         for left in (damaged, folder / "out"):
             shutil.rmtree(left, ignore_errors=True)
         for file in (path, out):
             file.unlink(missing_ok=True)
     return [
         Bound(
-            f"{2 * count} by the command line: exit 0 or 2, no traceback, whole or no output",
+            f"{2 * count} by the command line: exit 0 or 2, no traceback, complete output or none",
             "\n".join([f"{len(wrong)} wrong", *wrong[:20]]),
             "0 wrong",
             not wrong,
@@ -139,7 +139,7 @@ def _by_command(bundle: Path, folder: Path, count: int) -> list[Bound]:
     ]
 
 
-def _complaints(verb: str, arguments: Sequence[str | Path], done: str) -> list[str]:
+def _complaints(verb: str, arguments: Sequence[str | Path], damage: str) -> list[str]:
     ended = subprocess.run(
         [*COMMAND, verb, *map(str, arguments)],
         capture_output=True,
@@ -149,7 +149,7 @@ def _complaints(verb: str, arguments: Sequence[str | Path], done: str) -> list[s
         check=False,
     )
     out = Path(arguments[arguments.index("--out") + 1])
-    whole = out.exists() == (ended.returncode == 0)
-    if ended.returncode in (0, 2) and "Traceback" not in ended.stderr and whole:
+    consistent = out.exists() == (ended.returncode == 0)
+    if ended.returncode in (0, 2) and "Traceback" not in ended.stderr and consistent:
         return []
-    return [f"{verb} ({done}): {ended.returncode}, {ended.stderr.strip()[-300:]}"]
+    return [f"{verb} ({damage}): {ended.returncode}, {ended.stderr.strip()[-300:]}"]

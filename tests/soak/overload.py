@@ -1,8 +1,9 @@
-"""Three times what a service can do is asked of it, and what is left over is refused at once.
+"""Three times the capacity of a service: it refuses the surplus at once.
 
-The model is slowed down (`slow_server.py`), so that neither the generator nor HTTP is the limit.
-The generator is that of `recsys bench --rate`: a request's latency counts from when it was due. No
-visitor asks again before the answer: each connection's turn comes once in a second.
+The model is slowed down (`slow_server.py`), so that neither the load generator nor HTTP is the
+limit. The generator is that of `recsys bench --rate`: latencies count from the due time of a
+request. Each connection has its turn about once a second, so that no visitor sends a request before
+the last one is answered.
 """
 
 from collections.abc import Sequence
@@ -23,9 +24,10 @@ from tests.support.service.servers import ServerProcess
 from tests.support.service.slow_server import SLOW
 
 REFUSED = 503
-CONNECTIONS, FEW = 450, 48  # FEW: enough to keep it busy
+CONNECTIONS, FEW = 450, 48  # FEW: enough for full load
 CAPACITY_SECONDS, BACK_SECONDS, AFTER_SECONDS = 10.0, 2.0, 10.0
-TIMES, GOODPUT, CALM = 3.0, 0.8, 0.8  # of the capacity: offered, answered, offered afterwards
+# shares of the capacity: offered load, minimum goodput, load afterwards
+TIMES, GOODPUT, CALM = 3.0, 0.8, 0.8
 ACCEPTED_MS, REFUSED_MS = 250.0, 50.0
 
 
@@ -54,18 +56,18 @@ async def _measured(port: int, items: Sequence[str], seconds: float) -> list[Bou
 
 
 def _requests(port: int, items: Sequence[str], connections: int) -> list[Request]:
-    """One for each connection, in their order: of a user whose requests go there."""
+    """Return one request for each connection, in order, of a user whose requests go there."""
     users: dict[int, str] = {}
     number = 0
     while len(users) < connections:
         user = f"visitor-{number}"
         users.setdefault(crc32(user.encode()) % connections, user)
         number += 1
-    found = []
+    requests = []
     for at in range(connections):
         body = orjson.dumps({"user_id": users[at], "item_id": items[at % len(items)]})
-        found.append(Request(users[at], post("127.0.0.1", port, PATH, body, {})))
-    return found
+        requests.append(Request(users[at], post("127.0.0.1", port, PATH, body, {})))
+    return requests
 
 
 async def _paced(
@@ -114,4 +116,4 @@ def _bounds(capacity: float, under: Samples, after: Samples) -> list[Bound]:
 
 def _ms(samples: Samples, status: int) -> list[float]:
     pairs = zip(samples.status, samples.latency, strict=True)
-    return [seconds * 1000 for found, seconds in pairs if found == status]
+    return [seconds * 1000 for received, seconds in pairs if received == status]

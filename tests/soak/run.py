@@ -1,10 +1,10 @@
-"""What takes longer than a test may: reloads, kills, overload, mutants, with figures.
+"""Long tests with measurements: reloads, kills, overload, damaged files.
 
-    python tests/soak/run.py             # all of it, about an hour
+    python tests/soak/run.py             # all parts, about an hour
     python tests/soak/run.py overload    # one part; each has --help
 
-Every part trains a small shop where no bundle is given, starts real servers and a real Redis, and
-ends with a table: measured, promised, holds. Ends with 1 where anything promised does not hold.
+Each part starts real servers and a real Redis and prints a table: measured, promised, holds.
+Without `--bundle` a small shop is trained first. The exit status is 1 if a promise is broken.
 """
 
 import os
@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.soak.bounds import Bound, show
-from tests.soak.cross_talk import cross_talk as visited
+from tests.soak.cross_talk import cross_talk as measure_cross_talk
 from tests.soak.failover import behind_an_address, by_sentinels, fail_over, on_a_cluster
 from tests.soak.full_disk import full_disk
 from tests.soak.kills import (
@@ -31,176 +32,147 @@ from tests.soak.kills import (
     kill_redis,
     kill_server,
     kill_worker,
+    shift_clocks,
     stop_server,
-    turn_the_clock,
 )
-from tests.soak.laws import laws as drawn
-from tests.soak.mutants import mutants as damaged
-from tests.soak.overload import overload as overloaded
-from tests.soak.reload import reload as reloaded
-from tests.soak.states import states as played
+from tests.soak.laws import laws as run_laws
+from tests.soak.mutants import mutants as try_mutants
+from tests.soak.overload import overload as measure_overload
+from tests.soak.reload import reload as measure_reload
+from tests.soak.states import states as play_states
 from tests.support.bundles.small_shops import small_shop
 
-app = typer.Typer(pretty_exceptions_enable=False, help=__doc__)
 console = Console(width=110)
 BundleOption = Annotated[Path | None, typer.Option(help="Bundle folder, instead of a new one.")]
-Part = tuple[str, Callable[[Path, Path], list[Bound]]]  # its title, and what measures it
+Part = tuple[str, Callable[[Path, Path], list[Bound]]]  # title and measurement
 
 
-def run(parts: Sequence[Part], bundle: Path | None) -> None:
-    """One after another, each with its table; a table of all of them at the end."""
-    summary = Table("", "figures", "broken", "seconds", title="All of it", title_justify="left")
-    kept = True
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Parts to run on one bundle; without a bundle, on a new small shop."""
+
+    bundle: Path | None
+    parts: Sequence[Part]
+
+
+def run(job: Job, **_: object) -> None:
+    """Run the parts in turn and print a table for each, then one for all."""
+    summary = Table("", "bounds", "broken", "seconds", title="All parts", title_justify="left")
+    all_hold = True
     with ExitStack() as stack:
         shop = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recsys-soak-")))
         with console.status("Training a small shop"):
-            bundle = bundle or small_shop(shop)
-        for title, measure in parts:
+            bundle = job.bundle or small_shop(shop)
+        for title, measure in job.parts:
             began = time.monotonic()
             with (
                 tempfile.TemporaryDirectory(prefix="recsys-soak-") as folder,
                 console.status(title),
             ):
                 bounds = measure(bundle, Path(folder))
-            kept = show(title, bounds, console) and kept
-            broken = "; ".join(bound.what for bound in bounds if not bound.holds)
+            all_hold = show(title, bounds, console) and all_hold
+            broken = "; ".join(bound.name for bound in bounds if not bound.holds)
             seconds = f"{time.monotonic() - began:.0f}"
             summary.add_row(title, str(len(bounds)), broken or "none", seconds)
     console.print(summary)
-    if not kept:
+    if not all_hold:
         raise typer.Exit(1)
 
 
-def overload_parts(seconds: float = 60.0, slow_ms: float = 2.8) -> list[Part]:
-    return [("Overload", partial(overloaded, seconds=seconds, slow_ms=slow_ms))]
-
-
-def reload_parts(reloads: int = 50) -> list[Part]:
-    return [
-        (f"Reloads, {workers} worker(s)", partial(reloaded, reloads=reloads, workers=workers))
-        for workers in (1, 2)
-    ]
-
-
-def kill_parts(kills: int = 20) -> list[Part]:
-    return [
-        ("kill -9 of the server", partial(kill_server, kills=kills)),
-        ("kill -9 of Redis, AOF always", partial(kill_redis, kills=kills, always=True)),
-        ("kill -9 of Redis, AOF everysec", partial(kill_redis, kills=kills, always=False)),
-        ("Power cut, AOF everysec", partial(cut_power, kills=min(kills, 5))),
-    ]
-
-
-def failover_parts() -> list[Part]:
-    return [
-        ("Failover by sentinels", partial(fail_over, opened=by_sentinels)),
-        ("Failover behind an address", partial(fail_over, opened=behind_an_address)),
-        ("Failover on a cluster", partial(fail_over, opened=on_a_cluster)),
-    ]
-
-
-def process_parts(times: int = 10) -> list[Part]:
-    return [
-        ("SIGTERM under load", partial(stop_server, kills=times)),
-        ("kill -9 of one worker of two", partial(kill_worker, kills=times)),
-        ("Clocks that jump", turn_the_clock),
-        ("Full disks", full_disk),
-    ]
-
-
-def state_parts(plays: int = 10_000) -> list[Part]:
-    return [("Whatever happens, in whatever order", partial(played, plays=plays))]
-
-
-def law_parts() -> list[Part]:
-    return [("Laws with many examples", drawn)]
-
-
-def cross_talk_parts(users: int = 200, requests: int = 200) -> list[Part]:
-    return [("Cross-talk", partial(visited, users=users, requests=requests))]
-
-
-def mutant_parts(bundles: int = 1000, clicks: int = 2000, by_command: int = 20) -> list[Part]:
-    measure = partial(damaged, bundles=bundles, clicks=clicks, by_command=by_command)
-    return [("Damaged bundles and click files", measure)]
+app = typer.Typer(pretty_exceptions_enable=False, help=__doc__, result_callback=run)
 
 
 @app.callback(invoke_without_command=True)
-def everything(context: typer.Context, bundle: BundleOption = None) -> None:
-    if context.invoked_subcommand is None:
-        run(
-            [
-                *overload_parts(),
-                *reload_parts(),
-                *kill_parts(),
-                *failover_parts(),
-                *state_parts(),
-                *law_parts(),
-                *cross_talk_parts(),
-                *mutant_parts(),
-            ],
-            bundle,
-        )
+def everything(context: typer.Context, bundle: BundleOption = None) -> Job | None:
+    """Return all parts except `processes`, unless one command is given."""
+    if context.invoked_subcommand is not None:
+        return None
+    makers = (overload, reload, kills, failover, states, laws, cross_talk, mutants)
+    return Job(bundle, [part for make in makers for part in make().parts])
 
 
 @app.command()
 def overload(
     bundle: BundleOption = None,
     seconds: float = 60.0,
-    slow_ms: Annotated[float, typer.Option(help="What each list takes.")] = 2.8,
-) -> None:
-    """Three times the capacity for a while: what is accepted is quick, the rest is refused."""
-    run(overload_parts(seconds, slow_ms), bundle)
+    slow_ms: Annotated[float, typer.Option(help="Milliseconds that each list takes.")] = 2.8,
+) -> Job:
+    """Offer three times the capacity: accepted requests are quick, the rest is refused."""
+    measure = partial(measure_overload, seconds=seconds, slow_ms=slow_ms)
+    return Job(bundle, [("Overload", measure)])
 
 
 @app.command()
-def reload(bundle: BundleOption = None, reloads: int = 50) -> None:
-    """Roll-outs under load, every third one broken: no answer fails, and memory stays."""
-    run(reload_parts(reloads), bundle)
+def reload(bundle: BundleOption = None, reloads: int = 50) -> Job:
+    """Roll out bundles under load, every third one broken: no answer fails, memory is constant."""
+    parts = [
+        (f"Reloads, {workers} worker(s)", partial(measure_reload, reloads=reloads, workers=workers))
+        for workers in (1, 2)
+    ]
+    return Job(bundle, parts)
 
 
 @app.command()
-def kills(bundle: BundleOption = None, kills: int = 20) -> None:
-    """kill -9 of the server, then of Redis, under load: nothing acknowledged is lost."""
-    run(kill_parts(kills), bundle)
+def kills(bundle: BundleOption = None, kills: int = 20) -> Job:
+    """Kill the server and Redis under load: no acknowledged click is lost."""
+    parts: list[Part] = [
+        ("kill -9 of the server", partial(kill_server, kills=kills)),
+        ("kill -9 of Redis, AOF always", partial(kill_redis, kills=kills, always=True)),
+        ("kill -9 of Redis, AOF everysec", partial(kill_redis, kills=kills, always=False)),
+        ("Power cut, AOF everysec", partial(cut_power, kills=min(kills, 5))),
+    ]
+    return Job(bundle, parts)
 
 
 @app.command()
-def failover(bundle: BundleOption = None) -> None:
-    """A primary is replaced, in three ways: clicks are stored again within 2 s, none is lost."""
-    run(failover_parts(), bundle)
+def failover(bundle: BundleOption = None) -> Job:
+    """Replace a Redis primary in three ways: clicks are stored again within 2 s, none is lost."""
+    parts = [
+        ("Failover by sentinels", partial(fail_over, opened=by_sentinels)),
+        ("Failover behind an address", partial(fail_over, opened=behind_an_address)),
+        ("Failover on a cluster", partial(fail_over, opened=on_a_cluster)),
+    ]
+    return Job(bundle, parts)
 
 
 @app.command()
-def processes(bundle: BundleOption = None, times: int = 10) -> None:
-    """SIGTERM, a worker killed, clocks that jump, disks that are full."""
-    run(process_parts(times), bundle)
+def processes(bundle: BundleOption = None, times: int = 10) -> Job:
+    """Stop the server, kill a worker, shift the clocks, fill the disk."""
+    parts: list[Part] = [
+        ("SIGTERM under load", partial(stop_server, kills=times)),
+        ("kill -9 of one worker of two", partial(kill_worker, kills=times)),
+        ("Clocks that jump", shift_clocks),
+        ("Full disks", full_disk),
+    ]
+    return Job(bundle, parts)
 
 
 @app.command()
-def states(bundle: BundleOption = None, plays: int = 10_000) -> None:
-    """Random interleavings of clicks, repeats, reads, deletions, pauses, reloads, lost caches."""
-    run(state_parts(plays), bundle)
+def states(bundle: BundleOption = None, plays: int = 10_000) -> Job:
+    """Interleave clicks, repeats, reads, deletions, pauses, reloads and lost caches at random."""
+    return Job(bundle, [("Random interleavings of events", partial(play_states, plays=plays))])
 
 
 @app.command()
-def laws(bundle: BundleOption = None) -> None:
-    """Every property test with 500 examples instead of 25."""
-    run(law_parts(), bundle)
+def laws(bundle: BundleOption = None) -> Job:
+    """Run every property test with 500 examples instead of 25."""
+    return Job(bundle, [("Property tests with many examples", run_laws)])
 
 
 @app.command()
-def cross_talk(bundle: BundleOption = None, users: int = 200, requests: int = 200) -> None:
-    """Visitors who leave while Redis dawdles: nobody is answered with another's list."""
-    run(cross_talk_parts(users, requests), bundle)
+def cross_talk(bundle: BundleOption = None, users: int = 200, requests: int = 200) -> Job:
+    """Abandon requests while Redis answers slowly: no user gets the list of another."""
+    measure = partial(measure_cross_talk, users=users, requests=requests)
+    return Job(bundle, [("Cross-talk", measure)])
 
 
 @app.command()
 def mutants(
     bundle: BundleOption = None, bundles: int = 1000, clicks: int = 2000, by_command: int = 20
-) -> None:
-    """Bundles and click files damaged at random: a sentence each, no traceback, no hang."""
-    run(mutant_parts(bundles, clicks, by_command), bundle)
+) -> Job:
+    """Damage bundles and click files at random: one sentence each, no traceback, no hang."""
+    measure = partial(try_mutants, bundles=bundles, clicks=clicks, by_command=by_command)
+    return Job(bundle, [("Damaged bundles and click files", measure)])
 
 
 if __name__ == "__main__":

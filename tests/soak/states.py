@@ -1,4 +1,4 @@
-"""Ten thousand plays of what can happen to users, each compared with plain Python at every step."""
+"""Ten thousand random sequences of user events, each step compared with plain Python rules."""
 
 import time
 from pathlib import Path
@@ -9,21 +9,21 @@ from tests.soak.bounds import Bound
 from tests.support.bundles.model_kinds import ModelKinds
 from tests.support.redis.session_machine import play, stage_of
 
-STEPS = 15  # of a play, at most
+STEPS = 15  # maximum of one sequence
 
 
 def states(bundle: Path, folder: Path, plays: int) -> list[Bound]:
-    zoo = ModelKinds(folder, open_predictor(bundle).catalogue)
-    bundles = [zoo.bundle("gru shared", window=9), zoo.bundle("lstm separate", window=4)]
+    kinds = ModelKinds(folder, open_predictor(bundle).catalogue)
+    bundles = [kinds.bundle("gru shared", window=9), kinds.bundle("lstm separate", window=4)]
     began, wrong, played = time.monotonic(), "", 0
     with private_redis() as redis, stage_of(bundles, redis) as stage:
         try:
             play(stage, plays, STEPS)
-        except AssertionError as found:
-            wrong = f"{found}; {found.__notes__}"
+        except AssertionError as difference:
+            wrong = f"{difference}; {difference.__notes__}"
         played = stage.plays
     each = (time.monotonic() - began) / max(played, 1) * 1000
     return [
-        Bound(f"plays of up to {STEPS} steps", f"{played:,}, {each:.0f} ms each"),
-        Bound("other than in plain Python", wrong or "0", "0", not wrong),
+        Bound(f"sequences of up to {STEPS} steps", f"{played:,}, {each:.0f} ms each"),
+        Bound("different from the plain rules", wrong or "0", "0", not wrong),
     ]

@@ -1,8 +1,12 @@
-"""The tree is what the README says: import directions, private names, one home for TorchScript."""
+"""The tree keeps the house rules: import directions, folders, names, language of docstrings.
+
+import-linter checks the directions inside packages (`make check`, contracts in pyproject.toml).
+"""
 
 import ast
 import importlib
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,74 +21,82 @@ MAY_IMPORT = {
     "service": {"recsys"},
 }
 COMPOSITION_ROOTS = ("recsys/cli/", "recsys/api.py")
+MOST_MODULES = 14  # of one folder
 MODULES = sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py"))
 NAMES = [str(path.relative_to(ROOT)) for path in MODULES]
+LOWER_NAMES = [name for name in NAMES if not name.startswith(COMPOSITION_ROOTS)]
+PAGES = [
+    *ROOT.glob("*.md"),
+    *(page for folder in ("data", "docker", "docs") for page in (ROOT / folder).glob("**/*.md")),
+]
+NOUN_CLAUSE = re.compile(r"(What|Who|Whose|Whoever|How|Where|Those)\b")
+VAGUE = re.compile(r"\b(nobody|somebody|anybody|everybody|whoever)\b", re.IGNORECASE)
 
 
-def imported(path: Path) -> set[str]:
-    """Top-level names of everything a file imports, lazily or not."""
+def tree_of(name: str) -> ast.Module:
+    return ast.parse((ROOT / name).read_text(encoding="utf-8"))
+
+
+def imported(name: str) -> set[str]:
+    """Return the top-level names of all that a file imports, at its head or inside a function."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(name)):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} imports relatively"
+            assert node.level == 0, f"{name} imports relatively"
             names.add((node.module or "").partition(".")[0])
     return names
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", LOWER_NAMES)
 def test_imports_go_one_way(name: str) -> None:
-    if name.startswith(COMPOSITION_ROOTS):
-        pytest.skip("the command line and the Python API stand above the layers")
     package = name.partition("/")[0]
 
-    assert imported(ROOT / name) & set(PACKAGES) <= MAY_IMPORT[package] | {package}
+    assert imported(name) & set(PACKAGES) <= MAY_IMPORT[package] | {package}
 
 
-def test_the_service_needs_no_pandas() -> None:
-    for path in (ROOT / "service").rglob("*.py"):
-        assert "pandas" not in imported(path), path
-    for name in NAMES:
-        if name.startswith("recsys/") and not name.startswith(COMPOSITION_ROOTS):
-            assert "pandas" not in imported(ROOT / name), name
+def test_serving_needs_no_pandas() -> None:
+    for name in LOWER_NAMES:
+        if name.startswith(("service/", "recsys/")):
+            assert "pandas" not in imported(name), name
 
 
-def test_torchscript_is_touched_in_two_files_only() -> None:
-    touching = {name for name in NAMES if re.search(r"\btorch\.jit\.\w", (ROOT / name).read_text())}
+def test_two_files_use_torchscript() -> None:
+    users = {name for name in NAMES if re.search(r"\btorch\.jit\.\w", (ROOT / name).read_text())}
 
-    assert touching == {"training/export.py", "recsys/bundle/load.py"}
+    assert users == {"training/export.py", "recsys/bundle/load.py"}
 
 
-def test_one_file_knows_the_search_library() -> None:
-    knowing = {name for name in NAMES if imported(ROOT / name) & {"optuna", "sqlalchemy"}}
+def test_one_file_uses_the_search_library() -> None:
+    users = {name for name in NAMES if imported(name) & {"optuna", "sqlalchemy"}}
 
-    assert knowing == {"training/tuning/study.py"}
+    assert users == {"training/tuning/study.py"}
 
 
 def test_private_names_of_libraries_are_these() -> None:
     """Each file has the reason, and pyproject.toml an upper version bound."""
-    found = {(name, text) for name in NAMES for text in private_names(ROOT / name)}
+    uses = {(name, text) for name in NAMES for text in private_names(name)}
 
-    assert found == {
+    assert uses == {
         ("recsys/retrieval/int8.py", "_int_mm"),
         ("recsys/predictor.py", "other._retrieval"),  # another object of the same class
-        ("service/server/http_limits.py", "os._exit"),  # public, for all its name
+        ("service/server/http_limits.py", "os._exit"),  # documented in spite of the underscore
         ("training/tuning/study.py", "running._trial_id"),
     }
 
 
-def private_names(path: Path) -> Iterator[str]:
-    """Attributes with a leading underscore of anything but `self` and `cls`, and of `getattr`."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def private_names(name: str) -> Iterator[str]:
+    """Yield attributes with a leading underscore, except those of `self` and `cls`."""
+    for node in ast.walk(tree_of(name)):
         if isinstance(node, ast.Attribute) and is_private(node.attr):
             owner = ast.unparse(node.value)
             if owner not in ("self", "cls"):
                 yield f"{owner}.{node.attr}"
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "setattr"):
-            name = node.args[1]
-            if isinstance(name, ast.Constant) and is_private(str(name.value)):
-                yield str(name.value)
+            attribute = node.args[1]
+            if isinstance(attribute, ast.Constant) and is_private(str(attribute.value)):
+                yield str(attribute.value)
 
 
 def is_private(name: str) -> bool:
@@ -97,26 +109,69 @@ def test_nothing_is_pickled() -> None:
         assert not re.search(r"\bpickle\b|torch\.(save|load)\(|allow_pickle=True", text), name
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_files_open_with_a_paragraph(name: str) -> None:
-    text = (ROOT / name).read_text(encoding="utf-8")
-
-    assert ast.get_docstring(ast.parse(text)), "a file opens by saying what it is"
+def test_every_module_has_a_docstring() -> None:
+    assert [name for name in NAMES if not ast.get_docstring(tree_of(name))] == []
 
 
-def test_no_drawers() -> None:
-    drawers = ("utils", "util", "helpers", "common", "misc", "base", "core", "manager")
+def test_no_docstring_opens_with_a_noun_clause() -> None:
+    clauses = [
+        f"{name}: {docstring.splitlines()[0]}"
+        for name in NAMES
+        for docstring in docstrings(name)
+        if NOUN_CLAUSE.match(docstring)
+    ]
 
-    assert not [name for name in NAMES if Path(name).stem in drawers]
+    assert clauses == []
+
+
+def docstrings(name: str) -> Iterator[str]:
+    for node in ast.walk(tree_of(name)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield ast.get_docstring(node) or ""
+
+
+def test_sentences_name_their_subject() -> None:
+    """The five words of `VAGUE` do not say who acts. Earlier releases in the changelog stay."""
+    lines = [
+        f"{path.relative_to(ROOT)}:{at}: {line.strip()}"
+        for path in [*MODULES, *PAGES]
+        if path.name != "CHANGELOG.md"
+        for at, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if VAGUE.search(line)
+    ]
+
+    assert lines == []
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    homes = defaultdict(list)
+    for name in NAMES:
+        for node in ast.walk(tree_of(name)):
+            if isinstance(node, ast.ClassDef):
+                homes[node.name].append(name)
+
+    assert {name: files for name, files in homes.items() if len(files) > 1} == {}
+
+
+def test_folders_are_small() -> None:
+    sizes = Counter(path.parent for path in MODULES if path.name != "__init__.py")
+
+    assert {str(folder): size for folder, size in sizes.items() if size > MOST_MODULES} == {}
+
+
+def test_no_module_has_a_name_without_a_subject() -> None:
+    vague = ("utils", "util", "helpers", "common", "misc", "base", "core", "manager")
+
+    assert not [name for name in NAMES if Path(name).stem in vague]
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_our_packages_are_ours(package: str) -> None:
-    """Four generic names: another distribution's `data` must not be found first."""
-    found = importlib.import_module(package).__file__
+def test_python_finds_the_packages_of_this_repository(package: str) -> None:
+    """The names are generic: another distribution's `data` must not come first."""
+    file = importlib.import_module(package).__file__
 
-    assert found is not None
-    assert Path(found).is_relative_to(ROOT)
+    assert file is not None
+    assert Path(file).is_relative_to(ROOT)
 
 
 def test_ignore_files_are_anchored() -> None:

@@ -1,4 +1,4 @@
-"""A small shop and a model of it, trained within seconds, for scripts that need one to serve."""
+"""Small synthetic shop and a model of it, trained within seconds, for scripts and benchmarks."""
 
 import dataclasses
 from pathlib import Path
@@ -15,7 +15,7 @@ SMALL = Recipe(hidden=64, epochs=3, batch=32, negatives=64, sample_alpha=0.5)
 
 
 def small_shop(folder: Path, name: str = "bundle", **changes: Any) -> Path:
-    """A bundle of that name; `changes` are of the recipe. The shop is made where it is not yet."""
+    """Train a bundle of that name; `changes` are settings of the recipe."""
     if not (folder / "clicks.csv").exists():
         write_shop(folder, makers=2, sessions=4000)
     recipe = dataclasses.replace(SMALL, **changes)

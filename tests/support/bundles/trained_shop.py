@@ -1,4 +1,4 @@
-"""The recipe and the files of the small shop that tests share."""
+"""Recipe and files of the small shop that tests share."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ SMALL = Recipe(hidden=32, epochs=5, batch=32, negatives=64, sample_alpha=0.5, dr
 
 @dataclass(frozen=True)
 class TrainedShop:
-    """A synthetic shop of 200 products, its files, and the bundle learned from them."""
+    """Synthetic shop of 200 products, its files, and the bundle trained on them."""
 
     shop: Shop
     clicks: Path

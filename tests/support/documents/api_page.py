@@ -1,8 +1,7 @@
-"""docs/http-api.md, made from the OpenAPI document that the service serves.
+"""Render docs/http-api.md from the OpenAPI document that the service serves.
 
-`render` takes the answers to the examples as an argument: `make docs` asks a real service for
-them, a test takes those of the page, so that it compares everything else to the letter, whatever
-the weights are.
+`render` takes the answers to the examples as an argument: `make docs` requests them from a real
+service. A test takes those of the page, so that it can compare the rest exactly, for any weights.
 """
 
 import json
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Document = dict[str, Any]
-Answers = Mapping[str, object]  # the title of an example → what came back; absent: nothing did
+Answers = Mapping[str, object]  # title of an example → answer; absent if there is none
 URL = "http://127.0.0.1:8000"
 KEY = "Authorization: Bearer $ADMIN_KEY"
 NEW_LINE = "\n"
@@ -37,7 +36,7 @@ Where keys are set, each call but health and `/docs` needs `Authorization: Beare
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A request as the document has it."""
+    """Example request of the document."""
 
     title: str
     method: str
@@ -64,29 +63,29 @@ A_PROBLEM = Example(
 
 
 def examples(document: Document) -> Iterator[Example]:
-    """Every example of every call, in the order of the page."""
+    """Yield each example of each call, in the order of the page."""
     for path, method, call in calls(document):
         yield from _examples_of(path, method, call)
     yield A_PROBLEM
 
 
 def calls(document: Document) -> Iterator[tuple[str, str, Document]]:
-    """(path, method, call) by tag; a tag that has no title yet stands last."""
-    found = [
+    """Yield (path, method, call) by tag; tags without a title come last."""
+    operations = [
         (path, method.upper(), call)
         for path, methods in document["paths"].items()
         for method, call in methods.items()
     ]
     order = list(TITLES)
     yield from sorted(
-        found, key=lambda c: order.index(c[2]["tags"][0]) if c[2]["tags"][0] in order else 99
+        operations, key=lambda c: order.index(c[2]["tags"][0]) if c[2]["tags"][0] in order else 99
     )
 
 
 def _examples_of(path: str, method: str, call: Document) -> Iterator[Example]:
     given = {p["name"]: p["example"] for p in call.get("parameters", ()) if "example" in p}
-    asked = {p["name"] for p in call.get("parameters", ()) if p["in"] == "query"}
-    url = path.format(**given) + ("?k=3" if "k" in asked else "")
+    query = {p["name"] for p in call.get("parameters", ()) if p["in"] == "query"}
+    url = path.format(**given) + ("?k=3" if "k" in query else "")
     key = "security" in call
     content = call.get("requestBody", {}).get("content", {}).get("application/json", {})
     if not content:
@@ -118,7 +117,7 @@ def _shown(example: Example, answers: Answers) -> Iterator[str]:
 
 
 def written(value: object, room: int = 96) -> str:
-    """JSON in lines that fit; figures with three decimals."""
+    """Format JSON in lines that fit, with three decimals."""
     if isinstance(value, float):
         value = round(value, 3)
     if not isinstance(value, dict | list) or not value:
@@ -131,7 +130,7 @@ def written(value: object, room: int = 96) -> str:
 
 
 def _filled(parts: list[str], room: int) -> str:
-    """As many in a line as fit; what has lines of its own begins on a new one."""
+    """Put as many parts in a line as fit; a part of several lines begins on a new one."""
     lines = [parts[0]]
     for part in parts[1:]:
         if "\n" in part or len(lines[-1]) + len(part) + 2 > room or "\n" in lines[-1]:
@@ -164,30 +163,30 @@ def _fields_table(document: Document, schema: Document, heading: str) -> str:
     rows = [f"| {heading} | kind | |", "|---|---|---|"]
     required = _resolved(document, schema).get("required", ())
     for name, field in _resolved(document, schema)["properties"].items():
-        said = [field.get("description", ""), _rule(field)]
+        notes = [field.get("description", ""), _rule(field)]
         if heading == "field of the request" and name in required:
-            said.append("required")
-        rows.append(_row(name, _kind(document, field), said))
+            notes.append("required")
+        rows.append(_row(name, _kind(document, field), notes))
         inner = _resolved(document, field.get("items", {})).get("properties", {})
         for part, of in inner.items():
-            if "description" in of and not set(inner) & {"k", "source"}:  # these are told already
+            if "description" in of and not set(inner) & {"k", "source"}:  # described elsewhere
                 rows.append(_row(f"{name}[].{part}", _kind(document, of), [of["description"]]))
     return "\n".join([*rows, ""])
 
 
-def _row(name: str, kind: str, said: list[str]) -> str:
-    return f"| `{name}` | {kind} | {'; '.join(part for part in said if part)} |"
+def _row(name: str, kind: str, notes: list[str]) -> str:
+    return f"| `{name}` | {kind} | {'; '.join(part for part in notes if part)} |"
 
 
 def _resolved(document: Document, schema: Document) -> Document:
     if "$ref" not in schema:
         return schema
-    found: Document = document["components"]["schemas"][schema["$ref"].rsplit("/", 1)[-1]]
-    return found
+    resolved: Document = document["components"]["schemas"][schema["$ref"].rsplit("/", 1)[-1]]
+    return resolved
 
 
 def _kind(document: Document, schema: Document) -> str:
-    """`text`, `list of text`, … ; an object by its fields."""
+    """Name the kind of a value: `text`, `list of text`, …; an object by its fields."""
     if "anyOf" in schema:
         return " or ".join(_kind(document, one) for one in schema["anyOf"])
     if "enum" in schema:
@@ -203,7 +202,7 @@ def _kind(document: Document, schema: Document) -> str:
 
 
 def _rule(schema: Document) -> str:
-    """Bounds and default in words."""
+    """Describe bounds and default in words."""
     one = next((s for s in schema.get("anyOf", ()) if s.get("type") != "null"), schema)
     bounds = []
     for low, high, what in (
@@ -221,7 +220,9 @@ def _rule(schema: Document) -> str:
 
 def _problems(document: Document, answers: Answers) -> str:
     described = document["components"]["responses"].items()
-    rows = [f"| {n.removeprefix('problem-')} | {said['description']} |" for n, said in described]
+    rows = [
+        f"| {n.removeprefix('problem-')} | {problem['description']} |" for n, problem in described
+    ]
     table = "\n".join(["| status | |", "|---|---|", *rows])
     reference = {"$ref": "#/components/schemas/Problem"}
     return f"""## Problems

@@ -1,8 +1,8 @@
-"""The Yard: what somebody has who cloned this repository and typed `make install`, for `make`.
+"""Copy of the checkout in which `make` runs as after `git clone` and `make install`.
 
-A copy of the checkout with a `.venv` whose contents are links to the environment that runs the
-tests, and a stamp that says that it is installed: nothing is downloaded, and nothing is written
-into the real one. `make` runs in small, as `SMALLER` says.
+The `.venv` of the copy holds links to the environment that runs the tests, and a stamp that marks
+it as installed: nothing is downloaded, and nothing is written to the real checkout. `make` targets
+run with the short options of `SMALLER`.
 """
 
 import shutil
@@ -17,22 +17,22 @@ from tests.support.documents.small_runs import ended, run_program
 FOLDERS = ("data", "docker", "docs", "recsys", "service", "tests", "training")
 BUNDLE = "runs/small/bundle"
 ALL_CHECKED = 'files = ["recsys", "data", "training", "service", "tests"]'
-SMALLER = {  # target → its ARGS, where the page gives none
+SMALLER = {  # target → its ARGS, if the page gives none
     "test": "-q tests/unit/training/evaluation/test_metrics.py",
     "faults": f"--bundle {BUNDLE} --seconds 0.2 --fault refused --patience 20",
     "fuzz": f"--bundle {BUNDLE} --cases 1 --each 1",
     "compose-check": "--help",
 }
-PYTEST = {  # target → what pytest is told besides
-    "screenshots": "--collect-only -q",  # they are of a demo shop, which trains for a minute
-    "docs-check": "--collect-only -q",  # that is this
+PYTEST = {  # target → additional options of pytest
+    "screenshots": "--collect-only -q",  # they need a demo shop, whose training takes a minute
+    "docs-check": "--collect-only -q",  # that target runs this code
     "browser-test": "-p no:cacheprovider -k widens",
     "test": "-p no:cacheprovider",
 }
-NO_ENVIRONMENT = "make was only looked at: the tests run in no virtual environment to link to."
+NO_ENVIRONMENT = "make was only checked: the tests run in no virtual environment to link to."
 
 
-class Yard:
+class CleanCheckout:
     def __init__(self, folder: Path, bundle: Path) -> None:
         self.folder = folder
         self.is_usable = sys.prefix != sys.base_prefix
@@ -52,7 +52,9 @@ class Yard:
         settings = self.folder / "pyproject.toml"
         text = settings.read_text(encoding="utf-8")
         assert ALL_CHECKED in text
-        few = text.replace(ALL_CHECKED, 'files = ["recsys/errors.py"]')  # mypy of all: a minute
+        few = text.replace(
+            ALL_CHECKED, 'files = ["recsys/errors.py"]'
+        )  # mypy on all files takes a minute
         settings.write_text(few, encoding="utf-8")
 
     def _link_environment(self) -> None:
@@ -64,20 +66,20 @@ class Yard:
         (environment / "installed").touch()  # newer than pyproject.toml
 
     def make(self, words: Sequence[str], place: str) -> str | None:
-        """Runs it; a sentence where it could not be."""
+        """Run a target; return the reason if this machine cannot run it."""
         target, *given = words
         if not self.is_usable:
             return NO_ENVIRONMENT
         if target in ("browser", "browser-test", "screenshots") and self._has_no_browser():
-            return MISSING  # and to install one is not for a test
+            return MISSING  # and a test installs none
         if target == "redis" and shutil.which("redis-server") is None:
             return "there is no redis-server, and a test installs none"
         if target in SMALLER and not given:
             given = [f"ARGS={SMALLER[target]}"]
-        here, told = {"PYTHONPATH": str(self.folder), "PIP_NO_INDEX": "1"}, PYTEST.get(target)
-        if told is not None:
-            here["PYTEST_ADDOPTS"] = told
-        run_program(["make", target, *given], self.folder, place, **here)
+        environment = {"PYTHONPATH": str(self.folder), "PIP_NO_INDEX": "1"}
+        if target in PYTEST:
+            environment["PYTEST_ADDOPTS"] = PYTEST[target]
+        run_program(["make", target, *given], self.folder, place, **environment)
         return None
 
     def _has_no_browser(self) -> bool:
@@ -87,10 +89,10 @@ class Yard:
         return code != 0
 
     def activate(self, script: str, place: str) -> str | None:
-        """Afterwards `recsys` is the one of the environment."""
+        """Source the script and check that `recsys` is the one of the environment."""
         if not self.is_usable:
             return NO_ENVIRONMENT
-        asked = f'. {script} && command -v recsys && test -n "$VIRTUAL_ENV"'
-        found = run_program(["bash", "-ec", asked], self.folder, place).splitlines()[-1]
-        assert Path(found).samefile(self.folder / ".venv/bin/recsys"), f"{place}: {found}"
+        command = f'. {script} && command -v recsys && test -n "$VIRTUAL_ENV"'
+        program = run_program(["bash", "-ec", command], self.folder, place).splitlines()[-1]
+        assert Path(program).samefile(self.folder / ".venv/bin/recsys"), f"{place}: {program}"
         return None

@@ -1,4 +1,4 @@
-"""Whether a command could be typed: program, verb, options and target exist. Nothing is done."""
+"""Check that program, verb, options and target of a command exist, without running it."""
 
 import runpy
 import shlex
@@ -31,25 +31,25 @@ COMPOSE = {
     "restart",
     "config",
 }
-OTHERS = {"git", "docker", "cd", ".", "py-spy"}  # not ours to check
+OTHERS = {"git", "docker", "cd", ".", "py-spy"}  # other projects' options
 
 
-class Understood(Exception):
-    """The options could be read: that was all that was asked for."""
+class OptionsParsed(Exception):
+    """The options are valid; the program must not go on."""
 
 
 def check_command(words: list[str]) -> None:
-    """Raises, with the reason, where nobody could type it."""
+    """Raise `AssertionError`, with the reason, if the command does not exist in this form."""
     match words:
         case ["recsys", verb, "--help"]:
             assert verb in get_command(app).commands, f"recsys {verb} is no command"  # type: ignore[attr-defined]
         case ["recsys", "--version"]:
             return
         case ["recsys", *options]:
-            with _only_read():
+            with _parse_only():
                 get_command(app).main(options, standalone_mode=False)
         case ["python", script, *options] if script.startswith("tests/"):
-            with _only_read(), patch.object(sys, "argv", [script, *options]):
+            with _parse_only(), patch.object(sys, "argv", [script, *options]):
                 runpy.run_path(str(ROOT / script), run_name="__main__")
         case ["make", *_]:
             ran = subprocess.run([words[0], "-n", *words[1:]], cwd=ROOT, capture_output=True)
@@ -57,7 +57,7 @@ def check_command(words: list[str]) -> None:
         case ["docker", "compose", *options]:
             _check_compose([word for word in options if not word.startswith("-")])
         case [program, *_]:
-            assert program in OTHERS, f"{shlex.join(words)}: nobody knows what {program} is"
+            assert program in OTHERS, f"{shlex.join(words)}: {program} is unknown"
 
 
 def _check_compose(words: list[str]) -> None:
@@ -68,16 +68,16 @@ def _check_compose(words: list[str]) -> None:
 
 
 @contextmanager
-def _only_read() -> Iterator[None]:
-    """Programs of argparse, click and typer stop where they have understood their options."""
+def _parse_only() -> Iterator[None]:
+    """Stop programs of argparse, click and typer after they have parsed their options."""
     parse: Callable[..., Any] = ArgumentParser.parse_args
 
     def parse_only(self: ArgumentParser, *given: Any) -> None:
         parse(self, *given)
-        raise Understood
+        raise OptionsParsed
 
     def invoke(self: click.Command, context: click.Context) -> None:
-        raise Understood
+        raise OptionsParsed
 
     with (
         patch.object(ArgumentParser, "parse_args", parse_only),
@@ -85,8 +85,8 @@ def _only_read() -> Iterator[None]:
     ):
         try:
             yield
-        except Understood:
+        except OptionsParsed:
             return
-        except SystemExit as ended:  # it has said why
+        except SystemExit as ended:  # its message says why
             raise AssertionError(f"the options are refused, exit {ended.code}") from ended
-    raise AssertionError("the options were not read")
+    raise AssertionError("the options were not parsed")

@@ -1,9 +1,10 @@
-"""The Reader: reads a page from top to bottom and types every command in it, on small data.
+"""Runner that executes every command of a page, from top to bottom, on small data.
 
-It sits in a folder that holds what the pages take for granted: clicks, items, the logs that `$R`
-names. What it types is what stands there, but for `SMALLER`, which saves its time, and for
-`moved`, the addresses and keys of this run. `recsys` runs in this process, servers and scripts in
-their own, `make` in a yard. What a machine does not let it run is looked at, and `left` says so.
+The working folder holds the files that the pages assume: clicks, items, the logs under `$R`. The
+commands run as they stand on the page, with two changes: `SMALLER` makes them short, and
+`substitutions` gives the addresses and keys of this run. `recsys` runs in this process, servers and
+scripts in their own, `make` in a clean checkout. A command that this machine cannot run is only
+checked, and `not_run` says why.
 """
 
 import json
@@ -19,13 +20,13 @@ from shutil import which
 from unittest.mock import patch
 
 from recsys.cli.main import main
-from tests.support.documents.clean_checkout import Yard
+from tests.support.documents.clean_checkout import CleanCheckout
 from tests.support.documents.command_check import check_command
 from tests.support.documents.markdown import ASSIGNMENT, PROGRAMS, Block
 from tests.support.documents.small_runs import END, ended, run_script
 from tests.support.service.servers import served
 
-SMALLER = {  # what a command is followed by, so that it takes a moment instead of minutes
+SMALLER = {  # options that make a command take a moment instead of minutes
     "train": "--set epochs=1 --set hidden=8 --set negatives=32",
     "tune": "--trials 2 --set epochs=1 --set hidden=8 --set negatives=32",
     "finetune": "--set epochs=1",
@@ -34,56 +35,62 @@ SMALLER = {  # what a command is followed by, so that it takes a moment instead 
 }
 REDIS, SERVICE = "redis://127.0.0.1:6379/0", "http://127.0.0.1:8000"
 PID = "PID"  # of the service
-FIGURES = ("metrics", "training")  # whatever was measured
+FIGURES = ("metrics", "training")  # fields with measured values
 
 
-class Reader:
-    def __init__(self, folder: Path, moved: Mapping[str, str], yard: Yard, once: set[str]) -> None:
-        """once: scripts that another page had run, and so are not run again."""
-        self.left: list[str] = []  # sentences
+class DocRunner:
+    def __init__(
+        self,
+        folder: Path,
+        substitutions: Mapping[str, str],
+        checkout: CleanCheckout,
+        once: set[str],
+    ) -> None:
+        """once: scripts that another page has run; they do not run again."""
+        self.not_run: list[str] = []  # sentences
         self._folder = folder
-        self._moved = dict(moved)
-        self._yard, self._once = yard, once
+        self._substitutions = dict(substitutions)
+        self._checkout, self._once = checkout, once
         self._servers = ExitStack()
         self._names: dict[str, object] = {}  # of the Python blocks
 
-    def __enter__(self) -> "Reader":
+    def __enter__(self) -> "DocRunner":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._servers.close()
 
-    def type(self, block: Block, answer: object) -> None:
-        """Every command of a block; the last one prints the answer, where the page shows one."""
-        said, status = "", 200
+    def run_commands(self, block: Block, answer: object) -> None:
+        """Run each command of a block and compare the output of the last one with the answer."""
+        output, status = "", 200
         for line in block.commands:
-            assert status < 300, f"{block.place}: {status} {said}"
+            assert status < 300, f"{block.place}: {status} {output}"
             if line in self._once:
                 continue
             if line.startswith("python "):
                 self._once.add(line)
             words, environment = self._words(line)
-            said, status = self._type(words, environment, block.place)
+            output, status = self._run(words, environment, block.place)
         expected = answer.get("status") if isinstance(answer, dict) else None
         expected = expected if isinstance(expected, int) else 200
-        assert status == expected, f"{block.place}: {status} {said}"
+        assert status == expected, f"{block.place}: {status} {output}"
         if answer is not None:
-            found = json.loads(said)
-            assert shape(found) == shape(answer), f"{block.place}: it says\n{said}"
+            body = json.loads(output)
+            assert shape(body) == shape(answer), f"{block.place}: the output is\n{output}"
 
-    def run(self, block: Block) -> None:
+    def run_python(self, block: Block) -> None:
         """Run Python in the folder, with the names of the page's blocks above."""
         with chdir(self._folder):
-            exec(compile(self._meant(block.text), block.place, "exec"), self._names)
+            exec(compile(self._substituted(block.text), block.place, "exec"), self._names)
 
-    def _meant(self, text: str) -> str:
-        for written, meant in self._moved.items():
-            text = text.replace(written, meant)
+    def _substituted(self, text: str) -> str:
+        for written, actual in self._substitutions.items():
+            text = text.replace(written, actual)
         return text
 
     def _words(self, line: str) -> tuple[list[str], dict[str, str]]:
-        """What is typed in fact, and the variables set for this command alone."""
-        typed = shlex.split(self._meant(line), comments=True)
+        """Return the words of a command, and the variables set for this command alone."""
+        typed = shlex.split(self._substituted(line), comments=True)
         words = [os.path.expandvars(word) for word in typed]
         environment = {}
         while words and ASSIGNMENT.match(words[0]):
@@ -91,7 +98,7 @@ class Reader:
             environment[name] = value
         return words, environment
 
-    def _type(self, words: list[str], environment: dict[str, str], place: str) -> tuple[str, int]:
+    def _run(self, words: list[str], environment: dict[str, str], place: str) -> tuple[str, int]:
         match words:
             case ["recsys", "serve", *options]:
                 return self._serve(options, environment), 200
@@ -102,18 +109,18 @@ class Reader:
             case ["python", *script]:
                 return run_script(script, self._folder, place), 200
             case ["make", *target]:
-                self._look_at_it_if(self._yard.make(target, place), words)
+                self._check_instead_if(self._checkout.make(target, place), words)
                 return "", 200
             case [".", script]:
-                self._look_at_it_if(self._yard.activate(script, place), words)
+                self._check_instead_if(self._checkout.activate(script, place), words)
                 return "", 200
             case ["py-spy", *_]:
-                self._look_at_it_if(self._spied(words, place), words)
+                self._check_instead_if(self._profile(words, place), words)
                 return "", 200
         raise AssertionError(
-            f"{place}: {words} is none of {PROGRAMS}. Where it cannot be run here, put "
+            f"{place}: {words} is none of {PROGRAMS}. If it cannot run here, put "
             "`<!-- not run: REASON -->` above it; "
-            "tests/unit/documents/test_docs_commands.py has the reasons."
+            "tests/unit/documents/test_docs_commands.py lists the reasons."
         )
 
     def _recsys(self, words: list[str], place: str) -> str:
@@ -128,46 +135,46 @@ class Reader:
         assert not code, f"{place}: {shlex.join(typed)} exits with {code}"
         return printed.getvalue()
 
-    def _look_at_it_if(self, reason: str | None, words: list[str]) -> None:
+    def _check_instead_if(self, reason: str | None, words: list[str]) -> None:
         if reason is not None:
             check_command(words)
-            self.left.append(reason)
+            self.not_run.append(reason)
 
-    def _spied(self, words: list[str], place: str) -> str | None:
-        """A second of it; the reason where it is not installed, or may not look."""
+    def _profile(self, words: list[str], place: str) -> str | None:
+        """Run py-spy for a second; return the reason if it is not installed or not permitted."""
         program = which(words[0]) or which(words[0], path=str(Path(sys.executable).parent))
         if program is None:
-            return "py-spy was only looked at: it is not installed."
+            return "py-spy was only checked: it is not installed."
         typed = [program, *words[1:]]
         typed[typed.index("--duration") + 1] = "1"
-        code, said = ended(typed, self._folder)
-        if code and "permission" in said.lower():
-            return "py-spy was only looked at: it may not look into other processes here."
-        assert code == 0, f"{place}: {shlex.join(typed)} exits with {code}\n{said[-END:]}"
+        code, output = ended(typed, self._folder)
+        if code and "permission" in output.lower():
+            return "py-spy was only checked: it may not read other processes here."
+        assert code == 0, f"{place}: {shlex.join(typed)} exits with {code}\n{output[-END:]}"
         return None
 
     def _serve(self, options: list[str], environment: dict[str, str]) -> str:
-        """It stays until the page ends, or until another one is started."""
+        """Start a server that runs until the page ends or starts another one."""
         check_command(["recsys", "serve", *options])
         self._servers.close()
         named = dict(zip(options[::2], options[1::2], strict=True))
-        bundle, redis = self._folder / named.pop("--bundle"), self._moved[REDIS]
+        bundle, redis = self._folder / named.pop("--bundle"), self._substitutions[REDIS]
         named.pop("--redis", None)
         given = {f"RECSYS_{option[2:].upper()}": value for option, value in named.items()}
         url = self._servers.enter_context(served(bundle, redis, None, **given, **environment))
-        self._moved[SERVICE] = url
+        self._substitutions[SERVICE] = url
         return ""
 
     def _curl(self, options: list[str], place: str) -> tuple[str, int]:
         command = ["curl", "-sS", "--max-time", "30", "-w", "\n%{http_code}", *options]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         assert ran.returncode == 0, f"{place}: {ran.stderr}"
-        said, _, status = ran.stdout.rpartition("\n")
-        return said, 200 if status.startswith("2") else int(status)
+        body, _, status = ran.stdout.rpartition("\n")
+        return body, 200 if status.startswith("2") else int(status)
 
 
 def shape(value: object) -> object:
-    """The fields and the kinds of their values; lists by their first item, figures as such."""
+    """Return field names and kinds of values; lists by their first item, figures by name."""
     match value:
         case dict():
             return {n: n if n in FIGURES else shape(part) for n, part in value.items()}

@@ -1,6 +1,6 @@
-"""Tables in the documents that are made from the code: settings, recipe, metrics.
+"""Generate the tables of the documents from the code: settings, recipe, metrics.
 
-Each stands between two comments of its page. `make docs` writes them, a test compares.
+Each table stands between two comments of its page. `make docs` writes them, a test compares them.
 """
 
 import inspect
@@ -13,11 +13,11 @@ from service.settings import REQUIRED, described
 from tests.support.documents.markdown import ROOT
 from training.recipe import CHOICES, Recipe
 
-COUNTED = {"counter": "_total"}  # what Prometheus adds to a name
+SUFFIXES = {"counter": "_total"}  # that Prometheus adds to a name
 
 
 def settings_table() -> str:
-    """One row a setting of the service."""
+    """Return the table of the settings of the service."""
     rows = ["| variable | default | is |", "|---|---|---|"]
     for variable, default, description in described():
         cell = default if default in ("", REQUIRED) else f"`{default}`"
@@ -26,36 +26,38 @@ def settings_table() -> str:
 
 
 def recipe_table() -> str:
-    """One row a setting of a run; what it is, is the comment beside it in the code."""
+    """Return the table of the recipe; the comments in the code describe the settings."""
     source = inspect.getsource(Recipe)
-    said = dict(re.findall(r"^    (\w+): \w+ = .*?  # (.+)$", source, re.MULTILINE))
+    comments = dict(re.findall(r"^    (\w+): \w+ = .*?  # (.+)$", source, re.MULTILINE))
     rows = ["| setting | default | is |", "|---|---|---|"]
     for field in fields(Recipe):
-        what = said[field.name]
-        unsaid = [
-            f"`{w}`" for w in CHOICES.get(field.name, ()) if w not in f"{what} {field.default}"
+        description = comments[field.name]
+        missing = [
+            f"`{w}`"
+            for w in CHOICES.get(field.name, ())
+            if w not in f"{description} {field.default}"
         ]
-        if unsaid:
-            what += f"; or {', '.join(unsaid)}"
-        rows.append(f"| `{field.name}` | `{json.dumps(field.default)}` | {what} |")
+        if missing:
+            description += f"; or {', '.join(missing)}"
+        rows.append(f"| `{field.name}` | `{json.dumps(field.default)}` | {description} |")
     return "\n".join(rows)
 
 
 def metrics_table() -> str:
-    """One row a metric, under the name it has at `/metrics`."""
+    """Return the table of the metrics, under their names at `/metrics`."""
     rows = ["| metric | kind | labels | is |", "|---|---|---|---|"]
     for metric in vars(ServiceMetrics()).values():
         if not hasattr(metric, "describe"):
             continue
         (family,) = metric.describe()
-        name = family.name + COUNTED.get(family.type, "")
-        # nothing public says which labels a metric has before it has any values
+        name = family.name + SUFFIXES.get(family.type, "")
+        # no public attribute has the labels of a metric without values
         labels = ", ".join(f"`{label}`" for label in metric._labelnames)
         rows.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |")
     return "\n".join(rows)
 
 
-MADE = {  # page → the name between its comments, and what makes the table
+MADE = {  # page → the name in its comments, and the function that makes the table
     "docs/settings.md": ("settings", settings_table),
     "docs/choosing-a-recipe.md": ("recipe", recipe_table),
     "docs/metrics.md": ("metrics", metrics_table),
@@ -63,13 +65,13 @@ MADE = {  # page → the name between its comments, and what makes the table
 
 
 def with_table(text: str, name: str, table: str) -> str:
-    """The page with this table between its comments."""
+    """Return the page with this table between its comments."""
     between = re.compile(rf"(<!-- {name}: [^\n]* -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
     assert between.search(text), f"the page has no place for {name}"
-    return between.sub(lambda found: f"{found[1]}{table}\n{found[2]}", text)
+    return between.sub(lambda match: f"{match[1]}{table}\n{match[2]}", text)
 
 
 def as_made(page: str) -> str:
-    """The page as it should be."""
+    """Return the page with its table as the code has it now."""
     name, make = MADE[page]
     return with_table((ROOT / page).read_text(encoding="utf-8"), name, make())

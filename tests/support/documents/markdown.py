@@ -1,6 +1,6 @@
-"""A Markdown page taken apart: code blocks with what stands above them, links, headings.
+"""Parser of Markdown pages: code blocks with their comments, links, headings.
 
-Just as much of Markdown as our pages use: fences of three backticks, inline links, `#` headings.
+It knows the part of Markdown that our pages use: fences of three backticks, inline links, headings.
 """
 
 import json
@@ -13,8 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 FOLDERS = (".", "data", "docker", "docs")
 PAGES = sorted(page for folder in FOLDERS for page in (ROOT / folder).glob("*.md"))
-READ = [path for path in PAGES if path.name != "CHANGELOG.md"]  # their code is run
-DOCKER = "needs Docker, where make compose-check types it"  # the one reason for not running it
+READ = [path for path in PAGES if path.name != "CHANGELOG.md"]  # pages whose code runs
+DOCKER = "needs Docker, where make compose-check types it"  # the only reason not to run a block
 PROGRAMS = (
     "recsys",
     "curl",
@@ -22,7 +22,7 @@ PROGRAMS = (
     "make",
     ".",
     "py-spy",
-)  # what tests/support/documents/doc_runner.py types
+)  # that tests/support/documents/doc_runner.py runs
 ASSIGNMENT = re.compile(r"[A-Z_]+=")
 FENCE = re.compile(r"^```([\w-]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 NOT_RUN = re.compile(r"<!-- not run: (.+?) -->\n\Z")
@@ -34,7 +34,7 @@ def named(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block; `not_run` is the reason that the page gives for not running it."""
+    """Fenced block; `not_run` is the reason of the page for not running it."""
 
     page: Path
     line: int
@@ -48,7 +48,7 @@ class Block:
 
     @property
     def commands(self) -> list[str]:
-        """Of a shell block one a line, continued lines joined; of a console what follows a `$`."""
+        """Return the commands: lines of a shell block, or what follows a `$` in a console."""
         lines = self.text.replace("\\\n", " ").splitlines()
         if self.language == "console":
             return [line[2:] for line in lines if line.startswith("$ ")]
@@ -65,12 +65,12 @@ class Page:
         return [
             Block(
                 self.path,
-                self.text.count("\n", 0, found.start()) + 1,
-                found[1],
-                found[2],
-                reason[1] if (reason := NOT_RUN.search(self.text[: found.start()])) else None,
+                self.text.count("\n", 0, fence.start()) + 1,
+                fence[1],
+                fence[2],
+                reason[1] if (reason := NOT_RUN.search(self.text[: fence.start()])) else None,
             )
-            for found in FENCE.finditer(self.text)
+            for fence in FENCE.finditer(self.text)
         ]
 
     @cached_property
@@ -79,18 +79,18 @@ class Page:
 
     @cached_property
     def links(self) -> list[str]:
-        """Targets of links and pictures, code left out."""
+        """Return the targets of links and pictures outside of code."""
         return re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`]*`", "", self.prose))
 
     @cached_property
     def anchors(self) -> set[str]:
-        """What `#…` may name: headings in lower case, spaces as hyphens, punctuation left out."""
-        found: Counter[str] = Counter()
+        """Return the anchors of the headings: lower case, hyphens for spaces, no punctuation."""
+        seen: Counter[str] = Counter()
         anchors = set()
         for heading in re.findall(r"^#{1,6} (.+)$", self.prose, re.MULTILINE):
             slug = re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
-            anchors.add(slug if not found[slug] else f"{slug}-{found[slug]}")
-            found[slug] += 1
+            anchors.add(slug if not seen[slug] else f"{slug}-{seen[slug]}")
+            seen[slug] += 1
         return anchors
 
     @cached_property
@@ -99,10 +99,10 @@ class Page:
 
 
 def answers_of(page: Page) -> dict[int, object]:
-    """Line of a shell block → the JSON right below it, which its last command is said to print."""
-    found = {}
+    """Return by line of a shell block the JSON right below it, the output of its last command."""
+    answers = {}
     for block, after in zip(page.blocks, page.blocks[1:], strict=False):
         end = block.line + block.text.count("\n") + 2
         if block.language == "bash" and after.language == "json" and after.line <= end + 1:
-            found[block.line] = json.loads(after.text)
-    return found
+            answers[block.line] = json.loads(after.text)
+    return answers

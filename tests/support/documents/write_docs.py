@@ -1,8 +1,8 @@
-"""Write what the documents have from the code: tables, and the page of the HTTP API.
+"""Write the generated parts of the documents: tables, traces, and the page of the HTTP API.
 
     make docs
 
-Trains the small shop of the tests and asks a real service for the answers to all examples.
+Trains the small shop of the tests and requests the answers to all examples from a real service.
 """
 
 import asyncio
@@ -20,18 +20,20 @@ from service.serve import read_settings
 from service.server.embedded_redis import private_redis
 from tests.support.bundles.trained_shop import SMALL
 from tests.support.documents.api_page import Answers, Document, Example, examples, render
+from tests.support.documents.file_trace import traced, with_traces
 from tests.support.documents.made_tables import MADE, as_made
 from tests.support.documents.markdown import ROOT
 from tests.support.service.app_client import client_of
 from training.pipeline import TrainOptions, train
 
 PAGE = ROOT / "docs" / "http-api.md"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
 
 
 async def answers_to(
     client: httpx.AsyncClient, document: Document, key: str
 ) -> tuple[dict[str, object], dict[str, int]]:
-    """Bodies (those that are JSON) and statuses, by the example's title."""
+    """Return JSON bodies and statuses by the title of the example."""
     bodies, statuses = {}, {}
     for example in examples(document):
         answer = await ask(client, example, key)
@@ -57,17 +59,20 @@ async def page_of(bundle: Path, redis: str) -> str:
 
 
 def shortened(bodies: Answers) -> dict[str, object]:
-    """The manifest's metrics are a page of their own; one is enough to see."""
-    found = dict(bodies)
+    """Empty the metrics of the manifest, which would fill a page."""
+    shorter = dict(bodies)
     for title, body in bodies.items():
         if isinstance(body, dict) and "metrics" in body:
-            found[title] = body | {"metrics": {}, "training": {}}
-    return found
+            shorter[title] = body | {"metrics": {}, "training": {}}
+    return shorter
 
 
 def main() -> None:
     for page in MADE:
         (ROOT / page).write_text(as_made(page), encoding="utf-8")
+    ARCHITECTURE.write_text(
+        with_traces(ARCHITECTURE.read_text(encoding="utf-8"), traced()), encoding="utf-8"
+    )
     with tempfile.TemporaryDirectory() as temporary, private_redis() as redis:
         folder = Path(temporary)
         write_shop(folder, makers=1, sessions=4000)

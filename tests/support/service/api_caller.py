@@ -1,4 +1,4 @@
-"""The Caller: makes every call of the API, and never forgets what the service said it has."""
+"""Client that makes every call of the API and remembers which clicks were acknowledged."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ MAY_FAIL = ("clicks", "show", "forget")  # with 503, as documented
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """What came back from one call, and how long it took."""
+    """Answer to one call, with its latency."""
 
     call: str
     status: int
@@ -28,7 +28,7 @@ class CallResult:
 
     @property
     def lists(self) -> list[dict[str, Any]]:
-        """The recommendations about users in it."""
+        """Return the lists for users in the answer."""
         if self.call not in OF_USERS or self.status != 200:
             return []
         return self.body["responses"] if self.call == "several" else [self.body]
@@ -39,26 +39,26 @@ class CallResult:
 
 
 class ApiCaller:
-    """Every user whom it speaks for has clicked the tent before, and the service has it."""
+    """Caller of every API call, each for users of its own, whose first click is stored."""
 
     def __init__(self, client: "httpx.AsyncClient | QuickClient") -> None:
         self._client = client
         self._numbers = count()
-        self._said: dict[str, dict[str, bool]] = {}  # user → mark of a click → acknowledged
+        self._acknowledged: dict[str, dict[str, bool]] = {}  # user → event id or item id → stored
         self._forgotten: set[str] = set()
         self._ready: dict[str, list[str]] = {}
 
     async def prepare(self, rounds: int) -> None:
-        """Users enough for so many rounds; returns when the service has them."""
+        """Store the first clicks of enough users for so many rounds."""
         for call in (*OF_USERS, *MAY_FAIL):
             self._ready[call] = [f"{call.replace(' ', '-')}-{n}" for n in range(rounds)]
             for user in self._ready[call]:
-                clicks = [{"item_id": TENT, "event_id": self._mark(user, stored=True)}]
+                clicks = [{"item_id": TENT, "event_id": self._new_id(user, stored=True)}]
                 while (await self._post(f"users/{user}/clicks", clicks=clicks)).status_code != 200:
                     await asyncio.sleep(0.05)
 
     async def round(self, seconds: float = 0.0) -> list[CallResult]:
-        """Every call, spread over so many seconds, each for a user of its own."""
+        """Make every call once, spread over so many seconds, each for a user of its own."""
         calls = {
             "click": self._click,
             "click without event id": self._click_without_event_id,
@@ -80,64 +80,71 @@ class ApiCaller:
         return await asyncio.gather(*(self._timed(*named, due) for named, due in timed))
 
     async def check(self) -> None:
-        """All that was acknowledged is there, once; nothing is that nobody sent."""
-        for user, said in self._said.items():
+        """Check that each acknowledged click is there once, and no click that was not sent."""
+        for user, sent in self._acknowledged.items():
             while (answer := await self._get(f"users/{user}")).status_code == 503:
                 await asyncio.sleep(0.05)  # a busy machine, perhaps
             clicks = answer.json()["clicks"]
-            found = Counter(click["event_id"] or click["item_id"] for click in clicks)
-            assert all(times == 1 for times in found.values()), f"{user}: doubled in {found}"
-            assert found.keys() <= said.keys(), f"{user}: nobody sent {found.keys() - said.keys()}"
+            stored = Counter(click["event_id"] or click["item_id"] for click in clicks)
+            assert all(times == 1 for times in stored.values()), f"{user}: doubled in {stored}"
+            assert stored.keys() <= sent.keys(), f"{user}: not sent: {stored.keys() - sent.keys()}"
             if user in self._forgotten:
-                assert not found, f"{user} is to be forgotten"
-            elif not user.startswith("forget"):  # answered 503, it may have been forgotten
-                lost = [mark for mark, stored in said.items() if stored and mark not in found]
+                assert not stored, f"{user} was forgotten, but has clicks"
+            elif not user.startswith("forget"):  # after 503 the user may be forgotten or not
+                lost = [click for click, safe in sent.items() if safe and click not in stored]
                 assert not lost, f"{user}: {lost} were acknowledged"
 
     async def stores(self) -> bool:
-        """A click is stored now."""
+        """Return whether the service can store a click now."""
         answer = await self._post("recommendations", user_id="probe", item_id=TENT)
         return bool(answer.json()["stored"])
 
     async def _timed(
         self, name: str, call: Callable[[], Awaitable[httpx.Response]], due: float
     ) -> CallResult:
-        """Its time counts from when it was due, whether or not we came to it then."""
+        """Make a call; its latency counts from the due time, even if the call starts later."""
         await asyncio.sleep(max(due - time.perf_counter(), 0.0))
         answer = await call()
         seconds = time.perf_counter() - due
-        said = answer.json() if answer.text.startswith("{") else answer.text
-        return CallResult(name, answer.status_code, seconds, said)
+        body = answer.json() if answer.text.startswith("{") else answer.text
+        return CallResult(name, answer.status_code, seconds, body)
 
     async def _click(self) -> httpx.Response:
         user = self._user("click")
-        mark = self._mark(user)
+        click_id = self._new_id(user)
         answer = await self._post(
-            "recommendations", user_id=user, item_id=BAG, event_id=mark, exclude_seen=True, k=100
+            "recommendations",
+            user_id=user,
+            item_id=BAG,
+            event_id=click_id,
+            exclude_seen=True,
+            k=100,
         )
-        return self._noted(user, mark, answer, answer.json())
+        return self._record(user, click_id, answer, answer.json())
 
     async def _click_without_event_id(self) -> httpx.Response:
         user = self._user("click without event id")
-        mark = self._mark(user)  # also an item that the model does not know
-        answer = await self._post("recommendations", user_id=user, item_id=mark, exclude_seen=True)
-        return self._noted(user, mark, answer, answer.json())
+        click_id = self._new_id(user)  # also the id of an item that the model does not know
+        answer = await self._post(
+            "recommendations", user_id=user, item_id=click_id, exclude_seen=True
+        )
+        return self._record(user, click_id, answer, answer.json())
 
     async def _several(self) -> httpx.Response:
         user = self._user("several")
-        mark = self._mark(user)
-        click = {"user_id": user, "item_id": MAT, "event_id": mark, "exclude_seen": True}
+        click_id = self._new_id(user)
+        click = {"user_id": user, "item_id": MAT, "event_id": click_id, "exclude_seen": True}
         read = {"user_id": user, "exclude_seen": True, "k": 100}
         answer = await self._post("recommendations:batch", requests=[click, read])
-        said = answer.json()["responses"][0] if answer.status_code == 200 else {}
-        return self._noted(user, mark, answer, said)
+        body = answer.json()["responses"][0] if answer.status_code == 200 else {}
+        return self._record(user, click_id, answer, body)
 
     async def _clicks(self) -> httpx.Response:
         user = self._user("clicks")
-        marks = [self._mark(user) for _ in range(3)]
-        clicks = [{"item_id": BAG, "event_id": mark} for mark in marks]
+        click_ids = [self._new_id(user) for _ in range(3)]
+        clicks = [{"item_id": BAG, "event_id": click_id} for click_id in click_ids]
         answer = await self._post(f"users/{user}/clicks", clicks=clicks)
-        self._said[user] |= dict.fromkeys(marks, answer.status_code == 200)
+        self._acknowledged[user] |= dict.fromkeys(click_ids, answer.status_code == 200)
         return answer
 
     async def _forget(self) -> httpx.Response:
@@ -155,21 +162,21 @@ class ApiCaller:
         return await self._get(f"users/{self._user('list')}/recommendations")
 
     def _user(self, call: str) -> str:
-        """The next one, in turns."""
+        """Return the next user for a call, in turns."""
         users = self._ready[call]
         users.append(users.pop(0))
         return users[-1]
 
-    def _mark(self, user: str, *, stored: bool = False) -> str:
-        """What a click is known by; not stored until the service says so."""
-        mark = f"mark-{next(self._numbers)}"
-        self._said.setdefault(user, {})[mark] = stored
-        return mark
+    def _new_id(self, user: str, *, stored: bool = False) -> str:
+        """Return a new click id; it counts as not stored until the service acknowledges it."""
+        click_id = f"click-{next(self._numbers)}"
+        self._acknowledged.setdefault(user, {})[click_id] = stored
+        return click_id
 
-    def _noted(
-        self, user: str, mark: str, answer: httpx.Response, said: dict[str, Any]
+    def _record(
+        self, user: str, click_id: str, answer: httpx.Response, body: dict[str, Any]
     ) -> httpx.Response:
-        self._said[user][mark] = answer.status_code == 200 and said["stored"]
+        self._acknowledged[user][click_id] = answer.status_code == 200 and body["stored"]
         return answer
 
     async def _post(self, path: str, **body: Any) -> httpx.Response:

@@ -1,4 +1,4 @@
-"""A client of an application in this process, and settings that suit a busy machine."""
+"""HTTP client of an application in this process, and settings for a busy machine."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import httpx
 from fastapi import FastAPI
 
-# tests run beside others on busy machines: 50 ms for a reply would test the machine, not us
+# on a busy machine, a limit of 50 ms for a reply would test the machine
 PATIENT = {"redis_timeout_ms": 2000, "redis_budget_ms": 5000, "deadline_ms": 20_000}
 
 ClientOf = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
@@ -14,7 +14,7 @@ ClientOf = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 @asynccontextmanager
 async def client_of(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of an application in this process, its lifespan included."""
+    """Run the lifespan of an application and yield a client of it."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),

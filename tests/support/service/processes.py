@@ -1,7 +1,7 @@
-"""Memory of processes as the kernel counts it, what they share told apart from what is their own.
+"""Memory of processes as the kernel counts it, shared and private.
 
-RSS counts a page in every process that has it, and `RssAnon` counts copies that a fork has not made
-yet; PSS divides a page among the processes that have it, so PSS adds up.
+RSS counts a page in every process that maps it. `RssAnon` counts copies that a fork has not made
+yet. PSS divides a page by the number of processes that map it, so the PSS of processes adds up.
 """
 
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """Of one process, in MB."""
+    """Memory of one process, in MB."""
 
-    rss: float  # pages that it has
-    pss: float  # its share of them
-    private: float  # those that nobody else has
-    written: float  # of these, what was written; the rest are files, which can be read again
-    peak: float  # the most that it ever had
+    rss: float  # mapped pages
+    pss: float  # proportional share of them
+    private: float  # pages of this process alone
+    written: float  # private and modified; the rest can be read from files again
+    peak: float  # highest RSS so far
 
 
 def resident(pid: int) -> Resident:
-    """Raises `OSError` where the process is gone."""
+    """Read the memory of a process; raise `OSError` if it has ended."""
     kb = _numbers(pid, "smaps_rollup") | _numbers(pid, "status")
     return Resident(
         rss=kb["Rss"] / 1024,
@@ -39,6 +39,6 @@ def _numbers(pid: int, file: str) -> dict[str, int]:
 
 
 def family(pid: int) -> list[int]:
-    """The process, its children, theirs, and so on."""
+    """Return the ids of the process and of all its descendants."""
     text = (PROC / str(pid) / "task" / str(pid) / "children").read_text()
     return [pid, *(each for child in text.split() for each in family(int(child)))]

@@ -1,4 +1,4 @@
-"""HTTP over a socket of our own, where a client would be too well-behaved."""
+"""HTTP over a raw socket, for requests that a client library would not send."""
 
 import json
 import socket
@@ -7,8 +7,8 @@ from typing import Any
 
 
 def answered(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of the next answer."""
-    with connection.makefile("rb", buffering=0) as read:  # what comes after stays where it is
+    """Read status, headers and body of the next answer."""
+    with connection.makefile("rb", buffering=0) as read:  # later bytes stay in the socket
         status = int(read.readline().split()[1])
         headers = {}
         while (line := read.readline().strip()) != b"":
@@ -21,16 +21,16 @@ def answered(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
 
 
 def problem(connection: socket.socket) -> dict[str, Any]:
-    """A problem that is answered, and that the connection was closed after it."""
+    """Read a problem and check its headers, and that the server closes the connection."""
     status, headers, body = answered(connection)
-    found: dict[str, Any] = json.loads(body)
+    document: dict[str, Any] = json.loads(body)
     assert headers["content-type"] == "application/problem+json"
     assert headers["connection"] == "close"
     assert headers["x-content-type-options"] == "nosniff"
-    assert headers["x-request-id"] == found["request_id"]
-    assert found["status"] == status
+    assert headers["x-request-id"] == document["request_id"]
+    assert document["status"] == status
     assert closed(connection)
-    return found
+    return document
 
 
 def closed(connection: socket.socket) -> bool:
@@ -38,7 +38,7 @@ def closed(connection: socket.socket) -> bool:
 
 
 def rest(connection: socket.socket) -> bytes:
-    """All that comes until the connection is closed."""
+    """Read until the server closes the connection."""
     got = bytearray()
     try:
         while piece := connection.recv(1_000_000):
@@ -49,7 +49,7 @@ def rest(connection: socket.socket) -> bytes:
 
 
 def trickle(connection: socket.socket, data: bytes, seconds: float) -> None:
-    """Byte by byte, as long as the other side listens."""
+    """Send byte by byte, until the server closes the connection or the time is over."""
     end = time.monotonic() + seconds
     for at in range(len(data)):
         if time.monotonic() > end:

@@ -1,4 +1,4 @@
-"""A service of a shelf with two bundles, and what its admin may ask of it."""
+"""Service of a model registry with two bundles, and the admin calls to it."""
 
 import asyncio
 import shutil
@@ -24,7 +24,7 @@ ADMIN = {"Authorization": f"Bearer {KEY}"}
 
 @dataclass
 class Served:
-    """A service of a shelf with the bundles `old` and `new`."""
+    """Service of a model registry with the bundles `old` and `new`."""
 
     app: FastAPI
     client: httpx.AsyncClient
@@ -32,8 +32,8 @@ class Served:
 
     @property
     def running(self) -> Running:
-        found: Running = self.app.state.running
-        return found
+        running: Running = self.app.state.running
+        return running
 
     def model_id(self, name: str) -> str:
         return read_manifest(self.shelf / name).model_id
@@ -43,18 +43,18 @@ class Served:
 
     async def model(self) -> str:
         answer = await self.client.get("/v1/model")
-        found: str = answer.json()["model_id"]
-        return found
+        model_id: str = answer.json()["model_id"]
+        return model_id
 
 
 @asynccontextmanager
-async def serving(old: Path, new: Path, shelf: Path, redis_url: str) -> AsyncIterator[Served]:
-    """Copies of both bundles; the pointer names `old`."""
+async def serving(old: Path, new: Path, registry: Path, redis_url: str) -> AsyncIterator[Served]:
+    """Copy both bundles to the registry and serve `old`."""
     for name, bundle in (("old", old), ("new", new)):
-        shutil.copytree(bundle, shelf / name)
-    publish(shelf, "old")
+        shutil.copytree(bundle, registry / name)
+    publish(registry, "old")
     settings = Settings(
-        bundle=shelf,
+        bundle=registry,
         redis=redis_url,  # type: ignore[arg-type]
         admin_key_hashes=(hash_of(KEY),),
         follow_seconds=0.05,
@@ -62,10 +62,10 @@ async def serving(old: Path, new: Path, shelf: Path, redis_url: str) -> AsyncIte
     )
     async with AsyncExitStack() as stack:
         app = create_app(settings)
-        yield Served(app, await stack.enter_async_context(client_of(app)), shelf)
+        yield Served(app, await stack.enter_async_context(client_of(app)), registry)
 
 
-async def until(served: Served, model_id: str) -> None:
+async def until(service: Served, model_id: str) -> None:
     async with asyncio.timeout(20):
-        while await served.model() != model_id:
+        while await service.model() != model_id:
             await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Real servers, in a process as users start them or in a thread, ended with the test."""
+"""Real servers, in a process as users start them or in a thread; they end with the test."""
 
 import contextlib
 import os
@@ -30,12 +30,12 @@ PATIENT = {
 
 
 class ServerProcess:
-    """`recsys serve` in a process of its own; killed, it comes back on the same port."""
+    """`recsys serve` in a process of its own; it can be killed and restarted on the same port."""
 
     def __init__(
         self, bundle: Path, redis: str, log: Path, *program: str, **environment: str
     ) -> None:
-        """program: instead of `recsys`; environment: settings. What it says is added to `log`."""
+        """program: instead of `recsys`; environment: settings; log: file that gets the output."""
         self.port = free_port()
         self._log = log
         self._command = [sys.executable, *(program or PROGRAM), "serve", "--bundle", str(bundle)]
@@ -52,18 +52,18 @@ class ServerProcess:
         return self._running.pid
 
     @property
-    def said(self) -> str:
+    def log_text(self) -> str:
         return self._log.read_text(errors="replace")
 
     def start(self) -> None:
-        """Returns when it answers."""
+        """Start the process and wait until it answers."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, env=self._environment, stdout=log, stderr=log
             )
-        for _ in range(MOST_LOOKS):  # counted, not timed: a machine may stand still for a while
+        for _ in range(MOST_LOOKS):  # a count instead of a deadline: the machine may pause
             if self._process.poll() is not None:
-                raise AssertionError(self.said)
+                raise AssertionError(self.log_text)
             with contextlib.suppress(httpx.TransportError):
                 if httpx.get(f"{self.url}/health/ready", timeout=1).status_code == 200:
                     return
@@ -71,22 +71,22 @@ class ServerProcess:
         raise AssertionError("the server did not become ready")
 
     def kill(self) -> None:
-        """As the kernel does it when memory runs out."""
+        """Send SIGKILL, as the kernel does when memory runs out."""
         self._running.kill()
         self._running.wait()
         self._process = None
 
     def stop(self) -> int:
-        """SIGTERM, which it may take some time to obey; gives the exit status."""
+        """Send SIGTERM, wait for the end, and return the exit status."""
         self._running.terminate()
         try:
             return self._running.wait(STOP_SECONDS)
         finally:
-            self.kill()  # nothing, where it has ended
+            self.kill()  # no effect if it has ended
 
     @property
     def _running(self) -> "subprocess.Popen[bytes]":
-        assert self._process is not None, "it was not started, or has ended"
+        assert self._process is not None, "the server is not running"
         return self._process
 
     def __enter__(self) -> "ServerProcess":
@@ -104,7 +104,7 @@ class ServerProcess:
 
 @contextmanager
 def served(bundle: Path, redis: str, log: Path | None = None, **environment: str) -> Iterator[str]:
-    """`recsys serve` as users start it, patient with Redis; gives its URL."""
+    """Run `recsys serve` with generous time limits; yield its URL."""
     with started(bundle, redis, log, **environment) as server:
         yield server.url
 
@@ -113,12 +113,12 @@ def served(bundle: Path, redis: str, log: Path | None = None, **environment: str
 def started(
     bundle: Path, redis: str, log: Path | None = None, **environment: str
 ) -> Iterator[ServerProcess]:
-    """The same; gives the process."""
+    """Run `recsys serve` with generous time limits; yield the process."""
     with tempfile.TemporaryDirectory() as folder:
         log = log or Path(folder) / "log"
         with ServerProcess(bundle, redis, log, **{**PATIENT, **environment}) as server:
             yield server
-            assert server.stop() == 0, server.said
+            assert server.stop() == 0, server.log_text
 
 
 @contextmanager
@@ -129,10 +129,10 @@ def listening(
     *,
     send_buffer: int | None = None,
 ) -> Iterator[tuple[str, int]]:
-    """An application on the server that `recsys serve` uses, in a thread; gives host and port.
+    """Run an application on the server of `recsys serve`, in a thread; yield host and port.
 
-    count: told the status of what the server refuses itself; send_buffer: bytes that the kernel
-    keeps for a client that does not read.
+    count: called with the status of each request that the server refuses itself.
+    send_buffer: bytes that the kernel keeps for a client that does not read.
     """
     server = uvicorn.Server(config_of(app, settings, count))
     with socket.create_server(("127.0.0.1", 0)) as bound:

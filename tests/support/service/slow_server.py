@@ -1,6 +1,6 @@
-"""`recsys serve` whose model takes its time, SLOW_MS for each list; for `make soak` and tests.
+"""`recsys serve` with an artificially slow model, SLOW_MS for each list; for overload tests.
 
-Otherwise the service would be quicker than what loads it, and nothing would ever be too much.
+Without the delay the load generator would reach its limit before the service does.
 """
 
 import os
@@ -14,13 +14,13 @@ from recsys.cli.main import main
 from recsys.predictor import Predictor, Ranking
 from recsys.retrieval.exact import RankingQuery, TopK
 
-SLOW = (str(Path(__file__)),)  # the program, for `ServerProcess`
+SLOW = (str(Path(__file__)),)  # program of a `ServerProcess`
 
 
 def slow_down(seconds: float) -> None:
-    """Every list of this process takes so much longer.
+    """Add a delay to each list of this process.
 
-    It sleeps, so that the processors are left to others, and sleeping counts as work.
+    The delay is a sleep, which leaves the processors to other processes; it counts as work.
     """
     time.thread_time = time.perf_counter
     quick = Predictor._rank  # of `rank` and `rank_quickly`

@@ -1,7 +1,7 @@
-"""The Metronome of clients: so many requests a second, whether or not those before are answered.
+"""Open-loop load: send requests at a fixed rate, whether or not earlier ones are answered.
 
-What it asks is made by number, what came back is kept. A connection that breaks, or that nobody
-accepts, is an answer with status 0; after one it asks more slowly, until it is answered again.
+A broken or refused connection counts as a response with status 0. After one the rate drops until
+the service answers again.
 """
 
 import asyncio
@@ -19,68 +19,74 @@ BROKEN, SLOWLY_SECONDS = 0, 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A path, and what is posted to it."""
+class LoadRequest:
+    """Path and JSON body of a POST request."""
 
     path: str
     body: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What came back."""
+class LoadResponse:
+    """Response to one request of the load."""
 
-    asked: Asked
+    request: LoadRequest
     status: int
     seconds: float
     body: dict[str, Any] = field(default_factory=dict)
-    at: float = 0.0  # when it came, as `time.perf_counter` says
+    received_at: float = 0.0  # `time.perf_counter`
 
 
 class SteadyLoad:
-    """Asks what `make` makes of 0, 1, 2, … at `rate` a second; `told` grows as answers come."""
+    """Load of `rate` requests a second.
 
-    def __init__(self, host: str, port: int, rate: float, make: Callable[[int], Asked]) -> None:
-        self.told: list[Told] = []
+    make: returns request number 0, 1, 2, …
+    responses: grows while the load runs.
+    """
+
+    def __init__(
+        self, host: str, port: int, rate: float, make: Callable[[int], LoadRequest]
+    ) -> None:
+        self.responses: list[LoadResponse] = []
         self._client = QuickClient(host, port)
         self._rate, self._make = rate, make
 
     @asynccontextmanager
-    async def going_on(self) -> AsyncIterator[None]:
-        """While the block runs; what was asked by then is answered before it ends."""
+    async def running(self) -> AsyncIterator[None]:
+        """Send requests while the block runs, then wait for the last responses."""
         stop = asyncio.Event()
-        asking = asyncio.create_task(self._ask_all(stop))
+        sending = asyncio.create_task(self._send_all(stop))
         try:
             yield
         finally:
             stop.set()
-            await asking
+            await sending
             self._client.close()
 
-    async def ask(self, asked: Asked) -> Told:
+    async def send(self, request: LoadRequest) -> LoadResponse:
         began = time.perf_counter()
         try:
-            answer = await self._client.post(asked.path, json=asked.body)
+            answer = await self._client.post(request.path, json=request.body)
             status, content = answer.status_code, answer.content
         except OSError:
             status, content = BROKEN, b""
         now = time.perf_counter()
         body = orjson.loads(content) if content.startswith(b"{") else {}
-        return Told(asked, status, now - began, body, now)
+        return LoadResponse(request, status, now - began, body, now)
 
-    async def _ask_all(self, stop: asyncio.Event) -> None:
+    async def _send_all(self, stop: asyncio.Event) -> None:
         due, number = time.perf_counter(), 0
         under_way: set[asyncio.Task[None]] = set()
         while not stop.is_set():
             await asyncio.sleep(max(due - time.perf_counter(), 0))
-            asking = asyncio.create_task(self._noted(self._make(number)))
-            under_way.add(asking)
-            asking.add_done_callback(under_way.discard)
-            down = bool(self.told) and self.told[-1].status == BROKEN
+            sending = asyncio.create_task(self._record(self._make(number)))
+            under_way.add(sending)
+            sending.add_done_callback(under_way.discard)
+            down = bool(self.responses) and self.responses[-1].status == BROKEN
             due += SLOWLY_SECONDS if down else 1 / self._rate
             number += 1
         if under_way:
             await asyncio.gather(*under_way)
 
-    async def _noted(self, asked: Asked) -> None:
-        self.told.append(await self.ask(asked))
+    async def _record(self, request: LoadRequest) -> None:
+        self.responses.append(await self.send(request))

@@ -1,4 +1,4 @@
-"""The reach of a gradient, where arithmetic knows it."""
+"""The reach of a gradient equals its value by arithmetic."""
 
 import numpy as np
 import pytest
@@ -10,8 +10,8 @@ from training.model.weights import Weights
 
 
 @pytest.mark.parametrize("carried", [0.0, 0.5, 0.9])
-def test_a_nearly_linear_recurrence_forgets_by_its_weight(carried: float) -> None:
-    """h ← tanh(x + w·h) of tiny numbers: a click d steps back counts wᵈ."""
+def test_the_gradient_of_a_nearly_linear_recurrence_decays_by_its_weight(carried: float) -> None:
+    """For tiny numbers, h ← tanh(x + w·h) weights a click d steps back by wᵈ."""
     weights = Weights.fresh(ModelSize(20, 4, cell="rnn"), torch.Generator().manual_seed(1))
     weights.matrix.mul_(1e-3)
     named = dict(weights.model.named_parameters())

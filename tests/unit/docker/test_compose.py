@@ -1,4 +1,4 @@
-"""The files of the containers, read without an engine; `make compose-check` tries them on one."""
+"""Static checks of the container files; `make compose-check` runs them on Docker."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ OURS = ("session-recsys:serve", "session-recsys:train")
 
 
 def test_the_file_suits_compose_1_29_and_2() -> None:
-    """The first knows no top-level name, the second warns of a version."""
+    """Version 1.29 does not know a top-level name; version 2 warns of a `version`."""
     assert COMPOSE.keys() - {"x-logging", "x-hardened", "x-trainer"} == {
         "services",
         "networks",
@@ -36,7 +36,7 @@ def test_plain_up_starts_what_gives_recommendations_and_nothing_else() -> None:
     assert SERVICES["prometheus"]["profiles"] == ["monitoring"]
 
 
-def test_each_waits_for_what_it_needs() -> None:
+def test_services_wait_for_their_dependencies() -> None:
     waits = {name: service.get("depends_on", {}) for name, service in SERVICES.items()}
 
     assert waits["api"] == {
@@ -46,7 +46,7 @@ def test_each_waits_for_what_it_needs() -> None:
     assert waits["gateway"] == {"api": {"condition": "service_healthy"}}
 
 
-def test_every_container_is_locked() -> None:
+def test_every_container_is_restricted() -> None:
     for name, service in SERVICES.items():
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
@@ -57,7 +57,7 @@ def test_every_container_is_locked() -> None:
         assert "docker.sock" not in str(service), name
 
 
-def test_what_serves_is_started_again_and_what_trains_is_not() -> None:
+def test_serving_containers_restart_and_training_containers_do_not() -> None:
     for name in ("redis", "api", "gateway", "prometheus"):
         assert SERVICES[name]["restart"] == "unless-stopped"
     for name in ("shop", "train"):
@@ -70,7 +70,7 @@ def test_published_is_the_gateway_and_prometheus_on_loopback() -> None:
     assert set(published) == {"gateway", "prometheus"}
     for ports in published.values():
         assert all(port.startswith("127.0.0.1:") for port in ports)
-    # because of that, and of nothing else, the API may go without a key
+    # the API needs no key only because of this
     assert SERVICES["api"]["environment"]["RECSYS_PUBLIC_WITHOUT_KEY"] == "true"
 
 
@@ -83,14 +83,14 @@ def test_redis_and_the_api_reach_nothing_outside() -> None:
     assert "store" not in SERVICES["gateway"]["networks"]
 
 
-def test_only_training_writes_bundles_and_nobody_writes_clicks() -> None:
+def test_only_training_writes_bundles_and_no_container_writes_clicks() -> None:
     assert "bundles:/bundles:ro" in SERVICES["api"]["volumes"]
     assert "bundles:/bundles" in SERVICES["train"]["volumes"]
     assert "${CLICKS:-./clicks}:/clicks:ro" in SERVICES["train"]["volumes"]
 
 
 def test_no_secret_has_a_default() -> None:
-    """Not even a bad one: what is nobody's secret is empty, and then it is off."""
+    """An unset secret is empty, which turns the feature off."""
     secrets = re.findall(r"\$\{(\w*(?:PASSWORD|SECRET|KEY)\w*):-([^}]*)\}", TEXT)
 
     assert {name for name, _ in secrets} >= {"REDIS_PASSWORD", "RECSYS_USER_ID_SECRET"}
@@ -106,7 +106,7 @@ def test_the_example_names_every_variable_and_sets_none() -> None:
     assert all(line.startswith("#") for line in EXAMPLE.splitlines() if line)
 
 
-def test_what_is_set_is_a_setting() -> None:
+def test_variables_of_the_container_files_are_settings() -> None:
     known = {f"RECSYS_{name.upper()}" for name in Settings.model_fields}
 
     assert set(SERVICES["api"]["environment"]) <= known
@@ -126,14 +126,14 @@ def test_images_are_not_root_and_know_their_version() -> None:
     (runtime,) = [stage for stage in final if stage.splitlines()[0].endswith("AS runtime")]
 
     assert "\nUSER recsys\n" in runtime
-    assert 'ENTRYPOINT ["recsys"]' in runtime  # a list: it gets the signals itself
+    assert 'ENTRYPOINT ["recsys"]' in runtime  # a list, so that the process gets the signals
     assert DOCKERFILE.count(f'ARG VERSION="{__version__}"') == 2
     assert {service["image"] for service in SERVICES.values() if "build" in service} == set(OURS)
     assert SERVICES["api"]["init"] is True
 
 
-def test_the_image_itself_asks_for_a_key() -> None:
-    """Whoever publishes its port has to set one, or to say that none is needed."""
+def test_the_image_by_itself_requires_a_key() -> None:
+    """An operator who publishes the port sets a key, or states that none is needed."""
     assert "PUBLIC_WITHOUT_KEY" not in DOCKERFILE
 
 
@@ -163,20 +163,34 @@ def test_every_alert_has_a_test_in_which_it_fires() -> None:
     assert {case["alertname"] for case in cases if not case["exp_alerts"]} == alerts
 
 
-def test_alerts_ask_for_figures_that_there_are() -> None:
-    asked = set(re.findall(r"recsys_\w+", (ROOT / "docker" / "alerts.yml").read_text()))
-    kept = set(re.findall(r'"(recsys_\w+)"', METRICS))
+def test_the_expected_annotations_of_alerts_are_those_of_the_rules() -> None:
+    rules = yaml.safe_load((ROOT / "docker" / "alerts.yml").read_text())["groups"][0]["rules"]
+    tests = yaml.safe_load((ROOT / "docker" / "alerts.test.yml").read_text())["tests"]
+    patterns = {rule["alert"]: rule["annotations"] for rule in rules}
 
-    for name in asked:
-        assert re.sub(r"_(total|bucket)$", "", name) in kept, name
+    for case in (case for test in tests for case in test["alert_rule_test"]):
+        for expected in case["exp_alerts"]:
+            for name, template in patterns[case["alertname"]].items():
+                pattern = ".*".join(map(re.escape, re.split(r"\{\{.*?\}\}", template)))
+                assert re.fullmatch(pattern, expected["exp_annotations"][name]), case["alertname"]
 
 
-def test_the_forge_runs_what_people_run() -> None:
+def test_alerts_use_existing_metrics() -> None:
+    used = set(re.findall(r"recsys_\w+", (ROOT / "docker" / "alerts.yml").read_text()))
+    known = set(re.findall(r'"(recsys_\w+)"', METRICS))
+
+    for name in used:
+        assert re.sub(r"_(total|bucket)$", "", name) in known, name
+
+
+def test_ci_runs_the_make_targets() -> None:
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
-    told = "\n".join(step.get("run", "") for step in steps)
+    commands = "\n".join(step.get("run", "") for step in steps)
 
-    assert {"check", "test", "image", "compose-check"} <= set(re.findall(r"make ([\w-]+)", told))
+    assert {"check", "test", "image", "compose-check"} <= set(
+        re.findall(r"make ([\w-]+)", commands)
+    )
     assert workflow["permissions"] == {"contents": "read"}
 
 
@@ -194,8 +208,8 @@ def test_the_readme_of_docker_names_its_files() -> None:
         assert path.name == "README.md" or f"`{name}`" in text, name
 
 
-def test_operating_says_what_the_files_say() -> None:
-    """Figures of limits that stand in two places."""
+def test_the_limits_of_the_documents_are_those_of_the_files() -> None:
+    """Limits that stand in two places are equal."""
     text = (ROOT / "docs" / "operating.md").read_text()
     memory = re.search(r"^maxmemory (\d+)mb", (ROOT / "docker/redis.conf").read_text(), re.M)
 

@@ -1,4 +1,4 @@
-"""What the documents and the files beside them promise of the repository is true."""
+"""README, changelog, constraints and the pages of folders agree with the repository."""
 
 import re
 import tomllib

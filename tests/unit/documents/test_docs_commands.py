@@ -1,6 +1,6 @@
-"""Every code block of README and documents is what it says: commands exist, rows are read.
+"""Every code block of README and documents is valid: commands exist, rows can be read.
 
-Nothing is run here: `make docs-check` runs every command, in the order of the page (tests/docs).
+No command runs here: `make docs-check` runs them, in the order of the page (tests/docs).
 """
 
 import re
@@ -29,14 +29,14 @@ from tests.support.documents.markdown import (
 from tests.support.documents.small_runs import SMALLER
 from training.recipe import checked_recipe
 
-NOT_RUN = {  # reason → how many blocks of all pages
+NOT_RUN = {  # reason → number of blocks on all pages
     DOCKER: 6,
 }
 DIAGRAMS = ("flowchart", "sequenceDiagram", "stateDiagram-v2")
 
 
 @pytest.mark.parametrize("path", READ, ids=named)
-def test_every_block_is_what_it_says(path: Path, tmp_path: Path) -> None:
+def test_every_block_is_valid(path: Path, tmp_path: Path) -> None:
     for block in Page(path).blocks:
         match block.language:
             case "bash" | "console":
@@ -56,11 +56,11 @@ def test_every_block_is_what_it_says(path: Path, tmp_path: Path) -> None:
             case "json" | "text" | "promql":
                 pass
             case language:
-                raise AssertionError(f"{block.place}: say what {language!r} is")
+                raise AssertionError(f"{block.place}: this test does not know {language!r}")
 
 
 def check_commands(block: Block) -> None:
-    """Every command could be typed: program, options and target exist."""
+    """Check that program, options and target of each command exist."""
     if block.not_run is not None:
         assert block.not_run == DOCKER, block.place
         verbs = set(re.findall(r"docker compose ([a-z]+)", block.text))
@@ -86,13 +86,13 @@ def check_diagram(block: Block) -> None:
         assert block.text.count(opening) == block.text.count(closing), block.place
 
 
-def test_what_is_not_run_says_why_and_is_counted() -> None:
+def test_blocks_that_do_not_run_have_a_reason_and_are_counted() -> None:
     reasons = Counter(b.not_run for path in READ for b in Page(path).blocks if b.not_run)
 
     assert dict(reasons) == NOT_RUN
 
 
-def test_what_is_made_small_is_on_a_page() -> None:
+def test_every_program_with_smaller_numbers_is_on_a_page() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in READ)
 
     for name in SMALLER:
@@ -111,7 +111,7 @@ def test_commands_named_in_passing_exist() -> None:
                 check_command(["recsys", words[2], "--help"])
 
 
-def test_rows_of_the_readme_are_read_as_it_says(tmp_path: Path) -> None:
+def test_the_rows_of_the_readme_are_read_as_documented(tmp_path: Path) -> None:
     (rows,) = [b.text for b in Page(ROOT / "README.md").blocks if b.language == "csv"]
     path = tmp_path / "clicks.csv"
     path.write_text(rows)

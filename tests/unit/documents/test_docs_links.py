@@ -1,4 +1,4 @@
-"""Whatever a page points at is there: files, anchors, and what stands in code by name."""
+"""The targets of a page exist: files, anchors, and names in code."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ FILES = re.compile(r"(?:recsys|data|training|service|tests|docker|docs)/[\w./-]*
 
 
 @pytest.mark.parametrize("path", PAGES, ids=named)
-def test_links_lead_somewhere(path: Path) -> None:
+def test_targets_of_links_exist(path: Path) -> None:
     page = Page(path)
     for link in page.links:
         place, _, anchor = link.partition("#")
@@ -55,7 +55,7 @@ def test_every_document_can_be_reached_from_the_readme() -> None:
     assert set(ROOT.glob("docs/*.md")) <= reached
 
 
-def test_an_anchor_is_what_a_forge_makes_of_a_heading(tmp_path: Path) -> None:
+def test_anchors_follow_from_headings(tmp_path: Path) -> None:
     path = tmp_path / "page.md"
     path.write_text("# How much\n\n## `recsys key`, and why\n\n## How much\n")
 

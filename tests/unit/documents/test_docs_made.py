@@ -1,4 +1,4 @@
-"""What the documents have from the code is as the code is; `make docs` writes it."""
+"""The generated parts of the documents agree with the code; `make docs` writes them."""
 
 import json
 import re
@@ -22,11 +22,11 @@ SECRET_FILES = {f"recsys_{name}" for name in Settings.model_fields}
 
 
 @pytest.mark.parametrize("page", MADE)
-def test_the_tables_of_the_documents_are_as_the_code_is(page: str) -> None:
+def test_the_tables_of_the_documents_agree_with_the_code(page: str) -> None:
     assert (ROOT / page).read_text(encoding="utf-8") == as_made(page), "make docs"
 
 
-def test_a_metric_stands_in_the_table_under_the_name_that_prometheus_reads() -> None:
+def test_metrics_stand_in_the_table_under_the_names_that_prometheus_reads() -> None:
     metrics = ServiceMetrics()
     metrics.requests.labels("/", "GET", "200").inc()
     sampled = set(re.findall(r"^(recsys_requests\w*)\{", metrics.exposition().decode(), re.M))
@@ -43,7 +43,7 @@ def test_every_metric_that_a_page_names_exists() -> None:
 
 
 async def test_the_page_of_the_api_is_the_document_that_is_served(open_client: ClientOf) -> None:
-    """Answers are those of the page: the next test asks for them."""
+    """The answers are taken from the page: the next test checks them."""
     async with open_client(admin_key_hashes=hash_of(KEY)) as client:
         document = (await client.get("/openapi.json")).json()
     written = list(answers_on_the_page().items())
@@ -57,7 +57,7 @@ async def test_the_page_of_the_api_is_the_document_that_is_served(open_client: C
     assert len(list(calls(document))) == sum(len(m) for m in document["paths"].values())
 
 
-async def test_every_example_of_the_page_is_answered_as_the_page_says(
+async def test_every_example_of_the_page_is_answered_as_shown(
     open_client: ClientOf,
 ) -> None:
     written = answers_on_the_page()
@@ -72,7 +72,7 @@ async def test_every_example_of_the_page_is_answered_as_the_page_says(
 
 
 def answers_on_the_page() -> dict[str, object]:
-    """The command of an example → the answer below it."""
+    """Return the answer below each example by its command."""
     below = answers_of(API)
     return {block.text.strip(): below[block.line] for block in API.blocks if block.line in below}
 

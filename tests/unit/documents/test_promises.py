@@ -1,4 +1,4 @@
-"""docs/promises.md names what holds each promise, and all that it names exists."""
+"""docs/promises.md names the test of each promise, and each of them exists."""
 
 import re
 from pathlib import Path

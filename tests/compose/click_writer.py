@@ -1,4 +1,4 @@
-"""The Writer: clicks at a steady pace through the gateway, and never forgets what it was told."""
+"""Client that sends clicks at a fixed rate and remembers which of them were acknowledged."""
 
 import threading
 import time
@@ -10,54 +10,54 @@ from itertools import count
 import httpx
 
 TENT, BAG = "aurora-tent", "aurora-sleeping-bag"
-CLICKS = 40  # of one user: all of them fit into the history that is kept
+CLICKS = 40  # of one user: all of them fit into the stored history
 
 
 @dataclass(slots=True)
-class Told:
-    """What came back, by kind."""
+class WriteCounts:
+    """Number of answers by kind."""
 
-    full: int = 0  # 200, from the session, and stored
-    degraded: int = 0  # 200, without the session or not stored
+    full: int = 0  # 200, from the session, click stored
+    degraded: int = 0  # 200, without the session or click not stored
     failed: list[str] = field(default_factory=list)  # anything else
     last_degraded: float = 0.0  # time.monotonic
     slowest: float = 0.0  # seconds
 
 
-class Writer:
-    """Asks in one thread; each click has an event id, and is sent once."""
+class ClickWriter:
+    """Writer with one thread; each click has an event id and is sent once."""
 
     def __init__(self, url: str, rate: float = 40.0) -> None:
-        self.told = Told()
+        self.counts = WriteCounts()
         self._url, self._every = url, 1 / rate
         self._numbers = count()
         self._stored: dict[str, set[str]] = {}  # user → event ids that were acknowledged
         self._stop = threading.Event()
 
     @contextmanager
-    def writing(self) -> Iterator[Told]:
-        """Until the end of the block; gives what is told meanwhile."""
-        self.told = Told()
+    def writing(self) -> Iterator[WriteCounts]:
+        """Send clicks until the end of the block; yield the counts, which grow meanwhile."""
+        self.counts = WriteCounts()
         self._stop.clear()
         thread = threading.Thread(target=self._run, name="writer")
         thread.start()
         try:
-            yield self.told
+            yield self.counts
         finally:
             self._stop.set()
             thread.join()
 
     def check(self) -> str:
-        """Every acknowledged click is in the history, once; raises `AssertionError`."""
+        """Raise `AssertionError` unless each acknowledged click is in the history exactly once."""
         clicks = 0
         with httpx.Client(base_url=self._url, timeout=10) as client:
             for user, wanted in self._stored.items():
                 shown = client.get(f"/v1/users/{user}").raise_for_status().json()["clicks"]
-                found = [click["event_id"] for click in shown]
-                assert len(found) == len(set(found)), f"{user}: a click is there twice"
-                assert wanted <= set(found), f"{user}: {len(wanted - set(found))} clicks are lost"
+                stored = [click["event_id"] for click in shown]
+                assert len(stored) == len(set(stored)), f"{user}: a click is there twice"
+                assert wanted <= set(stored), f"{user}: {len(wanted - set(stored))} clicks are lost"
                 clicks += len(wanted)
-        assert clicks, "nothing was ever stored"
+        assert clicks, "no click was ever stored"
         return f"{clicks:,} acknowledged clicks are there, once"
 
     def _run(self) -> None:
@@ -75,17 +75,17 @@ class Writer:
         try:
             answer = client.post("/v1/recommendations", json=body)
         except httpx.TransportError as broken:
-            self.told.failed.append(type(broken).__name__)
+            self.counts.failed.append(type(broken).__name__)
             return
-        self.told.slowest = max(self.told.slowest, time.monotonic() - began)
+        self.counts.slowest = max(self.counts.slowest, time.monotonic() - began)
         if answer.status_code != 200:
-            self.told.failed.append(str(answer.status_code))
+            self.counts.failed.append(str(answer.status_code))
             return
-        said = answer.json()
-        if said["stored"]:
+        body = answer.json()
+        if body["stored"]:
             self._stored.setdefault(user, set()).add(str(number))
-        if said["degraded"] or not said["stored"]:
-            self.told.degraded += 1
-            self.told.last_degraded = time.monotonic()
+        if body["degraded"] or not body["stored"]:
+            self.counts.degraded += 1
+            self.counts.last_degraded = time.monotonic()
         else:
-            self.told.full += 1
+            self.counts.full += 1
