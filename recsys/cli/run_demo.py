@@ -18,7 +18,7 @@ import uvicorn
 from rich.console import Console
 
 from data.synthetic import write_shop
-from recsys.client.http import Client
+from recsys.client import Client
 from recsys.console import add_row, neat_table, open_console
 from recsys.errors import RecsysError
 from service.app import create_app

@@ -1,1 +1,5 @@
-"""The HTTP client and the schemas of the API. It needs httpx and pydantic, not torch."""
+"""HTTP client of the service and the schemas of its API. It needs httpx and pydantic only."""
+
+from recsys.client.http import AsyncClient, Client
+
+__all__ = ["AsyncClient", "Client"]

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import uvloop
 from rich.console import Console
 
-from recsys.client.http import AsyncClient
+from recsys.client import AsyncClient
 from recsys.errors import BadInput, ServiceRefused, ServiceUnreachable
 from service.bench.ceiling import ceiling
 from service.bench.connection import post
