@@ -1,4 +1,4 @@
-"""Puts the service together: bundle → recommender → batcher → routes, and closes it again."""
+"""Application of the service: bundle → recommender → batcher → routes, built and closed."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ from recsys import __version__
 from recsys.bundle.registry import bundle_of
 from recsys.catalogue.catalogue import Catalogue
 from service import problems
-from service.api.dependencies import Running
+from service.api.dependencies import RunningService, SearchThread
 from service.api.fast_path import FastPath
 from service.api.openapi import use_document
 from service.api.routes import admin, catalogue, health, items, playground, recommendations, users
@@ -37,7 +37,6 @@ from service.redis_client.breaker import BreakerConfig
 from service.redis_client.client import RedisClient
 from service.server.workers import shared_folder
 from service.settings import Settings
-from service.side_thread import SideThread
 from service.store.session_store import RedisStore, StoreLimits
 from service.store.unstored_clicks import UnstoredClicks
 
@@ -63,8 +62,8 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         watch_loop(asyncio.get_running_loop())
         torch_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="torch")
-        with torch_thread as worker, closing(SideThread()) as aside:
-            service = _start(settings, first(), metrics, worker, aside)
+        with torch_thread as worker, closing(SearchThread()) as search_thread:
+            service = _start(settings, first(), metrics, worker, search_thread)
             app.state.running = service
             notes = [pointer_of(settings.bundle)]
             if service.note is not None:
@@ -125,7 +124,7 @@ def _around(stack: ASGIApp, settings: Settings, metrics: ServiceMetrics) -> ASGI
     From the inside out: a page of another origin is answered by name even when it is refused, and
     who may not call is neither counted against a limit nor read.
     """
-    app: ASGIApp = FastPath(stack, answer=recommendations.recommended)
+    app: ASGIApp = FastPath(stack)
     app = BodyLimit(app, settings.max_body_bytes)
     if settings.rate_limit is not None:
         app = RateLimit(app, Rate.of(settings.rate_limit))
@@ -161,8 +160,8 @@ def _start(
     first: Model,
     metrics: ServiceMetrics,
     worker: ThreadPoolExecutor,
-    aside: SideThread,
-) -> Running:
+    search_thread: SearchThread,
+) -> RunningService:
     link = RedisClient(
         settings.redis.get_secret_value(),
         timeout_ms=settings.redis_timeout_ms,
@@ -201,4 +200,6 @@ def _start(
     batcher.start()
     together = shared_folder() if settings.workers > 1 else None
     note = None if together is None else SharedNote(together / "bundle", settings.bundle)
-    return Running(models, batcher, store, unstored, link, metrics, aside, settings.bundle, note)
+    return RunningService(
+        models, batcher, store, unstored, link, metrics, search_thread, settings.bundle, note
+    )

@@ -10,7 +10,7 @@ import pytest
 
 from recsys.errors import Overloaded
 from recsys.predictor import Predictor
-from service.side_thread import SideThread
+from service.api.dependencies import SearchThread
 from tests.support.service.app_client import ClientOf
 
 TENT = "aurora-tent"
@@ -131,7 +131,7 @@ async def test_a_catalogue_of_ids_alone_is_searched_and_has_no_attributes(
 
 async def test_a_job_aside_lets_everything_else_go_on_and_the_line_has_an_end() -> None:
     may_end = threading.Event()
-    with closing(SideThread(most_in_line=2)) as aside:
+    with closing(SearchThread(max_jobs=2)) as aside:
         jobs = [asyncio.ensure_future(aside.run(may_end.wait)) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(Overloaded, match="2 searches are in line"):

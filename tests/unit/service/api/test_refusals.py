@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from recsys.predictor import Predictor
 from service import problems
-from service.api.request_checks import MOST_FIELDS
+from service.api.request_checks import MAX_FIELDS
 from service.problems import LONGEST_ANSWER_BYTES, MOST_ERRORS
 from tests.support.service.app_client import ClientOf
 
@@ -148,7 +148,7 @@ FLOODS = {
     "lists": {"filter": {"name": [[]] * 190_000}},
     "fields": {f"f{n}": 0 for n in range(60_000)},
     "attributes": {"filter": {f"f{n}": [0] for n in range(40_000)}},
-    "many fields": {f"f{n}": 0 for n in range(MOST_FIELDS - 1)},
+    "many fields": {f"f{n}": 0 for n in range(MAX_FIELDS - 1)},
     "long fields": {"\u0001" * 10_000 + str(n): 0 for n in range(10)},
     "long attributes": {"filter": {"\U0001f9a6" * 500 + str(n): 0 for n in range(20)}},
     "wrong ids": {"items": [0] * 500, "exclude_items": [0] * 1000},
