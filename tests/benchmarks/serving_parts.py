@@ -37,7 +37,7 @@ from service.api.fast_path import content_of, query_of
 from service.api.request_checks import read_body
 from service.app import create_app
 from service.recommender import RecommendationResult
-from service.serve import keep_out_of_collections, read_settings
+from service.serve import freeze_garbage_collector, read_settings
 from service.server.embedded_redis import private_redis
 from service.store.session_store import Click, StoredSession, Visit
 from tests.benchmarks.retrieval_variant import found_by
@@ -120,7 +120,7 @@ async def fill(
         table.add_row(name, *[f"{await cost(part, size):.0f}" for size in BATCHES])
     await link.close()
     app = create_app(read_settings({"bundle": bundle, "redis": url}))
-    keep_out_of_collections()
+    freeze_garbage_collector()
     async with app.router.lifespan_context(app):
 
         async def whole(size: int) -> object:
