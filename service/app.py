@@ -44,15 +44,15 @@ log = logging.getLogger("recsys.service")
 TITLE = "session-recsys"
 DESCRIPTION = """Session-based recommendations: send a user's clicks, get the items likely next.
 
-Ids are texts of at most 128 characters; user ids have no "/". Errors are RFC 9457 problem details.
-Every answer names its request in `X-Request-ID`.
+Ids are texts of at most 128 characters; user ids have no "/". Errors are problem details of RFC
+9457. Every answer has the id of its request in `X-Request-ID`.
 """
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Load and verify the bundle, then build the application; raises `BundleRefused`."""
-    torch.set_num_threads(1)  # one worker thread computes; more only fight over the cores
-    opened = [Model.open(bundle_of(settings.bundle))]  # until it is served, then let go
+    """Load and verify the bundle, then build the application; raise `BundleRefused`."""
+    torch.set_num_threads(1)  # one thread ranks; more threads would compete for the cores
+    opened = [Model.open(bundle_of(settings.bundle))]  # emptied when the model is served
     metrics = ServiceMetrics()
 
     def first() -> Model:
@@ -62,32 +62,32 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         watch_loop(asyncio.get_running_loop())
         torch_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="torch")
-        with torch_thread as worker, closing(SearchThread()) as search_thread:
-            service = _start(settings, first(), metrics, worker, search_thread)
+        with torch_thread as torch_worker, closing(SearchThread()) as search_thread:
+            service = _start(settings, first(), metrics, torch_worker, search_thread)
             app.state.running = service
             notes = [pointer_of(settings.bundle)]
             if service.note is not None:
                 notes.append(service.note.read)
-            follower = BundleWatcher(service.models, notes, settings.follow_seconds)
-            follower.start()
+            watcher = BundleWatcher(service.models, notes, settings.follow_seconds)
+            watcher.start()
             await _warn_without_redis(service.link)
-            async with AsyncExitStack() as ends:  # each of them, whatever becomes of the others
-                ends.push_async_callback(service.link.close)
-                ends.push_async_callback(lambda: service.recommender.close())  # of then
-                ends.push_async_callback(service.batcher.stop)
-                ends.push_async_callback(follower.stop)
+            async with AsyncExitStack() as stack:  # closes each part, even if others fail
+                stack.push_async_callback(service.link.close)
+                stack.push_async_callback(lambda: service.recommender.close())  # the current one
+                stack.push_async_callback(service.batcher.stop)
+                stack.push_async_callback(watcher.stop)
                 yield
 
     app: FastAPI = FastAPIOffline(
         title=TITLE,
         version=__version__,
         description=DESCRIPTION,
-        docs_url=None,  # it has its own
+        docs_url=None,  # `_add_pages` adds the page
         redoc_url=None,
         redirect_slashes=False,  # a redirect would repeat the Host header
         lifespan=lifespan,
     )
-    routers = [part.router for part in (recommendations, users, items, catalogue, health)]
+    routers = [module.router for module in (recommendations, users, items, catalogue, health)]
     if settings.playground:
         routers.append(playground.router)
     if settings.admin_key_hashes:
@@ -96,10 +96,10 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router)
     problems.install(app, [route for router in routers for route in router.routes])
     _add_pages(app, settings)
-    app.add_middleware(problems.Unexpected)
+    app.add_middleware(problems.UnexpectedErrors)
     use_document(app, partial(_served, app, opened), keyed=bool(settings.api_key_hashes))
     app.state.metrics = metrics
-    app.middleware_stack = _around(app.build_middleware_stack(), settings, metrics)
+    app.middleware_stack = _wrap(app.build_middleware_stack(), settings, metrics)
     return app
 
 
@@ -112,17 +112,18 @@ async def _warn_without_redis(link: RedisClient) -> None:
 
 
 def _served(app: FastAPI, opened: Sequence[Model]) -> Catalogue:
-    """What is served now, or will be."""
+    """Return the catalogue that is served now or, before the start, the one that will be."""
     model = opened[0] if opened else app.state.running.models.current
     catalogue: Catalogue = model.predictor.catalogue
     return catalogue
 
 
-def _around(stack: ASGIApp, settings: Settings, metrics: ServiceMetrics) -> ASGIApp:
-    """What every request passes, outside of what FastAPI wraps around its routes.
+def _wrap(stack: ASGIApp, settings: Settings, metrics: ServiceMetrics) -> ASGIApp:
+    """Wrap the middleware that every request passes before FastAPI, from the inside out.
 
-    From the inside out: a page of another origin is answered by name even when it is refused, and
-    who may not call is neither counted against a limit nor read.
+    The headers of CORS are outside the access check, so that a page can read why it is refused. The
+    access check is outside the rate limit and the body limit, so that a request without a key is
+    not counted and its body is not read.
     """
     app: ASGIApp = FastPath(stack)
     app = BodyLimit(app, settings.max_body_bytes)
@@ -136,7 +137,7 @@ def _around(stack: ASGIApp, settings: Settings, metrics: ServiceMetrics) -> ASGI
 
 
 def _add_pages(app: FastAPI, settings: Settings) -> None:
-    """What a browser shows."""
+    """Add the pages for browsers."""
     app.add_route("/docs", _docs, include_in_schema=False)
     app.add_route("/", _playground if settings.playground else _to_docs, include_in_schema=False)
     if settings.playground:
@@ -159,7 +160,7 @@ def _start(
     settings: Settings,
     first: Model,
     metrics: ServiceMetrics,
-    worker: ThreadPoolExecutor,
+    torch_worker: ThreadPoolExecutor,
     search_thread: SearchThread,
 ) -> RunningService:
     link = RedisClient(
@@ -187,7 +188,7 @@ def _start(
 
     def begin(model: Model) -> Recommender:
         store.reserve(model.predictor.window)
-        return Recommender(model.predictor, store, metrics, worker)
+        return Recommender(model.predictor, store, metrics, torch_worker)
 
     models = ModelManager(first, begin, metrics)
     batcher: Batcher[RecommendationQuery, RecommendationResult] = Batcher(

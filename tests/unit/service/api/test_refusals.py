@@ -13,7 +13,7 @@ from starlette.responses import Response
 from recsys.predictor import Predictor
 from service import problems
 from service.api.request_checks import MAX_FIELDS
-from service.problems import LONGEST_ANSWER_BYTES, MOST_ERRORS
+from service.problems import MAX_ANSWER_BYTES, MAX_ERRORS
 from tests.support.service.app_client import ClientOf
 
 TENT = "aurora-tent"
@@ -176,8 +176,8 @@ async def test_an_answer_has_few_errors_whatever_was_sent(
         for path, (name, flood) in product(PATHS, FLOODS.items()):
             answer = await client.post(path, json=flood)
             assert answer.status_code == 422, (path, name)
-            assert len(answer.json()["errors"]) <= MOST_ERRORS
-            assert len(answer.content) <= LONGEST_ANSWER_BYTES
+            assert len(answer.json()["errors"]) <= MAX_ERRORS
+            assert len(answer.content) <= MAX_ANSWER_BYTES
 
     assert len(collected) == len(PATHS) * len(FLOODS)
     assert max(collected) <= 100
@@ -228,14 +228,14 @@ async def test_a_post_has_no_query_parameters_and_thousands_are_no_more_than_a_f
     many = await client.get("/v1/items?" + "&".join(f"a{n}" for n in range(600)))
 
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "k")
-    assert len(many.json()["errors"]) == MOST_ERRORS
+    assert len(many.json()["errors"]) == MAX_ERRORS
 
 
 async def test_our_own_answers_are_short_too(client: httpx.AsyncClient) -> None:
     answer = await client.get("/v1/items/" + "%01" * 3000 + "/similar")
 
     assert answer.status_code in (404, 422)
-    assert len(answer.content) <= LONGEST_ANSWER_BYTES
+    assert len(answer.content) <= MAX_ANSWER_BYTES
 
 
 async def test_our_own_mistake_is_a_500_without_internals(

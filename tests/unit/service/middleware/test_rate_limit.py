@@ -94,7 +94,7 @@ async def test_a_burst_is_taken_and_then_the_bucket_empties_evenly(
 async def test_the_number_of_callers_that_are_remembered_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rate, "MOST_CALLERS", 3)
+    monkeypatch.setattr(rate, "MAX_CALLERS", 3)
     calls = Calls("1/hour")
     for address in "abcabcd":
         await calls.call(client=(address, 1))

@@ -23,7 +23,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.server import ServerState
 
-from service.server.http_limits import MOST_AHEAD, MOST_CHUNKS, BoundedProtocol, PlainParser
+from service.server.http_limits import MAX_CHUNKS, MAX_PIPELINED, BoundedProtocol, PlainParser
 from service.settings import Settings
 from tests.support.service.raw_http import answered, closed, problem, rest, trickle
 from tests.support.service.servers import listening
@@ -226,8 +226,8 @@ def test_requests_sent_ahead_are_answered_in_order_but_not_without_end(
             greedy.sendall(GET * 5000)
             given = rest(greedy)
     assert len(echo.paths) == 10 + given.count(b"HTTP/1.1 200")
-    assert 0 < given.count(b"HTTP/1.1 200") <= MOST_AHEAD + 1
-    assert given.count(b"connection: close") == given.count(b"HTTP/1.1 ") - MOST_AHEAD == 1
+    assert 0 < given.count(b"HTTP/1.1 200") <= MAX_PIPELINED + 1
+    assert given.count(b"connection: close") == given.count(b"HTTP/1.1 ") - MAX_PIPELINED == 1
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_requests_sent_ahead_are_answered_in_order_but_not_without_end(
         b"GARBAGE\r\n\r\n",
         b"GET / HTTP/1.1\r\n" + b"X-A: a\r\n" * 5000,
         POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n",
-        POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * (MOST_CHUNKS + 1),
+        POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * (MAX_CHUNKS + 1),
     ],
     ids=["no http", "head", "chunk", "chunks"],
 )
@@ -314,10 +314,10 @@ def test_a_body_has_a_bounded_number_of_chunks(serve: Serve, echo: Echo) -> None
     with serve() as opens:
         with closing(opens()) as client:
             for _ in range(2):  # each body has a count of its own
-                client.sendall(begun + b"1\r\na\r\n" * (MOST_CHUNKS - 1) + end)
-                assert answered(client)[::2] == (200, b"%d bytes" % (MOST_CHUNKS - 1))
+                client.sendall(begun + b"1\r\na\r\n" * (MAX_CHUNKS - 1) + end)
+                assert answered(client)[::2] == (200, b"%d bytes" % (MAX_CHUNKS - 1))
         with closing(opens()) as client:
-            client.sendall(begun + b"1\r\na\r\n" * MOST_CHUNKS + end)
+            client.sendall(begun + b"1\r\na\r\n" * MAX_CHUNKS + end)
             refused = problem(client)
     assert refused["status"] == 413
     assert "10,000 chunks" in refused["detail"]
@@ -455,7 +455,7 @@ def test_the_library_is_the_one_that_these_limits_were_written_for() -> None:
     """Only public names of uvicorn and httptools are overridden and read."""
     ours = {name for name in vars(BoundedProtocol) if not name.startswith("__")}
     overridden = {name for name in ours if not name.startswith("_")} - {
-        "bounds", "count", "said_full", "plain_head", "on_chunk_header",
+        "bounds", "count", "full_logged", "plain_head", "on_chunk_header",
     }  # fmt: skip
     with closing(asyncio.new_event_loop()) as loop:
         theirs = HttpToolsProtocol(Config(Echo(), log_config=None), ServerState(), {}, loop)
