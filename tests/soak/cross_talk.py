@@ -76,7 +76,7 @@ class Visitor:
         self._draw = random.Random(own)
 
     async def come(self) -> None:
-        connection = await Connection.to(*self._at)
+        connection = await Connection.open(*self._at)
         for _ in range(self._requests):
             shown = self._draw.random() < 0.5
             path = f"/v1/users/own-{self._own}" + ("" if shown else "/recommendations")
@@ -84,7 +84,7 @@ class Visitor:
             if self._draw.random() < 1 / 3:
                 await asyncio.sleep(self._draw.random() * 0.03)
                 connection.close()
-                connection = await Connection.to(*self._at)
+                connection = await Connection.open(*self._at)
                 self.told.append("not waited for")
             else:
                 self.told.append(self._read(*await answer, shown=shown))
