@@ -60,7 +60,7 @@ async def recommend(request: Request) -> bytes:
     service: RunningService = request.app.state.running
     service.batcher.check()  # refuse before the body is read
     body = await read_body(request, RecommendationRequest)
-    service.recommender.check_filter(body.filter)
+    service.models.recommender.check_filter(body.filter)
     result = await service.batcher.submit(query_of(body))
     return orjson.dumps(content_of(result))
 
