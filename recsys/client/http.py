@@ -71,7 +71,7 @@ class RecommendationParams(TypedDict, total=False):
 
 
 class ClickParams(TypedDict):
-    """A click to record. Its time and its event id are optional."""
+    """Click to record. Its time and its event id are optional."""
 
     item_id: str
     event_id: NotRequired[str]
@@ -80,7 +80,7 @@ class ClickParams(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class ApiCall(Generic[Answer]):
-    """A request, and the function that parses the body of its answer."""
+    """Request, and the function that parses the body of its answer."""
 
     method: str
     path: str
@@ -185,9 +185,9 @@ class Endpoints:
         offset: int = 0,
     ) -> ApiCall[FoundItems]:
         """Return the items that have all these words and pass the filter."""
-        wanted = [(name, value) for name, values in (filter or {}).items() for value in values]
+        pairs = [(name, value) for name, values in (filter or {}).items() for value in values]
         query = [("q", words), ("limit", str(limit)), ("offset", str(offset))]
-        query += [("filter", f"{name}:{value}") for name, value in wanted]
+        query += [("filter", f"{name}:{value}") for name, value in pairs]
         return _get("items", FoundItems, *query)
 
     @Endpoint

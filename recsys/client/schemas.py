@@ -37,7 +37,7 @@ def _no_path_separator(text: str) -> str:
     return text
 
 
-def whole(number: object) -> object:
+def as_integer(number: object) -> object:
     """Return a float without a fraction as an integer: in JSON, 20.0 and 20 are the same number."""
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
@@ -55,7 +55,7 @@ UserId = Annotated[
     Field(json_schema_extra={"pattern": r"^(?!\.{1,2}$)[^/\uFFFD]*$"}),
 ]
 Values = Annotated[list[Value], Field(max_length=MAX_LIST_LENGTH, fail_fast=True)]
-ListLength = Annotated[int, Field(ge=1, le=MAX_LIST_LENGTH), BeforeValidator(whole)]
+ListLength = Annotated[int, Field(ge=1, le=MAX_LIST_LENGTH), BeforeValidator(as_integer)]
 
 
 class Body(BaseModel):
@@ -260,7 +260,9 @@ Words = Annotated[
     ),
 ]
 Offset = Annotated[
-    int, Field(ge=0, le=MAX_OFFSET, description="number of items to skip"), BeforeValidator(whole)
+    int,
+    Field(ge=0, le=MAX_OFFSET, description="number of items to skip"),
+    BeforeValidator(as_integer),
 ]
 
 

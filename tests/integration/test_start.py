@@ -34,7 +34,7 @@ def look_until(found: Callable[[], bool], what: str) -> None:
     raise AssertionError(what)
 
 
-class Started:
+class ServeProcess:
     """Process of `recsys serve` with these options, and its log."""
 
     def __init__(self, log: Path, bundle: Path, *options: str, **environment: str) -> None:
@@ -72,8 +72,8 @@ class Started:
 
 
 @contextmanager
-def started(log: Path, bundle: Path, *options: str, **environment: str) -> Iterator[Started]:
-    server = Started(log, bundle, *options, **environment)
+def started(log: Path, bundle: Path, *options: str, **environment: str) -> Iterator[ServeProcess]:
+    server = ServeProcess(log, bundle, *options, **environment)
     try:
         look_until(lambda: server.click() is not None, "it does not answer")
         yield server

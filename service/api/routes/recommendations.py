@@ -18,7 +18,7 @@ from service.api.fast_path import content_of, query_of
 from service.api.request_checks import StrictRoute
 
 router = APIRouter(prefix="/v1", tags=["recommendations"], route_class=StrictRoute)
-# FastAPI documents the body of a route that reads it itself only if it is told the schema.
+# FastAPI documents the body of a route that reads it itself only if the schema is given here.
 BODY = {"schema": {"$ref": f"#/components/schemas/{RecommendationRequest.__name__}"}}
 DOCUMENTED_BODY = {"requestBody": {"required": True, "content": {"application/json": BODY}}}
 

@@ -25,7 +25,7 @@ from service.bench.workload import BenchClick, first_clicks, replay_clicks, samp
 ITEMS = [f"i{n}" for n in range(50)]
 
 
-class Shop(asyncio.Protocol):
+class EchoServer(asyncio.Protocol):
     """Server that answers each request with its body after `delay` seconds and records the body."""
 
     def __init__(self, log: list[bytes], delay: float, status: int) -> None:
@@ -46,7 +46,7 @@ class Shop(asyncio.Protocol):
 async def shop(delay: float = 0.0, status: int = 200) -> AsyncIterator[tuple[int, list[bytes]]]:
     log: list[bytes] = []
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Shop(log, delay, status), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: EchoServer(log, delay, status), "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1], log
     finally:
@@ -174,7 +174,7 @@ async def test_a_connection_that_the_service_closed_is_opened_again() -> None:
     """Servers close silent connections. This is not an error."""
     closed: list[asyncio.Transport] = []
 
-    class Impatient(Shop):
+    class Impatient(EchoServer):
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             transport: asyncio.Transport = self._transport  # type: ignore[assignment]

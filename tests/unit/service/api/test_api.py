@@ -62,12 +62,12 @@ async def test_a_request_without_an_item_records_nothing(client: httpx.AsyncClie
 async def test_an_unknown_user_gets_the_popular_list(
     client: httpx.AsyncClient, predictor: Predictor
 ) -> None:
-    answer = await ask(client, user_id="nobody", k=5)
+    answer = await ask(client, user_id="unknown", k=5)
 
     popular = (-predictor.catalogue.popularity).argsort()[:5]
     assert answer["source"] == "popular"
     assert ids(answer) == [predictor.catalogue.item_ids[item] for item in popular]
-    by_get = await client.get("/v1/users/nobody/recommendations?k=5")
+    by_get = await client.get("/v1/users/unknown/recommendations?k=5")
     assert by_get.json() == answer
 
 
@@ -123,7 +123,7 @@ async def test_a_filter_keeps_items_with_one_of_its_values(client: httpx.AsyncCl
     wanted = {"category": ["Tea", "Coffee"], "brand": ["Aurora"]}
 
     model = await ask(client, items=[TENT], k=100, filter=wanted)
-    popular = await ask(client, user_id="nobody", k=100, filter=wanted)
+    popular = await ask(client, user_id="unknown", k=100, filter=wanted)
 
     assert len(model["items"]) == 20
     assert sorted(ids(model)) == sorted(ids(popular))
@@ -134,7 +134,7 @@ async def test_a_filter_keeps_items_with_one_of_its_values(client: httpx.AsyncCl
 async def test_fewer_allowed_items_make_a_shorter_or_an_empty_list(
     client: httpx.AsyncClient,
 ) -> None:
-    assert (await ask(client, items=[TENT], filter={"brand": ["nobody"]}))["items"] == []
+    assert (await ask(client, items=[TENT], filter={"brand": ["unknown"]}))["items"] == []
     tents = await ask(client, items=[BAG], filter={"name": ["Aurora Tent"]})
     assert ids(tents) == [TENT]
 

@@ -22,7 +22,7 @@ TENT, BAG, MAT = "aurora-tent", "aurora-sleeping-bag", "aurora-sleeping-mat"
     "body",
     [
         {"user_id": "ada", "item_id": TENT},
-        {"user_id": "nobody"},
+        {"user_id": "unknown"},
         {"items": [TENT, "no such item"], "k": 3},
         {"items": [TENT], "exclude_seen": True, "filter": {"category": ["Camping"]}},
     ],

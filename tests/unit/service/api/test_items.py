@@ -131,12 +131,12 @@ async def test_a_catalogue_of_ids_alone_is_searched_and_has_no_attributes(
 
 async def test_a_search_blocks_no_other_call_and_few_searches_may_wait() -> None:
     may_end = threading.Event()
-    with closing(SearchThread(max_jobs=2)) as aside:
-        jobs = [asyncio.ensure_future(aside.run(may_end.wait)) for _ in range(2)]
+    with closing(SearchThread(max_jobs=2)) as thread:
+        jobs = [asyncio.ensure_future(thread.run(may_end.wait)) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(Overloaded, match="2 searches are in line"):
-            await aside.run(may_end.wait)
-        jobs[1].cancel()  # whoever asked has gone: it does not take a place any more
+            await thread.run(may_end.wait)
+        jobs[1].cancel()  # a cancelled job does not count any more
         may_end.set()
         assert await jobs[0]
-        assert await aside.run(lambda: "done") == "done"
+        assert await thread.run(lambda: "done") == "done"
