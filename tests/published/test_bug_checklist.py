@@ -24,8 +24,8 @@ from tests.support.training.training_steps import (
     PLAIN,
     SameThree,
     batch_of,
-    random_of,
-    step_of,
+    draws_of,
+    learner_of,
     scores_by_hand,
 )
 from training.model.optim import learning_rate_at
@@ -54,18 +54,18 @@ def read_table(weights: Weights) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_01_the_state_is_reset_when_a_session_starts_and_only_then(kind: str) -> None:
-    step = step_of(dataclasses.replace(PLAIN, layers=2, **KINDS[kind]))
-    model = step.weights.model
-    table = read_table(step.weights)
+    learner = learner_of(dataclasses.replace(PLAIN, layers=2, **KINDS[kind]))
+    model = learner.weights.model
+    table = read_table(learner.weights)
     first = model.step(table, torch.tensor([1, 2, 3]), model.blank(3)).detach()
-    step.next(batch_of([1, 2, 3], [4, 5, 6], [True, True, True]))
-    torch.testing.assert_close(step.state, first)
+    learner.follow(batch_of([1, 2, 3], [4, 5, 6], [True, True, True]))
+    torch.testing.assert_close(learner.state, first)
 
-    table, before = read_table(step.weights), step.state.clone()
+    table, before = read_table(learner.weights), learner.state.clone()
     before[:, 1] = 0
     expected = model.step(table, torch.tensor([4, 7, 6]), before).detach()
-    step.next(batch_of([4, 7, 6], [5, 8, 0], [False, True, False]))
-    torch.testing.assert_close(step.state, expected)
+    learner.follow(batch_of([4, 7, 6], [5, 8, 0], [False, True, False]))
+    torch.testing.assert_close(learner.state, expected)
 
 
 def test_02_evaluation_begins_every_session_from_zero(predictor: Predictor) -> None:
@@ -80,12 +80,12 @@ def test_02_evaluation_begins_every_session_from_zero(predictor: Predictor) -> N
 def test_03_the_loss_is_one_softmax_over_the_sampled_columns() -> None:
     """Sampling comes first; nothing outside the columns takes part, nothing is normalised twice."""
     recipe = dataclasses.replace(PLAIN, logq=0.0, batch=2, negatives=3)
-    step = step_of(recipe, sampling=SameThree)
-    weights = step.weights
+    learner = learner_of(recipe, sampling=SameThree)
+    weights = learner.weights
     matrix = weights.matrix.clone()
     state = weights.model.step(matrix, torch.tensor([1, 2]), weights.model.blank(2)).detach()
 
-    loss = step.next(batch_of([1, 2], [4, 5], [True, True])).loss
+    loss = learner.follow(batch_of([1, 2], [4, 5], [True, True])).loss
 
     scores = state[-1] @ matrix[torch.tensor([4, 5, 4, 0, 8])].T
     scores[0, 2] = -torch.inf  # the sampled 4 is row 0's own target
@@ -99,12 +99,12 @@ def sigmoid(x: float) -> float:
 
 def test_04_bpr_max_weighs_negatives_alone_and_regularises_their_scores() -> None:
     recipe = dataclasses.replace(PLAIN, loss="bpr-max", bpreg=0.7, elu=0.0, batch=2, negatives=3)
-    step = step_of(recipe, sampling=SameThree)
+    learner = learner_of(recipe, sampling=SameThree)
     with torch.no_grad():
-        step.weights.matrix.mul_(3)  # scores far enough apart to tell formulas apart
-    rows = scores_by_hand(step, [1, 2], [4, 5, 4, 0, 8]).tolist()
+        learner.weights.matrix.mul_(3)  # scores far enough apart to tell formulas apart
+    rows = scores_by_hand(learner, [1, 2], [4, 5, 4, 0, 8]).tolist()
 
-    loss = step.next(batch_of([1, 2], [4, 5], [True, True])).loss
+    loss = learner.follow(batch_of([1, 2], [4, 5], [True, True])).loss
 
     def by_hand(target: float, negatives: list[float]) -> float:
         total = sum(map(math.exp, negatives))
@@ -123,14 +123,14 @@ def test_04_bpr_max_weighs_negatives_alone_and_regularises_their_scores() -> Non
 def test_04_bpr_max_takes_no_logarithm_of_nothing() -> None:
     """Every negative wins by far, so that every sigmoid is 0 in float32."""
     recipe = dataclasses.replace(PLAIN, loss="bpr-max", bpreg=0.0, elu=0.0, batch=2, negatives=3)
-    step = step_of(recipe, sampling=SameThree)
-    step.weights.bias[torch.tensor([4, 5])] = -500.0
-    step.weights.bias[torch.tensor([0, 8])] = 500.0
+    learner = learner_of(recipe, sampling=SameThree)
+    learner.weights.bias[torch.tensor([4, 5])] = -500.0
+    learner.weights.bias[torch.tensor([0, 8])] = 500.0
 
-    loss = step.next(batch_of([1, 2], [4, 5], [True, True])).loss
+    loss = learner.follow(batch_of([1, 2], [4, 5], [True, True])).loss
 
     assert torch.isfinite(loss)
-    assert all(tensor.isfinite().all() for tensor in step.weights.tensors().values())
+    assert all(tensor.isfinite().all() for tensor in learner.weights.tensors().values())
 
 
 def test_05_each_dropout_is_applied_once_and_its_rate_is_the_share_dropped() -> None:
@@ -138,13 +138,13 @@ def test_05_each_dropout_is_applied_once_and_its_rate_is_the_share_dropped() -> 
     recipe = dataclasses.replace(PLAIN, dropout_embedding=0.2, dropout_hidden=0.4, layers=2)
     keeper = RateKeeper(CPU, 0, 0, 0)
 
-    step_of(recipe).run(batch_of([1, 2], [2, 3], [True, True]), keeper)
+    learner_of(recipe).learn(batch_of([1, 2], [2, 3], [True, True]), keeper)
 
     assert keeper.asked == [((2, 6), 0.2), ((2, 6), 0.4), ((2, 6), 0.4)]
 
 
 def test_05_a_rate_is_the_share_that_is_dropped_not_the_one_that_is_kept() -> None:
-    kept = random_of().kept(torch.Size((100, 1000)), 0.3)
+    kept = draws_of().kept(torch.Size((100, 1000)), 0.3)
 
     assert (kept == 0).float().mean().item() == pytest.approx(0.3, abs=0.01)
     assert kept.max().item() == pytest.approx(1 / 0.7, rel=1e-3)
@@ -153,12 +153,12 @@ def test_05_a_rate_is_the_share_that_is_dropped_not_the_one_that_is_kept() -> No
 def test_06_adagrad_is_the_default_and_a_constant_rate_stays() -> None:
     constant = Recipe(schedule="constant", warmup=0.0, learning_rate=0.1)
 
-    assert Recipe().optimizer == "adagrad"
+    assert Recipe().optimiser == "adagrad"
     assert [learning_rate_at(constant, share) for share in (0.0, 0.5, 0.99)] == [0.1] * 3
 
 
 def test_06_the_accumulators_start_at_zero() -> None:
-    moving = {n: t for n, t in step_of(PLAIN).tensors().items() if n.startswith("accumulated")}
+    moving = {n: t for n, t in learner_of(PLAIN).tensors().items() if n.startswith("accumulated")}
 
     assert len(moving) == 2 + 4
     assert not any(tensor.any() for tensor in moving.values())
@@ -177,13 +177,13 @@ def test_09_an_epoch_runs_to_the_end_of_the_last_session() -> None:
     """The batch narrows to one lane; that lane is learned from as before."""
     sessions = words("ab", "abcdefgh", "cd")
     indexed = reindex(sessions, known_items(sessions))
-    plan, step = SessionParallelBatches(indexed, rows=2), step_of(PLAIN)
+    plan, learner = SessionParallelBatches(indexed, lanes=2), learner_of(PLAIN)
 
     widths, losses, pairs = [], [], []
     for step in range(len(plan)):
-        losses.append(float(step.next(plan[step]).loss))
+        losses.append(float(learner.follow(plan[step]).loss))
         widths.append(len(plan[step]))
-        clicked, following = plan[step].inputs.tolist(), plan[step].targets.tolist()
+        clicked, following = plan[step].clicked.tolist(), plan[step].following.tolist()
         pairs += list(zip(clicked, following, strict=True))
 
     assert widths == [2, 2, 1, 1, 1, 1, 1]
@@ -196,8 +196,8 @@ def test_09_a_narrow_batch_is_divided_by_the_batch_of_the_recipe() -> None:
     norms = []
     for batch in (1, 3):
         recipe = dataclasses.replace(PLAIN, batch=batch, negatives=3, logq=0.0)
-        step = step_of(recipe, sampling=SameThree)
-        norms.append(step.next(batch_of([1], [2], [True]), measure=True).gradient_norm)
+        learner = learner_of(recipe, sampling=SameThree)
+        norms.append(learner.follow(batch_of([1], [2], [True]), measure=True).gradient_norm)
 
     assert norms[0] is not None
     assert norms[1] is not None
@@ -205,9 +205,9 @@ def test_09_a_narrow_batch_is_divided_by_the_batch_of_the_recipe() -> None:
 
 
 def test_12_dropout_is_off_when_it_counts() -> None:
-    step = step_of(dataclasses.replace(PLAIN, dropout_embedding=0.5, dropout_hidden=0.5))
+    learner = learner_of(dataclasses.replace(PLAIN, dropout_embedding=0.5, dropout_hidden=0.5))
     catalogue = Catalogue(tuple(map(str, range(ITEMS))), np.ones(ITEMS, dtype=np.int64))
-    predictor = eager_predictor(step.weights, catalogue, PLAIN)
+    predictor = eager_predictor(learner.weights, catalogue, PLAIN)
 
     first, second = (predictor.scores_along([np.array([1, 2, 3])]) for _ in range(2))
 
