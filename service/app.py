@@ -70,9 +70,9 @@ def create_app(settings: Settings) -> FastAPI:
                 notes.append(service.note.read)
             watcher = BundleWatcher(service.models, notes, settings.follow_seconds)
             watcher.start()
-            await _warn_without_redis(service.link)
+            await _warn_without_redis(service.redis)
             async with AsyncExitStack() as stack:  # closes each part, even if others fail
-                stack.push_async_callback(service.link.close)
+                stack.push_async_callback(service.redis.close)
                 stack.push_async_callback(lambda: service.recommender.close())  # the current one
                 stack.push_async_callback(service.batcher.stop)
                 stack.push_async_callback(watcher.stop)
@@ -103,8 +103,8 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-async def _warn_without_redis(link: RedisClient) -> None:
-    if not await link.ping():
+async def _warn_without_redis(redis: RedisClient) -> None:
+    if not await redis.ping():
         log.warning(
             "Redis does not answer: sessions are not stored and answers are degraded until it does."
             " Check RECSYS_REDIS, or try --redis embedded."
@@ -163,7 +163,7 @@ def _start(
     torch_worker: ThreadPoolExecutor,
     search_thread: SearchThread,
 ) -> RunningService:
-    link = RedisClient(
+    redis = RedisClient(
         settings.redis.get_secret_value(),
         timeout_ms=settings.redis_timeout_ms,
         budget_ms=settings.redis_budget_ms,
@@ -175,7 +175,7 @@ def _start(
     secret = settings.user_id_secret
     unstored = UnstoredClicks(metrics.count_unstored)
     store = RedisStore(
-        link,
+        redis,
         StoreLimits(
             history_length=settings.history_length,
             idle_seconds=settings.idle_seconds,
@@ -202,5 +202,5 @@ def _start(
     together = shared_folder() if settings.workers > 1 else None
     note = None if together is None else SharedNote(together / "bundle", settings.bundle)
     return RunningService(
-        models, batcher, store, unstored, link, metrics, search_thread, settings.bundle, note
+        models, batcher, store, unstored, redis, metrics, search_thread, settings.bundle, note
     )

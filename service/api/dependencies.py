@@ -62,7 +62,7 @@ class RunningService:
     batcher: Batcher[RecommendationQuery, RecommendationResult]
     store: Store
     unstored: UnstoredClicks
-    link: RedisClient
+    redis: RedisClient
     metrics: ServiceMetrics
     search_thread: SearchThread
     bundle: Path  # a bundle folder or a model registry

@@ -25,7 +25,7 @@ async def ready(service: ServiceDep) -> dict[str, str] | Response:
     """
     if not service.batcher.running:
         return problem(503, "The service is stopping.")
-    redis = "ok" if await service.link.ping() else "unavailable"
+    redis = "ok" if await service.redis.ping() else "unavailable"
     reasons = service.unstored.recent_reasons()
     return {
         "status": "ready",
