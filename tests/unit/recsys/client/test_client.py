@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_type
 
 import httpx
 import pytest
 
 from recsys.client import AsyncClient, Client
-from recsys.client.schemas import ClicksTaken
+from recsys.client.schemas import ClicksTaken, SimilarItems
 from recsys.errors import ServiceRefused, ServiceUnreachable
 from service.app import create_app
 from service.middleware.auth import hash_of, new_key
@@ -294,3 +294,10 @@ def test_help_of_a_method_shows_its_arguments_and_its_answer() -> None:
 
     assert list(signature.parameters) == ["user_id", "clicks", "consent"]
     assert signature.return_annotation is ClicksTaken
+
+
+async def test_a_type_checker_knows_the_answers_of_both_clients(url: str, client: Client) -> None:
+    """mypy checks these calls; `assert_type` has no effect at run time."""
+    assert_type(client.similar(TENT, k=2), SimilarItems)
+    async with AsyncClient(url, api_key=KEY) as awaited:
+        assert_type(await awaited.similar(TENT), SimilarItems)
