@@ -1,4 +1,4 @@
-"""Puts the service together: bundle → recommender → batcher → routes, and closes it again."""
+"""Application of the service: bundle → recommender → batcher → routes, built and closed."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ from recsys import __version__
 from recsys.bundle.registry import bundle_of
 from recsys.catalogue.catalogue import Catalogue
 from service import problems
-from service.api.dependencies import Running
+from service.api.dependencies import RunningService, SearchThread
 from service.api.fast_path import FastPath
 from service.api.openapi import use_document
 from service.api.routes import admin, catalogue, health, items, playground, recommendations, users
@@ -37,7 +37,6 @@ from service.redis_client.breaker import BreakerConfig
 from service.redis_client.client import RedisClient
 from service.server.workers import shared_folder
 from service.settings import Settings
-from service.side_thread import SideThread
 from service.store.session_store import RedisStore, StoreLimits
 from service.store.unstored_clicks import UnstoredClicks
 
@@ -45,15 +44,15 @@ log = logging.getLogger("recsys.service")
 TITLE = "session-recsys"
 DESCRIPTION = """Session-based recommendations: send a user's clicks, get the items likely next.
 
-Ids are texts of at most 128 characters; user ids have no "/". Errors are RFC 9457 problem details.
-Every answer names its request in `X-Request-ID`.
+Ids are texts of at most 128 characters; user ids have no "/". Errors are problem details of RFC
+9457. Every answer has the id of its request in `X-Request-ID`.
 """
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Load and verify the bundle, then build the application; raises `BundleRefused`."""
-    torch.set_num_threads(1)  # one worker thread computes; more only fight over the cores
-    opened = [Model.open(bundle_of(settings.bundle))]  # until it is served, then let go
+    """Load and verify the bundle, then build the application; raise `BundleRefused`."""
+    torch.set_num_threads(1)  # one thread ranks; more threads would compete for the cores
+    opened = [Model.open(bundle_of(settings.bundle))]  # emptied when the model is served
     metrics = ServiceMetrics()
 
     def first() -> Model:
@@ -63,32 +62,32 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         watch_loop(asyncio.get_running_loop())
         torch_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="torch")
-        with torch_thread as worker, closing(SideThread()) as aside:
-            service = _start(settings, first(), metrics, worker, aside)
+        with torch_thread as torch_worker, closing(SearchThread()) as search_thread:
+            service = _start(settings, first(), metrics, torch_worker, search_thread)
             app.state.running = service
             notes = [pointer_of(settings.bundle)]
             if service.note is not None:
                 notes.append(service.note.read)
-            follower = BundleWatcher(service.models, notes, settings.follow_seconds)
-            follower.start()
-            await _warn_without_redis(service.link)
-            async with AsyncExitStack() as ends:  # each of them, whatever becomes of the others
-                ends.push_async_callback(service.link.close)
-                ends.push_async_callback(lambda: service.recommender.close())  # of then
-                ends.push_async_callback(service.batcher.stop)
-                ends.push_async_callback(follower.stop)
+            watcher = BundleWatcher(service.models, notes, settings.follow_seconds)
+            watcher.start()
+            await _warn_without_redis(service.redis)
+            async with AsyncExitStack() as stack:  # closes each part, even if others fail
+                stack.push_async_callback(service.redis.close)
+                stack.push_async_callback(lambda: service.recommender.close())  # the current one
+                stack.push_async_callback(service.batcher.stop)
+                stack.push_async_callback(watcher.stop)
                 yield
 
     app: FastAPI = FastAPIOffline(
         title=TITLE,
         version=__version__,
         description=DESCRIPTION,
-        docs_url=None,  # it has its own
+        docs_url=None,  # `_add_pages` adds the page
         redoc_url=None,
         redirect_slashes=False,  # a redirect would repeat the Host header
         lifespan=lifespan,
     )
-    routers = [part.router for part in (recommendations, users, items, catalogue, health)]
+    routers = [module.router for module in (recommendations, users, items, catalogue, health)]
     if settings.playground:
         routers.append(playground.router)
     if settings.admin_key_hashes:
@@ -97,15 +96,15 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router)
     problems.install(app, [route for router in routers for route in router.routes])
     _add_pages(app, settings)
-    app.add_middleware(problems.Unexpected)
+    app.add_middleware(problems.UnexpectedErrors)
     use_document(app, partial(_served, app, opened), keyed=bool(settings.api_key_hashes))
     app.state.metrics = metrics
-    app.middleware_stack = _around(app.build_middleware_stack(), settings, metrics)
+    app.middleware_stack = _wrap(app.build_middleware_stack(), settings, metrics)
     return app
 
 
-async def _warn_without_redis(link: RedisClient) -> None:
-    if not await link.ping():
+async def _warn_without_redis(redis: RedisClient) -> None:
+    if not await redis.ping():
         log.warning(
             "Redis does not answer: sessions are not stored and answers are degraded until it does."
             " Check RECSYS_REDIS, or try --redis embedded."
@@ -113,19 +112,20 @@ async def _warn_without_redis(link: RedisClient) -> None:
 
 
 def _served(app: FastAPI, opened: Sequence[Model]) -> Catalogue:
-    """What is served now, or will be."""
+    """Return the catalogue that is served now or, before the start, the one that will be."""
     model = opened[0] if opened else app.state.running.models.current
     catalogue: Catalogue = model.predictor.catalogue
     return catalogue
 
 
-def _around(stack: ASGIApp, settings: Settings, metrics: ServiceMetrics) -> ASGIApp:
-    """What every request passes, outside of what FastAPI wraps around its routes.
+def _wrap(stack: ASGIApp, settings: Settings, metrics: ServiceMetrics) -> ASGIApp:
+    """Wrap the middleware that every request passes before FastAPI, from the inside out.
 
-    From the inside out: a page of another origin is answered by name even when it is refused, and
-    who may not call is neither counted against a limit nor read.
+    The headers of CORS are outside the access check, so that a page can read why it is refused. The
+    access check is outside the rate limit and the body limit, so that a request without a key is
+    not counted and its body is not read.
     """
-    app: ASGIApp = FastPath(stack, answer=recommendations.recommended)
+    app: ASGIApp = FastPath(stack)
     app = BodyLimit(app, settings.max_body_bytes)
     if settings.rate_limit is not None:
         app = RateLimit(app, Rate.of(settings.rate_limit))
@@ -137,7 +137,7 @@ def _around(stack: ASGIApp, settings: Settings, metrics: ServiceMetrics) -> ASGI
 
 
 def _add_pages(app: FastAPI, settings: Settings) -> None:
-    """What a browser shows."""
+    """Add the pages for browsers."""
     app.add_route("/docs", _docs, include_in_schema=False)
     app.add_route("/", _playground if settings.playground else _to_docs, include_in_schema=False)
     if settings.playground:
@@ -160,10 +160,10 @@ def _start(
     settings: Settings,
     first: Model,
     metrics: ServiceMetrics,
-    worker: ThreadPoolExecutor,
-    aside: SideThread,
-) -> Running:
-    link = RedisClient(
+    torch_worker: ThreadPoolExecutor,
+    search_thread: SearchThread,
+) -> RunningService:
+    redis = RedisClient(
         settings.redis.get_secret_value(),
         timeout_ms=settings.redis_timeout_ms,
         budget_ms=settings.redis_budget_ms,
@@ -175,7 +175,7 @@ def _start(
     secret = settings.user_id_secret
     unstored = UnstoredClicks(metrics.count_unstored)
     store = RedisStore(
-        link,
+        redis,
         StoreLimits(
             history_length=settings.history_length,
             idle_seconds=settings.idle_seconds,
@@ -188,7 +188,7 @@ def _start(
 
     def begin(model: Model) -> Recommender:
         store.reserve(model.predictor.window)
-        return Recommender(model.predictor, store, metrics, worker)
+        return Recommender(model.predictor, store, metrics, torch_worker)
 
     models = ModelManager(first, begin, metrics)
     batcher: Batcher[RecommendationQuery, RecommendationResult] = Batcher(
@@ -201,4 +201,6 @@ def _start(
     batcher.start()
     together = shared_folder() if settings.workers > 1 else None
     note = None if together is None else SharedNote(together / "bundle", settings.bundle)
-    return Running(models, batcher, store, unstored, link, metrics, aside, settings.bundle, note)
+    return RunningService(
+        models, batcher, store, unstored, redis, metrics, search_thread, settings.bundle, note
+    )

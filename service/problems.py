@@ -1,4 +1,4 @@
-"""Every error as RFC 9457 problem details; the one table from our exceptions to statuses."""
+"""Problem details of RFC 9457 for all errors, and the table from exceptions to status codes."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -25,10 +25,10 @@ from recsys.errors import (
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = "1"
-MOST_ERRORS = 20  # in one answer
-LONGEST_ANSWER_BYTES = 16_000
-ROOM_FOR_REQUEST_ID = 200
-LONGEST_FIELD, LONGEST_TEXT = 128, 1000  # characters; a JSON string has six bytes for each at most
+MAX_ERRORS = 20  # in one answer
+MAX_ANSWER_BYTES = 16_000
+REQUEST_ID_BYTES = 200
+MAX_FIELD_LENGTH, MAX_TEXT_LENGTH = 128, 1000  # characters, of at most six bytes in JSON
 STATUS_OF: dict[type[Exception], int] = {
     UnknownItem: 404,
     UnknownAttribute: 422,
@@ -41,61 +41,61 @@ log = logging.getLogger("recsys.service")
 
 
 def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
-    """Answer every exception of the application, which has these routes, with a problem."""
+    """Answer every exception of an application, which has these routes, with a problem."""
 
-    async def refused(request: Request, failed: Exception) -> Response:
-        assert isinstance(failed, HTTPException)
-        headers = dict(failed.headers or {})
-        if failed.status_code == 405:  # Starlette names the methods of one route of the path
+    async def http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:  # Starlette names the methods of only one route of the path
             headers["Allow"] = ", ".join(_methods(routes, request)) or headers["Allow"]
-        return problem(failed.status_code, str(failed.detail), headers=headers)
+        return problem(error.status_code, str(error.detail), headers=headers)
 
     app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(HTTPException, refused)
-    app.add_exception_handler(ClientDisconnect, _left)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(ClientDisconnect, _disconnected)
     for kind in STATUS_OF:
-        app.add_exception_handler(kind, _ours)
+        app.add_exception_handler(kind, _expected)
 
 
-async def as_problem(request: Request, failed: Exception) -> Response:
-    """The answer to an exception of a route."""
-    if isinstance(failed, RequestValidationError):
-        return await invalid(request, failed)
-    if isinstance(failed, HTTPException):
-        return await _http(request, failed)
-    if isinstance(failed, ClientDisconnect):
-        return await _left(request, failed)
-    if type(failed) in STATUS_OF:
-        return await _ours(request, failed)
+async def as_problem(request: Request, error: Exception) -> Response:
+    """Return the answer to an exception of a route."""
+    if isinstance(error, RequestValidationError):
+        return await invalid(request, error)
+    if isinstance(error, HTTPException):
+        return await _http_error(request, error)
+    if isinstance(error, ClientDisconnect):
+        return await _disconnected(request, error)
+    if type(error) in STATUS_OF:
+        return await _expected(request, error)
     return unexpected(request.scope)
 
 
 def unexpected(scope: Scope) -> Response:
-    """The answer to our own mistake, which is logged with the exception now handled."""
-    route = getattr(scope.get("route"), "path", "unmatched")  # the path itself may name a user
+    """Log the exception that is being handled and return the answer to it."""
+    route = getattr(scope.get("route"), "path", "unmatched")  # the path may hold a user id
     log.exception(
         "A request failed.", extra={"request_id": scope.get("request_id"), "route": route}
     )
-    return problem(500, "Something went wrong here, not with the request. It is logged.")
+    return problem(500, "The service failed because of a bug. The log has the details.")
 
 
-class ProblemAnswer(Response):
-    """A problem, which is written once it is known which request it answers."""
+class ProblemResponse(Response):
+    """Response with a problem, completed with the id of the request when it is sent."""
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, found: Problem, headers: Mapping[str, str] | None = None) -> None:
-        self.status_code = found.status
-        self._found = found
-        self._sent_with = headers
+    def __init__(self, problem: Problem, headers: Mapping[str, str] | None = None) -> None:
+        self.status_code = problem.status
+        self._problem = problem
+        self._problem_headers = headers
 
-    def of(self, request_id: str | None) -> Response:
-        """As the answer to this request."""
-        named = self._found.model_copy(update={"request_id": request_id})
-        return Response(named.model_dump_json(), self.status_code, self._sent_with, self.media_type)
+    def with_request_id(self, request_id: str | None) -> Response:
+        """Return the response to the request with this id."""
+        body = self._problem.model_copy(update={"request_id": request_id}).model_dump_json()
+        return Response(body, self.status_code, self._problem_headers, self.media_type)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.of(scope.get("request_id"))(scope, receive, send)
+        await self.with_request_id(scope.get("request_id"))(scope, receive, send)
 
 
 def problem(
@@ -103,94 +103,94 @@ def problem(
     detail: str,
     errors: Sequence[FieldProblem] = (),
     headers: Mapping[str, str] | None = None,
-) -> ProblemAnswer:
-    """An answer of at most `MOST_ERRORS` errors and `LONGEST_ANSWER_BYTES`, whatever it quotes."""
-    found = Problem(
+) -> ProblemResponse:
+    """Return a response of at most `MAX_ERRORS` errors and `MAX_ANSWER_BYTES`."""
+    details = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
-        detail=_clipped(detail, LONGEST_TEXT),
+        detail=_clipped(detail, MAX_TEXT_LENGTH),
         errors=[
             FieldProblem(
-                field=_clipped(error.field, LONGEST_FIELD),
-                message=_clipped(error.message, LONGEST_TEXT),
+                field=_clipped(error.field, MAX_FIELD_LENGTH),
+                message=_clipped(error.message, MAX_TEXT_LENGTH),
             )
-            for error in errors[:MOST_ERRORS]
+            for error in errors[:MAX_ERRORS]
         ],
     )
-    while len(found.model_dump_json()) > LONGEST_ANSWER_BYTES - ROOM_FOR_REQUEST_ID:
-        found.errors.pop()
-    return ProblemAnswer(found, headers)
+    while len(details.model_dump_json()) > MAX_ANSWER_BYTES - REQUEST_ID_BYTES:
+        details.errors.pop()
+    return ProblemResponse(details, headers)
 
 
-def _clipped(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+def _clipped(text: str, max_length: int) -> str:
+    return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
 
 
-async def _ours(request: Request, failed: Exception) -> Response:
-    if isinstance(failed, Overloaded):
+async def _expected(request: Request, error: Exception) -> Response:
+    if isinstance(error, Overloaded):
         request.app.state.running.metrics.refused.inc()
-    status = STATUS_OF[type(failed)]
+    status = STATUS_OF[type(error)]
     headers = {"Retry-After": RETRY_AFTER_SECONDS} if status == 503 else None
     errors = []
-    if isinstance(failed, UnknownAttribute):
-        errors = [FieldProblem(field=failed.field, message=str(failed))]
-    return problem(status, str(failed), errors, headers)
+    if isinstance(error, UnknownAttribute):
+        errors = [FieldProblem(field=error.field, message=str(error))]
+    return problem(status, str(error), errors, headers)
 
 
-async def invalid(_: Request, failed: Exception) -> Response:
-    """The fields at fault by name, the first of them; the body itself is never echoed."""
-    assert isinstance(failed, RequestValidationError)
-    found = failed.errors()
-    errors = [_field_problem(error) for error in found[:MOST_ERRORS]]
-    malformed = any(error["type"] == "json_invalid" for error in found)
-    detail = "; ".join(f"{error.field}: {error.message}" for error in errors[:10])
+async def invalid(_: Request, error: Exception) -> Response:
+    """Name the first wrong fields. The answer never repeats the body."""
+    assert isinstance(error, RequestValidationError)
+    raw = error.errors()
+    errors = [_field_problem(each) for each in raw[:MAX_ERRORS]]
+    malformed = any(each["type"] == "json_invalid" for each in raw)
+    detail = "; ".join(f"{each.field}: {each.message}" for each in errors[:10])
     return problem(400 if malformed else 422, detail, errors)
 
 
 def _field_problem(error: Any) -> FieldProblem:
     if error["type"] == "json_invalid":
         return FieldProblem(field="body", message=f"is not JSON: {error['ctx']['error']}.")
-    part, *path = error["loc"]  # body, path or query, and where in it
+    part, *path = error["loc"]  # body, path or query, and the position in it
     message = error["msg"].removeprefix("Value error, ")
     return FieldProblem(field=".".join(map(str, path)) or part, message=message)
 
 
-async def _http(_: Request, failed: Exception) -> Response:
-    assert isinstance(failed, HTTPException)
-    return problem(failed.status_code, str(failed.detail), headers=failed.headers)
+async def _http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return problem(error.status_code, str(error.detail), headers=error.headers)
 
 
 def _methods(routes: Sequence[BaseRoute], request: Request) -> list[str]:
-    """What the path takes."""
-    found: set[str] = set()
+    """Return the methods that the path takes."""
+    methods: set[str] = set()
     for route in routes:
         if route.matches(request.scope)[0] is not Match.NONE:
-            found |= getattr(route, "methods", None) or set()
-    return sorted(found)
+            methods |= getattr(route, "methods", None) or set()
+    return sorted(methods)
 
 
-async def _left(_: Request, __: Exception) -> Response:
-    """Who has gone reads no answer; the metrics do."""
-    return problem(408, "The request did not arrive whole.")
+async def _disconnected(_: Request, __: Exception) -> Response:
+    """Return the answer for a client that has left. Only the metrics read it."""
+    return problem(408, "The request did not arrive completely. Send it again.")
 
 
-class Unexpected:
-    """ASGI middleware: our own mistake is logged and answered 500, and the connection lives on."""
+class UnexpectedErrors:
+    """ASGI middleware that logs an unexpected exception, answers 500 and keeps the connection."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begun = False
+        started = False
 
-        async def noting(message: Message) -> None:
-            nonlocal begun
-            begun = True
+        async def watched_send(message: Message) -> None:
+            nonlocal started
+            started = True
             await send(message)
 
         try:
-            await self._app(scope, receive, noting)
+            await self._app(scope, receive, watched_send)
         except Exception:
-            if scope["type"] != "http" or begun:
+            if scope["type"] != "http" or started:
                 raise
             await unexpected(scope)(scope, receive, send)

@@ -1,15 +1,17 @@
-"""`recsys serve`: settings from options and environment, then uvicorn."""
+"""`recsys serve`: read the settings, open the socket and run uvicorn, in one process or several."""
 
 import faulthandler
 import gc
 import importlib
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from ipaddress import ip_address
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,46 +24,49 @@ from recsys.errors import BadInput
 from service.logs import log_to_stderr
 from service.server.embedded_redis import private_redis
 from service.server.http_limits import ANSWERS_SHARE, PunctualServer, bounded
-from service.server.listening import listen, make_room
-from service.server.workers import STOPS, free, shared_port, watch
+from service.server.workers import STOP_SIGNALS, address_of, run_workers, shared_port
 from service.settings import EMBEDDED, Settings, misspelled
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-# all that a worker imports until it answers; nothing of it computes or starts a thread of its own
-CODE = ("service.app", "uvicorn.lifespan.on", "uvicorn.loops.auto")
-SECRETS = Path("/run/secrets")  # where Docker and Kubernetes put files: recsys_user_id_secret, …
+# Modules that a worker imports before it answers. None of them computes or starts a thread.
+WORKER_MODULES = ("service.app", "uvicorn.lifespan.on", "uvicorn.loops.auto")
+SECRETS = Path("/run/secrets")  # folder for secrets of Docker and Kubernetes
+OTHER_FILES = 200  # open files of a process beside its connections: bundle, libraries, log
 log = logging.getLogger("recsys.service")
 
 
-def read_settings(given: Mapping[str, Any], secrets: Path = SECRETS) -> Settings:
-    """Options win over the environment, and that over files; raises `BadInput` with all faults."""
+def read_settings(options: Mapping[str, Any], secrets: Path = SECRETS) -> Settings:
+    """Read the settings from options, then the environment, then files of secrets.
+
+    Raise `BadInput` with all invalid settings.
+    """
     sources: dict[str, Any] = {"_secrets_dir": secrets} if secrets.is_dir() else {}
     try:
-        return Settings(**sources, **given)
-    except ValidationError as wrong:
-        problems = [_problem(error["loc"][0], error["msg"]) for error in wrong.errors()]
-        raise BadInput("The settings cannot be used", problems) from wrong
+        return Settings(**sources, **options)
+    except ValidationError as invalid:
+        problems = [_problem(error["loc"][0], error["msg"]) for error in invalid.errors()]
+        raise BadInput("The settings cannot be used", problems) from invalid
 
 
-def _problem(name: int | str, said: str) -> str:
-    return f"RECSYS_{str(name).upper()}: {said.removeprefix('Value error, ')}."
+def _problem(name: int | str, message: str) -> str:
+    return f"RECSYS_{str(name).upper()}: {message.removeprefix('Value error, ')}."
 
 
-def serve(given: Mapping[str, Any]) -> int:
-    """Serve until SIGTERM or Ctrl-C, finishing what is accepted; returns the exit status."""
-    settings = read_settings(given)
+def serve(options: Mapping[str, Any]) -> int:
+    """Serve until SIGTERM or Ctrl-C, finish accepted requests, and return the exit status."""
+    settings = read_settings(options)
     log_to_stderr(settings.log_level, settings.log_format)
     for sentence in misspelled([*os.environ, *_files_in(SECRETS)]):
         log.warning(sentence)
-    make_room(settings)
-    before = {number: signal.getsignal(number) for number in STOPS}
+    allow_open_files(settings)
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     try:
         with _with_redis(settings) as complete:
             return _serve(complete)
-    finally:  # not before: a second signal must not cut short what ends behind the first
-        for number, handler in before.items():
+    finally:  # not before: a second signal must not interrupt the clean-up after the first
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
@@ -71,7 +76,7 @@ def _files_in(folder: Path) -> list[str]:
 
 @contextmanager
 def _with_redis(settings: Settings) -> Iterator[Settings]:
-    """Settings with the URL of a Redis; a private one runs as long as the block."""
+    """Yield settings with the URL of a Redis. An embedded Redis runs as long as the block."""
     if settings.redis.get_secret_value() != EMBEDDED:
         yield settings
         return
@@ -85,35 +90,35 @@ def _with_redis(settings: Settings) -> Iterator[Settings]:
 
 def _serve(settings: Settings) -> int:
     if settings.workers == 1:
-        with listen(settings) as listening:  # first: loading takes longer
+        with listen(settings) as listening:  # before the bundle is loaded, which takes longer
             app = _app(settings)
-            _say(settings, listening)
+            _log_address(settings, listening)
             _run(app, listening, settings)
         return 0
-    host, port, family = free(listen(settings))
-    with shared_port(host, port, family) as held:
-        _say(settings, held)
-        found = settings.model_copy(update={"host": host, "port": port})
-        return watch(work, found, before=load_code)
+    host, port, family = address_of(listen(settings))
+    with shared_port(host, port, family) as bound:
+        _log_address(settings, bound)
+        resolved = settings.model_copy(update={"host": host, "port": port})
+        return run_workers(work, resolved, prepare=import_worker_modules)
 
 
-def load_code() -> None:
-    """Import what each worker needs, once, so that they share its memory."""
-    for name in CODE:
+def import_worker_modules() -> None:
+    """Import the modules of the workers once, so that all workers share their memory."""
+    for name in WORKER_MODULES:
         importlib.import_module(name)
-    keep_out_of_collections()
+    freeze_garbage_collector()
 
 
-def work(settings: Settings, answers: Callable[[], None]) -> None:
-    """One of several workers: listens when it can answer, on the port that all of them share."""
+def work(settings: Settings, ready: Callable[[], None]) -> None:
+    """Run one of several workers on the port that all of them share."""
     app = _app(settings)
     with listen(settings, shared=True) as listening:
-        answers()
+        ready()
         _run(app, listening, settings)
 
 
 def _app(settings: Settings) -> "FastAPI":
-    from service.app import create_app  # late: workers have to be told where metrics are kept
+    from service.app import create_app  # late: workers first set the folder of the metrics
 
     return create_app(settings)
 
@@ -123,7 +128,10 @@ def config_of(
     settings: Settings,
     count: Callable[[int], None] = lambda status: None,
 ) -> uvicorn.Config:
-    """Return uvicorn's settings; `count` is told the status of each answer it gives itself."""
+    """Return the configuration of uvicorn.
+
+    `count` receives the status of each answer that the server gives without the application.
+    """
     return uvicorn.Config(
         app,
         http=bounded(settings, count),
@@ -131,33 +139,86 @@ def config_of(
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=ceil(settings.shutdown_seconds * ANSWERS_SHARE),
         log_config=None,
-        access_log=False,  # its lines hold paths, and these hold user ids
-        proxy_headers=False,  # anybody can write them
+        access_log=False,  # its lines hold paths, and paths hold user ids
+        proxy_headers=False,  # any client can send them
         server_header=False,
     )
 
 
 def _run(app: "FastAPI", listening: socket.socket, settings: Settings) -> None:
-    # a truncated file of a bundle ends the process by SIGBUS, which no Python code can catch
+    # A truncated file of a bundle ends the process with SIGBUS, which Python cannot catch.
     faulthandler.enable(sys.stderr)
-    keep_out_of_collections()
+    freeze_garbage_collector()
     give_back_freed_memory()
-    # uvicorn ends well and then sends itself the signal again, as if it had been killed by it
+    # uvicorn sends itself the signal again after a clean end, which would look like a kill.
     signal.signal(signal.SIGTERM, lambda *_: None)
     config = config_of(app, settings, app.state.metrics.count_refused)
     PunctualServer(config, settings.shutdown_seconds).run(sockets=[listening])
 
 
-def _say(settings: Settings, bound: socket.socket) -> None:
+def _log_address(settings: Settings, bound: socket.socket) -> None:
     host, port = bound.getsockname()[:2]
     log.info("Serving %s on http://%s:%d, examples at /docs", settings.bundle, host, port)
 
 
-def keep_out_of_collections() -> None:
-    """What is loaded by now stays for good: the garbage collector need not look at it again.
+def freeze_garbage_collector() -> None:
+    """Exclude all objects that exist now from later garbage collections.
 
-    A collection would else stop all answers while it walks everything, and write to it: what
-    processes share would become each one's own.
+    A collection of everything would stop all answers while it runs. It would also write to the
+    memory that workers share, so that each of them would get a copy.
     """
     gc.collect()
     gc.freeze()
+
+
+def listen(settings: Settings, *, shared: bool = False) -> socket.socket:
+    """Open a listening socket, whose port other sockets may share if `shared` is true.
+
+    Raise `BadInput` if the address is taken, is not of this machine, or would be public without a
+    key.
+    """
+    host, port = settings.host, settings.port
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, _, _, _, address = addresses[0]
+        refuse_public_address(str(address[0]), settings)
+        return socket.create_server(address[:2], family=family, backlog=2048, reuse_port=shared)
+    except OSError as error:
+        raise BadInput(
+            "The service cannot listen",
+            [f"{host}:{port}: {error.strerror}. Choose another --host or --port."],
+        ) from error
+
+
+def refuse_public_address(address: str, settings: Settings) -> None:
+    """Raise `BadInput` if other machines can reach the address and no key is set."""
+    if settings.api_key_hashes or settings.public_without_key or ip_address(address).is_loopback:
+        return
+    raise BadInput(
+        "The service would be open to all machines of the network",
+        [
+            f"Other machines can reach {settings.host}, and no key is set. Make a key with "
+            "recsys key and set RECSYS_API_KEY_HASHES. If a proxy or a firewall controls access, "
+            "set RECSYS_PUBLIC_WITHOUT_KEY=true."
+        ],
+    )
+
+
+def allow_open_files(settings: Settings) -> None:
+    """Raise the limit of open files of this process to what its connections need.
+
+    Raise `BadInput` if the system does not allow that many.
+    """
+    needed = settings.max_connections + settings.redis_connections + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft in (resource.RLIM_INFINITY, needed) or soft > needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise BadInput(
+            "RECSYS_MAX_CONNECTIONS is too large",
+            [
+                f"{settings.max_connections:,} connections need {needed:,} open files, and the "
+                f"system allows {hard:,}. Raise it (ulimit -Hn) or lower the setting."
+            ],
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

@@ -18,13 +18,12 @@ import uvicorn
 from rich.console import Console
 
 from data.synthetic import write_shop
-from recsys.client.http import Client
+from recsys.client import Client
 from recsys.console import add_row, neat_table, open_console
 from recsys.errors import RecsysError
 from service.app import create_app
-from service.serve import config_of, read_settings
+from service.serve import config_of, listen, read_settings
 from service.server.embedded_redis import private_redis
-from service.server.listening import listen
 from training.demo import train_shop
 
 START_SECONDS = 30.0

@@ -138,20 +138,22 @@ def bench(
     from recsys.catalogue.catalogue import read_catalogue
     from service.bench.command import BenchOptions
     from service.bench.command import bench as run
-    from service.bench.workload import BenchClick, drawn, replayed
+    from service.bench.workload import BenchClick, replay_clicks, sample_clicks
 
     options = BenchOptions(url, rate, seconds, warmup, connections, k, api_key, event_ids, ceiling)
     if clicks is None:
         catalogue = read_catalogue(bundle_of(bundle) / ITEMS)
         ids = catalogue.item_ids.take(catalogue.by_popularity.tolist())
-        visits = drawn(ids, visitors=visitors, popularity=popularity, length=length, seed=seed)
+        visits = sample_clicks(
+            ids, visitors=visitors, popularity=popularity, length=length, seed=seed
+        )
     else:
         from data.prepare import ClickOptions, read_sessions
 
         sessions = read_sessions(ClickOptions(clicks)).sessions
-        visits = replayed([BenchClick(f"s{s}", item) for s, item in sessions.by_time()])
+        visits = replay_clicks([BenchClick(f"s{s}", item) for s, item in sessions.by_time()])
     result = run(options, visits, open_console(stderr=True), as_json=json, picture=picture)
-    if not result.all_good:
+    if not result.succeeded:
         raise typer.Exit(1)
 
 

@@ -1,22 +1,38 @@
-"""A typed client of the service for Python: arguments in, answers as checked values out.
+"""Typed clients of the service: `Client` blocks, `AsyncClient` is awaited.
 
-`Client` waits and `AsyncClient` is awaited; both keep their connections open. A refusal is raised
-as `ServiceRefused`, with what the service said of each field. Where the service does not answer, is
-overloaded (429, 503), or a gateway lost its answer (502, 504), the call is sent again, `retries`
-times: every click has a name, so it counts once however often it is sent. Knows no bundle, no model
-and no Redis.
+Both have the same methods, because each call is written once, in `Endpoints`. A refusal raises
+`ServiceRefused` with the message of the service for each field. A call is sent again, up to
+`retries` times, if the service does not answer, if it is overloaded (429, 503) or if a gateway
+loses its answer (502, 504). Every click is sent with an event id, so it counts once however often
+it is sent.
 """
 
 import asyncio
+import inspect
 import time
-from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from types import MethodType
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    NotRequired,
+    ParamSpec,
+    Self,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    get_args,
+    overload,
+)
+from urllib.parse import quote
+from uuid import uuid4
 
 import httpx
+from pydantic import BaseModel, ValidationError
 
-from recsys.client import calls
-from recsys.client.calls import ApiCall, Asked, Clicked, answer_of
 from recsys.client.schemas import (
     Attributes,
     ClicksTaken,
@@ -24,21 +40,187 @@ from recsys.client.schemas import (
     KnownItems,
     ManyRecommendations,
     ModelInfo,
+    Problem,
     Recommendations,
     Reloaded,
     SimilarItems,
     StoredUser,
 )
-from recsys.errors import ServiceUnreachable
+from recsys.errors import ServiceRefused, ServiceUnreachable
 
-ApiAnswer = TypeVar("ApiAnswer")
-AGAIN = (429, 502, 503, 504)  # statuses after which a call is sent again
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
+Schema = TypeVar("Schema", bound=BaseModel)
+RETRY_STATUSES = (429, 502, 503, 504)
 PAUSE_SECONDS = 0.1  # before a call is sent again, unless the service names a time
-LONGEST_PAUSE_SECONDS = 5.0
+MAX_PAUSE_SECONDS = 5.0
 
 
-class Client:
-    """Opens connections as needed; a context manager, which closes them. For one thread or many."""
+class RecommendationParams(TypedDict, total=False):
+    """Fields of `POST /v1/recommendations`. The service has a default for each field left out."""
+
+    user_id: str
+    item_id: str
+    event_id: str
+    items: Sequence[str]
+    k: int
+    exclude_seen: bool
+    exclude_items: Sequence[str]
+    filter: Mapping[str, Sequence[str]]
+    consent: bool
+
+
+class ClickParams(TypedDict):
+    """Click to record. Its time and its event id are optional."""
+
+    item_id: str
+    event_id: NotRequired[str]
+    timestamp: NotRequired[float]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiCall(Generic[Answer]):
+    """Request, and the function that parses the body of its answer."""
+
+    method: str
+    path: str
+    parse: Callable[[bytes], Answer]
+    body: Mapping[str, Any] | None = None
+    query: Sequence[tuple[str, str]] = ()
+    idempotent: bool = True  # may be sent twice
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """Return the arguments that httpx sends the body and the query from."""
+        return {"json": self.body, "params": self.query or None}
+
+
+class Endpoint(Generic[Arguments, Answer]):
+    """Method of both clients, made from a function that builds an `ApiCall`.
+
+    The method of `Client` returns the answer, the method of `AsyncClient` a coroutine of it.
+    """
+
+    def __init__(
+        self, build: "Callable[Concatenate[Endpoints, Arguments], ApiCall[Answer]]"
+    ) -> None:
+        @wraps(build)
+        def call(client: "Endpoints", *args: Arguments.args, **kwargs: Arguments.kwargs) -> Any:
+            return client._send(build(client, *args, **kwargs))
+
+        signature = inspect.signature(build)
+        (answer,) = get_args(signature.return_annotation)
+        call.__dict__["__signature__"] = signature.replace(return_annotation=answer)
+        self._call = call
+
+    @overload
+    def __get__(self, client: None, owner: type) -> Callable[..., Any]: ...
+
+    @overload
+    def __get__(self, client: "Client", owner: type) -> Callable[Arguments, Answer]: ...
+
+    @overload
+    def __get__(
+        self, client: "AsyncClient", owner: type
+    ) -> Callable[Arguments, Coroutine[Any, Any, Answer]]: ...
+
+    def __get__(self, client: "Client | AsyncClient | None", owner: type) -> Callable[..., Any]:
+        """Return the method of this client; of the class, return the function."""
+        return self._call if client is None else MethodType(self._call, client)
+
+
+class Endpoints:
+    """Calls of the API, one method for each."""
+
+    def _send(self, call: ApiCall[Any]) -> Any:
+        raise NotImplementedError
+
+    @Endpoint
+    def recommend(self, **params: Unpack[RecommendationParams]) -> ApiCall[Recommendations]:
+        """Record the click of `user_id` on `item_id`, if one is given, and recommend items.
+
+        With `user_id` alone, nothing is recorded. With `items`, the session is these item ids.
+        """
+        return _post("recommendations", _with_event_id(params), Recommendations)
+
+    @Endpoint
+    def recommend_many(
+        self, requests: Sequence[RecommendationParams]
+    ) -> ApiCall[ManyRecommendations]:
+        """Answer up to 100 requests, in order."""
+        body = {"requests": [_with_event_id(request) for request in requests]}
+        return _post("recommendations:batch", body, ManyRecommendations)
+
+    @Endpoint
+    def record(
+        self, user_id: str, clicks: Sequence[str | ClickParams], *, consent: bool = True
+    ) -> ApiCall[ClicksTaken]:
+        """Record clicks, oldest first: item ids, or clicks with a time and an event id."""
+        params = [ClickParams(item_id=each) if isinstance(each, str) else each for each in clicks]
+        body = {"clicks": [_with_event_id(each) for each in params], "consent": consent}
+        return _post(f"{_user(user_id)}/clicks", body, ClicksTaken)
+
+    @Endpoint
+    def user(self, user_id: str) -> ApiCall[StoredUser]:
+        """Return everything that is stored about this user."""
+        return _get(_user(user_id), StoredUser)
+
+    @Endpoint
+    def forget(self, user_id: str) -> ApiCall[None]:
+        """Delete everything that is stored about this user."""
+        return ApiCall("DELETE", f"v1/{_user(user_id)}", lambda _: None)
+
+    @Endpoint
+    def similar(self, item_id: str, k: int = 20) -> ApiCall[SimilarItems]:
+        """Return the items most similar to this item."""
+        return _get(f"items/{quote(item_id, safe='')}/similar", SimilarItems, ("k", str(k)))
+
+    @Endpoint
+    def search(
+        self,
+        words: str = "",
+        *,
+        filter: Mapping[str, Sequence[str]] | None = None,
+        limit: int = 20,
+        offset: int = 0,
+    ) -> ApiCall[FoundItems]:
+        """Return the items that have all these words and pass the filter."""
+        pairs = [(name, value) for name, values in (filter or {}).items() for value in values]
+        query = [("q", words), ("limit", str(limit)), ("offset", str(offset))]
+        query += [("filter", f"{name}:{value}") for name, value in pairs]
+        return _get("items", FoundItems, *query)
+
+    @Endpoint
+    def look_up(self, item_ids: Sequence[str]) -> ApiCall[KnownItems]:
+        """Return clicks and attributes of these items."""
+        return _post("items:lookup", {"item_ids": list(item_ids)}, KnownItems)
+
+    @Endpoint
+    def attributes(self) -> ApiCall[Attributes]:
+        """Return the attributes of the items and their most frequent values."""
+        return _get("attributes", Attributes)
+
+    @Endpoint
+    def model(self) -> ApiCall[ModelInfo]:
+        """Describe the model that answers."""
+        return _get("model", ModelInfo)
+
+    @Endpoint
+    def reload(self, bundle: str | None = None) -> ApiCall[Reloaded]:
+        """Serve another bundle. The client needs an admin key."""
+        return _post("admin/reload", {} if bundle is None else {"bundle": bundle}, Reloaded)
+
+    @Endpoint
+    def roll_back(self) -> ApiCall[Reloaded]:
+        """Serve the previous bundle again. The client needs an admin key."""
+        return ApiCall("POST", "v1/admin/rollback", Reloaded.model_validate_json, idempotent=False)
+
+
+class Client(Endpoints):
+    """Client that blocks, for one thread or many.
+
+    It keeps its connections open. `close`, or the end of its `with` block, closes them.
+    """
 
     def __init__(
         self,
@@ -49,60 +231,8 @@ class Client:
         retries: int = 1,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._url = url
-        self._tries = 1 + retries
+        self._url, self._max_attempts = url, 1 + retries
         self._http = httpx.Client(**_options(url, api_key, timeout), transport=transport)
-
-    def recommend(self, **asked: Unpack[Asked]) -> Recommendations:
-        """Record `item_id` for `user_id` and answer; `user_id` alone only reads; or `items`."""
-        return self._send(calls.recommend(asked))
-
-    def recommend_many(self, requests: Sequence[Asked]) -> ManyRecommendations:
-        """Up to 100 of them, handled in order."""
-        return self._send(calls.recommend_many(requests))
-
-    def record(
-        self, user_id: str, clicks: Sequence[str | Clicked], *, consent: bool = True
-    ) -> ClicksTaken:
-        """Item ids, or clicks with a time and a name of their own; oldest first."""
-        return self._send(calls.record(user_id, clicks, consent=consent))
-
-    def user(self, user_id: str) -> StoredUser:
-        """All that is stored about this user."""
-        return self._send(calls.user(user_id))
-
-    def forget(self, user_id: str) -> None:
-        return self._send(calls.forget(user_id))
-
-    def similar(self, item_id: str, k: int = 20) -> SimilarItems:
-        return self._send(calls.similar(item_id, k))
-
-    def search(
-        self,
-        words: str = "",
-        *,
-        filter: Mapping[str, Sequence[str]] | None = None,
-        limit: int = 20,
-        offset: int = 0,
-    ) -> FoundItems:
-        return self._send(calls.search(words, filter or {}, limit, offset))
-
-    def look_up(self, item_ids: Sequence[str]) -> KnownItems:
-        return self._send(calls.look_up(item_ids))
-
-    def attributes(self) -> Attributes:
-        return self._send(calls.attributes())
-
-    def model(self) -> ModelInfo:
-        return self._send(calls.model())
-
-    def reload(self, bundle: str | None = None) -> Reloaded:
-        """With an admin key."""
-        return self._send(calls.reload(bundle))
-
-    def roll_back(self) -> Reloaded:
-        """With an admin key."""
-        return self._send(calls.roll_back())
 
     def close(self) -> None:
         self._http.close()
@@ -110,31 +240,28 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _send(self, call: ApiCall[ApiAnswer]) -> ApiAnswer:
-        for left in reversed(range(self._tries if call.repeatable else 1)):
+    def _send(self, call: ApiCall[Answer]) -> Answer:
+        attempts = _Attempts(self._url, self._max_attempts if call.idempotent else 1)
+        while True:
             try:
-                response = self._http.request(call.method, call.path, **_content(call))
-            except httpx.TransportError as failed:
-                if left == 0:
-                    raise _unreachable(self._url, failed) from failed
-                time.sleep(PAUSE_SECONDS)
+                response = self._http.request(call.method, call.path, **call.content)
+            except httpx.TransportError as failure:
+                time.sleep(attempts.pause_after_failure(failure))
                 continue
-            if left == 0 or response.status_code not in AGAIN:
-                break
-            time.sleep(_pause(response))
-        return answer_of(call, response)
+            pause = attempts.pause_after(response)
+            if pause is None:
+                return answer_of(call, response)
+            time.sleep(pause)
 
 
-class AsyncClient:
-    """The same, awaited; an async context manager. For one event loop."""
+class AsyncClient(Endpoints):
+    """Client that is awaited, for one event loop.
+
+    It keeps its connections open. `close`, or the end of its `async with` block, closes them.
+    """
 
     def __init__(
         self,
@@ -145,60 +272,8 @@ class AsyncClient:
         retries: int = 1,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._url = url
-        self._tries = 1 + retries
+        self._url, self._max_attempts = url, 1 + retries
         self._http = httpx.AsyncClient(**_options(url, api_key, timeout), transport=transport)
-
-    async def recommend(self, **asked: Unpack[Asked]) -> Recommendations:
-        """Record `item_id` for `user_id` and answer; `user_id` alone only reads; or `items`."""
-        return await self._send(calls.recommend(asked))
-
-    async def recommend_many(self, requests: Sequence[Asked]) -> ManyRecommendations:
-        """Up to 100 of them, handled in order."""
-        return await self._send(calls.recommend_many(requests))
-
-    async def record(
-        self, user_id: str, clicks: Sequence[str | Clicked], *, consent: bool = True
-    ) -> ClicksTaken:
-        """Item ids, or clicks with a time and a name of their own; oldest first."""
-        return await self._send(calls.record(user_id, clicks, consent=consent))
-
-    async def user(self, user_id: str) -> StoredUser:
-        """All that is stored about this user."""
-        return await self._send(calls.user(user_id))
-
-    async def forget(self, user_id: str) -> None:
-        return await self._send(calls.forget(user_id))
-
-    async def similar(self, item_id: str, k: int = 20) -> SimilarItems:
-        return await self._send(calls.similar(item_id, k))
-
-    async def search(
-        self,
-        words: str = "",
-        *,
-        filter: Mapping[str, Sequence[str]] | None = None,
-        limit: int = 20,
-        offset: int = 0,
-    ) -> FoundItems:
-        return await self._send(calls.search(words, filter or {}, limit, offset))
-
-    async def look_up(self, item_ids: Sequence[str]) -> KnownItems:
-        return await self._send(calls.look_up(item_ids))
-
-    async def attributes(self) -> Attributes:
-        return await self._send(calls.attributes())
-
-    async def model(self) -> ModelInfo:
-        return await self._send(calls.model())
-
-    async def reload(self, bundle: str | None = None) -> Reloaded:
-        """With an admin key."""
-        return await self._send(calls.reload(bundle))
-
-    async def roll_back(self) -> Reloaded:
-        """With an admin key."""
-        return await self._send(calls.roll_back())
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -206,27 +281,57 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _send(self, call: ApiCall[ApiAnswer]) -> ApiAnswer:
-        for left in reversed(range(self._tries if call.repeatable else 1)):
+    async def _send(self, call: ApiCall[Answer]) -> Answer:
+        attempts = _Attempts(self._url, self._max_attempts if call.idempotent else 1)
+        while True:
             try:
-                response = await self._http.request(call.method, call.path, **_content(call))
-            except httpx.TransportError as failed:
-                if left == 0:
-                    raise _unreachable(self._url, failed) from failed
-                await asyncio.sleep(PAUSE_SECONDS)
+                response = await self._http.request(call.method, call.path, **call.content)
+            except httpx.TransportError as failure:
+                await asyncio.sleep(attempts.pause_after_failure(failure))
                 continue
-            if left == 0 or response.status_code not in AGAIN:
-                break
-            await asyncio.sleep(_pause(response))
-        return answer_of(call, response)
+            pause = attempts.pause_after(response)
+            if pause is None:
+                return answer_of(call, response)
+            await asyncio.sleep(pause)
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """Attempts left for one call."""
+
+    url: str
+    left: int
+
+    def pause_after_failure(self, failure: httpx.TransportError) -> float:
+        """Return seconds until the next attempt; raise `ServiceUnreachable` if none is left."""
+        self.left -= 1
+        if self.left == 0:
+            reason = str(failure) or type(failure).__name__
+            raise ServiceUnreachable(f"{self.url}: {reason}. Is it running?") from failure
+        return PAUSE_SECONDS
+
+    def pause_after(self, response: httpx.Response) -> float | None:
+        """Return seconds until the next attempt, or None if this response is final."""
+        self.left -= 1
+        if self.left == 0 or response.status_code not in RETRY_STATUSES:
+            return None
+        seconds = response.headers.get("Retry-After", "")
+        return min(float(seconds), MAX_PAUSE_SECONDS) if seconds.isdigit() else PAUSE_SECONDS
+
+
+def answer_of(call: ApiCall[Answer], response: httpx.Response) -> Answer:
+    """Return the parsed answer; raise `ServiceRefused` if the service refused the call."""
+    if response.is_success:
+        return call.parse(response.content)
+    try:
+        problem = Problem.model_validate_json(response.content)
+    except ValidationError:  # from a proxy, for example
+        raise ServiceRefused(response.reason_phrase, response.status_code) from None
+    fields = {error.field: error.message for error in problem.errors}
+    raise ServiceRefused(problem.detail, problem.status, fields, problem.request_id)
 
 
 def _options(url: str, api_key: str | None, timeout: float) -> dict[str, Any]:
@@ -234,14 +339,21 @@ def _options(url: str, api_key: str | None, timeout: float) -> dict[str, Any]:
     return {"base_url": url, "headers": headers, "timeout": timeout}
 
 
-def _content(call: ApiCall[Any]) -> dict[str, Any]:
-    return {"json": call.body, "params": call.query or None}
+def _get(path: str, schema: type[Schema], *query: tuple[str, str]) -> ApiCall[Schema]:
+    return ApiCall("GET", f"v1/{path}", schema.model_validate_json, query=query)
 
 
-def _pause(response: httpx.Response) -> float:
-    named = response.headers.get("Retry-After", "")
-    return min(float(named), LONGEST_PAUSE_SECONDS) if named.isdigit() else PAUSE_SECONDS
+def _post(path: str, body: Mapping[str, Any], schema: type[Schema]) -> ApiCall[Schema]:
+    return ApiCall("POST", f"v1/{path}", schema.model_validate_json, body)
 
 
-def _unreachable(url: str, failed: httpx.TransportError) -> ServiceUnreachable:
-    return ServiceUnreachable(f"{url}: {str(failed) or type(failed).__name__}. Is it running?")
+def _with_event_id(params: RecommendationParams | ClickParams) -> dict[str, Any]:
+    """Return the parameters with an event id if they have an item id and no event id."""
+    body: dict[str, Any] = dict(params)
+    if body.get("item_id") is not None and body.get("event_id") is None:
+        body["event_id"] = uuid4().hex
+    return body
+
+
+def _user(user_id: str) -> str:
+    return f"users/{quote(user_id, safe='')}"

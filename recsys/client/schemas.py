@@ -1,4 +1,4 @@
-"""The shapes of requests and answers, which are also the API's documentation."""
+"""Schemas of the requests and answers of the API. Service, client and documentation share them."""
 
 from typing import Annotated, Literal, Self
 
@@ -13,15 +13,15 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 
-LONGEST_ID = 128
-LONGEST_LIST = 100
-MOST_CLICKS = 500
-MOST_REQUESTS = 100
-LONGEST_VALUE = 512  # of an attribute, as a title can be long
+MAX_ID_LENGTH = 128
+MAX_LIST_LENGTH = 100
+MAX_CLICKS = 500
+MAX_REQUESTS = 100
+MAX_VALUE_LENGTH = 512  # of an attribute, as a title can be long
 
 
 def encodable(text: str) -> str:
-    """JSON can spell half a surrogate pair, and a path bytes that are no text; neither is an id."""
+    """Return the text; raise `ValueError` for half a surrogate pair or for broken UTF-8."""
     if "\ufffd" in text:
         raise ValueError("must be text, not broken UTF-8")
     try:
@@ -31,76 +31,76 @@ def encodable(text: str) -> str:
     return text
 
 
-def _fit_for_a_path(text: str) -> str:
+def _no_path_separator(text: str) -> str:
     if "/" in text or text in (".", ".."):
         raise ValueError("must not contain '/' or be '.' or '..', because user ids stand in paths")
     return text
 
 
-def whole(number: object) -> object:
-    """JSON has one kind of number, and 20.0 is the integer 20."""
+def as_integer(number: object) -> object:
+    """Return a float without a fraction as an integer: in JSON, 20.0 and 20 are the same number."""
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
 Id = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=LONGEST_ID),
+    StringConstraints(min_length=1, max_length=MAX_ID_LENGTH),
     AfterValidator(encodable),
     Field(json_schema_extra={"pattern": r"^[^\uFFFD]*$"}),
 ]
-Value = Annotated[str, StringConstraints(max_length=LONGEST_VALUE)]
+Value = Annotated[str, StringConstraints(max_length=MAX_VALUE_LENGTH)]
 UserId = Annotated[
     Id,
-    AfterValidator(_fit_for_a_path),
+    AfterValidator(_no_path_separator),
     Field(json_schema_extra={"pattern": r"^(?!\.{1,2}$)[^/\uFFFD]*$"}),
 ]
-Values = Annotated[list[Value], Field(max_length=LONGEST_LIST, fail_fast=True)]
-ListLength = Annotated[int, Field(ge=1, le=LONGEST_LIST), BeforeValidator(whole)]
+Values = Annotated[list[Value], Field(max_length=MAX_LIST_LENGTH, fail_fast=True)]
+ListLength = Annotated[int, Field(ge=1, le=MAX_LIST_LENGTH), BeforeValidator(as_integer)]
 
 
 class Body(BaseModel):
-    """A request body: an unknown field and a number written as text are mistakes to hear of."""
+    """Body of a request. Unknown fields and numbers written as text are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-def _way(title: str, given: tuple[str, ...], absent: tuple[str, ...]) -> JsonDict:
-    """One way to ask, as JSON Schema; a null is as good as nothing."""
-    fields: JsonDict = {name: {"not": {"type": "null"}} for name in given}
+def _form(title: str, present: tuple[str, ...], absent: tuple[str, ...]) -> JsonDict:
+    """Return the JSON Schema of one form of a request. A null counts as absent."""
+    fields: JsonDict = {name: {"not": {"type": "null"}} for name in present}
     return {
         "title": title,
-        "required": list(given),
+        "required": list(present),
         "properties": fields | {name: {"type": "null"} for name in absent},
     }
 
 
-WAYS_TO_ASK: JsonDict = {  # what `_one_way_to_ask` checks, for the documentation
+REQUEST_FORMS: JsonDict = {  # documents what `_check_form` checks
     "anyOf": [
-        _way("record a click and recommend", ("user_id", "item_id"), ("items",)),
-        _way("recommend only", ("user_id",), ("item_id", "event_id", "items")),
-        _way("stateless", ("items",), ("user_id", "item_id", "event_id")),
+        _form("record a click and recommend", ("user_id", "item_id"), ("items",)),
+        _form("recommend only", ("user_id",), ("item_id", "event_id", "items")),
+        _form("stateless", ("items",), ("user_id", "item_id", "event_id")),
     ]
 }
 
 
 class RecommendationRequest(Body):
-    """Record a click and answer (`user_id`, `item_id`), only answer (`user_id`), or stateless."""
+    """Click and recommend (`user_id`, `item_id`), only recommend (`user_id`), or stateless."""
 
-    model_config = ConfigDict(json_schema_extra=WAYS_TO_ASK)
+    model_config = ConfigDict(json_schema_extra=REQUEST_FORMS)
 
-    user_id: UserId | None = Field(None, description="whose session this is")
+    user_id: UserId | None = Field(None, description="the user whose session is read")
     item_id: Id | None = Field(None, description="the item just clicked; recorded for the user")
     event_id: Id | None = Field(
-        None, description="names this click, so that sending it again changes nothing"
+        None, description="identifies this click, so that sending it again changes nothing"
     )
     items: list[Id] | None = Field(
         None,
-        max_length=MOST_CLICKS,
+        max_length=MAX_CLICKS,
         fail_fast=True,
-        description="a whole session, oldest first, answered without storing; not with user_id",
+        description="a whole session, oldest first; nothing is stored; not with user_id",
     )
     k: ListLength = Field(20, description="how many items to return")
-    exclude_seen: bool = Field(False, description="leave out everything clicked in this session")
+    exclude_seen: bool = Field(False, description="leave out all items clicked in this session")
     exclude_items: list[Id] = Field(
         default_factory=list,
         max_length=1000,
@@ -110,12 +110,12 @@ class RecommendationRequest(Body):
     filter: dict[Value, Values] = Field(
         default_factory=dict,
         max_length=20,
-        description="{attribute: [values]}: any of the values, for every attribute",
+        description="{attribute: [values]}: items need one of the values of every attribute",
     )
     consent: bool = Field(True, description="false: nothing about the user is read or written")
 
     @model_validator(mode="after")
-    def _one_way_to_ask(self) -> Self:
+    def _check_form(self) -> Self:
         if self.user_id is None and self.items is None:
             raise ValueError("give user_id, or items for a stateless answer")
         if self.user_id is not None and self.items is not None:
@@ -129,23 +129,27 @@ class RecommendationRequest(Body):
 
 class ScoredItem(BaseModel):
     item_id: str
-    score: float = Field(description="higher is likelier; comparable within one answer only")
+    score: float = Field(description="higher is more likely; comparable within one answer only")
 
 
 class Recommendations(BaseModel):
     model_id: str = Field(description="the model that answered")
     source: Literal["model", "popular"] = Field(
-        description="popular where nothing the model knows was clicked"
+        description="popular if the model knows none of the clicked items"
     )
-    degraded: bool = Field(description="the stored session could not be used; this request's was")
-    stored: bool = Field(description="the click of this request is confirmed in Redis")
+    degraded: bool = Field(
+        description="the stored session could not be read; only the clicks of this request count"
+    )
+    stored: bool = Field(description="the click of this request is in Redis")
     unknown_items: list[str] = Field(description="clicked items that the model does not know")
-    items: list[ScoredItem] = Field(description="best first; fewer than k where few are allowed")
+    items: list[ScoredItem] = Field(
+        description="best first; fewer than k if fewer items are allowed"
+    )
 
 
 class ManyRequests(Body):
     requests: list[RecommendationRequest] = Field(
-        min_length=1, max_length=MOST_REQUESTS, fail_fast=True
+        min_length=1, max_length=MAX_REQUESTS, fail_fast=True
     )
 
 
@@ -156,24 +160,26 @@ class ManyRecommendations(BaseModel):
 class NewClick(Body):
     item_id: Id
     event_id: Id | None = Field(
-        None, description="names this click, so that sending it again changes nothing"
+        None, description="identifies this click, so that sending it again changes nothing"
     )
     timestamp: float | None = Field(
-        None, allow_inf_nan=False, description="epoch seconds; kept, never orders or expires clicks"
+        None,
+        allow_inf_nan=False,
+        description="epoch seconds; stored, but clicks are ordered and expire without it",
     )
 
 
 class NewClicks(Body):
     clicks: list[NewClick] = Field(
-        min_length=1, max_length=MOST_CLICKS, fail_fast=True, description="oldest first"
+        min_length=1, max_length=MAX_CLICKS, fail_fast=True, description="oldest first"
     )
     consent: bool = Field(True, description="false: nothing is written")
 
 
 class ClicksTaken(BaseModel):
-    accepted: int = Field(description="clicks now in Redis that were not there before")
-    duplicates: int = Field(description="clicks whose event_id was known already")
-    unknown_items: list[str] = Field(description="recorded, but not known to the model")
+    accepted: int = Field(description="clicks that are new in Redis")
+    duplicates: int = Field(description="clicks whose event_id was known")
+    unknown_items: list[str] = Field(description="recorded items that the model does not know")
 
 
 class StoredClick(BaseModel):
@@ -186,7 +192,7 @@ class StoredUser(BaseModel):
     user_id: str
     clicks: list[StoredClick] = Field(description="the last clicks of this session, oldest first")
     model_id: str
-    expires_in_seconds: float | None = Field(description="null where nothing is stored")
+    expires_in_seconds: float | None = Field(description="null if nothing is stored")
 
 
 class SimilarItems(BaseModel):
@@ -202,10 +208,10 @@ class ModelInfo(BaseModel):
     hidden: int
     layers: int
     cell: str = Field(description="the recurrent cell of each layer")
-    embedding: str = Field(description="what clicks are read from: shared, separate or none")
-    scale: float = Field(description="of cosine scores; 0 for inner products")
-    window: int = Field(description="clicks a state remembers")
-    attributes: list[str] = Field(description="what filter may name")
+    embedding: str = Field(description="input embedding of clicks: shared, separate or none")
+    scale: float = Field(description="scale of cosine scores; 0 for inner products")
+    window: int = Field(description="number of last clicks that a state depends on")
+    attributes: list[str] = Field(description="attributes that filter may name")
     metrics: dict[str, object]
     training: dict[str, object]
 
@@ -214,15 +220,15 @@ class ReloadRequest(Body):
     bundle: str | None = Field(
         None,
         min_length=1,
-        max_length=LONGEST_ID,
-        description="name of a folder on the shelf, or beside the bundle that RECSYS_BUNDLE names; "
-        "without it, what RECSYS_BUNDLE names now",
+        max_length=MAX_ID_LENGTH,
+        description="name of a bundle in the registry, or beside the bundle of RECSYS_BUNDLE; "
+        "if absent, the bundle that RECSYS_BUNDLE names now",
     )
 
 
 class Reloaded(BaseModel):
-    model_id: str = Field(description="the model that answers from now on")
-    previous_model_id: str = Field(description="the same where the bundle was served already")
+    model_id: str = Field(description="the model that answers now")
+    previous_model_id: str = Field(description="the same model if its bundle was served before")
 
 
 class FieldProblem(BaseModel):
@@ -231,64 +237,68 @@ class FieldProblem(BaseModel):
 
 
 class Problem(BaseModel):
-    """RFC 9457 problem details."""
+    """Problem details of RFC 9457."""
 
     type: str = "about:blank"
     title: str
     status: int
     detail: str
-    errors: list[FieldProblem] = Field(default_factory=list, description="every field at fault")
-    request_id: str | None = Field(default=None, description="as in X-Request-ID and in the log")
+    errors: list[FieldProblem] = Field(default_factory=list, description="the wrong fields")
+    request_id: str | None = Field(
+        default=None, description="the id in X-Request-ID and in the log"
+    )
 
 
-FURTHEST = 2**31 - 1
+MAX_OFFSET = 2**31 - 1
 Words = Annotated[
     str,
-    StringConstraints(max_length=LONGEST_ID),
+    StringConstraints(max_length=MAX_ID_LENGTH),
     AfterValidator(encodable),
     Field(
-        description="words that an item has in its id or attributes, in any case; all of them",
+        description="words that an item must have, all of them, in its id or attributes; any case",
         json_schema_extra={"pattern": r"^[^\uFFFD]*$"},
     ),
 ]
 Offset = Annotated[
-    int, Field(ge=0, le=FURTHEST, description="how many to pass over"), BeforeValidator(whole)
+    int,
+    Field(ge=0, le=MAX_OFFSET, description="number of items to skip"),
+    BeforeValidator(as_integer),
 ]
 
 
 class Item(BaseModel):
-    """What the bundle knows of an item."""
+    """Item as described in the bundle."""
 
     item_id: str
-    clicks: int = Field(description="in the click log that the model learned from")
-    attributes: dict[str, str] = Field(description="those the item has a value for")
+    clicks: int = Field(description="clicks in the training data")
+    attributes: dict[str, str] = Field(description="attributes for which the item has a value")
 
 
 class FoundItems(BaseModel):
     model_id: str
-    total: int = Field(description="items found in all")
-    items: list[Item] = Field(description="a page of them, the most clicked first")
+    total: int = Field(description="number of items found")
+    items: list[Item] = Field(description="one page of them, the most clicked first")
 
 
 class ItemIds(Body):
-    item_ids: list[Id] = Field(min_length=1, max_length=LONGEST_LIST, fail_fast=True)
+    item_ids: list[Id] = Field(min_length=1, max_length=MAX_LIST_LENGTH, fail_fast=True)
 
 
 class KnownItems(BaseModel):
     model_id: str
-    items: list[Item] = Field(description="each once, in the order asked for")
-    unknown_items: list[str] = Field(description="those that the model does not know")
+    items: list[Item] = Field(description="each item once, in the order of the request")
+    unknown_items: list[str] = Field(description="items that the model does not know")
 
 
 class AttributeValue(BaseModel):
     value: str
-    items: int = Field(description="items that have it")
+    items: int = Field(description="number of items with this value")
 
 
 class Attribute(BaseModel):
     name: str
-    distinct: int = Field(description="how many different values the items have")
-    values: list[AttributeValue] = Field(description="the most frequent, 100 at most")
+    distinct: int = Field(description="number of different values")
+    values: list[AttributeValue] = Field(description="the most frequent values, at most 100")
 
 
 class Attributes(BaseModel):
@@ -298,11 +308,11 @@ class Attributes(BaseModel):
 
 class Session(Body):
     items: list[Id] = Field(
-        max_length=MOST_CLICKS, fail_fast=True, description="a whole session, oldest first"
+        max_length=MAX_CLICKS, fail_fast=True, description="a whole session, oldest first"
     )
 
 
 class HiddenState(BaseModel):
     model_id: str
     unknown_items: list[str] = Field(description="clicked items that the model does not know")
-    layers: list[list[float]] = Field(description="the hidden state, the lowest layer first")
+    layers: list[list[float]] = Field(description="the hidden state, lowest layer first")

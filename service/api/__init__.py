@@ -1,1 +1,1 @@
-"""The HTTP API: routes, checks of requests, serialisation of answers."""
+"""HTTP API: routes, request checks, serialisation of answers and the OpenAPI document."""

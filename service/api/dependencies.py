@@ -1,41 +1,76 @@
-"""What a route may ask for; all of it is made in `service/app.py` and lives as long as the app."""
+"""Parts of the running service that routes use. `service/app.py` builds them for each start."""
 
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
 
 from recsys.bundle.manifest import Manifest
 from recsys.bundle.registry import is_shelf
+from recsys.errors import Overloaded
 from service.batcher import Batcher
 from service.bundle_watcher import SharedNote
 from service.metrics import ServiceMetrics
 from service.model_manager import ModelManager
 from service.recommender import RecommendationQuery, RecommendationResult, Recommender
 from service.redis_client.client import RedisClient
-from service.side_thread import SideThread
 from service.store.session_store import Store
 from service.store.unstored_clicks import UnstoredClicks
 
+Result = TypeVar("Result")
+MAX_SEARCHES = 16  # running or waiting; each takes up to tenths of a second with a million items
+
+
+class SearchThread:
+    """Thread for jobs that read the whole catalogue, one after another.
+
+    The event loop and the thread that ranks recommendations stay free while a job runs. The owner
+    closes the thread at the end.
+    """
+
+    def __init__(self, max_jobs: int = MAX_SEARCHES) -> None:
+        self._max_jobs = max_jobs
+        self._jobs = 0
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="search")
+
+    def close(self) -> None:
+        """Wait for the running job and cancel the others."""
+        self._thread.shutdown(cancel_futures=True)
+
+    async def run(self, job: Callable[[], Result]) -> Result:
+        """Return the result of the job; raise `Overloaded` if too many jobs wait."""
+        if self._jobs >= self._max_jobs:
+            raise Overloaded(f"{self._jobs} searches are in line already. Ask again later.")
+        self._jobs += 1
+        result = asyncio.get_running_loop().run_in_executor(self._thread, job)
+        result.add_done_callback(self._count_down)  # also called if the request is cancelled
+        return await result
+
+    def _count_down(self, _: object) -> None:
+        self._jobs -= 1
+
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """The parts of a running service."""
+class RunningService:
+    """Parts of a running service."""
 
     models: ModelManager
     batcher: Batcher[RecommendationQuery, RecommendationResult]
     store: Store
     unstored: UnstoredClicks
-    link: RedisClient
+    redis: RedisClient
     metrics: ServiceMetrics
-    aside: SideThread  # for what goes through all items
-    bundle: Path  # a bundle, or a shelf of them
-    note: SharedNote | None  # for the other workers, where there are some
+    search_thread: SearchThread
+    bundle: Path  # a bundle folder or a model registry
+    note: SharedNote | None  # for the other workers, if there are any
 
     @property
-    def shelf(self) -> Path:
-        """Where bundles are looked for by name."""
+    def registry(self) -> Path:
+        """Return the folder that holds the bundles a reload may name."""
         return self.bundle if is_shelf(self.bundle) else self.bundle.resolve().parent
 
     @property
@@ -47,9 +82,9 @@ class Running:
         return self.models.recommender
 
 
-def running(request: Request) -> Running:
-    found: Running = request.app.state.running
-    return found
+def running_service(request: Request) -> RunningService:
+    service: RunningService = request.app.state.running
+    return service
 
 
-RunningDep = Annotated[Running, Depends(running)]
+ServiceDep = Annotated[RunningService, Depends(running_service)]

@@ -1,42 +1,40 @@
-"""The one call that must be quick: its body comes in, and its answer goes out, without detours.
+"""Direct path of `POST /v1/recommendations`, from the body of the request to the JSON answer.
 
-FastAPI's way from a request to a route and back passes twenty functions and checks the answer
-against its schema once more. Here `POST /v1/recommendations` turns off before that. What goes in is
-checked as everywhere, errors are those of every other route, and a test holds the answer to the
-schema. FastAPI keeps the route, for the documentation.
+FastAPI calls twenty functions between a request and its route, and validates the answer once more.
+This path leaves before that. It checks requests and reports errors as every other route does, and a
+test compares its answers with the schema. FastAPI keeps a route for the documentation.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.request_checks import check_query, read_json
+from recsys.client.schemas import RecommendationRequest
+from service.api.dependencies import RunningService
+from service.api.request_checks import read_body
 from service.problems import as_problem
-from service.recommender import RecommendationResult
+from service.recommender import RecommendationQuery, RecommendationResult
+from service.store.session_store import Click
 
-Body = TypeVar("Body", bound=BaseModel)
 PATH = "/v1/recommendations"
 
 
 @dataclass(frozen=True, slots=True)
 class FastRoute:
-    """What the metrics of a request name it by."""
+    """Route whose path labels the metrics of a request."""
 
     path: str = PATH
 
 
 class FastPath:
-    """ASGI middleware: `answer` writes the answers of `PATH`, everything else goes on."""
+    """ASGI middleware that answers POST requests of `PATH` and passes on all others."""
 
-    def __init__(self, app: ASGIApp, answer: Callable[[Request], Awaitable[bytes]]) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._answer = answer
         self._route = FastRoute()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,43 +44,55 @@ class FastPath:
         scope["route"] = self._route
         request = Request(scope, receive, send)
         try:
-            content = await self._answer(request)
-        except Exception as failed:
-            response = await as_problem(request, failed)
+            body = await recommend(request)
+        except Exception as error:
+            response = await as_problem(request, error)
             await response(scope, receive, send)
             return
-        length = str(len(content)).encode()
+        length = str(len(body)).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", length)]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": content})
+        await send({"type": "http.response.body", "body": body})
 
 
-def documented(kind: type[BaseModel]) -> dict[str, Any]:
-    """What OpenAPI says of a route that reads its body itself; other routes define the schema."""
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}}}
-    return {"requestBody": {"required": True, "content": content}}
+async def recommend(request: Request) -> bytes:
+    """Return the answer to a request for recommendations as JSON."""
+    service: RunningService = request.app.state.running
+    service.batcher.check()  # refuse before the body is read
+    body = await read_body(request, RecommendationRequest)
+    service.models.recommender.check_filter(body.filter)
+    result = await service.batcher.submit(query_of(body))
+    return orjson.dumps(content_of(result))
 
 
-async def read_body(request: Request, kind: type[Body]) -> Body:
-    """The checked body; raises `RequestValidationError`, as FastAPI does."""
-    check_query(request.scope)
-    found = await read_json(request)
-    try:
-        return kind.model_validate(found)
-    except ValidationError as wrong:
-        raw = wrong.errors(include_url=False, include_context=False, include_input=False)
-        errors = [{**error, "loc": ("body", *error["loc"])} for error in raw]
-        raise RequestValidationError(errors) from wrong
+def query_of(body: RecommendationRequest) -> RecommendationQuery:
+    """Build the query of a request.
+
+    Without consent the query names no user, and the clicked item is the whole session.
+    """
+    click = None if body.item_id is None else Click(body.item_id, body.event_id)
+    items = list(body.items or ())
+    user_id = body.user_id
+    if not body.consent and user_id is not None:
+        user_id, click, items = None, None, [] if click is None else [click.item_id]
+    return RecommendationQuery(
+        user_id=user_id,
+        click=click,
+        items=items,
+        k=body.k,
+        exclude_seen=body.exclude_seen,
+        exclude_items=body.exclude_items,
+        filter=body.filter,
+    )
 
 
-def written(answer: RecommendationResult) -> bytes:
-    """`schemas.Recommendations` as JSON."""
-    content = {
-        "model_id": answer.model_id,
-        "source": answer.source,
-        "degraded": answer.degraded,
-        "stored": answer.stored,
-        "unknown_items": answer.unknown_items,
-        "items": [{"item_id": item_id, "score": score} for item_id, score in answer.items],
+def content_of(result: RecommendationResult) -> Mapping[str, Any]:
+    """Return the JSON content of a result, with the fields of `schemas.Recommendations`."""
+    return {
+        "model_id": result.model_id,
+        "source": result.source,
+        "degraded": result.degraded,
+        "stored": result.stored,
+        "unknown_items": result.unknown_items,
+        "items": [{"item_id": item_id, "score": score} for item_id, score in result.items],
     }
-    return orjson.dumps(content)

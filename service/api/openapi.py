@@ -1,7 +1,7 @@
-"""The OpenAPI document that is served: what FastAPI finds in the routes, and what surrounds them.
+"""OpenAPI document of the service, completed beyond what FastAPI reads from the routes.
 
-Problems have their own media type, keys are a security scheme where some are set, and the catalogue
-that is served gives the examples and the attributes a filter may name.
+It describes the problems that each call may answer and, if keys are set, the security scheme. The
+served catalogue gives the examples and the attributes that a filter may name.
 """
 
 import re
@@ -20,19 +20,19 @@ Document = dict[str, Any]
 SCHEMAS = "#/components/schemas/"
 PROBLEMS = {
     "400": "The body is not JSON.",
-    "401": "No key, or one that is not valid.",
+    "401": "The key is missing or not valid.",
     "403": "The key is valid, but not for this call.",
-    "404": "What is asked for does not exist.",
-    "405": "The path is called with other methods, which `Allow` names.",
-    "409": "There is no model to go back to.",
+    "404": "The path or the item does not exist.",
+    "405": "The path does not take this method; `Allow` names its methods.",
+    "409": "There is no previous model.",
     "413": "The body is too large.",
     "415": "The content type is not JSON.",
-    "421": "The Host header names another service.",
-    "422": "A field or a query parameter is wrong, and named.",
-    "429": "Too many requests of this key.",
-    "503": "Overloaded, or Redis did not answer. Ask again.",
+    "421": "The Host header does not name this service.",
+    "422": "Fields or query parameters are wrong; `errors` names them.",
+    "429": "This key sent too many requests.",
+    "503": "The service is overloaded or Redis did not answer. Try again.",
 }
-SEARCHES = ("/v1/items", "/v1/attributes")  # refused where many are in line
+SEARCHES = ("/v1/items", "/v1/attributes")  # refused if many searches wait
 HEADERS = {
     "401": {"WWW-Authenticate": "how to send a key"},
     "429": {"Retry-After": "seconds to wait"},
@@ -41,15 +41,15 @@ HEADERS = {
 
 
 def use_document(app: FastAPI, catalogue: Callable[[], Catalogue], *, keyed: bool) -> None:
-    """Have the application serve it; `catalogue` gives what is served, `keyed` if calls need a key.
+    """Set the function that builds the document of an application, once for each catalogue.
 
-    It is made once for each catalogue.
+    `catalogue` returns the catalogue that is served now. `keyed`: calls need a key.
     """
-    made: dict[Catalogue, Document] = {}
+    cache: dict[Catalogue, Document] = {}
 
     def openapi() -> Document:
         served = catalogue()
-        if served not in made:
+        if served not in cache:
             document = get_openapi(
                 title=app.title,
                 version=app.version,
@@ -59,21 +59,21 @@ def use_document(app: FastAPI, catalogue: Callable[[], Catalogue], *, keyed: boo
             add_problems(document, keyed=keyed)
             add_examples(document, served)
             name_attributes(document, sorted(served.attributes))
-            made.clear()
-            made[served] = document
-        return made[served]
+            cache.clear()
+            cache[served] = document
+        return cache[served]
 
-    app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents
+    app.openapi = openapi  # type: ignore[method-assign]  # as the documentation of FastAPI recommends
 
 
 def add_problems(document: Document, *, keyed: bool) -> None:
-    """Every refusal a call may meet, described once and referred to, and the key it needs."""
+    """Add the problems that each call may answer, described once, and the key that it needs."""
     components = document["components"]
     schemas = components["schemas"]
-    for fastapis_own in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(fastapis_own, None)
-    found = Problem.model_json_schema(ref_template=SCHEMAS + "{model}")
-    schemas |= found.pop("$defs") | {"Problem": found}
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    schema = Problem.model_json_schema(ref_template=SCHEMAS + "{model}")
+    schemas |= schema.pop("$defs") | {"Problem": schema}
     components["responses"] = {f"problem-{status}": _problem(status) for status in PROBLEMS}
     if keyed or any(path.startswith(ADMIN) for path in document["paths"]):
         components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
@@ -87,15 +87,15 @@ def add_problems(document: Document, *, keyed: bool) -> None:
 
 
 def name_attributes(document: Document, attributes: list[str]) -> None:
-    """A filter names attributes of the catalogue and no others."""
-    asked = document["components"]["schemas"]["RecommendationRequest"]["properties"]
-    named = {"propertyNames": {"enum": attributes}}
-    asked["filter"] |= named if attributes else {"maxProperties": 0}
+    """Allow only attributes of the catalogue in filters."""
+    properties = document["components"]["schemas"]["RecommendationRequest"]["properties"]
+    names = {"propertyNames": {"enum": attributes}}
+    properties["filter"] |= names if attributes else {"maxProperties": 0}
     parameters = document["paths"]["/v1/items"]["get"]["parameters"]
-    (words,) = (p["schema"] for p in parameters if p["name"] == "filter")
-    written = "|".join(re.escape(attribute) for attribute in attributes)
-    words |= {"items": {"type": "string", "pattern": f"^({written}):"}}
-    words |= {} if attributes else {"maxItems": 0}
+    (schema,) = (p["schema"] for p in parameters if p["name"] == "filter")
+    pattern = "|".join(re.escape(attribute) for attribute in attributes)
+    schema |= {"items": {"type": "string", "pattern": f"^({pattern}):"}}
+    schema |= {} if attributes else {"maxItems": 0}
 
 
 def _calls(document: Document) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -105,7 +105,7 @@ def _calls(document: Document) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _statuses(path: str, call: dict[str, Any], *, closed: bool) -> Iterator[str]:
-    """Yield the statuses of a call's refusals; under /v1 a query parameter may be wrong."""
+    """Yield the status codes of the refusals of a call. Every path of /v1 checks its query."""
     if "422" in call["responses"] or path.startswith("/v1/"):
         yield "422"
     if "requestBody" in call:
@@ -124,19 +124,19 @@ def _statuses(path: str, call: dict[str, Any], *, closed: bool) -> Iterator[str]
 
 def _problem(status: str) -> dict[str, Any]:
     headers = {
-        name: {"description": said, "schema": {"type": "string"}}
-        for name, said in HEADERS.get(status, {}).items()
+        name: {"description": text, "schema": {"type": "string"}}
+        for name, text in HEADERS.get(status, {}).items()
     }
     content = {MEDIA_TYPE: {"schema": {"$ref": f"{SCHEMAS}Problem"}}}
-    found = {"description": PROBLEMS[status], "content": content}
-    return found | ({"headers": headers} if headers else {})
+    response = {"description": PROBLEMS[status], "content": content}
+    return response | ({"headers": headers} if headers else {})
 
 
 SHOWN_ITEMS = 3
 
 
 def examples(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
-    """Schema name → {title: body}; every body is answered with 200 by this very service."""
+    """Return schema name → {title: body}. The service answers every body with 200."""
     items = catalogue.item_ids.take(catalogue.by_popularity[:SHOWN_ITEMS].tolist())
     record = {"user_id": "ada", "item_id": items[0], "event_id": "e-1", "k": 5}
     return {
@@ -147,13 +147,17 @@ def examples(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
         },
         "ItemIds": {"two items": {"item_ids": items[:2]}},
         "Session": {"a session": {"items": items}},
-        "ReloadRequest": {"what RECSYS_BUNDLE names now": {}},
+        "ReloadRequest": {"the bundle that RECSYS_BUNDLE names now": {}},
         "ManyRequests": {"two requests": {"requests": [record, {"items": items, "k": 5}]}},
         "NewClicks": {
             "several clicks": {
                 "clicks": [
-                    {"item_id": item_id, "event_id": f"e-{place}", "timestamp": 1409565600 + place}
-                    for place, item_id in enumerate(items, start=2)
+                    {
+                        "item_id": item_id,
+                        "event_id": f"e-{number}",
+                        "timestamp": 1409565600 + number,
+                    }
+                    for number, item_id in enumerate(items, start=2)
                 ]
             }
         },
@@ -161,7 +165,7 @@ def examples(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
 
 
 def add_examples(document: dict[str, Any], catalogue: Catalogue) -> None:
-    """Have an OpenAPI document carry examples made from popular items."""
+    """Add examples of popular items to the document."""
     bodies = examples(catalogue)
     for path, calls in document["paths"].items():
         for call in calls.values():

@@ -1,33 +1,35 @@
-"""Check a request before its route validates it, at a cost that the size of the body bounds.
+"""Check a request before its route validates it, at a cost that is linear in the size of the body.
 
-pydantic collects an error for every value at fault, and an error costs a hundred times as much as
-the value. So the parts of a body are counted first: how many values it holds, how many fields an
-object has, how deep it is nested. All routes are checked here, the one of `hot_path.py` as well.
+pydantic collects an error for every wrong value, and an error costs a hundred times as much as a
+value. So this module counts the parts of a body first: its values, the fields of each object and
+the depth of nesting. It checks the requests of all routes and of the fast path.
 """
 
 import re
 from collections.abc import Callable, Collection, Coroutine
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-MOST_VALUES = 20_000  # in one body: strings, numbers, lists, objects
-MOST_FIELDS = 32  # of one object
-DEEPEST = 8  # lists and objects within each other
-FEW_VALUES = 16  # so few need no look at each
+MAX_VALUES = 20_000  # strings, numbers, lists and objects of one body
+MAX_FIELDS = 32  # of one object
+MAX_DEPTH = 8  # lists and objects within each other
+FEW_VALUES = 16  # a body with so few cannot exceed the other limits
 JSON = re.compile(rb"application/(?:[\w!#$&^.+-]+\+)?json", re.IGNORECASE)
+Schema = TypeVar("Schema", bound=BaseModel)
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class StrictRoute(APIRoute):
-    """Refuse query parameters, content types and large structures that a route does not take."""
+    """Route that refuses unknown query parameters, wrong content types and oversized structures."""
 
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
@@ -46,7 +48,7 @@ class StrictRoute(APIRoute):
 
 
 class CheckedRequest(Request):
-    """Request whose JSON was checked when it was read; FastAPI asks for it again."""
+    """Request that parses and checks its JSON once, although FastAPI reads it again."""
 
     parsed: object = None
 
@@ -57,74 +59,86 @@ class CheckedRequest(Request):
 
 
 def check_query(scope: Scope, known: Collection[str] = ()) -> None:
-    """Raises `RequestValidationError` where the query has a parameter that the route does not."""
+    """Raise `RequestValidationError` if the query has a parameter that the route does not take."""
     if not scope["query_string"]:
         return
     unknown = [name for name in QueryParams(scope["query_string"]) if name not in known]
     if unknown:
         takes = f"It takes {', '.join(sorted(known))}." if known else "It takes none."
-        said = f"is not a query parameter of this call. {takes}"
-        raise RequestValidationError(
-            [{"type": "extra_forbidden", "loc": ("query", name), "msg": said} for name in unknown]
-        )
+        message = f"is not a query parameter of this call. {takes}"
+        errors = [{"type": "extra_forbidden", "loc": ("query", name)} for name in unknown]
+        raise RequestValidationError([{**error, "msg": message} for error in errors])
 
 
 async def read_json(request: Request) -> object:
-    """The parsed body.
+    """Return the parsed body.
 
-    Raises `HTTPException` (415) where the content type is not JSON, and `RequestValidationError`
-    where the body is not JSON or has too many parts.
+    Raises:
+        HTTPException: 415, if the content type is not JSON.
+        RequestValidationError: If the body is not JSON or has too many parts.
     """
-    sent = [value for name, value in request.scope["headers"] if name == b"content-type"]
-    if len(sent) != 1 or not is_json(sent[0]):
-        got = b", ".join(sent).decode("latin-1") or "none"
+    types = [value for name, value in request.scope["headers"] if name == b"content-type"]
+    if len(types) != 1 or not is_json(types[0]):
+        got = b", ".join(types).decode("latin-1") or "none"
         raise HTTPException(415, f"Send the body with Content-Type: application/json. Got: {got}.")
     raw = await request.body()
     values = count_values(raw)
-    if values > MOST_VALUES:
-        raise _refused(f"holds more than {MOST_VALUES:,} values. Send less at a time")
+    if values > MAX_VALUES:
+        raise _too_large(f"holds more than {MAX_VALUES:,} values. Send less at a time")
     try:
-        found: object = orjson.loads(raw)
+        body: object = orjson.loads(raw)
     except orjson.JSONDecodeError as broken:
         error = {"type": "json_invalid", "loc": ("body", broken.pos), "ctx": {"error": broken.msg}}
         raise RequestValidationError([error]) from broken
     if values > FEW_VALUES:
-        check_structure(found)
-    return found
+        check_structure(body)
+    return body
+
+
+async def read_body(request: Request, schema: type[Schema]) -> Schema:
+    """Return the body, checked against its schema; raise the errors that a route would raise."""
+    check_query(request.scope)
+    body = await read_json(request)
+    try:
+        return schema.model_validate(body)
+    except ValidationError as invalid:
+        raw = invalid.errors(include_url=False, include_context=False, include_input=False)
+        errors = [{**error, "loc": ("body", *error["loc"])} for error in raw]
+        raise RequestValidationError(errors) from invalid
 
 
 @lru_cache(maxsize=256)
 def is_json(content_type: bytes) -> bool:
-    """The media type is application/json or ends in +json; its parameters do not matter."""
+    """Return whether the media type is application/json or ends in +json, with any parameters."""
     return JSON.fullmatch(content_type.partition(b";")[0].strip()) is not None
 
 
 def count_values(raw: bytes) -> int:
-    """An upper bound of the values in a JSON text; no JSON has more values than this.
+    """Return an upper bound of the number of values in a JSON text.
 
-    A comma or a bracket stands before each value but the first. Those within strings are left out
-    where it matters.
+    A comma or a bracket precedes each value except the first. If the count is too large, separators
+    within strings are not counted.
     """
-    found = _separators(raw)
-    return found if found <= MOST_VALUES else _separators(_without_strings(raw))
+    values = _separators(raw)
+    return values if values <= MAX_VALUES else _separators(_without_strings(raw))
 
 
-def check_structure(found: object) -> None:
-    """Raises `RequestValidationError` where an object has too many fields or is nested too deep."""
-    level = [found]
-    for _ in range(DEEPEST + 1):
+def check_structure(body: object) -> None:
+    """Raise `RequestValidationError` if an object has too many fields or is nested too deeply."""
+    level = [body]
+    for _ in range(MAX_DEPTH + 1):
         inner: list[object] = []
         for part in level:
             if isinstance(part, dict):
-                if len(part) > MOST_FIELDS:
-                    raise _refused(f"has an object of {len(part):,} fields, {MOST_FIELDS} at most")
+                if len(part) > MAX_FIELDS:
+                    raise _too_large(f"has an object of {len(part):,} fields, {MAX_FIELDS} at most")
                 inner += [each for each in part.values() if isinstance(each, (dict, list))]
             elif isinstance(part, list):
                 inner += [each for each in part if isinstance(each, (dict, list))]
         if not inner:
             return
         level = inner
-    raise _refused(f"is nested more than {DEEPEST} deep")
+    raise _too_large(f"is nested more than {MAX_DEPTH} deep")
 
 
 def _without_strings(raw: bytes) -> bytes:
@@ -136,6 +150,6 @@ def _separators(raw: bytes) -> int:
     return raw.count(b",") + raw.count(b"[") + raw.count(b"{") + 1
 
 
-def _refused(said: str) -> RequestValidationError:
-    error = {"type": "too_large", "loc": ("body",), "msg": f"{said}."}
+def _too_large(message: str) -> RequestValidationError:
+    error = {"type": "too_large", "loc": ("body",), "msg": f"{message}."}
     return RequestValidationError([error])

@@ -1,1 +1,1 @@
-"""`recsys bench`: how many requests a running service answers, and how long each of them takes."""
+"""`recsys bench`: measure throughput and latency of a running service."""

@@ -1,4 +1,4 @@
-"""How fast the generator is by itself: against a server that does nothing but answer."""
+"""Maximum rate of the load generator, measured against a server that only answers."""
 
 import asyncio
 import multiprocessing
@@ -14,8 +14,8 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 
 )
 
 
-class Idle(asyncio.Protocol):
-    """Answers whatever comes, one answer for each piece that arrives."""
+class ConstantServer(asyncio.Protocol):
+    """Server that sends the same answer for each piece of data that arrives."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -25,19 +25,19 @@ class Idle(asyncio.Protocol):
 
 
 def ceiling(connections: int, seconds: float) -> float:
-    """Requests a second that this generator sends and gets answered, at most."""
+    """Return the maximum number of requests a second of this generator."""
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    server = context.Process(target=_serve, args=(theirs,), daemon=True)
+    parent, child = context.Pipe()
+    server = context.Process(target=_serve, args=(child,), daemon=True)
     server.start()
     try:
-        port = ours.recv()
-        wire = post("127.0.0.1", port, "/v1/recommendations", b'{"user_id": "a"}', {})
-        requests = [Request(f"v{n}", wire) for n in range(connections * 8)]
+        port = parent.recv()
+        payload = post("127.0.0.1", port, "/v1/recommendations", b'{"user_id": "a"}', {})
+        requests = [Request(f"v{n}", payload) for n in range(connections * 8)]
         samples = asyncio.run(
             saturating(requests, "127.0.0.1", port, seconds=seconds, connections=connections)
         )
-        return samples.good / samples.seconds
+        return samples.succeeded / samples.seconds
     finally:
         server.terminate()
         server.join()
@@ -45,7 +45,7 @@ def ceiling(connections: int, seconds: float) -> float:
 
 def _serve(pipe: Pipe) -> None:
     async def run() -> None:
-        server = await asyncio.get_running_loop().create_server(Idle, "127.0.0.1", 0)
+        server = await asyncio.get_running_loop().create_server(ConstantServer, "127.0.0.1", 0)
         pipe.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 

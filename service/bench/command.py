@@ -1,4 +1,4 @@
-"""`recsys bench`: draw or replay visits, send them to a running service, say what came back."""
+"""`recsys bench`: sample or replay clicks, send them to a running service, report the result."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -9,22 +9,22 @@ from urllib.parse import urlsplit
 import uvloop
 from rich.console import Console
 
-from recsys.client.http import AsyncClient
+from recsys.client import AsyncClient
 from recsys.errors import BadInput, ServiceRefused, ServiceUnreachable
 from service.bench.ceiling import ceiling
 from service.bench.connection import post
 from service.bench.pace import Request, Samples, paced, saturating
-from service.bench.report import Measured, measured, show
-from service.bench.workload import BenchClick, some
+from service.bench.report import BenchResult, show, summarize
+from service.bench.workload import BenchClick, first_clicks
 
 PATH = "/v1/recommendations"
-MOST_PREPARED = 200_000  # requests; a saturating run begins anew at their end
+MAX_PREPARED = 200_000  # requests; a run without a rate repeats them
 CEILING_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """What is asked, where and how fast; rate 0 is as fast as the answers come."""
+    """Options of a bench run. A rate of 0 sends each request after the answer to the last one."""
 
     url: str
     rate: float = 0.0
@@ -61,16 +61,16 @@ def bench(
     *,
     as_json: bool = False,
     picture: Path | None = None,
-) -> Measured:
-    """Measure, show, and give what was measured; raises `BadInput` where nobody listens."""
+) -> BenchResult:
+    """Measure, print and return the result; raise `BadInput` if the service does not answer."""
     host, port = options.address
-    alone = None
+    generator_rate = None
     if options.measure_ceiling:
         with console.status("Measuring the generator alone"):
-            alone = ceiling(options.connections, CEILING_SECONDS)
+            generator_rate = ceiling(options.connections, CEILING_SECONDS)
     samples = uvloop.run(_run(options, clicks, host, port, console))
     mode = "paced" if options.rate else "saturating"
-    result = measured(mode, samples, options.connections, options.rate or None, alone)
+    result = summarize(mode, samples, options.connections, options.rate or None, generator_rate)
     recorded = Console(record=True, quiet=as_json, file=console.file, width=80)
     show(result, samples.latency, recorded)
     if picture is not None:
@@ -83,15 +83,15 @@ def bench(
 async def _run(
     options: BenchOptions, clicks: Iterator[BenchClick], host: str, port: int, console: Console
 ) -> Samples:
-    await _greet(options)
+    await _check_service(options)
 
     async def measure(seconds: float) -> Samples:
         if options.rate:
-            requests = _prepared(options, some(clicks, round(options.rate * seconds)))
+            requests = _prepared(options, first_clicks(clicks, round(options.rate * seconds)))
             return await paced(
                 requests, host, port, rate=options.rate, connections=options.connections
             )
-        requests = _prepared(options, some(clicks, MOST_PREPARED))
+        requests = _prepared(options, first_clicks(clicks, MAX_PREPARED))
         return await saturating(
             requests, host, port, seconds=seconds, connections=options.connections
         )
@@ -103,28 +103,28 @@ async def _run(
         return await measure(options.seconds)
 
 
-async def _greet(options: BenchOptions) -> None:
-    """Raises `BadInput` where nobody answers, or a key is wanted; strangers may be measured."""
+async def _check_service(options: BenchOptions) -> None:
+    """Raise `BadInput` if the service does not answer or refuses the key."""
     try:
         async with AsyncClient(options.url, api_key=options.api_key) as client:
             await client.model()
-    except ServiceUnreachable as nobody:
-        problem = f"{nobody} Start it with recsys serve."
-        raise BadInput("The service cannot be reached", [problem]) from nobody
+    except ServiceUnreachable as unreachable:
+        problem = f"{unreachable} Start it with recsys serve."
+        raise BadInput("The service cannot be reached", [problem]) from unreachable
     except ServiceRefused as refused:
         if refused.status in (401, 403):
-            raise BadInput("The service wants a key (--api-key)", [str(refused)]) from refused
+            raise BadInput("The service needs a valid key (--api-key)", [str(refused)]) from refused
 
 
 def _prepared(options: BenchOptions, clicks: Sequence[BenchClick]) -> list[Request]:
-    """Every request as bytes, before the first is due."""
+    """Build the bytes of all requests before the first one is due."""
     host, port = options.address
     headers = {} if options.api_key is None else {"Authorization": f"Bearer {options.api_key}"}
-    made = []
+    requests = []
     for number, click in enumerate(clicks):
         body = {"user_id": click.user_id, "item_id": click.item_id, "k": options.k}
         if options.with_event_ids:
             body["event_id"] = f"{click.user_id}-{number}"
-        wire = post(host, port, PATH, json.dumps(body).encode(), headers)
-        made.append(Request(click.user_id, wire))
-    return made
+        payload = post(host, port, PATH, json.dumps(body).encode(), headers)
+        requests.append(Request(click.user_id, payload))
+    return requests

@@ -1,4 +1,4 @@
-"""One keep-alive connection: prepared bytes go out, each answer's status and body come back."""
+"""Keep-alive connection that sends prepared bytes and reports status and body of each answer."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,32 +6,32 @@ from typing import Any, cast
 
 import httptools
 
-Answered = Callable[[int, bytes], None]  # (status, body); status 0 where the connection broke
-BROKEN = 0
+OnAnswer = Callable[[int, bytes], None]  # receives status and body
+BROKEN = 0  # status of a request whose connection broke
 
 
 class Connection(asyncio.Protocol):
-    """One request at a time; whoever asks waits for the answer before asking again."""
+    """Connection for one request at a time. Callers wait for the answer before the next request."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
-        self._answered: Answered | None = None
+        self._on_answer: OnAnswer | None = None
         self._parser: Any = None
         self._body: list[bytes] = []
 
     @classmethod
-    async def to(cls, host: str, port: int) -> "Connection":
+    async def open(cls, host: str, port: int) -> "Connection":
         loop = asyncio.get_running_loop()
-        _, made = await loop.create_connection(cls, host, port)
-        return made
+        _, connection = await loop.create_connection(cls, host, port)
+        return connection
 
-    def ask(self, request: bytes, answered: Answered) -> None:
-        """Send; `answered` is called once, also where the connection breaks."""
+    def send(self, request: bytes, on_answer: OnAnswer) -> None:
+        """Send a request. `on_answer` is called once, also if the connection breaks."""
         if self.closed:
-            answered(BROKEN, b"")
+            on_answer(BROKEN, b"")
             return
-        assert self._transport is not None, "it is not closed"
-        self._answered = answered
+        assert self._transport is not None, "an open connection has a transport"
+        self._on_answer = on_answer
         self._transport.write(request)
 
     @property
@@ -53,7 +53,7 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._hand_on(BROKEN, b"")
+        self._report(BROKEN, b"")
 
     def on_body(self, body: bytes) -> None:
         self._body.append(body)
@@ -62,16 +62,16 @@ class Connection(asyncio.Protocol):
         status, body = self._parser.get_status_code(), b"".join(self._body)
         self._body = []
         self._parser = httptools.HttpResponseParser(self)
-        self._hand_on(status, body)
+        self._report(status, body)
 
-    def _hand_on(self, status: int, body: bytes) -> None:
-        answered, self._answered = self._answered, None
-        if answered is not None:
-            answered(status, body)
+    def _report(self, status: int, body: bytes) -> None:
+        on_answer, self._on_answer = self._on_answer, None
+        if on_answer is not None:
+            on_answer(status, body)
 
 
 def post(host: str, port: int, path: str, body: bytes, headers: dict[str, str]) -> bytes:
-    """A request as it goes over the wire."""
+    """Return the bytes of a POST request."""
     lines = [
         f"POST {path} HTTP/1.1",
         f"Host: {host}:{port}",

@@ -1,7 +1,7 @@
-"""Who clicks what: visits drawn from power laws, or those of a click log in their order.
+"""Clicks of a bench run: sampled from power laws, or replayed from a click log in its order.
 
-Both follow ETUDE (Kersbergen et al., ICDE 2024): many visitors at once, sessions of power-law
-length, items of power-law popularity; the next click of a visitor comes after his last one.
+Both follow ETUDE (Kersbergen et al., ICDE 2024): many visitors at once, session lengths and item
+popularity from power laws, and the clicks of each visitor in order.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,19 +10,19 @@ from itertools import islice
 
 import numpy as np
 
-LONGEST = 100  # clicks of a drawn session
-DRAWN_AT_ONCE = 4096
+MAX_LENGTH = 100  # clicks of a sampled session
+SAMPLE_SIZE = 4096  # clicks sampled at once
 
 
 @dataclass(frozen=True, slots=True)
 class BenchClick:
-    """A visitor, and the item he opens."""
+    """Click of a visitor on an item."""
 
     user_id: str
     item_id: str
 
 
-def drawn(
+def sample_clicks(
     item_ids: Sequence[str],
     *,
     visitors: int,
@@ -30,39 +30,46 @@ def drawn(
     length: float,
     seed: int,
 ) -> Iterator[BenchClick]:
-    """Without end. item_ids: the most popular first; visitors: at a time.
+    """Yield random clicks without end.
 
-    popularity: P(item of rank r) ∝ r^-popularity; length: P(session of n clicks) ∝ n^-length.
+    Args:
+        item_ids: The most popular items first.
+        visitors: Number of visitors at any time.
+        popularity: Exponent of P(item of rank r) ∝ r^-popularity.
+        length: Exponent of P(session of n clicks) ∝ n^-length.
+        seed: Seed of the random generator.
     """
     rng = np.random.default_rng(seed)
-    of_rank = np.arange(1, len(item_ids) + 1) ** -popularity
-    of_length = np.arange(1, LONGEST + 1) ** -length
-    to_rank = np.cumsum(of_rank) / of_rank.sum()
-    to_length = np.cumsum(of_length) / of_length.sum()
-    number = np.arange(visitors)
-    left = 1 + np.searchsorted(to_length, rng.random(visitors))
+    rank_weights = np.arange(1, len(item_ids) + 1) ** -popularity
+    length_weights = np.arange(1, MAX_LENGTH + 1) ** -length
+    rank_cdf = np.cumsum(rank_weights) / rank_weights.sum()
+    length_cdf = np.cumsum(length_weights) / length_weights.sum()
+    visitor_ids = np.arange(visitors)
+    left = 1 + np.searchsorted(length_cdf, rng.random(visitors))
     newest = visitors
     while True:
-        who = rng.integers(visitors, size=DRAWN_AT_ONCE)
-        what = np.searchsorted(to_rank, rng.random(DRAWN_AT_ONCE))
-        new = 1 + np.searchsorted(to_length, rng.random(DRAWN_AT_ONCE))
-        for visitor, item, clicks in zip(who.tolist(), what.tolist(), new.tolist(), strict=True):
-            if left[visitor] == 0:  # this one has gone, another takes the place
-                number[visitor], left[visitor] = newest, clicks
+        visitor_indices = rng.integers(visitors, size=SAMPLE_SIZE)
+        item_indices = np.searchsorted(rank_cdf, rng.random(SAMPLE_SIZE))
+        lengths = 1 + np.searchsorted(length_cdf, rng.random(SAMPLE_SIZE))
+        for visitor, item, clicks in zip(
+            visitor_indices.tolist(), item_indices.tolist(), lengths.tolist(), strict=True
+        ):
+            if left[visitor] == 0:  # the session is over: a new visitor begins
+                visitor_ids[visitor], left[visitor] = newest, clicks
                 newest += 1
             left[visitor] -= 1
-            yield BenchClick(f"bench-{seed}-{number[visitor]}", item_ids[item])
+            yield BenchClick(f"bench-{seed}-{visitor_ids[visitor]}", item_ids[item])
 
 
-def replayed(clicks: Sequence[BenchClick]) -> Iterator[BenchClick]:
-    """The log again and again, each time with visitors of its own."""
-    turn = 0
+def replay_clicks(clicks: Sequence[BenchClick]) -> Iterator[BenchClick]:
+    """Yield the clicks of the log repeatedly, with new visitors in each round."""
+    number_of_round = 0
     while True:
         for click in clicks:
-            yield BenchClick(f"{turn}-{click.user_id}", click.item_id)
-        turn += 1
+            yield BenchClick(f"{number_of_round}-{click.user_id}", click.item_id)
+        number_of_round += 1
 
 
-def some(clicks: Iterable[BenchClick], count: int) -> list[BenchClick]:
-    """The first `count` of them."""
+def first_clicks(clicks: Iterable[BenchClick], count: int) -> list[BenchClick]:
+    """Return the first `count` clicks."""
     return list(islice(clicks, count))

@@ -1,1 +1,1 @@
-"""ASGI middleware: authentication, rate limit, body limit, headers."""
+"""ASGI middleware: authentication, rate limit, body limit and headers."""

@@ -1,8 +1,8 @@
-"""Who may call: keys for the API and for /v1/admin/, the hosts and origins that are answered.
+"""Authentication by keys, and the hosts and origins that the service answers.
 
-Only hashes of keys are known here. A key is 256 random bits, so one SHA-256 is as good as a slow
-hash: nobody guesses it, and checking it costs a microsecond. Several keys are valid at once, which
-is how one is replaced by the next. A key is neither kept nor logged.
+The service knows only hashes of keys. A key has 256 random bits and cannot be guessed, so one
+SHA-256, which takes a microsecond, is as safe as a slow hash. Several keys are valid at once, so
+that one key can replace another. Keys are neither stored nor logged.
 """
 
 import re
@@ -21,10 +21,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.problems import problem
 from service.settings import Settings, canonical, is_address
 
-PREFIX = "recsys_"  # by it, scanners of repositories and logs know a key that leaked
+PREFIX = "recsys_"  # lets secret scanners find a leaked key
 ADMIN = "/v1/admin/"
-# /health/ is for whoever starts and stops processes, and says nothing of users or items. A browser
-# cannot send a key with the address of a page: pages are open, what they call is not.
+# Orchestrators read /health/, which shows no user and no item. A browser cannot send a key when it
+# opens a page, so pages are open, but the calls of a page need a key.
 OPEN = frozenset({"/", "/docs", "/openapi.json"})
 OPEN_BELOW = ("/health/", "/static-offline-docs/", "/playground/")
 PORT = re.compile(r":\d{0,5}\Z", re.ASCII)
@@ -32,23 +32,23 @@ REALM = 'Bearer realm="session-recsys"'
 
 
 def new_key() -> str:
-    """A key that nobody can guess."""
+    """Return a new random key."""
     return PREFIX + token_urlsafe(32)
 
 
 def hash_of(key: str) -> str:
-    """What settings hold of a key."""
+    """Return the hash of a key, as settings hold it."""
     return f"sha256:{sha256(key.encode()).hexdigest()}"
 
 
 def is_open(path: str) -> bool:
-    """The path needs no key, whatever is set."""
+    """Return whether the path needs no key."""
     return path in OPEN or path.startswith(OPEN_BELOW)
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """SHA-256 digests of the keys that open one part of the service."""
+    """SHA-256 digests of the keys of one part of the service."""
 
     digests: tuple[bytes, ...]
 
@@ -60,21 +60,21 @@ class Keys:
         return bool(self.digests)
 
     def hold(self, digest: bytes) -> bool:
-        """Compared with every one of them in constant time, so that time tells nothing."""
+        """Return whether the digest is one of these. All are compared, in constant time."""
         return any([compare_digest(digest, known) for known in self.digests])
 
 
 class TrustedHost:
-    """ASGI middleware: answers 421 where the Host header names none of these hosts.
+    """ASGI middleware that answers 421 if the Host header names none of the allowed hosts.
 
-    A page whose name suddenly leads to this machine (DNS rebinding) is thus no caller, although its
-    browser takes the service for the page's own server. An address of the form 127.0.0.1 or [::1]
-    cannot be rebound. `hosts`: as `RECSYS_ALLOWED_HOSTS` has them.
-    Health is open to probes, which send the address of a container or none.
+    It stops DNS rebinding: a page changes its own name to the address of this machine, and its
+    browser then takes the service for the server of the page. An address such as 127.0.0.1 or [::1]
+    cannot be rebound. `hosts` has the format of `RECSYS_ALLOWED_HOSTS`. Paths of /health/ are not
+    checked, because probes send the address of a container, or none.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str], *, addresses: bool = False) -> None:
-        """addresses: IP addresses are allowed, whatever `hosts` has."""
+        """Check Host headers against `hosts`; `addresses` allows all IP addresses as well."""
         self._app = app
         self._names = frozenset(name for name in hosts if not name.startswith("*"))
         self._ends = tuple(name[1:] for name in hosts if name.startswith("*."))
@@ -86,7 +86,7 @@ class TrustedHost:
         if scope["type"] == "http" and not scope["path"].startswith("/health/"):
             host = next((value for name, value in scope["headers"] if name == b"host"), b"")
             if not self._is_allowed(host):
-                app = problem(421, self._sentence(host))
+                app = problem(421, self._detail(host))
         await app(scope, receive, send)
 
     def _check(self, host: bytes) -> bool:
@@ -98,7 +98,7 @@ class TrustedHost:
         return self._addresses and is_address(name)
 
     @staticmethod
-    def _sentence(host: bytes) -> str:
+    def _detail(host: bytes) -> str:
         got = host.decode("latin-1")
         return (
             f"The service does not answer for host {got!r}. RECSYS_ALLOWED_HOSTS names its hosts."
@@ -106,9 +106,9 @@ class TrustedHost:
 
 
 def trusted_hosts(app: ASGIApp, settings: Settings) -> ASGIApp:
-    """The application behind the check that the settings ask for.
+    """Return the application behind the host check of the settings.
 
-    Without `allowed_hosts`, the check stands where no key does: a page that was rebound has no key.
+    Without `allowed_hosts`, hosts are checked only if no key is set: a rebound page has no key.
     """
     if "*" in settings.allowed_hosts:
         return app
@@ -120,7 +120,7 @@ def trusted_hosts(app: ASGIApp, settings: Settings) -> ASGIApp:
 
 
 class AllowedOrigins(CORSMiddleware):
-    """ASGI middleware: lets pages of these origins call; a preflight it refuses is a problem."""
+    """ASGI middleware for CORS that answers a refused preflight with a problem."""
 
     def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
         super().__init__(
@@ -135,7 +135,7 @@ class AllowedOrigins(CORSMiddleware):
         answer = super().preflight_response(request_headers)
         if answer.status_code < 400:
             return answer
-        kept = {
+        cors_headers = {
             name: value
             for name, value in answer.headers.items()
             if name == "vary" or name.startswith("access-control-")
@@ -143,13 +143,13 @@ class AllowedOrigins(CORSMiddleware):
         detail = (
             f"{bytes(answer.body).decode()}. Pages of RECSYS_CORS_ORIGINS may call with "
             f"{', '.join(self.allow_methods)} and the headers "
-            f"{kept['access-control-allow-headers']}."
+            f"{cors_headers['access-control-allow-headers']}."
         )
-        return problem(answer.status_code, detail, headers=kept)
+        return problem(answer.status_code, detail, headers=cors_headers)
 
 
 class Access:
-    """ASGI middleware: answers 401 and 403; who may pass is named in `scope["caller"]`."""
+    """ASGI middleware that answers 401 and 403, and sets `scope["caller"]` of allowed requests."""
 
     def __init__(self, app: ASGIApp, api_keys: Keys, admin_keys: Keys) -> None:
         self._app = app
@@ -165,26 +165,30 @@ class Access:
         admin = path.startswith(ADMIN)
         keys = self._admin_keys if admin else self._api_keys
         if admin and not keys:
-            return _forbidden("Admin calls are off: RECSYS_ADMIN_KEY_HASHES is not set.")
+            return _forbidden("Admin calls are off, because RECSYS_ADMIN_KEY_HASHES is not set.")
         if not keys or is_open(path):
             return None
         digest = _digest(scope)
         if digest is None:
-            return _unauthorized("A key is needed. Send it as Authorization: Bearer KEY.")
+            return _unauthorized("This call needs a key. Send it as Authorization: Bearer KEY.")
         if keys.hold(digest):
             scope["caller"] = digest
             return None
         others = self._api_keys if admin else self._admin_keys
         if others.hold(digest):
             kind = "an admin key" if admin else "an API key"
-            return _forbidden(f"This call needs {kind}, and the key that was sent is none.")
-        return _unauthorized("The key is not valid here. Was it replaced?", "invalid_token")
+            return _forbidden(
+                f"This call needs {kind}, and the key that was sent is of another kind."
+            )
+        return _unauthorized(
+            "The key is not valid. It is misspelled, or another key replaced it.", "invalid_token"
+        )
 
 
 def _digest(scope: Scope) -> bytes | None:
-    """Of the key that was sent."""
-    sent = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-    scheme, _, key = sent.partition(b" ")
+    """Return the digest of the key in the request."""
+    header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+    scheme, _, key = header.partition(b" ")
     if scheme.lower() != b"bearer" or not key:
         return None
     return sha256(key.strip()).digest()

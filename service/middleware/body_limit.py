@@ -1,4 +1,4 @@
-"""ASGI middleware that stops reading a request body at the limit, announced or not."""
+"""Limit of the size of request bodies, with or without a Content-Length."""
 
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -7,7 +7,7 @@ from service.problems import problem
 
 
 class BodyLimit:
-    """Starlette's body limit, whose 413 is written as problem details."""
+    """ASGI middleware: the body limit of Starlette, with problem details in its 413."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._limited = RequestBodyLimitMiddleware(app, max_bytes)

@@ -1,19 +1,19 @@
-"""What every answer carries: its request's id, and that nobody may guess at it or keep it."""
+"""Headers of every answer: the id of its request and the rules for browsers and caches."""
 
 import os
 import re
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-SANE = re.compile(rb"[A-Za-z0-9._:=+@-]{1,128}")  # fits a header, a log line and a shell
+SAFE_ID = re.compile(rb"[A-Za-z0-9._:=+@-]{1,128}")  # in headers, log lines and shells
 
 
 def request_id_of(scope: Scope) -> str:
-    """The client's own X-Request-ID where it is sane, else a new one."""
+    """Return the X-Request-ID of the client if it is safe, else a new id."""
     for name, value in scope["headers"]:
-        if name == b"x-request-id" and SANE.fullmatch(value):
-            sent: bytes = value
-            return sent.decode()
+        if name == b"x-request-id" and SAFE_ID.fullmatch(value):
+            request_id: bytes = value
+            return request_id.decode()
     return new_request_id()
 
 
@@ -21,14 +21,14 @@ def new_request_id() -> str:
     return os.urandom(8).hex()
 
 
-NO_GUESSING = (b"x-content-type-options", b"nosniff")
-NO_KEEPING = (b"cache-control", b"no-store")  # answers are about a user, and of this moment
-ASK_AGAIN = (b"cache-control", b"no-cache")  # files of one version of ours belong together
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+NO_STORE = (b"cache-control", b"no-store")  # answers concern a user and change at any time
+REVALIDATE = (b"cache-control", b"no-cache")  # all files must be of one version
 FILES = ("/static-offline-docs/", "/playground/")
 
 
 class AnswerHeaders:
-    """ASGI middleware: names the request in `scope["request_id"]`, and adds the headers."""
+    """ASGI middleware that sets `scope["request_id"]` and adds the headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -37,21 +37,21 @@ class AnswerHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        name = scope["request_id"] = request_id_of(scope)
-        more = added(name, file=scope["path"].startswith(FILES))
+        request_id = scope["request_id"] = request_id_of(scope)
+        headers = common_headers(request_id, file=scope["path"].startswith(FILES))
 
-        async def adding(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *more]
+                message["headers"] = [*message.get("headers", ()), *headers]
             await send(message)
 
-        await self._app(scope, receive, adding)
+        await self._app(scope, receive, send_with_headers)
 
 
-def added(request_id: str, *, file: bool = False) -> list[tuple[bytes, bytes]]:
-    """`file`: it is a file of ours, which a browser may keep if it asks whether it is still so."""
+def common_headers(request_id: str, *, file: bool = False) -> list[tuple[bytes, bytes]]:
+    """Return the headers of an answer. A browser may cache a `file` if it revalidates it."""
     return [
         (b"x-request-id", request_id.encode()),
-        NO_GUESSING,
-        ASK_AGAIN if file else NO_KEEPING,
+        NO_SNIFFING,
+        REVALIDATE if file else NO_STORE,
     ]

@@ -1,1 +1,1 @@
-"""The playground: a page that shows a session and its recommendations."""
+"""Playground: a page that shows a session and its recommendations."""

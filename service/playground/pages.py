@@ -1,7 +1,7 @@
-"""Pages a browser shows: each comes with a policy that lets nothing in but what it names itself.
+"""Pages for browsers, each with a policy that allows only the resources it names.
 
-A script that stands in the page is allowed by its digest, so that one which got in otherwise is
-not. No other site may show the page in a frame, and none is told where a visitor came from.
+A script in the page is allowed by its digest, so that no other script runs. No other site may show
+the page in a frame or learn where a visitor came from.
 """
 
 import re
@@ -18,8 +18,8 @@ PLAYGROUND_PATH = "/playground"
 INLINE = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
-def page(html: str, *more: str) -> HTMLResponse:
-    """A page whose own scripts run; `more` are further rules."""
+def page(html: str, *rules: str) -> HTMLResponse:
+    """Return a page that runs only its own scripts; `rules` are further rules of its policy."""
     digests = [sha256(script.encode()).digest() for script in INLINE.findall(html)]
     scripts = "".join(f" 'sha256-{b64encode(digest).decode()}'" for digest in digests)
     policy = [
@@ -31,26 +31,26 @@ def page(html: str, *more: str) -> HTMLResponse:
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
-        *more,
+        *rules,
     ]
     headers = {"Content-Security-Policy": "; ".join(policy), "Referrer-Policy": "no-referrer"}
     return HTMLResponse(html, headers=headers)
 
 
 def playground() -> HTMLResponse:
-    """Text that came from anywhere cannot become markup in it, not even by a mistake of ours."""
+    """Return the playground. Trusted Types keep text of items from becoming markup."""
     html = (PLAYGROUND / "page.html").read_text(encoding="utf-8")
     return page(html, "font-src 'self'", "require-trusted-types-for 'script'")
 
 
 def docs(title: str) -> HTMLResponse:
-    """Swagger UI from files of ours, by relative addresses: any prefix may stand before them."""
-    shown = get_swagger_ui_html(
+    """Return Swagger UI. Its addresses are relative, so that a proxy may add a path prefix."""
+    html = get_swagger_ui_html(
         openapi_url="openapi.json",
         title=title,
         swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
         swagger_css_url=f"{ASSETS}/swagger-ui.css",
         swagger_favicon_url=f"{ASSETS}/favicon.png",
-        swagger_ui_parameters={"validatorUrl": None},  # else it asks validator.swagger.io
+        swagger_ui_parameters={"validatorUrl": None},  # else the page calls validator.swagger.io
     )
-    return page(bytes(shown.body).decode())
+    return page(bytes(html.body).decode())

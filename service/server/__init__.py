@@ -1,1 +1,1 @@
-"""Processes and sockets of the service: workers, HTTP limits, an embedded Redis."""
+"""Processes of the service and limits of its connections."""

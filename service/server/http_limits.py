@@ -1,24 +1,23 @@
-"""The limits that uvicorn lacks and a service in front of the public needs, for one connection.
+"""Limits of one HTTP connection that a public service needs and uvicorn lacks.
 
-uvicorn 0.54 bounds silence between requests, and nothing else in time or number:
+uvicorn 0.54 limits the silence between requests, but no other time and no number:
 
-- It waits for a request as long as it takes, and for as much of it as comes. Here a request has
-  `read_seconds` to arrive whole, and its head a size.
-- It waits as long for a client that does not read. Its `pause_writing` fires above 64 kB; here a
-  client has `read_seconds` to take an answer of any length.
-- Its `limit_concurrency` refuses requests while so many connections are open, so that connections
-  which say nothing shut all others out. Here one connection too many is told so and closed.
-- It queues requests that are sent ahead without end, and reads a head with two Host headers.
-- It reads a body in chunks of one byte each, and what is written beside their sizes without end.
-- It drops the answers that are due when a client ends its side, or sends what is not HTTP.
+- It waits for a request without a time limit and accepts a head of any size. Here a request must
+  arrive completely within `read_seconds`, and its head has a maximum size.
+- It waits without a time limit for a client that does not read. Its `pause_writing` is called above
+  64 kB. Here a client must read an answer of any length within `read_seconds`.
+- Its `limit_concurrency` refuses requests while too many connections are open, so that silent
+  connections block all others. Here only an additional connection is refused and closed.
+- It queues any number of pipelined requests, and accepts a head with two Host headers.
+- It accepts bodies in chunks of one byte and chunk extensions of any length.
+- It drops pending answers when a client closes its side or sends invalid HTTP.
 - Its parser ends a request that asks for another protocol (`Upgrade: h2c`) before the body.
-- Its `timeout_graceful_shutdown` does not bound the end of the application, and it logs a traceback
-  for each request that it cancels.
+- Its `timeout_graceful_shutdown` does not limit the shutdown of the application, and it logs a
+  traceback for each request that it cancels.
 
-The classes below use no private attribute. What they override and read is listed in
-`test_service_wire.py`, and pyproject.toml has an upper bound of the version.
-
-A request that came in one piece, as most do, costs no timer.
+The classes below use no private attribute. `test_http_limits.py` lists what they override and read,
+and pyproject.toml has an upper bound of the version. A request that arrives in one piece, as most
+do, needs no timer.
 """
 
 import asyncio
@@ -38,29 +37,29 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from service.middleware.headers import AnswerHeaders, added, new_request_id
-from service.problems import RETRY_AFTER_SECONDS, ProblemAnswer, problem
+from service.middleware.headers import AnswerHeaders, common_headers, new_request_id
+from service.problems import RETRY_AFTER_SECONDS, ProblemResponse, problem
 from service.settings import Settings
 
-MOST_AHEAD = 16  # requests sent on one connection without waiting for answers
-MOST_CHUNKS = 10_000  # of one body; each costs about half a microsecond
-SAY_AGAIN_SECONDS = 60.0
-CLIENTS_SHARE = 0.5  # of the time to stop, until connections are cut off
-ANSWERS_SHARE = 0.75  # until answers are given up; the rest is for the end of the application
+MAX_PIPELINED = 16  # requests of one connection that wait for their answers
+MAX_CHUNKS = 10_000  # of one body; each costs about half a microsecond
+FULL_LOG_SECONDS = 60.0  # between log lines about too many connections
+CLIENTS_SHARE = 0.5  # of `shutdown_seconds`, until connections are aborted
+ANSWERS_SHARE = 0.75  # of `shutdown_seconds`, until answers are cancelled
 log = logging.getLogger("recsys.service")
 
 
 def bounded(settings: Settings, count: Callable[[int], None]) -> type[asyncio.Protocol]:
-    """The protocol for `uvicorn.Config(http=…)`.
+    """Return the protocol class for `uvicorn.Config(http=…)`.
 
-    count: told the status of each answer that no application gives.
+    `count` receives the status of each answer that the server gives without the application.
     """
-    named = {"bounds": settings, "count": staticmethod(count)}
-    return type("Bounded", (BoundedProtocol,), named)
+    attributes = {"bounds": settings, "count": staticmethod(count)}
+    return type("Bounded", (BoundedProtocol,), attributes)
 
 
 class PunctualServer(uvicorn.Server):
-    """End the process in time after SIGTERM, whatever clients, Redis or threads do."""
+    """Server that ends its process within a time limit after SIGTERM, even if threads still run."""
 
     def __init__(self, config: uvicorn.Config, shutdown_seconds: float) -> None:
         super().__init__(config)
@@ -68,18 +67,21 @@ class PunctualServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if not self.should_exit:
-            last = threading.Timer(self.shutdown_seconds, self.give_up)
-            last.daemon = True
-            last.start()
+            timer = threading.Timer(self.shutdown_seconds, self.give_up)
+            timer.daemon = True
+            timer.start()
         super().handle_exit(sig, frame)
 
     def give_up(self) -> None:
-        log.error("Not all work ended within %s s of the signal: exit now.", self.shutdown_seconds)
+        log.error(
+            "The service did not stop within %s s of the signal, so it exits now.",
+            self.shutdown_seconds,
+        )
         os._exit(1)
 
 
 class PlainParser(httptools.HttpRequestParser):
-    """Read a request that asks for another protocol as one that does not (RFC 9110, 7.8)."""
+    """Parser that ignores a request for another protocol (RFC 9110, section 7.8)."""
 
     def __init__(self, protocol: "BoundedProtocol") -> None:
         super().__init__(protocol)
@@ -89,52 +91,52 @@ class PlainParser(httptools.HttpRequestParser):
     def feed_data(self, data: "bytes | bytearray | memoryview[int] | array[int]") -> None:
         try:
             super().feed_data(data)
-        except httptools.HttpParserUpgrade as asked:  # it stopped behind the head
-            self.feed_data(self.plain_head() + bytes(data)[asked.args[0] :])
+        except httptools.HttpParserUpgrade as upgrade:  # the parser stopped after the head
+            self.feed_data(self.plain_head() + bytes(data)[upgrade.args[0] :])
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with bounds on time, size and number."""
+    """Protocol of uvicorn with limits of time, size and number."""
 
     bounds: Settings
     count: Callable[[int], None]
-    said_full = float("-inf")  # when the log last said so
+    full_logged = float("-inf")  # monotonic time of the last log line
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # `pause_writing` at the first byte left over
+        transport.set_write_buffer_limits(high=0)  # call `pause_writing` at the first unsent byte
         self.parser = PlainParser(self)
-        self._unanswered: list[RequestResponseCycle] = []  # those before the last
+        self._unanswered: list[RequestResponseCycle] = []  # without the last one
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
         self._end: asyncio.TimerHandle | None = None
-        self._whole = True  # no request has come in part
+        self._complete = True  # no request has arrived partly
         self._in_head = False
-        self._ending = False  # what is due is answered, and nothing more is read
-        self._upgrade = False  # this head asks for another protocol, and is read once more
-        self._piece = 0  # bytes that came just now
-        self._taken = 0  # bytes of this request that came before, the piece it began in left out
-        self._bare = False  # a chunk has begun and nothing of it has come: the last, or nearly
-        self._trailing = 0  # bytes that came since
+        self._ending = False  # pending requests are answered, and no more are read
+        self._upgrade = False  # this head asks for another protocol and is parsed again
+        self._piece = 0  # bytes that arrived now
+        self._received = 0  # bytes of this request that arrived after the piece it began in
+        self._empty_chunk = False  # a chunk has begun, and none of its data has arrived
+        self._trailing = 0  # bytes that arrived since then
         self._chunks = 0  # of this body
         if len(self.connections) <= self.bounds.max_connections:
-            self._start_clock()
+            self._start_timer()
             return
-        self._say_full()
-        detail = f"All {self.bounds.max_connections:,} connections are in use. Try again."
-        self._refuse(_last(503, detail, retry=True))
+        self._log_full()
+        detail = f"All {self.bounds.max_connections:,} connections are in use. Try again later."
+        self._refuse(_final(503, detail, retry=True))
 
     def connection_lost(self, exc: Exception | None) -> None:
         for timer in (self._timer, self._end):
             if timer is not None:
                 timer.cancel()
-        for cycle in self._unanswered:  # uvicorn tells the last one only
+        for cycle in self._unanswered:  # uvicorn informs only the last one
             cycle.disconnected = True
             cycle.message_event.set()
-        super().connection_lost(exc)  # it says `resume_writing`
+        super().connection_lost(exc)  # calls `resume_writing`
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Answer what came whole: a client may end its side once it has sent all."""
+        """Answer complete requests: a client may close its side after it has sent them."""
         return self._end_after_answers()
 
     def data_received(self, data: bytes) -> None:
@@ -142,64 +144,64 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._piece = len(data)
         super().data_received(data)
-        self._taken += self._piece
+        self._received += self._piece
         self._trailing += self._piece
-        if self._whole and self._answering():
-            self._stop_clock()
+        if self._complete and self._answering():
+            self._stop_timer()
             return
-        endless = self._endless()
-        if endless is not None:
-            self._refuse(endless)
+        excess = self._excess()
+        if excess is not None:
+            self._refuse(excess)
         elif self._timer is None and not (self._ending or self.transport.is_closing()):
-            self._start_clock()
+            self._start_timer()
 
     def on_message_begin(self) -> None:
-        self._whole, self._in_head, self._taken, self._chunks = False, True, -self._piece, 0
-        if len(self.pipeline) >= MOST_AHEAD:
-            raise ValueError("too many requests ahead")  # the parser stops, and 400 it is
+        self._complete, self._in_head, self._received, self._chunks = False, True, -self._piece, 0
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise ValueError("too many pipelined requests")  # the parser stops: 400
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # behind a body they are trailers, which nobody may take for headers
+        if self._in_head:  # after a body they are trailers, which must not act as headers
             super().on_header(name, value)
 
     def on_chunk_header(self) -> None:
-        self._bare, self._trailing = True, -self._piece
+        self._empty_chunk, self._trailing = True, -self._piece
         self._chunks += 1
-        if self._chunks > MOST_CHUNKS:
-            raise ValueError("too many chunks")  # the parser stops, and 413 it is
+        if self._chunks > MAX_CHUNKS:
+            raise ValueError("too many chunks")  # the parser stops: 413
 
     def on_body(self, body: bytes) -> None:
-        self._bare = False
+        self._empty_chunk = False
         super().on_body(body)
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                raise ValueError("this is no proxy")  # the parser stops, and 400 it is
+                raise ValueError("not a proxy")  # the parser stops: 400
             self._upgrade = True
             return
         if self._answering():
-            ahead = [each for each in self._unanswered if not each.response_complete]
-            self._unanswered = [*ahead, self.cycle]
+            pending = [each for each in self._unanswered if not each.response_complete]
+            self._unanswered = [*pending, self.cycle]
         refusal = self._refusal()
         if refusal is None:
             super().on_headers_complete()
         else:
             self.count(refusal.status_code)
-            ours, self.app = self.app, AnswerHeaders(refusal)
+            application, self.app = self.app, AnswerHeaders(refusal)
             super().on_headers_complete()
-            self.app = ours
+            self.app = application
         self._in_head = False
 
     def on_message_complete(self) -> None:
         if self._upgrade:
             return
-        self._whole, self._bare = True, False
+        self._complete, self._empty_chunk = True, False
         super().on_message_complete()
 
     def plain_head(self) -> bytes:
-        """The head that just came, without what asks for another protocol."""
+        """Return the last head without its request for another protocol."""
         self._upgrade = False
         version = self.parser.get_http_version().encode()
         lines = [b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, version)]
@@ -222,35 +224,41 @@ class BoundedProtocol(HttpToolsProtocol):
         self._end = self.loop.call_later(seconds, self.transport.abort)
 
     def send_400_response(self, msg: str) -> None:
-        if self._chunks > MOST_CHUNKS:
-            detail = f"A body may have at most {MOST_CHUNKS:,} chunks. Send larger ones."
-            self._refuse(_last(413, detail))
+        if self._chunks > MAX_CHUNKS:
+            detail = f"A body may have at most {MAX_CHUNKS:,} chunks. Send larger ones."
+            self._refuse(_final(413, detail))
         else:
-            self._refuse(_last(400, "What came is not HTTP/1.1."))
+            self._refuse(_final(400, "The request is not valid HTTP/1.1."))
 
-    def _endless(self) -> ProblemAnswer | None:
-        """The answer where more has come of a request, or of a part of it, than any needs."""
-        most = self.bounds.max_head_bytes
-        if (self._in_head and self._taken > most) or (self._bare and self._trailing > most):
+    def _excess(self) -> ProblemResponse | None:
+        """Return an answer if a request, or a part of it, is longer than any valid one."""
+        limit = self.bounds.max_head_bytes
+        if (self._in_head and self._received > limit) or (
+            self._empty_chunk and self._trailing > limit
+        ):
             return self._too_large()
-        most += 2 * self.bounds.max_body_bytes  # with what stands around chunks
-        if self._answering() and self._taken > most:
-            return _last(413, f"A request may have at most {most:,} bytes, chunk headers included.")
+        limit += 2 * self.bounds.max_body_bytes  # including chunk headers
+        if self._answering() and self._received > limit:
+            return _final(
+                413, f"A request may have at most {limit:,} bytes, chunk headers included."
+            )
         return None
 
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _refusal(self) -> ProblemAnswer | None:
-        """The answer to a head that is beyond the bounds."""
+    def _refusal(self) -> ProblemResponse | None:
+        """Return an answer if the head exceeds a limit."""
         bounds, headers = self.bounds, self.headers
         if len(self.url) > bounds.max_url_bytes:
             detail = f"The URL may have at most {bounds.max_url_bytes:,} bytes."
-            return _last(414, detail)
+            return _final(414, detail)
         if len(headers) > bounds.max_headers:
             detail = f"A request may have at most {bounds.max_headers:,} headers."
-            return _last(431, detail)
-        if max(self._taken, 0) + self._piece > bounds.max_head_bytes:  # or it is only the body
+            return _final(431, detail)
+        if (
+            max(self._received, 0) + self._piece > bounds.max_head_bytes
+        ):  # else only the body is long
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in headers)
             if size > bounds.max_head_bytes:
                 return self._too_large()
@@ -258,82 +266,85 @@ class BoundedProtocol(HttpToolsProtocol):
         hosts = len([name for name, _ in headers if name == b"host"])
         if version not in ("1.1", "1.0") or hosts > 1 or (hosts == 0 and version == "1.1"):
             detail = f"A request of HTTP/1.1 has one Host header. Got HTTP/{version} with {hosts}."
-            return _last(400, detail)
-        if not (
-            self.url.startswith(b"/") or self.url == b"*"
-        ):  # its host could be another than the Host header's
-            return _last(400, "A request names a path, such as /v1/model, and not a whole URL.")
+            return _final(400, detail)
+        # the host of a whole URL could differ from the Host header
+        if not (self.url.startswith(b"/") or self.url == b"*"):
+            return _final(400, "A request names a path, such as /v1/model, and not a whole URL.")
         return None
 
-    def _too_large(self) -> ProblemAnswer:
-        most = self.bounds.max_head_bytes
-        return _last(431, f"URL and headers may have {most:,} bytes together.")
+    def _too_large(self) -> ProblemResponse:
+        limit = self.bounds.max_head_bytes
+        return _final(431, f"URL and headers may have {limit:,} bytes together.")
 
-    def _start_clock(self) -> None:
-        self._timer = self.loop.call_later(self.bounds.read_seconds, self._late)
+    def _start_timer(self) -> None:
+        self._timer = self.loop.call_later(self.bounds.read_seconds, self._time_out)
 
-    def _stop_clock(self) -> None:
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _late(self) -> None:
-        """The time is over, unless it was we who let the client wait."""
+    def _time_out(self) -> None:
+        """Close or refuse, unless the client waited for this service."""
         self._timer = None
         if self.flow.read_paused or (self._in_head and self._answering()):
-            self._start_clock()
-        elif self._in_head or (self._answering() and not self._whole):
-            detail = f"The request did not arrive whole within {self.bounds.read_seconds} s."
-            self._refuse(_last(408, detail))
-        else:  # no request has begun, or it is answered and still being sent
+            self._start_timer()
+        elif self._in_head or (self._answering() and not self._complete):
+            detail = f"The request did not arrive completely within {self.bounds.read_seconds} s."
+            self._refuse(_final(408, detail))
+        else:  # no request has begun, or its answer is being sent
             self.transport.close()
 
-    def _refuse(self, answer: ProblemAnswer) -> None:
-        """Write an answer that no application gives, and close.
+    def _refuse(self, answer: ProblemResponse) -> None:
+        """Write an answer without the application, and close the connection.
 
-        Where other answers are due first, they are given instead. Where the request's own has begun
-        or is complete, none is: the client would take it for that one, or for the next.
+        If earlier requests wait for their answers, only these are sent. If the answer to this
+        request has begun, nothing is written: the client would read it as a part of that answer.
         """
         if self.transport.is_closing() or self._end_after_answers():
             return
         if not (self._in_body() and self.cycle.response_started):
             self.count(answer.status_code)
-            self.transport.write(self._written(answer))
+            self.transport.write(self._serialize(answer))
         self.transport.close()
 
     def _in_body(self) -> bool:
-        """The last request has come in part, with its head."""
-        return not (self._whole or self._in_head)
+        """Return whether the last request has arrived with its head but not completely."""
+        return not (self._complete or self._in_head)
 
     def _end_after_answers(self) -> bool:
-        """Close once the requests that came whole are answered; False where all of them are."""
+        """Close after the answers to complete requests; return False if none is pending."""
         last = [] if self.cycle is None or self._in_body() else [self.cycle]
-        due = [each for each in [*self._unanswered, *last] if not each.response_complete]
-        if due:
-            due[-1].keep_alive = False
+        pending = [each for each in [*self._unanswered, *last] if not each.response_complete]
+        if pending:
+            pending[-1].keep_alive = False
             self._ending = True
-            self.flow.resume_reading()  # what is unread when a socket is closed resets it
-            self._stop_clock()
-        return bool(due)
+            self.flow.resume_reading()  # closing a socket with unread data resets the connection
+            self._stop_timer()
+        return bool(pending)
 
-    def _written(self, answer: ProblemAnswer) -> bytes:
-        """An answer as it goes over the wire, with what every answer carries."""
+    def _serialize(self, answer: ProblemResponse) -> bytes:
+        """Return the bytes of an answer with the common headers."""
         request_id = new_request_id()
-        named = answer.of(request_id)
-        headers = [*self.server_state.default_headers, *named.raw_headers, *added(request_id)]
+        response = answer.with_request_id(request_id)
+        headers = [
+            *self.server_state.default_headers,
+            *response.raw_headers,
+            *common_headers(request_id),
+        ]
         lines = [b"%s: %s\r\n" % header for header in headers]
-        return STATUS_LINE[named.status_code] + b"".join(lines) + b"\r\n" + bytes(named.body)
+        return STATUS_LINE[response.status_code] + b"".join(lines) + b"\r\n" + bytes(response.body)
 
-    def _say_full(self) -> None:
-        """In the log, but not once for every connection of a flood."""
-        if time.monotonic() - self.said_full > SAY_AGAIN_SECONDS:
-            type(self).said_full = time.monotonic()
-            most = self.bounds.max_connections
-            log.warning("All %d connections are in use; new ones are refused.", most)
+    def _log_full(self) -> None:
+        """Log that all connections are in use, at most once in `FULL_LOG_SECONDS`."""
+        if time.monotonic() - self.full_logged > FULL_LOG_SECONDS:
+            type(self).full_logged = time.monotonic()
+            limit = self.bounds.max_connections
+            log.warning("All %d connections are in use; new ones are refused.", limit)
 
 
-def _last(status: int, detail: str, *, retry: bool = False) -> ProblemAnswer:
-    """A problem after which the connection is closed; `retry` where another one may be opened."""
+def _final(status: int, detail: str, *, retry: bool = False) -> ProblemResponse:
+    """Return a problem that closes the connection; `retry` asks the client to try again."""
     headers = {"Connection": "close"}
     if retry:
         headers["Retry-After"] = RETRY_AFTER_SECONDS

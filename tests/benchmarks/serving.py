@@ -37,7 +37,7 @@ from data.synthetic import write_shop
 from recsys.bundle.golden import open_predictor
 from recsys.bundle.layout import ITEMS
 from recsys.catalogue.catalogue import read_catalogue
-from service.bench.workload import drawn, some
+from service.bench.workload import first_clicks, sample_clicks
 from service.server.embedded_redis import free_port, private_redis
 from service.store.session_store import (
     Click,
@@ -329,7 +329,8 @@ def recall(bundle: Path, url: str, visitors: int) -> float:
     exact = open_predictor(bundle).exactly()
     catalogue = read_catalogue(bundle / ITEMS)
     ids = catalogue.item_ids.take(catalogue.by_popularity.tolist())
-    clicks = some(drawn(ids, visitors=visitors, popularity=0.8, length=1.5, seed=99), 4 * visitors)
+    sampled = sample_clicks(ids, visitors=visitors, popularity=0.8, length=1.5, seed=99)
+    clicks = first_clicks(sampled, 4 * visitors)
     sessions: dict[str, list[str]] = {}
     both = wanted = 0
     with httpx.Client(base_url=url) as client:

@@ -21,6 +21,7 @@ from typing import Annotated, Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads stall it
 
 import numpy as np
+import orjson
 import torch
 import typer
 import uvloop
@@ -32,11 +33,11 @@ from recsys.bundle.golden import open_predictor
 from recsys.client.schemas import RecommendationRequest
 from recsys.predictor import Predictor, Ranking, SessionState
 from recsys.retrieval.exact import RankingQuery
-from service.api.fast_path import read_body, written
-from service.api.routes.recommendations import as_question
+from service.api.fast_path import content_of, query_of
+from service.api.request_checks import read_body
 from service.app import create_app
 from service.recommender import RecommendationResult
-from service.serve import keep_out_of_collections, read_settings
+from service.serve import freeze_garbage_collector, read_settings
 from service.server.embedded_redis import private_redis
 from service.store.session_store import Click, StoredSession, Visit
 from tests.benchmarks.retrieval_variant import write_variant
@@ -87,7 +88,7 @@ async def fill(
 
     async def parse(size: int) -> object:
         return [
-            as_question(await read_body(request(names[at]), RecommendationRequest))
+            query_of(await read_body(request(names[at]), RecommendationRequest))
             for at in range(size)
         ]
 
@@ -112,7 +113,7 @@ async def fill(
     ranking = predictor.rank(states[:, :1], [[clicked[0]]], [RankingQuery()])[0]
 
     async def write(size: int) -> object:
-        return [written(answer_of(predictor, ranking)) for _ in range(size)]
+        return [orjson.dumps(content_of(answer_of(predictor, ranking))) for _ in range(size)]
 
     parts: dict[str, Part] = {"parse and check the body": parse, "Redis": redis, "GRU step": step}
     parts |= {"find 20 items": ranking_by(predictor)}
@@ -122,7 +123,7 @@ async def fill(
         table.add_row(name, *[f"{await cost(part, size):.0f}" for size in BATCHES])
     await link.close()
     app = create_app(read_settings({"bundle": bundle, "redis": url}))
-    keep_out_of_collections()
+    freeze_garbage_collector()
     async with app.router.lifespan_context(app):
 
         async def whole(size: int) -> object:

@@ -14,8 +14,8 @@ from recsys.bundle.layout import ITEMS
 from recsys.bundle.registry import bundle_of
 from recsys.catalogue.catalogue import read_catalogue
 from service.bench.command import BenchOptions, bench
-from service.bench.report import Measured
-from service.bench.workload import BenchClick, drawn
+from service.bench.report import BenchResult
+from service.bench.workload import BenchClick, sample_clicks
 from tests.compose.project import Project, run
 
 CONNECTIONS = 32
@@ -28,10 +28,12 @@ def visits(project: Project) -> Iterator[BenchClick]:
         run(["docker", "cp", f"{project.containers('api')[0]}:/bundles", folder])
         catalogue = read_catalogue(bundle_of(Path(folder) / "bundles") / ITEMS)
         ids = catalogue.item_ids.take(catalogue.by_popularity.tolist())
-    return drawn(ids, visitors=500, popularity=0.8, length=1.5, seed=time.time_ns() % 2**32)
+    return sample_clicks(ids, visitors=500, popularity=0.8, length=1.5, seed=time.time_ns() % 2**32)
 
 
-def load(project: Project, clicks: Iterator[BenchClick], rate: float, seconds: float) -> Measured:
+def load(
+    project: Project, clicks: Iterator[BenchClick], rate: float, seconds: float
+) -> BenchResult:
     options = BenchOptions(
         project.url, rate, seconds, warmup=0, connections=CONNECTIONS, measure_ceiling=False
     )
@@ -39,7 +41,7 @@ def load(project: Project, clicks: Iterator[BenchClick], rate: float, seconds: f
 
 
 @contextmanager
-def under_load(project: Project, rate: float) -> Iterator[list[Measured]]:
+def under_load(project: Project, rate: float) -> Iterator[list[BenchResult]]:
     """Yield a list of load measurements that grows until the body has ended."""
     clicks, blocks, running = visits(project), [], [True]
 
@@ -56,7 +58,7 @@ def under_load(project: Project, rate: float) -> Iterator[list[Measured]]:
             done.result()
 
 
-def failures(blocks: list[Measured]) -> dict[str, int]:
+def failures(blocks: list[BenchResult]) -> dict[str, int]:
     """Count the errors of all measurements by kind."""
     counts: dict[str, int] = {}
     for block in blocks:

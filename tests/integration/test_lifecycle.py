@@ -1,4 +1,4 @@
-"""A service leaves when it has answered what it accepted, and begins without waiting for Redis."""
+"""A service stops after it has answered accepted requests, and starts without Redis."""
 
 import asyncio
 import json
@@ -28,10 +28,10 @@ PAUSE: dict[str, Any] = {"redis_pause_ms": 100}
 PATIENCE_SECONDS = 30.0
 
 
-async def test_sigterm_finishes_what_is_accepted_and_exits_with_0(
+async def test_sigterm_finishes_accepted_requests_and_exits_with_0(
     trained: TrainedShop, redis_url: str, tmp_path: Path
 ) -> None:
-    """Each list takes 30 ms, four of them ride together: the signal comes before most are begun."""
+    """A batch of four takes 30 ms, so the signal arrives before most requests are handled."""
     environment = {**PATIENT, "SLOW_MS": "30"}
     environment["RECSYS_BATCH_SIZE"] = "4"
     server = ServerProcess(trained.bundle, redis_url, tmp_path / "log", *SLOW, **environment)
@@ -42,11 +42,11 @@ async def test_sigterm_finishes_what_is_accepted_and_exits_with_0(
             body = {"user_id": f"user-{number}", "item_id": TENT}
             return await client.post("/v1/recommendations", json=body)
 
-        asked = [asyncio.create_task(click(number)) for number in range(REQUESTS)]
+        calls = [asyncio.create_task(click(number)) for number in range(REQUESTS)]
         while not re.search(SECOND_BATCH, (await client.get("/metrics")).text):
             await asyncio.sleep(0.01)
         status = await asyncio.to_thread(server.stop)
-        answers = await asyncio.gather(*asked)
+        answers = await asyncio.gather(*calls)
 
     assert status == 0, server.log_text
     assert [answer.status_code for answer in answers] == [200] * REQUESTS
@@ -58,10 +58,10 @@ async def test_sigterm_finishes_what_is_accepted_and_exits_with_0(
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_sigterm_ends_the_process_whatever_clients_and_redis_do(
+def test_sigterm_ends_the_process_even_if_clients_and_redis_hang(
     trained: TrainedShop, tmp_path: Path, workers: str
 ) -> None:
-    """Half a head, half a body, an answer that is not read, silence; and a Redis that hangs."""
+    """Clients send half a head or half a body, do not read or are silent, and Redis hangs."""
     redis = RedisServer(tmp_path)
     redis.start()
     given = {
@@ -85,14 +85,14 @@ def test_sigterm_ends_the_process_whatever_clients_and_redis_do(
                 connection = socket.create_connection(("127.0.0.1", server.port))
                 stack.enter_context(closing(connection)).sendall(sent.encode())
             time.sleep(1)
-            server.stop()  # raises where it has not ended by then
+            server.stop()  # raises if the process has not ended by then
     finally:
         redis.kill()
 
     assert "Traceback" not in server.log_text
 
 
-async def test_redis_may_come_later_than_the_service(trained: TrainedShop, tmp_path: Path) -> None:
+async def test_redis_may_start_after_the_service(trained: TrainedShop, tmp_path: Path) -> None:
     redis = RedisServer(tmp_path)
     app = create_app(Settings(bundle=trained.bundle, redis=redis.url, **PAUSE))  # type: ignore[arg-type]
     body = {"user_id": "ada", "item_id": TENT}
@@ -111,10 +111,12 @@ async def test_redis_may_come_later_than_the_service(trained: TrainedShop, tmp_p
     assert before.json()["degraded"]
 
 
-def test_nothing_in_the_service_asks_what_time_it_is() -> None:
-    """Clocks jump: waits and deadlines are monotonic, and sessions live by Redis's clock alone."""
-    asking = re.compile(r"\btime\.time\(|datetime\.(now|utcnow|today)|\btime\.localtime")
+def test_no_module_of_the_service_reads_the_wall_clock() -> None:
+    """Wall clocks jump. Deadlines use a monotonic clock, and sessions the clock of Redis."""
+    wall_clock = re.compile(r"\btime\.time\(|datetime\.(now|utcnow|today)|\btime\.localtime")
 
     assert not [
-        path for path in (ROOT / "service").rglob("*.py") if asking.search(path.read_text("utf-8"))
+        path
+        for path in (ROOT / "service").rglob("*.py")
+        if wall_clock.search(path.read_text("utf-8"))
     ]

@@ -1,4 +1,4 @@
-"""What `recsys serve` says at its start, and the private Redis that it may bring along."""
+"""`recsys serve` logs problems at its start and may run a private Redis."""
 
 import os
 import re
@@ -34,36 +34,36 @@ def look_until(found: Callable[[], bool], what: str) -> None:
     raise AssertionError(what)
 
 
-class Started:
-    """`recsys serve` with these options, and what it has said."""
+class ServeProcess:
+    """Process of `recsys serve` with these options, and its log."""
 
     def __init__(self, log: Path, bundle: Path, *options: str, **environment: str) -> None:
         self.log, self.url = log, f"http://127.0.0.1:{(port := free_port())}"
         command = [sys.executable, *PROGRAM, "serve", "--bundle", str(bundle), "--port", str(port)]
         patient = {f"RECSYS_{name.upper()}": str(value) for name, value in PATIENT.items()}
-        with log.open("wb") as said:
+        with log.open("wb") as file:
             self.process = subprocess.Popen(
-                [*command, *options], stderr=said, env={**os.environ, **patient, **environment}
+                [*command, *options], stderr=file, env={**os.environ, **patient, **environment}
             )
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return self.log.read_text()
 
     def click(self) -> dict[str, object] | None:
-        """What the service answers to a click, None where it does not answer."""
+        """Return the answer to a click, or None if the service does not answer."""
         try:
             answer: dict[str, object] = httpx.post(
                 f"{self.url}/v1/recommendations", json=TENT, timeout=30
             ).json()
         except httpx.TransportError:
-            assert self.process.poll() is None, self.said
+            assert self.process.poll() is None, self.output
             return None
         return answer
 
     @property
     def redis_servers(self) -> list[int]:
-        """Process ids of the redis-servers among its children."""
+        """Return the process ids of the redis-servers among its children."""
         return [
             pid
             for pid in family(self.process.pid)
@@ -72,8 +72,8 @@ class Started:
 
 
 @contextmanager
-def started(log: Path, bundle: Path, *options: str, **environment: str) -> Iterator[Started]:
-    server = Started(log, bundle, *options, **environment)
+def started(log: Path, bundle: Path, *options: str, **environment: str) -> Iterator[ServeProcess]:
+    server = ServeProcess(log, bundle, *options, **environment)
     try:
         look_until(lambda: server.click() is not None, "it does not answer")
         yield server
@@ -84,7 +84,7 @@ def started(log: Path, bundle: Path, *options: str, **environment: str) -> Itera
 
 def gone(pid: int) -> bool:
     try:
-        return ") Z " in Path(f"/proc/{pid}/stat").read_text()  # ended, but not waited for
+        return ") Z " in Path(f"/proc/{pid}/stat").read_text()  # ended, but not reaped
     except OSError:
         return True
 
@@ -102,14 +102,14 @@ def test_an_embedded_redis_stores_clicks_and_ends_with_the_service(
         (redis,) = server.redis_servers
         assert answer is not None
         assert (answer["stored"], answer["degraded"]) == (True, False)
-        assert server.said.count("Sessions are kept in a private Redis and end with") == 1
-        assert "Redis does not answer" not in server.said
+        assert server.output.count("Sessions are kept in a private Redis and end with") == 1
+        assert "Redis does not answer" not in server.output
         server.process.send_signal(signal.SIGKILL if how == "killed" else signal.SIGTERM)
         assert server.process.wait(60) == (-signal.SIGKILL if how == "killed" else 0)
         look_until(lambda: gone(redis), "the private Redis is still there")
 
 
-def test_an_embedded_redis_is_for_the_user_of_the_service_alone(
+def test_an_embedded_redis_is_open_only_to_the_user_of_the_service(
     trained: TrainedShop, tmp_path: Path
 ) -> None:
     with started(tmp_path / "log", trained.bundle, "--redis", "embedded") as server:
@@ -120,21 +120,23 @@ def test_an_embedded_redis_is_for_the_user_of_the_service_alone(
         assert folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_the_log_says_that_an_embedded_redis_ended(trained: TrainedShop, tmp_path: Path) -> None:
+def test_the_end_of_an_embedded_redis_is_logged(trained: TrainedShop, tmp_path: Path) -> None:
     with started(tmp_path / "log", trained.bundle, "--redis", "embedded") as server:
         (redis,) = server.redis_servers
-        assert "private Redis ended" not in server.said
+        assert "private Redis ended" not in server.output
         os.kill(redis, signal.SIGKILL)
-        look_until(lambda: "The private Redis ended (exit status -9)" in server.said, server.said)
+        look_until(
+            lambda: "The private Redis ended (exit status -9)" in server.output, server.output
+        )
         server.process.terminate()
         assert server.process.wait(60) == 0
-        assert server.said.count("private Redis ended") == 1
+        assert server.output.count("private Redis ended") == 1
 
 
 @pytest.mark.parametrize(
     ("number", "workers"), [(signal.SIGTERM, "1"), (signal.SIGTERM, "2"), (signal.SIGKILL, "1")]
 )
-def test_a_second_signal_leaves_nothing_of_an_embedded_redis(
+def test_a_second_signal_leaves_no_embedded_redis_behind(
     trained: TrainedShop, tmp_path: Path, number: signal.Signals, workers: str
 ) -> None:
     options = ("--redis", "embedded", "--workers", workers)
@@ -155,21 +157,19 @@ def test_a_second_signal_leaves_nothing_of_an_embedded_redis(
 
 
 def waiting_for(pid: int) -> set[int]:
-    """Numbers of the signals that a stopped process has not taken yet."""
+    """Return the numbers of the signals that a stopped process has not handled."""
     status = Path(f"/proc/{pid}/status").read_text()
     pending = int(status.partition("ShdPnd:")[2].split()[0], 16)
     return {number for number in signal.Signals if pending >> (number - 1) & 1}
 
 
-def test_a_redis_that_cannot_be_reached_is_said_at_the_start(
-    trained: TrainedShop, tmp_path: Path
-) -> None:
+def test_an_unreachable_redis_is_logged_at_the_start(trained: TrainedShop, tmp_path: Path) -> None:
     nowhere = ("--redis", f"redis://127.0.0.1:{free_port()}/0")
     with started(tmp_path / "log", trained.bundle, *nowhere) as server:
-        assert "warning Redis does not answer: sessions are not stored" in server.said
+        assert "warning Redis does not answer: sessions are not stored" in server.output
 
 
-async def test_a_redis_that_answers_is_not_worth_a_word(
+async def test_a_redis_that_answers_is_not_logged(
     open_client: ClientOf, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with open_client():
@@ -179,23 +179,25 @@ async def test_a_redis_that_answers_is_not_worth_a_word(
 def test_a_misspelled_variable_is_named_with_the_nearest_setting() -> None:
     names = ["RECSYS_RATELIMIT", "RECSYS_XYZ", "recsys_admin_key_hash", "PATH", "MY_RECSYS_PORT"]
 
-    near, far, file = sorted(misspelled(names), key=lambda said: names.index(said.split()[0]))
+    near, far, file = sorted(
+        misspelled(names), key=lambda sentence: names.index(sentence.split()[0])
+    )
 
     assert near == (
-        "RECSYS_RATELIMIT is no setting and has no effect. Did you mean RECSYS_RATE_LIMIT?"
+        "RECSYS_RATELIMIT is not a setting and has no effect. Did you mean RECSYS_RATE_LIMIT?"
     )
-    assert far == "RECSYS_XYZ is no setting and has no effect. recsys serve --help lists them."
+    assert far == "RECSYS_XYZ is not a setting and has no effect. recsys serve --help lists them."
     assert file.endswith("Did you mean RECSYS_ADMIN_KEY_HASHES?")
     assert misspelled([name for name, _, _ in described()]) == []
     assert misspelled([f"recsys_{name}" for name in Settings.model_fields]) == []  # files
 
 
-def test_every_variable_that_the_product_names_is_known() -> None:
-    """Compose files, scripts and tests use the prefix for more than settings."""
+def test_every_variable_that_the_product_names_is_listed() -> None:
+    """Compose files, scripts and tests also use the prefix for other variables."""
     root = Path(__file__).parents[2]
     listed = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True)
     if listed.returncode:
-        pytest.skip("This is no git working tree: which files are ours is not known.")
+        pytest.skip("This is not a git working tree, so the files of the product are unknown.")
     found: set[str] = set()
     for path in listed.stdout.splitlines():
         if path.startswith("tests/") or path == "CHANGELOG.md" or not (root / path).is_file():
@@ -207,18 +209,18 @@ def test_every_variable_that_the_product_names_is_known() -> None:
     assert set(OTHER_VARIABLES) <= found
 
 
-def test_the_start_warns_of_variables_and_not_of_their_values(
+def test_the_warning_of_a_variable_does_not_show_its_value(
     trained: TrainedShop, tmp_path: Path, redis_server: str
 ) -> None:
     assert str(SECRETS) == "/run/secrets"
     given = ("--redis", redis_server)
-    wrong = {"RECSYS_USER_ID_SECRETS": "a-pepper-that-nobody-may-see"}
+    wrong = {"RECSYS_USER_ID_SECRETS": "a-secret-pepper"}
     with started(tmp_path / "log", trained.bundle, *given, **wrong) as server:
-        (line,) = [line for line in server.said.splitlines() if "no setting" in line]
+        (line,) = [line for line in server.output.splitlines() if "not a setting" in line]
 
-    assert " warning RECSYS_USER_ID_SECRETS is no setting" in line
+    assert " warning RECSYS_USER_ID_SECRETS is not a setting" in line
     assert "Did you mean RECSYS_USER_ID_SECRET?" in line
-    assert "pepper" not in server.said
+    assert "pepper" not in server.output
 
 
 def test_the_help_shows_every_setting_with_its_default(

@@ -76,7 +76,7 @@ class Visitor:
         self._random = random.Random(item_id)
 
     async def visit(self) -> None:
-        connection = await Connection.to(*self._at)
+        connection = await Connection.open(*self._at)
         for _ in range(self._requests):
             shown = self._random.random() < 0.5
             path = f"/v1/users/own-{self._item_id}" + ("" if shown else "/recommendations")
@@ -84,7 +84,7 @@ class Visitor:
             if self._random.random() < 1 / 3:
                 await asyncio.sleep(self._random.random() * 0.03)
                 connection.close()
-                connection = await Connection.to(*self._at)
+                connection = await Connection.open(*self._at)
                 self.kinds.append("abandoned")
             else:
                 self.kinds.append(self._kind_of(*await answer, shown=shown))

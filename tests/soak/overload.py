@@ -46,7 +46,7 @@ async def _measured(port: int, items: Sequence[str], seconds: float) -> list[Bou
     at = ("127.0.0.1", port)
     few = _requests(port, items, FEW)
     busy = await saturating(few, *at, seconds=CAPACITY_SECONDS, connections=FEW)
-    capacity = busy.good / busy.seconds
+    capacity = busy.succeeded / busy.seconds
 
     many = _requests(port, items, CONNECTIONS)
     under = await _paced(many, at, TIMES * capacity, seconds)
@@ -83,7 +83,7 @@ def _bounds(capacity: float, under: Samples, after: Samples) -> list[Bound]:
     others = under.answered - len(good) - len(refused) + under.unanswered
     p99, p50 = np.percentile(good, 99), np.percentile(good, 50)
     p99_refused = np.percentile(refused, 99) if len(refused) else 0.0
-    back = after.good / max(after.planned, 1)
+    back = after.succeeded / max(after.planned, 1)
     p99_after = np.percentile(_ms(after, OK), 99)
     late = np.percentile(under.late, 99) * 1000
     return [

@@ -1,1 +1,1 @@
-"""The HTTP face: each route parses, delegates once, and answers."""
+"""Routes of the API: each parses its request, delegates once and answers."""

@@ -1,4 +1,4 @@
-"""What whoever runs the service may do while it runs; each call needs an admin key."""
+"""Routes for operators: reload and roll back. Each call needs an admin key."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from recsys.bundle.registry import bundle_of, named
 from recsys.client.schemas import Reloaded, ReloadRequest
-from service.api.dependencies import Running, RunningDep
+from service.api.dependencies import RunningService, ServiceDep
 from service.api.request_checks import StrictRoute
 from service.model_manager import Replaced
 
@@ -14,23 +14,23 @@ router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=StrictRoute)
 
 
 @router.post("/reload")
-async def reload(asked: ReloadRequest, service: RunningDep) -> Reloaded:
-    """Serve another bundle; one that is refused changes nothing, and the answer says why."""
-    if asked.bundle is None:
+async def reload(body: ReloadRequest, service: ServiceDep) -> Reloaded:
+    """Serve another bundle. If it is refused, nothing changes and the answer gives the reason."""
+    if body.bundle is None:
         folder = bundle_of(service.bundle)
     else:
-        folder = named(service.shelf, asked.bundle)
-    return await _told(service, await service.models.replace(folder))
+        folder = named(service.registry, body.bundle)
+    return await _announced(service, await service.models.replace(folder))
 
 
 @router.post("/rollback")
-async def roll_back(service: RunningDep) -> Reloaded:
-    """Serve the bundle that was served before this one."""
-    return await _told(service, await service.models.roll_back())
+async def roll_back(service: ServiceDep) -> Reloaded:
+    """Serve the previous bundle again."""
+    return await _announced(service, await service.models.roll_back())
 
 
-async def _told(service: Running, replaced: Replaced) -> Reloaded:
-    """The other workers hear of it, too."""
+async def _announced(service: RunningService, replaced: Replaced) -> Reloaded:
+    """Tell the other workers which bundle is served now."""
     if service.note is not None:
         await asyncio.to_thread(service.note.write, service.models.current.folder)
     return Reloaded(model_id=replaced.model_id, previous_model_id=replaced.previous_model_id)

@@ -1,31 +1,31 @@
-"""What the model knows: similar items, and the model itself."""
+"""Routes of the model: similar items and a description of the model."""
 
 from functools import partial
 
 from fastapi import APIRouter
 
 from recsys.client.schemas import Id, ListLength, ModelInfo, ScoredItem, SimilarItems
-from service.api.dependencies import RunningDep
+from service.api.dependencies import ServiceDep
 from service.api.request_checks import StrictRoute
 
 router = APIRouter(prefix="/v1", tags=["catalogue"], route_class=StrictRoute)
 
 
 @router.get("/items/{item_id:path}/similar")
-async def similar(item_id: Id, service: RunningDep, k: ListLength = 20) -> SimilarItems:
-    """Items clicked in the same way as this one, by cosine of their vectors."""
-    recommender = service.recommender  # one model finds and names itself
-    found = await service.aside.run(partial(recommender.similar, item_id, k))
+async def similar(item_id: Id, service: ServiceDep, k: ListLength = 20) -> SimilarItems:
+    """Return the items that are clicked in similar contexts, by cosine of their vectors."""
+    recommender = service.recommender  # the same model for the search and its id
+    similar_items = await service.search_thread.run(partial(recommender.similar, item_id, k))
     return SimilarItems(
         model_id=recommender.predictor.model_id,
         item_id=item_id,
-        items=[ScoredItem(item_id=other, score=score) for other, score in found],
+        items=[ScoredItem(item_id=other, score=score) for other, score in similar_items],
     )
 
 
 @router.get("/model")
-async def model(service: RunningDep) -> ModelInfo:
-    """The model that answers, and how it was trained."""
+async def model(service: ServiceDep) -> ModelInfo:
+    """Describe the model that answers and its training."""
     manifest = service.manifest
     return ModelInfo(
         model_id=manifest.model_id,

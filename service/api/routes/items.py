@@ -1,6 +1,6 @@
-"""What the bundle knows of its items: search and browse, look up, values to filter by.
+"""Routes of the items of the bundle: search, look-up and attribute values.
 
-Searching goes through all items, aside from the threads that answer recommendations.
+A search reads all items, so it runs in a thread of its own.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from recsys.client.schemas import (
     Offset,
     Words,
 )
-from service.api.dependencies import RunningDep
+from service.api.dependencies import ServiceDep
 from service.api.request_checks import StrictRoute
 
 router = APIRouter(prefix="/v1", tags=["catalogue"], route_class=StrictRoute)
@@ -32,66 +32,69 @@ FilterWords = Annotated[
     Query(
         default_factory=list,
         max_length=20,
-        description="`attribute:value`: any of an attribute's values, for every attribute named",
+        description="`attribute:value`. Items need one of the values of every named attribute.",
     ),
 ]
 
 
 @router.get("/items")
 async def find(
-    service: RunningDep,
+    service: ServiceDep,
     filter: FilterWords,
     q: Words = "",
     limit: ListLength = 20,
     offset: Offset = 0,
 ) -> FoundItems:
-    """Search and browse: items that have all the words and pass the filter."""
+    """Search and browse: return the items that have all the words and pass the filter."""
     model = service.models.current
     catalogue = model.predictor.catalogue
-    wanted = read_filter(filter, catalogue.attributes)
-    job = partial(search, catalogue, q, wanted, offset=offset, limit=limit)
-    found = await service.aside.run(job)
-    items = described(catalogue, found.items)
-    return FoundItems(model_id=model.model_id, total=found.total, items=items)
+    values = read_filter(filter, catalogue.attributes)
+    job = partial(search, catalogue, q, values, offset=offset, limit=limit)
+    page = await service.search_thread.run(job)
+    items = describe(catalogue, page.items)
+    return FoundItems(model_id=model.model_id, total=page.total, items=items)
 
 
 @router.post("/items:lookup")
-async def look_up(asked: ItemIds, service: RunningDep) -> KnownItems:
-    """What is known of these items."""
+async def look_up(body: ItemIds, service: ServiceDep) -> KnownItems:
+    """Return clicks and attributes of these items."""
     model = service.models.current
     catalogue = model.predictor.catalogue
-    places = {item_id: catalogue.find(item_id) for item_id in asked.item_ids}
+    indices = {item_id: catalogue.find(item_id) for item_id in body.item_ids}
     return KnownItems(
         model_id=model.model_id,
-        items=described(catalogue, [place for place in places.values() if place is not None]),
-        unknown_items=[item_id for item_id, place in places.items() if place is None],
+        items=describe(catalogue, [index for index in indices.values() if index is not None]),
+        unknown_items=[item_id for item_id, index in indices.items() if index is None],
     )
 
 
 @router.get("/attributes")
-async def attributes(service: RunningDep) -> Attributes:
-    """What items can be filtered by: attributes, and their most frequent values."""
+async def attributes(service: ServiceDep) -> Attributes:
+    """Return the attributes that a filter may name and their most frequent values."""
     model = service.models.current
-    values = await service.aside.run(lambda: model.predictor.catalogue.frequent_values)
-    found = [
+    catalogue = model.predictor.catalogue
+    frequent = await service.search_thread.run(lambda: catalogue.frequent_values)
+    described = [
         Attribute(
             name=name,
             distinct=distinct,
             values=[AttributeValue(value=value, items=items) for value, items in most],
         )
-        for name, (distinct, most) in values.items()
+        for name, (distinct, most) in frequent.items()
     ]
-    return Attributes(model_id=model.model_id, attributes=found)
+    return Attributes(model_id=model.model_id, attributes=described)
 
 
-def described(catalogue: Catalogue, places: Sequence[int]) -> list[Item]:
-    """Items by their indices."""
-    known = catalogue.attributes.items()
+def describe(catalogue: Catalogue, indices: Sequence[int]) -> list[Item]:
+    """Describe the items with these indices."""
+    attributes = catalogue.attributes.items()
     return [
         Item(
-            item_id=catalogue.item_ids[place],
-            clicks=int(catalogue.counts[place]),
-            attributes={name: text for name, texts in known if (text := texts[place]) is not None},
+            item_id=catalogue.item_ids[index],
+            clicks=int(catalogue.counts[index]),
+            attributes={
+                name: text for name, texts in attributes if (text := texts[index]) is not None
+            },
         )
-        for place in places
+        for index in indices
     ]

@@ -1,4 +1,4 @@
-"""What is stored about a user: clicks in, recommendations and the whole record out, forgotten."""
+"""Routes of one user: record clicks, recommend, read and forget what is stored."""
 
 from typing import Any
 
@@ -15,22 +15,23 @@ from recsys.client.schemas import (
     UserId,
 )
 from recsys.errors import StoreUnavailable
-from service.api.dependencies import Running, RunningDep
+from service.api.dependencies import RunningService, ServiceDep
+from service.api.fast_path import content_of
 from service.api.request_checks import StrictRoute
-from service.api.routes.recommendations import as_recommendations
+from service.api.routes.recommendations import json_response
 from service.recommender import RecommendationQuery
 from service.store.session_store import Click, StoredSession, Visit
 
 
 def no_slash(request: Request) -> None:
-    """Refuses a "/" written as %2F: it would be taken for one that parts the path.
+    """Refuse a user id with a "/" written as %2F, which would act as a separator of the path.
 
-    `ada%2Frecommendations` would else name the recommendations of ada.
+    `ada%2Frecommendations` would otherwise name the recommendations of ada.
     """
-    written: bytes = request.scope.get("raw_path", b"")
-    if b"%2f" in written.lower():
-        loc, said = ("path", "user_id"), "must not contain '/', not even as %2F"
-        error: dict[str, Any] = {"type": "value_error", "loc": loc, "msg": said}
+    raw_path: bytes = request.scope.get("raw_path", b"")
+    if b"%2f" in raw_path.lower():
+        loc, message = ("path", "user_id"), "must not contain '/', not even as %2F"
+        error: dict[str, Any] = {"type": "value_error", "loc": loc, "msg": message}
         raise RequestValidationError([error])
 
 
@@ -43,12 +44,12 @@ router = APIRouter(
 
 
 @router.post("/clicks")
-async def record(user_id: UserId, sent: NewClicks, service: RunningDep) -> ClicksTaken:
-    """Record clicks, oldest first; all of them or, with 503, perhaps none."""
-    unknown = service.recommender.unknown([click.item_id for click in sent.clicks])
-    if not sent.consent:
+async def record(user_id: UserId, body: NewClicks, service: ServiceDep) -> ClicksTaken:
+    """Record clicks, oldest first. After a 503, perhaps none of them is recorded."""
+    unknown = service.recommender.unknown([click.item_id for click in body.clicks])
+    if not body.consent:
         return ClicksTaken(accepted=0, duplicates=0, unknown_items=unknown)
-    clicks = [Click(c.item_id, c.event_id, c.timestamp) for c in sent.clicks]
+    clicks = [Click(c.item_id, c.event_id, c.timestamp) for c in body.clicks]
     stored = await _visit(service, Visit(user_id, clicks))
     if stored.refused:
         raise StoreUnavailable(
@@ -59,17 +60,16 @@ async def record(user_id: UserId, sent: NewClicks, service: RunningDep) -> Click
     )
 
 
-@router.get("/recommendations")
-async def recommend(user_id: UserId, service: RunningDep, k: ListLength = 20) -> Recommendations:
-    """What is likely next for this user; the popular list for a stranger."""
-    return as_recommendations(
-        await service.batcher.submit(RecommendationQuery(user_id=user_id, k=k))
-    )
+@router.get("/recommendations", response_model=Recommendations)
+async def recommend(user_id: UserId, service: ServiceDep, k: ListLength = 20) -> Response:
+    """Return the items that are likely next for this user; for an unknown user, popular items."""
+    result = await service.batcher.submit(RecommendationQuery(user_id=user_id, k=k))
+    return json_response(content_of(result))
 
 
 @router.get("")
-async def read(user_id: UserId, service: RunningDep) -> StoredUser:
-    """All that is stored about this user; an empty list for a stranger."""
+async def read(user_id: UserId, service: ServiceDep) -> StoredUser:
+    """Return everything that is stored about this user; for an unknown user, an empty list."""
     stored = await _visit(service, Visit(user_id))
     return StoredUser(
         user_id=user_id,
@@ -83,13 +83,13 @@ async def read(user_id: UserId, service: RunningDep) -> StoredUser:
 
 
 @router.delete("", status_code=204)
-async def forget(user_id: UserId, service: RunningDep) -> Response:
-    """Forget this user now."""
+async def forget(user_id: UserId, service: ServiceDep) -> Response:
+    """Delete everything that is stored about this user."""
     await service.store.forget(user_id)
     return Response(status_code=204)
 
 
-async def _visit(service: Running, visit: Visit) -> StoredSession:
+async def _visit(service: RunningService, visit: Visit) -> StoredSession:
     (stored,) = await service.store.visit([visit])
     if isinstance(stored, StoreUnavailable):
         raise stored

@@ -1,6 +1,6 @@
-// Calls to the service this page came from. Knows keys, limits and problems, nothing of the page.
+// Calls to the service of this page, with keys, rate limits and problems.
 
-/** The service answered, and refused: RFC 9457 problem details. */
+/** Refusal by the service, with problem details of RFC 9457. */
 export class Refused extends Error {
   constructor(problem, retryAfter) {
     super(problem.detail);
@@ -74,7 +74,7 @@ export class Api {
     }
   }
 
-  /** Several calls are refused at a time; one question is enough. */
+  /** Ask for a key once, even if several calls are refused at the same time. */
   #askOnce(wrong) {
     this.#asking ??= this.askForKey(wrong).then((key) => {
       this.#key = key;

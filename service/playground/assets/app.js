@@ -1,4 +1,4 @@
-// Puts the page together: a click grows the visit, and everything that depends on it is asked anew.
+// Connects the parts of the page: each click extends the visit and updates all that depends on it.
 
 import { Api, Refused, Unreachable } from "./api.js";
 import { forgetCall, stateCall, storeCall, visitCall } from "./calls.js";
@@ -75,7 +75,7 @@ class Playground {
     return this.#ask(null);
   }
 
-  /** Ask for everything that depends on the visit; `click` was just made, or null. */
+  /** Request everything that depends on the visit; `click` is the new click, or null. */
   #ask(click) {
     const turn = ++this.#turn;
     const call = visitCall(this.session, click, byId("fresh").checked);
@@ -108,7 +108,7 @@ class Playground {
     if (click !== null) await this.#noteStored(click, call, answer);
   }
 
-  /** What waits until the list is shown. */
+  /** Update the parts that wait until the list is shown. */
   async #aside(turn, answer) {
     try {
       if (answer.degraded) this.health.look();
@@ -119,7 +119,7 @@ class Playground {
     }
   }
 
-  /** Another model has taken over: it may know other items, and other things of them. */
+  /** Reload items and attributes after another model has taken over. */
   async #newModel() {
     this.items.forget();
     await Promise.all([this.facts.show(), this.items.look()]);
@@ -150,7 +150,7 @@ class Playground {
     }
   }
 
-  /** The service or Redis is back: it learns of the whole visit, each click once. */
+  /** Store the whole visit, each click once, when the service or Redis is back. */
   async #recovered() {
     if (this.facts.modelId === null) return this.start();
     if (this.session.clicks.length > 0) {
@@ -162,7 +162,7 @@ class Playground {
     return this.#ask(null);
   }
 
-  /** again(): what to do once the service has time. */
+  /** again(): repeats the call when the service has time. */
   failed(error, again) {
     this.walk.stop();
     if (error instanceof Unreachable) {

@@ -1,4 +1,4 @@
-// What the page asks the public API for: the visit's list, and lists to compare it with.
+// Calls of the public API: the list of the visit, and the lists to compare it with.
 
 export const DEEP = 50; // asked for, so that a rank's change is known although fewer are shown
 const MOST_CLICKS = 500; // of one request
@@ -17,7 +17,7 @@ export function visitCall(session, click, fresh) {
   return { path: ASK, body: { items: session.items.slice(-MOST_CLICKS), ...options } };
 }
 
-/** All that is known of this visit is to go. */
+/** Forget everything that is stored about this visit. */
 export const forgetCall = (session) => `v1/users/${encodeURIComponent(session.userId)}`;
 
 export const stateCall = (session) => ({
@@ -25,7 +25,7 @@ export const stateCall = (session) => ({
   body: { items: session.items.slice(-MOST_CLICKS) },
 });
 
-/** Clicks as they are stored; those that are stored already are known by their event ids. */
+/** Store clicks; event ids identify those that are stored already. */
 export function storeCall(session, clicks) {
   const sent = clicks.slice(-MOST_CLICKS).map(({ itemId, eventId }) => ({ item_id: itemId, event_id: eventId }));
   return { path: `v1/users/${encodeURIComponent(session.userId)}/clicks`, body: { clicks: sent } };
@@ -35,19 +35,19 @@ export function storeCall(session, clicks) {
 export const BASELINES = [
   {
     name: "Most popular",
-    words: "What everybody gets, whatever they clicked: the most clicked items of all.",
+    words: "The most clicked items of all, the same for every visitor.",
     sees: () => null,
     ask: (api) => api.post(ASK, { items: [], k: DEEP }),
   },
   {
     name: "Last click alone",
-    words: "The same model, which has forgotten all but the last click.",
+    words: "The same model, which knows only the last click.",
     sees: (session) => session.last,
     ask: (api, session) => api.post(ASK, { items: [session.last], k: DEEP }),
   },
   {
     name: "Similar items",
-    words: "Used in the same way as the last click: nearest by the cosine of their vectors.",
+    words: "Items in similar contexts as the last click: nearest by the cosine of their vectors.",
     sees: (session) => session.last,
     ask: (api, session) => api.get(`v1/items/${encodeURIComponent(session.last)}/similar?k=${DEEP}`),
   },

@@ -3,7 +3,7 @@
 import { byId, el, number } from "./dom.js";
 
 const PAGE = 20;
-const PAUSE_MS = 120; // of somebody who types
+const PAUSE_MS = 120; // between key strokes and the search
 
 export class Catalogue {
   #value = null;

@@ -1,6 +1,6 @@
-// Elements out of texts: whatever an item is called, it stays text.
+// Elements made of texts, so that names of items never become markup.
 
-/** An element; attributes that are functions are listeners, children are texts or elements. */
+/** Create an element. Functions among the attributes are listeners; children are texts or elements. */
 export function el(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -14,13 +14,13 @@ export function el(tag, attributes = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
-/** Text that is heard and not seen. */
+/** Text for screen readers only. */
 export const heard = (text) => el("span", { class: "sr" }, text);
 
-/** Text that is seen and not heard. */
+/** Text that screen readers skip. */
 export const seen = (text) => el("span", { "aria-hidden": "true" }, text);
 
 export const number = (value) => value.toLocaleString("en");
 
-/** Movement is for those who want it. */
+/** Whether the user allows animations. */
 export const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;

@@ -1,4 +1,4 @@
-// What the bundle says of itself: which model answers, and how it did on visits it had not seen.
+// Facts of the bundle: the model that answers, and its metrics on visits outside the training data.
 
 import { byId, el, number } from "./dom.js";
 
@@ -35,7 +35,7 @@ export class Facts {
     rows.sort(([, one], [, other]) => other - one);
     byId("facts").replaceChildren(
       el("h2", { id: "facts-title" }, "How often is it right?"),
-      el("p", { class: "small" }, "On visits nobody had learned from, the next click was among the first 20:"),
+      el("p", { class: "small" }, "In visits outside the training data, the next click was among the first 20:"),
       el("table", {}, el("tbody", {}, ...rows.map((row) => this.#row(...row)))),
     );
   }

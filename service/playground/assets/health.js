@@ -1,4 +1,4 @@
-// Says on the page when Redis or the service is away, and notices when it is back.
+// Shows on the page that Redis or the service is down, and detects that it is back.
 
 import { byId } from "./dom.js";
 
@@ -8,12 +8,12 @@ const PATIENCE_MS = 3000;
 const GLAD_MS = 4000;
 const WORDS = {
   redis:
-    "Redis does not answer. Each answer knows this click alone, and says so. " +
+    "Redis does not answer. Each answer uses only the last click. " +
     "Nothing is lost here: the visit is stored when Redis is back.",
   unreachable: "The service does not answer. The page tries again every second.",
 };
 const BACK = {
-  redis: "Redis is back, and knows the whole visit again.",
+  redis: "Redis is back, and the whole visit is stored again.",
   unreachable: "The service is back.",
 };
 
@@ -23,7 +23,7 @@ export class Health {
   #gladUntil = null;
   #looking = null;
 
-  /** recovered(): awaited before the page says that all is well. */
+  /** recovered(): awaited before the page reports the recovery. */
   constructor(api, recovered) {
     this.api = api;
     this.recovered = recovered;
@@ -36,7 +36,7 @@ export class Health {
     return this.#now === "ok";
   }
 
-  /** Ask now; also when a call went wrong. */
+  /** Check now, also after a failed call. */
   look() {
     this.#looking ??= this.#look().finally(() => (this.#looking = null));
     return this.#looking;
@@ -52,18 +52,18 @@ export class Health {
     this.#wait();
   }
 
-  /** Something was refused: said until the next thing is. */
+  /** Show a refusal until the next message. */
   complain(words) {
     this.#show(words, "bad");
   }
 
-  /** The rate limit refused a call, which is sent again by itself after so many seconds. */
+  /** Show that the rate limit refused a call, which is repeated after so many seconds. */
   limited(seconds) {
     const after = seconds <= 120 ? `${seconds} s` : `${Math.ceil(seconds / 60)} minutes`;
     this.complain(`The service limits how often this page may ask. It asks again in ${after}.`);
   }
 
-  /** What was complained about is over. */
+  /** Remove the message. */
   calm() {
     if (this.ok && this.banner.classList.contains("bad")) this.banner.hidden = true;
   }

@@ -1,11 +1,11 @@
-// What the service knows of items, asked for once; how an item is called on this page.
+// Items of the service, each requested once, and their names on this page.
 
 const NAMES = ["name", "title", "product_name", "item_name", "label"];
 const KINDS = ["category", "kind", "type", "genre", "department", "brand"];
 const MOST_AT_ONCE = 100;
 const FEW = 60; // values that buttons can show
 
-/** The first of these words that is a name, in whatever case. */
+/** Return the first of these words that is an attribute, in any case. */
 const among = (names, words) =>
   words.map((word) => names.find((name) => name.toLowerCase() === word)).find(Boolean) ?? null;
 
@@ -18,7 +18,7 @@ export class Items {
     this.nameOf = null; // the attribute that names items
   }
 
-  /** Which attribute names items, and which one groups them, if any does. */
+  /** Find the attribute that names items and the one that groups them, if they exist. */
   async look() {
     const { attributes } = await this.api.get("v1/attributes");
     const names = attributes.map((attribute) => attribute.name);
@@ -32,7 +32,7 @@ export class Items {
     for (const item of items) this.#known.set(item.item_id, item);
   }
 
-  /** Have all of these at hand. */
+  /** Load all of these items. */
   async know(itemIds) {
     const missing = [...new Set(itemIds)].filter((itemId) => !this.#known.has(itemId));
     for (let at = 0; at < missing.length; at += MOST_AT_ONCE) {
@@ -47,7 +47,7 @@ export class Items {
     return this.#attribute(itemId, this.nameOf) ?? itemId;
   }
 
-  /** What else there is to say of it. */
+  /** Return the other attributes of an item. */
   about(itemId) {
     const kind = this.kind && this.#attribute(itemId, this.kind.name);
     const id = this.title(itemId) === itemId ? null : itemId;
@@ -58,7 +58,7 @@ export class Items {
     return (name !== null && this.#known.get(itemId)?.attributes[name]) || null;
   }
 
-  /** Another model may know other items. */
+  /** Forget all items, because another model may have others. */
   forget() {
     this.#known.clear();
   }

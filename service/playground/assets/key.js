@@ -1,8 +1,8 @@
-// Asks a person for an API key. The dialog forgets it at once; the caller keeps it in memory.
+// Dialog for an API key. The dialog does not keep the key; the caller keeps it in memory.
 
 import { byId } from "./dom.js";
 
-/** wrong: what the service said of the key before, or nothing. */
+/** wrong: message of the service about the previous key, or nothing. */
 export function askForKey(wrong) {
   const dialog = byId("key");
   const text = byId("key-text");

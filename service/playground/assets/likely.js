@@ -1,4 +1,4 @@
-// The answer for the visit: the list, where it came from, how long it took, and the call itself.
+// Recommendations for the visit: the list, its source, its latency and the call.
 
 import { curl } from "./curl.js";
 import { byId, el, number } from "./dom.js";
@@ -15,7 +15,7 @@ export class Likely {
     byId("copy").addEventListener("click", () => this.#copy());
   }
 
-  /** call: as it was sent; took: milliseconds until it was answered. */
+  /** call: the request; took: milliseconds until the answer. */
   show(call, answer, took) {
     this.ranking.show(answer.items, (itemId) => this.session.has(itemId));
     byId("likely-empty").hidden = answer.items.length > 0;
@@ -28,7 +28,7 @@ export class Likely {
     return this.ranking.rank(itemId);
   }
 
-  /** The likeliest that was not clicked, if there is one. */
+  /** Return the most likely item that was not clicked, if there is one. */
   get unclicked() {
     return this.ranking.shownItems.find((itemId) => !this.session.has(itemId));
   }

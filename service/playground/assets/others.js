@@ -1,4 +1,4 @@
-// The column beside: what a simpler recommender would say of the same visit.
+// Recommendations of a simpler recommender for the same visit.
 
 import { Refused } from "./api.js";
 import { BASELINES } from "./calls.js";
@@ -10,7 +10,7 @@ export class Others {
   #turn = 0;
   #asked = null; // of which session state the list is, so that it is not asked for twice
 
-  /** likely: the list that this one stands beside. */
+  /** likely: the list of the model, shown beside this one. */
   constructor(api, session, items, { likely, click, failed }) {
     Object.assign(this, { api, session, items, likely, failed });
     const note = (itemId) => this.#also(itemId);
@@ -20,7 +20,7 @@ export class Others {
     this.choice.addEventListener("change", () => this.show(this.modelId));
   }
 
-  /** modelId: of the answer beside it. */
+  /** modelId: the model of the other list. */
   async show(modelId) {
     this.modelId = modelId;
     const turn = ++this.#turn;
@@ -62,7 +62,7 @@ export class Others {
       this.session.last === undefined ? "Click an item first." : "The model does not know this item.";
   }
 
-  /** Where the model ranks what this list shows. */
+  /** Show the ranks of the model for the items of this list. */
   #also(itemId) {
     const rank = this.likely.rank(itemId);
     if (rank === null || this.session.clicks.length === 0) return null;

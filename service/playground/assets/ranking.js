@@ -10,12 +10,12 @@ export const nth = (rank) => `${rank}${ENDING[ORDINALS.select(rank)]}`;
 export class Ranking {
   #ranks = null; // item id → rank in the answer before
 
-  /** shown: rows; note(itemId, rank, before): what stands beside a row. */
+  /** shown: number of rows; note(itemId, rank, before): returns the note of a row. */
   constructor(list, items, { shown, click, note }) {
     Object.assign(this, { list, items, shown, click, note });
   }
 
-  /** scored: [{item_id, score}], longer than what is shown; marked(itemId): was clicked. */
+  /** scored: [{item_id, score}], longer than the list shown; marked(itemId): was clicked. */
   show(scored, marked) {
     const places = this.#places();
     const focused = [...this.list.children].findIndex((row) => row.contains(document.activeElement));
@@ -40,7 +40,7 @@ export class Ranking {
     return [...this.list.children].map((row) => row.dataset.item);
   }
 
-  /** What stands beside the rows depends on something that has changed. */
+  /** Update the notes of the rows. */
   renote(marked) {
     [...this.list.children].forEach((row, at) => {
       const itemId = row.dataset.item;
@@ -85,7 +85,7 @@ export class Ranking {
     return new Map(tops);
   }
 
-  /** From where each row stood before to where it stands now. */
+  /** Animate each row from its old position to its new one. */
   #move(places) {
     if (still() || places.size === 0) return;
     const now = [...this.list.children].map((row) => [row, row.offsetTop]);
@@ -100,7 +100,7 @@ export class Ranking {
   }
 }
 
-/** A change of rank stands beside a row, words stand in its second line: one of them has room. */
+/** Show the change of rank beside a row, or words in its second line. */
 const isChange = (note) => note !== null && !note.classList.contains("also");
 
 function below(note, clicked) {
@@ -108,7 +108,7 @@ function below(note, clicked) {
   return clicked ? [el("span", { class: "note been" }, "clicked")] : [];
 }
 
-/** How a rank changed since the answer before. */
+/** Describe the change of a rank since the last answer. */
 export function change(itemId, rank, before) {
   if (before === null) return null;
   const was = before.get(itemId);

@@ -1,4 +1,4 @@
-// The clicks of this visit: which were made, which are left out for a "what if", which are stored.
+// Clicks of this visit: all clicks, those left out for a comparison, and those stored.
 
 // randomUUID is there only on https and localhost
 const newId = () =>

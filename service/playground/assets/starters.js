@@ -1,4 +1,4 @@
-// A few items to begin with: popular, and of different kinds.
+// Items to start with: popular ones of different categories.
 
 import { byId, el } from "./dom.js";
 

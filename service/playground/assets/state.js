@@ -1,4 +1,4 @@
-// The hidden state as a row of bars that move from what they were to what they are.
+// Hidden state as a row of bars, animated from the old values to the new ones.
 
 import { byId, number, still } from "./dom.js";
 
@@ -21,7 +21,7 @@ export class State {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#draw());
   }
 
-  /** units: the top layer's output, numbers between about -1 and 1. */
+  /** units: output of the top layer, numbers between about -1 and 1. */
   show(units, clicks) {
     const before = this.#to.length === units.length ? this.#to : units.map(() => 0);
     this.#from = this.#now.length === units.length ? [...this.#now] : before;

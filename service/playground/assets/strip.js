@@ -1,11 +1,11 @@
-// The clicks of the visit, in a row; each can be left out and put back.
+// Row of the clicks of the visit. Each click can be left out and put back.
 
 import { byId, el, heard, seen } from "./dom.js";
 
 export class Strip {
   #chips = new Map(); // click → its element, which stays while the visit lasts
 
-  /** toggle(click): leave it out, or put it back. */
+  /** toggle(click): leaves a click out or puts it back. */
   constructor(session, items, toggle) {
     Object.assign(this, { session, items, toggle });
     this.list = byId("clicks");
@@ -25,7 +25,7 @@ export class Strip {
     }
   }
 
-  /** The visit takes the introduction's place; who had the keyboard there goes on below. */
+  /** Replace the introduction by the visit and move the keyboard focus to it. */
   #swap(begun) {
     const intro = byId("intro");
     const left = begun && intro.contains(document.activeElement);

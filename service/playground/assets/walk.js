@@ -1,4 +1,4 @@
-// Walks through the shop by itself: clicks what is likeliest and not clicked yet, until stopped.
+// Automatic visit: clicks the most likely item that was not clicked yet, until it is stopped.
 
 const STEP_MS = 1300;
 const STEPS = 6;
@@ -6,7 +6,7 @@ const STEPS = 6;
 export class Walk {
   #left = 0;
 
-  /** next(): the item to click, if there is one. */
+  /** next(): returns the item to click, if there is one. */
   constructor(button, next, click) {
     Object.assign(this, { button, next, click });
     button.addEventListener("click", () => (this.#left > 0 ? this.stop() : this.start()));

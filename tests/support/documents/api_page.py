@@ -233,6 +233,6 @@ Whatever is refused is answered with `application/problem+json` (RFC 9457):
 {table}
 
 429 and 503 say in `Retry-After` when to ask again. Bounds of heads, URLs, connections and time,
-which are met before a call is known (400, 408, 414, 431, 503): [access.md](access.md#how-much).
+which are met before a call is known (400, 408, 414, 431, 503): [access.md](access.md#limits).
 
 {NEW_LINE.join(_shown(A_PROBLEM, answers))}"""

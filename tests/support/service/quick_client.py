@@ -35,7 +35,7 @@ class QuickClient:
             connection.close()
 
     async def _ask(self, method: str, path: str, body: bytes = b"") -> httpx.Response:
-        connection = self._take_free() or await Connection.to(self._host, self._port)
+        connection = self._take_free() or await Connection.open(self._host, self._port)
         status, content = await ask(connection, method, path, self._host, body)
         if status:
             self._free.append((time.monotonic(), connection))
@@ -61,5 +61,5 @@ def ask(
 
     head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n"
     head += "Content-Type: application/json\r\n\r\n" if body else "\r\n"
-    connection.ask(head.encode() + body, answered)
+    connection.send(head.encode() + body, answered)
     return answer

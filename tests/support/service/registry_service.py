@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from recsys.bundle.manifest import read_manifest
 from recsys.bundle.registry import publish
-from service.api.dependencies import Running
+from service.api.dependencies import RunningService
 from service.app import create_app
 from service.middleware.auth import hash_of
 from service.settings import Settings
@@ -31,8 +31,8 @@ class Served:
     shelf: Path
 
     @property
-    def running(self) -> Running:
-        running: Running = self.app.state.running
+    def running(self) -> RunningService:
+        running: RunningService = self.app.state.running
         return running
 
     def model_id(self, name: str) -> str:

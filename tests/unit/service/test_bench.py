@@ -1,4 +1,4 @@
-"""The load generator: what it sends, how it counts, and that a slow service is not spared."""
+"""The load generator sends each request in time, counts all answers and spares no slow service."""
 
 import asyncio
 import itertools
@@ -19,14 +19,14 @@ from service.bench import command
 from service.bench.command import BenchOptions, bench
 from service.bench.connection import Connection, post
 from service.bench.pace import Request, Samples, paced, saturating
-from service.bench.report import histogram, measured
-from service.bench.workload import BenchClick, drawn, replayed, some
+from service.bench.report import histogram, summarize
+from service.bench.workload import BenchClick, first_clicks, replay_clicks, sample_clicks
 
 ITEMS = [f"i{n}" for n in range(50)]
 
 
-class Shop(asyncio.Protocol):
-    """Answers each request after `delay` seconds with its body; keeps the bodies it was sent."""
+class EchoServer(asyncio.Protocol):
+    """Server that answers each request with its body after `delay` seconds and records the body."""
 
     def __init__(self, log: list[bytes], delay: float, status: int) -> None:
         self._log, self._delay, self._status = log, delay, status
@@ -46,7 +46,7 @@ class Shop(asyncio.Protocol):
 async def shop(delay: float = 0.0, status: int = 200) -> AsyncIterator[tuple[int, list[bytes]]]:
     log: list[bytes] = []
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Shop(log, delay, status), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: EchoServer(log, delay, status), "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1], log
     finally:
@@ -54,7 +54,9 @@ async def shop(delay: float = 0.0, status: int = 200) -> AsyncIterator[tuple[int
 
 
 def visits(count: int, seed: int = 1) -> list[BenchClick]:
-    return some(drawn(ITEMS, visitors=5, popularity=1.0, length=1.5, seed=seed), count)
+    return first_clicks(
+        sample_clicks(ITEMS, visitors=5, popularity=1.0, length=1.5, seed=seed), count
+    )
 
 
 def requests_for(clicks: list[BenchClick], port: int) -> list[Request]:
@@ -64,7 +66,7 @@ def requests_for(clicks: list[BenchClick], port: int) -> list[Request]:
     ]
 
 
-def test_popular_items_are_clicked_as_often_as_the_power_law_says() -> None:
+def test_item_popularity_follows_the_power_law() -> None:
     clicks = visits(20_000)
 
     seen = Counter(click.item_id for click in clicks)
@@ -75,7 +77,7 @@ def test_popular_items_are_clicked_as_often_as_the_power_law_says() -> None:
     assert seen["i9"] == pytest.approx(expected[9], rel=0.2)
 
 
-def test_visitors_come_and_go_and_few_are_there_at_a_time() -> None:
+def test_the_number_of_visitors_at_a_time_is_bounded() -> None:
     clicks = visits(5000)
 
     ends = {click.user_id: at for at, click in enumerate(clicks)}
@@ -87,28 +89,28 @@ def test_visitors_come_and_go_and_few_are_there_at_a_time() -> None:
     assert max(present) <= 5
 
 
-def test_a_seed_decides_who_clicks_what() -> None:
+def test_clicks_depend_on_the_seed() -> None:
     assert visits(100) == visits(100)
     assert visits(100) != visits(100, seed=2)
 
 
-def test_a_replay_begins_anew_with_other_visitors() -> None:
+def test_a_replay_repeats_the_log_with_new_visitors() -> None:
     log = [BenchClick("a", "x"), BenchClick("a", "y")]
 
-    again = list(itertools.islice(replayed(log), 4))
+    replayed = list(itertools.islice(replay_clicks(log), 4))
 
-    assert [click.item_id for click in again] == ["x", "y", "x", "y"]
-    assert again[0].user_id == again[1].user_id != again[2].user_id
+    assert [click.item_id for click in replayed] == ["x", "y", "x", "y"]
+    assert replayed[0].user_id == replayed[1].user_id != replayed[2].user_id
 
 
-async def test_each_visitors_requests_arrive_in_order() -> None:
+async def test_the_requests_of_a_visitor_arrive_in_order() -> None:
     clicks = visits(300)
     async with shop() as (port, log):
         samples = await paced(
             requests_for(clicks, port), "127.0.0.1", port, rate=3000, connections=4
         )
 
-    assert samples.good == samples.answered == samples.planned == 300
+    assert samples.succeeded == samples.answered == samples.planned == 300
     assert samples.unanswered == 0
     arrived: dict[bytes, list[int]] = {}
     for body in log:
@@ -117,7 +119,7 @@ async def test_each_visitors_requests_arrive_in_order() -> None:
     assert all(numbers == sorted(numbers) for numbers in arrived.values())
 
 
-async def test_a_slow_service_is_not_spared() -> None:
+async def test_latency_counts_from_the_time_a_request_is_due() -> None:
     """20 requests due within 20 ms to a service that takes 20 ms each, one after another."""
     async with shop(delay=0.02) as (port, _):
         samples = await paced(
@@ -128,37 +130,37 @@ async def test_a_slow_service_is_not_spared() -> None:
     assert np.median(samples.latency) >= 0.15
 
 
-async def test_every_connection_asks_again_as_soon_as_it_is_answered() -> None:
+async def test_without_a_rate_each_connection_sends_after_each_answer() -> None:
     async with shop() as (port, log):
         samples = await saturating(
             requests_for(visits(5), port), "127.0.0.1", port, seconds=0.2, connections=3
         )
 
-    assert samples.good == samples.answered == len(log)
-    assert len(log) > 5  # begun anew
+    assert samples.succeeded == samples.answered == len(log)
+    assert len(log) > 5  # more requests than were given
 
 
-async def test_bad_answers_and_broken_connections_are_counted() -> None:
+async def test_failed_answers_and_broken_connections_are_counted() -> None:
     async with shop(status=503) as (port, _):
         refused = await paced(
             requests_for(visits(5), port), "127.0.0.1", port, rate=500, connections=2
         )
     async with hanging_up() as port:
-        gone = await Connection.to("127.0.0.1", port)
+        gone = await Connection.open("127.0.0.1", port)
         broken: list[int] = []
-        gone.ask(b"x", lambda status, _: broken.append(status))
+        gone.send(b"x", lambda status, _: broken.append(status))
         async with asyncio.timeout(30):
             while not broken:
                 await asyncio.sleep(0.01)
 
     assert refused.status == [503] * 5
-    assert measured("paced", refused, 2, 500.0, None).errors == {"503": 5}
+    assert summarize("paced", refused, 2, 500.0, None).errors == {"503": 5}
     assert broken == [0]
 
 
 @asynccontextmanager
 async def hanging_up() -> AsyncIterator[int]:
-    """The port of a server that closes every connection."""
+    """Yield the port of a server that closes every connection."""
 
     def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
@@ -168,11 +170,11 @@ async def hanging_up() -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
 
 
-async def test_a_connection_that_was_silent_and_closed_is_opened_again() -> None:
-    """Servers close what is silent for long; that is no error of anybody."""
+async def test_a_connection_that_the_service_closed_is_opened_again() -> None:
+    """Servers close silent connections. This is not an error."""
     closed: list[asyncio.Transport] = []
 
-    class Impatient(Shop):
+    class Impatient(EchoServer):
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             transport: asyncio.Transport = self._transport  # type: ignore[assignment]
@@ -190,23 +192,23 @@ async def test_a_connection_that_was_silent_and_closed_is_opened_again() -> None
     assert len(closed) == 4
 
 
-def test_percentiles_and_rate_are_those_of_the_answers() -> None:
+def test_percentiles_and_rate_are_computed_from_the_answers() -> None:
     samples = Samples(
         latency=[n / 1000 for n in range(1, 101)], status=[200] * 99 + [500], seconds=2.0
     )
 
-    found = measured("saturating", samples, 4, None, 9000.0)
+    result = summarize("saturating", samples, 4, None, 9000.0)
 
-    assert (found.p50, found.p90, found.max) == pytest.approx((50.5, 90.1, 100.0))
-    assert found.rate == 49.5
-    assert found.errors == {"500": 1}
-    assert not found.all_good
+    assert (result.p50, result.p90, result.max) == pytest.approx((50.5, 90.1, 100.0))
+    assert result.rate == 49.5
+    assert result.errors == {"500": 1}
+    assert not result.succeeded
 
 
 def test_unanswered_requests_are_errors() -> None:
     samples = Samples(latency=[0.1], status=[200], seconds=1.0, unanswered=3)
 
-    assert measured("paced", samples, 1, 4.0, None).errors == {"unanswered": 3}
+    assert summarize("paced", samples, 1, 4.0, None).errors == {"unanswered": 3}
 
 
 def test_a_histogram_counts_everything() -> None:
@@ -217,7 +219,7 @@ def test_a_histogram_counts_everything() -> None:
     assert sum(int(row[3]) for row in rows) == 4
 
 
-def test_nobody_listening_is_said(tmp_path: Path) -> None:
+def test_a_service_that_does_not_answer_is_reported(tmp_path: Path) -> None:
     options = BenchOptions("http://127.0.0.1:9", measure_ceiling=False, warmup=0.0)
 
     with pytest.raises(BadInput, match="Start it with recsys serve"):
@@ -225,16 +227,16 @@ def test_nobody_listening_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("options", "message"),
     [
         ({"url": "https://x"}, "is not http://"),
         ({"url": "http://x", "connections": 0}, "--connections must be above 0"),
         ({"url": "http://x", "rate": -1.0}, "cannot be below 0"),
     ],
 )
-def test_options_are_checked(given: dict[str, object], says: str) -> None:
-    with pytest.raises(BadInput, match=says):
-        _ = BenchOptions(**given).address  # type: ignore[arg-type]
+def test_invalid_options_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        _ = BenchOptions(**options).address  # type: ignore[arg-type]
 
 
 def test_the_command_lists_its_options() -> None:
@@ -244,7 +246,7 @@ def test_the_command_lists_its_options() -> None:
     assert "--rate" in shown.output
 
 
-def test_json_is_one_object(
+def test_json_output_is_one_object(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
 

@@ -13,7 +13,7 @@ import pytest
 from recsys.bundle.layout import MANIFEST
 from recsys.client.schemas import RecommendationRequest
 from recsys.errors import UnknownAttribute
-from service.api.routes.recommendations import as_question
+from service.api.fast_path import query_of
 from service.recommender import RecommendationResult
 from tests.support.bundles.broken_bundles import BREAKS
 from tests.support.bundles.model_kinds import ModelKinds
@@ -154,7 +154,7 @@ async def test_a_filter_of_the_old_models_attributes_is_refused_by_itself(served
     filtered = {"items": [TENT], "filter": {"category": ["Camping"]}}
     plain = {"items": [TENT]}
     service = served.running
-    batch = [as_question(RecommendationRequest(**body)) for body in (filtered, plain)]
+    batch = [query_of(RecommendationRequest(**body)) for body in (filtered, plain)]
     await served.reload(bundle="new")
 
     first, second = await asyncio.gather(*service.batcher.submit_all(batch), return_exceptions=True)

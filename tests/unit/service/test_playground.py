@@ -1,4 +1,4 @@
-"""The playground is there where it is wanted, is ours alone, and shows what a state is."""
+"""The playground is off by default, loads only files of the service and shows hidden states."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ FILES = sorted(path for path in PLAYGROUND.rglob("*") if path.suffix in (".js", 
 LONGEST_SCRIPT = 200
 
 
-async def test_it_is_off_unless_it_is_asked_for(client: httpx.AsyncClient) -> None:
+async def test_the_playground_is_off_by_default(client: httpx.AsyncClient) -> None:
     assert Settings.model_fields["playground"].default is False
     assert (await client.get("/")).headers["location"] == "docs"
     assert (await client.get("/playground/app.js")).status_code == 404
@@ -28,7 +28,7 @@ async def test_it_is_off_unless_it_is_asked_for(client: httpx.AsyncClient) -> No
     assert "/v1/playground/state" not in (await client.get("/openapi.json")).text
 
 
-async def test_the_page_names_files_of_ours_and_all_of_them_are_there(
+async def test_all_files_that_the_page_names_exist(
     open_client: ClientOf,
 ) -> None:
     async with open_client(playground=True) as client:
@@ -49,7 +49,7 @@ async def test_the_page_names_files_of_ours_and_all_of_them_are_there(
             assert "cookie" not in "".join(answer.headers)
 
 
-async def test_nothing_but_files_of_ours_may_run_or_be_asked(open_client: ClientOf) -> None:
+async def test_the_page_may_run_and_load_only_files_of_the_service(open_client: ClientOf) -> None:
     async with open_client(playground=True) as client:
         headers = (await client.get("/")).headers
     policy = dict(rule.split(" ", 1) for rule in headers["content-security-policy"].split("; "))
@@ -63,7 +63,7 @@ async def test_nothing_but_files_of_ours_may_run_or_be_asked(open_client: Client
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_no_file_makes_markup_of_text_keeps_anything_or_names_another_host(path: Path) -> None:
+def test_no_file_makes_markup_from_text_or_stores_data_or_names_another_host(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
 
     found = re.findall(
@@ -78,7 +78,7 @@ def test_no_file_makes_markup_of_text_keeps_anything_or_names_another_host(path:
         assert text.startswith("// "), "a file opens by saying what it is"
 
 
-async def test_a_state_is_what_replaying_the_clicks_leaves(
+async def test_a_state_equals_the_replay_of_the_clicks(
     open_client: ClientOf, predictor: Predictor
 ) -> None:
     async with open_client(playground=True) as client:
@@ -94,7 +94,7 @@ async def test_a_state_is_what_replaying_the_clicks_leaves(
     assert blank["layers"] == [[0.0] * predictor.state_width]
 
 
-async def test_with_keys_the_page_is_open_and_what_it_asks_is_not(open_client: ClientOf) -> None:
+async def test_with_keys_the_page_is_open_but_its_calls_are_not(open_client: ClientOf) -> None:
     key = new_key()
     async with open_client(playground=True, api_key_hashes=[hash_of(key)]) as client:
         for path in ("/", "/playground/app.js", "/playground/inter.woff2"):

@@ -1,17 +1,23 @@
-"""The client sends what the API takes, gives what it answers, and counts no click twice."""
+"""Both clients send valid requests, return checked answers and count no click twice."""
 
 import asyncio
+import importlib
 import inspect
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from pathlib import Path
+from typing import Any, assert_type
 
 import httpx
 import pytest
 
-from recsys.client.http import AsyncClient, Client
+from recsys.client import AsyncClient, Client
+from recsys.client.schemas import ClicksTaken, SimilarItems
 from recsys.errors import ServiceRefused, ServiceUnreachable
 from service.app import create_app
 from service.middleware.auth import hash_of, new_key
@@ -52,7 +58,7 @@ def client(url: str) -> Iterator[Client]:
         yield opened
 
 
-def test_a_visit_from_the_first_click_to_the_last(client: Client) -> None:
+def test_clicks_of_a_visit_are_recorded_read_and_forgotten(client: Client) -> None:
     client.forget("bea")
     first = client.recommend(user_id="bea", item_id=TENT, k=3)
     taken = client.record("bea", [BAG, {"item_id": "mate", "event_id": "e-9"}])
@@ -77,7 +83,7 @@ def test_items_are_found_looked_up_and_compared(client: Client) -> None:
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_awaited_it_is_the_same(url: str, client: Client, name: str) -> None:
+async def test_the_async_client_returns_the_same(url: str, client: Client, name: str) -> None:
     waited = await asyncio.to_thread(CALLS[name], client)
     async with AsyncClient(url, api_key=KEY) as other:
         await other.forget("ada")
@@ -86,16 +92,16 @@ async def test_awaited_it_is_the_same(url: str, client: Client, name: str) -> No
         assert await CALLS[name](other) == waited
 
 
-def test_both_clients_have_the_same_calls() -> None:
-    def calls(kind: type) -> dict[str, Any]:
+def test_both_clients_have_the_same_methods() -> None:
+    def signatures(kind: type) -> dict[str, Any]:
         public = inspect.getmembers(kind, inspect.isfunction)
         return {n: inspect.signature(f) for n, f in public if not n.startswith("_")}
 
-    assert calls(Client) == calls(AsyncClient)
-    assert calls(Client).keys() == {*CALLS, "reload", "roll_back", "close"}
+    assert signatures(Client) == signatures(AsyncClient)
+    assert signatures(Client).keys() == {*CALLS, "reload", "roll_back", "close"}
 
 
-def test_a_refusal_says_what_is_wrong_with_which_field(client: Client, url: str) -> None:
+def test_a_refusal_names_the_wrong_field(client: Client, url: str) -> None:
     with pytest.raises(ServiceRefused, match=r"^422: .* k: ") as refused:
         client.recommend(user_id="ada", k=0)
     assert (refused.value.status, list(refused.value.fields)) == (422, ["k"])
@@ -107,17 +113,19 @@ def test_a_refusal_says_what_is_wrong_with_which_field(client: Client, url: str)
         keyless.model()
 
 
-def test_who_has_an_admin_key_may_take_up_a_bundle(url: str) -> None:
+def test_an_admin_key_may_reload_the_bundle(url: str) -> None:
     with Client(url, api_key=ADMIN, timeout=60) as admin:
-        told = admin.reload()
-        assert told.model_id == told.previous_model_id
+        reloaded = admin.reload()
+        assert reloaded.model_id == reloaded.previous_model_id
         with pytest.raises(ServiceRefused, match="409"):
             admin.roll_back()
 
 
-def answers(*said: httpx.Response | Exception) -> tuple[httpx.MockTransport, list[httpx.Request]]:
-    """A service that says these things, one after the other, and what it was sent."""
-    left, sent = list(said), []
+def transport_of(
+    *responses: httpx.Response | Exception,
+) -> tuple[httpx.MockTransport, list[httpx.Request]]:
+    """Return a service with these responses, in order, and the list of its requests."""
+    left, sent = list(responses), []
 
     def handle(request: httpx.Request) -> httpx.Response:
         sent.append(request)
@@ -132,10 +140,10 @@ def answers(*said: httpx.Response | Exception) -> tuple[httpx.MockTransport, lis
 TAKEN = {"accepted": 1, "duplicates": 0, "unknown_items": []}
 
 
-def test_a_call_that_is_sent_again_names_its_click_as_before() -> None:
+def test_a_repeated_call_keeps_its_event_id() -> None:
     busy = httpx.Response(503, headers={"Retry-After": "0"})
     for failed in (busy, httpx.ReadTimeout("too late"), httpx.ConnectError("refused")):
-        transport, sent = answers(failed, httpx.Response(200, json=TAKEN))
+        transport, sent = transport_of(failed, httpx.Response(200, json=TAKEN))
         with Client("http://shop", transport=transport) as client:
             assert client.record("ada", [TENT]).accepted == 1
         first, second = (request.content for request in sent)
@@ -143,9 +151,9 @@ def test_a_call_that_is_sent_again_names_its_click_as_before() -> None:
         assert b'"event_id"' in first
 
 
-async def test_it_is_tried_so_often_and_no_more() -> None:
+async def test_a_call_is_sent_once_more_for_each_retry() -> None:
     down = [httpx.ConnectError("refused")] * 4
-    transport, sent = answers(*down)
+    transport, sent = transport_of(*down)
     with (
         Client("http://shop", transport=transport, retries=2) as client,
         pytest.raises(ServiceUnreachable, match=r"http://shop: refused\. Is it running"),
@@ -157,15 +165,15 @@ async def test_it_is_tried_so_often_and_no_more() -> None:
             await other.model()
 
 
-def test_what_must_not_happen_twice_is_not_sent_again() -> None:
-    transport, sent = answers(httpx.ReadTimeout("too late"))
+def test_a_rollback_is_never_repeated() -> None:
+    transport, sent = transport_of(httpx.ReadTimeout("too late"))
     with Client("http://shop", transport=transport) as client, pytest.raises(ServiceUnreachable):
         client.roll_back()
     assert len(sent) == 1
 
 
-def test_an_answer_that_is_no_problem_of_ours_is_said_as_it_came() -> None:
-    transport, _ = answers(httpx.Response(502, text="<html>Bad gateway</html>"))
+def test_a_refusal_of_a_proxy_is_reported_by_its_status() -> None:
+    transport, _ = transport_of(httpx.Response(502, text="<html>Bad gateway</html>"))
     with (
         Client("http://shop", transport=transport, retries=0) as client,
         pytest.raises(ServiceRefused, match="502: Bad Gateway"),
@@ -174,8 +182,8 @@ def test_an_answer_that_is_no_problem_of_ours_is_said_as_it_came() -> None:
 
 
 @contextmanager
-def answers_lost(url: str, how: str) -> Iterator[str]:
-    """A proxy that loses the first answer to each kind of call, after the service gave it."""
+def losing_proxy(url: str, how: str) -> Iterator[str]:
+    """Run a proxy that drops the first answer for each path, after the service gave it."""
     lost: set[str] = set()
 
     class Losing(BaseHTTPRequestHandler):
@@ -208,26 +216,88 @@ def answers_lost(url: str, how: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("how", ["hangs up", "504"])
-async def test_a_click_counts_once_where_its_answer_was_lost(
+async def test_a_click_counts_once_if_its_answer_was_lost(
     url: str, client: Client, how: str
 ) -> None:
-    """Also where the caller says that it has no event id."""
+    """This includes clicks whose event id is given as None."""
     unnamed: Any = {"item_id": TENT, "event_id": None}
-    with answers_lost(url, how) as proxy, Client(proxy, api_key=KEY, timeout=60) as losing:
+    with (
+        losing_proxy(url, how) as proxy,
+        Client(proxy, api_key=KEY, timeout=60) as losing,
+    ):
         losing.recommend(user_id="ada", **unnamed)
         losing.recommend_many([unnamed | {"user_id": "ada"}])
         losing.record("ada", [unnamed, TENT])
     assert len(client.user("ada").clicks) == 4
     client.forget("ada")
-    with answers_lost(url, how) as proxy:
+    with losing_proxy(url, how) as proxy:
         async with AsyncClient(proxy, api_key=KEY, timeout=60) as awaited:
             await awaited.recommend(user_id="ada", item_id=TENT)
             await awaited.record("ada", [unnamed])
     assert len(client.user("ada").clicks) == 2
 
 
-def test_no_click_has_no_name(client: Client) -> None:
+def test_a_request_without_a_click_gets_no_event_id(client: Client) -> None:
     nothing: Any = {"item_id": None}
 
     assert client.recommend(user_id="ada", k=3, **nothing).items
     assert client.user("ada").clicks == []
+
+
+HEAVY = ("torch", "faiss", "numpy", "pandas", "fastapi", "redis")
+OURS = ("service", "data", "training")
+ROOT = Path(__file__).parents[4]
+
+
+def run_python(code: str, folder: Path) -> str:
+    """Run code in a folder, as a script of a user would, and return its output."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_client_imports_no_heavy_library_and_no_other_package_of_ours(tmp_path: Path) -> None:
+    code = "import sys, recsys.client; print(*{name.split('.')[0] for name in sys.modules})"
+
+    imported = set(run_python(code, tmp_path).split())
+
+    assert {"recsys", "httpx", "pydantic"} <= imported
+    assert not imported & {*HEAVY, *OURS}
+
+
+def test_the_client_works_beside_packages_with_our_names(tmp_path: Path) -> None:
+    for name in OURS:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"mine = {name!r}\n")
+    code = (
+        "import service, data, training\n"
+        "from recsys.client import AsyncClient, Client\n"
+        "print(service.mine, data.mine, training.mine, Client('http://shop') is not None)"
+    )
+
+    assert run_python(code, tmp_path) == "service data training True\n"
+
+
+def test_the_old_import_path_works_and_warns() -> None:
+    with pytest.warns(DeprecationWarning, match=r"from recsys\.client"):
+        old = importlib.import_module("service.client")
+
+    assert (old.Client, old.AsyncClient) == (Client, AsyncClient)
+
+
+def test_help_of_a_method_shows_its_arguments_and_its_answer() -> None:
+    signature = inspect.signature(Client("http://shop").record)
+
+    assert list(signature.parameters) == ["user_id", "clicks", "consent"]
+    assert signature.return_annotation is ClicksTaken
+
+
+async def test_a_type_checker_knows_the_answers_of_both_clients(url: str, client: Client) -> None:
+    """mypy checks these calls; `assert_type` has no effect at run time."""
+    assert_type(client.similar(TENT, k=2), SimilarItems)
+    async with AsyncClient(url, api_key=KEY) as awaited:
+        assert_type(await awaited.similar(TENT), SimilarItems)

@@ -1,4 +1,4 @@
-"""The HTTP contract, call by call, on a trained shop and a real Redis."""
+"""Each call of the API keeps its contract, with a trained shop and a real Redis."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ async def test_a_click_is_recorded_and_answered_in_one_call(client: httpx.AsyncC
     assert scores == sorted(scores, reverse=True)
 
 
-async def test_later_clicks_build_on_earlier_ones(
+async def test_a_list_depends_on_all_clicks_of_the_session(
     client: httpx.AsyncClient, predictor: Predictor
 ) -> None:
     clicks = [TENT, BAG, TENT, MAT]
@@ -49,7 +49,7 @@ async def test_later_clicks_build_on_earlier_ones(
     assert ids(answer) == [predictor.catalogue.item_ids[item] for item in expected.items]
 
 
-async def test_a_user_alone_is_only_read(client: httpx.AsyncClient) -> None:
+async def test_a_request_without_an_item_records_nothing(client: httpx.AsyncClient) -> None:
     await ask(client, user_id="ada", item_id=TENT)
 
     answer = await ask(client, user_id="ada")
@@ -59,19 +59,19 @@ async def test_a_user_alone_is_only_read(client: httpx.AsyncClient) -> None:
     assert len((await client.get("/v1/users/ada")).json()["clicks"]) == 1
 
 
-async def test_a_stranger_gets_the_popular_list(
+async def test_an_unknown_user_gets_the_popular_list(
     client: httpx.AsyncClient, predictor: Predictor
 ) -> None:
-    answer = await ask(client, user_id="nobody", k=5)
+    answer = await ask(client, user_id="unknown", k=5)
 
     popular = (-predictor.catalogue.popularity).argsort()[:5]
     assert answer["source"] == "popular"
     assert ids(answer) == [predictor.catalogue.item_ids[item] for item in popular]
-    by_get = await client.get("/v1/users/nobody/recommendations?k=5")
+    by_get = await client.get("/v1/users/unknown/recommendations?k=5")
     assert by_get.json() == answer
 
 
-async def test_an_unknown_item_is_recorded_reported_and_moves_nothing(
+async def test_an_unknown_item_is_recorded_and_reported_and_changes_no_list(
     client: httpx.AsyncClient,
 ) -> None:
     before = await ask(client, user_id="ada", item_id=TENT)
@@ -119,11 +119,11 @@ async def test_excluded_items_do_not_shorten_the_list(client: httpx.AsyncClient)
     assert answer == plain[1:]
 
 
-async def test_a_filter_keeps_what_has_one_of_the_values(client: httpx.AsyncClient) -> None:
+async def test_a_filter_keeps_items_with_one_of_its_values(client: httpx.AsyncClient) -> None:
     wanted = {"category": ["Tea", "Coffee"], "brand": ["Aurora"]}
 
     model = await ask(client, items=[TENT], k=100, filter=wanted)
-    popular = await ask(client, user_id="nobody", k=100, filter=wanted)
+    popular = await ask(client, user_id="unknown", k=100, filter=wanted)
 
     assert len(model["items"]) == 20
     assert sorted(ids(model)) == sorted(ids(popular))
@@ -134,7 +134,7 @@ async def test_a_filter_keeps_what_has_one_of_the_values(client: httpx.AsyncClie
 async def test_fewer_allowed_items_make_a_shorter_or_an_empty_list(
     client: httpx.AsyncClient,
 ) -> None:
-    assert (await ask(client, items=[TENT], filter={"brand": ["nobody"]}))["items"] == []
+    assert (await ask(client, items=[TENT], filter={"brand": ["unknown"]}))["items"] == []
     tents = await ask(client, items=[BAG], filter={"name": ["Aurora Tent"]})
     assert ids(tents) == [TENT]
 
@@ -171,7 +171,7 @@ async def test_without_consent_nothing_is_read_or_written(client: httpx.AsyncCli
     assert [click["item_id"] for click in clicks] == ["aurora-kettle"]
 
 
-async def test_clicks_in_bulk_are_counted_and_kept_with_their_times(
+async def test_several_clicks_are_counted_and_stored_with_their_times(
     client: httpx.AsyncClient,
 ) -> None:
     sent = [
@@ -233,7 +233,7 @@ async def test_an_unknown_item_has_no_similar_ones(client: httpx.AsyncClient) ->
     assert "'shelf/of/tea' is not in the catalogue of 200 items" in answer.json()["detail"]
 
 
-async def test_the_model_says_what_it_is(
+async def test_the_model_is_described(
     client: httpx.AsyncClient, trained: TrainedShop, predictor: Predictor
 ) -> None:
     model = (await client.get("/v1/model")).json()
@@ -245,7 +245,9 @@ async def test_the_model_says_what_it_is(
     assert model["metrics"]["model"]["recall@20"] > 0.5
 
 
-async def test_health_is_alive_and_ready(client: httpx.AsyncClient, predictor: Predictor) -> None:
+async def test_the_service_is_alive_and_ready(
+    client: httpx.AsyncClient, predictor: Predictor
+) -> None:
     assert (await client.get("/health/live")).json() == {"status": "alive"}
     assert (await client.get("/health/ready")).json() == {
         "status": "ready",
@@ -255,7 +257,7 @@ async def test_health_is_alive_and_ready(client: httpx.AsyncClient, predictor: P
     }
 
 
-async def test_without_redis_answers_are_degraded_and_nothing_is_lost_silently(
+async def test_without_redis_answers_are_degraded_and_unstored_clicks_are_reported(
     open_client: ClientOf,
 ) -> None:
     async with open_client(

@@ -1,4 +1,4 @@
-"""The API's own documentation works, and needs nobody else's server."""
+"""The examples of the documentation work, and its page needs no other server."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ async def test_the_examples_of_the_documentation_work(client: httpx.AsyncClient)
     assert tried >= 12
 
 
-async def test_the_documentation_asks_no_other_host(client: httpx.AsyncClient) -> None:
+async def test_the_documentation_page_calls_no_other_host(client: httpx.AsyncClient) -> None:
     page = (await client.get("/docs")).text
 
     assert "swagger-ui" in page

@@ -1,4 +1,4 @@
-"""The quick way answers what the slow way documents, and the reference server answers the same."""
+"""The fast path answers as documented, and the reference server gives the same lists."""
 
 import asyncio
 from typing import Any
@@ -22,13 +22,13 @@ TENT, BAG, MAT = "aurora-tent", "aurora-sleeping-bag", "aurora-sleeping-mat"
     "body",
     [
         {"user_id": "ada", "item_id": TENT},
-        {"user_id": "nobody"},
+        {"user_id": "unknown"},
         {"items": [TENT, "no such item"], "k": 3},
         {"items": [TENT], "exclude_seen": True, "filter": {"category": ["Camping"]}},
     ],
     ids=["click", "stranger", "stateless", "filtered"],
 )
-async def test_the_answer_is_what_the_schema_says_and_nothing_else(
+async def test_the_answer_has_exactly_the_fields_of_the_schema(
     client: httpx.AsyncClient, body: dict[str, object]
 ) -> None:
     answer = await client.post(PATH, json=body)
@@ -37,17 +37,27 @@ async def test_the_answer_is_what_the_schema_says_and_nothing_else(
     assert Recommendations.model_validate_json(answer.content).model_dump() == answer.json()
 
 
-async def test_both_ways_give_the_same(open_client: ClientOf) -> None:
-    """A batch of one takes FastAPI's way."""
+async def test_the_fast_path_and_the_batch_route_give_the_same_bytes(open_client: ClientOf) -> None:
+    """All routes serialise as the schema does."""
     async with open_client() as client:
-        body = {"items": [TENT, BAG], "k": 7}
-        quick = await client.post(PATH, json=body)
-        slow = await client.post(PATH + ":batch", json={"requests": [body]})
+        body = {"items": [TENT, BAG, "ä\u2028\U0001f9a6"], "k": 7}
+        fast = await client.post(PATH, json=body)
+        batch = await client.post(PATH + ":batch", json={"requests": [body]})
+        of_user = await client.get("/v1/users/unknown/recommendations?k=7")
+        same_user = await client.post(PATH, json={"user_id": "unknown", "k": 7})
 
-    assert slow.json()["responses"] == [quick.json()]
+    for answer in (fast, of_user):
+        schema = Recommendations.model_validate_json(answer.content)
+        assert schema.model_dump_json().encode() == answer.content
+    assert batch.content == b'{"responses":[%b]}' % fast.content
+    assert of_user.content == same_user.content
+    kinds = {answer.headers["content-type"] for answer in (fast, batch, of_user)}
+    assert kinds == {"application/json"}
 
 
-async def test_it_is_documented_with_its_body_and_its_answer(client: httpx.AsyncClient) -> None:
+async def test_the_fast_path_is_documented_with_its_body_and_its_answer(
+    client: httpx.AsyncClient,
+) -> None:
     document = (await client.get("/openapi.json")).json()
 
     call = document["paths"][PATH]["post"]
@@ -61,7 +71,7 @@ async def test_it_is_documented_with_its_body_and_its_answer(client: httpx.Async
 
 @pytest.mark.parametrize("path", [PATH, PATH + ":batch"])
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         (b'{"user_id": "\xff"}', "UTF-8"),
         (b"[" * 5000, "depth"),
@@ -72,46 +82,48 @@ async def test_it_is_documented_with_its_body_and_its_answer(client: httpx.Async
     ],
     ids=["bytes", "deep", "empty", "half a character", "huge number", "not a number"],
 )
-async def test_what_is_no_json_is_400_and_says_why(
-    client: httpx.AsyncClient, path: str, body: bytes, said: str
+async def test_invalid_json_is_400_with_the_reason(
+    client: httpx.AsyncClient, path: str, body: bytes, message: str
 ) -> None:
     answer = await client.post(path, content=body, headers={"content-type": "application/json"})
 
     assert answer.status_code == 400
     (error,) = answer.json()["errors"]
     assert error["field"] == "body"
-    assert said in error["message"]
-    assert ("UTF-8" in error["message"]) == (said == "UTF-8")
+    assert message in error["message"]
+    assert ("UTF-8" in error["message"]) == (message == "UTF-8")
 
 
-async def test_what_needs_no_redis_does_not_wait_for_it(
+async def test_a_stateless_request_does_not_wait_for_redis(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not even where states of earlier answers wait for a round trip."""
-    asked: list[int] = []
+    """This holds even while states of earlier answers wait for a round trip."""
+    visited: list[int] = []
     exchange = RedisStore.exchange
 
-    async def noting(store: RedisStore, states: Any, visits: Any) -> Any:
-        asked.append(len(visits))
+    async def counting(store: RedisStore, states: Any, visits: Any) -> Any:
+        visited.append(len(visits))
         return await exchange(store, states, visits)
 
     monkeypatch.setattr(recommender, "FLUSH_SECONDS", 3600.0)
-    monkeypatch.setattr(RedisStore, "exchange", noting)
+    monkeypatch.setattr(RedisStore, "exchange", counting)
     before = asyncio.all_tasks()
     await client.post(PATH, json={"user_id": "ada", "item_id": TENT})
     (waiting,) = asyncio.all_tasks() - before
     await client.post(PATH, json={"items": [TENT]})
 
-    assert asked == [1]
-    waiting.cancel()  # else the service would wait for it before it ends
+    assert visited == [1]
+    waiting.cancel()  # else the service would wait for this task before it stops
 
 
-async def test_only_posts_to_this_path_turn_off(client: httpx.AsyncClient) -> None:
+async def test_the_fast_path_takes_only_posts_to_its_path(client: httpx.AsyncClient) -> None:
     assert (await client.get(PATH)).status_code == 405
     assert (await client.post(PATH + "/", json={"items": [TENT]})).status_code == 404
 
 
-async def test_its_requests_are_counted_under_its_path(client: httpx.AsyncClient) -> None:
+async def test_requests_of_the_fast_path_are_counted_under_its_path(
+    client: httpx.AsyncClient,
+) -> None:
     await client.post(PATH, json={"items": [TENT]})
 
     metrics = (await client.get("/metrics")).text

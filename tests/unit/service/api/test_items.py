@@ -1,4 +1,4 @@
-"""What is known of items over HTTP: found by words, looked up by ids, filtered by values."""
+"""Items can be searched by words, looked up by ids and filtered by values over HTTP."""
 
 import asyncio
 import threading
@@ -10,7 +10,7 @@ import pytest
 
 from recsys.errors import Overloaded
 from recsys.predictor import Predictor
-from service.side_thread import SideThread
+from service.api.dependencies import SearchThread
 from tests.support.service.app_client import ClientOf
 
 TENT = "aurora-tent"
@@ -28,7 +28,7 @@ def ids(found: dict[str, Any]) -> list[str]:
     return [item["item_id"] for item in found["items"]]
 
 
-async def test_an_item_is_found_by_words_and_comes_with_all_that_is_known(
+async def test_an_item_is_found_by_words_and_described(
     client: httpx.AsyncClient, predictor: Predictor
 ) -> None:
     found = await get(client, "/v1/items", q="camping TENT")
@@ -41,7 +41,7 @@ async def test_an_item_is_found_by_words_and_comes_with_all_that_is_known(
     }
 
 
-async def test_browsing_pages_through_everything_the_most_clicked_first(
+async def test_browsing_gives_pages_of_all_items_the_most_clicked_first(
     client: httpx.AsyncClient,
 ) -> None:
     pages = [await get(client, "/v1/items", limit=80, offset=at) for at in (0, 80, 160, 240)]
@@ -77,7 +77,7 @@ async def test_a_filter_is_written_as_attribute_and_value(client: httpx.AsyncCli
         ("q=%FF", "q"),
     ],
 )
-async def test_what_cannot_be_searched_for_is_422_and_named(
+async def test_an_invalid_search_is_422_and_names_the_parameter(
     client: httpx.AsyncClient, query: str, field: str
 ) -> None:
     answer = await client.get(f"/v1/items?{query}")
@@ -86,7 +86,7 @@ async def test_what_cannot_be_searched_for_is_422_and_named(
     assert [error["field"] for error in answer.json()["errors"]] == [field]
 
 
-async def test_items_are_looked_up_each_once_and_unknown_ones_are_named(
+async def test_a_look_up_describes_each_item_once_and_names_unknown_ones(
     client: httpx.AsyncClient,
 ) -> None:
     asked = {"item_ids": ["aurora-kettle", "mate", TENT, TENT, "mate"]}
@@ -101,7 +101,7 @@ async def test_items_are_looked_up_each_once_and_unknown_ones_are_named(
         assert (await client.post("/v1/items:lookup", json={"item_ids": wrong})).status_code == 422
 
 
-async def test_attributes_come_with_their_values_and_how_many_items_have_them(
+async def test_attributes_have_values_with_counts_of_items(
     client: httpx.AsyncClient,
 ) -> None:
     found = (await get(client, "/v1/attributes"))["attributes"]
@@ -129,14 +129,14 @@ async def test_a_catalogue_of_ids_alone_is_searched_and_has_no_attributes(
     assert [p["schema"]["maxItems"] for p in parameters if p["name"] == "filter"] == [0]
 
 
-async def test_a_job_aside_lets_everything_else_go_on_and_the_line_has_an_end() -> None:
+async def test_a_search_blocks_no_other_call_and_few_searches_may_wait() -> None:
     may_end = threading.Event()
-    with closing(SideThread(most_in_line=2)) as aside:
-        jobs = [asyncio.ensure_future(aside.run(may_end.wait)) for _ in range(2)]
+    with closing(SearchThread(max_jobs=2)) as thread:
+        jobs = [asyncio.ensure_future(thread.run(may_end.wait)) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(Overloaded, match="2 searches are in line"):
-            await aside.run(may_end.wait)
-        jobs[1].cancel()  # whoever asked has gone: it does not take a place any more
+            await thread.run(may_end.wait)
+        jobs[1].cancel()  # a cancelled job does not count any more
         may_end.set()
         assert await jobs[0]
-        assert await aside.run(lambda: "done") == "done"
+        assert await thread.run(lambda: "done") == "done"

@@ -1,4 +1,4 @@
-"""The document that is served tells the truth: what is refused, by what, and with which key."""
+"""The OpenAPI document describes all refusals and keys of the service correctly."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ async def document(client: httpx.AsyncClient) -> dict[str, Any]:
 
 
 def refusals(found: dict[str, Any], path: str, method: str) -> set[str]:
-    """Statuses of problems that are documented for a call."""
+    """Return the status codes of the problems that are documented for a call."""
     responses = found["paths"][path][method]["responses"]
     for status, response in responses.items():
         if status >= "400":
@@ -31,7 +31,7 @@ def refusals(found: dict[str, Any], path: str, method: str) -> set[str]:
     return {status for status in responses if status >= "400"}
 
 
-async def test_problems_have_their_own_media_type_and_are_all_named(
+async def test_the_document_names_all_problems_of_each_call(
     client: httpx.AsyncClient,
 ) -> None:
     found = await document(client)
@@ -48,7 +48,7 @@ async def test_problems_have_their_own_media_type_and_are_all_named(
     assert "securitySchemes" not in found["components"]
 
 
-async def test_keys_are_documented_where_they_are_needed(open_client: ClientOf) -> None:
+async def test_the_document_names_the_calls_that_need_a_key(open_client: ClientOf) -> None:
     async with open_client(
         **{"api_key_hashes": [fuzz_api.KEYED["RECSYS_API_KEY_HASHES"]]}
     ) as client:
@@ -61,7 +61,9 @@ async def test_keys_are_documented_where_they_are_needed(open_client: ClientOf) 
     assert "security" not in found["paths"]["/health/ready"]["get"]
 
 
-async def test_a_filter_may_name_the_attributes_that_are_served(client: httpx.AsyncClient) -> None:
+async def test_a_filter_may_name_only_attributes_of_the_catalogue(
+    client: httpx.AsyncClient,
+) -> None:
     asked = (await document(client))["components"]["schemas"]["RecommendationRequest"]
 
     assert asked["properties"]["filter"]["propertyNames"] == {"enum": ["brand", "category", "name"]}
@@ -70,7 +72,7 @@ async def test_a_filter_may_name_the_attributes_that_are_served(client: httpx.As
     assert words["pattern"] == "^(brand|category|name):"
 
 
-async def test_a_method_that_is_not_there_is_told_which_are(client: httpx.AsyncClient) -> None:
+async def test_a_405_names_the_methods_of_the_path(client: httpx.AsyncClient) -> None:
     allowed = {
         "/v1/users/ada": "DELETE, GET",
         "/v1/users/ada/clicks": "POST",
@@ -93,7 +95,7 @@ async def test_a_method_that_is_not_there_is_told_which_are(client: httpx.AsyncC
         "/v1/users/a%2Fb/recommendations",
     ],
 )
-async def test_a_slash_that_is_written_otherwise_does_not_make_another_path(
+async def test_an_encoded_slash_in_a_user_id_is_refused(
     client: httpx.AsyncClient, path: str
 ) -> None:
     for method in ("GET", "POST", "DELETE"):
@@ -105,7 +107,7 @@ async def test_a_slash_that_is_written_otherwise_does_not_make_another_path(
     ]
 
 
-async def test_what_else_a_user_may_be_called_comes_back_unchanged(
+async def test_other_user_ids_are_returned_unchanged(
     client: httpx.AsyncClient,
 ) -> None:
     for user in ("ada%2Fclicks", "ä ö?#&=+;", "a\\b", "..a", "\x00\n", "%", "\U0001f9a6"):
@@ -116,7 +118,7 @@ async def test_what_else_a_user_may_be_called_comes_back_unchanged(
         assert answer.json()["user_id"] == user
 
 
-async def test_items_may_have_slashes(client: httpx.AsyncClient) -> None:
+async def test_item_ids_may_have_slashes(client: httpx.AsyncClient) -> None:
     for path in ("/v1/items/a/b/similar", "/v1/items/a%2Fb/similar"):
         assert "'a/b' is not in the catalogue" in (await client.get(path)).json()["detail"]
 
@@ -130,7 +132,7 @@ async def test_an_unknown_attribute_in_a_batch_names_its_request(client: httpx.A
     assert answer.json()["errors"][0]["field"] == "requests.1.filter"
 
 
-async def test_a_whole_number_is_an_integer_however_it_is_written(
+async def test_a_float_without_a_fraction_is_an_integer(
     client: httpx.AsyncClient,
 ) -> None:
     answer = await client.post(
@@ -142,8 +144,10 @@ async def test_a_whole_number_is_an_integer_however_it_is_written(
     assert len(answer.json()["items"]) == 3
 
 
-def test_generated_requests_find_nothing(trained: TrainedShop, redis_url: str) -> None:
-    """A few; `make fuzz` makes thousands."""
+def test_generated_requests_find_no_contradiction_to_the_document(
+    trained: TrainedShop, redis_url: str
+) -> None:
+    """This sends a few requests; `make fuzz` sends thousands."""
     given = {
         **PATIENT,
         "playground": True,
@@ -151,7 +155,7 @@ def test_generated_requests_find_nothing(trained: TrainedShop, redis_url: str) -
     }
     settings = Settings(bundle=trained.bundle, redis=redis_url, **given)  # type: ignore[arg-type]
     with listening(create_app(settings), settings) as (host, port):
-        clean, cases, said = fuzz_api.fuzz(f"http://{host}:{port}", "--phases", "coverage")
+        clean, cases, report = fuzz_api.fuzz(f"http://{host}:{port}", "--phases", "coverage")
 
-    assert clean, said
+    assert clean, report
     assert cases > 100

@@ -1,4 +1,4 @@
-"""What the HTTP API refuses: every problem is RFC 9457 and names the field."""
+"""The API refuses invalid requests with problems of RFC 9457 that name the field."""
 
 import json
 from itertools import product
@@ -12,8 +12,8 @@ from starlette.responses import Response
 
 from recsys.predictor import Predictor
 from service import problems
-from service.api.request_checks import MOST_FIELDS
-from service.problems import LONGEST_ANSWER_BYTES, MOST_ERRORS
+from service.api.request_checks import MAX_FIELDS
+from service.problems import MAX_ANSWER_BYTES, MAX_ERRORS
 from tests.support.service.app_client import ClientOf
 
 TENT = "aurora-tent"
@@ -94,7 +94,7 @@ async def test_a_body_above_the_limit_is_413(client: httpx.AsyncClient, announce
     assert "800,000 bytes" in answer.json()["detail"]
 
 
-async def test_k_in_a_path_is_checked_too(client: httpx.AsyncClient) -> None:
+async def test_k_is_checked_in_a_query_too(client: httpx.AsyncClient) -> None:
     answer = await client.get("/v1/users/ada/recommendations?k=0")
 
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "k")
@@ -120,10 +120,10 @@ PATHS = [path for path, _ in BODIES]
 
 
 @pytest.mark.parametrize(("path", "body"), BODIES, ids=PATHS)
-async def test_every_route_takes_json_and_nothing_else(
+async def test_every_route_takes_only_json(
     open_client: ClientOf, path: str, body: dict[str, Any]
 ) -> None:
-    """A page of another site may send text/plain or no content type without asking first."""
+    """Pages of other sites may send text/plain or no content type without a preflight."""
     statuses = {}
     async with open_client(playground=True) as client:
         for sent in (
@@ -148,7 +148,7 @@ FLOODS = {
     "lists": {"filter": {"name": [[]] * 190_000}},
     "fields": {f"f{n}": 0 for n in range(60_000)},
     "attributes": {"filter": {f"f{n}": [0] for n in range(40_000)}},
-    "many fields": {f"f{n}": 0 for n in range(MOST_FIELDS - 1)},
+    "many fields": {f"f{n}": 0 for n in range(MAX_FIELDS - 1)},
     "long fields": {"\u0001" * 10_000 + str(n): 0 for n in range(10)},
     "long attributes": {"filter": {"\U0001f9a6" * 500 + str(n): 0 for n in range(20)}},
     "wrong ids": {"items": [0] * 500, "exclude_items": [0] * 1000},
@@ -159,25 +159,25 @@ FLOODS = {
 }
 
 
-async def test_an_answer_has_few_errors_whatever_was_sent(
+async def test_an_error_answer_is_short_for_any_body(
     open_client: ClientOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is counted is what takes the time: errors that pydantic collects."""
+    """The test counts the errors that pydantic collects, because they take the time."""
     collected: list[int] = []
     invalid = problems.invalid
 
-    async def noting(request: Request, failed: Exception) -> Response:
-        assert isinstance(failed, RequestValidationError)
-        collected.append(len(failed.errors()))
-        return await invalid(request, failed)
+    async def counting(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        collected.append(len(error.errors()))
+        return await invalid(request, error)
 
-    monkeypatch.setattr(problems, "invalid", noting)
+    monkeypatch.setattr(problems, "invalid", counting)
     async with open_client(playground=True) as client:
         for path, (name, flood) in product(PATHS, FLOODS.items()):
             answer = await client.post(path, json=flood)
             assert answer.status_code == 422, (path, name)
-            assert len(answer.json()["errors"]) <= MOST_ERRORS
-            assert len(answer.content) <= LONGEST_ANSWER_BYTES
+            assert len(answer.json()["errors"]) <= MAX_ERRORS
+            assert len(answer.content) <= MAX_ANSWER_BYTES
 
     assert len(collected) == len(PATHS) * len(FLOODS)
     assert max(collected) <= 100
@@ -195,7 +195,7 @@ async def test_an_answer_has_few_errors_whatever_was_sent(
 async def test_the_largest_click_call_is_within_all_limits(
     client: httpx.AsyncClient, body: dict[str, Any]
 ) -> None:
-    """500 clicks whose ids have 128 characters, each written as six bytes."""
+    """The call has 500 clicks whose ids have 128 characters of six bytes each."""
     answer = await client.post(
         "/v1/users/ada/clicks",
         content=json.dumps(body).encode(),
@@ -221,30 +221,30 @@ async def test_an_unknown_query_parameter_is_422_and_named(client: httpx.AsyncCl
         assert [error["field"] for error in answer.json()["errors"]] == [name]
 
 
-async def test_a_post_has_no_query_parameters_and_thousands_are_no_more_than_a_few(
+async def test_a_post_takes_no_query_parameters_and_few_are_reported(
     client: httpx.AsyncClient,
 ) -> None:
     answer = await client.post("/v1/recommendations?k=5", json={"items": [TENT]})
     many = await client.get("/v1/items?" + "&".join(f"a{n}" for n in range(600)))
 
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "k")
-    assert len(many.json()["errors"]) == MOST_ERRORS
+    assert len(many.json()["errors"]) == MAX_ERRORS
 
 
-async def test_our_own_answers_are_short_too(client: httpx.AsyncClient) -> None:
+async def test_a_404_is_short_for_any_item_id(client: httpx.AsyncClient) -> None:
     answer = await client.get("/v1/items/" + "%01" * 3000 + "/similar")
 
     assert answer.status_code in (404, 422)
-    assert len(answer.content) <= LONGEST_ANSWER_BYTES
+    assert len(answer.content) <= MAX_ANSWER_BYTES
 
 
-async def test_our_own_mistake_is_a_500_without_internals(
+async def test_a_bug_is_answered_with_500_without_internals(
     open_client: ClientOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Redis is fine and the request is fine: the failure must still be an answer."""
+    """The service answers although neither Redis nor the request caused the failure."""
 
     def broken(*_: object) -> None:
-        raise RuntimeError("the inside of the machine")
+        raise RuntimeError("an internal detail")
 
     async with open_client() as client:
         monkeypatch.setattr(Predictor, "advance", broken)
@@ -252,16 +252,18 @@ async def test_our_own_mistake_is_a_500_without_internals(
 
     assert answer.status_code == 500
     assert answer.headers["content-type"] == PROBLEM
-    assert "inside" not in answer.text
+    assert "internal detail" not in answer.text
 
 
-async def test_more_than_the_clicks_allowed_are_refused(client: httpx.AsyncClient) -> None:
+async def test_too_many_clicks_are_refused(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/users/ada/clicks", json={"clicks": [{"item_id": "a"}] * 501})
 
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "clicks")
 
 
-async def test_unknown_paths_and_methods_are_problems_too(client: httpx.AsyncClient) -> None:
+async def test_unknown_paths_and_methods_are_answered_with_problems(
+    client: httpx.AsyncClient,
+) -> None:
     for answer in (
         await client.get("/v1/nothing"),
         await client.put("/v1/recommendations"),

@@ -1,4 +1,4 @@
-"""Who may call: keys, their rotation, the admin's own, what is open, and how they are set."""
+"""Keys, hosts and origins decide which calls are answered."""
 
 import hmac
 from pathlib import Path
@@ -35,57 +35,57 @@ CALLS = [
 ]
 
 
-def bearing(key: str, scheme: str = "Bearer") -> dict[str, str]:
+def bearer(key: str, scheme: str = "Bearer") -> dict[str, str]:
     return {"Authorization": f"{scheme} {key}"}
 
 
 @pytest.mark.parametrize(("method", "path"), CALLS, ids=[path for _, path in CALLS])
-async def test_every_call_needs_a_key_where_one_is_set(
+async def test_every_call_needs_a_key_if_one_is_set(
     open_client: ClientOf, method: str, path: str
 ) -> None:
     async with open_client(**KEYED) as client:
-        for headers in ({}, bearing(OTHER), bearing(KEY, "Basic"), bearing("")):
+        for headers in ({}, bearer(OTHER), bearer(KEY, "Basic"), bearer("")):
             refused = await client.request(method, path, headers=headers)
             assert refused.status_code == 401
             assert refused.headers["content-type"] == PROBLEM
             assert refused.headers["www-authenticate"].startswith('Bearer realm="session-recsys"')
             assert ("invalid_token" in refused.headers["www-authenticate"]) == (
-                headers == bearing(OTHER)
+                headers == bearer(OTHER)
             )
             assert OTHER not in refused.text
-        allowed = await client.request(method, path, headers=bearing(KEY))
+        allowed = await client.request(method, path, headers=bearer(KEY))
         assert allowed.status_code not in (401, 403)
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/docs", "/", "/openapi.json"])
-async def test_health_and_pages_are_open(open_client: ClientOf, path: str) -> None:
-    """A browser cannot send a key with the address of a page; what the page calls needs one."""
+async def test_health_and_pages_need_no_key(open_client: ClientOf, path: str) -> None:
+    """A browser cannot send a key when it opens a page. The calls of the page need one."""
     async with open_client(**KEYED) as client:
         assert (await client.get(path)).status_code in (200, 307)
 
 
-async def test_two_keys_are_valid_at_once_and_one_that_was_taken_out_is_not(
+async def test_two_keys_are_valid_at_once_and_a_removed_key_is_not(
     open_client: ClientOf,
 ) -> None:
     async with open_client(**KEYED) as client:
         for key in (KEY, NEXT):
-            headers = bearing(key, "bearer")  # the scheme's case does not matter
+            headers = bearer(key, "bearer")  # the scheme's case does not matter
             assert (await client.get("/v1/model", headers=headers)).status_code == 200
     async with open_client(api_key_hashes=[hash_of(NEXT)]) as client:
-        assert (await client.get("/v1/model", headers=bearing(KEY))).status_code == 401
-        assert (await client.get("/v1/model", headers=bearing(NEXT))).status_code == 200
+        assert (await client.get("/v1/model", headers=bearer(KEY))).status_code == 401
+        assert (await client.get("/v1/model", headers=bearer(NEXT))).status_code == 200
 
 
-async def test_admin_calls_need_the_admins_key_and_it_opens_nothing_else(
+async def test_admin_calls_need_an_admin_key_which_opens_no_other_call(
     open_client: ClientOf,
 ) -> None:
     path = "/v1/admin/nothing"
     async with open_client(**KEYED) as client:
         assert (await client.post(path)).status_code == 401
-        assert (await client.post(path, headers=bearing(OTHER))).status_code == 401
-        refused = await client.post(path, headers=bearing(KEY))
-        assert (await client.post(path, headers=bearing(ADMIN))).status_code == 404
-        strange = await client.get("/v1/model", headers=bearing(ADMIN))
+        assert (await client.post(path, headers=bearer(OTHER))).status_code == 401
+        refused = await client.post(path, headers=bearer(KEY))
+        assert (await client.post(path, headers=bearer(ADMIN))).status_code == 404
+        strange = await client.get("/v1/model", headers=bearer(ADMIN))
 
     assert (refused.status_code, strange.status_code) == (403, 403)
     assert "needs an admin key" in refused.json()["detail"]
@@ -93,18 +93,18 @@ async def test_admin_calls_need_the_admins_key_and_it_opens_nothing_else(
     assert 'error="insufficient_scope"' in refused.headers["www-authenticate"]
 
 
-async def test_without_an_admin_key_admin_calls_are_off_for_everybody(
+async def test_without_an_admin_key_admin_calls_are_off(
     open_client: ClientOf,
 ) -> None:
     async with open_client() as client:
-        refused = await client.post("/v1/admin/nothing", headers=bearing(ADMIN))
+        refused = await client.post("/v1/admin/nothing", headers=bearer(ADMIN))
         assert (await client.get("/v1/model")).status_code == 200  # no key is set: the API is open
 
     assert refused.status_code == 403
     assert "RECSYS_ADMIN_KEY_HASHES" in refused.json()["detail"]
 
 
-async def test_a_preflight_needs_no_key_and_a_refusal_can_be_read(open_client: ClientOf) -> None:
+async def test_a_preflight_needs_no_key_and_pages_can_read_refusals(open_client: ClientOf) -> None:
     shop = {"Origin": "https://shop.example"}
     asking = {**shop, "Access-Control-Request-Method": "POST"}
     async with open_client(**KEYED, cors_origins=["https://shop.example"]) as client:
@@ -116,7 +116,7 @@ async def test_a_preflight_needs_no_key_and_a_refusal_can_be_read(open_client: C
     assert refused.headers["access-control-allow-origin"] == "https://shop.example"
 
 
-async def test_a_page_can_read_that_the_host_is_another_service(open_client: ClientOf) -> None:
+async def test_a_page_can_read_that_its_host_is_refused(open_client: ClientOf) -> None:
     shop = "https://shop.example"
     async with open_client(cors_origins=[shop], allowed_hosts=["api.shop.example"]) as client:
         refused = await client.get("/v1/model", headers={"Origin": shop, "Host": "evil.example"})
@@ -130,20 +130,20 @@ def test_every_key_is_compared_with_every_hash_in_constant_time(
 ) -> None:
     compared = []
 
-    def noting(sent: bytes, known: bytes) -> bool:
+    def recording(sent: bytes, known: bytes) -> bool:
         compared.append(known)
         return hmac.compare_digest(sent, known)
 
-    monkeypatch.setattr(access, "compare_digest", noting)
+    monkeypatch.setattr(access, "compare_digest", recording)
     keys = Keys.of([hash_of(KEY), hash_of(NEXT)])
 
     assert keys.hold(keys.digests[0])
     assert compared == list(keys.digests)
 
 
-def test_the_command_makes_a_key_and_its_hash_and_never_the_same() -> None:
-    said = [CliRunner().invoke(app, ["key"]).stdout.split("\n")[:2] for _ in range(2)]
-    (first, first_hash), (second, _) = ([line.split()[1] for line in lines] for lines in said)
+def test_the_key_command_prints_a_new_key_and_its_hash() -> None:
+    outputs = [CliRunner().invoke(app, ["key"]).stdout.split("\n")[:2] for _ in range(2)]
+    (first, first_hash), (second, _) = ([line.split()[1] for line in lines] for lines in outputs)
 
     assert first != second
     assert len(first) > 40
@@ -172,9 +172,9 @@ NAMES = {
 async def test_only_hosts_of_the_service_are_answered(
     open_client: ClientOf, given: dict[str, Any], allowed: set[str]
 ) -> None:
-    """A page whose name is rebound to this machine sends its own name."""
+    """A page whose name is rebound to this machine sends this name."""
     async with open_client(**given) as client:
-        client.headers.update(bearing(KEY))
+        client.headers.update(bearer(KEY))
 
         async def status(path: str, host: str) -> int:
             request = client.build_request("GET", path)
@@ -195,13 +195,13 @@ async def test_only_hosts_of_the_service_are_answered(
     "host",
     ["localhost:", "localhost.", "LOCALHOST.:8000", "127.0.0.1.", "localhost ", "[0:0::1]:8000"],
 )
-async def test_a_host_may_be_written_in_several_ways(open_client: ClientOf, host: str) -> None:
-    """Without a port behind the colon, with the dot of the root, with a blank behind it."""
+async def test_equivalent_forms_of_a_host_are_allowed(open_client: ClientOf, host: str) -> None:
+    """Forms with an empty port, the dot of the root or a trailing space are equivalent."""
     async with open_client() as client:
         assert (await client.get("/v1/model", headers={"Host": host})).status_code == 200
 
 
-def test_hosts_are_names_without_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_allowed_hosts_must_be_hosts_without_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECSYS_ALLOWED_HOSTS", "Shop.example, *.shop.example,[::1]")
     assert settings().allowed_hosts == ("shop.example", "*.shop.example", "[::1]")
     for wrong in ("shop.example:8000", "https://shop.example", "a*.example", "::1", "büch.example",
@@ -210,8 +210,8 @@ def test_hosts_are_names_without_ports(monkeypatch: pytest.MonkeyPatch) -> None:
             settings(allowed_hosts=wrong)
 
 
-def settings(**given: Any) -> Settings:
-    return read_settings({"bundle": Path("none"), **given})
+def settings(**options: Any) -> Settings:
+    return read_settings({"bundle": Path("none"), **options})
 
 
 @pytest.mark.parametrize(
@@ -229,9 +229,7 @@ def settings(**given: Any) -> Settings:
         ("read_seconds", "1e300"),
     ],
 )
-def test_a_setting_that_is_wrong_is_named_and_a_key_in_its_place_is_not_shown(
-    name: str, value: str
-) -> None:
+def test_an_invalid_setting_is_named_and_a_key_in_it_is_not_shown(name: str, value: str) -> None:
     with pytest.raises(BadInput) as refused:
         settings(**{name: value})
 
@@ -240,12 +238,12 @@ def test_a_setting_that_is_wrong_is_named_and_a_key_in_its_place_is_not_shown(
     assert hash_of(KEY)[:-1] not in str(refused.value)
 
 
-def test_a_key_is_for_one_thing() -> None:
-    with pytest.raises(BadInput, match="RECSYS_ADMIN_KEY_HASHES: must not name a key of"):
+def test_a_key_cannot_open_both_api_and_admin_calls() -> None:
+    with pytest.raises(BadInput, match="RECSYS_ADMIN_KEY_HASHES: must not hold a key of"):
         settings(api_key_hashes=hash_of(KEY), admin_key_hashes=f"{hash_of(ADMIN)},{hash_of(KEY)}")
 
 
-def test_hashes_come_from_the_environment_with_commas_between(
+def test_hashes_in_the_environment_are_separated_by_commas(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("RECSYS_API_KEY_HASHES", f" {hash_of(KEY)}, {hash_of(NEXT)},")
@@ -253,7 +251,7 @@ def test_hashes_come_from_the_environment_with_commas_between(
     assert settings().api_key_hashes == (hash_of(KEY), hash_of(NEXT))
 
 
-async def test_a_key_that_is_no_text_is_refused_like_any_other(open_client: ClientOf) -> None:
+async def test_a_key_of_arbitrary_bytes_is_refused(open_client: ClientOf) -> None:
     async with open_client(**KEYED) as client:
         request = client.build_request("GET", "/v1/model")
         request.headers = httpx.Headers([(b"Authorization", b"Bearer \xff\x00\xfe")])

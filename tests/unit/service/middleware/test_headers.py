@@ -1,4 +1,4 @@
-"""What every answer carries: the request's name, and what browsers and caches must not do."""
+"""Every answer has a request id and rules for browsers and caches."""
 
 import base64
 import hashlib
@@ -27,7 +27,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("method", "path", "status"), ANSWERS, ids=[p for _, p, _ in ANSWERS])
-async def test_every_answer_is_named_not_guessed_at_and_not_kept(
+async def test_every_answer_has_a_request_id_and_forbids_sniffing_and_caching(
     client: httpx.AsyncClient, method: str, path: str, status: int
 ) -> None:
     body = {"items": [TENT]} if method == "POST" else None
@@ -41,7 +41,7 @@ async def test_every_answer_is_named_not_guessed_at_and_not_kept(
         assert answer.json()["request_id"] == "mine-1"
 
 
-async def test_a_request_without_a_name_is_given_one_of_its_own(client: httpx.AsyncClient) -> None:
+async def test_a_request_without_an_id_gets_a_new_one(client: httpx.AsyncClient) -> None:
     named = [(await client.get("/v1/nothing")) for _ in range(50)]
 
     ids = {answer.headers["x-request-id"] for answer in named}
@@ -64,14 +64,14 @@ async def test_a_request_without_a_name_is_given_one_of_its_own(client: httpx.As
         ("ü".encode(), False),
     ],
 )
-def test_a_name_is_taken_if_it_is_sane(sent: bytes, taken: bool) -> None:
+def test_a_request_id_is_accepted_if_it_is_safe(sent: bytes, taken: bool) -> None:
     name = request_id_of({"headers": [(b"host", b"a"), (b"x-request-id", sent)]})
 
     assert (name.encode() == sent) is taken
     assert name
 
 
-async def test_files_of_pages_may_be_kept_by_who_asks_whether_they_are_still_so(
+async def test_browsers_may_cache_files_of_pages_and_revalidate_them(
     open_client: ClientOf,
 ) -> None:
     async with open_client(playground=True) as client:
@@ -83,7 +83,7 @@ async def test_files_of_pages_may_be_kept_by_who_asks_whether_they_are_still_so(
             assert (same.status_code, same.content) == (304, b"")
 
 
-async def test_the_documentation_runs_its_own_scripts_and_no_others(
+async def test_the_documentation_page_runs_only_its_own_scripts(
     client: httpx.AsyncClient,
 ) -> None:
     answer = await client.get("/docs")
@@ -107,7 +107,7 @@ def test_each_script_of_a_page_is_allowed_by_its_digest() -> None:
     assert policy.count("'sha256-") == 2
 
 
-async def test_other_origins_may_call_only_where_they_are_named(open_client: ClientOf) -> None:
+async def test_only_pages_of_named_origins_may_call(open_client: ClientOf) -> None:
     shop, other = {"Origin": "https://shop.example"}, {"Origin": "https://other.example"}
     asking = {"Access-Control-Request-Method": "POST"}
     path, body = "/v1/recommendations", {"items": [TENT]}

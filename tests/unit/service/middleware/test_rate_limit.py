@@ -1,4 +1,4 @@
-"""Who calls too often is told to wait, and nobody else is."""
+"""The rate limit refuses callers that exceed it and no others."""
 
 import asyncio
 
@@ -13,8 +13,8 @@ from tests.support.service.app_client import ClientOf
 KEYS = [new_key(), new_key()]
 
 
-class Calls:
-    """Calls a rate limit as different callers do, and counts who got through."""
+class Callers:
+    """Callers of one rate limit; `passed` holds the addresses of accepted requests."""
 
     def __init__(self, text: str) -> None:
         self.app = RateLimit(self._passed, Rate.of(text))
@@ -24,7 +24,7 @@ class Calls:
         self.passed.append(scope["client"])
 
     async def call(self, **scope: object) -> int:
-        """The status."""
+        """Send a request and return the status."""
         statuses = [200]
 
         async def send(message: Message) -> None:
@@ -35,18 +35,18 @@ class Calls:
         return statuses[-1]
 
 
-async def test_the_excess_of_one_key_is_429_and_the_other_key_goes_on(
+async def test_excess_requests_of_a_key_are_429_and_another_key_is_served(
     open_client: ClientOf,
 ) -> None:
-    bearing = [{"Authorization": f"Bearer {key}"} for key in KEYS]
+    headers = [{"Authorization": f"Bearer {key}"} for key in KEYS]
     async with open_client(
         api_key_hashes=[hash_of(key) for key in KEYS], rate_limit="3/hour"
     ) as client:
         statuses = [
-            (await client.get("/v1/model", headers=bearing[0])).status_code for _ in range(4)
+            (await client.get("/v1/model", headers=headers[0])).status_code for _ in range(4)
         ]
-        refused = await client.post("/v1/recommendations", headers=bearing[0])
-        other = await client.get("/v1/model", headers=bearing[1])
+        refused = await client.post("/v1/recommendations", headers=headers[0])
+        other = await client.get("/v1/model", headers=headers[1])
         health = [(await client.get("/health/ready")).status_code for _ in range(5)]
 
     assert statuses == [200, 200, 200, 429]
@@ -68,20 +68,20 @@ async def test_pages_and_their_files_are_not_counted(open_client: ClientOf) -> N
     assert calls == [200, 429]
 
 
-async def test_without_keys_addresses_are_told_apart() -> None:
-    calls = Calls("2/hour")
+async def test_without_keys_each_address_has_its_own_limit() -> None:
+    calls = Callers("2/hour")
     for address in ("10.0.0.1", "10.0.0.2") * 3:
         await calls.call(client=(address, 1))
 
     assert calls.passed == [("10.0.0.1", 1), ("10.0.0.2", 1)] * 2
 
 
-async def test_a_burst_is_taken_and_then_the_bucket_empties_evenly(
+async def test_a_burst_is_accepted_and_the_bucket_empties_evenly(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 0.0
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
-    calls = Calls("20/second")
+    calls = Callers("20/second")
     first = [await calls.call(client=("a", 1)) for _ in range(25)]
     now = 0.22  # room for four more
 
@@ -91,26 +91,26 @@ async def test_a_burst_is_taken_and_then_the_bucket_empties_evenly(
     assert second == [200] * 4 + [429] * 21
 
 
-async def test_the_number_of_callers_that_are_remembered_is_bounded(
+async def test_the_number_of_buckets_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rate, "MOST_CALLERS", 3)
-    calls = Calls("1/hour")
+    monkeypatch.setattr(rate, "MAX_CALLERS", 3)
+    calls = Callers("1/hour")
     for address in "abcabcd":
         await calls.call(client=(address, 1))
 
     assert [await calls.call(client=(address, 1)) for address in "dbc"] == [429, 429, 429]
-    assert await calls.call(client=("a", 1)) == 200  # longest away, so forgotten
+    assert await calls.call(client=("a", 1)) == 200  # unused longest, so dropped
 
 
 @pytest.mark.parametrize("caller", [None, ("10.0.0.1", 1)])
-async def test_a_connection_without_an_address_is_a_caller_too(caller: object) -> None:
-    calls = Calls("1/hour")
+async def test_connections_without_an_address_share_a_limit(caller: object) -> None:
+    calls = Callers("1/hour")
 
     assert [await calls.call(client=caller) for _ in range(2)] == [200, 429]
 
 
-def test_the_wait_is_a_whole_number_of_seconds_and_at_least_one() -> None:
+def test_retry_after_is_a_whole_number_of_seconds_and_at_least_one() -> None:
     texts = ("100/second", "1/second", "40/minute", "1/hour")
 
     assert [Rate.of(text).retry_after for text in texts] == ["1", "1", "2", "3600"]

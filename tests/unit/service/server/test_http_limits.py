@@ -1,4 +1,4 @@
-"""What a connection may do, tried with sockets of our own: slow, silent, endless, too many."""
+"""A connection has limits of time, size and number, tested with raw sockets."""
 
 import asyncio
 import inspect
@@ -23,7 +23,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.server import ServerState
 
-from service.server.http_limits import MOST_AHEAD, MOST_CHUNKS, BoundedProtocol, PlainParser
+from service.server.http_limits import MAX_CHUNKS, MAX_PIPELINED, BoundedProtocol, PlainParser
 from service.settings import Settings
 from tests.support.service.raw_http import answered, closed, problem, rest, trickle
 from tests.support.service.servers import listening
@@ -36,12 +36,12 @@ ANSWERS = {"/long": LONG_ANSWER, "/some": SOME_ANSWER}
 
 
 class Echo:
-    """Reads a body, says how long it was, and remembers which requests it saw."""
+    """Application that answers with the length of the body and records the requests."""
 
     def __init__(self) -> None:
         self.paths: list[str] = []
         self.headers: list[set[bytes]] = []  # their names
-        self.left = 0  # requests whose client went before they were whole
+        self.left = 0  # requests whose client left before they were complete
         self.slow: float = 0.0  # seconds until a body is answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,8 +55,8 @@ class Echo:
             self.left += 1
             return
         await asyncio.sleep(self.slow)
-        said = ANSWERS.get(scope["path"], b"%d bytes" % len(body))
-        await PlainTextResponse(said)(scope, receive, send)
+        text = ANSWERS.get(scope["path"], b"%d bytes" % len(body))
+        await PlainTextResponse(text)(scope, receive, send)
 
 
 Opens = Callable[..., socket.socket]
@@ -70,7 +70,7 @@ def echo() -> Echo:
 
 @pytest.fixture
 def serve(echo: Echo) -> Serve:
-    """Serves the echo; keyword arguments are settings. Gives what opens a connection to it."""
+    """Serve the application with these settings and yield a function that connects to it."""
 
     @contextmanager
     def opening(*, send_buffer: int | None = None, **settings: Any) -> Iterator[Opens]:
@@ -82,7 +82,7 @@ def serve(echo: Echo) -> Serve:
 
 
 def connected(address: tuple[str, int], receive_buffer: int | None) -> socket.socket:
-    """receive_buffer: bytes that the kernel keeps of what is not read."""
+    """Open a connection; `receive_buffer` is the number of unread bytes that the kernel holds."""
     client = socket.socket()
     client.settimeout(10)
     if receive_buffer is not None:  # known to the other side from the first packet on
@@ -92,7 +92,7 @@ def connected(address: tuple[str, int], receive_buffer: int | None) -> socket.so
 
 
 @pytest.mark.parametrize("body", [False, True], ids=["head", "body"])
-def test_a_request_that_trickles_in_is_408(serve: Serve, echo: Echo, body: bool) -> None:
+def test_a_request_that_arrives_too_slowly_is_408(serve: Serve, echo: Echo, body: bool) -> None:
     with serve(read_seconds=0.3) as opens, closing(opens()) as slow:
         if body:
             slow.sendall(POST + b"Content-Length: 1000\r\n\r\n")
@@ -103,7 +103,7 @@ def test_a_request_that_trickles_in_is_408(serve: Serve, echo: Echo, body: bool)
     assert echo.left == len(echo.paths) == int(body)
 
 
-def test_slow_clients_keep_nobody_else_waiting(serve: Serve) -> None:
+def test_slow_clients_delay_no_other_client(serve: Serve) -> None:
     with serve(read_seconds=60) as opens:
         slow = [opens() for _ in range(100)]
         for connection in slow:
@@ -115,19 +115,19 @@ def test_slow_clients_keep_nobody_else_waiting(serve: Serve) -> None:
             connection.close()
 
 
-@pytest.mark.parametrize("said", [b"", b"\r\n", GET + b"\r\n"], ids=["no", "blank", "after"])
-def test_who_says_nothing_is_not_waited_for(serve: Serve, said: bytes) -> None:
-    """Nor who sends blank lines, which begin no request."""
+@pytest.mark.parametrize("sent", [b"", b"\r\n", GET + b"\r\n"], ids=["no", "blank", "after"])
+def test_a_silent_connection_is_closed(serve: Serve, sent: bytes) -> None:
+    """Empty lines do not begin a request."""
     with serve(read_seconds=0.3) as opens, closing(opens()) as silent:
-        silent.sendall(said)
-        if said.startswith(GET):
+        silent.sendall(sent)
+        if sent.startswith(GET):
             assert answered(silent)[0] == 200
             silent.sendall(b"\r\n")
 
         assert closed(silent)
 
 
-def test_a_client_that_does_not_read_is_cut_off(serve: Serve) -> None:
+def test_a_client_that_does_not_read_is_disconnected(serve: Serve) -> None:
     with serve(read_seconds=0.3) as opens, closing(opens()) as deaf:
         deaf.sendall(GET.replace(b"/ ", b"/long "))
         time.sleep(1.0)
@@ -135,14 +135,14 @@ def test_a_client_that_does_not_read_is_cut_off(serve: Serve) -> None:
         assert len(rest(deaf)) < len(LONG_ANSWER)
 
 
-def test_a_client_that_reads_gets_all_of_a_long_answer(serve: Serve) -> None:
+def test_a_client_that_reads_receives_a_long_answer(serve: Serve) -> None:
     with serve() as opens, closing(opens()) as client:
         client.sendall(GET.replace(b"/ ", b"/long "))
 
         assert answered(client)[2] == LONG_ANSWER
 
 
-def test_a_head_without_end_is_431(serve: Serve, echo: Echo) -> None:
+def test_an_endless_head_is_431(serve: Serve, echo: Echo) -> None:
     with serve(max_head_bytes=2000) as opens, closing(opens()) as endless:
         endless.sendall(GET[:-2])
         time.sleep(0.1)
@@ -168,7 +168,7 @@ def test_a_head_without_end_is_431(serve: Serve, echo: Echo) -> None:
     ],
     ids=["large", "too large", "many", "too many", "long", "too long", "long query"],
 )
-def test_heads_have_bounds(serve: Serve, echo: Echo, head: bytes, status: int) -> None:
+def test_heads_have_limits(serve: Serve, echo: Echo, head: bytes, status: int) -> None:
     with (
         serve(max_head_bytes=2000, max_headers=20, max_url_bytes=300) as opens,
         closing(opens()) as client,
@@ -189,8 +189,8 @@ def test_a_long_body_does_not_count_as_head(serve: Serve) -> None:
             assert answered(client)[2] == b"300000 bytes"
 
 
-def test_one_connection_too_many_is_told_so_and_the_others_go_on(serve: Serve) -> None:
-    """With uvicorn's own limit, connections that say nothing make every request 503."""
+def test_one_connection_too_many_is_refused_and_the_others_continue(serve: Serve) -> None:
+    """With the limit of uvicorn, silent connections would cause 503 for every request."""
     with serve(max_connections=3, keep_alive_seconds=60) as opens:
         idle = [opens() for _ in range(3)]
         for connection in idle:
@@ -214,9 +214,7 @@ def test_one_connection_too_many_is_told_so_and_the_others_go_on(serve: Serve) -
             connection.close()
 
 
-def test_requests_sent_ahead_are_answered_in_order_but_not_without_end(
-    serve: Serve, echo: Echo
-) -> None:
+def test_pipelined_requests_are_answered_in_order_up_to_a_limit(serve: Serve, echo: Echo) -> None:
     with serve() as opens:
         with closing(opens()) as eager:
             eager.sendall(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % n for n in range(10)))
@@ -226,8 +224,8 @@ def test_requests_sent_ahead_are_answered_in_order_but_not_without_end(
             greedy.sendall(GET * 5000)
             given = rest(greedy)
     assert len(echo.paths) == 10 + given.count(b"HTTP/1.1 200")
-    assert 0 < given.count(b"HTTP/1.1 200") <= MOST_AHEAD + 1
-    assert given.count(b"connection: close") == given.count(b"HTTP/1.1 ") - MOST_AHEAD == 1
+    assert 0 < given.count(b"HTTP/1.1 200") <= MAX_PIPELINED + 1
+    assert given.count(b"connection: close") == given.count(b"HTTP/1.1 ") - MAX_PIPELINED == 1
 
 
 @pytest.mark.parametrize(
@@ -236,14 +234,14 @@ def test_requests_sent_ahead_are_answered_in_order_but_not_without_end(
         b"GARBAGE\r\n\r\n",
         b"GET / HTTP/1.1\r\n" + b"X-A: a\r\n" * 5000,
         POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n",
-        POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * (MOST_CHUNKS + 1),
+        POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * (MAX_CHUNKS + 1),
     ],
     ids=["no http", "head", "chunk", "chunks"],
 )
-def test_what_was_asked_before_something_wrong_is_answered(
+def test_requests_before_an_invalid_one_are_answered(
     serve: Serve, echo: Echo, wrong: bytes
 ) -> None:
-    """Its clicks are stored, so its client must hear of it."""
+    """Their clicks are stored, so the client must receive the answers."""
     echo.slow = 0.1
     good = [POST + b"Content-Length: 3\r\n\r\nabc", GET]
     with serve(keep_alive_seconds=60, read_seconds=60) as opens, closing(opens()) as client:
@@ -259,7 +257,7 @@ def test_what_was_asked_before_something_wrong_is_answered(
     [POST + b"Content-Length: 3\r\n\r\nabc", GET * 3, GET + GET[:-2], GET + POST[:5]],
     ids=["body", "several", "half a head", "half a line"],
 )
-def test_a_client_that_has_sent_all_and_said_so_is_answered(
+def test_a_client_that_closes_its_side_after_its_requests_is_answered(
     serve: Serve, echo: Echo, sent: bytes
 ) -> None:
     echo.slow = 0.1
@@ -273,7 +271,9 @@ def test_a_client_that_has_sent_all_and_said_so_is_answered(
     assert len(echo.paths) == whole
 
 
-def test_a_client_that_ends_its_side_too_early_is_not_waited_for(serve: Serve, echo: Echo) -> None:
+def test_a_client_that_closes_its_side_within_a_request_is_disconnected(
+    serve: Serve, echo: Echo
+) -> None:
     with serve(keep_alive_seconds=60, read_seconds=60) as opens, closing(opens()) as client:
         client.sendall(POST + b"Content-Length: 3\r\n\r\na")
         client.shutdown(socket.SHUT_WR)
@@ -285,7 +285,7 @@ def test_a_client_that_ends_its_side_too_early_is_not_waited_for(serve: Serve, e
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n"
 
 
-def test_what_follows_a_body_is_no_header(serve: Serve, echo: Echo) -> None:
+def test_a_trailer_is_not_a_header(serve: Serve, echo: Echo) -> None:
     with serve() as opens, closing(opens()) as client:
         client.sendall(CHUNKED + b"Authorization: Bearer of-a-key\r\n\r\n" + GET)
 
@@ -295,7 +295,7 @@ def test_what_follows_a_body_is_no_header(serve: Serve, echo: Echo) -> None:
 
 
 @pytest.mark.parametrize("trailer", [b"a" * 200_000, b"a: b\r\n" * 30_000], ids=["long", "many"])
-def test_what_follows_a_body_has_an_end(serve: Serve, trailer: bytes) -> None:
+def test_trailers_have_a_limit(serve: Serve, trailer: bytes) -> None:
     with serve(read_seconds=60) as opens, closing(opens()) as client:  # longer than we wait
         client.sendall(CHUNKED)
         for start in range(0, len(trailer), 1000):
@@ -308,23 +308,23 @@ def test_what_follows_a_body_has_an_end(serve: Serve, trailer: bytes) -> None:
         assert rest(client).count(b"HTTP/1.1 200") == 0  # closed, and not as if it had been whole
 
 
-def test_a_body_has_a_bounded_number_of_chunks(serve: Serve, echo: Echo) -> None:
-    """A chunk of one byte costs the event loop as much as hundreds of bytes of a larger one."""
+def test_the_number_of_chunks_of_a_body_is_bounded(serve: Serve, echo: Echo) -> None:
+    """A chunk of one byte costs as much time as hundreds of bytes of a larger one."""
     begun, end = POST + b"Transfer-Encoding: chunked\r\n\r\n", b"0\r\n\r\n"
     with serve() as opens:
         with closing(opens()) as client:
             for _ in range(2):  # each body has a count of its own
-                client.sendall(begun + b"1\r\na\r\n" * (MOST_CHUNKS - 1) + end)
-                assert answered(client)[::2] == (200, b"%d bytes" % (MOST_CHUNKS - 1))
+                client.sendall(begun + b"1\r\na\r\n" * (MAX_CHUNKS - 1) + end)
+                assert answered(client)[::2] == (200, b"%d bytes" % (MAX_CHUNKS - 1))
         with closing(opens()) as client:
-            client.sendall(begun + b"1\r\na\r\n" * MOST_CHUNKS + end)
+            client.sendall(begun + b"1\r\na\r\n" * MAX_CHUNKS + end)
             refused = problem(client)
     assert refused["status"] == 413
     assert "10,000 chunks" in refused["detail"]
     assert len(echo.headers) == 2
 
 
-def test_what_stands_beside_the_sizes_of_chunks_has_an_end(serve: Serve, echo: Echo) -> None:
+def test_chunk_extensions_have_a_limit(serve: Serve, echo: Echo) -> None:
     settings: dict[str, Any] = {"max_body_bytes": 10_000, "max_head_bytes": 1024}
     with serve(read_seconds=60, **settings) as opens, closing(opens()) as client:
         client.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n")
@@ -363,7 +363,7 @@ def test_what_stands_beside_the_sizes_of_chunks_has_an_end(serve: Serve, echo: E
         "0.9", "no host", "two hosts", "two equal hosts", "proxy", "whole url",
     ],
 )  # fmt: skip
-def test_what_is_not_http_is_400(serve: Serve, sent: bytes) -> None:
+def test_invalid_http_is_400(serve: Serve, sent: bytes) -> None:
     with serve() as opens, closing(opens()) as strange:
         strange.sendall(sent)
 
@@ -372,7 +372,7 @@ def test_what_is_not_http_is_400(serve: Serve, sent: bytes) -> None:
 
 @pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
 @pytest.mark.parametrize("pieces", [1, 2, 30])
-def test_a_request_that_asks_for_another_protocol_is_answered_whole(
+def test_a_request_for_another_protocol_is_answered_in_http(
     serve: Serve, echo: Echo, protocol: bytes, pieces: int
 ) -> None:
     upgrade = b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\nSec-WebSocket-Key: a\r\n"
@@ -391,7 +391,7 @@ def test_a_request_that_asks_for_another_protocol_is_answered_whole(
     assert len(echo.paths) == 3
 
 
-def test_what_no_application_answers_is_counted(echo: Echo) -> None:
+def test_answers_without_the_application_are_counted(echo: Echo) -> None:
     counted: list[int] = []
     given: dict[str, Any] = {"max_url_bytes": 300, "max_connections": 1, "read_seconds": 0.5}
     settings = Settings(bundle=Path("none"), **given)
@@ -418,10 +418,10 @@ def test_what_no_application_answers_is_counted(echo: Echo) -> None:
 
 
 @pytest.mark.parametrize("ahead", [1, 3])
-def test_a_client_that_leaves_little_unread_is_cut_off_without_a_traceback(
+def test_a_client_that_leaves_little_unread_is_disconnected(
     serve: Serve, echo: Echo, caplog: pytest.LogCaptureFixture, ahead: int
 ) -> None:
-    """30 kB are less than uvicorn holds before it waits for the client."""
+    """The answer fits the buffers of uvicorn, and no traceback is logged."""
     patience = {"read_seconds": 0.3, "keep_alive_seconds": 60, "send_buffer": 4096}
     with serve(**patience) as opens, closing(opens(4096)) as deaf, closing(opens()) as other:
         deaf.sendall(GET.replace(b"/ ", b"/some ") * ahead)
@@ -434,8 +434,8 @@ def test_a_client_that_leaves_little_unread_is_cut_off_without_a_traceback(
     assert not [line for line in caplog.records if line.exc_info]
 
 
-def test_shutdown_waits_neither_for_silent_nor_for_slow_clients(serve: Serve) -> None:
-    """They would hold the process as long as they like."""
+def test_shutdown_does_not_wait_for_silent_or_slow_clients(serve: Serve) -> None:
+    """Such clients could otherwise delay the end of the process without a limit."""
     with ExitStack() as stack:
         with serve(read_seconds=60, keep_alive_seconds=60, shutdown_seconds=1.0) as opens:
             silent, half, body, deaf, idle = (
@@ -451,11 +451,11 @@ def test_shutdown_waits_neither_for_silent_nor_for_slow_clients(serve: Serve) ->
         assert len(rest(deaf)) < len(LONG_ANSWER)
 
 
-def test_the_library_is_the_one_that_these_limits_were_written_for() -> None:
-    """Only public names of uvicorn and httptools are overridden and read."""
+def test_the_libraries_have_the_attributes_that_the_limits_use() -> None:
+    """The limits override and read only public names of uvicorn and httptools."""
     ours = {name for name in vars(BoundedProtocol) if not name.startswith("__")}
     overridden = {name for name in ours if not name.startswith("_")} - {
-        "bounds", "count", "said_full", "plain_head", "on_chunk_header",
+        "bounds", "count", "full_logged", "plain_head", "on_chunk_header",
     }  # fmt: skip
     with closing(asyncio.new_event_loop()) as loop:
         theirs = HttpToolsProtocol(Config(Echo(), log_config=None), ServerState(), {}, loop)

@@ -1,4 +1,4 @@
-"""Several workers behind one port: all of them answer, and one that dies is replaced."""
+"""Several workers share a port, and a worker that ends is replaced."""
 
 import os
 import signal
@@ -27,12 +27,12 @@ def url(trained: TrainedShop, redis_server: str) -> Iterator[str]:
 
 
 def ask(url: str, user: str) -> httpx.Response:
-    """On a connection of its own, so that the kernel deals it out anew."""
+    """Ask on a new connection, which the kernel gives to any worker."""
     return httpx.post(url + PATH, json={"user_id": user, "item_id": TENT}, timeout=10)
 
 
 def workers_of(url: str) -> set[int]:
-    """Processes that listen on the port, as the kernel lists them."""
+    """Return the ids of the processes that listen on the port."""
     port = f":{int(url.rsplit(':', 1)[1]):04X}"
     rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     sockets = {f"socket:[{row[9]}]" for row in rows if row[1].endswith(port) and row[3] == "0A"}
@@ -40,14 +40,14 @@ def workers_of(url: str) -> set[int]:
     for folder in Path("/proc").glob("[0-9]*/fd"):
         try:
             links = {str(path.readlink()) for path in folder.iterdir()}
-        except OSError:  # gone, or somebody else's
+        except OSError:  # the process has ended or belongs to another user
             continue
         if links & sockets:
             found.add(int(folder.parent.name))
     return found
 
 
-def test_metrics_are_those_of_all_workers_together(url: str) -> None:
+def test_metrics_are_the_sums_of_all_workers(url: str) -> None:
     for number in range(30):
         assert ask(url, f"user {number}").status_code == 200
 
@@ -80,7 +80,7 @@ def test_a_worker_that_is_killed_is_replaced_and_no_click_is_lost(url: str) -> N
 
 
 def test_workers_share_the_memory_of_code_and_model(url: str) -> None:
-    """torch alone is above 100 MB a process; a promise of 250 MB a worker, items included."""
+    """torch alone needs more than 100 MB; the promise is 250 MB a worker, with items."""
     for number in range(30):
         assert ask(url, f"visitor {number}").status_code == 200
 
@@ -89,38 +89,38 @@ def test_workers_share_the_memory_of_code_and_model(url: str) -> None:
     assert max(own) < 120, own
 
 
-def test_a_stop_ends_workers_that_have_just_begun(trained: TrainedShop, redis_server: str) -> None:
+def test_a_stop_ends_workers_that_have_just_started(
+    trained: TrainedShop, redis_server: str
+) -> None:
     command = [sys.executable, "-m", "recsys", "serve", "--bundle", str(trained.bundle)]
     command += ["--redis", redis_server, "--port", str(free_port()), "--workers", "2"]
-    watching = subprocess.Popen(command, stderr=subprocess.PIPE)
+    supervisor = subprocess.Popen(command, stderr=subprocess.PIPE)
     try:
-        while len(started := family(watching.pid)) < 2:
-            assert watching.poll() is None
+        while len(started := family(supervisor.pid)) < 2:
+            assert supervisor.poll() is None
             time.sleep(0.005)
-        watching.send_signal(signal.SIGTERM)
-        _, said = watching.communicate(timeout=60)
+        supervisor.send_signal(signal.SIGTERM)
+        _, output = supervisor.communicate(timeout=60)
     finally:
-        watching.kill()
+        supervisor.kill()
 
-    assert watching.returncode == 0
-    assert b"Traceback" not in said
+    assert supervisor.returncode == 0
+    assert b"Traceback" not in output
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
 
 
-def test_workers_go_where_the_one_that_watches_is_killed(
-    trained: TrainedShop, redis_server: str
-) -> None:
+def test_workers_end_if_the_supervisor_is_killed(trained: TrainedShop, redis_server: str) -> None:
     port = free_port()
     command = [sys.executable, "-m", "recsys", "serve", "--bundle", str(trained.bundle)]
     command += ["--redis", redis_server, "--port", str(port), "--workers", "2"]
-    watching = subprocess.Popen(command, stderr=subprocess.PIPE)
+    supervisor = subprocess.Popen(command, stderr=subprocess.PIPE)
     try:
         while len(workers_of(f"http://127.0.0.1:{port}")) < 2:
-            assert watching.poll() is None
+            assert supervisor.poll() is None
             time.sleep(0.05)
     finally:
-        watching.kill()
-    watching.communicate()
+        supervisor.kill()
+    supervisor.communicate()
 
     latest = time.monotonic() + 30
     while workers_of(f"http://127.0.0.1:{port}") and time.monotonic() < latest:
@@ -129,7 +129,7 @@ def test_workers_go_where_the_one_that_watches_is_killed(
     assert not workers_of(f"http://127.0.0.1:{port}")
 
 
-def test_workers_that_cannot_start_end_all_with_the_reason(
+def test_a_service_whose_workers_cannot_start_ends_with_the_reason(
     redis_server: str, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "recsys", "serve", "--bundle", str(tmp_path / "none")]

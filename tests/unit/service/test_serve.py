@@ -1,4 +1,4 @@
-"""Where the service may listen without a key, and how many connections it has room for."""
+"""Settings come from several sources, public addresses need a key, and open files have a limit."""
 
 import contextlib
 import resource
@@ -12,47 +12,46 @@ import pytest
 
 from recsys.errors import BadInput
 from service.middleware.auth import hash_of
-from service.serve import read_settings
-from service.server.listening import guard, listen
+from service.serve import listen, read_settings, refuse_public_address
 from service.settings import Settings
 
 KEY, ADMIN = "a key", "an admin's key"
 
 
-def settings(**given: Any) -> Settings:
-    return read_settings({"bundle": Path("none"), **given})
+def settings(**options: Any) -> Settings:
+    return read_settings({"bundle": Path("none"), **options})
 
 
-def test_files_hold_what_the_environment_does_not_say(
+def test_files_of_secrets_give_settings_that_the_environment_lacks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where containers get their secrets; an empty variable says nothing."""
+    """An empty variable counts as not set."""
     (tmp_path / "recsys_redis").write_text("redis://:from-a-file@redis:6379/0\n")
     (tmp_path / "recsys_api_key_hashes").write_text(f"{hash_of(KEY)},{hash_of(ADMIN)}\n")
     (tmp_path / "recsys_log_level").write_text("error")
     monkeypatch.setenv("RECSYS_API_KEY_HASHES", "")
     monkeypatch.setenv("RECSYS_LOG_LEVEL", "warning")
 
-    found = read_settings({"bundle": Path("none")}, tmp_path)
+    merged = read_settings({"bundle": Path("none")}, tmp_path)
 
-    assert found.redis.get_secret_value() == "redis://:from-a-file@redis:6379/0"
-    assert found.api_key_hashes == (hash_of(KEY), hash_of(ADMIN))
-    assert found.log_level == "warning"
+    assert merged.redis.get_secret_value() == "redis://:from-a-file@redis:6379/0"
+    assert merged.api_key_hashes == (hash_of(KEY), hash_of(ADMIN))
+    assert merged.log_level == "warning"
     assert read_settings({"bundle": Path("none")}, tmp_path / "none").api_key_hashes == ()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7"])
-def test_an_address_that_others_reach_is_refused_without_a_key(host: str) -> None:
-    with pytest.raises(BadInput, match=r"open to everybody.*recsys key.*RECSYS_PUBLIC_WITHOUT_KEY"):
-        guard(host, settings(host=host))
+def test_a_public_address_is_refused_without_a_key(host: str) -> None:
+    with pytest.raises(BadInput, match=r"open to all.*recsys key.*RECSYS_PUBLIC_WITHOUT_KEY"):
+        refuse_public_address(host, settings(host=host))
 
-    guard(host, settings(host=host, api_key_hashes=hash_of(KEY)))
-    guard(host, settings(host=host, public_without_key=True))
-    with pytest.raises(BadInput, match="open to everybody"):  # it guards admin calls only
-        guard(host, settings(host=host, admin_key_hashes=hash_of(ADMIN)))
+    refuse_public_address(host, settings(host=host, api_key_hashes=hash_of(KEY)))
+    refuse_public_address(host, settings(host=host, public_without_key=True))
+    with pytest.raises(BadInput, match="open to all"):  # that key opens admin calls only
+        refuse_public_address(host, settings(host=host, admin_key_hashes=hash_of(ADMIN)))
 
 
-def test_it_is_the_address_that_counts_and_not_how_it_is_written() -> None:
+def test_an_address_is_checked_after_it_is_resolved() -> None:
     for host in ("127.0.0.1", "localhost", "127.7.7.7"):
         with contextlib.closing(listen(settings(host=host, port=0))) as bound:
             assert bound.getsockname()[0] in (host, "127.0.0.1", "::1")
@@ -61,7 +60,7 @@ def test_it_is_the_address_that_counts_and_not_how_it_is_written() -> None:
             listen(settings(host=host, port=0))
 
 
-def test_an_empty_host_is_not_every_address() -> None:
+def test_an_empty_host_does_not_mean_all_addresses() -> None:
     try:
         bound = listen(settings(host="", port=0))
     except BadInput:
@@ -70,7 +69,7 @@ def test_an_empty_host_is_not_every_address() -> None:
         assert bound.getsockname()[0] in ("127.0.0.1", "::1")
 
 
-def test_a_taken_port_is_still_one_sentence() -> None:
+def test_a_taken_port_is_reported_in_one_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(BadInput, match=f"127.0.0.1:{port}.*Choose another"):
@@ -78,20 +77,20 @@ def test_a_taken_port_is_still_one_sentence() -> None:
 
 
 def limited(soft: int, hard: int, connections: int) -> "subprocess.CompletedProcess[str]":
-    """What `make_room` makes of limits, in a process that lowers its own; prints the soft one."""
+    """Run `allow_open_files` in a process with these limits, which prints its new soft limit."""
     program = (
         "import resource\n"
-        "from service.server.listening import make_room\n"
+        "from service.serve import allow_open_files\n"
         "from service.settings import Settings\n"
         f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
-        f"make_room(Settings(bundle='none', max_connections={connections}))\n"
+        f"allow_open_files(Settings(bundle='none', max_connections={connections}))\n"
         "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
     )
     command = [sys.executable, "-c", program]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_there_are_as_many_files_as_connections_need_or_the_system_is_named() -> None:
+def test_the_limit_of_open_files_fits_the_connections_or_is_reported() -> None:
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= 2500
 
     assert limited(512, 2500, 2000).stdout == f"{2000 + 64 + 200}\n"
