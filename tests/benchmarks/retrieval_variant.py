@@ -15,7 +15,7 @@ from training.retrieval.build_index import build_index
 
 
 def found_by(bundle: Path, kind: str, out: Path) -> Path:
-    """The same files, linked, and another index: exact, fp16, int8, pq4; nothing is measured."""
+    """The same files, linked, and another index: exact, int8, ivf; nothing is measured."""
     out.mkdir(parents=True)
     for name in (*FILES, NEIGHBOURS):
         if (bundle / name).exists():

@@ -323,7 +323,7 @@ def line(found: dict[str, Any]) -> str:
 
 def recall(bundle: Path, url: str, visitors: int) -> float:
     """Of the lists of visitors who click as the load does, beside those of the same model."""
-    exact = open_predictor(bundle).exactly()
+    exact = open_predictor(bundle).with_exact_retrieval()
     catalogue = read_catalogue(bundle / ITEMS)
     ids = catalogue.item_ids.take(catalogue.by_popularity.tolist())
     clicks = some(drawn(ids, visitors=visitors, popularity=0.8, length=1.5, seed=99), 4 * visitors)

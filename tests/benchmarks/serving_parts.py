@@ -1,6 +1,6 @@
 """What each part of an answer costs: microseconds of this process's CPU for one request.
 
-    python tests/benchmarks/serving_parts.py --bundle runs/50k/bundle --kind exact --kind pq4
+    python tests/benchmarks/serving_parts.py --bundle runs/50k/bundle --kind exact --kind int8
 
 Batches of 1, 4 and 32, one thread, nothing beside it but a private Redis; every request records a
 click of a user who has some and asks for 20 items. The last row is the whole application, HTTP
@@ -50,7 +50,7 @@ Cost = Callable[[Part, int], Awaitable[float]]
 
 def main(
     bundle: Annotated[Path, typer.Option(help="Bundle folder.")],
-    kind: Annotated[list[str] | None, typer.Option(help="exact, fp16, int8, pq4.")] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="exact, int8, ivf.")] = None,
     rounds: Annotated[int, typer.Option(help="Of which the median counts.")] = 5,
     calls: Annotated[int, typer.Option(help="Requests a round.")] = 1200,
 ) -> None:

@@ -40,7 +40,7 @@ def test_step_by_step_equals_whole_session(cell: str, embedding: str, layers: in
 
         assert state.shape == (layers, 3, size.state_width)
         for row, session in enumerate(SESSIONS):
-            stepped = model.blank(sessions=1)
+            stepped = model.initial_state(sessions=1)
             for place, item in enumerate(session):
                 stepped = model.step(inputs, torch.tensor([item]), stepped)
                 torch.testing.assert_close(read[row, place], stepped[-1, 0, :HIDDEN])
