@@ -57,7 +57,7 @@ class Bundle:
     model: SessionModel
     matrix: Tensor  # (N, H) float32, memory-mapped
     bias: Tensor  # (N,) float32
-    inputs: Tensor | None  # (N, X) float32, memory-mapped; None where it is the matrix
+    inputs: Tensor | None  # (N, input_width) float32, memory-mapped; None where it is the matrix
     blend: Blend | None
     index: CandidateIndex | None  # None where every item is scored
 

@@ -71,7 +71,7 @@ def cell_of(name: str, input_size: int) -> Cell:
 def read_alone(
     name: str, cell: Cell, clicks: Numbers, before: Numbers
 ) -> tuple[list[Numbers], Numbers]:
-    """One session, click after click; clicks: (T, X)."""
+    """One session, click after click; clicks: (T, input_width)."""
     weights = {key: weight.detach().numpy() for key, weight in cell.named_parameters()}
     outputs = []
     for click in clicks:
