@@ -89,4 +89,4 @@ def test_no_other_module_defines_a_letter(path: Path) -> None:
         for letter in [*DEFINITION.findall(text), *re.findall(r"^#\s+([A-Z])[,:] (?=[a-z])", text)]
     ]
 
-    assert not defined, f"{path} defines {defined}. Spell the size out, or use {TABLE.name}'s table."
+    assert not defined, f"{path} defines {defined}. Spell the size out."

@@ -119,7 +119,7 @@ def test_a_size_that_cannot_be_is_refused_by_name(wrong: dict[str, Any], rule: s
 
 
 def test_the_input_table_has_the_shape_of_its_embedding() -> None:
-    """(N, H) is the matrix itself, (N, input_width), or the first layer's weights, a row for each item."""
+    """None means the item matrix; the others are (N, input_width)."""
     assert ModelSize(7, 4).inputs_shape is None
     assert ModelSize(7, 4, embedding="separate").inputs_shape == (7, 4)
     assert ModelSize(7, 4, embedding="separate", embedding_width=9).inputs_shape == (7, 9)
