@@ -20,12 +20,12 @@ def test_probabilities_are_the_weighted_mean_of_both() -> None:
 
     p = mix_log_probabilities(model, rows, 0.2).exp()[0]
 
-    wanted = [0.8 / 2, 0.8 / 4 + 0.2 * 3 / 4, 0.8 / 8, 0.8 / 8 + 0.2 * 1 / 4]
-    assert p.tolist() == pytest.approx(wanted)
-    assert model.exp()[0, 0] == 0.5  # what was given is as it was
+    expected = [0.8 / 2, 0.8 / 4 + 0.2 * 3 / 4, 0.8 / 8, 0.8 / 8 + 0.2 * 1 / 4]
+    assert p.tolist() == pytest.approx(expected)
+    assert model.exp()[0, 0] == 0.5  # the argument is not changed
 
 
-def test_a_case_without_neighbours_is_the_model_alone() -> None:
+def test_a_case_without_neighbours_keeps_the_scores_of_the_model() -> None:
     model = torch.log_softmax(torch.arange(8.0).view(2, 4), dim=1)
     rows = ScoredRaggedArray(np.array([0, 0, 1]), np.array([2]), np.array([5.0]))
 
@@ -50,6 +50,6 @@ def test_scores_are_logarithms_of_a_distribution_and_never_infinite() -> None:
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0, -0.1, math.nan, 1, "0.5"])
-def test_a_weight_is_between_nothing_and_everything(weight: float) -> None:
+def test_a_weight_outside_0_and_1_is_refused(weight: float) -> None:
     with pytest.raises(ValueError, match="weight"):
         BlendSettings(weight, VSKNN)

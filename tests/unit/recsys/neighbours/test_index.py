@@ -28,14 +28,14 @@ def test_an_item_keeps_its_newest_sessions_and_all_others_are_dropped() -> None:
     assert INDEX.rarity == pytest.approx(np.log([4 / 3, 4 / 3, 4 / 1]))
 
 
-def test_of_a_very_long_session_the_last_500_clicks_are_kept() -> None:
+def test_a_very_long_session_keeps_its_last_500_clicks() -> None:
     index = build_neighbour_index(reindex(words("c" + "ab" * 250), IDS), len(IDS), candidates=2)
 
     assert index.clicks.tolist() == [0, 1] * 250
     assert index.places.tolist() == [498, 499]
 
 
-def test_what_is_written_is_read_and_mapped(tmp_path: Path) -> None:
+def test_a_written_index_is_read_and_memory_mapped(tmp_path: Path) -> None:
     path = tmp_path / "neighbours.safetensors"
     INDEX.write(path)
 
