@@ -117,6 +117,7 @@ class Int8Codes:
         Returns:
             (B, C) int64 item indices, C at least `count` or N; -1 where an item is not allowed.
         """
+        torch.get_num_threads()  # applies torch's setting to this thread, as _int_mm does not
         maxima = self._maxima(self._rounded(queries), allowed)
         groups = min(-(-count // CANDIDATES_PER_GROUP), maxima.size(1))
         items = self._items_of(largest(maxima, groups)[1].numpy())

@@ -1,10 +1,45 @@
 """8-bit codes find the items with the largest products."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from recsys.retrieval import int8
+
+SEARCH_IN_A_THREAD = """
+import os
+import threading
+import numpy as np
+import torch
+from recsys.retrieval.int8 import Int8Codes
+
+torch.set_num_threads(1)
+vectors = np.random.default_rng(0).standard_normal((50_000, 112), dtype=np.float32)
+codes = Int8Codes.of(vectors)
+threads = []
+
+def search():
+    codes.search(vectors[:8], 20)
+    threads.append(len(os.listdir("/proc/self/task")))
+
+before = len(os.listdir("/proc/self/task"))
+worker = threading.Thread(target=search)
+worker.start()
+worker.join()
+print(threads[0] - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_a_search_in_a_thread_uses_as_many_threads_as_torch_is_set_to() -> None:
+    command = [sys.executable, "-c", SEARCH_IN_A_THREAD]
+    ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+
+    assert ran.stdout.strip() == "1"  # the thread itself
 
 
 @pytest.mark.parametrize("items", [64, 200, 207, 300])

@@ -134,8 +134,10 @@ def test_a_kind_that_fails_is_replaced_by_the_next_more_exact_one(
 
 
 def test_recall_is_the_share_of_the_exact_lists(weights: Weights, predictor: Predictor) -> None:
-    """An index that finds every second item has a recall of one half; few allowed items are all
-    scored, without the index."""
+    """An index that finds every second item has a recall of one half.
+
+    Where few items are allowed, all of them are scored without the index.
+    """
 
     class EverySecondItem(Int8Index):
         def candidates(self, queries, clicks, count, allowed=None):  # type: ignore[no-untyped-def]
