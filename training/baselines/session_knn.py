@@ -38,11 +38,10 @@ class NeighbourBaseline(PopularityBackoff):
         return self._neighbours.score(windows_along(sessions))
 
     def behind(self, rows: ScoredRaggedArray) -> NDArray[np.float64]:
-        filled = np.flatnonzero(rows.lengths)
+        found = np.flatnonzero(rows.lengths)
         share = np.ones(len(rows))
-        if len(filled):
-            lowest = np.minimum.reduceat(rows.scores, rows.offsets[filled])
-            share[filled] = BACKOFF_SHARE * lowest
+        if len(found):
+            share[found] = BACKOFF_SHARE * np.minimum.reduceat(rows.scores, rows.offsets[found])
         return share
 
 
