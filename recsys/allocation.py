@@ -1,7 +1,8 @@
-"""Memory that is freed stays with the process, so that the next large tensor need not fault it in.
+"""Settings of the memory allocator: keep freed memory in the process.
 
-glibc hands every block above 128 KB back to the kernel and asks for zeroed pages again: with score
-matrices of megabytes at every step that cost a quarter of all CPU time of a training run.
+By default glibc returns every block above 128 KB to the kernel and asks for zeroed pages again.
+Training allocates score matrices of megabytes at every step, and spent a quarter of its CPU time on
+that.
 """
 
 import ctypes
@@ -12,15 +13,18 @@ _NEVER_BYTES = 2**31 - 1
 
 
 def give_back_freed_memory() -> bool:
-    """Give the kernel what is free by now, once; returns whether anything was. Elsewhere nothing.
+    """Return the free memory of this process to the kernel, once.
 
-    After something large was loaded: what loading took beside it would stay for good.
+    Call it after a large file was loaded, else the memory that loading needed stays allocated.
+
+    Returns:
+        Whether there was any; False without glibc.
     """
     return _glibc() and bool(ctypes.CDLL(None).malloc_trim(0))
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc so; returns whether it listened. Elsewhere nothing happens."""
+    """Tell glibc to keep freed memory, and return whether it does; False without glibc."""
     if not _glibc():
         return False
     mallopt = ctypes.CDLL(None).mallopt

@@ -1,7 +1,7 @@
-"""A model that answers clicks, synchronously and in batches; shared by evaluation and service.
+"""Predictor of a trained model: synchronous, in batches, shared by evaluation and service.
 
-Item indices in, lists of item indices out. Knows the window and the popular list; knows nothing
-of Redis, HTTP or files.
+Takes item indices and returns lists of item indices. It holds the window and the popular items; it
+does not know Redis, HTTP or files. Shape letters stand in `recsys/model/gru4rec.py`.
 """
 
 import copy
@@ -18,34 +18,38 @@ from recsys.catalogue.catalogue import Catalogue
 from recsys.neighbours.blend import Blend
 from recsys.ragged import RaggedArray, rows_of, windows_along
 from recsys.retrieval.candidates import Windows
-from recsys.retrieval.exact import LIST, ExactScan, RankingQuery, Retrieval, TopK, best_of
+from recsys.retrieval.exact import (
+    DEFAULT_QUERY,
+    ExactScan,
+    RankingQuery,
+    Retrieval,
+    TopK,
+    top_k_lists,
+)
 
 Source = Literal["model", "popular"]
 
 
 class SessionModel(Protocol):
-    """What a predictor asks of a model, eager or scripted; shapes as in `recsys.model.gru4rec`."""
+    """Methods of a model, eager or scripted; shapes as in `recsys.model.gru4rec.SessionRNN`."""
 
     def step(self, inputs: Tensor, clicked: Tensor, state: Tensor) -> Tensor: ...
     def replay(self, inputs: Tensor, clicks: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]: ...
-    def scores(self, matrix: Tensor, bias: Tensor, read: Tensor) -> Tensor: ...
+    def scores(self, matrix: Tensor, bias: Tensor, hidden: Tensor) -> Tensor: ...
     def top_k(self, scores: Tensor, k: int) -> tuple[Tensor, Tensor]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """What is known of a session: a state, and the known items clicked since then.
+    """Recurrent state of a session, and the known items clicked since it was computed."""
 
-    state: (L, W) float32, or None where the clicks are the whole window, to be read from zero.
-    """
-
-    clicks: Sequence[int]
-    state: Tensor | None = None
+    clicks: Sequence[int]  # item indices, oldest first
+    state: Tensor | None = None  # (L, state_width) float32; None: the clicks are the whole window
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Item indices in falling score; shorter than asked where few items are allowed."""
+    """Item indices in falling score; fewer than k where few items are allowed."""
 
     items: list[int] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
@@ -70,9 +74,20 @@ class Predictor:
         blend: Blend | None = None,
         retrieval: Retrieval | None = None,
     ) -> None:
-        """inputs: the table that clicks are read from, None where it is the item matrix.
+        """Join a model and its tables.
 
-        retrieval: what finds the best items, None to score every one of them.
+        Args:
+            model: the model, eager or scripted.
+            matrix: (N, H) float32, item vectors.
+            bias: (N,) float32.
+            catalogue: N items.
+            layers: L.
+            state_width: numbers of one layer's state, H or 2H.
+            window: clicks that count, at most; older ones are dropped.
+            inputs: (N, input_width) float32, the input table; None where it is the item matrix.
+            model_id: identifies the weights and settings.
+            blend: session neighbours to blend in, None for the model only.
+            retrieval: finds the best items; None to score every item.
         """
         self.catalogue = catalogue
         self.layers = layers
@@ -89,127 +104,166 @@ class Predictor:
         self._popularity = torch.from_numpy(catalogue.popularity)
 
     @torch.inference_mode()
-    def advance(self, memories: Sequence[SessionState]) -> Tensor:
-        """The state after every memory's clicks: (L, B, W) float32, zeros for a blank one."""
-        if all(memory.state is not None for memory in memories) and memories:
-            state = torch.stack([m.state for m in memories if m.state is not None], dim=1)
+    def advance(self, sessions: Sequence[SessionState]) -> Tensor:
+        """Return the recurrent state of each session after its clicks.
+
+        Args:
+            sessions: B sessions.
+
+        Returns:
+            (L, B, state_width) float32; zeros for a session without state and clicks.
+        """
+        if all(session.state is not None for session in sessions) and sessions:
+            state = torch.stack([s.state for s in sessions if s.state is not None], dim=1)
         else:
-            state = torch.zeros(self.layers, len(memories), self.state_width)
-            for at, memory in enumerate(memories):
-                if memory.state is not None:
-                    state[:, at] = memory.state
+            state = torch.zeros(self.layers, len(sessions), self.state_width)
+            for at, session in enumerate(sessions):
+                if session.state is not None:
+                    state[:, at] = session.state
         # one click from zero is a step like any other, and goes along with the others
-        replayed = [at for at, m in enumerate(memories) if m.state is None and len(m.clicks) > 1]
+        replayed = [at for at, s in enumerate(sessions) if s.state is None and len(s.clicks) > 1]
         if replayed:
-            state[:, replayed] = self._replay([memories[at].clicks for at in replayed])[1]
+            state[:, replayed] = self._replay([sessions[at].clicks for at in replayed])[1]
         stepping = [
             at
-            for at, m in enumerate(memories)
-            if m.clicks and (m.state is not None or len(m.clicks) == 1)
+            for at, s in enumerate(sessions)
+            if s.clicks and (s.state is not None or len(s.clicks) == 1)
         ]
         done = 0
         while stepping:
-            clicked = torch.tensor([memories[at].clicks[done] for at in stepping])
-            if len(stepping) == len(memories):
+            clicked = torch.tensor([sessions[at].clicks[done] for at in stepping])
+            if len(stepping) == len(sessions):
                 state = self._model.step(self._inputs, clicked, state)
             else:
                 state[:, stepping] = self._model.step(self._inputs, clicked, state[:, stepping])
             done += 1
-            stepping = [at for at in stepping if len(memories[at].clicks) > done]
+            stepping = [at for at in stepping if len(sessions[at].clicks) > done]
         return state
 
     @torch.inference_mode()
     def rank(
-        self, state: Tensor, windows: Sequence[Sequence[int]], wishes: Sequence[RankingQuery]
+        self, state: Tensor, windows: Windows, queries: Sequence[RankingQuery]
     ) -> list[Ranking]:
-        """A list for every session.
+        """Return a list for each session.
 
-        state: (L, B, W); windows: the known items clicked in each session's window, oldest first,
-        which neighbours and lists are found by; where there is none, popularity answers instead.
+        Args:
+            state: (L, B, state_width) float32, as `advance` returns it.
+            windows: B windows of known item indices, oldest first; neighbours and item lists are
+                found by them. An empty window gets the most popular items.
+            queries: B queries.
+
+        Returns:
+            B lists.
         """
-        found = self._rank(self._retrieval.best, state, windows, wishes)
-        return [ranking for ranking in found if ranking is not None]
+        lists = self._rank(self._retrieval.top_k, state, windows, queries)
+        return [ranking for ranking in lists if ranking is not None]
 
     @torch.inference_mode()
     def rank_quickly(
-        self, state: Tensor, windows: Sequence[Sequence[int]], wishes: Sequence[RankingQuery]
+        self, state: Tensor, windows: Windows, queries: Sequence[RankingQuery]
     ) -> list[Ranking | None]:
-        """The same, but None where the index leaves no choice but to score every item."""
-        return self._rank(self._retrieval.quick_best, state, windows, wishes)
+        """Return the lists of `rank`, or None for each list that needs a scan of all items."""
+        return self._rank(self._retrieval.quick_top_k, state, windows, queries)
 
     def _rank(
         self,
         find: Callable[[Tensor, Windows, Sequence[RankingQuery]], Sequence[TopK | None]],
         state: Tensor,
-        windows: Sequence[Sequence[int]],
-        wishes: Sequence[RankingQuery],
+        windows: Windows,
+        queries: Sequence[RankingQuery],
     ) -> list[Ranking | None]:
-        read = state[-1, :, : self.hidden]
+        hidden = state[-1, :, : self.hidden]
         if self.blend is None:
             known = [at for at, window in enumerate(windows) if window]
             if len(known) < len(windows):
-                read = read[known]
-            clicks, asked = [windows[at] for at in known], [wishes[at] for at in known]
-            lists: Sequence[TopK | None] = find(read, clicks, asked)
-            found = dict(zip(known, lists, strict=True))
+                hidden = hidden[known]
+            clicks, known_queries = [windows[at] for at in known], [queries[at] for at in known]
+            lists: Sequence[TopK | None] = find(hidden, clicks, known_queries)
+            top_k = dict(zip(known, lists, strict=True))
         else:
-            scores = self._scores(read, rows_of(windows))
-            found = dict(enumerate(best_of(self._model, scores, wishes)))
+            scores = self._scores(hidden, rows_of(windows))
+            top_k = dict(enumerate(top_k_lists(self._model, scores, queries)))
         return [
-            _ranking(found[at]) if window else self._popular(wish)
-            for at, (window, wish) in enumerate(zip(windows, wishes, strict=True))
+            _ranking(top_k[at]) if window else self._popular(query)
+            for at, (window, query) in enumerate(zip(windows, queries, strict=True))
         ]
 
-    def _popular(self, wish: RankingQuery) -> Ranking:
-        """The most clicked of what is allowed."""
-        left_out = set(wish.excluded)
+    def _popular(self, query: RankingQuery) -> Ranking:
+        """Return the most clicked of the allowed items."""
+        excluded = set(query.excluded)
         order = self.catalogue.by_popularity
-        if wish.allowed is not None:
-            order = order[wish.allowed[order]]
-        items = [item for item in order[: wish.k + len(left_out)].tolist() if item not in left_out]
-        items = items[: wish.k]
+        if query.allowed is not None:
+            order = order[query.allowed[order]]
+        items = [item for item in order[: query.k + len(excluded)].tolist() if item not in excluded]
+        items = items[: query.k]
         return Ranking(items, self.catalogue.popularity[items].tolist(), "popular")
 
     @torch.inference_mode()
-    def reads_after(self, items: Tensor) -> Tensor:
-        """The top layer's output after one click, on each of `items` (B,) int64: (B, H)."""
-        blank = torch.zeros(self.layers, len(items), self.state_width)
-        return self._model.step(self._inputs, items, blank)[-1, :, : self.hidden]
+    def hidden_after(self, items: Tensor) -> Tensor:
+        """Return the top layer's output after a session of one click.
 
-    def recommend(self, clicks: Sequence[int], wish: RankingQuery = LIST) -> Ranking:
-        """The list after one session of known items, the last `window` of which count."""
+        Args:
+            items: (B,) int64 item indices, one click each.
+
+        Returns:
+            (B, H) float32.
+        """
+        initial_state = torch.zeros(self.layers, len(items), self.state_width)
+        return self._model.step(self._inputs, items, initial_state)[-1, :, : self.hidden]
+
+    def recommend(self, clicks: Sequence[int], query: RankingQuery = DEFAULT_QUERY) -> Ranking:
+        """Return the list after one session.
+
+        Args:
+            clicks: known item indices, oldest first; the last `window` of them count.
+            query: length of the list and the items it may hold.
+
+        Returns:
+            The list; the most popular items where there is no click.
+        """
         window = clicks[-self.window :]
-        return self.rank(self.advance([SessionState(window)]), [window], [wish])[0]
+        return self.rank(self.advance([SessionState(window)]), [window], [query])[0]
 
-    def alone(self) -> "Predictor":
-        """The same model without its neighbours."""
+    def without_neighbours(self) -> "Predictor":
+        """Return a predictor with the same model and no neighbours."""
         other = copy.copy(self)
         other.blend = None
         return other
 
-    def exactly(self) -> "Predictor":
-        """The same predictor, which overlooks nothing."""
+    def with_exact_retrieval(self) -> "Predictor":
+        """Return a predictor with the same model that scores every item."""
         other = copy.copy(self)
         other._retrieval = self.exact_retrieval
         return other
 
     @property
     def exact_retrieval(self) -> ExactScan:
-        """What overlooks nothing."""
+        """Return a scan of all items with this predictor's model."""
         return ExactScan(self._model, self._matrix, self._bias)
 
     @torch.inference_mode()
     def scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor:
-        """Scores after each click but the last of every session: (cases, N) float32.
+        """Return scores after each click but the last of every session.
 
-        sessions: item indices, -1 where the catalogue lacks the item; such a click takes its
-        place in the window and moves nothing. Cases stand session after session.
+        Args:
+            sessions: int32 item indices, -1 where the catalogue lacks the item; such a click takes
+                its place in the window and does not change the state.
+
+        Returns:
+            (cases, N) float32, session after session.
         """
         clicked = windows_along(sessions, self.window).known()
-        return self._scores(self.reads_along(sessions), clicked)
+        return self._scores(self.hidden_along(sessions), clicked)
 
-    def reads_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor:
-        """The top layer's output before each case, (cases, H); zeros where no click is known."""
+    def hidden_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor:
+        """Return the top layer's output after each click but the last of every session.
+
+        Args:
+            sessions: as for `scores_along`.
+
+        Returns:
+            (cases, H) float32; zeros where no click of the window is known.
+        """
         starts = [_known(session[: self.window]) for session in sessions]
         late = [
             _known(session[end - self.window : end])
@@ -219,28 +273,28 @@ class Predictor:
         rows = torch.zeros(sum(len(session) - 1 for session in sessions), self.hidden)
         along = self._replay_full(starts)
         after_late = self._replay_full(late)
-        case, seen_late = 0, 0
+        case, late_done = 0, 0
         for at, session in enumerate(sessions):
             known = np.cumsum(session >= 0)
             for click in range(len(session) - 1):
                 if click < self.window:
-                    read, count = along[at], int(known[click])
+                    hidden, count = along[at], int(known[click])
                 else:
-                    read, count = after_late[seen_late], len(late[seen_late])
-                    seen_late += 1
+                    hidden, count = after_late[late_done], len(late[late_done])
+                    late_done += 1
                 if count:
-                    rows[case] = read[count - 1]
+                    rows[case] = hidden[count - 1]
                 case += 1
         return rows
 
     def _replay_full(self, windows: Sequence[list[int]]) -> list[Tensor]:
-        """The top layer after each click of each window, (T, H); empty windows give nothing."""
+        """Return the top layer after each click of each window, (T, H); (0, H) for an empty one."""
         full = [at for at, window in enumerate(windows) if window]
-        reads = [torch.zeros(0, self.hidden)] * len(windows)
+        outputs = [torch.zeros(0, self.hidden)] * len(windows)
         if full:
-            for at, read in zip(full, self._replay([windows[at] for at in full])[0], strict=True):
-                reads[at] = read
-        return reads
+            for at, rows in zip(full, self._replay([windows[at] for at in full])[0], strict=True):
+                outputs[at] = rows
+        return outputs
 
     def _replay(self, windows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         lengths = torch.tensor([len(window) for window in windows])
@@ -249,8 +303,8 @@ class Predictor:
             clicks[row, : len(window)] = torch.tensor(window)
         return self._model.replay(self._inputs, clicks, lengths)
 
-    def _scores(self, read: Tensor, windows: RaggedArray) -> Tensor:
-        scores = self._model.scores(self._matrix, self._bias, read)
+    def _scores(self, hidden: Tensor, windows: RaggedArray) -> Tensor:
+        scores = self._model.scores(self._matrix, self._bias, hidden)
         if self.blend is not None:
             scores = self.blend.mix(scores, windows)
         scores[torch.from_numpy(windows.lengths == 0)] = self._popularity
@@ -258,17 +312,26 @@ class Predictor:
 
     @torch.inference_mode()
     def similar(self, item: int, k: int) -> Ranking:
-        """Items whose vectors point the same way (cosine), the item itself left out."""
-        own = self._matrix[item]
-        norms = torch.linalg.vector_norm(self._matrix, dim=1) * torch.linalg.vector_norm(own)
-        cosine = (self._matrix @ own) / norms.clamp(min=1e-12)
-        best = best_of(self._model, cosine.unsqueeze(0), [RankingQuery(k, excluded=[item])])[0]
-        return Ranking(best.items, best.scores)
+        """Return the items whose vectors have the largest cosine with one item's vector.
+
+        Args:
+            item: item index; it is not in the list.
+            k: length of the list.
+
+        Returns:
+            The list; its scores are cosines, -1 to 1.
+        """
+        vector = self._matrix[item]
+        norms = torch.linalg.vector_norm(self._matrix, dim=1) * torch.linalg.vector_norm(vector)
+        cosine = (self._matrix @ vector) / norms.clamp(min=1e-12)
+        query = RankingQuery(k, excluded=[item])
+        top_k = top_k_lists(self._model, cosine.unsqueeze(0), [query])[0]
+        return Ranking(top_k.items, top_k.scores)
 
 
 def _known(session: NDArray[np.int32]) -> list[int]:
     return [item for item in session.tolist() if item >= 0]
 
 
-def _ranking(found: TopK | None) -> Ranking | None:
-    return None if found is None else Ranking(found.items, found.scores)
+def _ranking(top_k: TopK | None) -> Ranking | None:
+    return None if top_k is None else Ranking(top_k.items, top_k.scores)

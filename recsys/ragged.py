@@ -1,7 +1,7 @@
-"""Rows of different lengths end to end in flat arrays, so that numpy works on many at once.
+"""Ragged arrays: rows of different lengths end to end, so that numpy computes many at once.
 
-`RaggedArray` are the clicks that count for each case; `ScoredRaggedArray` the few items of a case
-that have a score of their own. Knows nothing of what the numbers mean.
+`RaggedArray` holds the clicks that count for each case; `ScoredRaggedArray` the few items of a case
+that have a score of their own.
 """
 
 from collections.abc import Sequence
@@ -13,68 +13,70 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class RaggedArray:
-    """Row r holds items[offsets[r]] … items[offsets[r+1]-1].
+    """Rows of integers; row r holds items[offsets[r]] … items[offsets[r+1]-1]."""
 
-    offsets: (rows+1,) int64, items: (entries,) int64.
-    """
-
-    offsets: NDArray[np.int64]
-    items: NDArray[np.int64]
+    offsets: NDArray[np.int64]  # (rows + 1,)
+    items: NDArray[np.int64]  # (entries,)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """(rows,) int64."""
+        """Return the length of each row, (rows,) int64."""
         return np.diff(self.offsets)
 
     @property
     def row_of_entry(self) -> NDArray[np.int64]:
-        """(entries,) int64."""
+        """Return the row of each entry, (entries,) int64."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def part(self, first: int, last: int) -> "RaggedArray":
-        """Rows `first` … `last`-1."""
+        """Return the rows `first` … `last`-1."""
         offsets = self.offsets[first : last + 1]
         return RaggedArray(offsets - offsets[0], self.items[offsets[0] : offsets[-1]])
 
     def known(self) -> "RaggedArray":
-        """The same rows without entries of -1."""
-        kept = self.items >= 0
-        before = np.concatenate([[0], np.cumsum(kept)])
-        return RaggedArray(before[self.offsets], self.items[kept])
+        """Return the same rows without entries of -1."""
+        known = self.items >= 0
+        before = np.concatenate([[0], np.cumsum(known)])
+        return RaggedArray(before[self.offsets], self.items[known])
 
 
 @dataclass(frozen=True)
 class ScoredRaggedArray(RaggedArray):
-    """Distinct items of each row in rising order, each with a score; scores: (entries,) float64."""
+    """Unique items of each row in rising order, each with a score."""
 
-    scores: NDArray[np.float64]
+    scores: NDArray[np.float64]  # (entries,)
 
 
 def spread(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """start, start+1, … for every range, end to end: (sum of counts,) int64."""
+    """Return start, start+1, … for every range, end to end: (sum of counts,) int64."""
     ends = np.cumsum(counts, dtype=np.int64)
     return np.repeat(starts - ends + counts, counts) + np.arange(ends[-1] if len(ends) else 0)
 
 
 def offsets_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where rows of these lengths begin, and where the last one ends: (rows+1,) int64."""
+    """Return the offsets of rows of these lengths: (rows + 1,) int64."""
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
 
 def rows_of(lists: Sequence[Sequence[int]]) -> RaggedArray:
-    """One row for each list."""
+    """Return a ragged array with one row for each list."""
     lengths = np.array([len(row) for row in lists], dtype=np.int64)
     items = np.fromiter((item for row in lists for item in row), np.int64, int(lengths.sum()))
     return RaggedArray(offsets_of(lengths), items)
 
 
 def windows_along(sessions: Sequence[NDArray[np.int32]], window: int | None = None) -> RaggedArray:
-    """What was clicked before each click but the first of every session, oldest first.
+    """Return the clicks before each click but the first of every session, oldest first.
 
-    window: how many clicks at most, those of unknown items (-1) included; None for all.
+    Args:
+        sessions: int32 item indices, -1 where an item is unknown.
+        window: clicks of a row at most, those of unknown items included; None for all.
+
+    Returns:
+        One row a case, session after session.
     """
     lengths = np.array([len(session) for session in sessions], dtype=np.int64)
     begins = offsets_of(lengths)[:-1]
@@ -88,8 +90,8 @@ def windows_along(sessions: Sequence[NDArray[np.int32]], window: int | None = No
     return RaggedArray(offsets_of(counts), items[spread(starts, counts)].astype(np.int64))
 
 
-def joined(parts: Sequence[ScoredRaggedArray]) -> ScoredRaggedArray:
-    """The rows of all parts, one part after the other."""
+def concatenated(parts: Sequence[ScoredRaggedArray]) -> ScoredRaggedArray:
+    """Return the rows of all parts, one part after the other."""
     lengths = np.concatenate([part.lengths for part in parts])
     items = np.concatenate([part.items for part in parts])
     return ScoredRaggedArray(

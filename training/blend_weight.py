@@ -11,11 +11,11 @@ import torch
 from data.sessions import Sessions, reindex
 from recsys.catalogue.catalogue import Catalogue
 from recsys.model.ranking import target_ranks
-from recsys.neighbours.blend import Blend, mixed
+from recsys.neighbours.blend import Blend, mix_log_probabilities
 from recsys.neighbours.scoring import NeighbourSettings, SessionNeighbours
 from recsys.predictor import Predictor
 from recsys.ragged import windows_along
-from training.baselines.session_knn import build_index
+from training.baselines.session_knn import build_neighbour_index
 from training.evaluation.evaluate import SCORES_AT_ONCE, in_chunks
 from training.evaluation.metrics import metrics_at
 from training.recipe import Recipe
@@ -42,7 +42,9 @@ def neighbours_of(recipe: Recipe, catalogue: Catalogue, train: Sessions) -> Sess
     """train: sessions in the codes of their log."""
     settings = neighbour_settings(recipe)
     known = reindex(train, catalogue.item_ids)
-    return SessionNeighbours(build_index(known, len(catalogue), settings.candidates), settings)
+    return SessionNeighbours(
+        build_neighbour_index(known, len(catalogue), settings.candidates), settings
+    )
 
 
 def blend_of(recipe: Recipe, catalogue: Catalogue, train: Sessions, weight: float) -> Blend | None:
@@ -92,7 +94,7 @@ def weigh(
         log_model = torch.log_softmax(predictor.scores_along(sessions), dim=1)
         rows = neighbours.score(windows_along(sessions, predictor.window).known())
         for weight, of_weight in ranks.items():
-            scores = mixed(log_model, rows, weight) if weight else log_model
+            scores = mix_log_probabilities(log_model, rows, weight) if weight else log_model
             of_weight[cases] = target_ranks(scores, targets[cases])[0]
     return {weight: metrics_at(of_weight) for weight, of_weight in ranks.items()}
 

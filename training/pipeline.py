@@ -23,7 +23,7 @@ from recsys.errors import BadInput
 from recsys.fileio import check_new_folder
 from recsys.neighbours.blend import Blend
 from recsys.predictor import Predictor
-from recsys.retrieval.exact import retrieval_said
+from recsys.retrieval.exact import describe_retrieval
 from training.blend_weight import blend_of, blend_said, chooser_of
 from training.evaluation.compare import compare_with_intervals
 from training.evaluation.results import as_json, compare, show
@@ -203,7 +203,7 @@ def _retrieval(
             states_from(prepared, recipe),
             lambda kind: status.update(f"Choosing how items are found: {kind}"),
         )
-    console.print(retrieval_said(found.settings))
+    console.print(describe_retrieval(found.settings))
     return found
 
 

@@ -8,6 +8,7 @@ import ast
 import dataclasses
 import difflib
 import json
+import logging
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,9 @@ from typing import Any
 from recsys.errors import BadRecipe, Problems
 from recsys.model.cells import CELLS
 from recsys.model.gru4rec import EMBEDDINGS, ModelSize
-from recsys.retrieval.candidates import KINDS
+from recsys.retrieval.candidates import KINDS, REMOVED_KINDS
+
+log = logging.getLogger("recsys")
 
 
 def shipped_names(kind: str) -> list[str]:
@@ -132,7 +135,7 @@ class Recipe:
     refit: bool = True  # then train on all sessions for the best number of epochs
     window: int = 50  # clicks a state remembers, in evaluation and in the service
     seed: int = 1  # of all random numbers: the same seed, the same weights
-    retrieval: str = "auto"  # how a bundle finds items: exact, fp16, int8, pq4, ivf, lists; or auto
+    retrieval: str = "auto"  # how a bundle finds items: exact, int8, ivf, lists; or auto
     # session neighbours beside the model (recsys/neighbours/scoring.py)
     blend: str = "none"  # or v-sknn, vstan
     blend_weight: float = 0.0  # the neighbours' part; 0 to choose it on the validation sessions
@@ -144,6 +147,9 @@ class Recipe:
     distance_decay: float = 3.0  # vstan: clicks from the shared item until 1/e; 0 for none
 
     def __post_init__(self) -> None:
+        if self.retrieval in REMOVED_KINDS:
+            log.warning("retrieval %r was removed: int8 is used instead.", self.retrieval)
+            object.__setattr__(self, "retrieval", "int8")
         problems = [
             f"{name} must be {rule}, got {value!r}." for name, rule, value in self._broken()
         ]

@@ -15,7 +15,8 @@ from recsys.bundle.load import Bundle, load_bundle
 from recsys.bundle.manifest import distrusted
 from recsys.errors import BundleRefused
 from recsys.predictor import Predictor, SessionState
-from recsys.retrieval.exact import ExactScan, RankingQuery, Reranked
+from recsys.retrieval.exact import ExactScan, RankingQuery
+from recsys.retrieval.rerank import Reranked
 
 SCORE_TOLERANCE = 1e-4
 ORDER_TOLERANCE = 1e-5
@@ -138,7 +139,7 @@ def _proven(bundle: Bundle) -> Predictor:
         retrieval=retrieval,
     )
     golden = read_golden(bundle.folder / GOLDEN)
-    check_golden(predictor.exactly(), golden)
+    check_golden(predictor.with_exact_retrieval(), golden)
     if retrieval is not None:
         check_retrieval(predictor, golden)
     for sessions in (1, 2, 32):

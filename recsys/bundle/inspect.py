@@ -22,7 +22,7 @@ from recsys.console import add_row, metrics_tables, neat_table, print_fitting, s
 from recsys.errors import BadInput, BundleRefused
 from recsys.listing import ranked_tables
 from recsys.predictor import Predictor
-from recsys.retrieval.exact import RetrievalSettings, retrieval_said
+from recsys.retrieval.exact import RetrievalSettings, describe_retrieval
 
 MOST_CLICKED = 5
 
@@ -215,7 +215,7 @@ def _facts(found: Inspection) -> Table:
     add_row(table, "network", f"{layers} of {size.hidden} units, {size.embedding} items, {scores}")
     add_row(table, "remembers", f"the last {manifest.window} clicks of a session")
     add_row(table, "trained on", _trained(manifest))
-    add_row(table, "finds items", retrieval_said(manifest.retrieval))
+    add_row(table, "finds items", describe_retrieval(manifest.retrieval))
     blend = manifest.training.get("blend", "none")
     if blend != "none":
         add_row(table, "neighbours", str(blend))

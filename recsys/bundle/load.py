@@ -17,6 +17,7 @@ too.
 
 import hashlib
 import json
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -36,10 +37,12 @@ from recsys.neighbours.blend import Blend, BlendSettings
 from recsys.neighbours.index import read_index
 from recsys.neighbours.scoring import SessionNeighbours
 from recsys.predictor import SessionModel
-from recsys.retrieval.candidates import CandidateIndex, IndexSettings
+from recsys.retrieval.candidates import REMOVED_KINDS, CandidateIndex, IndexSettings
+from recsys.retrieval.int8 import Int8Index
 from recsys.retrieval.item_lists import ItemLists
-from recsys.retrieval.quantised import QuantisedItems
+from recsys.retrieval.ivf import IvfIndex
 
+log = logging.getLogger("recsys")
 MEANING = ("cell", "embedding", "embedding_width", "scale")  # of a size, beside the tensors' shapes
 ROWS = 1 << 16  # of numbers checked at a time; all of them would take twice the matrix
 
@@ -54,7 +57,7 @@ class Bundle:
     model: SessionModel
     matrix: Tensor  # (N, H) float32, memory-mapped
     bias: Tensor  # (N,) float32
-    inputs: Tensor | None  # (N, X) float32, memory-mapped; None where it is the matrix
+    inputs: Tensor | None  # (N, input_width) float32, memory-mapped; None where it is the matrix
     blend: Blend | None
     index: CandidateIndex | None  # None where every item is scored
 
@@ -118,6 +121,14 @@ def _load(folder: Path, manifest: Manifest) -> Bundle:
 def _load_index(folder: Path, manifest: Manifest) -> CandidateIndex | None:
     settings, size = manifest.retrieval.index, manifest.size
     if settings is None:
+        return None
+    if settings.kind in REMOVED_KINDS:
+        log.warning(
+            "%s has an index of the removed kind %s: every item is scored exactly. Export the "
+            "bundle anew to get an index.",
+            folder,
+            settings.kind,
+        )
         return None
     return read_index_file(folder / INDEX, settings, size.items, size.hidden)
 
@@ -201,12 +212,15 @@ def _check_state(path: Path, model: SessionModel, size: ModelSize, inputs: Tenso
         )
 
 
-def read_index_file(path: Path, settings: IndexSettings, items: int, width: int) -> CandidateIndex:
-    """An index of `items` vectors; raises `BundleRefused`.
+def read_index_file(path: Path, settings: IndexSettings, items: int, hidden: int) -> CandidateIndex:
+    """Read the index of `items` vectors of `hidden` numbers, without the bias.
 
-    width: H, numbers of an item vector without its bias.
+    Raises:
+        BundleRefused: the file is not such an index.
     """
-    kind: type[ItemLists] | type[QuantisedItems] = QuantisedItems
-    if settings.kind == "lists":
-        kind = ItemLists
-    return kind.read(path, settings, items, width)
+    kinds: Mapping[str, type[ItemLists] | type[IvfIndex] | type[Int8Index]] = {
+        "lists": ItemLists,
+        "ivf": IvfIndex,
+        "int8": Int8Index,
+    }
+    return kinds[settings.kind].read(path, settings, items, hidden)

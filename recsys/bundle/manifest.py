@@ -14,7 +14,7 @@ from recsys.model.gru4rec import ModelSize
 from recsys.neighbours.blend import BlendSettings
 from recsys.neighbours.scoring import NeighbourSettings
 from recsys.retrieval.candidates import IndexSettings
-from recsys.retrieval.exact import EXACTLY, RetrievalSettings
+from recsys.retrieval.exact import EXACT_RETRIEVAL, RetrievalSettings
 
 FORMAT_VERSION = 2
 READABLE = (1, 2)  # format 1 has no cell, embedding and scale: those of `ModelSize`'s defaults
@@ -37,7 +37,7 @@ class Manifest:
     versions: Mapping[str, str]
     files: Mapping[str, str]  # name → sha256
     blend: BlendSettings | None = None  # session neighbours beside the model
-    retrieval: RetrievalSettings = EXACTLY
+    retrieval: RetrievalSettings = EXACT_RETRIEVAL
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"

@@ -1,26 +1,33 @@
 """The session model: one recurrent step per click, scored against every item.
 
-Read top to bottom: `ModelSize` (what it is), `SessionRNN.step` (how memory moves),
-`replay` (the same over whole sessions), `scores` (memory becomes a ranking).
+Read top to bottom: `ModelSize` (the sizes), `SessionRNN.step` (one click), `replay` (the same over
+whole sessions), `scores` (from hidden state to scores).
 
-The item tables are arguments, not parameters: training updates only the rows a batch touches,
-and server processes share one memory-mapped copy. There are two: the item matrix with its biases
-scores, the input table is read. Which of them are one is the embedding:
+The item tables are arguments, not parameters: training updates only the rows that a batch touches,
+and server processes share one memory-mapped copy. There are two tables: scores come from the item
+matrix and its biases, a click reads its row of the input table. The embedding says whether the two
+are one:
 
     shared    the input table is the item matrix
-    separate  the input table is a matrix of its own, (N, X)
-    none      one-hot clicks: an item's input row holds its weights in the first layer, (N, G·H)
+    separate  the input table is a matrix of its own, (N, input_width)
+    none      one-hot clicks: an item's input row holds its weights in the first layer,
+              (N, gates·H)
 
 Sources: Hidasi et al., ICLR 2016, arXiv:1511.06939 (the model, one-hot and embedded clicks);
 Hidasi and Karatzoglou, CIKM 2018, arXiv:1706.03847 (one matrix for input and output, item bias);
 Gupta et al., arXiv:1909.04276 (NISER: item and session vectors of length 1, a scale).
 
-Shape letters, used in every comment of this repository:
-    B  sessions side by side      L  recurrent layers    H  hidden units
-    N  items in the catalogue     S  sampled negatives   K  list length
-    T  clicks of the longest session in a batch
-    W  numbers of one layer's state: H, or 2H for the LSTM, whose first H are its output
-    X  numbers of an input row    G  gates of a cell
+Shape letters, the only ones in comments and docstrings of this repository:
+    B  batch: rows that are computed together, mostly one a session
+    T  time: clicks of the longest session in a batch
+    H  hidden units
+    L  recurrent layers
+    N  items in the catalogue
+    S  sampled negatives
+    K  length of a list
+    C  candidates
+Any other size is spelled out. `state_width` is H, or 2H for the LSTM, whose first H numbers are its
+output. `input_width` is the length of an input row. `gates` is the number of gates of a cell.
 """
 
 import math
@@ -34,19 +41,23 @@ from recsys.model.cells import CELLS, Cell
 from recsys.model.ranking import top_k
 
 EMBEDDINGS = ("shared", "separate", "none")
-SHORTEST = 1e-6  # a vector shorter than this has no direction
+MIN_LENGTH = 1e-6  # a shorter vector has no direction
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSize:
-    """What shapes every tensor, and decides what the weights mean."""
+    """Sizes of the tensors, and the settings that decide what the weights mean.
+
+    Raises:
+        ValueError: a field is outside its range.
+    """
 
     items: int  # N; given by the catalogue, never by hand
-    hidden: int  # H; one user's state takes 4 * L * W bytes in Redis
+    hidden: int  # H; the state of a session takes 4 * L * state_width bytes in Redis
     layers: int = 1  # L
     cell: str = "gru"
     embedding: str = "shared"
-    embedding_width: int = 0  # X of a separate embedding; 0 for H
+    embedding_width: int = 0  # input_width of a separate embedding; 0 for H
     scale: float = 0.0  # of cosine scores; 0 for inner products
 
     def __post_init__(self) -> None:
@@ -70,12 +81,12 @@ class ModelSize:
 
     @property
     def state_width(self) -> int:
-        """W."""
+        """Return the numbers of one layer's state: H, or 2H for the LSTM."""
         return CELLS[self.cell].PARTS * self.hidden
 
     @property
     def inputs_shape(self) -> tuple[int, int] | None:
-        """Of the input table, (N, X); None where it is the item matrix."""
+        """Return the input table's shape, (N, input_width); None where it is the item matrix."""
         if self.embedding == "shared":
             return None
         if self.embedding == "none":
@@ -84,88 +95,120 @@ class ModelSize:
 
 
 class SessionRNN(nn.Module):
-    """Next-item model whose whole memory of a session is one (L, W) tensor."""
+    """Next-item model whose memory of a session is one tensor, (L, state_width)."""
 
     def __init__(self, size: ModelSize) -> None:
+        """Make the layers, with weights of zero; `initialise` draws them."""
         super().__init__()
         widths = {"shared": size.hidden, "separate": size.embedding_width or size.hidden, "none": 0}
-        reads = [widths[size.embedding], *[size.hidden] * (size.layers - 1)]
-        self.cells = nn.ModuleList(CELLS[size.cell](width, size.hidden) for width in reads)
+        input_widths = [widths[size.embedding], *[size.hidden] * (size.layers - 1)]
+        self.cells = nn.ModuleList(CELLS[size.cell](width, size.hidden) for width in input_widths)
         self.hidden = size.hidden
         self.layers = size.layers
-        self.state_width = size.state_width  # W
+        self.state_width = size.state_width
         self.scale = size.scale
         self.embeds = size.embedding != "none"  # input rows are vectors of items, not weights
 
     def step(self, inputs: Tensor, clicked: Tensor, state: Tensor) -> Tensor:
-        """Read one click per session.
+        """Return the state after one more click in each session.
 
-        inputs: (N, X) float32; clicked: (B,) int64 in [0, N); state: (L, B, W) float32,
-        zeros when a session begins. Returns the next state, (L, B, W) float32.
+        Args:
+            inputs: (N, input_width) float32, the input table.
+            clicked: (B,) int64 item indices.
+            state: (L, B, state_width) float32, zeros when a session begins.
+
+        Returns:
+            (L, B, state_width) float32.
         """
-        read = inputs[clicked]
-        widths = torch.tensor([clicked.size(0)])
+        outputs = inputs[clicked]
+        batch_sizes = torch.tensor([clicked.size(0)])
         after: list[Tensor] = []
         for layer, cell in enumerate(self.cells):
-            read, moved = cell(read, widths, state[layer])
-            after.append(moved)
+            outputs, next_state = cell(outputs, batch_sizes, state[layer])
+            after.append(next_state)
         return torch.stack(after)
 
     def replay(self, inputs: Tensor, clicks: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Read whole sessions from zero.
+        """Read whole sessions from the initial state.
 
-        clicks: (B, T) int64, rows padded at the end with any index; lengths: (B,) int64 on
-        the CPU, each at least 1. Returns the top layer's output after every click, (B, T, H),
-        with zeros where a row is padded, and the state after each row's last click, (L, B, W).
+        Args:
+            inputs: (N, input_width) float32, the input table.
+            clicks: (B, T) int64 item indices, rows padded at the end with any index.
+            lengths: (B,) int64 on the CPU, clicks of each row, each at least 1.
+
+        Returns:
+            The top layer's output after every click, (B, T, H) float32, zeros where a row is
+            padded; and the state after each row's last click, (L, B, state_width) float32.
         """
         packed = pack_padded_sequence(
             inputs[clicks], lengths, batch_first=True, enforce_sorted=False
         )
-        read, widths = packed.data, packed.batch_sizes
-        blank = torch.zeros(clicks.size(0), self.state_width, dtype=read.dtype, device=read.device)
+        outputs, batch_sizes = packed.data, packed.batch_sizes
+        initial_state = torch.zeros(
+            clicks.size(0), self.state_width, dtype=outputs.dtype, device=outputs.device
+        )
         after: list[Tensor] = []
         for cell in self.cells:
-            read, moved = cell(read, widths, blank)
-            after.append(moved)
-        along = PackedSequence(read, widths, packed.sorted_indices, packed.unsorted_indices)
+            outputs, next_state = cell(outputs, batch_sizes, initial_state)
+            after.append(next_state)
+        along = PackedSequence(outputs, batch_sizes, packed.sorted_indices, packed.unsorted_indices)
         padded, _ = pad_packed_sequence(along, batch_first=True, total_length=clicks.size(1))
         state = torch.stack(after)
         order = packed.unsorted_indices
         return padded, state if order is None else state.index_select(1, order)
 
-    def scores(self, matrix: Tensor, bias: Tensor, read: Tensor) -> Tensor:
-        """Score items after the top layer's output `read`, (B, H): (B, N) float32.
+    def scores(self, matrix: Tensor, bias: Tensor, hidden: Tensor) -> Tensor:
+        """Return the score of every item: bias + inner product, or bias + scale · cosine.
 
-        matrix: (N, H), bias: (N,). Inner products or, where `scale` is above 0, scale · cosine,
-        for which the matrix has unit rows; a `read` without direction leaves the bias alone.
+        Args:
+            matrix: (N, H) float32, item vectors, of length 1 where `scale` is above 0.
+            bias: (N,) float32.
+            hidden: (B, H) float32, the top layer's outputs. A row without direction gives the
+                bias alone where `scale` is above 0.
+
+        Returns:
+            (B, N) float32.
         """
         if self.scale > 0:
-            read = self.scale * unit(read)
-        scored: Tensor = torch.addmm(bias, read, matrix.t())
+            hidden = self.scale * unit(hidden)
+        scored: Tensor = torch.addmm(bias, hidden, matrix.t())
         return scored
 
     def top_k(self, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """As `recsys.model.ranking.top_k`, so that it travels inside the exported module."""
+        """Return `recsys.model.ranking.top_k`, as a method so that the exported module has it."""
         return top_k(scores, k)
 
-    def blank(self, sessions: int) -> Tensor:
-        """State of `sessions` users we know nothing about: (L, B, W) zeros."""
+    def initial_state(self, sessions: int) -> Tensor:
+        """Return the state of `sessions` sessions without a click: (L, B, state_width) zeros."""
         return torch.zeros(self.layers, sessions, self.state_width)
 
 
-def unit(vectors: Tensor, shortest: float = SHORTEST) -> Tensor:
-    """Rows of length 1; a row without direction becomes zeros and has no gradient. Scriptable."""
+def unit(vectors: Tensor, shortest: float = MIN_LENGTH) -> Tensor:
+    """Return the rows scaled to length 1. Scriptable.
+
+    Args:
+        vectors: (B, H) float32.
+        shortest: a shorter row becomes zeros and has no gradient.
+
+    Returns:
+        (B, H) float32.
+    """
     length = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
     direction: Tensor = vectors / length.clamp(min=shortest) * (length > shortest)
     return direction
 
 
 def initialise(model: SessionRNN, generator: torch.Generator) -> None:
-    """Draw the weights of every cell, the lowest layer first, as `recsys.model.cells.Cell` says."""
+    """Draw the weights of every cell, the lowest layer first; see `Cell.initialise`.
+
+    Args:
+        model: its weights are overwritten.
+        generator: source of the random numbers.
+    """
     for cell in cells_of(model):
         cell.initialise(generator)
 
 
 def cells_of(model: SessionRNN) -> list[Cell]:
-    """The layers, the lowest first."""
+    """Return the recurrent layers, the lowest first."""
     return [cell for cell in model.cells if isinstance(cell, Cell)]

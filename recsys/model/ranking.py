@@ -1,8 +1,8 @@
-"""From scores to lists and ranks; what equal scores mean is decided here and nowhere else.
+"""Lists and ranks from scores. This module alone decides what equal scores mean.
 
 Lists: scores fall, equal scores stand in the order of their item index.
-Ranks: conservative, so a target that ties with others is ranked behind all of them; a model
-whose scores have collapsed to one value therefore scores nothing instead of everything.
+Ranks: conservative, so a target that ties with others is ranked behind all of them. A model
+whose scores have collapsed to one value therefore gets a metric of 0, not of 1.
 """
 
 import torch
@@ -13,21 +13,27 @@ UNRANKED = 2**31 - 1  # the rank of a target outside the catalogue: a miss at ev
 
 
 def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The `k` best items of each row, in falling score, equal scores by item index.
+    """Return the `k` best items of each row, in falling score, equal scores by item index.
 
-    scores: (B, N) float32, -inf where an item may not be shown. Returns scores and item
-    indices, both (B, min(k, N)); entries that score -inf come last and are for the caller to
-    drop. Scriptable.
+    Scriptable.
+
+    Args:
+        scores: (B, N) float32, -inf where an item may not be shown.
+        k: length of a list.
+
+    Returns:
+        Scores, float32, and item indices, int64, both (B, min(k, N)). Entries that score -inf come
+        last; the caller drops them.
     """
     items = scores.size(1)
     taken = min(k, items)
     wide = min(taken + 1, items)
     best, index = largest(scores, wide)
     if wide > taken:
-        torn = torch.nonzero(best[:, taken] == best[:, taken - 1]).flatten()
-        for at in range(torn.numel()):
-            # equal scores stand across the cut: torch picks any of them, we the first ones
-            row = int(torn[at])
+        tied = torch.nonzero(best[:, taken] == best[:, taken - 1]).flatten()
+        for at in range(tied.numel()):
+            # equal scores stand on both sides of the cut: torch picks any of them, we the first
+            row = int(tied[at])
             last = best[row, taken - 1]
             above = torch.nonzero(scores[row] > last).flatten()
             equal = torch.nonzero(scores[row] == last).flatten()[: taken - above.numel()]
@@ -38,35 +44,49 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """As `torch.topk`, in no order: in one quick pass over many items and a slow one over few.
+    """Return the `k` largest entries of each row, in no order. Scriptable.
 
-    Items are dealt into groups: the `k` largest are all in the `k` groups of the largest maxima.
+    The result is that of `torch.topk`, from one quick pass over many items and a slow one over few:
+    the k largest items all stand in the k groups with the largest maxima.
+
+    Args:
+        scores: (B, N) of any number type.
+        k: at most N.
+
+    Returns:
+        Scores and their item indices, int64, both (B, k).
     """
     items = scores.size(1)
     groups = 2048 if items < 300_000 else 8192
     if items < 16_384 or k > groups:
         return torch.topk(scores, k, dim=1)
-    rows, dealt = scores.size(0), items // groups
+    rows, per_group = scores.size(0), items // groups
     scores = scores.contiguous()
-    maxima = scores.as_strided((rows, dealt, groups), (items, groups, 1)).amax(1)
+    maxima = scores.as_strided((rows, per_group, groups), (items, groups, 1)).amax(1)
     chosen = torch.topk(maxima, k, dim=1)[1]
-    round_of = torch.arange(dealt, device=scores.device) * groups
-    candidates = (chosen.unsqueeze(2) + round_of).flatten(1)
-    rest = torch.arange(dealt * groups, items, device=scores.device)  # too few for a round
+    offsets = torch.arange(per_group, device=scores.device) * groups
+    candidates = (chosen.unsqueeze(2) + offsets).flatten(1)
+    rest = torch.arange(per_group * groups, items, device=scores.device)  # items without a group
     candidates = torch.cat([candidates, rest.expand(rows, rest.size(0))], dim=1)
     best, at = torch.topk(scores.gather(1, candidates), k, dim=1)
     return best, candidates.gather(1, at)
 
 
 def target_ranks(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Rank of each row's target among all items: (conservative, standard), both (B,) int64.
+    """Return the rank of each row's target among all items.
 
-    scores: (B, N); targets: (B,) int64, -1 where the target is not in the catalogue (its rank
-    is `UNRANKED`). Conservative counts items that score equal as better, standard as worse.
+    Args:
+        scores: (B, N) float32.
+        targets: (B,) int64 item indices, -1 where the catalogue lacks the target.
+
+    Returns:
+        Conservative and standard ranks, both (B,) int64, 1 for the best item and `UNRANKED` for a
+        target of -1. Conservative ranks count items with an equal score as better, standard ranks
+        as worse.
     """
     known = targets >= 0
-    own = torch.gather(scores, 1, targets.clamp(min=0).unsqueeze(1))
-    greater = (scores > own).sum(dim=1)
-    at_least = (scores >= own).sum(dim=1)
+    target_scores = torch.gather(scores, 1, targets.clamp(min=0).unsqueeze(1))
+    greater = (scores > target_scores).sum(dim=1)
+    at_least = (scores >= target_scores).sum(dim=1)
     missed = torch.full_like(greater, UNRANKED)
     return torch.where(known, at_least, missed), torch.where(known, greater + 1, missed)

@@ -1,9 +1,9 @@
-"""The model and the session neighbours as one recommender: a weighted mean of probabilities.
+"""Blend of the model and the session neighbours: a weighted mean of their probabilities.
 
     p = (1 − a) · softmax(model's scores) + a · neighbours' scores / their sum
 
-Jannach and Ludewig, RecSys 2017, found such a hybrid best. The scores that come out are log p: so
-a difference between two scores means the same at the top of a list and far down.
+The scores of the blend are log p, so that a difference of two scores means the same at the top of a
+list and at its end. Source: Jannach and Ludewig, RecSys 2017 (weighted hybrids).
 """
 
 import math
@@ -19,42 +19,61 @@ from recsys.ragged import RaggedArray, ScoredRaggedArray
 
 @dataclass(frozen=True, slots=True)
 class BlendSettings:
-    """What a manifest says of a blend."""
+    """Settings of a blend, as the manifest stores them.
+
+    Raises:
+        ValueError: the weight is not between 0 and 1.
+    """
 
     weight: float  # a, the neighbours' part
     neighbours: NeighbourSettings
 
     def __post_init__(self) -> None:
         if type(self.weight) is not float or not 0 < self.weight < 1:
-            raise ValueError(f"A blend's weight is above 0 and below 1, got {self.weight!r}.")
+            raise ValueError(f"A blend's weight must be above 0 and below 1, got {self.weight!r}.")
 
 
 @dataclass(frozen=True)
 class Blend:
-    """Neighbours, and how much they count beside the model."""
+    """Session neighbours with their weight beside the model."""
 
     neighbours: SessionNeighbours
     weight: float
 
     @property
     def settings(self) -> BlendSettings:
+        """Return the settings that the manifest stores."""
         return BlendSettings(self.weight, self.neighbours.settings)
 
     def mix(self, scores: Tensor, windows: RaggedArray) -> Tensor:
-        """The model's scores, (B, N) float32, and B windows of known items: log p, (B, N)."""
+        """Return the scores of the blend.
+
+        Args:
+            scores: (B, N) float32, the model's scores.
+            windows: B windows of known items, oldest first.
+
+        Returns:
+            (B, N) float32, log p.
+        """
         log_model = torch.log_softmax(scores, dim=1)
-        return mixed(log_model, self.neighbours.score(windows), self.weight)
+        return mix_log_probabilities(log_model, self.neighbours.score(windows), self.weight)
 
 
-def mixed(log_model: Tensor, rows: ScoredRaggedArray, weight: float) -> Tensor:
-    """log((1 − weight) · exp(log_model) + weight · share) where a row has neighbours.
+def mix_log_probabilities(log_model: Tensor, rows: ScoredRaggedArray, weight: float) -> Tensor:
+    """Return log((1 − weight) · exp(log_model) + weight · share) where a row has neighbours.
 
-    Where it has none, the model is left as it is. log_model: (B, N) float32, not changed.
+    Args:
+        log_model: (B, N) float32, the model's log probabilities.
+        rows: B rows of neighbours' items and scores; an item's share is its part of the sum.
+        weight: the neighbours' part.
+
+    Returns:
+        (B, N) float32; a row without neighbours equals the model's.
     """
     totals = np.zeros(len(rows))
-    found = np.flatnonzero(rows.lengths)
-    if len(found):
-        totals[found] = np.add.reduceat(rows.scores, rows.offsets[found])
+    filled = np.flatnonzero(rows.lengths)
+    if len(filled):
+        totals[filled] = np.add.reduceat(rows.scores, rows.offsets[filled])
     row = rows.row_of_entry
     share = np.log(rows.scores / totals[row]) + math.log(weight)
     log_p = log_model + torch.from_numpy((totals > 0) * math.log1p(-weight)).to(

@@ -1,7 +1,7 @@
-"""The training sessions that can be anybody's neighbours, as arrays in a file of the bundle.
+"""Index of the training sessions that can be neighbours, as arrays in a file of the bundle.
 
-Holds item indices and ages, in no order but that of time: no session id and no user id. The file
-is memory-mapped, so processes share it, and is checked in full before anything is looked up.
+It holds item indices and ages in the order of time, and no session id or user id. The file is
+memory-mapped, so that processes share it. It is checked in full before the first look-up.
 """
 
 from dataclasses import dataclass, fields
@@ -20,34 +20,39 @@ from recsys.errors import BundleRefused
 class NeighbourIndex:
     """Sessions by age, the newest last, and for each item the newest sessions that hold it.
 
-    starts: (N+1,) int32, holders[starts[i]:starts[i+1]] are item i's sessions, the newest first;
-    holders, places: (pairs,) int32, a session and where in it the item stands last; offsets:
-    (sessions+1,) int32, clicks[offsets[s]:offsets[s+1]] are session s's items; clicks: (clicks,)
-    int32; age_days: (sessions,) float32, before the newest click of training; rarity: (N,)
-    float32, log(training sessions / sessions that hold the item).
+    The sessions of item i are holders[starts[i]:starts[i+1]], the newest first. The items of
+    session s are clicks[offsets[s]:offsets[s+1]].
     """
 
-    starts: NDArray[np.int32]
-    holders: NDArray[np.int32]
-    places: NDArray[np.int32]
-    offsets: NDArray[np.int32]
-    clicks: NDArray[np.int32]
-    age_days: NDArray[np.float32]
-    rarity: NDArray[np.float32]
+    starts: NDArray[np.int32]  # (N + 1,)
+    holders: NDArray[np.int32]  # (pairs,) session of each pair of item and session
+    places: NDArray[np.int32]  # (pairs,) last position of the item in that session
+    offsets: NDArray[np.int32]  # (sessions + 1,)
+    clicks: NDArray[np.int32]  # (clicks,) item indices
+    age_days: NDArray[np.float32]  # (sessions,) before the newest click of training
+    rarity: NDArray[np.float32]  # (N,) log(training sessions / sessions that hold the item)
 
     @property
     def items(self) -> int:
+        """Return N, the number of items."""
         return len(self.rarity)
 
     @property
     def sessions(self) -> int:
+        """Return the number of sessions."""
         return len(self.age_days)
 
     def write(self, path: Path) -> None:
+        """Write the arrays to one file."""
         save_file({name: getattr(self, name) for name in ARRAYS}, path)
 
     def faults(self, items: int, candidates: int) -> list[str]:
-        """What is wrong with the arrays, in words; looked up are only faultless ones."""
+        """Return what is wrong with the arrays, one sentence each; empty where they are valid.
+
+        Args:
+            items: N of the catalogue.
+            candidates: sessions of an item, at most.
+        """
         return _shape_faults(self, items) or _content_faults(self, candidates)
 
 
@@ -58,29 +63,38 @@ ARRAYS = {
 
 
 def read_index(path: Path, items: int, candidates: int) -> NeighbourIndex:
-    """The index of a bundle of that many items; raises `BundleRefused` where it cannot be one."""
+    """Memory-map and check the index of a bundle.
+
+    Args:
+        path: file of the index.
+        items: N of the bundle.
+        candidates: sessions of an item, at most.
+
+    Raises:
+        BundleRefused: the file is not a valid index.
+    """
     try:
         with safe_open(path, framework="pt") as file:  # torch maps the file, numpy would copy
             arrays: dict[str, Any] = {name: file.get_tensor(name).numpy() for name in ARRAYS}
-    except (OSError, SafetensorError, TypeError) as broken:  # TypeError: numpy has no such kind
+    except (OSError, SafetensorError, TypeError) as broken:  # TypeError: numpy lacks the dtype
         raise BundleRefused(f"{path} cannot be read ({broken}).") from broken
-    index = NeighbourIndex(**arrays)  # of which kinds the arrays are is checked now
+    index = NeighbourIndex(**arrays)  # faults() checks the dtypes
     faults = index.faults(items, candidates)
     if faults:
-        raise BundleRefused(f"{path} is no index of neighbours: {faults[0]} Train it anew.")
+        raise BundleRefused(f"{path} is not an index of neighbours: {faults[0]} Train it anew.")
     return index
 
 
 def _shape_faults(index: NeighbourIndex, items: int) -> list[str]:
     faults = [
-        f"{name} must be a row of {np.dtype(kind).name}."
+        f"{name} must be a one-dimensional array of {np.dtype(kind).name}."
         for name, kind in ARRAYS.items()
         if getattr(index, name).dtype != kind or getattr(index, name).ndim != 1
     ]
     if faults:
         return faults
     if len(index.rarity) != items or len(index.starts) != items + 1:
-        return [f"it knows {len(index.rarity):,} items, the catalogue {items:,}."]
+        return [f"it has {len(index.rarity):,} items, the catalogue {items:,}."]
     if len(index.offsets) != len(index.age_days) + 1 or len(index.places) != len(index.holders):
         return ["its arrays have different lengths."]
     for name, bounds, end in (
@@ -110,7 +124,7 @@ def _content_faults(index: NeighbourIndex, candidates: int) -> list[str]:
     if (places < 0).any() or (places >= lengths[holders]).any():
         return ["places must lie within their sessions."]
     if (index.clicks[index.offsets[holders] + places] != item).any():
-        return ["an item does not stand where places says."]
+        return ["an item does not stand at its position in places."]
     if ((np.diff(holders) >= 0) & (np.diff(item) == 0)).any():
         return ["the sessions of an item must stand newest first, each once."]
     return []

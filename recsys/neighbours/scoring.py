@@ -1,8 +1,8 @@
-"""Session neighbours: what the training sessions most like the running one hold.
+"""Session-based nearest neighbours: score the items of the most similar training sessions.
 
-Windows of clicks in, scores of the neighbours' items out; measured offline and served by this
-same code. Sources: Ludewig and Jannach, UMUAI 2018 (V-SKNN); Garg et al., SIGIR 2019 (STAN: three
-exponential decays); Ludewig et al., UMUAI 2021 (VSTAN: both joined, with inverse item frequency).
+The evaluation and the service use the same code. Sources: Ludewig and Jannach, UMUAI 2018 (V-SKNN);
+Garg et al., SIGIR 2019 (STAN: three exponential decays); Ludewig et al., UMUAI 2021 (VSTAN: both
+joined, with inverse item frequency).
 """
 
 from dataclasses import dataclass
@@ -11,18 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.neighbours.index import NeighbourIndex
-from recsys.ragged import RaggedArray, ScoredRaggedArray, joined, offsets_of, spread
+from recsys.ragged import RaggedArray, ScoredRaggedArray, concatenated, offsets_of, spread
 
-CASES_AT_ONCE = 64  # so that what is at work stays in the processor's cache
+CASES_AT_ONCE = 64  # so that the arrays stay in the processor's cache
 CANDIDATES_AT_ONCE = 1 << 17
-MOST_CANDIDATES = 1 << 20  # a place among them takes 20 bits of a sorting key
+MAX_CANDIDATES = 1 << 20  # a place among them takes 20 bits of a sorting key
 
 
 @dataclass(frozen=True, slots=True)
 class NeighbourSettings:
-    """V-SKNN where the decays are None; VSTAN with them."""
+    """Settings of V-SKNN, where the decays are None, or of VSTAN.
 
-    neighbours: int = 500  # most similar sessions that are asked
+    Raises:
+        ValueError: a field is outside its range.
+    """
+
+    neighbours: int = 500  # most similar sessions that vote
     candidates: int = 2500  # most recent sessions that are compared
     click_decay: float | None = None  # clicks back in the running session until a weight of 1/e
     age_decay_days: float | None = None  # age of a neighbour until a weight of 1/e
@@ -32,13 +36,13 @@ class NeighbourSettings:
     def __post_init__(self) -> None:
         counts, strength = (self.neighbours, self.candidates), self.idf
         decays = (self.click_decay, self.age_decay_days, self.distance_decay)
-        right = all(type(count) is int and 1 <= count <= MOST_CANDIDATES for count in counts)
+        right = all(type(count) is int and 1 <= count <= MAX_CANDIDATES for count in counts)
         right &= type(strength) is float and 0 <= strength < np.inf
         right &= all(d is None or (type(d) is float and 0 < d < np.inf) for d in decays)
         if not right:
             raise ValueError(
-                f"Neighbour settings are counts from 1 to {MOST_CANDIDATES:,}, an idf from 0 and "
-                f"decays above 0 or none, got {self}."
+                f"Neighbour settings are counts from 1 to {MAX_CANDIDATES:,}, an idf of at "
+                f"least 0, and decays above 0 or None, got {self}."
             )
 
 
@@ -47,22 +51,30 @@ VSTAN = NeighbourSettings(click_decay=2.0, age_decay_days=60.0, distance_decay=3
 
 
 @dataclass(frozen=True)
-class _Shared:
-    """Sessions that share an item with a case: by case, newest first."""
+class _Candidates:
+    """Sessions that share an item with a case, ordered by case, newest first."""
 
     case: NDArray[np.int64]
     session: NDArray[np.int64]
-    place: NDArray[np.int64]  # of the shared item clicked last, in that session
+    place: NDArray[np.int64]  # position in that session of the shared item clicked last
     similarity: NDArray[np.float64]
 
-    def only(self, kept: NDArray[np.bool_] | NDArray[np.int64]) -> "_Shared":
-        return _Shared(self.case[kept], self.session[kept], self.place[kept], self.similarity[kept])
+    def only(self, kept: NDArray[np.bool_] | NDArray[np.int64]) -> "_Candidates":
+        return _Candidates(
+            self.case[kept], self.session[kept], self.place[kept], self.similarity[kept]
+        )
 
 
 class SessionNeighbours:
-    """Scores the items of the sessions most like a window."""
+    """Scorer of the items in the training sessions that are most similar to a window."""
 
     def __init__(self, index: NeighbourIndex, settings: NeighbourSettings) -> None:
+        """Compute the weights that do not depend on the window.
+
+        Args:
+            index: the training sessions.
+            settings: V-SKNN or VSTAN.
+        """
         self.index = index
         self.settings = settings
         self._lengths = np.diff(index.offsets).astype(np.int64)
@@ -74,15 +86,21 @@ class SessionNeighbours:
         self._nearness = np.ones(longest) if far is None else np.exp(-np.arange(longest) / far)
 
     def score(self, windows: RaggedArray) -> ScoredRaggedArray:
-        """Items of each window's neighbours, scores above 0; an empty row where there is none.
+        """Return the items of each window's neighbours with their scores.
 
-        windows: item indices, oldest first, -1 where unknown: such a click takes its place among
-        the others and is shared with nobody. A row does not depend on the rows beside it.
+        A row does not depend on the other rows.
+
+        Args:
+            windows: B rows of item indices, oldest first, -1 where unknown. An unknown click counts
+                for the recency of the others, and no session shares it.
+
+        Returns:
+            B rows, scores above 0; empty where there is no neighbour.
         """
-        return joined([self._score(part) for part in self._parts(windows)])
+        return concatenated([self._score(part) for part in self._parts(windows)])
 
     def _parts(self, windows: RaggedArray) -> list[RaggedArray]:
-        """Runs of cases whose sums and candidates fit in memory together."""
+        """Return the cases in parts whose sums and candidates fit in memory together."""
         starts = self.index.starts
         held = np.where(windows.items < 0, 0, starts[windows.items + 1] - starts[windows.items])
         before = np.concatenate([[0], np.cumsum(held, dtype=np.int64)])[windows.offsets]
@@ -95,14 +113,16 @@ class SessionNeighbours:
         return parts or [windows]
 
     def _score(self, windows: RaggedArray) -> ScoredRaggedArray:
-        shared = self._nearest(self._newest(self._sharing(windows)))
-        lengths = self._lengths[shared.session]
+        neighbours = self._nearest(self._newest(self._sharing(windows)))
+        lengths = self._lengths[neighbours.session]
         within = spread(np.zeros(len(lengths), dtype=np.int64), lengths)
-        voted = self.index.clicks[within + np.repeat(self._begin(shared.session), lengths)]
-        votes = np.repeat(shared.similarity, lengths)
+        voted = self.index.clicks[within + np.repeat(self._begin(neighbours.session), lengths)]
+        votes = np.repeat(neighbours.similarity, lengths)
         if self.settings.distance_decay is not None:
-            votes *= self._nearness[np.abs(within - np.repeat(shared.place, lengths))]
-        cells, totals = _summed(np.repeat(shared.case * self.index.items, lengths) + voted, votes)
+            votes *= self._nearness[np.abs(within - np.repeat(neighbours.place, lengths))]
+        cells, totals = _summed(
+            np.repeat(neighbours.case * self.index.items, lengths) + voted, votes
+        )
         above = totals > 0  # a vote from very far can be too small for a number
         cells, totals = cells[above], totals[above]
         row, item = np.divmod(cells, self.index.items)
@@ -112,8 +132,8 @@ class SessionNeighbours:
     def _begin(self, session: NDArray[np.int64]) -> NDArray[np.int64]:
         return self.index.offsets[session].astype(np.int64)
 
-    def _sharing(self, windows: RaggedArray) -> _Shared:
-        """Every session that shares an item; those that share several sum up their weights."""
+    def _sharing(self, windows: RaggedArray) -> _Candidates:
+        """Return every session that shares an item; the weights of several shared items add up."""
         case, item, back, weight = self._weights(windows)
         starts = self.index.starts[item].astype(np.int64)
         counts = self.index.starts[item + 1] - starts
@@ -128,11 +148,11 @@ class SessionNeighbours:
         first = np.flatnonzero(np.diff(pair, prepend=-1))
         if not len(first):
             nothing = np.zeros(0, dtype=np.int64)
-            return _Shared(nothing, nothing, nothing, np.zeros(0))
+            return _Candidates(nothing, nothing, nothing, np.zeros(0))
         latest = order[first]
         total = np.add.reduceat(weight[of_entry[order]], first)
         session, entry = session[latest], of_entry[latest]
-        return _Shared(
+        return _Candidates(
             case[entry],
             session,
             self.index.places[at[latest]].astype(np.int64),
@@ -146,9 +166,10 @@ class SessionNeighbours:
         starts: NDArray[np.int64],
         counts: NDArray[np.int64],
     ) -> NDArray[np.int64]:
-        """A session for each case; an older one is no candidate: one item alone has enough newer.
+        """Return a session for each case such that older sessions cannot be candidates.
 
-        Only saves work, where popular items were clicked.
+        One item of the case has enough newer sessions. It saves time for popular items and changes
+        no result.
         """
         oldest = np.zeros(cases, dtype=np.int64)
         enough = counts >= self.settings.candidates
@@ -159,7 +180,7 @@ class SessionNeighbours:
     def _weights(
         self, windows: RaggedArray
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """Distinct known items of each case: case, item, clicks back, weight of that recency."""
+        """Return the unique known items of each case: case, item, clicks back, weight."""
         case, lengths = windows.row_of_entry, windows.lengths
         back = windows.offsets[1:][case] - 1 - np.arange(len(case))
         decay = self.settings.click_decay
@@ -169,38 +190,39 @@ class SessionNeighbours:
         kept = known[np.unique(key, return_index=True)[1]]
         return case[kept], windows.items[kept], back[kept], weight[kept]
 
-    def _newest(self, shared: _Shared) -> _Shared:
-        """At most so many candidates for each case."""
-        kept = _place_in_group(shared.case) < self.settings.candidates
-        return shared if kept.all() else shared.only(kept)
+    def _newest(self, candidates: _Candidates) -> _Candidates:
+        """Return the newest candidates of each case, at most `settings.candidates`."""
+        kept = _place_in_group(candidates.case) < self.settings.candidates
+        return candidates if kept.all() else candidates.only(kept)
 
-    def _nearest(self, shared: _Shared) -> _Shared:
-        """At most so many neighbours for each case; of equally similar ones the newer.
+    def _nearest(self, candidates: _Candidates) -> _Candidates:
+        """Return the most similar candidates of each case, at most `settings.neighbours`.
 
-        Equal as float32, so that no rounding decides. Integers that hold case, similarity and
-        place are sorted several times as fast as indices by two keys.
+        Of two equally similar candidates the newer one stays. Similarities are compared as float32,
+        so that no rounding decides. The sort takes integers that hold case, similarity and
+        position: it is several times as fast as a sort of indices by two keys.
         """
         limit = self.settings.neighbours
-        crowded = np.bincount(shared.case)[shared.case] > limit
+        crowded = np.bincount(candidates.case)[candidates.case] > limit
         if not crowded.any():
-            return shared
+            return candidates
         at = np.flatnonzero(crowded)
-        case, single = shared.case[at], shared.similarity[at].astype(np.float32)
+        case, single = candidates.case[at], candidates.similarity[at].astype(np.float32)
         unlike = (1 << 31) - 1 - single.view(np.int32).astype(np.int64)  # bits rise as floats do
         offsets = offsets_of(np.bincount(case))
         place = np.arange(len(at)) - offsets[case]
         key = np.sort((((case << 31) | unlike) << 20) | place)
-        ranked = at[offsets[case] + (key & (MOST_CANDIDATES - 1))]
+        ranked = at[offsets[case] + (key & (MAX_CANDIDATES - 1))]
         dropped = ranked[place >= limit]
         kept = np.ones(len(crowded), dtype=bool)
         kept[dropped] = False
-        return shared.only(kept)
+        return candidates.only(kept)
 
 
 def _summed(
     keys: NDArray[np.int64], values: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Distinct keys, rising, and the sum of each one's values, added in the order given."""
+    """Return the unique keys, rising, and the sum of each key's values, added in their order."""
     if not len(keys):
         return keys, values
     bits = len(keys).bit_length()
@@ -211,6 +233,6 @@ def _summed(
 
 
 def _place_in_group(group: NDArray[np.int64]) -> NDArray[np.int64]:
-    """0, 1, 2, … within each run of equal values; group: rising."""
+    """Return 0, 1, 2, … within each run of equal values; `group` rises."""
     offsets = offsets_of(np.bincount(group)) if len(group) else np.zeros(1, dtype=np.int64)
     return np.arange(len(group)) - offsets[group]

@@ -1,13 +1,12 @@
 """Interface of a candidate index: return the items that are likely to score highest.
 
-    lists   lists made beforehand for each item (`recsys/retrieval/item_lists.py`)
-    ivf     the items of the nearest cells, in 4 bits for every two numbers
-    pq4     every item, in 4 bits for every two numbers, looked up in the processor's registers
-    int8    every item in 8 bits, many queries at once (`recsys/retrieval/int8.py`)
-    fp16    every item in 16 bits
+    lists   lists computed in advance for each item (`recsys/retrieval/item_lists.py`)
+    ivf     the items of the nearest cells, in 4 bits for every two numbers (`ivf.py`)
+    int8    every item in 8 bits, many queries at once (`int8.py`)
 
-An index returns candidates only; `recsys/retrieval/exact.py` computes their scores. A vector of the
-index is the item's vector with the bias as one more number; a query gets a number to match.
+An index returns candidates only. `recsys/retrieval/rerank.py` computes their scores in float32.
+A vector of the index is the item's vector followed by its bias; a query vector ends with a number
+to match. Vectors are padded with zeros to `index_width(H)` numbers.
 """
 
 import math
@@ -19,84 +18,112 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-KINDS = ("lists", "ivf", "pq4", "int8", "fp16")  # from the least work to the most exact
-PROBED = ("lists", "ivf")  # which look at some items only
-MOST_PROBES = 1 << 20
-SHORTEST = 20  # items: the list that the recall is measured for; a shorter one is no worse
-LANES = 16  # numbers that are multiplied at once; a vector of another length is far slower
+KINDS = ("lists", "ivf", "int8")  # from the least work to the most exact
+REMOVED_KINDS = ("pq4", "fp16")  # older bundles have them; they are served with exact scoring
+PROBED_KINDS = ("lists", "ivf")  # they consider some items only
+MAX_PROBES = 1 << 20
+MEASURED_K = 20  # length of the lists that recall is measured on; a shorter list is no worse
+VECTOR_ALIGNMENT = 16  # numbers multiplied at once; a vector of another length is far slower
 
 Windows = Sequence[Sequence[int]]  # the known items clicked in each session, oldest first
 
 
 @dataclass(frozen=True, slots=True)
 class IndexSettings:
-    """What a manifest says of an index."""
+    """Settings of an index, as the manifest stores them.
+
+    Raises:
+        ValueError: a field is outside its range.
+    """
 
     kind: str
-    bias_unit: float  # the bias is stored divided by it, the query's last number is multiplied
-    probes: int = 0  # ivf: cells looked at; lists: last clicks whose lists are read
+    bias_unit: float  # the bias is divided by it, the query's last number is multiplied by it
+    probes: int = 0  # ivf: cells searched; lists: last clicks whose lists are read
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
+        if self.kind not in (*KINDS, *REMOVED_KINDS):
             raise ValueError(f"A retrieval index is one of {', '.join(KINDS)}, got {self.kind!r}.")
         if not (type(self.bias_unit) is float and 0 < self.bias_unit < float("inf")):
             raise ValueError(f"bias_unit must be above 0 and finite, got {self.bias_unit!r}.")
-        if type(self.probes) is not int or not (self.kind in PROBED) <= self.probes <= MOST_PROBES:
+        least = int(self.kind in PROBED_KINDS)
+        if type(self.probes) is not int or not least <= self.probes <= MAX_PROBES:
             raise ValueError(
-                f"probes must be a whole number from 1 to {MOST_PROBES:,}, got {self.probes!r}."
+                f"probes must be a whole number from {least} to {MAX_PROBES:,}, "
+                f"got {self.probes!r}."
             )
 
     @property
-    def filters(self) -> bool:
-        """A filter loses it nothing: it looks at every item that is allowed."""
-        return self.kind not in PROBED
+    def exhaustive(self) -> bool:
+        """Return whether the index considers every allowed item, so that a filter costs nothing."""
+        return self.kind not in PROBED_KINDS
 
 
 class CandidateIndex(Protocol):
-    """Items that might be the best for a query, in no order."""
+    """Index that returns the likely best items for a query, in no order."""
 
     settings: IndexSettings
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """Return N, the number of items in the index."""
+        ...
 
     @property
-    def reach(self) -> int:
-        """The longest list it finds candidates for."""
+    def max_k(self) -> int:
+        """Return the length of the longest list that the index finds candidates for."""
         ...
 
     def candidates(
         self,
         queries: NDArray[np.float32],
         clicks: Windows,
-        wanted: int,
+        count: int,
         allowed: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.int64]:
-        """Item indices for each row of `queries`, (B, H) float32: so many and more.
+        """Return at least `count` candidates for each query, where there are so many.
 
-        (B, C), -1 where there is none, some twice. Each row gets what it would get alone. clicks:
-        what each query was read from, at least one. allowed: (N,) bool, the items that may be
-        found; None for all, and wherever the index does not filter.
+        A row does not depend on the other rows of the batch.
+
+        Args:
+            queries: (B, H) float32.
+            clicks: B windows of item indices, each with at least one click; the queries were
+                computed from them.
+            count: items to find for each query.
+            allowed: (N,) bool, the items that may be returned. None for all items, and for every
+                index that is not exhaustive.
+
+        Returns:
+            (B, C) int64 item indices; -1 fills a row, and an item may occur twice.
         """
         ...
 
-    def looking_at(self, probes: int) -> "CandidateIndex":
-        """The same index, looked at so closely."""
+    def with_probes(self, probes: int) -> "CandidateIndex":
+        """Return the same index with another number of probes."""
         ...
 
-    def write(self, path: Path) -> None: ...
+    def write(self, path: Path) -> None:
+        """Write the index to one file."""
+        ...
 
 
 def with_bias(
     vectors: NDArray[np.float32], last: NDArray[np.floating[Any]] | float
 ) -> NDArray[np.float32]:
-    """(B, H) and a last number → (B, H + 1 and zeros to the next multiple of LANES)."""
+    """Append one number to each vector, and zeros up to the width of the index.
+
+    Args:
+        vectors: (B, H) float32.
+        last: (B,) numbers to append, or one number for all rows.
+
+    Returns:
+        (B, index_width(H)) float32.
+    """
     width = vectors.shape[1]
-    joined = np.zeros((len(vectors), width_in_index(width)), dtype=np.float32)
+    joined = np.zeros((len(vectors), index_width(width)), dtype=np.float32)
     joined[:, :width] = vectors
     joined[:, width] = last
     return joined
 
 
-def width_in_index(width: int) -> int:
-    """Numbers of a stored vector whose item vector has `width`."""
-    return math.ceil((width + 1) / LANES) * LANES
+def index_width(hidden: int) -> int:
+    """Return the length of a vector in the index, for item vectors of `hidden` numbers."""
+    return math.ceil((hidden + 1) / VECTOR_ALIGNMENT) * VECTOR_ALIGNMENT

@@ -1,12 +1,12 @@
-"""Every item in 8 bits, for a whole batch of queries in one product of integers.
+"""Index of every item in 8 bits: one product of integers for a whole batch of queries.
 
-A vector's numbers are stored as whole steps, from -127 to 127, of a step of their own column; the
-steps are multiplied into the query, which is then rounded to 127 steps of its longest number. The
-product is exact in 32 bits, so a query's items do not depend on its batch. faiss computes one query
-after another here and reads all codes for each.
+Each number of a vector is stored as a whole multiple, from -127 to 127, of its column's step. The
+steps are multiplied into the query, which is then rounded to 127 multiples of its largest number.
+The product is exact in 32 bits, so a query's candidates do not depend on its batch. (faiss computes
+one query after another here and reads all codes for each.)
 
-Only the largest score of every few items is kept; the best of these name the groups whose items all
-are candidates.
+The search keeps the largest score of every `GROUP` items. All items of the best groups are
+candidates.
 """
 
 from collections.abc import Callable
@@ -19,13 +19,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from recsys.errors import BundleRefused
 from recsys.model.ranking import largest
+from recsys.retrieval.candidates import IndexSettings, Windows, index_width, with_bias
 
 STEPS = 127.0
 GROUP = 8  # items of which the largest score is kept
 BLOCK = 8192  # items scored at a time, which stay in the cache; a multiple of GROUP
-WANTED_PER_GROUP = 2  # candidates that are asked for, for each group that is taken whole
-LEAST = torch.iinfo(torch.int32).min
+CANDIDATES_PER_GROUP = 2  # candidates asked for, for each group that is taken whole
+OVERSAMPLING = 4  # candidates for each item of the list, which hides the rounding
+MIN_INT32 = torch.iinfo(torch.int32).min
 
 
 # torch has no public product of int8 matrices on a CPU. pyproject.toml bounds the version of torch,
@@ -40,70 +43,97 @@ _int_mm: Callable[..., Tensor] | None = getattr(torch, "_int_mm", None)
 
 
 def int8_product(queries: Tensor, columns: Tensor, out: Tensor) -> None:
-    """Write queries (B, W) @ columns (W, N), both int8, to `out`, (B, N) int32."""
+    """Write the product of two int8 matrices to `out`.
+
+    Args:
+        queries: (B, width) int8.
+        columns: (width, N) int8.
+        out: (B, N) int32, overwritten.
+    """
     if _int_mm is None:
-        out.copy_(queries.float() @ columns.float())  # exact up to W = 1,040
+        out.copy_(queries.float() @ columns.float())  # exact up to a width of 1,040
     else:
         _int_mm(queries, columns, out=out)
 
 
 class Int8Codes:
-    """Answers like a faiss index; ntotal: N, d: W, numbers of a vector."""
+    """Vectors rounded to 8 bits, searched by inner product."""
 
     def __init__(self, codes: Tensor, steps: Tensor) -> None:
-        """codes: (N, W) int8; steps: (W,) float32, what one step of a column is worth."""
-        self.ntotal, self.d = codes.shape
+        """Hold the codes.
+
+        Args:
+            codes: (N, width) int8.
+            steps: (width,) float32, the value of one step of each column.
+        """
+        self.shape = tuple(codes.shape)
         self._codes, self._steps = codes, steps
         self._grouped = len(codes) // GROUP * GROUP  # the few items beyond are always candidates
 
+    def __len__(self) -> int:
+        return len(self._codes)
+
     @classmethod
     def of(cls, vectors: NDArray[np.float32]) -> "Int8Codes":
-        """vectors: (N, W)."""
-        found = torch.from_numpy(vectors)
-        steps = (found.abs().amax(dim=0) / STEPS).clamp(min=1e-30)
-        return cls((found / steps).round_().to(torch.int8), steps)
+        """Round vectors, (N, width) float32, to codes."""
+        exact = torch.from_numpy(vectors)
+        steps = (exact.abs().amax(dim=0) / STEPS).clamp(min=1e-30)
+        return cls((exact / steps).round_().to(torch.int8), steps)
 
     @classmethod
     def read(cls, path: Path) -> "Int8Codes":
-        """Memory-mapped; raises `RuntimeError`, as faiss does, where the file is something else."""
+        """Memory-map the codes in a file.
+
+        Raises:
+            ValueError: the file does not hold codes.
+        """
         try:
             with safe_open(path, framework="pt") as file:
                 codes, steps = file.get_tensor("codes"), file.get_tensor("steps")
         except (OSError, SafetensorError) as broken:
-            raise RuntimeError(f"not readable ({broken})") from broken
-        kinds = codes.dtype, codes.dim(), steps.dtype, tuple(steps.shape)
-        if kinds != (torch.int8, 2, torch.float32, tuple(codes.shape[1:])):
-            raise RuntimeError(f"holds {kinds}")
+            raise ValueError(f"not readable ({broken})") from broken
+        types = codes.dtype, codes.dim(), steps.dtype, tuple(steps.shape)
+        if types != (torch.int8, 2, torch.float32, tuple(codes.shape[1:])):
+            raise ValueError(f"holds {types}")
         if not steps.isfinite().all():
-            raise RuntimeError("has steps that are no numbers")
+            raise ValueError("has steps that are not finite")
         return cls(codes, steps)
 
     def write(self, path: Path) -> None:
+        """Write the codes to one file."""
         save_file({"codes": self._codes.contiguous(), "steps": self._steps}, path)
 
     @torch.inference_mode()
     def search(
-        self, queries: NDArray[np.float32], most: int, params: NDArray[np.bool_] | None = None
-    ) -> tuple[None, NDArray[np.int64]]:
-        """queries: (B, W); params: (N,) which items may be found, None for all.
+        self, queries: NDArray[np.float32], count: int, allowed: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.int64]:
+        """Return the items of the groups that hold the largest products.
 
-        Returns no scores and (B, C) item indices, C at least `most` or N; -1 where there is none.
+        Args:
+            queries: (B, width) float32.
+            count: items to find for each query.
+            allowed: (N,) bool, the items that may be returned, None for all.
+
+        Returns:
+            (B, C) int64 item indices, C at least `count` or N; -1 where an item is not allowed.
         """
-        maxima = self._maxima(self._rounded(queries), params)
-        groups = min(-(-most // WANTED_PER_GROUP), maxima.size(1))
+        torch.get_num_threads()  # applies torch's setting to this thread, as _int_mm does not
+        maxima = self._maxima(self._rounded(queries), allowed)
+        groups = min(-(-count // CANDIDATES_PER_GROUP), maxima.size(1))
         items = self._items_of(largest(maxima, groups)[1].numpy())
-        if params is not None:
-            items = np.where(params[items], items, -1)
-        return None, items
+        return items if allowed is None else np.where(allowed[items], items, -1)
 
     def _rounded(self, queries: NDArray[np.float32]) -> Tensor:
-        """(B, W) int8."""
+        """Return the queries as (B, width) int8."""
         vectors = torch.from_numpy(queries) * self._steps
         longest = vectors.abs().amax(dim=1, keepdim=True).clamp(min=1e-30)
         return (vectors * (STEPS / longest)).round_().to(torch.int8)
 
     def _maxima(self, queries: Tensor, allowed: NDArray[np.bool_] | None) -> Tensor:
-        """(B, groups) int32; group g of a block of m groups holds its items g, g + m, g + 2m, …"""
+        """Return the largest product of each group, (B, groups) int32.
+
+        Group g of a block of m groups holds the block's items g, g + m, g + 2m, …
+        """
         parts = [torch.empty((len(queries), 0), dtype=torch.int32)]
         scores = parts[0]
         for start in range(0, self._grouped, BLOCK):
@@ -113,15 +143,79 @@ class Int8Codes:
             int8_product(queries, codes.t(), scores)
             if allowed is not None:
                 barred = torch.from_numpy(~allowed[start : start + len(codes)])
-                scores.masked_fill_(barred, LEAST)
+                scores.masked_fill_(barred, MIN_INT32)
             parts.append(scores.view(len(queries), GROUP, -1).amax(dim=1))
         return torch.cat(parts, dim=1)
 
     def _items_of(self, groups: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(B, groups), numbered through all blocks → (B, items), with those of no group."""
+        """Return the items of the groups, and the items without a group: (B, C) int64.
+
+        groups: (B, groups) int64, numbered through all blocks.
+        """
         block, within = np.divmod(groups, BLOCK // GROUP)
-        dealt = np.minimum(self._grouped - block * BLOCK, BLOCK) // GROUP  # groups of that block
-        items = (block * BLOCK + within)[:, :, None] + np.arange(GROUP) * dealt[:, :, None]
-        rest = np.arange(self._grouped, self.ntotal)
+        in_block = np.minimum(self._grouped - block * BLOCK, BLOCK) // GROUP  # groups of the block
+        items = (block * BLOCK + within)[:, :, None] + np.arange(GROUP) * in_block[:, :, None]
+        rest = np.arange(self._grouped, len(self))
         others = np.broadcast_to(rest, (len(groups), len(rest)))
         return np.concatenate([items.reshape(len(groups), -1), others], axis=1)
+
+
+class Int8Index:
+    """Candidate index on 8-bit codes of all items."""
+
+    def __init__(self, codes: Int8Codes, settings: IndexSettings) -> None:
+        self.settings = settings
+        self._codes = codes
+
+    @classmethod
+    def read(cls, path: Path, settings: IndexSettings, items: int, hidden: int) -> "Int8Index":
+        """Memory-map the index of a bundle, so that processes share it.
+
+        Args:
+            path: file of the index.
+            settings: the manifest's settings of the index.
+            items: N of the bundle.
+            hidden: H, the length of an item vector without its bias.
+
+        Raises:
+            BundleRefused: the file is not an index of so many vectors.
+        """
+        try:
+            codes = Int8Codes.read(path)
+        except ValueError as broken:
+            raise BundleRefused(
+                f"{path} is not a readable index. Export the bundle anew."
+            ) from broken
+        if codes.shape != (items, index_width(hidden)):
+            raise BundleRefused(
+                f"{path} holds an int8 index of shape {codes.shape}; this bundle needs "
+                f"{(items, index_width(hidden))}. Export the bundle anew."
+            )
+        return cls(codes, settings)
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    @property
+    def max_k(self) -> int:
+        """Return N: the index finds candidates for a list of any length."""
+        return len(self)
+
+    def candidates(
+        self,
+        queries: NDArray[np.float32],
+        clicks: Windows,
+        count: int,
+        allowed: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.int64]:
+        """Return the items with the largest rounded products; see `CandidateIndex.candidates`."""
+        vectors = with_bias(queries, self.settings.bias_unit)
+        return self._codes.search(vectors, min(count * OVERSAMPLING, len(self)), allowed)
+
+    def with_probes(self, probes: int) -> "Int8Index":
+        """Return the same index; it always considers every item."""
+        return self
+
+    def write(self, path: Path) -> None:
+        """Write the index to one file."""
+        self._codes.write(path)

@@ -1,10 +1,9 @@
-"""What follows the clicks: for each item, a list of those that score highest once it is clicked.
+"""Index of item lists: for each item, the items that score highest after a click on it.
 
-A state is mostly the last click's, so the items that score highest for it stand, nearly all, in
-the lists that were made beforehand for the last clicks alone. Items that would stand in very many
-lists are common to all queries instead, and scored for each. Nothing is searched: a query costs a
-look at a few lists, however large the catalogue is. What it overlooks is measured where a bundle is
-written.
+A hidden state depends mostly on the last click. So the items that score highest for a state stand,
+nearly all, in the lists of the last clicks, which are computed when the bundle is written. Items
+that would stand in very many lists are kept apart as common items and scored for every query. A
+query reads a few lists, however large the catalogue is. The training measures what this overlooks.
 """
 
 from collections.abc import Sequence
@@ -19,10 +18,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from recsys.errors import BundleRefused
-from recsys.retrieval.candidates import SHORTEST, IndexSettings, Windows, width_in_index, with_bias
+from recsys.retrieval.candidates import MEASURED_K, IndexSettings, Windows, index_width, with_bias
 
 TENSORS = ("lists", "common", "vectors")
-REACH = 2 * SHORTEST  # items of the longest list that these lists are made for
+MAX_K = 2 * MEASURED_K  # the longest list that these lists are long enough for
 
 
 class ItemLists:
@@ -31,16 +30,30 @@ class ItemLists:
     def __init__(
         self, lists: Tensor, common: Tensor, vectors: Tensor, settings: IndexSettings
     ) -> None:
-        """lists: (N, M) int32, M items for each item, none of them common; common: (C,) int32.
+        """Hold the lists.
 
-        vectors: (C, W) float32, those of the common items with their bias.
+        Args:
+            lists: (N, length) int32 item indices, a list for each item, without common items.
+            common: (C,) int32 item indices of the common items.
+            vectors: (C, width) float32, the common items' vectors with their bias.
+            settings: `probes` is the number of last clicks whose lists are read.
         """
         self.settings = settings
         self._lists, self._common, self._vectors = lists.numpy(), common.numpy(), vectors
 
     @classmethod
-    def read(cls, path: Path, settings: IndexSettings, items: int, width: int) -> "ItemLists":
-        """Memory-mapped, so that processes share it; raises `BundleRefused`."""
+    def read(cls, path: Path, settings: IndexSettings, items: int, hidden: int) -> "ItemLists":
+        """Memory-map the lists of a bundle, so that processes share them.
+
+        Args:
+            path: file of the index.
+            settings: the manifest's settings of the index.
+            items: N of the bundle.
+            hidden: H, the length of an item vector without its bias.
+
+        Raises:
+            BundleRefused: the file does not hold lists of so many items.
+        """
         try:
             with safe_open(path, framework="pt") as file:
                 lists, common, vectors = map(file.get_tensor, TENSORS)
@@ -48,60 +61,70 @@ class ItemLists:
             raise BundleRefused(
                 f"{path} is not a readable index. Export the bundle anew."
             ) from broken
-        found = lists.dtype, common.dtype, vectors.dtype, tuple(lists.shape[:1]), vectors.shape
-        wanted = (
+        held = lists.dtype, common.dtype, vectors.dtype, tuple(lists.shape[:1]), vectors.shape
+        needed = (
             *(torch.int32, torch.int32, torch.float32),
-            *((items,), (len(common), width_in_index(width))),
+            *((items,), (len(common), index_width(hidden))),
         )
-        if found != wanted or lists.dim() != 2 or common.dim() != 1:
+        if held != needed or lists.dim() != 2 or common.dim() != 1:
             raise BundleRefused(
-                f"{path} holds no lists of {items:,} items. Export the bundle anew."
+                f"{path} does not hold lists of {items:,} items. Export the bundle anew."
             )
         if not (_within(lists, items) and _within(common, items) and vectors.isfinite().all()):
-            raise BundleRefused(f"{path} names items that there are not. Export the bundle anew.")
+            raise BundleRefused(
+                f"{path} holds item indices outside the catalogue, or vectors that are not finite. "
+                "Export the bundle anew."
+            )
         return cls(lists, common, vectors, settings)
 
     def __len__(self) -> int:
         return len(self._lists)
 
     @property
-    def reach(self) -> int:
-        return REACH
+    def max_k(self) -> int:
+        """Return the length of the longest list that the index finds candidates for."""
+        return MAX_K
 
     def candidates(
         self,
         queries: NDArray[np.float32],
         clicks: Windows,
-        wanted: int,
+        count: int,
         allowed: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.int64]:
+        """Return the last clicks' lists and `count` common items; see `CandidateIndex.candidates`.
+
+        The index is not exhaustive, so `allowed` is None.
+        """
         # by torch, whose threads the service has set; those of numpy's product would only spin
         wide = torch.from_numpy(with_bias(queries, self.settings.bias_unit))
         scores = (wide @ self._vectors.t()).numpy()  # (B, C)
-        last = [self._last(own) for own in clicks]
-        following = self._lists.take(last, axis=0).reshape(len(queries), -1)
-        common = self._best_common(scores, wanted)
-        return np.concatenate([following, common], axis=1, dtype=np.int64)
+        last = [self._last(window) for window in clicks]
+        listed = self._lists.take(last, axis=0).reshape(len(queries), -1)
+        common = self._best_common(scores, count)
+        return np.concatenate([listed, common], axis=1, dtype=np.int64)
 
     def _last(self, clicks: Sequence[int]) -> list[int]:
-        """The last clicks whose lists are read; the first of them again where there are too few."""
+        """Return the last distinct clicks, newest first; the oldest is repeated if too few."""
         probes = self.settings.probes
         if probes == 1:
             return [clicks[-1]]
         last = list(islice(dict.fromkeys(reversed(clicks)), probes))
         return last + last[-1:] * (probes - len(last))
 
-    def _best_common(self, scores: NDArray[np.float32], most: int) -> NDArray[np.int32]:
-        if most >= scores.shape[1]:
+    def _best_common(self, scores: NDArray[np.float32], count: int) -> NDArray[np.int32]:
+        if count >= scores.shape[1]:
             return np.broadcast_to(self._common, scores.shape)
-        best: NDArray[np.int32] = self._common[np.argpartition(scores, -most, axis=1)[:, -most:]]
+        best: NDArray[np.int32] = self._common[np.argpartition(scores, -count, axis=1)[:, -count:]]
         return best
 
-    def looking_at(self, probes: int) -> "ItemLists":
+    def with_probes(self, probes: int) -> "ItemLists":
+        """Return the same index that reads the lists of `probes` last clicks."""
         settings = IndexSettings(self.settings.kind, self.settings.bias_unit, probes)
         return ItemLists(*self._tensors(), settings)
 
     def write(self, path: Path) -> None:
+        """Write the index to one file."""
         save_file(dict(zip(TENSORS, self._tensors(), strict=True)), path)
 
     def _tensors(self) -> tuple[Tensor, Tensor, Tensor]:

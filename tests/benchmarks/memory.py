@@ -35,7 +35,7 @@ from training.export import Export, write_bundle
 from training.model.weights import Weights, eager_predictor
 from training.recipe import Recipe
 from training.retrieval.build_index import build_index
-from training.retrieval.build_item_lists import COMMON, LENGTH
+from training.retrieval.build_item_lists import LIST_LENGTH, MAX_COMMON
 from training.retrieval.recall_check import EVERY_ITEM, ChosenRetrieval
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -72,14 +72,14 @@ def bundle(
 def _lists(predictor: Predictor, golden: list[list[str]]) -> ItemLists:
     """Build item lists of real size that are right for the golden sessions only."""
     draw, items = torch.Generator().manual_seed(1), len(predictor.catalogue)
-    lists = torch.randint(items, (items, LENGTH), generator=draw, dtype=torch.int32)
+    lists = torch.randint(items, (items, LIST_LENGTH), generator=draw, dtype=torch.int32)
     for clicks in golden:
         known = [predictor.catalogue.index(item_id) for item_id in clicks]
-        top_k = predictor.recommend(known, RankingQuery(LENGTH)).items
+        top_k = predictor.recommend(known, RankingQuery(LIST_LENGTH)).items
         lists[known[-1]] = torch.tensor(top_k, dtype=torch.int32)
-    matrix = predictor.exact_retrieval.matrix[:COMMON]
+    matrix = predictor.exact_retrieval.matrix[:MAX_COMMON]
     vectors = torch.from_numpy(with_bias(matrix.numpy(), 0.0))
-    common = torch.arange(COMMON, dtype=torch.int32)
+    common = torch.arange(MAX_COMMON, dtype=torch.int32)
     return ItemLists(lists, common, vectors, IndexSettings("lists", 1.0, probes=1))
 
 

@@ -326,7 +326,7 @@ def line(result: dict[str, Any]) -> str:
 
 def recall(bundle: Path, url: str, visitors: int) -> float:
     """Return the share of the exact top 20 in the served lists, for visitors like the load."""
-    exact = open_predictor(bundle).exactly()
+    exact = open_predictor(bundle).with_exact_retrieval()
     catalogue = read_catalogue(bundle / ITEMS)
     ids = catalogue.item_ids.take(catalogue.by_popularity.tolist())
     sampled = sample_clicks(ids, visitors=visitors, popularity=0.8, length=1.5, seed=99)

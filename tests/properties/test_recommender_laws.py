@@ -1,4 +1,4 @@
-"""What every recommender must do: models of every kind and all baselines."""
+"""Laws of every recommender: models of every kind and all baselines."""
 
 from collections.abc import Sequence
 
@@ -33,7 +33,7 @@ NAMES = (
 
 @pytest.fixture(scope="module")
 def sessions(trained: TrainedShop, predictor: Predictor) -> tuple[Sessions, Sessions]:
-    """Training and test sessions in the catalogue's indices."""
+    """Return training and test sessions as catalogue indices."""
     prepared = prepare(ClickOptions(trained.clicks))
     ids = predictor.catalogue.item_ids
     return reindex(prepared.train, ids), reindex(prepared.test, ids)
@@ -58,44 +58,46 @@ def scorer(request: pytest.FixtureRequest, scorers: dict[str, Scorer], zoo: Mode
     return scorers[request.param]
 
 
-def some(sessions: tuple[Sessions, Sessions], count: int = 20) -> Sequence[NDArray[np.int32]]:
+def first_sessions(
+    sessions: tuple[Sessions, Sessions], count: int = 20
+) -> Sequence[NDArray[np.int32]]:
     return [sessions[1][s] for s in range(count)]
 
 
 def test_there_is_one_row_of_scores_for_every_next_click(
     scorer: Scorer, predictor: Predictor, sessions: tuple[Sessions, Sessions]
 ) -> None:
-    asked = some(sessions)
+    sample = first_sessions(sessions)
 
-    scores = scorer.scores_along(asked)
+    scores = scorer.scores_along(sample)
 
-    assert scores.shape == (sum(len(s) - 1 for s in asked), len(predictor.catalogue))
+    assert scores.shape == (sum(len(s) - 1 for s in sample), len(predictor.catalogue))
 
 
-def test_lists_hold_distinct_known_items_in_falling_score(
+def test_lists_hold_unique_known_items_in_falling_score(
     scorer: Scorer, predictor: Predictor, sessions: tuple[Sessions, Sessions]
 ) -> None:
-    best, items = top_k(scorer.scores_along(some(sessions)), 20)
+    best, items = top_k(scorer.scores_along(first_sessions(sessions)), 20)
 
     assert (best[:, 1:] <= best[:, :-1]).all()
     assert all(len(set(row)) == 20 for row in items.tolist())
     assert 0 <= items.min() <= items.max() < len(predictor.catalogue)
 
 
-def test_alone_and_in_company_scores_are_the_same(
+def test_scores_of_a_session_do_not_depend_on_the_other_sessions(
     scorer: Scorer, sessions: tuple[Sessions, Sessions]
 ) -> None:
-    asked = some(sessions)
+    sample = first_sessions(sessions)
 
-    alone = torch.cat([scorer.scores_along([session]) for session in asked])
+    alone = torch.cat([scorer.scores_along([session]) for session in sample])
 
-    torch.testing.assert_close(scorer.scores_along(asked), alone, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(scorer.scores_along(sample), alone, atol=1e-5, rtol=1e-5)
 
 
-def test_a_session_knows_nothing_of_its_future(
+def test_scores_do_not_depend_on_later_clicks(
     scorer: Scorer, sessions: tuple[Sessions, Sessions]
 ) -> None:
-    session = max(some(sessions), key=len)
+    session = max(first_sessions(sessions), key=len)
 
     whole, cut = scorer.scores_along([session]), scorer.scores_along([session[:-1]])
 
@@ -108,8 +110,8 @@ def test_equal_scores_never_decide_a_metric(
     assert evaluate(scorer, sessions[1], len(predictor.catalogue)).warning is None
 
 
-def test_the_planted_successor_is_found(trained: TrainedShop, predictor: Predictor) -> None:
-    """Every item's next product is known by construction; the model must put it first."""
+def test_the_model_finds_the_known_successor(trained: TrainedShop, predictor: Predictor) -> None:
+    """The shop is built so that every item has one next product; the model puts it first."""
     shop, catalogue = trained.shop, predictor.catalogue
     ids = shop.table()["item_id"].tolist()
     found = 0
@@ -121,7 +123,7 @@ def test_the_planted_successor_is_found(trained: TrainedShop, predictor: Predict
     assert found / len(shop) > 0.95
 
 
-def test_the_model_beats_markov_on_a_walk_made_for_markov(
+def test_the_model_beats_markov_on_clicks_of_a_markov_chain(
     predictor: Predictor, scorers: dict[str, Scorer], sessions: tuple[Sessions, Sessions]
 ) -> None:
     recall = {
@@ -137,28 +139,28 @@ def test_eager_and_scripted_models_score_alike(
     zoo: ModelKinds, sessions: tuple[Sessions, Sessions], kind: str
 ) -> None:
     eager, scripted = (
-        p.scores_along(some(sessions)) for p in (zoo.eager(kind), zoo.scripted(kind))
+        p.scores_along(first_sessions(sessions)) for p in (zoo.eager(kind), zoo.scripted(kind))
     )
 
     torch.testing.assert_close(eager, scripted, atol=1e-5, rtol=1e-5)
 
 
-def test_loading_again_changes_nothing(
+def test_loading_a_bundle_again_gives_the_same_scores(
     any_shop: TrainedShop, sessions: tuple[Sessions, Sessions]
 ) -> None:
     first, again = open_predictor(any_shop.bundle), open_predictor(any_shop.bundle)
 
-    asked = some(sessions)
-    assert torch.equal(again.scores_along(asked), first.scores_along(asked))
+    sample = first_sessions(sessions)
+    assert torch.equal(again.scores_along(sample), first.scores_along(sample))
     assert again.window == SMALL.window
 
 
-def test_what_follows_one_session_is_what_evaluation_scores(
+def test_the_answer_to_one_session_has_the_scores_of_the_evaluation(
     any_shop: TrainedShop, sessions: tuple[Sessions, Sessions]
 ) -> None:
     """`recommend` answers from a state and a window, `scores_along` from whole sessions."""
     predictor = open_predictor(any_shop.bundle)
-    session = max(some(sessions), key=len)
+    session = max(first_sessions(sessions), key=len)
 
     along = predictor.scores_along([session])
 

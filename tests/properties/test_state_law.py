@@ -36,7 +36,7 @@ ITEMS = ["aurora-tent", "aurora-kettle", "aurora-espresso-machine", "unknown", "
 
 
 def replayed(predictor: Predictor, clicks: Sequence[str]) -> torch.Tensor:
-    """The state from a fresh replay: (L, W)."""
+    """The state from a fresh replay: (L, state_width)."""
     window = clicks[-predictor.window :]
     known = [item for i in window if (item := predictor.catalogue.find(i)) is not None]
     return predictor.advance([SessionState(known)])[:, 0]

@@ -57,7 +57,7 @@ def test_01_the_state_is_reset_when_a_session_starts_and_only_then(kind: str) ->
     learner = learner_of(dataclasses.replace(PLAIN, layers=2, **KINDS[kind]))
     model = learner.weights.model
     table = read_table(learner.weights)
-    first = model.step(table, torch.tensor([1, 2, 3]), model.blank(3)).detach()
+    first = model.step(table, torch.tensor([1, 2, 3]), model.initial_state(3)).detach()
     learner.follow(batch_of([1, 2, 3], [4, 5, 6], [True, True, True]))
     torch.testing.assert_close(learner.state, first)
 
@@ -83,7 +83,9 @@ def test_03_the_loss_is_one_softmax_over_the_sampled_columns() -> None:
     learner = learner_of(recipe, sampling=SameThree)
     weights = learner.weights
     matrix = weights.matrix.clone()
-    state = weights.model.step(matrix, torch.tensor([1, 2]), weights.model.blank(2)).detach()
+    state = weights.model.step(
+        matrix, torch.tensor([1, 2]), weights.model.initial_state(2)
+    ).detach()
 
     loss = learner.follow(batch_of([1, 2], [4, 5], [True, True])).loss
 

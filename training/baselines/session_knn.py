@@ -1,4 +1,4 @@
-"""Build the index of V-SKNN and VSTAN from training sessions; the baselines that use it."""
+"""V-SKNN and VSTAN as baselines, and the index of training sessions that they need."""
 
 from collections.abc import Sequence
 
@@ -13,19 +13,25 @@ from recsys.ragged import ScoredRaggedArray, offsets_of, spread, windows_along
 from training.evaluation.popularity_backoff import PopularityBackoff
 
 DAY_MS = 86_400_000
-LONGEST = 500  # clicks of a training session: what came earlier is left out, so none is costly
-BEHIND = 1e-3  # popularity's part: it tells equal scores apart and decides nothing else
+MAX_CLICKS = 500  # the last clicks of a training session are kept, so that no session is costly
+BACKOFF_SHARE = 1e-3  # of popularity: it orders the items without a score and decides nothing else
 
 
 class NeighbourBaseline(PopularityBackoff):
-    """V-SKNN or VSTAN on its own; what no neighbour has stands behind, by popularity."""
+    """V-SKNN or VSTAN on its own; items of no neighbour follow, by popularity."""
 
     def __init__(
         self, catalogue: Catalogue, train: Sessions, settings: NeighbourSettings = VSKNN
     ) -> None:
-        """train: items as indices of the catalogue, -1 where it lacks one; sessions by start."""
+        """Build the index.
+
+        Args:
+            catalogue: N items.
+            train: sessions by start, items as catalogue indices, -1 where it lacks one.
+            settings: V-SKNN or VSTAN.
+        """
         super().__init__(catalogue)
-        index = build_index(train, len(catalogue), settings.candidates)
+        index = build_neighbour_index(train, len(catalogue), settings.candidates)
         self._neighbours = SessionNeighbours(index, settings)
 
     def rows_along(self, sessions: Sequence[NDArray[np.int32]]) -> ScoredRaggedArray:
@@ -35,16 +41,22 @@ class NeighbourBaseline(PopularityBackoff):
         found = np.flatnonzero(rows.lengths)
         share = np.ones(len(rows))
         if len(found):
-            share[found] = BEHIND * np.minimum.reduceat(rows.scores, rows.offsets[found])
+            share[found] = BACKOFF_SHARE * np.minimum.reduceat(rows.scores, rows.offsets[found])
         return share
 
 
-def build_index(train: Sessions, items: int, candidates: int) -> NeighbourIndex:
-    """Each item's newest sessions, and the sessions that are any item's.
+def build_neighbour_index(train: Sessions, items: int, candidates: int) -> NeighbourIndex:
+    """Build the index of each item's newest sessions.
 
-    train: items as indices below `items`, -1 where unknown, which are dropped; sessions by start.
+    Args:
+        train: sessions by start, items as indices below `items`; clicks of -1 are dropped.
+        items: N of the catalogue.
+        candidates: sessions of an item, at most.
+
+    Returns:
+        The index; it holds the sessions that are among the newest of at least one item.
     """
-    known = (train.items >= 0) & (_clicks_to_go(train) <= LONGEST)
+    known = (train.items >= 0) & (_clicks_to_go(train) <= MAX_CLICKS)
     clicks = train.items[known].astype(np.int64)
     session = train.session_of_click[known]
     lengths = np.bincount(session, minlength=len(train))
@@ -72,7 +84,7 @@ def build_index(train: Sessions, items: int, candidates: int) -> NeighbourIndex:
 
 
 def _clicks_to_go(train: Sessions) -> NDArray[np.int64]:
-    """1 for a session's last click, 2 for the one before it, …"""
+    """Return 1 for a session's last click, 2 for the click before it, …"""
     return np.repeat(train.offsets[1:], train.lengths) - np.arange(len(train.items))
 
 
@@ -82,7 +94,7 @@ def _holders(
     place: NDArray[np.int64],
     sessions: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Every item with the sessions that hold it, newest first, and where it stands there last."""
+    """Return pairs of item and session, newest session first, with the item's last position."""
     key = clicks * sessions + (sessions - 1 - session)
     order = np.lexsort((-place, key))
     kept = order[np.flatnonzero(np.diff(key[order], prepend=-1))]

@@ -26,7 +26,7 @@ def compare(
     learned, tested = reindex(train, catalogue.item_ids), reindex(test, catalogue.item_ids)
     scorers: dict[str, Scorer] = {
         "model": model,
-        **({} if model.blend is None else {"model alone": model.alone()}),
+        **({} if model.blend is None else {"model alone": model.without_neighbours()}),
         **baselines(catalogue, learned),
     }
     results = {}

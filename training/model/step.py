@@ -65,7 +65,7 @@ class TrainingStep:
         self, weights: Weights, recipe: Recipe, columns: CandidateSampler, device: torch.device
     ) -> None:
         self.weights = weights
-        self.state = weights.model.blank(recipe.batch).to(device)
+        self.state = weights.model.initial_state(recipe.batch).to(device)
         self._recipe = recipe
         self._columns = columns
         self._device = device
@@ -151,7 +151,7 @@ class TrainingStep:
     def _before(self, batch: Batch) -> Tensor:
         """The state each row begins with: (L, widths[0], W)."""
         if batch.lanes is None or batch.fresh is None:
-            return self.weights.model.blank(int(batch.widths[0])).to(self._device)
+            return self.weights.model.initial_state(int(batch.widths[0])).to(self._device)
         lanes, fresh = (torch.from_numpy(t).to(self._device) for t in (batch.lanes, batch.fresh))
         return self.state[:, lanes].masked_fill(fresh.view(1, -1, 1), 0.0)
 

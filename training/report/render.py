@@ -18,7 +18,7 @@ from data.duplicates import Duplicates
 from data.sessions import SessionCounts
 from data.statistics import Statistics
 from recsys.bundle.manifest import Manifest
-from recsys.retrieval.exact import retrieval_said
+from recsys.retrieval.exact import describe_retrieval
 from training.checkpoint import EpochResult
 from training.evaluation.compare import COMPARED, HEADLINE, Comparison
 from training.evaluation.evaluate import Evaluation
@@ -83,7 +83,7 @@ def render_report(manifest: Manifest, story: Story) -> str:
             (d, outcome(d.gain))
             for d in (*story.comparison.differences, *story.comparison.to_relatives)
         ],
-        retrieval=retrieval_said(manifest.retrieval),
+        retrieval=describe_retrieval(manifest.retrieval),
         warnings=warnings_of(manifest, story),
         result_charts=result_charts(story.comparison),
         difference_charts=difference_charts(story.comparison),

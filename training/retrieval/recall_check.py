@@ -1,9 +1,8 @@
-"""How a bundle finds its items: by the least work that overlooks almost nothing, as measured.
+"""Choose how a bundle finds its items: the cheapest retrieval that passes a recall check.
 
-Every way is asked for the lists of hidden states from validation sessions, with none, half and
-99 % of the items left out and with the best ones excluded, and its lists are compared with the
-exact ones. One that falls short gives way to the next more exact one. Small catalogues are scored
-whole.
+The check asks for the lists of hidden states from validation sessions, with none, half and 99 % of
+the items excluded and with the best items excluded, and compares them with the exact lists. Where a
+kind falls short, the next more exact kind is tried. A small catalogue is scored exactly.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,41 +20,40 @@ from recsys.predictor import Predictor
 from recsys.ragged import windows_along
 from recsys.retrieval.candidates import KINDS, CandidateIndex, Windows
 from recsys.retrieval.exact import (
-    EXACTLY,
+    EXACT_RETRIEVAL,
     RankingQuery,
-    Reranked,
     Retrieval,
     RetrievalSettings,
     TopK,
-    queries_of,
 )
+from recsys.retrieval.rerank import Reranked, query_vectors
 from training.evaluation.evaluate import LIST_LENGTH, SCORES_AT_ONCE
 from training.model.weights import Weights
 from training.recipe import Recipe
 from training.retrieval.build_index import build_index
 from training.retrieval.build_item_lists import build_item_lists
 
-SCANNED = 20_000  # items that are all scored in float32
-QUANTISED = 200_000  # items above which cells are worth their trouble
-STATES = 2_000
-LEFT_OUT = (0.0, 0.5, 0.99)  # shares of the items
-NEXT = "best 20"  # or the best items themselves, and no others
-MOST_LISTED = 2_000_000  # items, as making the lists takes a time that grows with their square
+MAX_EXACT_ITEMS = 20_000  # a catalogue of at most so many items is scored exactly
+MIN_IVF_ITEMS = 200_000  # cells save time in a larger catalogue only
+MAX_LISTED_ITEMS = 2_000_000  # the time to build lists grows with the square of the catalogue
+STATES = 2_000  # hidden states that recall is measured on
+EXCLUDED_SHARES = (0.0, 0.5, 0.99)  # of the items
+BEST_EXCLUDED = "best 20"  # name of the check that excludes the best items and no others
 PROBES = {"lists": (1, 2, 3, 5, 8), "ivf": (8, 16, 32, 64, 128, 256)}
-LEAST = 0.99  # recall@20 of a way that is taken
+MIN_RECALL = 0.99  # recall@20 that a retrieval must reach in every check
 
-Tried = Callable[[str], None]  # says what is measured
+OnAttempt = Callable[[str], None]  # takes the name of what is measured
 
 
 @dataclass(frozen=True)
 class ChosenRetrieval:
-    """How items are found, and the index that does so, None for exact."""
+    """Settings of the retrieval, and its index."""
 
     settings: RetrievalSettings
-    index: CandidateIndex | None = None
+    index: CandidateIndex | None = None  # None for exact scoring
 
 
-EVERY_ITEM = ChosenRetrieval(EXACTLY)
+EVERY_ITEM = ChosenRetrieval(EXACT_RETRIEVAL)
 
 
 def choose_retrieval(
@@ -63,44 +61,57 @@ def choose_retrieval(
     weights: Weights,
     predictor: Predictor,
     sessions: Sessions,
-    tried: Tried = lambda said: None,
+    on_attempt: OnAttempt = lambda text: None,
 ) -> ChosenRetrieval:
-    """For the weights as shipped; sessions: in the codes of their log, for the states.
+    """Build and measure indexes until one passes.
 
-    A way that the recipe names must pass, too: where it falls short, the next more exact one stands
-    in for it.
+    A kind that the recipe names must pass, too. If it falls short, the next more exact kind
+    replaces it.
+
+    Args:
+        recipe: names a kind, or `auto`, or `exact`.
+        weights: the final weights.
+        predictor: predictor on these weights.
+        sessions: sessions whose hidden states are used, with the item codes of their own log.
+        on_attempt: called with the name of what is measured.
+
+    Returns:
+        The first retrieval whose recall is at least `MIN_RECALL`, else exact scoring.
     """
-    ways = _ways(recipe, len(predictor.catalogue))
-    if predictor.blend is not None or not ways:
+    kinds = _kinds_to_try(recipe, len(predictor.catalogue))
+    if predictor.blend is not None or not kinds:
         return EVERY_ITEM  # neighbours need the scores of all items
-    states, scale = states_along(predictor, sessions), weights.model.scale
-    gate = RecallCheck(predictor, states)
-    unit = float(np.linalg.norm(queries_of(states.reads, scale), axis=1).mean()) or 1.0
+    states, scale = validation_states(predictor, sessions), weights.model.scale
+    check = RecallCheck(predictor, states)
+    lengths = np.linalg.norm(query_vectors(states.hidden, scale), axis=1)
+    bias_unit = float(lengths.mean()) or 1.0
     refused: dict[str, float] = {}
-    for kind in ways:
-        tried(kind)
-        index = _built(kind, predictor, scale, unit, tried)
-        tried(kind)
-        for probed in _probed(index):
-            recall = gate.recall(Reranked(probed, predictor.exact_retrieval, scale), LEAST)
-            if min(recall.values()) >= LEAST:
+    for kind in kinds:
+        on_attempt(kind)
+        index = _build(kind, predictor, scale, bias_unit, on_attempt)
+        on_attempt(kind)
+        for probed in _with_more_probes(index):
+            recall = check.recall(Reranked(probed, predictor.exact_retrieval, scale), MIN_RECALL)
+            if min(recall.values()) >= MIN_RECALL:
                 settings = RetrievalSettings(kind, probed.settings, recall, len(states), refused)
                 return ChosenRetrieval(settings, probed)
         refused[kind] = min(recall.values())
     return ChosenRetrieval(RetrievalSettings(states=len(states), refused=refused))
 
 
-def _built(
-    kind: str, predictor: Predictor, scale: float, unit: float, tried: Tried
+def _build(
+    kind: str, predictor: Predictor, scale: float, bias_unit: float, on_attempt: OnAttempt
 ) -> CandidateIndex:
     if kind != "lists":
         exact = predictor.exact_retrieval
-        return build_index(exact.matrix, exact.bias, kind, unit)
-    return build_item_lists(predictor, scale, unit, lambda share: tried(f"lists, {share:.0%}"))
+        return build_index(exact.matrix, exact.bias, kind, bias_unit)
+    return build_item_lists(
+        predictor, scale, bias_unit, lambda share: on_attempt(f"lists, {share:.0%}")
+    )
 
 
 def states_from(prepared: Prepared, recipe: Recipe) -> Sessions:
-    """Sessions of whose states the measurement takes some: for validation, never of the test."""
+    """Return the validation sessions that recall is measured on, never sessions of the test."""
     if prepared.valid is not None and len(prepared.valid):
         return prepared.valid
     return split_by_fraction(prepared.train, recipe.validation or 0.1).test
@@ -108,94 +119,114 @@ def states_from(prepared: Prepared, recipe: Recipe) -> Sessions:
 
 @dataclass(frozen=True)
 class States:
-    """Of sessions: what was read, and from what."""
+    """Hidden states and the clicks that they were computed from."""
 
-    reads: Tensor  # (S, H), the top layer's outputs
-    clicks: Windows  # S windows of known items
+    hidden: Tensor  # (B, H) float32, the top layer's outputs
+    clicks: Windows  # B windows of known items
 
     def __len__(self) -> int:
-        return len(self.reads)
+        return len(self.hidden)
 
 
 class RecallCheck:
-    """Recall@20 of a way of finding items, against every item in float32."""
+    """Recall@20 of a retrieval, relative to the exact lists."""
 
     def __init__(self, predictor: Predictor, states: States, seed: int = 1) -> None:
+        """Compute the exact lists.
+
+        Args:
+            predictor: the trained model.
+            states: hidden states to make lists for.
+            seed: of the random choice of excluded items.
+        """
         self._states = states
         self._rows = max(SCORES_AT_ONCE // len(predictor.catalogue), 1)
-        self._wishes = {
+        masks = allowed_masks(len(predictor.catalogue), seed)
+        self._queries = {
             f"{share:g}": [RankingQuery(LIST_LENGTH, allowed=mask)] * len(states)
-            for share, mask in zip(LEFT_OUT, masks(len(predictor.catalogue), seed), strict=True)
+            for share, mask in zip(EXCLUDED_SHARES, masks, strict=True)
         }
         exact = predictor.exact_retrieval
-        self._wanted = {name: self._lists(exact, asked) for name, asked in self._wishes.items()}
-        best = self._wanted[f"{LEFT_OUT[0]:g}"]
-        self._wishes[NEXT] = [RankingQuery(LIST_LENGTH, own.items) for own in best]
-        self._wanted[NEXT] = self._lists(exact, self._wishes[NEXT])
+        self._exact = {name: self._lists(exact, queries) for name, queries in self._queries.items()}
+        best = self._exact[f"{EXCLUDED_SHARES[0]:g}"]
+        self._queries[BEST_EXCLUDED] = [RankingQuery(LIST_LENGTH, top_k.items) for top_k in best]
+        self._exact[BEST_EXCLUDED] = self._lists(exact, self._queries[BEST_EXCLUDED])
 
     def recall(self, retrieval: Retrieval, least: float = 0.0) -> dict[str, float]:
-        """What is left out → share of the exact lists that is found.
+        """Return the share of the exact lists that a retrieval finds.
 
-        Nothing more is measured after the first recall below `least`.
+        Args:
+            retrieval: the retrieval to measure.
+            least: the measurement ends after the first recall below it.
+
+        Returns:
+            Excluded part of the items → recall, 0 to 1.
         """
-        found: dict[str, float] = {}
-        for name, wishes in self._wishes.items():
-            found[name] = recall = _shared(self._wanted[name], self._lists(retrieval, wishes))
+        result: dict[str, float] = {}
+        for name, queries in self._queries.items():
+            result[name] = recall = _recall(self._exact[name], self._lists(retrieval, queries))
             if recall < least:
                 break
-        return found
+        return result
 
-    def _lists(self, retrieval: Retrieval, wishes: Sequence[RankingQuery]) -> list[TopK]:
-        reads, clicks = self._states.reads, self._states.clicks
-        parts = [slice(at, at + self._rows) for at in range(0, len(reads), self._rows)]
+    def _lists(self, retrieval: Retrieval, queries: Sequence[RankingQuery]) -> list[TopK]:
+        hidden, clicks = self._states.hidden, self._states.clicks
+        parts = [slice(at, at + self._rows) for at in range(0, len(hidden), self._rows)]
         return [
-            best
+            top_k
             for part in parts
-            for best in retrieval.best(reads[part], clicks[part], wishes[part])
+            for top_k in retrieval.top_k(hidden[part], clicks[part], queries[part])
         ]
 
 
-def masks(items: int, seed: int) -> Iterator[NDArray[np.bool_] | None]:
-    """What may be found when each share of `LEFT_OUT` may not."""
+def allowed_masks(items: int, seed: int) -> Iterator[NDArray[np.bool_] | None]:
+    """Yield the items that stay allowed, (N,) bool, for each of `EXCLUDED_SHARES`; None for all."""
     rng = np.random.default_rng(seed)
-    for share in LEFT_OUT:
+    for share in EXCLUDED_SHARES:
         yield None if share == 0 else rng.random(items) >= share
 
 
 @torch.inference_mode()
-def states_along(predictor: Predictor, sessions: Sessions) -> States:
-    """After clicks of sessions taken evenly, about STATES of them; those that clicked nothing known
-    are left out."""
+def validation_states(predictor: Predictor, sessions: Sessions) -> States:
+    """Return the hidden states after clicks of evenly chosen sessions, about `STATES` of them.
+
+    A state before the first click on a known item is left out.
+    """
     known = reindex(sessions.keep_sessions(sessions.lengths >= 2), predictor.catalogue.item_ids)
     cases = known.lengths - 1
     share = min(1.0, STATES / max(int(cases.sum()), 1))
     picked = np.flatnonzero(np.diff(np.floor(np.arange(len(known) + 1) * share)))
-    taken = [known[at] for at in picked.tolist()]
-    reads, windows = predictor.reads_along(taken), windows_along(taken, predictor.window).known()
-    some = np.flatnonzero(windows.lengths > 0)
-    clicks = [windows.part(at, at + 1).items.tolist() for at in some.tolist()]
-    return States(reads[torch.from_numpy(some)], clicks)
+    chosen = [known[at] for at in picked.tolist()]
+    hidden, windows = (
+        predictor.hidden_along(chosen),
+        windows_along(chosen, predictor.window).known(),
+    )
+    rows = np.flatnonzero(windows.lengths > 0)
+    clicks = [windows.part(at, at + 1).items.tolist() for at in rows.tolist()]
+    return States(hidden[torch.from_numpy(rows)], clicks)
 
 
-def _ways(recipe: Recipe, items: int) -> Sequence[str]:
-    """To be tried one after another; none where every item is scored anyway."""
+def _kinds_to_try(recipe: Recipe, items: int) -> Sequence[str]:
+    """Return the kinds in the order to try them; none where every item is scored anyway."""
     if recipe.retrieval == "exact":
         return ()
     if recipe.retrieval != "auto":
         return KINDS[KINDS.index(recipe.retrieval) :]
-    if items <= SCANNED:
+    if items <= MAX_EXACT_ITEMS:
         return ()
-    no_gain = {"ivf"} if items <= QUANTISED else {"lists"} if items > MOST_LISTED else set()
-    return [kind for kind in KINDS if kind not in no_gain]
+    left_out = (
+        {"ivf"} if items <= MIN_IVF_ITEMS else {"lists"} if items > MAX_LISTED_ITEMS else set()
+    )
+    return [kind for kind in KINDS if kind not in left_out]
 
 
-def _probed(index: CandidateIndex) -> Iterator[CandidateIndex]:
-    """The same index, looked at ever more closely."""
+def _with_more_probes(index: CandidateIndex) -> Iterator[CandidateIndex]:
+    """Yield the index with ever more probes; once where its kind has none."""
     for probes in PROBES.get(index.settings.kind, (0,)):
-        yield index.looking_at(probes)
+        yield index.with_probes(probes)
 
 
-def _shared(wanted: Sequence[TopK], found: Sequence[TopK]) -> float:
-    both = sum(len(set(w.items) & set(f.items)) for w, f in zip(wanted, found, strict=True))
-    longest = sum(len(best.items) for best in wanted)
-    return both / longest if longest else 1.0
+def _recall(exact: Sequence[TopK], lists: Sequence[TopK]) -> float:
+    shared = sum(len(set(e.items) & set(f.items)) for e, f in zip(exact, lists, strict=True))
+    longest = sum(len(top_k.items) for top_k in exact)
+    return shared / longest if longest else 1.0

@@ -1,6 +1,6 @@
-"""Every kind of model, small and with random weights: what holds of one must hold of all.
+"""One small model of every kind, with random weights.
 
-No training: the laws of states, lists and bundles hold for any weights.
+The models are not trained: the laws of states, lists and bundles hold for any weights.
 """
 
 from collections.abc import Mapping
@@ -36,14 +36,14 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
 
 
 def recipe_of(kind: str, **settings: Any) -> Recipe:
-    """A small recipe of that kind; separate embeddings come with two layers."""
+    """Return a small recipe of that kind; separate embeddings have two layers."""
     layers = 2 if "separate" in kind else 1
     plain = {"hidden": 8, "layers": layers, "scale": 0.0, "window": 3}
     return Recipe(**{**plain, **KINDS[kind], **settings})
 
 
 def random_weights(recipe: Recipe, items: int) -> Weights:
-    """Fresh weights whose biases and directions are not at their beginning any more."""
+    """Return initial weights plus noise: biases are not 0, and vectors not of length 1."""
     generator = torch.Generator().manual_seed(3)
     weights = Weights.fresh(recipe.size(items), generator)
     for tensor in weights.tensors().values():
@@ -52,7 +52,7 @@ def random_weights(recipe: Recipe, items: int) -> Weights:
 
 
 class ModelKinds:
-    """One model of every kind over one catalogue, made when it is asked for."""
+    """One model of every kind over one catalogue, made at the first request."""
 
     def __init__(self, folder: Path, catalogue: Catalogue) -> None:
         self._folder = folder
@@ -63,7 +63,7 @@ class ModelKinds:
         return eager_predictor(self._weights(kind), self._catalogue, recipe)
 
     def bundle(self, kind: str, **settings: Any) -> Path:
-        """settings: of the recipe, other than those of the kind."""
+        """Return the folder of a bundle; `settings` change the recipe of the kind."""
         out = self._folder / "-".join([*kind.split(), *map(str, settings.values())])
         if not out.exists():
             ids = self._catalogue.item_ids

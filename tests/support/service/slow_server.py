@@ -30,10 +30,10 @@ def slow_down(seconds: float) -> None:
         find: Callable[..., Sequence[TopK | None]],
         state: Tensor,
         windows: Sequence[Sequence[int]],
-        wishes: Sequence[RankingQuery],
+        queries: Sequence[RankingQuery],
     ) -> list[Ranking | None]:
-        time.sleep(seconds * len(wishes))
-        return quick(self, find, state, windows, wishes)
+        time.sleep(seconds * len(queries))
+        return quick(self, find, state, windows, queries)
 
     Predictor._rank = slow  # type: ignore[method-assign]
 

@@ -78,7 +78,7 @@ def batch_of(clicked: list[int], following: list[int], fresh: list[bool]) -> Bat
 def scores_by_hand(learner: TrainingStep, clicked: list[int], columns: list[int]) -> Tensor:
     """What fresh lanes score the columns, from the weights as they are: (b, columns) float64."""
     weights = learner.weights
-    blank = weights.model.blank(len(clicked))
+    blank = weights.model.initial_state(len(clicked))
     read = weights.model.step(weights.matrix, torch.tensor(clicked), blank)[-1].detach()
     at = torch.tensor(columns)
     return (read @ weights.matrix[at].T + weights.bias[at]).double()

@@ -23,12 +23,12 @@ print(round(kept), round(left))
 """
 
 
-def test_glibc_listens_and_others_are_left_alone() -> None:
+def test_only_glibc_is_told_to_keep_memory() -> None:
     assert keep_freed_memory() == (platform.libc_ver()[0] == "glibc")
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="memory goes as it pleases")
-def test_freed_memory_is_kept_until_it_is_given_back() -> None:
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_freed_memory_is_kept_until_it_is_returned_to_the_kernel() -> None:
     path = {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", FREED]
     ran = subprocess.run(command, env=path, stdout=subprocess.PIPE, text=True, check=True)

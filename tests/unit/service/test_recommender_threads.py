@@ -1,4 +1,4 @@
-"""What may take a look at every item is done in the worker thread: the event loop goes on."""
+"""A scan of every item runs in the worker thread, so that the event loop goes on."""
 
 import copy
 import threading
@@ -16,7 +16,7 @@ from service.recommender import RecommendationQuery, RecommendationResult, Recom
 from tests.support.redis.stores import link_to, store_on
 
 TENT = "aurora-tent"
-REACH = 40
+MAX_K = 40
 
 
 class RecordingRetrieval:
@@ -25,16 +25,18 @@ class RecordingRetrieval:
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
 
-    def best(self, read: Tensor, clicks: Windows, wishes: Sequence[RankingQuery]) -> list[TopK]:
-        self.calls.append(("best", threading.current_thread().name.partition("_")[0]))
-        return [TopK([7] * wish.k, [0.5] * wish.k) for wish in wishes]
+    def top_k(self, hidden: Tensor, clicks: Windows, queries: Sequence[RankingQuery]) -> list[TopK]:
+        self.calls.append(("top_k", threading.current_thread().name.partition("_")[0]))
+        return [TopK([7] * query.k, [0.5] * query.k) for query in queries]
 
-    def quick_best(
-        self, read: Tensor, clicks: Windows, wishes: Sequence[RankingQuery]
+    def quick_top_k(
+        self, hidden: Tensor, clicks: Windows, queries: Sequence[RankingQuery]
     ) -> list[TopK | None]:
-        self.calls.append(("quick_best", threading.current_thread().name.partition("_")[0]))
-        found = [TopK([3] * wish.k, [0.5] * wish.k) for wish in wishes]
-        return [best if wish.k <= REACH else None for best, wish in zip(found, wishes, strict=True)]
+        self.calls.append(("quick_top_k", threading.current_thread().name.partition("_")[0]))
+        lists = [TopK([3] * query.k, [0.5] * query.k) for query in queries]
+        return [
+            top_k if query.k <= MAX_K else None for top_k, query in zip(lists, queries, strict=True)
+        ]
 
 
 @pytest.fixture
@@ -67,7 +69,7 @@ async def test_a_list_that_the_index_gives_is_found_at_once(
 ) -> None:
     await recommender.answer([RecommendationQuery(items=[TENT])] * 3)
 
-    assert retrieval.calls == [("quick_best", "MainThread")]
+    assert retrieval.calls == [("quick_top_k", "MainThread")]
 
 
 async def test_a_longer_list_is_found_in_the_worker_thread_and_alone(
@@ -77,7 +79,7 @@ async def test_a_longer_list_is_found_in_the_worker_thread_and_alone(
 
     answers = await recommender.answer(asked)
 
-    assert retrieval.calls == [("quick_best", "MainThread"), ("best", "torch")]
+    assert retrieval.calls == [("quick_top_k", "MainThread"), ("top_k", "torch")]
     ids = recommender.predictor.catalogue.item_ids
     assert [found(answer)[0] for answer in answers] == [ids[3], ids[7], ids[3], ids[7]]
     assert [len(found(answer)) for answer in answers] == [5, 100, 20, 50]
@@ -88,4 +90,4 @@ async def test_a_filter_is_for_the_worker_thread(
 ) -> None:
     await recommender.answer([RecommendationQuery(items=[TENT], filter={"brand": ["Aurora"]})])
 
-    assert retrieval.calls == [("best", "torch")]
+    assert retrieval.calls == [("top_k", "torch")]

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from recsys.errors import BadRecipe
-from training.recipe import Recipe, load_recipe, recipe_names
+from training.recipe import Recipe, checked_recipe, load_recipe, recipe_names
 
 
 def refused(chosen: str, *overrides: str) -> str:
@@ -86,3 +86,13 @@ def test_a_recipe_file_is_read(tmp_path: Path) -> None:
     path.write_text("hidden = 12\n")
 
     assert load_recipe(str(path)) == Recipe(hidden=12)
+
+
+@pytest.mark.parametrize("kind", ["pq4", "fp16"])
+def test_a_removed_retrieval_is_taken_as_int8_with_a_warning(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = checked_recipe({"retrieval": kind})
+
+    assert recipe.retrieval == "int8"
+    assert f"retrieval '{kind}' was removed" in caplog.text

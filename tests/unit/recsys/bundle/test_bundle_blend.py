@@ -109,5 +109,5 @@ def test_the_neighbours_and_the_weight_are_part_of_the_model_id(
 def test_similar_items_are_the_models_alone(blended: TrainedShop) -> None:
     predictor = open_predictor(blended.bundle)
 
-    assert predictor.similar(0, 5) == predictor.alone().similar(0, 5)
-    assert predictor.recommend([0]) != predictor.alone().recommend([0])
+    assert predictor.similar(0, 5) == predictor.without_neighbours().similar(0, 5)
+    assert predictor.recommend([0]) != predictor.without_neighbours().recommend([0])

@@ -30,31 +30,30 @@ def table_of(size: ModelSize) -> torch.Tensor:
     ("cell", "embedding", "layers"), list(itertools.product(CELLS, EMBEDDINGS, (1, 2)))
 )
 def test_step_by_step_equals_whole_session(cell: str, embedding: str, layers: int) -> None:
-    """Serving reads clicks one at a time; it must end where a full replay ends."""
+    """Serving reads one click at a time; its state must equal that of a full replay."""
     torch.manual_seed(0)
     size = ModelSize(ITEMS, HIDDEN, layers, cell, embedding)
     model, inputs = model_of(layers=layers, cell=cell, embedding=embedding), table_of(size)
 
     with torch.no_grad():
-        read, state = model.replay(inputs, CLICKS, LENGTHS)
+        hidden, state = model.replay(inputs, CLICKS, LENGTHS)
 
         assert state.shape == (layers, 3, size.state_width)
         for row, session in enumerate(SESSIONS):
-            stepped = model.blank(sessions=1)
+            stepped = model.initial_state(sessions=1)
             for place, item in enumerate(session):
                 stepped = model.step(inputs, torch.tensor([item]), stepped)
-                torch.testing.assert_close(read[row, place], stepped[-1, 0, :HIDDEN])
+                torch.testing.assert_close(hidden[row, place], stepped[-1, 0, :HIDDEN])
             torch.testing.assert_close(state[:, row], stepped[:, 0])
-            assert not read[row, len(session) :].any()
+            assert not hidden[row, len(session) :].any()
 
 
 @pytest.mark.parametrize(
     ("cell", "kind"), [("gru", nn.GRU), ("lstm", nn.LSTM), ("rnn", nn.RNN)], ids=str
 )
-def test_stacked_layers_are_those_of_torch(
+def test_stacked_layers_equal_those_of_torch(
     cell: str, kind: Callable[[int, int, int], nn.Module]
 ) -> None:
-    """The well-kept library is the reference for what reads what."""
     model, matrix = model_of(layers=LAYERS, cell=cell), torch.randn(ITEMS, HIDDEN)
     reference = kind(HIDDEN, HIDDEN, LAYERS)
     with torch.no_grad():
@@ -66,40 +65,40 @@ def test_stacked_layers_are_those_of_torch(
             matrix[CLICKS], LENGTHS, batch_first=True, enforce_sorted=False
         )
         expected, last = reference(packed)
-        read, state = model.replay(matrix, CLICKS, LENGTHS)
+        hidden, state = model.replay(matrix, CLICKS, LENGTHS)
 
-    torch.testing.assert_close(read, pad_packed_sequence(expected, batch_first=True)[0])
+    torch.testing.assert_close(hidden, pad_packed_sequence(expected, batch_first=True)[0])
     torch.testing.assert_close(state, torch.cat(last, dim=2) if cell == "lstm" else last)
 
 
 def test_scores_are_inner_products_plus_bias() -> None:
-    matrix, bias, read = torch.randn(ITEMS, HIDDEN), torch.randn(ITEMS), torch.randn(2, HIDDEN)
+    matrix, bias, hidden = torch.randn(ITEMS, HIDDEN), torch.randn(ITEMS), torch.randn(2, HIDDEN)
 
-    scores = model_of().scores(matrix, bias, read)
+    scores = model_of().scores(matrix, bias, hidden)
 
-    torch.testing.assert_close(scores, read @ matrix.T + bias)
+    torch.testing.assert_close(scores, hidden @ matrix.T + bias)
 
 
-def test_cosine_scores_know_directions_alone() -> None:
+def test_cosine_scores_depend_on_directions_only() -> None:
     matrix, bias = unit(torch.randn(ITEMS, HIDDEN)), torch.randn(ITEMS)
-    read = torch.tensor([[3.0, 0, 4, 0], [0.3, 0, 0.4, 0]])  # lengths 5 and 0.5
+    hidden = torch.tensor([[3.0, 0, 4, 0], [0.3, 0, 0.4, 0]])  # lengths 5 and 0.5
 
-    scores = model_of(scale=16.0).scores(matrix, bias, read)
+    scores = model_of(scale=16.0).scores(matrix, bias, hidden)
 
     expected = 16 * (matrix[:, 0] * 3 / 5 + matrix[:, 2] * 4 / 5) + bias
     torch.testing.assert_close(scores, expected.expand(2, -1))
 
 
-def test_what_has_no_direction_scores_its_bias_and_has_no_gradient() -> None:
+def test_a_hidden_state_of_zeros_scores_the_bias_and_has_no_gradient() -> None:
     matrix, bias = unit(torch.randn(ITEMS, HIDDEN)), torch.randn(ITEMS)
-    read = torch.zeros(1, HIDDEN, requires_grad=True)
+    hidden = torch.zeros(1, HIDDEN, requires_grad=True)
 
-    scores = model_of(scale=16.0).scores(matrix, bias, read)
+    scores = model_of(scale=16.0).scores(matrix, bias, hidden)
     scores.sum().backward()  # type: ignore[no-untyped-call]
 
     assert torch.equal(scores[0], bias)
-    assert read.grad is not None
-    assert not read.grad.any()
+    assert hidden.grad is not None
+    assert not hidden.grad.any()
 
 
 @pytest.mark.parametrize(
@@ -113,13 +112,13 @@ def test_what_has_no_direction_scores_its_bias_and_has_no_gradient() -> None:
     ],
     ids=str,
 )
-def test_a_size_that_cannot_be_is_refused_by_name(wrong: dict[str, Any], rule: str) -> None:
+def test_an_impossible_size_is_refused_by_name(wrong: dict[str, Any], rule: str) -> None:
     with pytest.raises(ValueError, match=rule):
         ModelSize(**{"items": 3, "hidden": 4, **wrong})
 
 
 def test_the_input_table_has_the_shape_of_its_embedding() -> None:
-    """(N, H) is the matrix itself, (N, X), or the first layer's weights, a row for each item."""
+    """None means the item matrix; the others are (N, input_width)."""
     assert ModelSize(7, 4).inputs_shape is None
     assert ModelSize(7, 4, embedding="separate").inputs_shape == (7, 4)
     assert ModelSize(7, 4, embedding="separate", embedding_width=9).inputs_shape == (7, 9)

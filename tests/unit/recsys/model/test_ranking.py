@@ -10,7 +10,7 @@ SCORES = st.lists(
 )
 
 
-def test_scores_fall_and_ties_stand_by_item_index() -> None:
+def test_scores_fall_and_ties_are_ordered_by_item_index() -> None:
     scores = torch.tensor([[1.0, 3.0, 2.0, 3.0, 0.0]])
 
     best, items = top_k(scores, 3)
@@ -51,10 +51,10 @@ def test_top_k_is_a_stable_sort_cut_off(rows: list[list[float]], k: int) -> None
     seed=st.integers(0, 100),
 )
 def test_many_items_are_ranked_as_few_are(items: int, kinds: int, k: int, seed: int) -> None:
-    """kinds: how many different scores there are; few mean many ties."""
-    draw = np.random.default_rng(seed)
-    scores = draw.integers(kinds, size=(2, items)).astype(np.float32)
-    scores[1, draw.random(items) < 0.9] = -np.inf
+    """kinds: number of different scores; few of them give many ties."""
+    random = np.random.default_rng(seed)
+    scores = random.integers(kinds, size=(2, items)).astype(np.float32)
+    scores[1, random.random(items) < 0.9] = -np.inf
 
     _, found = top_k(torch.from_numpy(scores)[0:2], k)
 
@@ -71,7 +71,7 @@ def test_conservative_ranks_count_equals_as_better_standard_as_worse() -> None:
     assert standard.item() == 2
 
 
-def test_a_collapsed_model_scores_nothing_instead_of_everything() -> None:
+def test_a_model_with_equal_scores_ranks_the_target_last() -> None:
     conservative, standard = target_ranks(torch.zeros(1, 100), torch.tensor([7]))
 
     assert conservative.item() == 100
@@ -87,7 +87,7 @@ def test_a_target_outside_the_catalogue_is_a_miss() -> None:
 @given(SCORES)
 def test_without_ties_the_rank_is_the_place_in_the_list(rows: list[list[float]]) -> None:
     scores = torch.tensor(rows)
-    scores = scores + torch.arange(6) / 100  # no two alike
+    scores = scores + torch.arange(6) / 100  # all scores differ
     _, items = top_k(scores, 6)
 
     for target in range(6):

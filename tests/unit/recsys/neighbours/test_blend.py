@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from data.sessions import reindex
-from recsys.neighbours.blend import Blend, BlendSettings, mixed
+from recsys.neighbours.blend import Blend, BlendSettings, mix_log_probabilities
 from recsys.neighbours.scoring import VSKNN, SessionNeighbours
 from recsys.ragged import ScoredRaggedArray, rows_of
 from tests.support.training.builders import words
-from training.baselines.session_knn import build_index
+from training.baselines.session_knn import build_neighbour_index
 
 IDS = tuple("abcd")
 
@@ -18,18 +18,18 @@ def test_probabilities_are_the_weighted_mean_of_both() -> None:
     model = torch.tensor([[0.5, 0.25, 0.125, 0.125]]).log()
     rows = ScoredRaggedArray(np.array([0, 2]), np.array([1, 3]), np.array([3.0, 1.0]))
 
-    p = mixed(model, rows, 0.2).exp()[0]
+    p = mix_log_probabilities(model, rows, 0.2).exp()[0]
 
-    wanted = [0.8 / 2, 0.8 / 4 + 0.2 * 3 / 4, 0.8 / 8, 0.8 / 8 + 0.2 * 1 / 4]
-    assert p.tolist() == pytest.approx(wanted)
-    assert model.exp()[0, 0] == 0.5  # what was given is as it was
+    expected = [0.8 / 2, 0.8 / 4 + 0.2 * 3 / 4, 0.8 / 8, 0.8 / 8 + 0.2 * 1 / 4]
+    assert p.tolist() == pytest.approx(expected)
+    assert model.exp()[0, 0] == 0.5  # the argument is not changed
 
 
-def test_a_case_without_neighbours_is_the_model_alone() -> None:
+def test_a_case_without_neighbours_keeps_the_scores_of_the_model() -> None:
     model = torch.log_softmax(torch.arange(8.0).view(2, 4), dim=1)
     rows = ScoredRaggedArray(np.array([0, 0, 1]), np.array([2]), np.array([5.0]))
 
-    log_p = mixed(model, rows, 0.5)
+    log_p = mix_log_probabilities(model, rows, 0.5)
 
     assert torch.equal(log_p[0], model[0])
     assert log_p[1].exp().tolist() == pytest.approx(
@@ -39,7 +39,7 @@ def test_a_case_without_neighbours_is_the_model_alone() -> None:
 
 def test_scores_are_logarithms_of_a_distribution_and_never_infinite() -> None:
     train = reindex(words("ab", "ac", "cd"), IDS)
-    blend = Blend(SessionNeighbours(build_index(train, 4, 2500), VSKNN), 0.4)
+    blend = Blend(SessionNeighbours(build_neighbour_index(train, 4, 2500), VSKNN), 0.4)
     scores = torch.tensor([[80.0, 0.0, -80.0, 1.0]] * 3)
 
     log_p = blend.mix(scores, rows_of([[0], [2, 3], []]))
@@ -50,6 +50,6 @@ def test_scores_are_logarithms_of_a_distribution_and_never_infinite() -> None:
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0, -0.1, math.nan, 1, "0.5"])
-def test_a_weight_is_between_nothing_and_everything(weight: float) -> None:
+def test_a_weight_outside_0_and_1_is_refused(weight: float) -> None:
     with pytest.raises(ValueError, match="weight"):
         BlendSettings(weight, VSKNN)

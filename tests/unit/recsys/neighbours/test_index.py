@@ -9,14 +9,14 @@ from data.sessions import reindex
 from recsys.errors import BundleRefused
 from recsys.neighbours.index import ARRAYS, NeighbourIndex, read_index
 from tests.support.training.builders import words
-from training.baselines.session_knn import build_index
+from training.baselines.session_knn import build_neighbour_index
 
 IDS = tuple("abc")
 TRAIN = reindex(words("ab", "aba", "ac", "b"), IDS)
-INDEX = build_index(TRAIN, len(IDS), candidates=2)
+INDEX = build_neighbour_index(TRAIN, len(IDS), candidates=2)
 
 
-def test_an_item_keeps_its_newest_sessions_and_nobody_else_is_kept() -> None:
+def test_an_item_keeps_its_newest_sessions_and_all_others_are_dropped() -> None:
     """Session ab is older than two others that hold a, and than two that hold b."""
     holders = [part.tolist() for part in np.split(INDEX.holders, INDEX.starts[1:-1])]
 
@@ -28,14 +28,14 @@ def test_an_item_keeps_its_newest_sessions_and_nobody_else_is_kept() -> None:
     assert INDEX.rarity == pytest.approx(np.log([4 / 3, 4 / 3, 4 / 1]))
 
 
-def test_of_a_very_long_session_the_last_500_clicks_are_kept() -> None:
-    index = build_index(reindex(words("c" + "ab" * 250), IDS), len(IDS), candidates=2)
+def test_a_very_long_session_keeps_its_last_500_clicks() -> None:
+    index = build_neighbour_index(reindex(words("c" + "ab" * 250), IDS), len(IDS), candidates=2)
 
     assert index.clicks.tolist() == [0, 1] * 250
     assert index.places.tolist() == [498, 499]
 
 
-def test_what_is_written_is_read_and_mapped(tmp_path: Path) -> None:
+def test_a_written_index_is_read_and_memory_mapped(tmp_path: Path) -> None:
     path = tmp_path / "neighbours.safetensors"
     INDEX.write(path)
 
@@ -55,9 +55,17 @@ def changed(name: str, at: int, value: float) -> NDArray[np.generic]:
 @pytest.mark.parametrize(
     ("name", "array", "said"),
     [
-        ("starts", INDEX.starts.astype(np.int64), "starts must be a row of int32"),
-        ("age_days", INDEX.age_days.reshape(1, -1), "age_days must be a row of float32"),
-        ("rarity", INDEX.rarity[1:], "it knows 2 items, the catalogue 3"),
+        (
+            "starts",
+            INDEX.starts.astype(np.int64),
+            "starts must be a one-dimensional array of int32",
+        ),
+        (
+            "age_days",
+            INDEX.age_days.reshape(1, -1),
+            "age_days must be a one-dimensional array of float32",
+        ),
+        ("rarity", INDEX.rarity[1:], "it has 2 items, the catalogue 3"),
         ("places", INDEX.places[1:], "different lengths"),
         ("starts", changed("starts", -1, 9), "starts must rise from 0 to 5"),
         ("offsets", changed("offsets", 1, 9), "offsets must rise from 0 to 6"),
@@ -66,7 +74,7 @@ def changed(name: str, at: int, value: float) -> NDArray[np.generic]:
         ("holders", changed("holders", 0, 3), "holders must be from 0 to 2"),
         ("clicks", changed("clicks", 0, -1), "clicks must be from 0 to 2"),
         ("places", changed("places", 0, 3), "places must lie within"),
-        ("places", changed("places", 0, 1), "does not stand where"),
+        ("places", changed("places", 0, 1), "does not stand at its position"),
         ("holders", changed("holders", 0, 0), "newest first"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -11,7 +11,7 @@ from data.sessions import reindex
 from recsys.neighbours.scoring import NeighbourSettings, SessionNeighbours
 from recsys.ragged import rows_of
 from tests.support.training.builders import words
-from training.baselines.session_knn import build_index
+from training.baselines.session_knn import build_neighbour_index
 
 IDS = tuple("abcdef")
 WORDS = st.lists(st.text("abcdef", min_size=1, max_size=6), min_size=1, max_size=12)
@@ -61,7 +61,9 @@ def by_definition(
 
 def neighbours(train: list[str], settings: NeighbourSettings) -> SessionNeighbours:
     indexed = reindex(words(*train), IDS)
-    return SessionNeighbours(build_index(indexed, len(IDS), settings.candidates), settings)
+    return SessionNeighbours(
+        build_neighbour_index(indexed, len(IDS), settings.candidates), settings
+    )
 
 
 @given(WORDS, SETTINGS, WINDOWS)

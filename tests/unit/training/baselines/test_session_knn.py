@@ -42,21 +42,21 @@ def test_rare_items_count_more() -> None:
     assert weighed["d"] / plain["d"] == pytest.approx(1 + math.log(4 / 1), rel=0.01)
 
 
-def test_only_the_most_similar_are_asked() -> None:
+def test_only_the_most_similar_sessions_vote() -> None:
     found = scores(NeighbourSettings(idf=0.0, neighbours=1), A, B)
 
     assert found["a"] == pytest.approx(found["b"], rel=0.01)
     assert found["c"] < 0.01
 
 
-def test_only_the_newest_are_compared() -> None:
+def test_only_the_newest_sessions_are_compared() -> None:
     found = scores(NeighbourSettings(idf=0.0, candidates=1), A)
 
     assert found["c"] == pytest.approx(1, rel=0.01)  # session ac is newer than ab
     assert found["b"] < 0.01
 
 
-def test_what_stands_near_the_shared_item_counts_more() -> None:
+def test_items_near_the_shared_item_count_more() -> None:
     found = scores(NeighbourSettings(idf=0.0, distance_decay=1.0), B)
 
     assert found["c"] / found["d"] == pytest.approx(math.exp(-1) / math.exp(-2), rel=0.01)
@@ -78,7 +78,7 @@ def test_an_unknown_session_gets_the_popular_list() -> None:
     assert list(found.values()) == pytest.approx(CATALOGUE.popularity.tolist())
 
 
-def test_one_case_leaves_no_trace_in_the_next() -> None:
+def test_a_case_does_not_change_the_next() -> None:
     model = NeighbourBaseline(CATALOGUE, INDEXED, NeighbourSettings(candidates=2, neighbours=1))
     session = np.array([A, B, C, 0], dtype=np.int32)
 

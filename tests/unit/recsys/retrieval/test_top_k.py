@@ -1,0 +1,231 @@
+"""Every retrieval returns the best allowed items in their exact order."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recsys.model.gru4rec import ModelSize, SessionRNN, unit
+from recsys.retrieval import rerank
+from recsys.retrieval.candidates import KINDS, CandidateIndex
+from recsys.retrieval.exact import ExactScan, RankingQuery, Retrieval, TopK
+from recsys.retrieval.item_lists import MAX_K
+from recsys.retrieval.rerank import Reranked, query_vectors
+from tests.support.bundles.small_indexes import (
+    COMMON,
+    HIDDEN,
+    ITEMS,
+    circular_lists,
+    hidden_states,
+    item_vectors,
+)
+from training.retrieval.build_index import build_index
+
+TIE = 1e-5  # scores closer than this may change places
+
+
+def complete_index(kind: str, matrix: Tensor, bias: Tensor) -> CandidateIndex:
+    """Return an index that overlooks nothing: all cells are searched, lists hold every item."""
+    if kind == "lists":
+        return circular_lists(matrix, bias, ITEMS - COMMON)
+    return build_index(matrix, bias, kind, 3.0).with_probes(ITEMS)
+
+
+def clicks(rows: int) -> list[list[int]]:
+    return [[7, 20 + row] for row in range(rows)]
+
+
+def exact_scan(matrix: Tensor, bias: Tensor, scale: float = 0.0) -> ExactScan:
+    return ExactScan(SessionRNN(ModelSize(ITEMS, HIDDEN, scale=scale)), matrix, bias)
+
+
+def complete_retrieval(kind: str, scale: float, few_allowed: int = 40) -> Retrieval:
+    """Return a retrieval; the generated filters leave fewer and more items than `few_allowed`."""
+    matrix, bias = item_vectors(scale)
+    exact = exact_scan(matrix, bias, scale)
+    if kind == "exact":
+        return exact
+    return Reranked(complete_index(kind, matrix, bias), exact, scale, few_allowed)
+
+
+COMPLETE = {
+    (kind, scale): complete_retrieval(kind, scale)
+    for kind in ("exact", *KINDS)
+    for scale in (0.0, 9.0)
+}
+
+
+def incomplete_retrieval(kind: str) -> Reranked:
+    matrix, bias = item_vectors(0.0)
+    index: CandidateIndex = circular_lists(matrix, bias, 50)
+    if kind != "lists":
+        index = build_index(matrix, bias, kind, 3.0)
+    return Reranked(index.with_probes(2), exact_scan(matrix, bias), 0.0)
+
+
+INCOMPLETE = {kind: incomplete_retrieval(kind) for kind in KINDS}
+
+
+def brute_force(
+    hidden: Tensor, scale: float, query: RankingQuery
+) -> tuple[list[int], NDArray[np.float64]]:
+    """Return the best items and the scores of all, in float64, one item at a time."""
+    matrix, bias = item_vectors(scale)
+    vector = hidden.double() / (hidden.double().norm() / scale if scale else 1)
+    scores = np.array([float(bias[i]) + float(matrix[i].double() @ vector) for i in range(ITEMS)])
+    allowed = [
+        item
+        for item in range(ITEMS)
+        if item not in query.excluded and (query.allowed is None or query.allowed[item])
+    ]
+    return sorted(allowed, key=lambda item: -scores[item])[: query.k], scores
+
+
+def check(top_k: TopK, hidden: Tensor, scale: float, query: RankingQuery) -> None:
+    expected, scores = brute_force(hidden, scale, query)
+    assert len(top_k.items) == len(expected)
+    np.testing.assert_allclose(top_k.scores, scores[top_k.items], atol=1e-4)
+    for have, want in zip(top_k.items, expected, strict=True):
+        assert have == want or abs(scores[have] - scores[want]) < TIE
+
+
+def masks() -> st.SearchStrategy[NDArray[np.bool_] | None]:
+    share = st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0])
+    seeds = st.integers(0, 1000)
+    random = st.builds(lambda p, s: np.random.default_rng(s).random(ITEMS) < p, share, seeds)
+    return st.one_of(st.none(), random)
+
+
+@st.composite
+def ranking_queries(draw: st.DrawFn) -> RankingQuery:
+    excluded = draw(st.lists(st.integers(0, ITEMS - 1), max_size=30))
+    return RankingQuery(draw(st.integers(1, 25)), excluded, draw(masks()))
+
+
+def items_of(lists: Sequence[TopK]) -> list[list[int]]:
+    return [top_k.items for top_k in lists]
+
+
+@pytest.mark.parametrize(("kind", "scale"), COMPLETE)
+@given(queries=st.lists(ranking_queries(), min_size=1, max_size=4), seed=st.integers(0, 50))
+def test_lists_equal_those_of_brute_force(
+    kind: str, scale: float, queries: list[RankingQuery], seed: int
+) -> None:
+    rows = hidden_states(len(queries), seed)
+
+    lists = COMPLETE[kind, scale].top_k(rows, clicks(len(queries)), queries)
+
+    for top_k, hidden, query in zip(lists, rows, queries, strict=True):
+        check(top_k, hidden, scale, query)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(rows=st.integers(1, 40), seed=st.integers(0, 20))
+def test_a_list_does_not_depend_on_its_batch(kind: str, rows: int, seed: int) -> None:
+    """An index that overlooks items overlooks the same ones for a single query and in a batch."""
+    retrieval = INCOMPLETE[kind]
+    hidden = hidden_states(rows, seed)
+
+    together = retrieval.top_k(hidden, clicks(rows), [RankingQuery()] * rows)
+    alone = [
+        retrieval.top_k(row[None], [window], [RankingQuery()])[0]
+        for row, window in zip(hidden, clicks(rows), strict=True)
+    ]
+
+    assert items_of(together) == items_of(alone)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(queries=st.lists(ranking_queries(), min_size=2, max_size=6), seed=st.integers(0, 20))
+def test_a_list_does_not_depend_on_the_other_queries_of_its_batch(
+    kind: str, queries: list[RankingQuery], seed: int
+) -> None:
+    """A query that excludes many items needs more candidates; the other rows do not get them."""
+    retrieval, hidden = INCOMPLETE[kind], hidden_states(len(queries), seed)
+
+    together = retrieval.top_k(hidden, clicks(len(queries)), queries)
+    alone = [
+        retrieval.top_k(row[None], [window], [query])[0]
+        for row, window, query in zip(hidden, clicks(len(queries)), queries, strict=True)
+    ]
+
+    assert items_of(together) == items_of(alone)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_size_of_the_parts_changes_no_list(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many candidates are scored in parts, so that memory is bounded."""
+    queries, hidden = [RankingQuery(5, range(100))] * 9, hidden_states(9)
+    together = INCOMPLETE[kind].top_k(hidden, clicks(9), queries)
+    monkeypatch.setattr(rerank, "VECTORS_AT_ONCE", 1)
+
+    assert items_of(INCOMPLETE[kind].top_k(hidden, clicks(9), queries)) == items_of(together)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_state_of_nan_returns_no_item(kind: str) -> None:
+    hidden = torch.full((1, HIDDEN), torch.nan)
+
+    (top_k,) = INCOMPLETE[kind].top_k(hidden, clicks(1), [RankingQuery(5, [3, 4, 5])])
+
+    assert top_k.items == []
+
+
+def test_query_vectors_are_the_directions_that_the_model_scores_with() -> None:
+    rows = torch.cat([hidden_states(3), torch.zeros(1, HIDDEN), hidden_states(1) * 1e-9])
+
+    torch.testing.assert_close(torch.from_numpy(query_vectors(rows, 9.0)), 9.0 * unit(rows))
+
+
+def test_an_index_overlooks_the_cells_that_it_does_not_search() -> None:
+    """So the laws above would notice an index that searches nothing."""
+    matrix, bias = item_vectors(0.0)
+    index = build_index(matrix, bias, "ivf", 3.0)
+    rows = hidden_states(20)
+
+    one_cell, all_cells = (
+        Reranked(index.with_probes(probes), exact_scan(matrix, bias), 0.0).top_k(
+            rows, clicks(20), [RankingQuery()] * 20
+        )
+        for probes in (1, ITEMS)
+    )
+
+    assert items_of(one_cell) != items_of(all_cells)
+
+
+@pytest.mark.parametrize("kind", ["exact", *KINDS])
+def test_equal_scores_stand_in_the_order_of_their_index(kind: str) -> None:
+    matrix, bias = torch.ones(ITEMS, HIDDEN), torch.zeros(ITEMS)
+    bias[[7, 200]] = 1.0
+    exact = exact_scan(matrix, bias)
+    retrieval: Retrieval = exact
+    if kind != "exact":
+        retrieval = Reranked(complete_index(kind, matrix, bias), exact, 0.0)
+    allowed = np.zeros(ITEMS, dtype=bool)
+    allowed[[200, 7, 5, 3, 9]] = True
+
+    (top_k,) = retrieval.top_k(torch.ones(1, HIDDEN), clicks(1), [RankingQuery(4, allowed=allowed)])
+
+    assert top_k.items == [7, 200, 3, 5]
+
+
+def test_a_list_longer_than_max_k_is_exact() -> None:
+    """Also where it is long because its best items are excluded."""
+    matrix, bias = item_vectors(0.0)
+    exact = exact_scan(matrix, bias)
+    short = Reranked(circular_lists(matrix, bias, length=3), exact, 0.0)
+    hidden = hidden_states(1)
+    best = exact.top_k(hidden, clicks(1), [RankingQuery(MAX_K)])[0].items
+    common = [item for item in best if item < COMMON]
+
+    for query in (RankingQuery(MAX_K + 1), RankingQuery(MAX_K, excluded=common)):
+        assert short.quick_top_k(hidden, clicks(1), [query]) == [None]
+        assert short.top_k(hidden, clicks(1), [query]) == exact.top_k(hidden, clicks(1), [query])
+    assert short.top_k(hidden, clicks(1), [RankingQuery()]) != exact.top_k(
+        hidden, clicks(1), [RankingQuery()]
+    )
