@@ -84,7 +84,7 @@ class Enough(Exception):
 
 
 class Stopwatch:
-    """A `training.trainer.Watcher` that measures events a second and then has had enough."""
+    """A `ProgressListener` that measures events a second and then has had enough."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.rate, self.first_step = seconds, 0.0, 0.0

@@ -37,7 +37,7 @@ from training.checkpoint import EpochResult
 from training.evaluation.evaluate import evaluate
 from training.model.sampling import RandomStreams, candidate_sampler
 from training.recipe import Recipe, load_recipe
-from training.trainer import Trainer, steps_of
+from training.trainer import Trainer, plan_batches
 
 METRICS = ("recall@20", "mrr@20")
 BACKWARD_TOO = 3  # forward, the gradient of the input, the gradient of the weights
@@ -88,7 +88,7 @@ class Plain:
 
 
 class Turns:
-    """A `training.trainer.Watcher` that lets the plain loop work after each epoch of ours."""
+    """A `ProgressListener` that lets the plain loop work after each epoch of ours."""
 
     def __init__(self, plain: Plain, recipe: Recipe, console: Console) -> None:
         self.trial = Trial("recsys train")
@@ -143,15 +143,15 @@ class Shape:
     @classmethod
     def of(cls, recipe: Recipe, sessions: Sessions) -> "Shape":
         """sessions: in the indices of the catalogue."""
-        device, plan = torch.device("cpu"), steps_of(sessions, recipe)
-        columns = candidate_sampler(recipe, sessions.counts(), plan.events / len(plan), device)
+        device, plan = torch.device("cpu"), plan_batches(sessions, recipe)
+        columns = candidate_sampler(recipe, sessions.counts(), plan.clicks / len(plan), device)
         seen = []
         for step in np.linspace(0, len(plan) - 1, num=20, dtype=int).tolist():
             batch, draws = plan[step], RandomStreams(device, recipe.seed, 0, step)
-            clicked, following = map(torch.from_numpy, (batch.clicked, batch.following))
-            seen.append(len(columns.choose(clicked, following, None, draws).items))
+            inputs, targets = map(torch.from_numpy, (batch.inputs, batch.targets))
+            seen.append(len(columns.sample(inputs, targets, None, draws).items))
         gates = CELLS[recipe.cell].GATES
-        events = round(plan.events / len(plan))
+        events = round(plan.clicks / len(plan))
         return cls(recipe.hidden, recipe.layers, gates, events, round(statistics.mean(seen)))
 
     @property

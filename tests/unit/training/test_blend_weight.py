@@ -1,4 +1,4 @@
-"""The blend's weight: chosen on validation, kept over a kill, left out where it helps nobody."""
+"""Blend weight: chosen on validation sessions, kept over a kill, 0 where it does not help."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ from tests.support.training.builders import Quiet, words
 from training.blend_weight import (
     best_weight,
     blend_of,
-    blend_said,
+    blend_summary,
     chooser_of,
     neighbour_settings,
     weigh,
@@ -34,36 +34,36 @@ CLICKS = words(*["abcd", "bcda", "cdab", "dabc", "abca", "bc"] * 40)
 TINY = Recipe(hidden=8, epochs=2, batch=4, negatives=6, validation=0.2, blend="vstan")
 
 
-class Asked:
-    """Chooses a quarter, and remembers what it was asked."""
+class RecordingChooser:
+    """Weight chooser that returns 0.25 and records the sizes of its parts."""
 
     def __init__(self) -> None:
         self.parts: list[tuple[int, int]] = []
 
-    def __call__(self, predictor: Predictor, inner: Sessions, valid: Sessions) -> float:
+    def __call__(self, predictor: Predictor, train_part: Sessions, valid: Sessions) -> float:
         assert predictor.blend is None
-        self.parts.append((len(inner), len(valid)))
+        self.parts.append((len(train_part), len(valid)))
         return 0.25
 
 
-class PulledInRefit(Quiet):
-    """Pulls the plug when the first epoch of the refit is done."""
+class KilledInRefit(Quiet):
+    """Listener that ends the run after the first epoch of the refit."""
 
     def epoch_ends(self, result: EpochResult) -> None:
         if result.phase == "refit":
-            raise PlugPulled
+            raise Killed
 
 
-class PlugPulled(BaseException):
-    """No handler of ours catches this."""
+class Killed(BaseException):
+    """Exception that no handler of the package catches."""
 
 
-def test_the_weight_is_asked_for_once_before_the_refit_and_kept_over_a_kill(
+def test_the_weight_is_chosen_once_before_the_refit_and_kept_over_a_kill(
     tmp_path: Path,
 ) -> None:
-    first, second = Asked(), Asked()
-    with pytest.raises(PlugPulled):
-        Trainer(TINY, tmp_path, CPU, PulledInRefit(), first).train(CLICKS, None)
+    first, second = RecordingChooser(), RecordingChooser()
+    with pytest.raises(Killed):
+        Trainer(TINY, tmp_path, CPU, KilledInRefit(), first).train(CLICKS, None)
 
     trained = Trainer(TINY, tmp_path, CPU, Quiet(), second).train(CLICKS, None)
 
@@ -76,7 +76,7 @@ def test_a_weight_that_is_given_is_taken() -> None:
     recipe = dataclasses.replace(TINY, blend_weight=0.3, validation=0.0)
 
     assert chooser_of(dataclasses.replace(TINY, blend="none")) is None
-    assert blend_said(recipe, 0.3) == "vstan with a weight of 0.3, as the recipe says"
+    assert blend_summary(recipe, 0.3) == "vstan with a weight of 0.3, as the recipe says"
 
 
 def test_without_validation_a_given_weight_is_shipped(tmp_path: Path) -> None:
@@ -98,18 +98,18 @@ def test_the_best_weight_wins_and_none_where_the_model_alone_is_best() -> None:
 
     assert best_weight(measured(0.3, 0.5, 0.4), "mrr@20") == 0.1
     assert best_weight(measured(0.5, 0.5, 0.4), "mrr@20") == 0.0
-    assert "left out" in blend_said(TINY, 0.0)
+    assert "left out" in blend_summary(TINY, 0.0)
 
 
 def test_each_weight_is_measured_as_the_blend_of_that_weight_is_evaluated(tmp_path: Path) -> None:
-    """The grid's one pass and a predictor with a blend must not part ways."""
+    """The one pass over the grid equals an evaluation of each blended predictor."""
     found: dict[str, object] = {}
 
-    def keep(predictor: Predictor, inner: Sessions, valid: Sessions) -> float:
-        found.update(measured=weigh(TINY, predictor, inner, valid))
+    def keep(predictor: Predictor, train_part: Sessions, valid: Sessions) -> float:
+        found.update(measured=weigh(TINY, predictor, train_part, valid))
         held = reindex(valid, predictor.catalogue.item_ids)
         for weight in (0.0, 0.2):
-            predictor.blend = blend_of(TINY, predictor.catalogue, inner, weight)
+            predictor.blend = blend_of(TINY, predictor.catalogue, train_part, weight)
             found[f"{weight}"] = evaluate(predictor, held, 4).metrics["mrr@20"]
         return 0.0
 

@@ -8,7 +8,7 @@ from training.recipe import Recipe
 
 
 def test_the_first_step_divides_by_the_gradient_alone() -> None:
-    """The accumulator starts at 0 (checklist 6), and ε stands inside the root."""
+    """The accumulator starts at 0 (checklist 6), and ε is inside the root."""
     weight = torch.tensor([1.0])
     Adagrad.of(weight, momentum=0).step(torch.tensor([2.0]), rate=0.1)
 
@@ -17,18 +17,18 @@ def test_the_first_step_divides_by_the_gradient_alone() -> None:
 
 def test_the_second_step_divides_by_the_root_of_both_squares() -> None:
     weight = torch.tensor([0.0])
-    mover = Adagrad.of(weight, momentum=0)
-    mover.step(torch.tensor([3.0]), rate=0.1)
-    mover.step(torch.tensor([4.0]), rate=0.1)
+    optimizer = Adagrad.of(weight, momentum=0)
+    optimizer.step(torch.tensor([3.0]), rate=0.1)
+    optimizer.step(torch.tensor([4.0]), rate=0.1)
 
     assert weight.item() == pytest.approx(-0.1 * (3 / 3 + 4 / 5), abs=1e-6)
 
 
-def test_momentum_is_a_heavy_ball() -> None:
+def test_momentum_adds_a_share_of_the_last_step() -> None:
     weight = torch.tensor([0.0])
-    mover = Adagrad.of(weight, momentum=0.5)
-    mover.step(torch.tensor([3.0]), rate=0.1)
-    mover.step(torch.tensor([4.0]), rate=0.1)
+    optimizer = Adagrad.of(weight, momentum=0.5)
+    optimizer.step(torch.tensor([3.0]), rate=0.1)
+    optimizer.step(torch.tensor([4.0]), rate=0.1)
 
     first = -0.1 * 3 / 3
     second = 0.5 * first - 0.1 * 4 / 5
@@ -36,11 +36,11 @@ def test_momentum_is_a_heavy_ball() -> None:
 
 
 @pytest.mark.parametrize("kind", ["adam", "adamw", "nadam"])
-def test_adams_equal_torchs_own(kind: str) -> None:
-    """The well-kept library is the reference; ours differs in knowing rows."""
+def test_adam_adamw_and_nadam_equal_pytorch(kind: str) -> None:
+    """PyTorch's optimizers are the reference; ours can also update single rows."""
     ours, theirs = torch.linspace(-1, 1, 6), torch.linspace(-1, 1, 6).requires_grad_()
     decay = 0.1 if kind == "adamw" else 0.0
-    mover = Adam.of(ours, kind, decay)
+    optimizer = Adam.of(ours, kind, decay)
     reference = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "nadam": torch.optim.NAdam}[
         kind
     ]([theirs], lr=0.01, weight_decay=decay, eps=ADAM_EPSILON)
@@ -48,23 +48,23 @@ def test_adams_equal_torchs_own(kind: str) -> None:
         gradient = torch.sin(torch.arange(6.0) + step)
         theirs.grad = gradient.clone()
         reference.step()
-        mover.step(gradient, rate=0.01)
+        optimizer.step(gradient, rate=0.01)
 
     torch.testing.assert_close(ours, theirs.detach(), atol=1e-6, rtol=0)
 
 
-MOVERS = [
+RECIPES = [
     Recipe(),
     Recipe(momentum=0.3),
-    Recipe(optimiser="adam"),
-    Recipe(optimiser="adamw", weight_decay=0.1),
-    Recipe(optimiser="nadam"),
+    Recipe(optimizer="adam"),
+    Recipe(optimizer="adamw", weight_decay=0.1),
+    Recipe(optimizer="nadam"),
 ]
 
 
-@pytest.mark.parametrize("recipe", MOVERS, ids=lambda r: f"{r.optimiser} {r.momentum}")
-def test_rows_step_as_the_dense_weight_would(recipe: Recipe) -> None:
-    """On the rows a batch touches; the others keep weight and moments."""
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: f"{r.optimizer} {r.momentum}")
+def test_updates_of_rows_equal_dense_updates(recipe: Recipe) -> None:
+    """Touched rows equal the dense update; other rows keep weight and moments."""
     dense, sparse = torch.arange(8.0).reshape(4, 2), torch.arange(8.0).reshape(4, 2)
     whole, rows = optimizer_for(dense, recipe), optimizer_for(sparse, recipe)
     touched = torch.tensor([3, 1])

@@ -19,11 +19,11 @@ def test_linear_goes_to_zero() -> None:
 
 
 def test_cosine_is_half_way_in_the_middle_and_flat_at_both_ends() -> None:
-    found = rates(schedule="cosine")
+    values = rates(schedule="cosine")
 
-    assert found[2] == pytest.approx(0.4)
-    assert found[0] - found[1] == pytest.approx(found[3] - found[4])
-    assert found[0] - found[1] < found[1] - found[2]
+    assert values[2] == pytest.approx(0.4)
+    assert values[0] - values[1] == pytest.approx(values[3] - values[4])
+    assert values[0] - values[1] < values[1] - values[2]
 
 
 def test_a_warm_up_rises_from_zero_and_the_schedule_fills_the_rest() -> None:
