@@ -155,10 +155,8 @@ class Recipe:
     candidates: Sessions = 2500  # most recent sessions that are compared (m)
     idf: NonNegative = 1.0  # strength of the inverse item frequency
     click_decay: NonNegative = 2.0  # vstan: clicks back until the weight is 1/e; 0: linear
-    age_decay_days: NonNegative = (
-        60.0  # vstan: neighbour's age until the weight is 1/e; 0: no decay
-    )
-    distance_decay: NonNegative = 3.0  # vstan: clicks from the shared item until 1/e; 0: no decay
+    age_decay_days: NonNegative = 60.0  # vstan: neighbour's age until the weight is 1/e; 0: none
+    distance_decay: NonNegative = 3.0  # vstan: clicks from the shared item until 1/e; 0: none
 
     @pydantic.field_validator(*CHOICES)
     @classmethod
@@ -277,7 +275,7 @@ def current_names(values: Mapping[str, object]) -> dict[str, object]:
         value = _current_value(name, given)
         if name != old:
             _warn(f"The setting {old} is now called {name}. Use the new name.")
-        if value != given:
+        if isinstance(given, str | list) and value != given:
             _warn(f"The value {given!r} of {name} is now {value!r}. Use the new value.")
         settings[name] = value
     return settings

@@ -210,3 +210,23 @@ def test_an_unknown_space_is_answered_with_the_known_ones() -> None:
         BadSpace, match=r"no space 'quik'. Did you mean quick\? Built in: published"
     ):
         load_space("quik", Recipe())
+
+
+def test_a_space_with_old_names_works_and_names_the_new_ones(tmp_path: Path) -> None:
+    text = """
+        [columns]
+        choices = ["distinct", "drawn"]
+        [momentum]
+        low = 0.0
+        high = 0.5
+        when = { optimiser = "adagrad" }
+    """
+    path = tmp_path / "old.toml"
+    path.write_text(text)
+
+    with pytest.warns(FutureWarning) as caught:
+        space = load_space(str(path), Recipe())
+
+    assert any("columns is now called scored_items" in str(warning.message) for warning in caught)
+    assert space.dimensions[0] == Choices("scored_items", ("unique", "with-duplicates"))
+    assert space.dimensions[1].when == (("optimizer", ("adagrad",)),)
