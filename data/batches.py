@@ -51,7 +51,7 @@ class Batch:
 
 
 class BatchPlan(ABC):
-    """All steps of one epoch; memory grows with the clicks and with nothing else."""
+    """Plan of all steps of one epoch; memory grows with the clicks and with nothing else."""
 
     def __init__(
         self, sessions: Sessions, inputs: NDArray[np.int64], clicks_of_step: NDArray[np.int64]

@@ -105,7 +105,7 @@ UpToHalf = Annotated[float, Field(ge=0, le=0.5)]
     config=ConfigDict(strict=True, allow_inf_nan=False, validate_default=True, extra="forbid"),
 )
 class Recipe:
-    """The settings of a run; the comment beside each one explains it."""
+    """Settings of a run; the comment beside each one explains it."""
 
     # model
     hidden: AtLeastOne = 192  # units of each layer (H), and length of an item vector

@@ -151,7 +151,7 @@ WeightChooser = Callable[[Predictor, Sessions, Sessions], float]
 
 @dataclass
 class _Phase:
-    """One phase of a run: catalogue, steps of an epoch, and the model in training."""
+    """Phase of a run: catalogue, steps of an epoch, and the model in training."""
 
     catalogue: Catalogue
     plan: BatchPlan

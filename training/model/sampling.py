@@ -106,7 +106,7 @@ class CandidateSet:
 
 @dataclass(frozen=True, slots=True)
 class CandidateCounts:
-    """How often each candidate counts in the softmax, as logarithms.
+    """Counts of each candidate in the softmax, as logarithms.
 
     A count of m weighs as much as m equal candidates: it adds log m to the score.
     """

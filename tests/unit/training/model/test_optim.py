@@ -1,9 +1,22 @@
+"""Optimizers, moving average of the weights, and learning rate schedules."""
+
 import math
 
 import pytest
 import torch
 
-from training.model.optim import ADAM_EPSILON, EPSILON, Adagrad, Adam, optimizer_for
+from recsys.model.gru4rec import ModelSize
+from training.model.optim import (
+    ADAM_EPSILON,
+    AVERAGING_STEPS,
+    EPSILON,
+    Adagrad,
+    Adam,
+    ExponentialMovingAverage,
+    learning_rate_at,
+    optimizer_for,
+)
+from training.model.weights import Weights
 from training.recipe import Recipe
 
 
@@ -76,3 +89,64 @@ def test_updates_of_rows_equal_dense_updates(recipe: Recipe) -> None:
 
     torch.testing.assert_close(sparse[touched], dense[touched])
     assert sparse[[0, 2]].tolist() == [[0.0, 1.0], [4.0, 5.0]]
+
+
+def averaged(average: ExponentialMovingAverage, weights: Weights, values: list[float]) -> float:
+    """Return the average of one weight that takes these values, each until the next update."""
+    for value in values:
+        weights.matrix.fill_(value)
+        for _ in range(AVERAGING_STEPS):
+            average.update()
+    return float(average.weights.matrix[0, 0])
+
+
+def fresh() -> Weights:
+    return Weights.fresh(ModelSize(items=3, hidden=2), torch.Generator().manual_seed(0))
+
+
+def test_the_first_averages_are_the_plain_mean() -> None:
+    weights = fresh()
+
+    assert averaged(
+        ExponentialMovingAverage(weights, 0.9999), weights, [1.0, 2.0, 6.0]
+    ) == pytest.approx(3.0)
+
+
+def test_later_averages_decay_exponentially() -> None:
+    weights = fresh()
+    average = ExponentialMovingAverage(weights, 0.5 ** (1 / AVERAGING_STEPS))  # half in each update
+
+    assert averaged(average, weights, [8.0, 4.0, 2.0]) == pytest.approx((6.0 + 2.0) / 2)
+
+
+def test_the_trained_weights_do_not_change() -> None:
+    weights = fresh()
+    averaged(ExponentialMovingAverage(weights, 0.9), weights, [1.0, 5.0])
+
+    assert (weights.matrix == 5.0).all()
+
+
+def rates(**settings: object) -> list[float]:
+    recipe = Recipe(**{"learning_rate": 0.8, "warmup": 0.0, **settings})  # type: ignore[arg-type]
+    return [learning_rate_at(recipe, share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+
+
+def test_constant_is_the_default_after_a_short_warm_up() -> None:
+    assert rates() == [0.8] * 5
+    assert rates(warmup=Recipe().warmup) == [0.0, *[0.8] * 4]
+
+
+def test_linear_goes_to_zero() -> None:
+    assert rates(schedule="linear") == pytest.approx([0.8, 0.6, 0.4, 0.2, 0.0])
+
+
+def test_cosine_is_half_way_in_the_middle_and_flat_at_both_ends() -> None:
+    values = rates(schedule="cosine")
+
+    assert values[2] == pytest.approx(0.4)
+    assert values[0] - values[1] == pytest.approx(values[3] - values[4])
+    assert values[0] - values[1] < values[1] - values[2]
+
+
+def test_a_warm_up_rises_from_zero_and_the_schedule_fills_the_rest() -> None:
+    assert rates(schedule="linear", warmup=0.5) == pytest.approx([0.0, 0.4, 0.8, 0.4, 0.0])

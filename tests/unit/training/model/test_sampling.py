@@ -1,4 +1,4 @@
-"""Candidates of a step, their counts, and their logQ correction."""
+"""Random streams, negative sampling, candidates of a step, and their logQ correction."""
 
 import dataclasses
 import math
@@ -104,7 +104,7 @@ def test_a_target_of_the_same_session_is_a_negative_where_it_is_sampled_too() ->
     together = sampled("with-duplicates", torch.tensor([0, 0, 0]), negatives=50)
     alone = sampled("with-duplicates", None, negatives=50)
 
-    column = together.items.tolist().index(2)  # the second event's target
+    column = together.items.tolist().index(2)  # the second click's target
     assert counts_of(together)[0][column] == counts_of(alone)[0][column] - 1 > 0
 
 
@@ -139,10 +139,10 @@ def test_pairs_in_rows_are_all_pairs_of_one_row_and_no_others(sessions: list[int
     first, second = pairs_in_rows(torch.tensor(sessions))
 
     pairs = set(zip(first.tolist(), second.tolist(), strict=True))
-    events = range(len(sessions))
+    clicks = range(len(sessions))
     assert len(pairs) == len(first)
     assert pairs == {
-        (a, b) for a in events for b in events if a != b and sessions[a] == sessions[b]
+        (a, b) for a in clicks for b in clicks if a != b and sessions[a] == sessions[b]
     }
 
 
@@ -167,3 +167,69 @@ def test_logq_corrects_the_sampled_softmax_to_the_full_one() -> None:
             [1 / 6] * 6, abs=0.01 if scored_items == "with-duplicates" else 1e-6
         )
         assert math.isclose(sum(shares), 1.0, rel_tol=1e-6)
+
+
+COUNTS = np.array([1, 4, 16, 79])
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_items_are_sampled_by_popularity_to_the_power_of_alpha(alpha: float) -> None:
+    sampler = NegativeSampler(COUNTS, alpha, CPU)
+
+    sampled = torch.bincount(
+        sampler.draw(RandomStreams(CPU, 0, 0, 0).uniform(200_000)), minlength=4
+    )
+
+    expected = COUNTS**alpha / (COUNTS**alpha).sum()
+    np.testing.assert_allclose(sampled.numpy() / 200_000, expected, atol=0.005)
+
+
+def test_the_ends_of_the_unit_interval_map_to_the_first_and_the_last_item() -> None:
+    sampler = NegativeSampler(COUNTS, 0.5, CPU)
+    ends = torch.tensor([0.0, np.nextafter(1.0, 0.0)], dtype=torch.float64)
+
+    assert sampler.draw(ends).tolist() == [0, 3]
+
+
+def test_the_expected_frequency_adds_clicks_and_samples() -> None:
+    expected = NegativeSampler(COUNTS, 0.5, CPU).expected(clicks=10, samples=100)
+
+    roots = np.sqrt(COUNTS)
+    mixture = 10 * COUNTS / COUNTS.sum() + 100 * roots / roots.sum()
+    np.testing.assert_allclose(expected.numpy(), mixture, rtol=1e-12)
+
+
+def test_the_dropped_share_is_the_rate_and_the_mean_stays_one() -> None:
+    mask = RandomStreams(CPU, 1, 2, 3).dropout_mask(torch.Size((400, 1000)), 0.3)
+
+    assert (mask == 0).float().mean().item() == pytest.approx(0.3, abs=0.003)
+    assert mask.max().item() == pytest.approx(1 / 0.7, rel=1e-4)
+    assert mask.mean().item() == pytest.approx(1.0, abs=0.01)
+
+
+def test_numbers_are_uniform_below_one() -> None:
+    numbers = RandomStreams(CPU, 1, 2, 3).uniform(100_000)
+
+    assert numbers.dtype == torch.float64
+    assert 0 <= numbers.min() < numbers.max() < 1
+    assert numbers.mean().item() == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_repeated_step_has_equal_random_numbers_and_another_step_has_others() -> None:
+    def both(*step: int) -> torch.Tensor:
+        random = RandomStreams(CPU, *step)
+        return torch.cat(
+            [random.uniform(5), random.dropout_mask(torch.Size((3, 7)), 0.5).flatten()]
+        )
+
+    assert torch.equal(both(1, 2, 3), both(1, 2, 3))
+    for other in ((2, 2, 3), (1, 3, 3), (1, 2, 4)):
+        assert not torch.equal(both(1, 2, 3), both(*other))
+
+
+@pytest.mark.parametrize("numbers", [1, 3, 4, 5])
+def test_a_mask_has_any_number_of_elements(numbers: int) -> None:
+    assert (
+        RandomStreams(CPU, 0, 0, 0).dropout_mask(torch.Size((numbers,)), 0.0).tolist()
+        == [1.0] * numbers
+    )
