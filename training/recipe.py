@@ -274,9 +274,9 @@ def current_names(values: Mapping[str, object]) -> dict[str, object]:
         name = RENAMED_SETTINGS.get(old, old)
         value = _current_value(name, given)
         if name != old:
-            _warn(f"The setting {old} is now called {name}. Use the new name.")
+            _warn(f"The setting {old} is now called {name}. The old name still works.")
         if isinstance(given, str | list) and value != given:
-            _warn(f"The value {given!r} of {name} is now {value!r}. Use the new value.")
+            _warn(f"The value {given!r} of {name} is now {value!r}. The old value still works.")
         settings[name] = value
     return settings
 

@@ -158,11 +158,15 @@ def test_a_recipe_file_with_old_names_works_and_names_the_new_ones(tmp_path: Pat
 
     assert recipe == NEW
     messages = [str(warning.message) for warning in caught]
-    assert "The setting optimiser is now called optimizer. Use the new name." in messages
-    assert "The value 'lanes' of batches is now 'session-parallel'. Use the new value." in messages
-    assert "The setting columns is now called scored_items. Use the new name." in messages
+    assert "The setting optimiser is now called optimizer. The old name still works." in messages
     assert (
-        "The value 'drawn' of scored_items is now 'with-duplicates'. Use the new value." in messages
+        "The value 'lanes' of batches is now 'session-parallel'. The old value still works."
+        in messages
+    )
+    assert "The setting columns is now called scored_items. The old name still works." in messages
+    assert (
+        "The value 'drawn' of scored_items is now 'with-duplicates'. The old value still works."
+        in messages
     )
 
 
