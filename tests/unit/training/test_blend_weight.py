@@ -72,14 +72,14 @@ def test_the_weight_is_chosen_once_before_the_refit_and_kept_over_a_kill(
     assert second.parts == []
 
 
-def test_a_weight_that_is_given_is_taken() -> None:
+def test_a_given_weight_is_used_without_a_choice() -> None:
     recipe = dataclasses.replace(TINY, blend_weight=0.3, validation=0.0)
 
     assert chooser_of(dataclasses.replace(TINY, blend="none")) is None
     assert blend_summary(recipe, 0.3) == "vstan with a weight of 0.3, as the recipe says"
 
 
-def test_without_validation_a_given_weight_is_shipped(tmp_path: Path) -> None:
+def test_without_validation_a_given_weight_is_used(tmp_path: Path) -> None:
     recipe = dataclasses.replace(TINY, blend_weight=0.3, validation=0.0)
 
     trained = Trainer(recipe, tmp_path, CPU, Quiet(), chooser_of(recipe)).train(CLICKS, None)
@@ -87,7 +87,7 @@ def test_without_validation_a_given_weight_is_shipped(tmp_path: Path) -> None:
     assert trained.blend_weight == 0.3
 
 
-def test_without_validation_and_without_a_weight_there_is_nothing_to_choose_on() -> None:
+def test_a_blend_without_validation_and_without_a_weight_is_refused() -> None:
     with pytest.raises(BadRecipe, match="blend_weight must be above 0 where blend is set"):
         dataclasses.replace(TINY, validation=0.0)
 
@@ -121,7 +121,7 @@ def test_each_weight_is_measured_as_the_blend_of_that_weight_is_evaluated(tmp_pa
     assert measured[0.2]["mrr@20"] == found["0.2"]
 
 
-def test_v_sknn_has_no_decay_and_nought_is_none() -> None:
+def test_v_sknn_has_no_decay_and_a_decay_of_zero_is_none() -> None:
     plain = neighbour_settings(dataclasses.replace(TINY, blend="v-sknn"))
     no_age = neighbour_settings(dataclasses.replace(TINY, age_decay_days=0.0))
 
@@ -129,8 +129,8 @@ def test_v_sknn_has_no_decay_and_nought_is_none() -> None:
     assert (no_age.click_decay, no_age.age_decay_days, no_age.distance_decay) == (2.0, None, 3.0)
 
 
-def test_a_useless_blend_is_left_out_and_the_bundle_says_so(tmp_path: Path) -> None:
-    """Neighbours of a random walk over two items in turn know nothing the model does not."""
+def test_a_blend_that_does_not_help_is_left_out_and_recorded_in_the_bundle(tmp_path: Path) -> None:
+    """In a walk that alternates two items, neighbours add nothing to the model."""
     clicks = tmp_path / "clicks.csv"
     rows = [f"s{n},{'ab'[(n + at) % 2]},{1000 * n + at}" for n in range(200) for at in range(4)]
     clicks.write_text("\n".join(["session_id,item_id,timestamp", *rows]))

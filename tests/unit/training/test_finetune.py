@@ -34,7 +34,7 @@ QUIET = Console(quiet=True)
 
 @dataclasses.dataclass(frozen=True)
 class NextDay:
-    """New clicks, in which one product has another id, and the item that it follows."""
+    """New clicks in which one product has another id, and the item before it."""
 
     clicks: Path
     renamed: str
@@ -80,7 +80,7 @@ def test_a_new_item_is_recommended_and_its_row_is_finite(next_day: NextDay, tune
     assert torch.isfinite(load_bundle(tuned).matrix).all()
 
 
-def test_vanished_items_stay_or_go(
+def test_vanished_items_are_kept_or_dropped(
     trained: TrainedShop, next_day: NextDay, tuned: Path, tmp_path: Path
 ) -> None:
     options = FinetuneOptions(
@@ -211,7 +211,9 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
         assert torch.equal(tensor, resumed.weights.tensors()[name]), name
 
 
-def test_the_checkpoint_of_another_start_is_refused(trained: TrainedShop, tmp_path: Path) -> None:
+def test_the_checkpoint_of_another_initialiser_is_refused(
+    trained: TrainedShop, tmp_path: Path
+) -> None:
     with pytest.raises(Killed):
         continue_run(tmp_path, trained, KilledAfterEpoch())
 
@@ -219,7 +221,7 @@ def test_the_checkpoint_of_another_start_is_refused(trained: TrainedShop, tmp_pa
         continue_run(tmp_path, trained, Quiet(), drop_vanished=True)
 
 
-def test_settings_that_shape_the_weights_are_refused() -> None:
+def test_settings_that_determine_the_weights_are_refused() -> None:
     with pytest.raises(BadRecipe, match=r"hidden is 192 in the bundle and determines .* got 100"):
         continued_recipe(Recipe(), ["hidden=100"])
 

@@ -67,7 +67,7 @@ def assert_same(first: TrainingResult, second: TrainingResult) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
-    """A run that nothing interrupted."""
+    """Return the result of an uninterrupted run."""
     return run(tmp_path_factory.mktemp("whole"))
 
 
@@ -119,7 +119,7 @@ def test_the_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_checkpoint_of_other_times_or_other_validation_is_refused(tmp_path: Path) -> None:
-    """Both move the validation cut, and with it everything that was learned."""
+    """Both change the validation part, and with it the weights."""
     with pytest.raises(Killed):
         run(tmp_path, listener=KilledAfterEpoch(1))
     later = dataclasses.replace(CLICKS, time_ms=CLICKS.time_ms + 1)

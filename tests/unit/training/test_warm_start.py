@@ -24,7 +24,7 @@ IDS = st.lists(st.sampled_from("abcdefghij"), min_size=1, unique=True)
 
 
 def base_model_of(item_ids: str, **training: object) -> BaseModel:
-    """A bundle of these items with random weights, every one of them different from zero."""
+    """Return a base model of these items with random weights, none of them zero."""
     size = ModelSize(len(item_ids), TINY.hidden, TINY.layers)
     weights = Weights.fresh(size, torch.Generator().manual_seed(3))
     weights.bias.copy_(torch.arange(1.0, 1.0 + len(item_ids)))
@@ -76,7 +76,7 @@ def test_a_new_row_is_the_mean_of_the_old_rows_clicked_beside_it() -> None:
     assert weights.bias[3].item() == pytest.approx((2 * 1 + 2) / 3)
 
 
-def test_the_end_of_one_session_is_not_beside_the_begin_of_the_next() -> None:
+def test_the_last_click_of_a_session_is_not_beside_the_first_of_the_next() -> None:
     base_model = base_model_of("abc")
     _, weights = begin(WarmStart(base_model), words("ab", "xc"))
 
@@ -98,7 +98,7 @@ def test_dropped_rows_do_not_shape_new_ones() -> None:
     torch.testing.assert_close(weights.matrix[2], base_model.weights.matrix[1:].mean(0))
 
 
-def test_the_parent_is_not_changed_by_training_on() -> None:
+def test_a_warm_start_does_not_change_the_base_model() -> None:
     base_model = base_model_of("ab")
     before = {name: tensor.clone() for name, tensor in base_model.weights.tensors().items()}
     _, weights = begin(WarmStart(base_model), words("ab"))
@@ -147,6 +147,21 @@ def test_initialisers_have_different_fingerprints() -> None:
     ]
 
     assert len({start.fingerprint for start in starts}) == len(starts)
+
+
+@pytest.mark.parametrize("name", ["from scratch", "warm start"])
+def test_an_initialiser_gives_the_catalogue_its_attributes(name: str) -> None:
+    attributes = {"brand": {"b": "Aurora", "x": "Novel"}}
+    initialiser: Initialiser = (
+        FromScratch(attributes)
+        if name == "from scratch"
+        else WarmStart(base_model_of("ab"), attributes=attributes)
+    )
+
+    catalogue = initialiser.catalogue(words("abx"))
+
+    assert list(catalogue.item_ids) == ["a", "b", "x"]
+    assert list(catalogue.attributes["brand"]) == [None, "Aurora", "Novel"]
 
 
 def test_attributes_that_were_read_win_and_the_old_ones_stay() -> None:
