@@ -1,12 +1,13 @@
-"""`Sessions` → the steps of one epoch, in one of two ways; the plan depends on lengths alone.
+"""Mini-batches: sessions to the steps of one epoch, in one of two ways.
 
-`WholeSessionBatches`: whole sessions of like length, read from their first click by one fused call
-over all their clicks. Sessions go by in the order of time, a few steps' worth at a time.
-`SessionParallelBatches`: session-parallel batches as in the paper (Hidasi et al., arXiv:1511.06939,
-section 3.1.1). B lanes each walk through one session after another, one click a step; a lane that
-ends its session takes the next waiting one, and the last batches are narrower.
+`WholeSessionBatches`: whole sessions of similar length, each from its first click. Sessions stand
+in the order of time, but for a few steps' worth that is mixed.
+`SessionParallelBatches`: as in the paper (Hidasi et al., ICLR 2016, arXiv:1511.06939, section
+3.1.1). Each of B rows walks through one session after another, one click in a step. A row that ends
+its session takes the next waiting one; the last batches have fewer rows.
 
-Either way every pair of clicks that follow each other is learned once an epoch.
+Either way an epoch contains every pair of consecutive clicks once. The plan of an epoch depends on
+the lengths of the sessions alone.
 """
 
 import heapq
@@ -18,161 +19,182 @@ from numpy.typing import NDArray
 
 from data.sessions import Sessions
 
-STEPS_MIXED = 16  # steps whose sessions are sorted by length together: longer, less order of time
+STEPS_MIXED = 16  # steps whose sessions are sorted by length together; more steps mix time more
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The events of one step: after `clicked` came `following`.
+    """Mini-batch of one step: input items, and the target item that follows each of them.
 
-    clicked, following: (E,) int64 item indices, packed as torch packs sequences: first click of
-    every row, then the second of those that have one. widths: (T,) int64, rows in each of these;
-    it never rises. lanes: (widths[0],) int64 rows of the carried state, or None where every row
-    begins a session; fresh: (widths[0],) bool, the row's state is zero.
+    Clicks are packed as in `torch.nn.utils.rnn.PackedSequence`: the first click of every row, then
+    the second click of the rows that have one, and so on.
     """
 
-    clicked: NDArray[np.int64]
-    following: NDArray[np.int64]
-    widths: NDArray[np.int64]
-    lanes: NDArray[np.int64] | None = None
-    fresh: NDArray[np.bool_] | None = None
+    inputs: NDArray[np.int64]  # (clicks,) item indices
+    targets: NDArray[np.int64]  # (clicks,) item indices
+    batch_sizes: NDArray[np.int64]  # (T,) rows that have a first, second, … click; never rises
+    # session-parallel batches only: (batch_sizes[0],) rows of the carried state, and whether each
+    # begins a new session; None where every row begins from the zero state
+    state_rows: NDArray[np.int64] | None = None
+    is_new_session: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
-        assert len(self.clicked) == len(self.following) == self.widths.sum(), "uneven batch"
+        assert len(self.inputs) == len(self.targets) == self.batch_sizes.sum(), "uneven batch"
 
     def __len__(self) -> int:
-        return len(self.clicked)
+        return len(self.inputs)
 
     @property
-    def rows(self) -> NDArray[np.int64]:
-        """(E,) int64, which row each event belongs to."""
-        return np.concatenate([np.arange(width) for width in self.widths])
+    def row_of_click(self) -> NDArray[np.int64]:
+        """Return the row that each click belongs to, (clicks,) int64."""
+        return np.concatenate([np.arange(rows) for rows in self.batch_sizes])
 
 
 class BatchPlan(ABC):
-    """All steps of one epoch; memory grows with the clicks and with nothing else."""
+    """Plan of all steps of one epoch; memory grows with the clicks and with nothing else."""
 
     def __init__(
-        self, sessions: Sessions, clicks: NDArray[np.int64], events: NDArray[np.int64]
+        self, sessions: Sessions, inputs: NDArray[np.int64], clicks_of_step: NDArray[np.int64]
     ) -> None:
-        """clicks: every event's click, step after step; events: (steps,) in each step."""
-        self.events = len(clicks)
+        """Store the plan.
+
+        Args:
+            sessions: Sessions of item indices.
+            inputs: (clicks,) int64, position of every input click in `sessions`, step by step.
+            clicks_of_step: (steps,) int64, number of input clicks in each step.
+        """
+        self.clicks = len(inputs)
         self._items = sessions.items
-        self._clicks = clicks
-        self._offsets = np.concatenate([[0], np.cumsum(events)])
+        self._inputs = inputs
+        self._offsets = np.concatenate([[0], np.cumsum(clicks_of_step)])
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
 
-    def events_before(self, step: int) -> int:
-        """Events in all steps before this one."""
+    def clicks_before(self, step: int) -> int:
+        """Return the number of input clicks in all steps before this one."""
         return int(self._offsets[step])
 
     @abstractmethod
     def __getitem__(self, step: int) -> Batch: ...
 
-    def _pairs(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        at = self._clicks[self._offsets[step] : self._offsets[step + 1]]
-        return self._items[at].astype(np.int64), self._items[at + 1].astype(np.int64)
+    def _inputs_and_targets(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        clicks = self._inputs[self._offsets[step] : self._offsets[step + 1]]
+        return self._items[clicks].astype(np.int64), self._items[clicks + 1].astype(np.int64)
 
 
 class SessionParallelBatches(BatchPlan):
-    """Session-parallel: every lane one click further in every step."""
+    """Session-parallel mini-batches: in every step each row moves on by one click."""
 
-    def __init__(self, sessions: Sessions, lanes: int) -> None:
-        lengths = _targets(sessions)
-        first_step, lane = _assign(lengths, min(lanes, len(sessions)))
-        within = _within(lengths)
+    def __init__(self, sessions: Sessions, rows: int) -> None:
+        """Plan an epoch; `rows`: sessions side by side (B)."""
+        lengths = _input_clicks(sessions)
+        first_step, row = _assign(lengths, min(rows, len(sessions)))
+        within = _position_in_row(lengths)
         step = np.repeat(first_step, lengths) + within
-        order = np.lexsort((np.repeat(lane, lengths), step))
-        clicks = np.repeat(sessions.offsets[:-1], lengths) + within
-        super().__init__(sessions, clicks[order], np.bincount(step))
-        self._lane = np.repeat(lane, lengths)[order]
-        self._fresh = within[order] == 0
+        order = np.lexsort((np.repeat(row, lengths), step))
+        inputs = np.repeat(sessions.offsets[:-1], lengths) + within
+        super().__init__(sessions, inputs[order], np.bincount(step))
+        self._row = np.repeat(row, lengths)[order]
+        self._is_new_session = within[order] == 0
 
     def __getitem__(self, step: int) -> Batch:
-        row = slice(self._offsets[step], self._offsets[step + 1])
-        lanes = self._lane[row]
-        return Batch(*self._pairs(step), np.array([len(lanes)]), lanes, self._fresh[row])
+        now = slice(self._offsets[step], self._offsets[step + 1])
+        rows = self._row[now]
+        return Batch(
+            *self._inputs_and_targets(step),
+            np.array([len(rows)]),
+            rows,
+            self._is_new_session[now],
+        )
 
 
 class WholeSessionBatches(BatchPlan):
-    """Whole sessions of like length."""
+    """Mini-batches of whole sessions of similar length."""
 
     def __init__(self, sessions: Sessions, rows: int, longest: int, seed: int) -> None:
-        """rows: sessions in a step, about; longest: events of a row, a longer session is cut."""
+        """Plan an epoch.
+
+        Args:
+            sessions: Sessions of item indices.
+            rows: Average number of sessions in a step (B).
+            longest: Highest number of input clicks of a row; longer sessions are cut.
+            seed: Seed of the order of steps.
+        """
         starts, lengths = _pieces(sessions, longest)
-        events = max(round(rows * float(lengths.mean())), 1)
-        order, step_of_row = _bucketed(lengths, events, np.random.default_rng(seed))
+        clicks_per_step = max(round(rows * float(lengths.mean())), 1)
+        order, step_of_row = _bucketed(lengths, clicks_per_step, np.random.default_rng(seed))
         starts, lengths = starts[order], lengths[order]
-        within = _within(lengths)
+        within = _position_in_row(lengths)
         step = np.repeat(step_of_row, lengths)
         packed = np.lexsort((within, step))  # stable: rows keep their order, longest first
-        clicks = np.repeat(starts, lengths) + within
-        super().__init__(sessions, clicks[packed], np.bincount(step))
-        beyond = int(lengths.max())  # no place within a row is as far
-        at, self._widths = np.unique(step * beyond + within, return_counts=True)
-        self._width_offsets = np.searchsorted(at // beyond, np.arange(len(self) + 1))
+        inputs = np.repeat(starts, lengths) + within
+        super().__init__(sessions, inputs[packed], np.bincount(step))
+        beyond = int(lengths.max())  # no position in a row is as high
+        at, self._batch_sizes = np.unique(step * beyond + within, return_counts=True)
+        self._size_offsets = np.searchsorted(at // beyond, np.arange(len(self) + 1))
 
     def __getitem__(self, step: int) -> Batch:
-        widths = self._widths[self._width_offsets[step] : self._width_offsets[step + 1]]
-        return Batch(*self._pairs(step), widths)
+        sizes = self._batch_sizes[self._size_offsets[step] : self._size_offsets[step + 1]]
+        return Batch(*self._inputs_and_targets(step), sizes)
 
 
-def _targets(sessions: Sessions) -> NDArray[np.int64]:
+def _input_clicks(sessions: Sessions) -> NDArray[np.int64]:
+    """Return each session's number of clicks that have a next click, (sessions,) int64."""
     lengths = sessions.lengths - 1
     assert lengths.min() >= 1, "sessions of one click have no target: filter them out before"
     return lengths
 
 
-def _within(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Each event's place in its row."""
+def _position_in_row(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return each click's position in its row, from 0."""
     return np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
-def _assign(lengths: NDArray[np.int64], lanes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First step and lane of each session: the lane that is free first, the lowest of equals."""
-    free = [(0, lane) for lane in range(lanes)]
+def _assign(lengths: NDArray[np.int64], rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return each session's first step and row: the row that is free first, then the lowest."""
+    free = [(0, row) for row in range(rows)]
     first_step = np.empty(len(lengths), dtype=np.int64)
-    chosen = np.empty(len(lengths), dtype=np.int64)
+    row_of_session = np.empty(len(lengths), dtype=np.int64)
     for session, length in enumerate(lengths.tolist()):
-        step, lane = free[0]
-        first_step[session], chosen[session] = step, lane
-        heapq.heapreplace(free, (step + length, lane))
-    return first_step, chosen
+        step, row = free[0]
+        first_step[session], row_of_session[session] = step, row
+        heapq.heapreplace(free, (step + length, row))
+    return first_step, row_of_session
 
 
 def _pieces(sessions: Sessions, longest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First click and events of each row; a session of more events than `longest` is cut."""
-    lengths = _targets(sessions)
+    """Return first click and length of each row; sessions longer than `longest` become several."""
+    lengths = _input_clicks(sessions)
     pieces = -(-lengths // longest)
-    place = _within(pieces)
-    starts = np.repeat(sessions.offsets[:-1], pieces) + place * longest
-    left = np.repeat(lengths, pieces) - place * longest
-    return starts, np.minimum(left, longest)
+    piece = _position_in_row(pieces)
+    starts = np.repeat(sessions.offsets[:-1], pieces) + piece * longest
+    remaining = np.repeat(lengths, pieces) - piece * longest
+    return starts, np.minimum(remaining, longest)
 
 
 def _bucketed(
-    lengths: NDArray[np.int64], events: int, random: np.random.Generator
+    lengths: NDArray[np.int64], clicks_per_step: int, random: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The order of the rows and each one's step, in that order.
+    """Return the order of the rows, and the step of each row in that order.
 
-    A few steps' rows are sorted by length together, longest first, and cut into steps of about
-    so many events; these steps follow each other in random order.
+    The rows of `STEPS_MIXED` steps form a group. A group is sorted by length, longest first, and
+    cut into steps of about `clicks_per_step` clicks, which then stand in random order.
     """
-    mixed = (np.cumsum(lengths) - 1) // (events * STEPS_MIXED)
-    order = np.lexsort((-lengths, mixed))
-    mixed, sizes = mixed[order], lengths[order]
-    total = np.bincount(mixed, sizes)
-    cuts = np.maximum(np.rint(total / events), 1)[mixed]  # steps of each mixture, alike in size
+    group = (np.cumsum(lengths) - 1) // (clicks_per_step * STEPS_MIXED)
+    order = np.lexsort((-lengths, group))
+    group, sizes = group[order], lengths[order]
+    total = np.bincount(group, sizes)
+    # number of steps of each row's group, all of similar size
+    cuts = np.maximum(np.rint(total / clicks_per_step), 1)[group]
     before = np.cumsum(sizes) - sizes
-    first = np.searchsorted(mixed, np.arange(len(total)))
-    bucket = ((before - before[first][mixed]) * cuts / total[mixed]).astype(np.int64)
-    _, step = np.unique(mixed * (int(cuts.max()) + 1) + bucket, return_inverse=True)
+    first = np.searchsorted(group, np.arange(len(total)))
+    bucket = ((before - before[first][group]) * cuts / total[group]).astype(np.int64)
+    _, step = np.unique(group * (int(cuts.max()) + 1) + bucket, return_inverse=True)
     steps = int(step[-1]) + 1
-    shuffled = np.lexsort((random.random(steps), mixed[np.searchsorted(step, np.arange(steps))]))
-    place = np.empty(steps, dtype=np.int64)
-    place[shuffled] = np.arange(steps)
-    step = place[step]
-    again = np.argsort(step, kind="stable")
-    return order[again], step[again]
+    shuffled = np.lexsort((random.random(steps), group[np.searchsorted(step, np.arange(steps))]))
+    new_step = np.empty(steps, dtype=np.int64)
+    new_step[shuffled] = np.arange(steps)
+    step = new_step[step]
+    by_step = np.argsort(step, kind="stable")
+    return order[by_step], step[by_step]

@@ -1,6 +1,6 @@
-"""How much session neighbours count beside the model: chosen on validation sessions, never on test.
+"""Blend weight: choose the weight of session neighbours on the validation sessions.
 
-One pass over the validation sessions measures every weight of the grid beside the model alone.
+One pass over the validation sessions measures every weight of a grid, and the model alone.
 """
 
 import dataclasses
@@ -22,11 +22,11 @@ from training.recipe import Recipe
 from training.trainer import WeightChooser
 
 WEIGHTS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8)
-CASES = 20_000  # validation cases looked at, about; sessions are taken evenly over time
+CASES = 20_000  # about so many validation cases, of sessions spread evenly over time
 
 
 def neighbour_settings(recipe: Recipe) -> NeighbourSettings:
-    """The recipe's kind of neighbours; V-SKNN knows no exponential decay, 0 is none either."""
+    """Return the settings of the recipe's neighbours; a decay of 0 is none, as always in V-SKNN."""
     plain = NeighbourSettings(recipe.neighbours, recipe.candidates, idf=recipe.idf)
     if recipe.blend == "v-sknn":
         return plain
@@ -39,58 +39,62 @@ def neighbour_settings(recipe: Recipe) -> NeighbourSettings:
 
 
 def neighbours_of(recipe: Recipe, catalogue: Catalogue, train: Sessions) -> SessionNeighbours:
-    """train: sessions in the codes of their log."""
+    """Return the neighbours out of these sessions, whose items are codes of their log."""
     settings = neighbour_settings(recipe)
-    known = reindex(train, catalogue.item_ids)
+    indexed = reindex(train, catalogue.item_ids)
     return SessionNeighbours(
-        build_neighbour_index(known, len(catalogue), settings.candidates), settings
+        build_neighbour_index(indexed, len(catalogue), settings.candidates), settings
     )
 
 
 def blend_of(recipe: Recipe, catalogue: Catalogue, train: Sessions, weight: float) -> Blend | None:
-    """What is shipped: neighbours out of all training sessions; None for a weight of 0."""
+    """Return the blend with neighbours out of all training sessions; None for a weight of 0."""
     return Blend(neighbours_of(recipe, catalogue, train), weight) if weight > 0 else None
 
 
-def blend_said(recipe: Recipe, weight: float) -> str:
-    """What became of the blend, for the console and the bundle."""
+def blend_summary(recipe: Recipe, weight: float) -> str:
+    """Return a sentence about the blend's weight, for the console and the bundle."""
     if recipe.blend == "none":
         return "none"
     if weight == 0:
         return f"left out, no weight of {recipe.blend} beat the model alone on validation sessions"
-    how = "as the recipe says" if recipe.blend_weight else "chosen on validation sessions"
-    return f"{recipe.blend} with a weight of {weight:g}, {how}"
+    source = "as the recipe says" if recipe.blend_weight else "chosen on validation sessions"
+    return f"{recipe.blend} with a weight of {weight:g}, {source}"
 
 
 def chooser_of(recipe: Recipe) -> WeightChooser | None:
-    """What a run asks for the weight once its search is over; None where nothing is blended."""
+    """Return the function that chooses the weight after the search; None without a blend."""
     if recipe.blend == "none":
         return None
     if recipe.blend_weight > 0:
-        return lambda predictor, inner, valid: recipe.blend_weight
-    return lambda predictor, inner, valid: best_weight(
-        weigh(recipe, predictor, inner, valid), recipe.select_by
+        return lambda predictor, train, valid: recipe.blend_weight
+    return lambda predictor, train, valid: best_weight(
+        weigh(recipe, predictor, train, valid), recipe.select_by
     )
 
 
-def best_weight(measured: dict[float, dict[str, float]], select_by: str) -> float:
-    """The weight of the best metric; 0 where none is better than the model alone."""
-    return max(measured, key=lambda weight: (measured[weight][select_by], -weight))
+def best_weight(metrics: dict[float, dict[str, float]], select_by: str) -> float:
+    """Return the weight with the best metric; 0 where none is better than the model alone."""
+    return max(metrics, key=lambda weight: (metrics[weight][select_by], -weight))
 
 
 def weigh(
-    recipe: Recipe, predictor: Predictor, inner: Sessions, valid: Sessions
+    recipe: Recipe, predictor: Predictor, train: Sessions, valid: Sessions
 ) -> dict[float, dict[str, float]]:
-    """Metrics on `valid` for each weight, 0 for the model alone; neighbours come from `inner`.
+    """Return the metrics on `valid` for each weight; 0 is the model alone.
 
-    predictor: learned from `inner`; both sets of sessions in the codes of their log.
+    Args:
+        recipe: Settings of the neighbours.
+        predictor: Predictor trained on `train`.
+        train: Sessions of the neighbours, items as codes of their log.
+        valid: Sessions to validate on, items as codes of their log.
     """
     catalogue = predictor.catalogue
-    neighbours = neighbours_of(recipe, catalogue, inner)
-    held = _some(reindex(valid.keep_sessions(valid.lengths >= 2), catalogue.item_ids))
-    targets = torch.from_numpy(held.next_clicks.astype(np.int64))
+    neighbours = neighbours_of(recipe, catalogue, train)
+    validated = _some(reindex(valid.keep_sessions(valid.lengths >= 2), catalogue.item_ids))
+    targets = torch.from_numpy(validated.next_clicks.astype(np.int64))
     ranks = {weight: torch.empty_like(targets) for weight in (0.0, *WEIGHTS)}
-    for sessions, cases in in_chunks(held, max(SCORES_AT_ONCE // len(catalogue), 1)):
+    for sessions, cases in in_chunks(validated, max(SCORES_AT_ONCE // len(catalogue), 1)):
         log_model = torch.log_softmax(predictor.scores_along(sessions), dim=1)
         rows = neighbours.score(windows_along(sessions, predictor.window).known())
         for weight, of_weight in ranks.items():
@@ -100,6 +104,6 @@ def weigh(
 
 
 def _some(sessions: Sessions) -> Sessions:
-    """Every n-th session, so that there are about `CASES` cases."""
+    """Return every n-th session, so that there are about `CASES` cases."""
     every = max((len(sessions.items) - len(sessions)) // CASES, 1)
     return sessions.keep_sessions(np.arange(len(sessions)) % every == 0)

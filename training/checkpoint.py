@@ -1,7 +1,8 @@
-"""Checkpoints: all a run needs to go on where it stopped, in one file, replaced atomically.
+"""Checkpoints: everything that resumes a run, in one file that is replaced atomically.
 
-A run that is killed and resumed ends with the weights of one that was not: the file holds the
-weights, the best weights so far, the optimiser, the lanes' state and the random generator.
+A run that is killed and resumed ends with the same weights as an uninterrupted one: the file holds
+the weights, the best weights so far, the optimizers, the carried state and the trainer's state.
+Random numbers need no state; they follow from seed, epoch and step.
 """
 
 import dataclasses
@@ -18,44 +19,49 @@ from torch import Tensor
 from data.sessions import Sessions
 from recsys.errors import BadInput
 from recsys.fileio import replace_file
-from training.recipe import Recipe
+from training.recipe import Recipe, original_names
 
 CHECKPOINT = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
 class EpochResult:
-    """What one pass over the sessions gave."""
+    """Result of one epoch."""
 
-    phase: str  # "search" with validation, "refit" on everything
+    phase: str  # "search" with validation, "refit" on all sessions
     epoch: int
-    loss: float  # mean over the events
+    loss: float  # mean over the clicks
     seconds: float
-    events: int
+    events: int  # clicks that have a next click
     metrics: dict[str, float] = field(default_factory=dict)  # on the validation sessions
     gradient_norm: float = 0.0  # mean of the steps where it was measured
 
 
 @dataclass
 class TrainerState:
-    """Where a run stands; everything in it is JSON."""
+    """Progress of a run; every field can be written as JSON."""
 
     phase: str = "search"
     epoch: int = 0  # epochs finished in this phase
     step: int = 0  # steps finished in this epoch
     loss_sum: float = 0.0  # over this epoch's steps
-    seconds: float = 0.0  # spent on this epoch's steps
-    norms: list[float] = field(default_factory=list)  # of this epoch's gradients, some steps
+    seconds: float = 0.0  # of this epoch's steps
+    norms: list[float] = field(default_factory=list)  # gradient norms of some of these steps
     best_epoch: int = 0
     best_score: float = -1.0
-    blend_weight: float = 0.0  # of the neighbours, chosen when the search is over
+    blend_weight: float = 0.0  # of the neighbours, chosen at the end of the search
     results: list[EpochResult] = field(default_factory=list)
 
 
-def fingerprint(train: Sessions, valid: Sessions | None, recipe: Recipe, start: str = "") -> str:
-    """Differs whenever clicks, recipe or `start` do; a checkpoint of another run is refused."""
-    content = hashlib.sha256(json.dumps(dataclasses.asdict(recipe), sort_keys=True).encode())
-    content.update(start.encode())
+def fingerprint(
+    train: Sessions, valid: Sessions | None, recipe: Recipe, initialiser: str = ""
+) -> str:
+    """Return a digest of clicks, recipe and initialiser, so that no run resumes another one.
+
+    It is made of the settings' first names, so that renaming one invalidates no checkpoint.
+    """
+    content = hashlib.sha256(json.dumps(original_names(recipe), sort_keys=True).encode())
+    content.update(initialiser.encode())
     for sessions in (train, valid):
         if sessions is not None:
             for part in (sessions.items, sessions.offsets, sessions.time_ms):
@@ -65,35 +71,49 @@ def fingerprint(train: Sessions, valid: Sessions | None, recipe: Recipe, start: 
 
 
 def save_checkpoint(
-    folder: Path, mark: str, position: TrainerState, groups: dict[str, dict[str, Tensor]]
+    folder: Path, run: str, state: TrainerState, groups: dict[str, dict[str, Tensor]]
 ) -> None:
-    """groups: name of the owner → its tensors (weights, best, learner)."""
+    """Write the checkpoint of a run.
+
+    Args:
+        folder: Folder of the run.
+        run: Fingerprint of the run.
+        state: Progress of the run.
+        groups: Tensors by group (weights, learner, best) and name.
+
+    Raises:
+        OSError: The file cannot be written; the one before stays.
+    """
     tensors = {
-        f"{owner}/{name}": tensor.detach().cpu().contiguous()
-        for owner, named in groups.items()
+        f"{group}/{name}": tensor.detach().cpu().contiguous()
+        for group, named in groups.items()
         for name, tensor in named.items()
     }
-    about = {"fingerprint": mark, "position": json.dumps(dataclasses.asdict(position))}
-    replace_file(folder / CHECKPOINT, lambda path: save_file(tensors, path, metadata=about))
+    metadata = {"fingerprint": run, "position": json.dumps(dataclasses.asdict(state))}
+    replace_file(folder / CHECKPOINT, lambda path: save_file(tensors, path, metadata=metadata))
 
 
 def load_checkpoint(
-    folder: Path, mark: str
+    folder: Path, run: str
 ) -> tuple[TrainerState, dict[str, dict[str, Tensor]]] | None:
-    """The checkpoint of this very run, or None where there is none; raises `BadInput`."""
+    """Return state and tensors by group of this run's checkpoint, or None where there is none.
+
+    Raises:
+        BadInput: The checkpoint is damaged or belongs to a run with another fingerprint.
+    """
     path = folder / CHECKPOINT
     if not path.exists():
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            about = file.metadata()
+            metadata = file.metadata()
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        values = json.loads(about["position"])
+        values = json.loads(metadata["position"])
         results = [EpochResult(**result) for result in values.pop("results")]
-        position = TrainerState(**values, results=results)
+        state = TrainerState(**values, results=results)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as broken:
         raise BadInput("The run cannot be resumed", [f"{path} is damaged ({broken})."]) from broken
-    if about["fingerprint"] != mark:
+    if metadata["fingerprint"] != run:
         raise BadInput(
             "The run cannot be resumed",
             [
@@ -103,6 +123,6 @@ def load_checkpoint(
         )
     groups: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        owner, _, rest = name.partition("/")
-        groups.setdefault(owner, {})[rest] = tensor
-    return position, groups
+        group, _, rest = name.partition("/")
+        groups.setdefault(group, {})[rest] = tensor
+    return state, groups

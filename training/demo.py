@@ -1,4 +1,4 @@
-"""The synthetic shop, trained: for `recsys demo` and for the containers."""
+"""Demo: train on the synthetic shop, for `recsys demo` and for the containers."""
 
 import tempfile
 from pathlib import Path
@@ -15,20 +15,20 @@ from training.recipe import load_recipe
 
 
 def train_shop(folder: Path, out: Path, console: Console, command: str = "") -> Path:
-    """`clicks.csv` and `items.csv` of the folder → a bundle at `out`; returns `out`."""
+    """Train on `clicks.csv` and `items.csv` of the folder and return the bundle's folder."""
     options = TrainOptions(
         clicks=ClickOptions(folder / "clicks.csv"),
         out=out,
         recipe=load_recipe("shop"),
         items=folder / "items.csv",
-        resume=True,  # the shop is the same every time, so whatever is unfinished is ours
+        resume=True,  # the shop is always the same, so an unfinished run is one of this shop
         command=command,
     )
     return train(options, console)
 
 
 def write_files(out: Path, visits: int, seed: int, console: Console) -> None:
-    """The shop's clicks and items in a new folder; raises `BadInput` where it is none."""
+    """Write the shop's clicks and items into a new folder; raise `BadInput` where it is not new."""
     check_new_folder(out, "The shop")
     with new_folder(out) as folder:
         write_shop(folder, sessions=visits, seed=seed)
@@ -36,7 +36,7 @@ def write_files(out: Path, visits: int, seed: int, console: Console) -> None:
 
 
 def train_demo(out: Path, console: Console, command: str = "") -> None:
-    """Make the shop and its bundle; a bundle that is there already is kept."""
+    """Make the shop and train its bundle, unless `out` holds a bundle already."""
     if (out / MANIFEST).exists():
         console.print(f"{out} holds a bundle already.")
         return
@@ -47,7 +47,7 @@ def train_demo(out: Path, console: Console, command: str = "") -> None:
 
 
 def train_demo_shelf(shelf: Path, console: Console, command: str = "") -> None:
-    """Put the shop's bundle on the shelf and name it, unless the shelf names one already."""
+    """Publish the shop's bundle in the model registry, unless it has a current version already."""
     if is_shelf(shelf):
         console.print(f"{shelf} names a bundle already.")
         return

@@ -1,6 +1,6 @@
-"""Trained weights → a bundle folder, with golden sessions answered by the model before export.
+"""Export: trained weights to a bundle folder, with the golden sessions' lists before the export.
 
-One of the two files that touch TorchScript (the other is `recsys/bundle/load.py`).
+This file and `recsys/bundle/load.py` are the only ones that use TorchScript.
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ LIBRARIES = ("numpy", "pandas", "pyarrow", "safetensors")
 
 
 class ScriptedModel(nn.Module):
-    """The verbs of a bundle's `model.ts`; all of them are `SessionRNN`'s."""
+    """Methods of a bundle's `model.ts`, each of them one of `SessionRNN`."""
 
     def __init__(self, model: SessionRNN) -> None:
         super().__init__()
@@ -63,8 +63,8 @@ class ScriptedModel(nn.Module):
         return self.model.replay(inputs, clicks, lengths)
 
     @torch.jit.export
-    def scores(self, matrix: Tensor, bias: Tensor, read: Tensor) -> Tensor:
-        return self.model.scores(matrix, bias, read)
+    def scores(self, matrix: Tensor, bias: Tensor, hidden: Tensor) -> Tensor:
+        return self.model.scores(matrix, bias, hidden)
 
     @torch.jit.export
     def top_k(self, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -73,25 +73,33 @@ class ScriptedModel(nn.Module):
 
 @dataclass(frozen=True)
 class Export:
-    """Everything a bundle says and holds."""
+    """Contents of a bundle."""
 
     weights: Weights
     catalogue: Catalogue
     recipe: Recipe
     metrics: Mapping[str, Any]
     training: Mapping[str, Any]
-    golden: Sequence[Sequence[str]]  # clicks of the golden sessions, as ids
+    golden: Sequence[Sequence[str]]  # item ids of the golden sessions
     blend: Blend | None = None
     retrieval: ChosenRetrieval = EVERY_ITEM
-    report: Callable[[Manifest], str] | None = None  # the page, for this manifest
+    report: Callable[[Manifest], str] | None = None  # makes the HTML report
 
 
-def write_bundle(out: Path, export: Export) -> None:
-    """Write, verify by loading, and only then let `out` appear."""
+def write_bundle(out: Path, export: Export) -> Manifest:
+    """Write a bundle, verify it by loading it, and only then let `out` appear.
+
+    Returns:
+        The bundle's manifest.
+
+    Raises:
+        BundleRefused: The loaded bundle does not give the golden sessions' lists.
+        OSError: A file cannot be written.
+    """
     with new_folder(out) as folder:
         _script(export.weights.model, folder / MODEL)
-        shipped = export.weights.shipped().tensors()
-        tensors = {name: tensor.contiguous() for name, tensor in shipped.items()}
+        exported = export.weights.exported().tensors()
+        tensors = {name: tensor.contiguous() for name, tensor in exported.items()}
         save_file(tensors, folder / WEIGHTS)
         export.catalogue.write(folder / ITEMS)
         if export.blend is not None:
@@ -108,10 +116,11 @@ def write_bundle(out: Path, export: Export) -> None:
             manifest = dataclasses.replace(manifest, files=files)
         (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         open_predictor(folder)
+    return manifest
 
 
 def golden_clicks(sessions: Sessions, window: int) -> list[list[str]]:
-    """Prefixes of real sessions of all lengths, a full window, and the two odd cases."""
+    """Return real sessions of all lengths, a full window, and two sessions with unknown items."""
     order = np.argsort(sessions.lengths, kind="stable")
     picked = order[np.linspace(0, len(order) - 1, num=min(GOLDEN_SESSIONS, len(order)), dtype=int)]
     clicks = [[sessions.item_ids[code] for code in sessions[s].tolist()] for s in picked]

@@ -1,7 +1,7 @@
-"""`recsys finetune`: a bundle and new clicks → a bundle that goes on where the old one stopped.
+"""`recsys finetune`: continue a bundle with new clicks and write a new bundle.
 
-The pipeline is that of `recsys train`; what differs is where it begins (`training/warm_start.py`)
-and the few settings below.
+The pipeline is that of `recsys train`, with a warm start (`training/warm_start.py`) and a few
+settings of its own.
 """
 
 import dataclasses
@@ -17,24 +17,24 @@ from training.pipeline import TrainOptions, train
 from training.recipe import Recipe, checked_recipe
 from training.warm_start import BaseModel, WarmStart, read_base_model
 
-# One pass over everything that is new; none of it is kept apart for validation. The accumulator
-# stands for the squared gradients of the run before, which a bundle does not hold: from zero, the
-# first steps are as long as those of an untrained model. One seed, yoochoose_sep14, learned on 23
+# One pass over the new clicks, without a validation part. The accumulator replaces the squared
+# gradients of the earlier run, which a bundle does not hold: from zero, the first steps would be as
+# long as those of an untrained model. One seed, yoochoose_sep14, learned on 23
 # and 24 September, continued on the 25th, tested on the 26th, recall@20 / mrr@20: the old bundle
 # .4521 / .2219, continued from 0 .4616 / .2283, from 0.1 .4775 / .2278. No other value was tried.
-CONTINUING: Mapping[str, object] = {"epochs": 1, "validation": 0.0, "accumulator": 0.1}
-# what shapes the weights that are continued
+FINETUNE_SETTINGS: Mapping[str, object] = {"epochs": 1, "validation": 0.0, "accumulator": 0.1}
+# settings that determine the shape or meaning of the weights
 FIXED = ("hidden", "layers", "cell", "embedding", "embedding_width", "scale")
 
 
 @dataclass(frozen=True, slots=True)
 class FinetuneOptions:
-    """What is continued, with which clicks, and how it goes about it."""
+    """Options of one finetuning: bundle, clicks, output and settings."""
 
     bundle: Path
     clicks: ClickOptions
     out: Path
-    settings: Sequence[str] = ()  # name=value over the parent's recipe and `CONTINUING`
+    settings: Sequence[str] = ()  # name=value over the old recipe and `FINETUNE_SETTINGS`
     items: Path | None = None
     drop_vanished: bool = False
     resume: bool = False
@@ -42,38 +42,41 @@ class FinetuneOptions:
 
 
 def finetune(options: FinetuneOptions, console: Console) -> Path:
-    """Old bundle and new click log → new bundle folder; returns the folder."""
-    parent = read_base_model(options.bundle)
+    """Continue the bundle and return the new one's folder; raise as `pipeline.train` does."""
+    base_model = read_base_model(options.bundle)
     return train(
         TrainOptions(
             clicks=options.clicks,
             out=options.out,
-            recipe=continued_recipe(with_weight(parent), options.settings),
+            recipe=continued_recipe(with_chosen_weight(base_model), options.settings),
             items=options.items,
             resume=options.resume,
             device=options.device,
-            warm_start=WarmStart(parent, options.drop_vanished),
+            warm_start=WarmStart(base_model, options.drop_vanished),
         ),
         console,
     )
 
 
-def with_weight(parent: BaseModel) -> Recipe:
-    """Its recipe with the blend that was chosen for it: nothing is left to choose on."""
-    blend = parent.manifest.blend
+def with_chosen_weight(base_model: BaseModel) -> Recipe:
+    """Return the bundle's recipe with its blend's weight, which finetuning keeps."""
+    blend = base_model.manifest.blend
     if blend is None:
-        return dataclasses.replace(parent.recipe, blend="none", blend_weight=0.0)
-    return dataclasses.replace(parent.recipe, blend_weight=blend.weight)
+        return dataclasses.replace(base_model.recipe, blend="none", blend_weight=0.0)
+    return dataclasses.replace(base_model.recipe, blend_weight=blend.weight)
 
 
 def continued_recipe(old: Recipe, settings: Sequence[str] = ()) -> Recipe:
-    """The old recipe with `CONTINUING` and then `settings` on top; raises `BadRecipe`.
+    """Return the old recipe with `FINETUNE_SETTINGS` and then `settings` on top.
 
-    `CONTINUING` replaces and never scales: a chain of finetunings does not drift.
+    `FINETUNE_SETTINGS` are values and no factors, so that repeated finetuning does not drift.
+
+    Raises:
+        BadRecipe: A setting is wrong, or would change the shape of the weights.
     """
-    recipe = checked_recipe({**dataclasses.asdict(old), **CONTINUING}, settings)
+    recipe = checked_recipe({**dataclasses.asdict(old), **FINETUNE_SETTINGS}, settings)
     changed = [
-        f"{name} is {getattr(old, name)!r} in the bundle and shapes its weights, got "
+        f"{name} is {getattr(old, name)!r} in the bundle and determines its weights, got "
         f"{getattr(recipe, name)!r}. Leave it out, or train from scratch."
         for name in FIXED
         if getattr(recipe, name) != getattr(old, name)

@@ -1,5 +1,6 @@
-"""`recsys train`: reads, delegates, and says what came out."""
+"""`recsys train`: read clicks, train, compare with the baselines, write the bundle."""
 
+import dataclasses
 import fcntl
 import os
 import shutil
@@ -16,15 +17,13 @@ from data.prepare import ClickOptions, Prepared, prepare
 from data.sessions import Sessions
 from data.statistics import describe
 from recsys.bundle.layout import REPORT
-from recsys.bundle.manifest import read_manifest
 from recsys.bundle.registry import UNFINISHED
-from recsys.catalogue.catalogue import Catalogue
 from recsys.errors import BadInput
 from recsys.fileio import check_new_folder
 from recsys.neighbours.blend import Blend
 from recsys.predictor import Predictor
 from recsys.retrieval.exact import describe_retrieval
-from training.blend_weight import blend_of, blend_said, chooser_of
+from training.blend_weight import blend_of, blend_summary, chooser_of
 from training.evaluation.compare import compare_with_intervals
 from training.evaluation.results import as_json, compare, show
 from training.export import Export, golden_clicks, write_bundle
@@ -33,13 +32,20 @@ from training.progress import TrainingBars, bar, counts_table, warn
 from training.recipe import Recipe
 from training.report.render import Story, render_report
 from training.retrieval.recall_check import ChosenRetrieval, choose_retrieval, states_from
-from training.trainer import CHECKPOINT_SECONDS, Trainer, TrainingResult
+from training.trainer import (
+    CHECKPOINT_SECONDS,
+    FromScratch,
+    Initialiser,
+    ItemTexts,
+    Trainer,
+    TrainingResult,
+)
 from training.warm_start import WarmStart, merged_attributes
 
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """Where a run reads and writes, and how it goes about it."""
+    """Options of one run: input, output, recipe and device."""
 
     clicks: ClickOptions
     out: Path
@@ -48,8 +54,8 @@ class TrainOptions:
     resume: bool = False
     device: str = "auto"
     checkpoint_seconds: float = CHECKPOINT_SECONDS
-    command: str = ""  # as it was typed, for the report
-    warm_start: WarmStart | None = None  # go on from a bundle instead of from scratch
+    command: str = ""  # the command line, for the report
+    warm_start: WarmStart | None = None  # initial weights of a bundle; None: random ones
 
     def __post_init__(self) -> None:
         if not self.checkpoint_seconds >= 0:
@@ -60,67 +66,39 @@ class TrainOptions:
 
     @property
     def work(self) -> Path:
-        """Where an unfinished run keeps its checkpoint, beside the bundle to be."""
+        """Return the folder of an unfinished run's checkpoint, beside the bundle."""
         return self.out.with_name(self.out.name + UNFINISHED)
 
 
 def train(options: TrainOptions, console: Console) -> Path:
-    """Click log → bundle folder; returns the folder."""
+    """Train on a click log and write a bundle; return its folder.
+
+    Args:
+        options: Options of the run.
+        console: Where progress and results are shown.
+
+    Raises:
+        BadInput: Clicks, items, output folder, device or checkpoint cannot be used.
+        Interrupted: A signal stopped the run; `--resume` goes on.
+        TrainingStopped: The loss or a weight is NaN or infinite.
+    """
     device = choose_device(options.device)
     _check_out(options)
-    with bar(console, "Reading clicks", "") as progress:
-        prepared = prepare(options.clicks, progress)
-    attributes = _attributes(options, prepared.train)
-    console.print(counts_table(prepared.counts))
-    warn(console, prepared.duplicates.warning)
-    if options.warm_start is not None:
-        console.print(options.warm_start.summary(prepared.train))
-    layers = options.recipe.layers
-    console.print(
-        f"\nTraining on {device}: {layers} {options.recipe.cell} layer{'s' if layers > 1 else ''} "
-        f"of {options.recipe.hidden} units."
-    )
-    with work_folder(options.work), TrainingBars(console) as bars:
-        run = Trainer(
-            options.recipe,
-            options.work,
-            device,
-            bars,
-            choose_weight=chooser_of(options.recipe),
-            checkpoint_seconds=options.checkpoint_seconds,
-        )
-        trained = run.train(prepared.train, prepared.valid, options.warm_start)
-    item_ids = trained.catalogue.item_ids
-    catalogue = Catalogue(
-        item_ids,
-        trained.catalogue.counts,
-        {name: [texts.get(item) for item in item_ids] for name, texts in attributes.items()},
-    )
-    blend = blend_of(options.recipe, catalogue, prepared.train, trained.blend_weight)
-    if options.recipe.blend != "none":
-        console.print(f"Blend: {blend_said(options.recipe, trained.blend_weight)}.")
-    predictor = eager_predictor(trained.weights, catalogue, options.recipe, blend)
-    results = compare(predictor, catalogue, prepared.train, prepared.test, console)
-    if options.warm_start is not None:
-        results |= options.warm_start.parent.results(prepared.test)
-    story = Story(
-        command=options.command,
-        device=str(device),
-        counts=prepared.counts,
-        train=describe(prepared.train),
-        test=describe(prepared.test),
-        epochs=trained.results,
-        results=results,
-        comparison=compare_with_intervals(results, catalogue.counts),
-        duplicates=prepared.duplicates,
-    )
-    found = _retrieval(options.recipe, prepared, trained, predictor, console)
-    write_bundle(options.out, _export(options, prepared, trained, catalogue, story, blend, found))
+    prepared, attributes = _read(options, console)
+    trained = _fit(options, prepared, attributes, device, console)
+    recipe, catalogue = options.recipe, trained.catalogue
+    blend = blend_of(recipe, catalogue, prepared.train, trained.blend_weight)
+    if recipe.blend != "none":
+        console.print(f"Blend: {blend_summary(recipe, trained.blend_weight)}.")
+    predictor = eager_predictor(trained.weights, catalogue, recipe, blend)
+    story = _compare(options, prepared, trained, predictor, device, console)
+    retrieval = _retrieval(recipe, prepared, trained, predictor, console)
+    export = _export(options, prepared, trained, story, blend, retrieval)
+    manifest = write_bundle(options.out, export)
     shutil.rmtree(options.work)
-    manifest = read_manifest(options.out)
-    show(results, story.comparison, console)
+    show(story.results, story.comparison, console)
     console.print(
-        f"\nBundle {options.out} holds model {manifest.model_id}; what was measured is in\n"
+        f"\nBundle {options.out} holds model {manifest.model_id}; the report is in\n"
         f"  {options.out / REPORT}\n"
         f"Serve it:\n"
         f"  recsys serve --bundle {options.out}",
@@ -130,9 +108,74 @@ def train(options: TrainOptions, console: Console) -> Path:
     return options.out
 
 
+def _read(options: TrainOptions, console: Console) -> tuple[Prepared, ItemTexts]:
+    """Read clicks and attributes, and show what was read."""
+    with bar(console, "Reading clicks", "") as progress:
+        prepared = prepare(options.clicks, progress)
+    attributes = _attributes(options, prepared.train)
+    console.print(counts_table(prepared.counts))
+    warn(console, prepared.duplicates.warning)
+    if options.warm_start is not None:
+        console.print(options.warm_start.summary(prepared.train))
+    return prepared, attributes
+
+
+def _fit(
+    options: TrainOptions,
+    prepared: Prepared,
+    attributes: ItemTexts,
+    device: torch.device,
+    console: Console,
+) -> TrainingResult:
+    """Train the model, or resume its training."""
+    recipe = options.recipe
+    console.print(
+        f"\nTraining on {device}: {recipe.layers} {recipe.cell} "
+        f"layer{'s' if recipe.layers > 1 else ''} of {recipe.hidden} units."
+    )
+    initialiser: Initialiser = FromScratch(attributes)
+    if options.warm_start is not None:
+        initialiser = dataclasses.replace(options.warm_start, attributes=attributes)
+    with work_folder(options.work), TrainingBars(console) as bars:
+        trainer = Trainer(
+            recipe,
+            options.work,
+            device,
+            bars,
+            choose_weight=chooser_of(recipe),
+            checkpoint_seconds=options.checkpoint_seconds,
+        )
+        return trainer.train(prepared.train, prepared.valid, initialiser)
+
+
+def _compare(
+    options: TrainOptions,
+    prepared: Prepared,
+    trained: TrainingResult,
+    predictor: Predictor,
+    device: torch.device,
+    console: Console,
+) -> Story:
+    """Evaluate model, baselines and base model on the test sessions."""
+    results = compare(predictor, trained.catalogue, prepared.train, prepared.test, console)
+    if options.warm_start is not None:
+        results |= options.warm_start.base_model.results(prepared.test)
+    return Story(
+        command=options.command,
+        device=str(device),
+        counts=prepared.counts,
+        train=describe(prepared.train),
+        test=describe(prepared.test),
+        epochs=trained.results,
+        results=results,
+        comparison=compare_with_intervals(results, trained.catalogue.counts),
+        duplicates=prepared.duplicates,
+    )
+
+
 @contextmanager
 def work_folder(work: Path) -> Iterator[None]:
-    """The folder of the checkpoint; a run that fails before the first one leaves no folder."""
+    """Create and lock the folder of the checkpoint; remove it where a run fails without one."""
     work.mkdir(parents=True, exist_ok=True)
     lock = os.open(work, os.O_RDONLY)
     try:
@@ -140,7 +183,7 @@ def work_folder(work: Path) -> Iterator[None]:
         yield
     except BlockingIOError:
         raise BadInput(
-            "Another run is at work", [f"it keeps {work}. Wait for it, or name another --out."]
+            "Another run is at work", [f"it uses {work}. Wait for it, or name another --out."]
         ) from None
     except BaseException:
         with suppress(OSError):
@@ -151,7 +194,11 @@ def work_folder(work: Path) -> Iterator[None]:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` takes the graphics card where torch sees one; raises `BadInput`."""
+    """Return the device of this name; `auto` is the graphics card where torch has one.
+
+    Raises:
+        BadInput: torch has no such device.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cpu" or (name.partition(":")[0] == "cuda" and torch.cuda.is_available()):
@@ -175,8 +222,8 @@ def _check_out(options: TrainOptions) -> None:
 
 
 def _attributes(options: TrainOptions, train: Sessions) -> dict[str, dict[str, str | None]]:
-    """Attribute → item id → text, for the items of the log and those of the parent."""
-    old = options.warm_start.parent.catalogue if options.warm_start is not None else None
+    """Return attribute → item id → text, for the items of the log and those of the base model."""
+    old = options.warm_start.base_model.catalogue if options.warm_start is not None else None
     if options.items is None:
         return merged_attributes(old, {})
     item_ids = list(dict.fromkeys([*train.item_ids, *(old.item_ids if old is not None else ())]))
@@ -194,31 +241,30 @@ def _retrieval(
     predictor: Predictor,
     console: Console,
 ) -> ChosenRetrieval:
-    """How the bundle finds its items; says so."""
+    """Choose how the bundle finds its items, and show it."""
     with console.status("Choosing how items are found") as status:
-        found = choose_retrieval(
+        chosen = choose_retrieval(
             recipe,
             trained.weights,
             predictor,
             states_from(prepared, recipe),
             lambda kind: status.update(f"Choosing how items are found: {kind}"),
         )
-    console.print(describe_retrieval(found.settings))
-    return found
+    console.print(describe_retrieval(chosen.settings))
+    return chosen
 
 
 def _export(
     options: TrainOptions,
     prepared: Prepared,
     trained: TrainingResult,
-    catalogue: Catalogue,
     story: Story,
     blend: Blend | None,
-    found: ChosenRetrieval,
+    retrieval: ChosenRetrieval,
 ) -> Export:
     return Export(
         weights=trained.weights,
-        catalogue=catalogue,
+        catalogue=trained.catalogue,
         recipe=options.recipe,
         metrics=as_json(story.results, story.comparison),
         training={
@@ -226,11 +272,11 @@ def _export(
             "clicks": len(prepared.train.items),
             "cut_off": prepared.cut_off,
             "best_epoch": trained.best_epoch,
-            "blend": blend_said(options.recipe, trained.blend_weight),
+            "blend": blend_summary(options.recipe, trained.blend_weight),
             **(options.warm_start.record(prepared.train) if options.warm_start else {}),
         },
         golden=golden_clicks(prepared.train, options.recipe.window),
         blend=blend,
-        retrieval=found,
+        retrieval=retrieval,
         report=lambda manifest: render_report(manifest, story),
     )

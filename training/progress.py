@@ -29,7 +29,7 @@ class _EventsPerSecond(ProgressColumn):
 
 
 class TrainingBars:
-    """A `training.trainer.Watcher`: one bar an epoch with loss, events per second, time left."""
+    """A `ProgressListener`: one bar an epoch with loss, events per second, time left."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

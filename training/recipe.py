@@ -1,7 +1,8 @@
-"""One training run, written down: every number that changes the result.
+"""Recipes: every setting of one training run that changes the result.
 
-A recipe is a TOML file of these settings, a built-in one by name, or the defaults; single
-settings are overridden by `--set name=value`. All problems are reported together.
+A recipe is a TOML file of these settings, a built-in recipe by name, or the defaults. `--set
+name=value` overrides single settings. All problems are reported together. Old names of settings and
+values are accepted with a warning.
 """
 
 import ast
@@ -9,13 +10,17 @@ import dataclasses
 import difflib
 import json
 import logging
-import math
 import tomllib
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
+
+import pydantic
+from pydantic import ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from recsys.errors import BadRecipe, Problems
 from recsys.model.cells import CELLS
@@ -24,41 +29,43 @@ from recsys.retrieval.candidates import KINDS, REMOVED_KINDS
 
 log = logging.getLogger("recsys")
 
+HEADING = "The recipe cannot be used"
+
 
 def shipped_names(kind: str) -> list[str]:
-    """Names of the built-in files of this kind."""
+    """Return the names of the built-in files of this kind, `recipe` or `space`."""
     folder = resources.files("training") / f"{kind}s"
     return sorted(
         f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
     )
 
 
-def read_toml(chosen: str, kind: str, refusal: type[Problems]) -> dict[str, Any]:
-    """The tables of a built-in file or of a path that ends in .toml; raises `refusal`."""
+def read_toml(name_or_path: str, kind: str, error: type[Problems]) -> dict[str, Any]:
+    """Return the tables of a built-in file, or of a path that ends in .toml; raise `error`."""
     try:
-        return tomllib.loads(_text_of(chosen, kind, refusal))
+        return tomllib.loads(_text_of(name_or_path, kind, error))
     except tomllib.TOMLDecodeError as broken:
-        raise refusal(
-            f"The {kind} cannot be used", [f"{kind} {chosen} is not TOML: {broken}."]
+        raise error(
+            f"The {kind} cannot be used", [f"{kind} {name_or_path} is not TOML: {broken}."]
         ) from broken
 
 
-def _text_of(chosen: str, kind: str, refusal: type[Problems]) -> str:
-    path, names = Path(chosen), shipped_names(kind)
+def _text_of(name_or_path: str, kind: str, error: type[Problems]) -> str:
+    path, names = Path(name_or_path), shipped_names(kind)
     try:
         if path.suffix == ".toml":
             return path.read_text(encoding="utf-8")
-        if chosen in names:
-            file = resources.files("training") / f"{kind}s" / f"{chosen}.toml"
+        if name_or_path in names:
+            file = resources.files("training") / f"{kind}s" / f"{name_or_path}.toml"
             return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as broken:
-        raise refusal(f"The {kind} cannot be used", [f"{path}: {broken}."]) from broken
-    near = difflib.get_close_matches(chosen, names, n=1)
+        raise error(f"The {kind} cannot be used", [f"{path}: {broken}."]) from broken
+    near = difflib.get_close_matches(name_or_path, names, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
-    raise refusal(
+    raise error(
         f"The {kind} cannot be used",
         [
-            f"there is no {kind} {chosen!r}.{hint} Built in: {', '.join(names)}; "
+            f"there is no {kind} {name_or_path!r}.{hint} Built in: {', '.join(names)}; "
             "or give a file that ends in .toml."
         ],
     )
@@ -67,148 +74,138 @@ def _text_of(chosen: str, kind: str, refusal: type[Problems]) -> str:
 CHOICES = {
     "cell": tuple(CELLS),
     "embedding": EMBEDDINGS,
-    "optimiser": ("adagrad", "adam", "adamw", "nadam"),
+    "optimizer": ("adagrad", "adam", "adamw", "nadam"),
     "schedule": ("constant", "linear", "cosine"),
     "loss": ("cross-entropy", "bpr-max"),
-    "batches": ("sessions", "lanes"),
+    "batches": ("sessions", "session-parallel"),
     "precision": ("float32", "bfloat16"),
-    "columns": ("distinct", "drawn", "full"),
+    "scored_items": ("unique", "with-duplicates", "all"),
     "blend": ("none", "v-sknn", "vstan"),
     "retrieval": ("auto", "exact", *reversed(KINDS)),
     "select_by": ("recall@20", "mrr@20", "ndcg@20"),
 }
-FROM_ONE = (
-    *("hidden", "layers", "epochs", "batch", "patience", "window"),
-    *("neighbours", "candidates"),
-)
-SHARES = (
-    *("dropout_embedding", "dropout_hidden", "momentum", "average", "warmup"),
-    "blend_weight",
-)
-FROM_ZERO = (
-    *("accumulator", "clip", "weight_decay", "l1", "bpreg", "elu", "scale"),
-    *("idf", "click_decay", "age_decay_days", "distance_decay"),
-)
+# Old names, which recipes, bundles and checkpoints of earlier versions hold.
+RENAMED_SETTINGS = {"optimiser": "optimizer", "columns": "scored_items"}
+RENAMED_VALUES = {
+    "batches": {"lanes": "session-parallel"},
+    "scored_items": {"distinct": "unique", "drawn": "with-duplicates", "full": "all"},
+}
+
+AtLeastOne = Annotated[int, Field(ge=1)]
+AtLeastZero = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Sessions = Annotated[int, Field(ge=1, le=1 << 20)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+UnitInterval = Annotated[float, Field(ge=0, le=1)]
+UpToHalf = Annotated[float, Field(ge=0, le=0.5)]
 
 
-@dataclass(frozen=True, slots=True)
+@pydantic.dataclasses.dataclass(
+    frozen=True,
+    slots=True,
+    config=ConfigDict(strict=True, allow_inf_nan=False, validate_default=True, extra="forbid"),
+)
 class Recipe:
-    """The numbers of a run; the comment says what each one is."""
+    """Settings of a run; the comment beside each one explains it."""
 
     # model
-    hidden: int = 192  # H, units per layer and numbers per item
-    layers: int = 1  # L, one upon the other
-    cell: str = "gru"  # or gru-reset-before, lstm, rnn
-    embedding: str = "shared"  # clicks are read from the item matrix; or separate, none (one-hot)
-    embedding_width: int = 0  # X, numbers per clicked item where embedding is separate; 0 for H
-    scale: float = 16.0  # of cosine scores, of the order of 16; 0 for inner products
-    # optimisation
-    epochs: int = 10  # passes over the training sessions, at most
-    batches: str = "sessions"  # read whole; or lanes, one click of each a step (the paper's)
-    batch: int = 128  # B, sessions side by side, about so many where they are read whole
-    optimiser: str = "adagrad"  # or adam, adamw, nadam
-    learning_rate: float = 0.1  # of the order of 0.1 for Adagrad, 0.003 for the others
-    momentum: float = 0.0  # Adagrad's, a heavy ball's; 0 for none
-    accumulator: float = 0.0  # Adagrad's squared gradients begin with it; above 0 to go on gently
-    schedule: str = "constant"  # or linear, cosine: to zero over `epochs`
-    warmup: float = 0.01  # share of the run in which the rate rises from zero
-    clip: float = 0.0  # longest gradient, by its norm over everything; 0 for any
-    weight_decay: float = 0.0  # L2 on all weights a batch touches; beside the gradient in adamw
-    average: float = 0.0  # decay a step of the weights' moving average, which is shipped; 0: none
-    l1: float = 0.0  # L1 on the item vectors a batch touches
-    dropout_embedding: float = 0.45  # share of the clicked item's numbers dropped
-    dropout_hidden: float = 0.15  # share of each layer's output dropped
-    precision: str = "float32"  # of the scores' product; bfloat16 where a processor is built for it
+    hidden: AtLeastOne = 192  # units of each layer (H), and length of an item vector
+    layers: AtLeastOne = 1  # recurrent layers (L)
+    cell: str = "gru"  # recurrent cell: gru, gru-reset-before, lstm, rnn
+    embedding: str = "shared"  # input vectors: shared with the output, separate, none (one-hot)
+    embedding_width: AtLeastZero = 0  # length of a separate input vector; 0: same as hidden
+    scale: NonNegative = 16.0  # factor of cosine scores, about 16; 0: inner products
+    # optimization
+    epochs: AtLeastOne = 10  # highest number of passes over the training sessions
+    batches: str = "sessions"  # whole sessions; or session-parallel: one click of each per step
+    batch: AtLeastOne = 128  # sessions in a mini-batch (B); an average with whole sessions
+    optimizer: str = "adagrad"  # adagrad, adam, adamw or nadam
+    learning_rate: Positive = 0.1  # about 0.1 for Adagrad, 0.003 for the others
+    momentum: Share = 0.0  # heavy-ball momentum of Adagrad; 0: none
+    accumulator: NonNegative = 0.0  # initial value of Adagrad's accumulator of squared gradients
+    schedule: str = "constant"  # learning rate: constant, or linear or cosine decay to 0
+    warmup: Share = 0.01  # share of the run in which the learning rate rises from 0
+    clip: NonNegative = 0.0  # largest norm of the whole gradient; 0: no clipping
+    weight_decay: NonNegative = 0.0  # L2 on all weights of a step; decoupled in adamw
+    average: Share = 0.0  # decay per step of the weights' moving average, which is exported; 0: off
+    l1: NonNegative = 0.0  # L1 on the item vectors of a step
+    dropout_embedding: Share = 0.45  # dropout rate of the input vectors
+    dropout_hidden: Share = 0.15  # dropout rate of each layer's output
+    precision: str = "float32"  # of the scores' product; bfloat16 needs hardware support to be fast
     # loss
-    loss: str = "cross-entropy"  # or bpr-max
-    bpreg: float = 1.0  # bpr-max: strength of the score regulariser
-    elu: float = 0.5  # bpr-max: scores pass through ELU of this; 0 for none
-    columns: str = "distinct"  # scored in a step: distinct items, all those drawn, or full
-    mask: bool = True  # drawn: columns that hold a row's own target by accident do not count
-    negatives: int = 2048  # S, extra sampled negatives per step, shared by the batch
-    sample_alpha: float = 0.0  # negatives ∝ clicks^alpha: 0 uniform, 1 popularity
-    logq: float = 1.0  # strength of the correction for how often an item is drawn
-    # choosing the weights
-    validation: float = 0.1  # last share of the training sessions kept apart; 0 for none
-    patience: int = 2  # epochs without a better score before training stops
-    select_by: str = "mrr@20"  # the validation metric that decides which weights are best
+    loss: str = "cross-entropy"  # cross-entropy or bpr-max
+    bpreg: NonNegative = 1.0  # bpr-max: strength of the score regularization
+    elu: NonNegative = 0.5  # bpr-max: alpha of the ELU on the scores; 0: no ELU
+    scored_items: str = "unique"  # candidates of a step: unique, with-duplicates, or all items
+    mask: bool = True  # with-duplicates: ignore sampled copies of a row's own target
+    negatives: AtLeastZero = 2048  # sampled negatives of a step, shared by the batch (S)
+    sample_alpha: UnitInterval = 0.0  # sample negatives by clicks^alpha; 0: uniform, 1: popularity
+    logq: UnitInterval = 1.0  # strength of the logQ correction for sampling frequency
+    # model selection
+    validation: UpToHalf = 0.1  # share of the last training sessions to validate on; 0: none
+    patience: AtLeastOne = 2  # epochs without a better validation score before training stops
+    select_by: str = "mrr@20"  # validation metric that selects the best epoch
     refit: bool = True  # then train on all sessions for the best number of epochs
-    window: int = 50  # clicks a state remembers, in evaluation and in the service
-    seed: int = 1  # of all random numbers: the same seed, the same weights
-    retrieval: str = "auto"  # how a bundle finds items: exact, int8, ivf, lists; or auto
-    # session neighbours beside the model (recsys/neighbours/scoring.py)
-    blend: str = "none"  # or v-sknn, vstan
-    blend_weight: float = 0.0  # the neighbours' part; 0 to choose it on the validation sessions
-    neighbours: int = 500  # most similar sessions that are asked
-    candidates: int = 2500  # most recent sessions that are compared
-    idf: float = 1.0  # strength of the inverse item frequency
-    click_decay: float = 2.0  # vstan: clicks back until a weight of 1/e; 0 for linear
-    age_decay_days: float = 60.0  # vstan: age of a neighbour until 1/e; 0 for any age alike
-    distance_decay: float = 3.0  # vstan: clicks from the shared item until 1/e; 0 for none
+    window: AtLeastOne = 50  # last clicks that a state is computed from, offline and in the service
+    seed: Seed = 1  # of all random numbers; the same seed gives the same weights
+    retrieval: str = "auto"  # how a bundle finds items; auto: the fastest way with enough recall
+    # session neighbours blended with the model (recsys/neighbours/scoring.py)
+    blend: str = "none"  # none, v-sknn or vstan
+    blend_weight: Share = 0.0  # weight of the neighbours; 0: chosen on the validation sessions
+    neighbours: Sessions = 500  # most similar sessions that vote (k)
+    candidates: Sessions = 2500  # most recent sessions that are compared (m)
+    idf: NonNegative = 1.0  # strength of the inverse item frequency
+    click_decay: NonNegative = 2.0  # vstan: clicks back until the weight is 1/e; 0: linear
+    age_decay_days: NonNegative = 60.0  # vstan: neighbour's age until the weight is 1/e; 0: none
+    distance_decay: NonNegative = 3.0  # vstan: clicks from the shared item until 1/e; 0: none
 
-    def __post_init__(self) -> None:
-        if self.retrieval in REMOVED_KINDS:
-            log.warning("retrieval %r was removed: int8 is used instead.", self.retrieval)
-            object.__setattr__(self, "retrieval", "int8")
-        problems = [
-            f"{name} must be {rule}, got {value!r}." for name, rule, value in self._broken()
-        ]
-        if problems:
-            raise BadRecipe("The recipe cannot be used", problems)
+    @pydantic.field_validator(*CHOICES)
+    @classmethod
+    def _is_a_choice(cls, value: str, info: ValidationInfo) -> str:
+        if info.field_name == "retrieval" and value in REMOVED_KINDS:
+            log.warning("retrieval %r was removed: int8 is used instead.", value)
+            return "int8"
+        words = CHOICES[info.field_name or ""]
+        if value not in words:
+            raise _broken_rule(f"{info.field_name} must be one of {', '.join(words)}", value)
+        return value
 
-    def _broken(self) -> list[tuple[str, str, object]]:
-        """(name, rule, value) of every setting outside its range."""
-        ranges = [
-            *((name, "at least 1", getattr(self, name) >= 1) for name in FROM_ONE),
-            *((name, "at least 0 and below 1", 0 <= getattr(self, name) < 1) for name in SHARES),
-            *(
-                (name, "at least 0 and finite", 0 <= getattr(self, name) < math.inf)
-                for name in FROM_ZERO
-            ),
-            *self._rules(),
-            *(
-                (name, f"one of {', '.join(words)}", getattr(self, name) in words)
-                for name, words in CHOICES.items()
-            ),
-        ]
-        return [(name, rule, getattr(self, name)) for name, rule, holds in ranges if not holds]
+    @pydantic.field_validator("momentum", "embedding_width", "negatives", "blend_weight")
+    @classmethod
+    def _agrees_with_the_settings_above(cls, value: float, info: ValidationInfo) -> float:
+        """Raise where two valid settings contradict each other; `info.data` holds those above."""
+        above = info.data
+        match info.field_name:
+            case "momentum" if value > 0 and above.get("optimizer", "adagrad") != "adagrad":
+                raise _broken_rule("momentum must be 0 unless optimizer is adagrad", value)
+            case "embedding_width" if value > 0 and above.get("embedding") != "separate":
+                raise _broken_rule("embedding_width must be 0 unless embedding is separate", value)
+            case "negatives" if value == 0 and above.get("scored_items") != "all":
+                if above.get("batch") == 1:
+                    raise _broken_rule("batch must be at least 2 where negatives is 0", 1)
+            case "blend_weight" if value == 0 and above.get("blend", "none") != "none":
+                if above.get("validation") == 0:
+                    raise _broken_rule(
+                        "blend_weight must be above 0 where blend is set and validation is 0, "
+                        "which leaves no sessions to choose it on",
+                        value,
+                    )
+        return value
 
-    def _rules(self) -> list[tuple[str, str, bool]]:
-        """(name, rule, whether it holds) of what has a range of its own, or hangs together."""
-        separate = self.embedding == "separate"
-        return [
-            ("learning_rate", "above 0 and finite", 0 < self.learning_rate < math.inf),
-            (
-                "momentum",
-                "0 unless optimiser is adagrad",
-                self.optimiser == "adagrad" or self.momentum == 0,
-            ),
-            (
-                "embedding_width",
-                "at least 0, and 0 unless embedding is separate",
-                self.embedding_width == 0 or (self.embedding_width > 0 and separate),
-            ),
-            ("negatives", "at least 0", self.negatives >= 0),
-            (
-                "batch",
-                "at least 2 where negatives is 0",
-                self.batch >= 2 or self.negatives > 0 or self.columns == "full",
-            ),
-            ("sample_alpha", "from 0 to 1", 0 <= self.sample_alpha <= 1),
-            ("logq", "from 0 to 1", 0 <= self.logq <= 1),
-            ("validation", "at least 0 and at most 0.5", 0 <= self.validation <= 0.5),
-            ("neighbours", "at most 1048576", self.neighbours <= 1 << 20),
-            ("candidates", "at most 1048576", self.candidates <= 1 << 20),
-            (
-                "blend_weight",
-                "above 0 where blend is set and validation is 0, which leaves nothing to choose on",
-                self.blend == "none" or self.blend_weight > 0 or self.validation > 0,
-            ),
-            ("seed", "from 0 to 4294967295", 0 <= self.seed < 2**32),
-        ]
+    @pydantic.model_validator(mode="wrap")
+    @classmethod
+    def _report_all_problems(
+        cls, values: Any, handler: pydantic.ModelWrapValidatorHandler[Self]
+    ) -> Self:
+        try:
+            return handler(values)
+        except ValidationError as invalid:
+            raise BadRecipe(HEADING, [_problem(error) for error in invalid.errors()]) from None
 
     def size(self, items: int) -> ModelSize:
-        """Of this recipe's model over a catalogue of so many items."""
+        """Return the size of this recipe's model over a catalogue of so many items."""
         return ModelSize(
             items,
             self.hidden,
@@ -220,43 +217,125 @@ class Recipe:
         )
 
 
-SETTINGS = {field.name: field for field in dataclasses.fields(Recipe)}
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Name, type and default of one setting."""
+
+    name: str
+    type: type[int | float | str]
+    default: int | float | str
+
+
+SETTINGS = {
+    field.name: Setting(field.name, type(field.default), field.default)
+    for field in dataclasses.fields(Recipe)
+    if isinstance(field.default, int | float | str)
+}
 
 
 def recipe_names() -> list[str]:
-    """Names of the built-in recipes."""
+    """Return the names of the built-in recipes."""
     return shipped_names("recipe")
 
 
-def load_recipe(chosen: str, overrides: Sequence[str] = ()) -> Recipe:
-    """A built-in recipe by name or a TOML file by path, with `name=value` overrides on top."""
-    return checked_recipe(read_toml(chosen, "recipe", BadRecipe), overrides)
+def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Return a built-in recipe, or that of a TOML file, with `name=value` overrides on top.
+
+    Args:
+        name_or_path: Name of a built-in recipe, or a path that ends in .toml.
+        overrides: Settings as `--set` takes them, `name=value`.
+
+    Raises:
+        BadRecipe: There is no such recipe, or a setting is wrong. It lists every problem.
+    """
+    return checked_recipe(read_toml(name_or_path, "recipe", BadRecipe), overrides)
 
 
 def checked_recipe(given: Mapping[str, object], overrides: Sequence[str] = ()) -> Recipe:
-    """Settings by name, with `name=value` overrides on top; raises `BadRecipe`."""
-    values = dict(given)
-    problems = []
+    """Return the recipe of these settings, with `name=value` overrides on top.
+
+    Raises:
+        BadRecipe: A setting is unknown, of the wrong type or out of range. It lists every problem.
+    """
+    values, problems = current_names(given), []
     for override in overrides:
-        name, equals, value = override.partition("=")
-        if not equals:
+        name, equals, text = override.partition("=")
+        if equals:
+            values |= current_names({name.strip(): _value(text.strip())})
+        else:
             problems.append(f"--set {override!r} has no '='. Write --set name=value.")
-            continue
-        values[name.strip()] = _value(value.strip())
-    settings, wrong = checked_settings(values)
-    if problems + wrong:
-        raise BadRecipe("The recipe cannot be used", problems + wrong)
-    return Recipe(**settings)  # type: ignore[arg-type]  # checked_settings has compared every type
+    try:
+        recipe = Recipe(**values)  # type: ignore[arg-type]  # pydantic checks every type
+    except BadRecipe as wrong:
+        raise BadRecipe(HEADING, [*problems, *wrong.problems]) from None
+    if problems:
+        raise BadRecipe(HEADING, problems)
+    return recipe
+
+
+def current_names(values: Mapping[str, object]) -> dict[str, object]:
+    """Return the settings under their current names and values; warn about each old one."""
+    settings: dict[str, object] = {}
+    for old, given in values.items():
+        name = RENAMED_SETTINGS.get(old, old)
+        value = _current_value(name, given)
+        if name != old:
+            _warn(f"The setting {old} is now called {name}. The old name still works.")
+        if isinstance(given, str | list) and value != given:
+            _warn(f"The value {given!r} of {name} is now {value!r}. The old value still works.")
+        settings[name] = value
+    return settings
+
+
+def _current_value(name: str, value: object) -> object:
+    if isinstance(value, list):
+        return [_current_value(name, one) for one in value]
+    return RENAMED_VALUES.get(name, {}).get(value, value) if isinstance(value, str) else value
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, FutureWarning, stacklevel=4)
+
+
+def original_names(recipe: Recipe) -> dict[str, object]:
+    """Return the settings as the first version spells them; fingerprints are made of these."""
+    values = dataclasses.asdict(recipe)
+    for name, renamed in RENAMED_VALUES.items():
+        old = {new: value for value, new in renamed.items()}
+        values[name] = old.get(values[name], values[name])
+    old_names = {new: old for old, new in RENAMED_SETTINGS.items()}
+    return {old_names.get(name, name): value for name, value in values.items()}
 
 
 def as_toml(recipe: Recipe) -> str:
-    """Every setting, one a line, as `load_recipe` reads it."""
+    """Return every setting on a line of its own, as `load_recipe` reads it."""
     values = dataclasses.asdict(recipe)
     return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
 
 
+def checked_settings(values: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:
+    """Return the settings of a known name and the right type, and a problem for each other one.
+
+    A search space checks single settings so: ranges and contradictions depend on the base recipe.
+    """
+    settings: dict[str, object] = {}
+    problems = []
+    for name, value in current_names(values).items():
+        if name not in SETTINGS:
+            problems.append(_unknown(name))
+            continue
+        kind = SETTINGS[name].type
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is kind:
+            settings[name] = value
+        else:
+            problems.append(f"{name} must be {kind.__name__}, got {value!r}.")
+    return settings, problems
+
+
 def _value(text: str) -> object:
-    """A value as TOML or Python writes it (`.1`, `False`), else the text (`select_by=mrr@20`)."""
+    """Return a value written as in TOML or Python (`.1`, `False`), else the text itself."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -267,22 +346,38 @@ def _value(text: str) -> object:
         return text
 
 
-def checked_settings(values: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:
-    """Settings of the right names and types, and a problem for each of the others."""
-    settings: dict[str, object] = {}
-    problems = []
-    for name, value in values.items():
-        if name not in SETTINGS:
-            near = difflib.get_close_matches(name, SETTINGS, n=1)
-            hint = f" Did you mean {near[0]}?" if near else f" Settings: {', '.join(SETTINGS)}."
-            problems.append(f"{name} is not a setting.{hint}")
-            continue
-        wanted = SETTINGS[name].type
-        assert isinstance(wanted, type), "settings are annotated with plain types"
-        if wanted is float and type(value) is int:
-            value = float(value)
-        if type(value) is not wanted:
-            problems.append(f"{name} must be {wanted.__name__}, got {value!r}.")
-            continue
-        settings[name] = value
-    return settings, problems
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, SETTINGS, n=1)
+    hint = f" Did you mean {near[0]}?" if near else f" Settings: {', '.join(SETTINGS)}."
+    return f"{name} is not a setting.{hint}"
+
+
+def _broken_rule(rule: str, value: object) -> PydanticCustomError:
+    return PydanticCustomError("rule", "{text}", {"text": f"{rule}, got {value!r}."})
+
+
+def _problem(error: ErrorDetails) -> str:
+    """Return one problem in our words: setting, rule, and the value that we got."""
+    name = str(error["loc"][0])
+    if error["type"] == "rule":
+        return error["msg"]
+    if name not in SETTINGS:
+        return _unknown(name)
+    kind = SETTINGS[name].type
+    rule = kind.__name__ if error["type"].endswith("_type") else " and ".join(_range(name))
+    return f"{name} must be {rule}, got {error['input']!r}."
+
+
+def _range(name: str) -> Iterator[str]:
+    """Yield the limits of a setting, as its annotation has them."""
+    schema = pydantic.TypeAdapter(Recipe).json_schema()["properties"][name]
+    for key, word in (
+        ("minimum", "at least"),
+        ("exclusiveMinimum", "above"),
+        ("maximum", "at most"),
+        ("exclusiveMaximum", "below"),
+    ):
+        if key in schema:
+            yield f"{word} {schema[key]}"
+    if SETTINGS[name].type is float and not {"maximum", "exclusiveMaximum"} & schema.keys():
+        yield "finite"

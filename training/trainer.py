@@ -1,7 +1,8 @@
-"""Where a run begins: which items it knows, in which order, and with which weights.
+"""Trainer: one training run, with checkpoints, early stopping and a final refit.
 
-`FromScratch` begins with random weights for the items of the training sessions;
-`training/warm_start.py` goes on from those of a bundle.
+A run has a search phase, which validates after each epoch and stops early, and, where the recipe
+says so, a refit phase on all sessions for the best number of epochs. An `Initialiser` gives each
+phase its catalogue and weights: `FromScratch`, or `training.warm_start.WarmStart`.
 """
 
 import copy
@@ -10,9 +11,9 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
@@ -40,65 +41,84 @@ from training.model.step import TrainingStep
 from training.model.weights import Weights, eager_predictor
 from training.recipe import Recipe
 
+CHECKPOINT_SECONDS = 60.0  # a kill costs at most about this much work
+STEPS_BETWEEN_CHECKS = 100  # reading the loss waits for the device
+LEAST_SESSIONS_TO_CUT = 10  # fewer training sessions are not cut for validation
+
+ItemTexts = Mapping[str, Mapping[str, str | None]]  # attribute → item id → text
+
 
 class Initialiser(Protocol):
-    """Asked once for each phase of a run, because a validation part takes items away."""
+    """Source of the catalogue and the initial weights of each phase of a run."""
 
     @property
-    def mark(self) -> str:
-        """What tells a checkpoint of this start from those of others; empty for scratch."""
+    def fingerprint(self) -> str:
+        """Return a text that differs between initialisers; checkpoints are told apart by it."""
         ...
 
     def catalogue(self, sessions: Sessions) -> Catalogue:
-        """The items in the order of their indices; holds every item of the sessions."""
+        """Return the catalogue in the order of item indices; it has every item of the sessions."""
         ...
 
     def weights(
         self, catalogue: Catalogue, indexed: Sessions, recipe: Recipe, generator: torch.Generator
     ) -> Weights:
-        """Weights that the run may change; indexed: the sessions in the catalogue's indices."""
+        """Return weights that the run may change; indexed: sessions of the catalogue's indices."""
         ...
 
 
+@dataclass(frozen=True)
 class FromScratch:
-    """Random weights; items in the order in which the clicks first name them."""
+    """Initialiser with random weights; items in the order in which the log first names them."""
 
-    mark = ""
+    attributes: ItemTexts = field(default_factory=dict)
+    fingerprint = ""
 
     def catalogue(self, sessions: Sessions) -> Catalogue:
-        item_ids = known_items(sessions)
-        return Catalogue(item_ids, reindex(sessions, item_ids).counts())
+        """Return the catalogue of all clicked items."""
+        item_ids, counts = known_items(sessions), sessions.counts()
+        return Catalogue(item_ids, counts[counts > 0], texts_of(self.attributes, item_ids))
 
     def weights(
         self, catalogue: Catalogue, indexed: Sessions, recipe: Recipe, generator: torch.Generator
     ) -> Weights:
+        """Return random weights."""
         return Weights.fresh(recipe.size(len(catalogue)), generator)
 
 
-@dataclass
-class Stop:
-    """`asked` turns true at the first signal; a second one interrupts at once."""
+def texts_of(attributes: ItemTexts, item_ids: tuple[str, ...]) -> dict[str, list[str | None]]:
+    """Return each attribute in the order of the item ids, None where a text is missing."""
+    return {name: [texts.get(item) for item in item_ids] for name, texts in attributes.items()}
 
-    asked: bool = False
+
+@dataclass(slots=True)
+class Stop:
+    """Request to stop, set by the first signal; a second signal interrupts at once."""
+
+    requested: bool = False
 
 
 @contextmanager
-def stop_on_signal(outer: Stop | None = None) -> Iterator[Stop]:
-    """outer: a question that a loop around this one asks already; its answer counts here too."""
-    if outer is not None:
-        yield outer
+def stop_on_signal(stop: Stop | None = None) -> Iterator[Stop]:
+    """Turn SIGINT and SIGTERM into a request to stop.
+
+    Args:
+        stop: The request of an enclosing `stop_on_signal`, which then handles the signals.
+    """
+    if stop is not None:
+        yield stop
         return
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop  # Python delivers signals to the main thread alone
         return
 
-    def note(number: int, frame: FrameType | None) -> None:
-        if stop.asked:
+    def request(number: int, frame: FrameType | None) -> None:
+        if stop.requested:
             raise KeyboardInterrupt
-        stop.asked = True
+        stop.requested = True
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
@@ -106,12 +126,8 @@ def stop_on_signal(outer: Stop | None = None) -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
-CHECKPOINT_SECONDS = 60.0  # a kill costs about this much work, at most
-STEPS_BETWEEN_CHECKS = 100  # reading the loss waits for the device
-
-
 class ProgressListener(Protocol):
-    """Whoever shows the progress of a run."""
+    """Receiver of a run's progress."""
 
     def epoch_begins(self, phase: str, epoch: int, epochs: int, done: int, events: int) -> None: ...
     def stepped(self, events: int, mean_loss: float) -> None: ...
@@ -120,7 +136,7 @@ class ProgressListener(Protocol):
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a run gives: weights, the items they stand for, and how it went."""
+    """Result of a run: weights on the CPU, their catalogue, and the results of all epochs."""
 
     weights: Weights
     catalogue: Catalogue
@@ -133,231 +149,290 @@ class TrainingResult:
 WeightChooser = Callable[[Predictor, Sessions, Sessions], float]
 
 
+@dataclass
+class _Phase:
+    """Phase of a run: catalogue, steps of an epoch, and the model in training."""
+
+    catalogue: Catalogue
+    plan: BatchPlan
+    step: TrainingStep
+    epochs: int  # at most
+    valid: Sessions | None  # sessions of the catalogue's indices
+    best: dict[str, Tensor]  # weights of the best epoch so far
+
+
 class Trainer:
-    """One training run in a folder of its own, which holds its checkpoint."""
+    """Trainer of one run in a folder of its own, which holds its checkpoint."""
 
     def __init__(
         self,
         recipe: Recipe,
         folder: Path,
         device: torch.device,
-        watcher: ProgressListener,
+        listener: ProgressListener,
         choose_weight: WeightChooser | None = None,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
     ) -> None:
-        """choose_weight: asked for the blend's weight when the search is over."""
+        """Prepare a run.
+
+        Args:
+            recipe: Settings of the run.
+            folder: Existing folder for the checkpoint.
+            device: Where the model is trained; validation runs on the CPU.
+            listener: Receives the progress.
+            choose_weight: Chooses the blend's weight at the end of the search; None for no blend.
+            checkpoint_seconds: Time between checkpoints within an epoch, in seconds.
+        """
         self._recipe = recipe
         self._folder = folder
         self._device = device
-        self._watcher = watcher
+        self._listener = listener
         self._choose_weight = choose_weight
         self._checkpoint_seconds = checkpoint_seconds
-        self._position = TrainerState()
+        self._state = TrainerState()
         self._restored: dict[str, dict[str, Tensor]] = {}
-        self._mark = ""
-        self._start: Initialiser = FromScratch()
+        self._fingerprint = ""
+        self._initialiser: Initialiser = FromScratch()
 
     def train(
         self,
         train: Sessions,
         valid: Sessions | None,
-        start: Initialiser | None = None,
-        outer: Stop | None = None,
+        initialiser: Initialiser | None = None,
+        stop: Stop | None = None,
     ) -> TrainingResult:
-        """Sessions as `data/` gives them; goes on from the folder's checkpoint if there is one.
+        """Train, from the folder's checkpoint where it has one.
 
-        valid: sessions to validate on, which are then never learned from, or None to cut them
-        out of `train` as the recipe says. start: what to begin with, by default from scratch.
-        outer: see `stop_on_signal`.
+        Args:
+            train: Training sessions, items as codes of their log, each of at least two clicks.
+            valid: Sessions to validate on, which are never trained on; None to cut the last share
+                of `train` off, as the recipe says.
+            initialiser: Source of the initial weights; None for `FromScratch`.
+            stop: Request of an enclosing `stop_on_signal`, if there is one.
+
+        Returns:
+            The weights of the best epoch, or of the refit, on the CPU.
+
+        Raises:
+            BadInput: The validation part has no usable target, or the checkpoint is damaged or
+                belongs to another run.
+            Interrupted: A signal stopped the run; the checkpoint has the work so far.
+            TrainingStopped: The loss or a weight is NaN or infinite.
         """
-        labelled = valid is not None
-        self._start = start or self._start
-        self._mark = fingerprint(train, valid, self._recipe, self._start.mark)
-        found = load_checkpoint(self._folder, self._mark)
-        if found is not None:
-            self._position, self._restored = found
-        inner = train
-        if valid is None and self._recipe.validation > 0 and len(train) >= 10:
-            cut = split_by_fraction(train, self._recipe.validation)
-            inner, valid = cut.train.keep_sessions(cut.train.lengths >= 2), cut.test
+        self._initialiser = initialiser or self._initialiser
+        self._restore(fingerprint(train, valid, self._recipe, self._initialiser.fingerprint))
+        may_refit = valid is None and self._recipe.refit
+        search_part, valid = self._validation_split(train, valid)
         if valid is not None:
-            _check_validation(inner, valid)
-        with stop_on_signal(outer) as stop:
-            if self._position.phase == "search":
-                trained = self._phase(inner, valid, self._recipe.epochs, stop)
-                trained = self._weighed(trained, inner, valid)
-                if valid is None or labelled or not self._recipe.refit:
+            _check_validation(search_part, valid)
+        with stop_on_signal(stop) as stop:
+            if self._state.phase == "search":
+                trained = self._run_phase(search_part, valid, self._recipe.epochs, stop)
+                trained = self._with_blend_weight(trained, search_part, valid)
+                if valid is None or not may_refit:
                     return trained
-                self._position = TrainerState(
+                self._state = TrainerState(
                     phase="refit",
                     best_epoch=trained.best_epoch,
-                    best_score=self._position.best_score,
+                    best_score=self._state.best_score,
                     blend_weight=trained.blend_weight,
-                    results=self._position.results,
+                    results=self._state.results,
                 )
-            return self._phase(train, None, self._position.best_epoch, stop)
+            return self._run_phase(train, None, self._state.best_epoch, stop)
 
-    def _phase(
+    def _restore(self, run: str) -> None:
+        """Load the checkpoint of the run with this fingerprint, if the folder has one."""
+        self._fingerprint = run
+        checkpoint = load_checkpoint(self._folder, run)
+        if checkpoint is not None:
+            self._state, self._restored = checkpoint
+
+    def _validation_split(
+        self, train: Sessions, valid: Sessions | None
+    ) -> tuple[Sessions, Sessions | None]:
+        """Return the sessions of the search phase: to train on, and to validate on."""
+        share = self._recipe.validation
+        if valid is not None or share == 0 or len(train) < LEAST_SESSIONS_TO_CUT:
+            return train, valid
+        split = split_by_fraction(train, share)
+        return split.train.keep_sessions(split.train.lengths >= 2), split.test
+
+    def _run_phase(
         self, sessions: Sessions, valid: Sessions | None, epochs: int, stop: Stop
     ) -> TrainingResult:
-        catalogue = self._start.catalogue(sessions)
-        indexed = reindex(sessions, catalogue.item_ids)
-        plan = steps_of(indexed, self._recipe)
-        learner, best = self._learner(catalogue, indexed, plan)
-        position = self._position
-        while position.epoch < epochs and not self._out_of_patience(valid):
-            self._epoch(learner, best, plan, epochs, stop)
-            metrics = {} if valid is None else self._validate(learner.result, catalogue, valid)
-            result = EpochResult(
-                position.phase,
-                position.epoch + 1,
-                position.loss_sum / plan.events,
-                position.seconds,
-                plan.events,
-                metrics,
-                sum(position.norms) / max(len(position.norms), 1),
-            )
-            position.results.append(result)
-            position.epoch, position.step = position.epoch + 1, 0
-            position.loss_sum = position.seconds = 0.0
-            position.norms = []
-            score = metrics.get(self._recipe.select_by, position.best_score)
-            if valid is not None and score > position.best_score:
-                position.best_epoch, position.best_score = position.epoch, score
-                best = copy.deepcopy(learner.result.tensors())
-            self._save(learner, best)
-            self._watcher.epoch_ends(result)
-        if valid is None:
-            position.best_epoch = position.epoch
+        phase, state = self._begin_phase(sessions, valid, epochs), self._state
+        while state.epoch < epochs and not self._patience_is_over(phase):
+            self._epoch(phase, stop)
+            self._end_epoch(phase)
+        result = phase.step.result
+        if phase.valid is None:
+            state.best_epoch = state.epoch
         else:
-            learner.result.load(best)
+            result.load(phase.best)
         return TrainingResult(
-            learner.result.to(torch.device("cpu")),
-            catalogue,
-            position.results,
-            position.best_epoch,
-            position.blend_weight,
+            result.to(torch.device("cpu")),
+            phase.catalogue,
+            state.results,
+            state.best_epoch,
+            state.blend_weight,
         )
 
-    def _weighed(
-        self, trained: TrainingResult, inner: Sessions, valid: Sessions | None
+    def _begin_phase(self, sessions: Sessions, valid: Sessions | None, epochs: int) -> _Phase:
+        """Return the phase at its beginning, or where the checkpoint left it."""
+        recipe = self._recipe
+        catalogue = self._initialiser.catalogue(sessions)
+        indexed = reindex(sessions, catalogue.item_ids)
+        plan = plan_batches(indexed, recipe)
+        generator = torch.Generator().manual_seed(recipe.seed)
+        weights = self._initialiser.weights(catalogue, indexed, recipe, generator).to(self._device)
+        clicks_per_step = plan.clicks / len(plan)
+        candidates = candidate_sampler(recipe, catalogue.counts, clicks_per_step, self._device)
+        step = TrainingStep(weights, recipe, candidates, self._device)
+        restored, self._restored = self._restored, {}
+        if restored:
+            weights.load(restored["weights"])
+            step.load(restored["learner"])
+        indexed_valid = None if valid is None else reindex(valid, catalogue.item_ids)
+        return _Phase(catalogue, plan, step, epochs, indexed_valid, restored.get("best", {}))
+
+    def _epoch(self, phase: _Phase, stop: Stop) -> None:
+        """Run the steps that are left of this epoch; report and save from time to time."""
+        state, plan = self._state, phase.plan
+        if state.step == 0:
+            phase.step.begin_epoch()
+        self._listener.epoch_begins(
+            state.phase,
+            state.epoch + 1,
+            phase.epochs,
+            plan.clicks_before(state.step),
+            plan.clicks,
+        )
+        loss = torch.zeros((), dtype=torch.float64, device=self._device)
+        started = saved = time.monotonic()
+        earlier_loss, earlier_seconds = state.loss_sum, state.seconds
+        for step in range(state.step, len(plan)):
+            loss += self._step(phase, step)
+            finished = state.step == len(plan)
+            if not (finished or stop.requested or state.step % STEPS_BETWEEN_CHECKS == 0):
+                continue
+            now = time.monotonic()
+            state.loss_sum = earlier_loss + float(loss)
+            state.seconds = earlier_seconds + now - started
+            self._check_finite(phase.step.weights if finished else None)
+            clicks = plan.clicks_before(state.step)
+            self._listener.stepped(clicks, state.loss_sum / clicks)
+            if finished:
+                return
+            if stop.requested or now - saved > self._checkpoint_seconds:
+                self._save(phase)
+                saved = time.monotonic()
+            if stop.requested:
+                raise self._interrupted(len(plan))
+
+    def _step(self, phase: _Phase, step: int) -> Tensor:
+        """Run one step and return its loss, a scalar on the device."""
+        state = self._state
+        # a refit follows the learning rates of the search, also where it ends earlier
+        share = (state.epoch + step / len(phase.plan)) / self._recipe.epochs
+        measure = step % STEPS_BETWEEN_CHECKS == 0
+        random = RandomStreams(self._device, self._recipe.seed, state.epoch, step)
+        result = phase.step.run(phase.plan[step], random, share, measure=measure)
+        if measure and result.gradient_norm is not None:
+            state.norms.append(float(result.gradient_norm))
+        state.step = step + 1
+        return result.loss
+
+    def _end_epoch(self, phase: _Phase) -> None:
+        """Validate, keep the best weights, and save."""
+        state = self._state
+        metrics = {} if phase.valid is None else self._validate(phase, phase.valid)
+        result = EpochResult(
+            state.phase,
+            state.epoch + 1,
+            state.loss_sum / phase.plan.clicks,
+            state.seconds,
+            phase.plan.clicks,
+            metrics,
+            sum(state.norms) / max(len(state.norms), 1),
+        )
+        state.results.append(result)
+        state.epoch, state.step = state.epoch + 1, 0
+        state.loss_sum = state.seconds = 0.0
+        state.norms = []
+        score = metrics.get(self._recipe.select_by, state.best_score)
+        if phase.valid is not None and score > state.best_score:
+            state.best_epoch, state.best_score = state.epoch, score
+            phase.best = copy.deepcopy(phase.step.result.tensors())
+        self._save(phase)
+        self._listener.epoch_ends(result)
+
+    def _check_finite(self, weights: Weights | None) -> None:
+        """Raise `TrainingStopped` where the loss, or one of the weights, is NaN or infinite.
+
+        Args:
+            weights: Given once an epoch, because checking them reads the whole item matrix.
+        """
+        state, diverged = self._state, None
+        if not math.isfinite(state.loss_sum):
+            diverged = "the loss"
+        elif weights and not all(t.isfinite().all() for t in weights.tensors().values()):
+            diverged = "a weight"
+        if diverged is None:
+            return
+        has_checkpoint = (self._folder / CHECKPOINT).exists()
+        raise TrainingStopped(
+            f"Training diverged: {diverged} is NaN or infinite (epoch {state.epoch + 1}, step "
+            f"{state.step:,}, learning_rate={self._recipe.learning_rate:g}). "
+            f"{f'The last checkpoint before it is in {self._folder}. ' if has_checkpoint else ''}"
+            "Try a lower learning rate or --set clip=1.0."
+        )
+
+    def _interrupted(self, steps: int) -> Interrupted:
+        state = self._state
+        return Interrupted(
+            f"Stopped in epoch {state.epoch + 1} of {state.phase}, step {state.step:,} of "
+            f"{steps:,}. The work so far is in {self._folder}; "
+            "go on with the same command and --resume."
+        )
+
+    def _patience_is_over(self, phase: _Phase) -> bool:
+        if phase.valid is None or self._state.best_epoch == 0:
+            return False
+        return self._state.epoch - self._state.best_epoch >= self._recipe.patience
+
+    def _with_blend_weight(
+        self, trained: TrainingResult, search_part: Sessions, valid: Sessions | None
     ) -> TrainingResult:
-        """The same with the blend's weight, chosen once and then kept in the checkpoint."""
+        """Return the result with the blend's weight, which is chosen once, after the search."""
         if self._choose_weight is None:
             return trained
         if valid is None:
             return dataclasses.replace(trained, blend_weight=self._recipe.blend_weight)
         predictor = self._predictor(trained.weights, trained.catalogue)
-        weight = self._choose_weight(predictor, inner, valid)
+        weight = self._choose_weight(predictor, search_part, valid)
         return dataclasses.replace(trained, blend_weight=weight)
 
-    def _learner(
-        self, catalogue: Catalogue, indexed: Sessions, plan: BatchPlan
-    ) -> tuple[TrainingStep, dict[str, Tensor]]:
-        """A learner at the beginning of the phase, or where the checkpoint left it."""
-        recipe = self._recipe
-        generator = torch.Generator().manual_seed(recipe.seed)
-        weights = self._start.weights(catalogue, indexed, recipe, generator).to(self._device)
-        events = plan.events / len(plan)
-        columns = candidate_sampler(recipe, catalogue.counts, events, self._device)
-        learner = TrainingStep(weights, recipe, columns, self._device)
-        restored, self._restored = self._restored, {}
-        if restored:
-            weights.load(restored["weights"])
-            learner.load(restored["learner"])
-        return learner, restored.get("best", {})
-
-    def _epoch(
-        self,
-        learner: TrainingStep,
-        best: dict[str, Tensor],
-        plan: BatchPlan,
-        epochs: int,
-        stop: Stop,
-    ) -> None:
-        position, begun = self._position, self._position.step
-        if begun == 0:
-            learner.begin_epoch()
-        done = plan.events_before(begun)
-        self._watcher.epoch_begins(position.phase, position.epoch + 1, epochs, done, plan.events)
-        losses = torch.zeros((), dtype=torch.float64, device=self._device)
-        started = saved = time.monotonic()
-        earlier_loss, earlier_seconds = position.loss_sum, position.seconds
-        for step in range(begun, len(plan)):
-            batch = plan[step]
-            # a refit follows the search's rates, also where it ends earlier
-            share = (position.epoch + step / len(plan)) / self._recipe.epochs
-            measured = step % STEPS_BETWEEN_CHECKS == 0
-            draws = RandomStreams(self._device, self._recipe.seed, position.epoch, step)
-            done_step = learner.learn(batch, draws, share, measure=measured)
-            losses += done_step.loss
-            if measured and done_step.gradient_norm is not None:
-                position.norms.append(float(done_step.gradient_norm))
-            done += len(batch)
-            position.step = step + 1
-            last = position.step == len(plan)
-            if last or stop.asked or position.step % STEPS_BETWEEN_CHECKS == 0:
-                now = time.monotonic()
-                position.loss_sum = earlier_loss + float(losses)
-                position.seconds = earlier_seconds + now - started
-                self._check(position, learner.weights if last else None)
-                self._watcher.stepped(done, position.loss_sum / done)
-                if not last and (stop.asked or now - saved > self._checkpoint_seconds):
-                    self._save(learner, best)
-                    saved = time.monotonic()
-                if stop.asked and not last:
-                    break
-        if stop.asked and position.step < len(plan):
-            raise Interrupted(
-                f"Stopped in epoch {position.epoch + 1} of {position.phase}, step "
-                f"{position.step:,} of {len(plan):,}. The work so far is in {self._folder}; "
-                "go on with the same command and --resume."
-            )
-
-    def _check(self, position: TrainerState, weights: Weights | None) -> None:
-        """Raises `TrainingStopped` where there is nothing left to learn from.
-
-        weights: looked at too where they are given, which takes a pass over the whole matrix.
-        """
-        broken = None if math.isfinite(position.loss_sum) else "The loss"
-        tensors = [] if weights is None else list(weights.tensors().values())
-        if broken is None and not all(tensor.isfinite().all() for tensor in tensors):
-            broken = "A weight"
-        if broken is None:
-            return
-        kept = (self._folder / CHECKPOINT).exists()
-        raise TrainingStopped(
-            f"{broken} is no number any more in epoch {position.epoch + 1}, at step "
-            f"{position.step:,}, with learning_rate {self._recipe.learning_rate:g}. "
-            f"{f'The last checkpoint before it is in {self._folder}. ' if kept else ''}"
-            f"Try a lower rate, --set learning_rate={self._recipe.learning_rate / 2:g}, "
-            "or less momentum."
-        )
-
-    def _out_of_patience(self, valid: Sessions | None) -> bool:
-        if valid is None or self._position.best_epoch == 0:
-            return False
-        return self._position.epoch - self._position.best_epoch >= self._recipe.patience
-
-    def _validate(
-        self, weights: Weights, catalogue: Catalogue, valid: Sessions
-    ) -> dict[str, float]:
-        held = reindex(valid, catalogue.item_ids)
-        return evaluate(self._predictor(weights, catalogue), held, len(catalogue)).metrics
+    def _validate(self, phase: _Phase, valid: Sessions) -> dict[str, float]:
+        predictor = self._predictor(phase.step.result, phase.catalogue)
+        return evaluate(predictor, valid, len(phase.catalogue)).metrics
 
     def _predictor(self, weights: Weights, catalogue: Catalogue) -> Predictor:
-        here = copy.deepcopy(weights).to(torch.device("cpu"))
-        return eager_predictor(here, catalogue, self._recipe)
+        on_cpu = copy.deepcopy(weights).to(torch.device("cpu"))
+        return eager_predictor(on_cpu, catalogue, self._recipe)
 
-    def _save(self, learner: TrainingStep, best: dict[str, Tensor]) -> None:
-        groups = {"weights": learner.weights.tensors(), "learner": learner.tensors(), "best": best}
-        save_checkpoint(self._folder, self._mark, self._position, groups)
+    def _save(self, phase: _Phase) -> None:
+        groups = {
+            "weights": phase.step.weights.tensors(),
+            "learner": phase.step.tensors(),
+            "best": phase.best,
+        }
+        save_checkpoint(self._folder, self._fingerprint, self._state, groups)
 
 
-def _check_validation(inner: Sessions, valid: Sessions) -> None:
-    """Raises `BadInput` before any work where no epoch could be told from another."""
+def _check_validation(search_part: Sessions, valid: Sessions) -> None:
+    """Raise `BadInput` where no target of the validation part is an item of the training part."""
     targets = valid.next_clicks
-    if not (inner.counts() > 0)[targets].any():
+    if not (search_part.counts() > 0)[targets].any():
         raise BadInput(
             "The validation part cannot be used",
             [
@@ -367,8 +442,8 @@ def _check_validation(inner: Sessions, valid: Sessions) -> None:
         )
 
 
-def steps_of(sessions: Sessions, recipe: Recipe) -> BatchPlan:
-    """One epoch as the recipe reads it; sessions: items as indices of the catalogue."""
-    if recipe.batches == "lanes":
+def plan_batches(sessions: Sessions, recipe: Recipe) -> BatchPlan:
+    """Return the steps of an epoch as the recipe has them; sessions: of item indices."""
+    if recipe.batches == "session-parallel":
         return SessionParallelBatches(sessions, recipe.batch)
     return WholeSessionBatches(sessions, recipe.batch, recipe.window, recipe.seed)

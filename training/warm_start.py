@@ -1,12 +1,12 @@
-"""A bundle and new clicks → the items and weights that finetuning begins with.
+"""Warm start: catalogue and initial weights of a run that continues a bundle with new clicks.
 
-Old items keep their order and their rows; new ones follow in the order in which the new clicks
+Old items keep their order and their rows; new items follow in the order in which the new clicks
 first name them. A new item's row is the mean of the rows of the old items clicked right before
-or after it; where there are none, the mean of all old rows.
+or after it; without any, it is the mean of all old rows.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,12 @@ from recsys.neighbours.blend import Blend
 from training.evaluation.evaluate import Evaluation, evaluate
 from training.model.weights import Weights, eager_predictor
 from training.recipe import Recipe, checked_recipe
+from training.trainer import ItemTexts, texts_of
 
 
 @dataclass(frozen=True)
 class BaseModel:
-    """The bundle that is continued; its weights have answered its golden sessions."""
+    """Bundle to continue, whose weights gave the lists of its golden sessions."""
 
     manifest: Manifest
     catalogue: Catalogue
@@ -45,11 +46,11 @@ class BaseModel:
 
     @property
     def lineage(self) -> list[str]:
-        """Model ids from the first ancestor, trained from scratch, to the parent."""
+        """Return the model ids from the first ancestor, trained from scratch, to this model."""
         return [*self.manifest.training.get("lineage", []), self.model_id]
 
     def results(self, test: Sessions) -> dict[str, Evaluation]:
-        """What the stale model reaches; nothing where it knows none of the items to be found."""
+        """Return the evaluation of this model as `parent`; empty where it knows no target item."""
         tested = reindex(test, self.catalogue.item_ids)
         if not (tested.next_clicks >= 0).any():
             return {}
@@ -58,7 +59,11 @@ class BaseModel:
 
 
 def read_base_model(folder: Path) -> BaseModel:
-    """Bundle folder → what can be continued; raises `BundleRefused`."""
+    """Return the bundle of this folder as a base model.
+
+    Raises:
+        BundleRefused: It is damaged, or its recipe or lineage cannot be used.
+    """
     bundle = load_bundle(folder)
     manifest, size = bundle.manifest, bundle.manifest.size
     try:
@@ -78,38 +83,50 @@ def read_base_model(folder: Path) -> BaseModel:
 
 def _read_weights(path: Path, size: ModelSize) -> Weights:
     weights = Weights.fresh(size, torch.Generator())
-    found, wanted = load_file(path), weights.tensors()
-    odd = sorted(found.keys() ^ wanted.keys())
-    odd += [name for name in wanted if name in found and found[name].shape != wanted[name].shape]
-    if odd:
-        raise BundleRefused(f"{path}: {', '.join(odd)} are not those of this model. Train it anew.")
-    weights.load(found)
+    stored, expected = load_file(path), weights.tensors()
+    wrong = sorted(stored.keys() ^ expected.keys())
+    wrong += [
+        name for name in expected if name in stored and stored[name].shape != expected[name].shape
+    ]
+    if wrong:
+        raise BundleRefused(
+            f"{path}: {', '.join(wrong)} are not those of this model. Train it anew."
+        )
+    weights.load(stored)
     return weights
 
 
 def continued_items(
     old: Sequence[str], clicked: Sequence[str], *, drop_vanished: bool
 ) -> tuple[str, ...]:
-    """Old ids in their order, with those not clicked any more unless they go, then new ids."""
-    still, known = set(clicked), set(old)
-    kept = [item_id for item_id in old if item_id in still or not drop_vanished]
-    return (*kept, *(item_id for item_id in clicked if item_id not in known))
+    """Return the old ids in their order, without vanished ones on request, then the new ids."""
+    clicked_ids, known = set(clicked), set(old)
+    remaining = [item_id for item_id in old if item_id in clicked_ids or not drop_vanished]
+    return (*remaining, *(item_id for item_id in clicked if item_id not in known))
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """Begins with the parent's weights; drop_vanished: items without new clicks go."""
+    """Initialiser with the weights of a bundle."""
 
-    parent: BaseModel
-    drop_vanished: bool = False
+    base_model: BaseModel
+    drop_vanished: bool = False  # drop the items without new clicks
+    attributes: ItemTexts = field(default_factory=dict)
 
     @property
-    def mark(self) -> str:
-        return f"{self.parent.model_id} drop_vanished={self.drop_vanished}"
+    def fingerprint(self) -> str:
+        """Return a text that differs between warm starts."""
+        return f"{self.base_model.model_id} drop_vanished={self.drop_vanished}"
 
     def catalogue(self, sessions: Sessions) -> Catalogue:
-        """Counts are the new clicks; a vanished item keeps one, so that it can be drawn."""
-        clicked, old = known_items(sessions), self.parent.catalogue.item_ids
+        """Return old and new items with the counts of the new clicks.
+
+        A vanished item counts one click, so that it can be sampled.
+
+        Raises:
+            BadInput: None of the clicked items is an old one.
+        """
+        clicked, old = known_items(sessions), self.base_model.catalogue.item_ids
         if not set(clicked) & set(old):
             raise BadInput(
                 "The clicks cannot continue this bundle",
@@ -119,65 +136,73 @@ class WarmStart:
                 ],
             )
         item_ids = continued_items(old, clicked, drop_vanished=self.drop_vanished)
-        counts = reindex(sessions, item_ids).counts()
-        return Catalogue(item_ids, np.maximum(counts, 1))
+        clicks = dict(zip(sessions.item_ids, sessions.counts().tolist(), strict=True))
+        counts = np.array([max(clicks.get(item_id, 0), 1) for item_id in item_ids], dtype=np.int64)
+        return Catalogue(item_ids, counts, texts_of(self.attributes, item_ids))
 
     def weights(
         self, catalogue: Catalogue, indexed: Sessions, recipe: Recipe, generator: torch.Generator
     ) -> Weights:
-        """The parent's tensors; those with a row for each item are given rows for the new ones."""
-        found = self.parent.catalogue.find_all(catalogue.item_ids)
-        rows = torch.from_numpy(found[found >= 0])
+        """Return the bundle's weights, with rows for the new items."""
+        old_indices = self.base_model.catalogue.find_all(catalogue.item_ids)
+        rows = torch.from_numpy(old_indices[old_indices >= 0])
         beside = clicked_beside(indexed, len(rows), len(catalogue))
         weights = Weights.fresh(recipe.size(len(catalogue)), generator)
-        shared = dict(weights.model.named_parameters())
+        recurrent = dict(weights.model.named_parameters())
         weights.load(
             {
-                name: tensor if name in shared else _with_new_rows(tensor[rows], beside)
-                for name, tensor in self.parent.weights.tensors().items()
+                name: tensor if name in recurrent else _with_new_rows(tensor[rows], beside)
+                for name, tensor in self.base_model.weights.tensors().items()
             }
         )
         return weights
 
     def record(self, sessions: Sessions) -> dict[str, Any]:
-        """What the manifest keeps of where the model comes from."""
-        clicked, old = set(known_items(sessions)), set(self.parent.catalogue.item_ids)
+        """Return the manifest's record of the warm start."""
+        clicked, old = set(known_items(sessions)), set(self.base_model.catalogue.item_ids)
         return {
-            "parent": self.parent.model_id,
-            "lineage": self.parent.lineage,
+            "parent": self.base_model.model_id,
+            "lineage": self.base_model.lineage,
             "new_items": len(clicked - old),
             "vanished_items": len(old - clicked),
             "drop_vanished": self.drop_vanished,
         }
 
     def summary(self, sessions: Sessions) -> str:
-        """One line for the person who waits."""
-        about = self.record(sessions)
+        """Return one line about old, vanished and new items, for the console."""
+        record = self.record(sessions)
         fate = "dropped" if self.drop_vanished else "kept"
         return (
-            f"Going on from model {self.parent.model_id}: {len(self.parent.catalogue):,} items, "
-            f"{about['vanished_items']:,} of them without new clicks ({fate}), and "
-            f"{about['new_items']:,} new ones."
+            f"Going on from model {self.base_model.model_id}: "
+            f"{len(self.base_model.catalogue):,} items, "
+            f"{record['vanished_items']:,} of them without new clicks ({fate}), and "
+            f"{record['new_items']:,} new ones."
         )
 
 
 def merged_attributes(
     old: Catalogue | None, read: Mapping[str, Mapping[str, str | None]]
 ) -> dict[str, dict[str, str | None]]:
-    """Attribute → item id → text: what was read wins, else the old catalogue's text stays."""
+    """Return attribute → item id → text: a text that was read replaces the old one."""
     texts: dict[str, dict[str, str | None]] = {}
     if old is not None:
         texts = {n: dict(zip(old.item_ids, v, strict=True)) for n, v in old.attributes.items()}
     for name, values in read.items():
-        found = {item_id: text for item_id, text in values.items() if text is not None}
-        texts[name] = {**texts.get(name, {}), **found}
+        new = {item_id: text for item_id, text in values.items() if text is not None}
+        texts[name] = {**texts.get(name, {}), **new}
     return texts
 
 
 def clicked_beside(indexed: Sessions, old: int, items: int) -> Tensor:
-    """How often each new item was clicked right before or after each old one.
+    """Count how often each new item was clicked right before or after each old one.
 
-    indexed: items below `old` are old ones; returns (items - old, old) float32, sparse.
+    Args:
+        indexed: Sessions of item indices; indices below `old` are old items.
+        old: Number of old items.
+        items: Number of all items.
+
+    Returns:
+        (items - old, old) float32, sparse.
     """
     clicks, session = indexed.items.astype(np.int64), indexed.session_of_click
     together = session[:-1] == session[1:]
@@ -190,10 +215,10 @@ def clicked_beside(indexed: Sessions, old: int, items: int) -> Tensor:
     return torch.sparse_coo_tensor(where, ones, size, check_invariants=True).coalesce()
 
 
-def _with_new_rows(kept: Tensor, beside: Tensor) -> Tensor:
-    """kept: (old, …) float32; returns (items, …), new rows below."""
-    flat = kept.reshape(len(kept), -1)
-    total = torch.sparse.mm(beside, torch.ones(len(kept), 1))  # (new, 1)
+def _with_new_rows(old: Tensor, beside: Tensor) -> Tensor:
+    """Return (items, …) for the rows of old items, (old, …) float32: new rows follow."""
+    flat = old.reshape(len(old), -1)
+    total = torch.sparse.mm(beside, torch.ones(len(old), 1))  # (new, 1)
     mean = torch.sparse.mm(beside, flat) / total.clamp(min=1.0)
     rows = torch.where(total > 0, mean, flat.mean(0))
-    return torch.cat([kept, rows.reshape(-1, *kept.shape[1:])])
+    return torch.cat([old, rows.reshape(-1, *old.shape[1:])])

@@ -39,7 +39,7 @@ DISTANCES = (1, 2, 4, 8)
 
 @dataclass
 class EpochRecorder:
-    """`training.trainer.Watcher` that records processor seconds and metrics."""
+    """`ProgressListener` that records processor seconds and metrics."""
 
     cpu_seconds: list[float] = field(default_factory=list)
     scores: list[dict[str, float]] = field(default_factory=list)
@@ -67,7 +67,7 @@ def reach_of(weights: Weights, sessions: Sequence[np.ndarray]) -> list[float]:
     Returns:
         REACH ratios, the last click first.
     """
-    shipped = weights.shipped()
+    shipped = weights.exported()
     table = shipped.matrix if shipped.inputs is None else shipped.inputs
     clicks = torch.from_numpy(np.stack(sessions).astype(np.int64))
     vectors = table[clicks[:, :REACH]].flatten(0, 1).requires_grad_()

@@ -64,7 +64,7 @@ def bundle(
         index: CandidateIndex = _lists(eager_predictor(weights, catalogue, recipe), golden)
         chosen = ChosenRetrieval(RetrievalSettings(retrieval, index.settings), index)
     elif retrieval != "exact":
-        index = build_index(weights.shipped().matrix, weights.bias, retrieval, 1.0)
+        index = build_index(weights.exported().matrix, weights.bias, retrieval, 1.0)
         chosen = ChosenRetrieval(RetrievalSettings(retrieval, index.settings), index)
     write_bundle(out, Export(weights, catalogue, recipe, {}, {}, golden, retrieval=chosen))
 

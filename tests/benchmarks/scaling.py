@@ -84,7 +84,7 @@ class MeasuredEnough(Exception):
 
 
 class ThroughputWatcher:
-    """`training.trainer.Watcher` that measures events per second, then stops the training."""
+    """`ProgressListener` that measures events per second, then stops the training."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.rate, self.first_step = seconds, 0.0, 0.0

@@ -37,7 +37,7 @@ from training.checkpoint import EpochResult
 from training.evaluation.evaluate import evaluate
 from training.model.sampling import RandomStreams, candidate_sampler
 from training.recipe import Recipe, load_recipe
-from training.trainer import Trainer, steps_of
+from training.trainer import Trainer, plan_batches
 
 METRICS = ("recall@20", "mrr@20")
 PASSES = 3  # forward, gradient of the input, gradient of the weights
@@ -88,7 +88,7 @@ class PlainTraining:
 
 
 class AlternatingWatcher:
-    """`training.trainer.Watcher` that trains the plain loop after each epoch of ours."""
+    """`ProgressListener` that trains the plain loop after each epoch of ours."""
 
     def __init__(self, plain: PlainTraining, recipe: Recipe, console: Console) -> None:
         self.record = TrainingRecord("recsys train")
@@ -143,15 +143,15 @@ class StepShape:
     @classmethod
     def of(cls, recipe: Recipe, sessions: Sessions) -> "StepShape":
         """Measure the average shape; sessions: of item indices."""
-        device, plan = torch.device("cpu"), steps_of(sessions, recipe)
-        sampler = candidate_sampler(recipe, sessions.counts(), plan.events / len(plan), device)
+        device, plan = torch.device("cpu"), plan_batches(sessions, recipe)
+        sampler = candidate_sampler(recipe, sessions.counts(), plan.clicks / len(plan), device)
         counts = []
         for step in np.linspace(0, len(plan) - 1, num=20, dtype=int).tolist():
-            batch, draws = plan[step], RandomStreams(device, recipe.seed, 0, step)
-            clicked, following = map(torch.from_numpy, (batch.clicked, batch.following))
-            counts.append(len(sampler.choose(clicked, following, None, draws).items))
+            batch, random = plan[step], RandomStreams(device, recipe.seed, 0, step)
+            inputs, targets = map(torch.from_numpy, (batch.inputs, batch.targets))
+            counts.append(len(sampler.sample(inputs, targets, None, random).items))
         gates = CELLS[recipe.cell].GATES
-        events = round(plan.events / len(plan))
+        events = round(plan.clicks / len(plan))
         return cls(recipe.hidden, recipe.layers, gates, events, round(statistics.mean(counts)))
 
     @property

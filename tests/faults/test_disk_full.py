@@ -1,5 +1,7 @@
-"""A disk that fills up: one sentence, exit 2, and what was saved stays. A file size limit stands in
-for the full disk, so that no test needs to mount one."""
+"""Full disk: one sentence, exit code 2, and the earlier checkpoint stays.
+
+A limit of the file size simulates the full disk.
+"""
 
 from pathlib import Path
 
@@ -12,16 +14,16 @@ FULL_AT_BYTES = 100_000
 QUICK = ("epochs=1", "hidden=64", "negatives=32")
 
 
-def test_a_full_disk_is_said_and_the_run_can_go_on(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_the_run_can_resume(tmp_path: Path) -> None:
     clicks = tmp_path / "clicks.csv"
     clicks.write_text(CLICKS)
     run = TrainingRun(clicks, tmp_path / "out", QUICK)
 
     failed = run.start(disk=FULL_AT_BYTES)
 
-    assert failed.ended() == 2, failed.said
-    assert "cannot be written" in failed.said
-    assert "Traceback" not in failed.said
+    assert failed.ended() == 2, failed.text
+    assert "cannot be written" in failed.text
+    assert "Traceback" not in failed.text
     assert not run.out.exists()
     assert run.finish()
     assert (run.out / "manifest.json").exists()

@@ -1,4 +1,4 @@
-"""Whatever ends `recsys train`, `--resume` ends with the weights of a run that nothing ended."""
+"""However `recsys train` ends, `--resume` ends with the weights of an uninterrupted run."""
 
 import random
 import signal
@@ -21,7 +21,7 @@ def clicks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(clicks: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The weights of a run that nobody interrupted."""
+    """Return the weights of an uninterrupted run."""
     return TrainingRun(clicks, tmp_path_factory.mktemp("whole") / "out").finish()
 
 
@@ -32,11 +32,11 @@ def run(clicks: Path, tmp_path: Path) -> TrainingRun:
 
 @pytest.fixture
 def killed(run: TrainingRun) -> TrainingRun:
-    """A run that was killed after its first checkpoint."""
+    """Return a run that was killed after its first checkpoint."""
     started = run.start()
     started.wait_for_a_checkpoint()
     started.send(signal.SIGKILL)
-    assert started.ended() == -signal.SIGKILL, started.said
+    assert started.ended() == -signal.SIGKILL, started.text
     return run
 
 
@@ -52,7 +52,7 @@ def test_kill_9_at_random_moments_changes_nothing(killed: TrainingRun, whole: by
         time.sleep(moments.uniform(0, 0.05))
         started.send(signal.SIGKILL)
         started.ended()
-        if killed.weights.exists():  # it was faster
+        if killed.weights.exists():  # the run ended before the kill
             break
 
     ended = killed.weights.read_bytes() if killed.weights.exists() else killed.finish()
@@ -67,7 +67,7 @@ def test_a_kill_in_the_middle_of_a_checkpoint_leaves_the_one_before(
 
     torn = killed.start("--resume", disk=len(saved) // 2, mortal=True)
 
-    assert torn.ended() == -signal.SIGXFSZ, torn.said
+    assert torn.ended() == -signal.SIGXFSZ, torn.text
     assert len(killed.files() - files) == 1, "the half-written one"
     assert killed.saved() == saved
     assert killed.finish() == whole
@@ -82,15 +82,15 @@ def test_a_disk_that_fills_up_loses_nothing_that_was_saved(
     full = killed.start("--resume", disk=len(saved) // 2)
 
     assert full.ended() == 2
-    assert "cannot be written" in full.said
-    assert "What was saved before is kept" in full.said
+    assert "cannot be written" in full.text
+    assert "What was saved before is kept" in full.text
     assert killed.saved() == saved
     assert killed.files() == files
     assert killed.finish() == whole
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_says_how_to_go_on(
+def test_a_signal_saves_and_names_the_way_to_resume(
     run: TrainingRun, whole: bytes, number: signal.Signals
 ) -> None:
     started = run.start()
@@ -99,17 +99,17 @@ def test_a_signal_saves_and_says_how_to_go_on(
     started.send(number)
 
     assert started.ended() == 130
-    assert "go on with the same command and --resume" in started.said.replace("\n", " ")
+    assert "go on with the same command and --resume" in started.text.replace("\n", " ")
     assert run.saved() != saved
     assert run.finish() == whole
 
 
-def test_a_loss_that_is_no_number_names_step_rate_and_remedy(clicks: Path, tmp_path: Path) -> None:
+def test_a_diverged_loss_names_step_rate_and_remedy(clicks: Path, tmp_path: Path) -> None:
     run = TrainingRun(clicks, tmp_path / "out", ("hidden=8", "learning_rate=1e38"))
 
     started = run.start()
 
     assert started.ended() == 2
-    for words in ("at step", "learning_rate 1e+38", "--set learning_rate=5e+37", "momentum"):
-        assert words in started.said.replace("\n", " ")
+    for words in ("NaN or infinite", "step", "learning_rate=1e+38", "--set clip=1.0"):
+        assert words in started.text.replace("\n", " ")
     assert not run.out.exists()

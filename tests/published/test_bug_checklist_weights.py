@@ -1,6 +1,6 @@
-"""The rows of `test_bug_checklist.py` about weights: which settings reach them, and which move.
+"""Errors of `test_bug_checklist.py` that concern weights: settings, updated rows, initialisation.
 
-Rows 7, 10, 11 and 13 of the thirteen (Hidasi and Czapp, RecSys 2023, arXiv:2307.14956).
+Numbers 7, 10, 11 and 13 of the thirteen (Hidasi and Czapp, RecSys 2023, arXiv:2307.14956).
 """
 
 import dataclasses
@@ -19,18 +19,18 @@ from tests.support.training.training_steps import (
     CPU,
     ITEMS,
     PLAIN,
+    CountingStep,
     SameThree,
-    SteppingLearner,
     batch_of,
-    draws_of,
-    learner_of,
+    random_of,
     scores_by_hand,
+    step_of,
 )
 from training.model.sampling import SampledCandidates, candidate_sampler
 from training.model.step import TrainingStep
 from training.model.weights import Weights
 from training.recipe import Recipe
-from training.trainer import steps_of
+from training.trainer import plan_batches
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ from training.trainer import steps_of
         {"logq": 0.0},
         {"sample_alpha": 1.0},
         {"loss": "bpr-max"},
-        {"optimiser": "adam"},
+        {"optimizer": "adam"},
         {"schedule": "linear"},
         {"warmup": 0.5},
         {"clip": 0.01},
@@ -62,14 +62,14 @@ from training.trainer import steps_of
         {"average": 0.9},
         {"precision": "bfloat16"},
         {"batches": "sessions"},
-        {"columns": "distinct"},
-        {"columns": "full"},
+        {"scored_items": "unique"},
+        {"scored_items": "all"},
         {"mask": False},
     ],
     ids=lambda setting: next(iter(setting)),
 )
 def test_07_nothing_is_hard_coded(setting: dict[str, Any]) -> None:
-    """Every setting of the model and the optimiser changes what is learned."""
+    """Every setting of the model and the optimizer changes what is learned."""
 
     def learned(recipe: Recipe) -> torch.Tensor:
         sessions = words("abc", "bcd", "cde", "aedb", "eaaaab")
@@ -77,12 +77,12 @@ def test_07_nothing_is_hard_coded(setting: dict[str, Any]) -> None:
         weights = Weights.fresh(
             recipe.size(len(indexed.item_ids)), torch.Generator().manual_seed(0)
         )
-        steps = steps_of(indexed, recipe)
-        columns = candidate_sampler(recipe, indexed.counts(), 3, CPU)
-        learner = TrainingStep(weights, recipe, columns, CPU)
-        for step in range(len(steps)):
-            learner.learn(steps[step], draws_of(step), step / len(steps))
-        return learner.result.matrix
+        plan = plan_batches(indexed, recipe)
+        candidates = candidate_sampler(recipe, indexed.counts(), 3, CPU)
+        step = TrainingStep(weights, recipe, candidates, CPU)
+        for number in range(len(plan)):
+            step.run(plan[number], random_of(number), number / len(plan))
+        return step.result.matrix
 
     plain, changed = learned(PLAIN), learned(dataclasses.replace(PLAIN, **setting))
     assert plain.shape != changed.shape or not torch.equal(plain, changed)
@@ -94,8 +94,8 @@ def test_07_nothing_is_hard_coded(setting: dict[str, Any]) -> None:
 def test_07_the_settings_of_bpr_max_are_not_hard_coded(setting: dict[str, Any]) -> None:
     batch = batch_of([1, 2], [4, 5], [True, True])
     losses = [
-        learner_of(dataclasses.replace(PLAIN, loss="bpr-max", **changed), sampling=SameThree)
-        .follow(batch)
+        step_of(dataclasses.replace(PLAIN, loss="bpr-max", **changed), sampling=SameThree)
+        .next(batch)
         .loss
         for changed in ({}, setting)
     ]
@@ -106,11 +106,10 @@ def test_07_the_settings_of_bpr_max_are_not_hard_coded(setting: dict[str, Any]) 
 def test_clipping_bounds_the_whole_gradient_and_reports_it_as_it_was() -> None:
     batch = batch_of([1, 2], [4, 5], [True, True])
     free, bound = (
-        learner_of(dataclasses.replace(PLAIN, clip=clip), sampling=SameThree)
-        for clip in (0.0, 1e-3)
+        step_of(dataclasses.replace(PLAIN, clip=clip), sampling=SameThree) for clip in (0.0, 1e-3)
     )
 
-    norms = [learner.follow(batch, measure=True).gradient_norm for learner in (free, bound)]
+    norms = [step.next(batch, measure=True).gradient_norm for step in (free, bound)]
 
     assert norms[0] is not None
     assert norms[0] == norms[1]
@@ -125,26 +124,24 @@ def test_clipping_bounds_the_whole_gradient_and_reports_it_as_it_was() -> None:
 
 def test_10_only_the_rows_of_the_batch_are_touched() -> None:
     """Scoring all items and then picking some would give every row a gradient."""
-    learner = learner_of(dataclasses.replace(PLAIN, negatives=0, batch=2))
-    before = learner.weights.matrix.clone()
+    step = step_of(dataclasses.replace(PLAIN, negatives=0, batch=2))
+    before = step.weights.matrix.clone()
 
-    learner.follow(batch_of([1, 2], [4, 5], [True, True]))
+    step.next(batch_of([1, 2], [4, 5], [True, True]))
 
-    changed = (learner.weights.matrix != before).any(dim=1).nonzero().flatten()
+    changed = (step.weights.matrix != before).any(dim=1).nonzero().flatten()
     assert changed.tolist() == [1, 2, 4, 5]
 
 
 @pytest.mark.parametrize("embedding", ["separate", "none"])
 def test_10_only_the_rows_clicked_move_in_a_table_of_their_own(embedding: str) -> None:
-    learner = learner_of(
-        dataclasses.replace(PLAIN, negatives=0, batch=2, embedding=embedding, clip=0.5)
-    )
-    inputs = learner.weights.inputs
+    step = step_of(dataclasses.replace(PLAIN, negatives=0, batch=2, embedding=embedding, clip=0.5))
+    inputs = step.weights.inputs
     assert inputs is not None
-    tables = (inputs, learner.weights.matrix)
+    tables = (inputs, step.weights.matrix)
     before = [table.clone() for table in tables]
 
-    learner.follow(batch_of([1, 2], [4, 5], [True, True]))
+    step.next(batch_of([1, 2], [4, 5], [True, True]))
 
     changed = [
         (table != old).any(dim=1).nonzero().flatten().tolist()
@@ -156,22 +153,20 @@ def test_10_only_the_rows_clicked_move_in_a_table_of_their_own(embedding: str) -
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_model_learns_what_follows(kind: str) -> None:
     """Twelve equal steps, a to b and b to c: the loss falls by a third at least."""
-    learner = learner_of(
-        dataclasses.replace(PLAIN, learning_rate=0.1, batch=2, logq=0, **KINDS[kind])
-    )
-    losses = [float(learner.follow(batch_of([1, 2], [2, 3], [True, True])).loss) for _ in range(12)]
+    step = step_of(dataclasses.replace(PLAIN, learning_rate=0.1, batch=2, logq=0, **KINDS[kind]))
+    losses = [float(step.next(batch_of([1, 2], [2, 3], [True, True])).loss) for _ in range(12)]
 
     assert losses[-1] < losses[0] * 2 / 3
 
 
-def test_10_only_the_sampled_columns_are_scored() -> None:
-    """Biases move where an item was a column, and nowhere else."""
+def test_10_only_the_candidates_are_scored() -> None:
+    """Biases change where an item was a candidate, and nowhere else."""
     recipe = dataclasses.replace(PLAIN, batch=2, negatives=3)
-    learner = learner_of(recipe, sampling=SameThree)
+    step = step_of(recipe, sampling=SameThree)
 
-    learner.follow(batch_of([1, 2], [4, 5], [True, True]))
+    step.next(batch_of([1, 2], [4, 5], [True, True]))
 
-    assert learner.weights.bias.nonzero().flatten().tolist() == [0, 4, 5, 8]
+    assert step.weights.bias.nonzero().flatten().tolist() == [0, 4, 5, 8]
 
 
 def test_11_every_gate_is_drawn_for_its_own_shape() -> None:
@@ -196,13 +191,13 @@ def test_13_logq_subtracts_how_often_a_column_is_expected() -> None:
     """One other target, P = popularity, and three draws, P ∝ the roots of the counts."""
     recipe = dataclasses.replace(PLAIN, batch=2, negatives=3, sample_alpha=0.5)
     counts = np.arange(1, ITEMS + 1) ** 2
-    columns = SampledCandidates(recipe, SameThree(counts, 0.5, CPU), 2, CPU)
-    weights = learner_of(recipe).weights
-    learner = SteppingLearner(weights, recipe, columns, CPU)
+    candidates = SampledCandidates(recipe, SameThree(counts, 0.5, CPU), 2, CPU)
+    weights = step_of(recipe).weights
+    step = CountingStep(weights, recipe, candidates, CPU)
     place = [4, 5, 4, 0, 8]
-    scores = scores_by_hand(learner, [1, 2], place)
+    scores = scores_by_hand(step, [1, 2], place)
 
-    loss = learner.follow(batch_of([1, 2], [4, 5], [True, True])).loss
+    loss = step.next(batch_of([1, 2], [4, 5], [True, True])).loss
 
     expected = 1 * counts / counts.sum() + 3 * np.sqrt(counts) / np.sqrt(counts).sum()
     powers = (scores - torch.from_numpy(np.log(expected[place]))).exp()
@@ -217,11 +212,11 @@ def test_13_momentum_carries_half_of_the_last_step_on() -> None:
     moved = []
     for momentum in (0.0, 0.5):
         recipe = dataclasses.replace(PLAIN, batch=2, negatives=3, momentum=momentum)
-        learner = learner_of(recipe, sampling=SameThree)
+        step = step_of(recipe, sampling=SameThree)
         seen = []
         for _ in range(3):
-            seen.append({n: t.clone() for n, t in learner.weights.tensors().items()})
-            learner.follow(batch)
+            seen.append({n: t.clone() for n, t in step.weights.tensors().items()})
+            step.next(batch)
         moved.append(seen)
 
     without, with_momentum = moved
@@ -235,20 +230,20 @@ def test_13_momentum_carries_half_of_the_last_step_on() -> None:
 
 def test_13_momentum_moves_no_bias_of_an_item_that_was_only_clicked() -> None:
     recipe = dataclasses.replace(PLAIN, batch=2, negatives=0, momentum=0.5)
-    learner = learner_of(recipe)
-    learner.follow(batch_of([1, 2], [4, 5], [True, True]))
-    before = learner.weights.bias.clone()
+    step = step_of(recipe)
+    step.next(batch_of([1, 2], [4, 5], [True, True]))
+    before = step.weights.bias.clone()
     assert before[4] != 0
 
-    learner.follow(batch_of([4, 2], [7, 8], [True, True]))
+    step.next(batch_of([4, 2], [7, 8], [True, True]))
 
-    assert learner.weights.bias[4] == before[4]
-    assert learner.weights.bias[7] != 0
+    assert step.weights.bias[4] == before[4]
+    assert step.weights.bias[7] != 0
 
 
 def test_13_input_and_output_share_one_matrix() -> None:
     """A click moves the very row that it is scored with."""
-    names = set(learner_of(PLAIN).weights.tensors())
+    names = set(step_of(PLAIN).weights.tensors())
 
     assert names == {"matrix", "bias"} | {
         f"cells.0.{part}" for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -258,12 +253,12 @@ def test_13_input_and_output_share_one_matrix() -> None:
 def test_13_momentum_moves_no_output_row_of_an_item_that_was_only_clicked() -> None:
     """With an input table of its own, a click alone is no use of the item matrix."""
     recipe = dataclasses.replace(PLAIN, batch=2, negatives=0, momentum=0.5, embedding="separate")
-    learner = learner_of(recipe)
-    start = learner.weights.matrix.clone()
-    learner.follow(batch_of([1, 2], [4, 5], [True, True]))
-    before = learner.weights.matrix.clone()
+    step = step_of(recipe)
+    start = step.weights.matrix.clone()
+    step.next(batch_of([1, 2], [4, 5], [True, True]))
+    before = step.weights.matrix.clone()
     assert (before[4] != start[4]).any()
 
-    learner.follow(batch_of([4, 2], [7, 8], [True, True]))
+    step.next(batch_of([4, 2], [7, 8], [True, True]))
 
-    assert torch.equal(learner.weights.matrix[4], before[4])
+    assert torch.equal(step.weights.matrix[4], before[4])

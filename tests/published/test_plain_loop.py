@@ -1,4 +1,4 @@
-"""The yardstick itself: the plain loop does what the papers say, and agrees with our learner."""
+"""The plain loop of the papers: it equals their formulas, and `TrainingStep` equals it."""
 
 import dataclasses
 import math
@@ -34,12 +34,12 @@ def indexed(*sessions: str) -> Sessions:
     return reindex(log, known_items(log))
 
 
-def test_a_lane_that_ends_takes_the_next_session_and_goes_when_none_waits() -> None:
+def test_a_row_that_ends_takes_the_next_session_and_ends_without_one() -> None:
     sessions = indexed("abc", "de", "fg", "hijk")  # item n is the n-th letter
 
     seen = [
-        (clicked.tolist(), following.tolist(), fresh.tolist(), stayed.tolist())
-        for clicked, following, fresh, stayed in steps(sessions, lanes=2)
+        (inputs.tolist(), targets.tolist(), is_new.tolist(), stays.tolist())
+        for inputs, targets, is_new, stays in steps(sessions, rows=2)
     ]
 
     assert seen == [
@@ -52,15 +52,15 @@ def test_a_lane_that_ends_takes_the_next_session_and_goes_when_none_waits() -> N
 
 
 @given(st.lists(st.integers(2, 6), min_size=1, max_size=25), st.integers(1, 5))
-def test_every_pair_is_walked_once(lengths: list[int], lanes: int) -> None:
+def test_every_pair_of_clicks_is_trained_on_once(lengths: list[int], rows: int) -> None:
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     clicks = np.arange(offsets[-1])
     sessions = Sessions(clicks.astype(np.int32), clicks, offsets, tuple(map(str, clicks)))
 
     pairs: Counter[tuple[int, int]] = Counter()
-    for clicked, following, fresh, _ in steps(sessions, lanes):
-        pairs.update(zip(clicked.tolist(), following.tolist(), strict=True))
-        assert fresh.tolist() == np.isin(clicked, offsets).tolist()
+    for inputs, targets, is_new, _ in steps(sessions, rows):
+        pairs.update(zip(inputs.tolist(), targets.tolist(), strict=True))
+        assert is_new.tolist() == np.isin(inputs, offsets).tolist()
 
     assert pairs == Counter((c, c + 1) for c in clicks.tolist() if c + 1 not in offsets)
 
@@ -96,7 +96,7 @@ def in_float64(**settings: object) -> PlainLoop:
 
 
 def test_cross_entropy_with_raw_counts_is_the_formula_written_out() -> None:
-    """In-batch columns lose log(count), drawn ones log(count^α); counts are not normalised."""
+    """Targets are corrected by log(count), negatives by log(count^α); counts are not normalized."""
     loss = in_float64(sample_alpha=0.5).loss(SCORES, torch.tensor([3, 5, 2, 6]))
 
     correction = [math.log(16), math.log(25), math.log(math.sqrt(9)), math.log(math.sqrt(3))]
@@ -108,7 +108,7 @@ def test_cross_entropy_with_raw_counts_is_the_formula_written_out() -> None:
 
 
 def test_an_accidental_hit_stays_a_negative() -> None:
-    """As published; our recipes mask it, the yardstick does not."""
+    """As published; our recipes mask it, the plain loop does not."""
     loss = in_float64(logq=0.0).loss(SCORES, torch.tensor([3, 5, 3, 6]))
 
     expected = sum(
@@ -141,11 +141,11 @@ def test_bpr_max_is_that_of_training_where_nothing_is_masked(elu: float) -> None
 def test_duplicates_are_summed_before_they_are_squared_and_other_rows_rest() -> None:
     table = nn.Embedding(3, 1, sparse=True)
     nn.init.ones_(table.weight)
-    mover = Adagrad(table.weight, rate=0.1, momentum=0.5)
+    optimizer = Adagrad(table.weight, rate=0.1, momentum=0.5)
 
     for _ in range(2):
         (table(torch.tensor([2, 0, 2])) * torch.tensor([[3.0], [2.0], [1.0]])).sum().backward()
-        mover.step()
+        optimizer.step()
 
     def moved(gradient: float) -> float:
         first = -0.1 * gradient / math.sqrt(gradient**2 + EPSILON)
@@ -176,42 +176,41 @@ def test_the_state_that_is_carried_is_the_one_after_dropout() -> None:
 
 
 EACH_ITEM_ONCE = ("abc", "de", "fghi", "jk", "lmn", "opq")  # no step has two equal targets
-DRAWN = torch.tensor([17, 18, 18, 19])  # items that are no target
+NEGATIVES = torch.tensor([17, 18, 18, 19])  # items that are no target
 
 
-class Drawing(NegativeSampler):
-    """Draws the same items at every step."""
+class FixedSampler(NegativeSampler):
+    """Sampler of the same items at every step."""
 
     def draw(self, uniform: Tensor) -> Tensor:
-        return DRAWN
+        return NEGATIVES
 
 
-class PlainDrawing(PlainLoop):
-    """The plain loop with the same draws."""
+class FixedPlainLoop(PlainLoop):
+    """Plain loop with the same negatives."""
 
     def negatives(self) -> Tensor:
-        return DRAWN
+        return NEGATIVES
 
 
 def learned_by_training(sessions: Sessions, start: Weights, counts: NDArray[np.int64]) -> Weights:
     recipe = dataclasses.replace(PLAIN, learning_rate=0.1, sample_alpha=1.0)
-    sampler = Drawing(counts, recipe.sample_alpha, CPU)
-    learner = TrainingStep(
-        start, recipe, SampledCandidates(recipe, sampler, recipe.batch, CPU), CPU
-    )
-    steps = SessionParallelBatches(sessions, recipe.batch)
+    sampler = FixedSampler(counts, recipe.sample_alpha, CPU)
+    candidates = SampledCandidates(recipe, sampler, recipe.batch, CPU)
+    step = TrainingStep(start, recipe, candidates, CPU)
+    plan = SessionParallelBatches(sessions, recipe.batch)
     for _ in range(3):
-        learner.begin_epoch()
-        for step in range(len(steps)):
-            learner.learn(steps[step], RandomStreams(CPU, 0, 0, step))
+        step.begin_epoch()
+        for number in range(len(plan)):
+            step.run(plan[number], RandomStreams(CPU, 0, 0, number))
     return start
 
 
-def test_three_epochs_end_with_the_weights_of_our_learner() -> None:
+def test_three_epochs_end_with_the_weights_of_our_training_step() -> None:
     """Equal counts, so that both corrections shift all columns alike; no accidental hit."""
     counts = np.full(20, 7)
     sessions = indexed(*EACH_ITEM_ONCE)
-    loop = PlainDrawing(counts, dataclasses.replace(TINY, sample_alpha=1.0))
+    loop = FixedPlainLoop(counts, dataclasses.replace(TINY, sample_alpha=1.0))
     start = Weights.fresh(ModelSize(20, 6), torch.Generator())
     copied = {"matrix": loop.items.weight, "bias": loop.bias.weight.flatten()}
     copied |= {f"cells.0.{name}": weight for name, weight in loop.cell.named_parameters()}
@@ -227,7 +226,7 @@ def test_three_epochs_end_with_the_weights_of_our_learner() -> None:
         torch.testing.assert_close(weight.detach(), ours[f"cells.0.{name}"], atol=2e-5, rtol=0)
 
 
-def test_it_learns_a_walk_and_answers_our_evaluator() -> None:
+def test_it_learns_a_walk_and_can_be_evaluated() -> None:
     sessions = indexed(*["abcde", "cdeab", "eabcd"] * 20)
     catalogue = Catalogue(sessions.item_ids, sessions.counts())
     loop = PlainLoop(catalogue.counts, dataclasses.replace(TINY, hidden=16, sample_alpha=0.5))

@@ -1,10 +1,7 @@
-"""The loss of one step, over the columns that its rows are scored against.
+"""Losses of one training step over its candidate items.
 
-scores: (E, C), one row an event, one column an item of the step; target: (E,) int64, the column of
-each row's target; counts: how often each column counts, None for once each.
-
-Sources: Hidasi and Karatzoglou, CIKM 2018, arXiv:1706.03847 (cross-entropy over in-batch and extra
-negatives, section 3.1; BPR-max with its score regulariser, section 3.3).
+Sources: Hidasi and Karatzoglou, CIKM 2018, arXiv:1706.03847 (cross-entropy over the other targets
+of the mini-batch and extra negatives, section 3.1; BPR-max with score regularization, section 3.3).
 """
 
 from collections.abc import Callable
@@ -20,75 +17,101 @@ from torch.nn import functional
 from training.model.sampling import CandidateCounts
 from training.recipe import Recipe
 
-LOWEST = -1e9  # its exponential is 0 beside any score
-SMALLEST = 1e-24  # keeps the logarithm finite where every negative wins
+MASKED_SCORE = -1e9  # its exponential is 0 beside any score, and it stays finite
+SMALLEST = 1e-24  # keeps the logarithm finite where every negative has the higher score
 
-Loss = Callable[
-    [Tensor, Tensor, CandidateCounts | None], Tensor
-]  # (scores, target, counts) → scalar
+# (scores, target indices, counts) → the sum over the rows, a scalar
+Loss = Callable[[Tensor, Tensor, CandidateCounts | None], Tensor]
 
 
 def loss_of(recipe: Recipe) -> Loss:
-    """The recipe's loss; arguments as for the two functions below."""
+    """Return the recipe's loss function: `cross_entropy`, or `bpr_max` with its two settings."""
     if recipe.loss == "bpr-max":
         return partial(bpr_max, bpreg=recipe.bpreg, elu=recipe.elu)
     return cross_entropy
 
 
-def cross_entropy(scores: Tensor, target: Tensor, counts: CandidateCounts | None = None) -> Tensor:
-    """Softmax cross-entropy, summed over rows: −log(exp(r) / Σ exp(rⱼ)), r the target's score."""
+def cross_entropy(
+    scores: Tensor, target_indices: Tensor, counts: CandidateCounts | None = None
+) -> Tensor:
+    """Return the softmax cross-entropy over the candidates, summed over the rows.
+
+    −log(exp(r) / Σⱼ exp(rⱼ)) per row, r the score of the target (Hidasi and Karatzoglou, CIKM
+    2018, arXiv:1706.03847, section 3.1).
+
+    Args:
+        scores: (rows, C) float32, one row per click; logQ correction already subtracted.
+        target_indices: (rows,) int64, the candidate that is each row's target.
+        counts: How often each candidate counts; None for once each.
+
+    Returns:
+        A scalar of the dtype of `scores`.
+    """
     loss: Tensor = _SoftmaxCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        scores, target, counts
+        scores, target_indices, counts
     )
-    # of the target's copies one is the target, which alone stands above the fraction
-    return loss if counts is None else loss + counts.own.to(scores.dtype).log().sum()
+    # only one copy of the target is the numerator, whatever its count in the denominator
+    return loss if counts is None else loss + counts.of_targets.to(scores.dtype).log().sum()
 
 
 def bpr_max(
     scores: Tensor,
-    target: Tensor,
+    target_indices: Tensor,
     counts: CandidateCounts | None = None,
     *,
     bpreg: float,
     elu: float,
 ) -> Tensor:
-    """BPR-max, summed over rows: −log Σⱼ sⱼ·σ(r − rⱼ) + bpreg · Σⱼ sⱼ·rⱼ².
+    """Return BPR-max with score regularization, summed over the rows.
 
-    s: softmax of a row's scores over its negatives; r: the score of its target, rⱼ of a negative,
-    through ELU(elu) where elu is above 0.
+    −log Σⱼ sⱼ·σ(r − rⱼ) + bpreg · Σⱼ sⱼ·rⱼ² per row, s the softmax of the row's scores over its
+    negatives, r the score of its target, rⱼ of a negative (Hidasi and Karatzoglou, CIKM 2018,
+    arXiv:1706.03847, section 3.3).
+
+    Args:
+        scores: (rows, C) float32, one row per click.
+        target_indices: (rows,) int64, the candidate that is each row's target.
+        counts: How often each candidate counts; None for once each.
+        bpreg: Strength of the regularization, at least 0.
+        elu: Alpha of the ELU on all scores, or 0 for no ELU.
+
+    Returns:
+        A scalar of the dtype of `scores`.
     """
-    ranked = functional.elu(scores, elu) if elu > 0 else scores
-    column = target.unsqueeze(1)
-    own = ranked.gather(1, column)
+    activated = functional.elu(scores, elu) if elu > 0 else scores
+    index = target_indices.unsqueeze(1)
+    target_scores = activated.gather(1, index)
     # finite, so that a row without any negative has weights too, and no gradient
-    counted, hits = ranked, torch.full_like(own, LOWEST)
+    weighted, copies = activated, torch.full_like(target_scores, MASKED_SCORE)
     if counts is not None:
-        counted = counts.added_to(ranked)
-        further = (counts.own - 1).to(scores.dtype).log().clamp(min=LOWEST).unsqueeze(1)
-        hits = own + further  # copies of the target that are taken for negatives
-    weights = counted.scatter(1, column, hits).clamp(min=LOWEST).softmax(dim=1)
-    won = (weights * torch.sigmoid(own - ranked)).sum(dim=1)
-    penalty = (weights * ranked.square()).sum(dim=1)
-    return (bpreg * penalty - torch.log(won + SMALLEST)).sum()
+        weighted = counts.added_to(activated)
+        further = (counts.of_targets - 1).to(scores.dtype).log().clamp(min=MASKED_SCORE)
+        copies = target_scores + further.unsqueeze(1)  # copies of the target that are negatives
+    weights = weighted.scatter(1, index, copies).clamp(min=MASKED_SCORE).softmax(dim=1)
+    likelihood = (weights * torch.sigmoid(target_scores - activated)).sum(dim=1)
+    penalty = (weights * activated.square()).sum(dim=1)
+    return (bpreg * penalty - torch.log(likelihood + SMALLEST)).sum()
 
 
 class _SoftmaxCrossEntropy(Function):
-    """With one pass of exponentials: the gradient is softmax − one-hot, made of the forward's."""
+    """Cross-entropy that reuses the exponentials of its forward pass in its gradient."""
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, target: Tensor, counts: CandidateCounts | None) -> Tensor:
-        column = target.unsqueeze(1)
+    def forward(
+        ctx: Any, scores: Tensor, target_indices: Tensor, counts: CandidateCounts | None
+    ) -> Tensor:
+        index = target_indices.unsqueeze(1)
         if counts is not None:
             scores = counts.added_to(scores)
         highest = scores.amax(dim=1, keepdim=True)
-        powers = (scores - highest).exp_()
-        total = powers.sum(dim=1, keepdim=True)
-        ctx.save_for_backward(powers.div_(total), column)
-        return (highest + total.log() - scores.gather(1, column)).sum()
+        exponentials = (scores - highest).exp_()
+        total = exponentials.sum(dim=1, keepdim=True)
+        ctx.save_for_backward(exponentials.div_(total), index)
+        return (highest + total.log() - scores.gather(1, index)).sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        share, column = ctx.saved_tensors
-        into = share.scatter_add(1, column, torch.full_like(share[:, :1], -1.0))
-        return into.mul_(gradient), None, None
+        softmax, index = ctx.saved_tensors
+        score_gradient = softmax.scatter_add(1, index, torch.full_like(softmax[:, :1], -1.0))
+        return score_gradient.mul_(gradient), None, None

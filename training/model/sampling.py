@@ -1,8 +1,8 @@
-"""The randomness of one step: which numbers dropout drops, which negatives are drawn.
+"""Sampled softmax: random numbers of a step, negative sampling, and the candidates of a step.
 
-It follows from the seed, the epoch and the step alone, so a resumed run needs no generator's state.
-On the CPU the bits are numpy's SFC64, at a fraction of what torch's Mersenne Twister takes; on a
-graphics card torch's own generator draws on the device.
+The candidates are the items that a step scores: the inputs and targets of its clicks, and sampled
+negatives that the whole mini-batch shares (Hidasi and Karatzoglou, CIKM 2018, arXiv:1706.03847,
+section 3.1).
 """
 
 from dataclasses import dataclass
@@ -15,11 +15,16 @@ from torch import Tensor
 
 from training.recipe import Recipe
 
-GRAINS = 1 << 16  # a dropout rate is a whole number of these
+DROPOUT_LEVELS = 1 << 16  # a dropout rate is a whole number of these
 
 
 class RandomStreams:
-    """Draws for one step, in the order they are asked for."""
+    """Random numbers of one step: dropout masks and uniform numbers, in the order of the calls.
+
+    They follow from seed, epoch and step alone, so that a resumed run needs no generator state.
+    On the CPU the bits come from numpy's SFC64, which is several times faster than the Mersenne
+    Twister of torch; on a graphics card torch's generator draws on the device.
+    """
 
     def __init__(self, device: torch.device, seed: int, epoch: int, step: int) -> None:
         self._device = device
@@ -31,167 +36,217 @@ class RandomStreams:
             self._bits = np.random.SFC64(sequence)
 
     def uniform(self, count: int) -> Tensor:
-        """(count,) float64 in [0, 1)."""
+        """Return (count,) float64 in [0, 1)."""
         if self._device.type == "cuda":
             return torch.rand(
                 count, dtype=torch.float64, device=self._device, generator=self._generator
             )
         return torch.from_numpy(np.random.Generator(self._bits).random(count))
 
-    def kept(self, shape: torch.Size, rate: float) -> Tensor:
-        """Inverted dropout as a factor: 0 where dropped, else 1/(1 − rate); float32."""
-        grains = min(round(rate * GRAINS), GRAINS - 1)
+    def dropout_mask(self, shape: torch.Size, rate: float) -> Tensor:
+        """Return an inverted dropout mask: float32, 0 where dropped, else 1/(1 − rate)."""
+        dropped = min(round(rate * DROPOUT_LEVELS), DROPOUT_LEVELS - 1)
+        factor = DROPOUT_LEVELS / (DROPOUT_LEVELS - dropped)
         if self._device.type == "cuda":
-            drawn = torch.randint(GRAINS, shape, device=self._device, generator=self._generator)
-            return (drawn >= grains) * (GRAINS / (GRAINS - grains))
+            levels = torch.randint(
+                DROPOUT_LEVELS, shape, device=self._device, generator=self._generator
+            )
+            return (levels >= dropped) * factor
         words = self._bits.random_raw(-(-shape.numel() // 4))
-        kept = words.view(np.uint16)[: shape.numel()].reshape(shape) >= grains
-        return torch.from_numpy(kept.astype(np.float32)).mul_(GRAINS / (GRAINS - grains))
+        mask = words.view(np.uint16)[: shape.numel()].reshape(shape) >= dropped
+        return torch.from_numpy(mask.astype(np.float32)).mul_(factor)
 
 
 class NegativeSampler:
-    """Draws item indices with replacement; alpha 0 is uniform, 1 follows popularity."""
+    """Sampler of item indices with replacement, P ∝ clicks^alpha.
+
+    Source: Hidasi and Karatzoglou, CIKM 2018, arXiv:1706.03847, section 3.1.
+    """
 
     def __init__(self, counts: NDArray[np.int64], alpha: float, device: torch.device) -> None:
-        """counts: (N,) int64 clicks in training, each at least 1."""
+        """Prepare the distribution.
+
+        Args:
+            counts: (N,) int64, clicks of each item in training, each at least 1.
+            alpha: 0 samples uniformly, 1 by popularity.
+            device: Where indices are sampled.
+        """
         weights = torch.from_numpy(counts).to(torch.float64)
         self._popularity = weights / weights.sum()
         raised = weights.pow(alpha)
-        self._chance = raised / raised.sum()
-        cumulative = self._chance.cumsum(0)
+        self._probability = raised / raised.sum()
+        cumulative = self._probability.cumsum(0)
         cumulative[-1] = 1.0  # rounding must not leave a gap above the last item
         self._cumulative = cumulative.to(device)
 
     def draw(self, uniform: Tensor) -> Tensor:
-        """uniform: (S,) float64 in [0, 1) → (S,) int64 item indices."""
+        """Return (S,) int64 item indices for (S,) float64 uniform numbers in [0, 1)."""
         return torch.searchsorted(self._cumulative, uniform, right=True)
 
     def expected(self, clicks: float, samples: int) -> Tensor:
-        """(N,) float64: how often each item is expected among the candidates of a step.
+        """Return how often each item is expected among the candidates of a step, (N,) float64.
 
-        A candidate is one of so many clicks, P = popularity, or one of the samples, P ∝
-        clicks^alpha; the mixture puts both groups on one scale. This is the Q of the logQ
-        correction (Bengio and Senécal 2008; Yi et al., RecSys 2019).
+        The candidates are `clicks` targets of other clicks, P = popularity, and `samples`
+        negatives, P ∝ clicks^alpha. This mixture is the Q of the logQ correction (Bengio and
+        Senécal, IEEE Transactions on Neural Networks 2008; Yi et al., RecSys 2019, section 3).
         """
-        return clicks * self._popularity + samples * self._chance
+        return clicks * self._popularity + samples * self._probability
 
 
 @dataclass(frozen=True, slots=True)
 class CandidateSet:
-    """The columns of one step; each is one item, and one row of the item matrix."""
+    """Candidate items of one step; C of them."""
 
-    items: Tensor  # (C,) int64, distinct, ascending
-    clicked: Tensor  # (E,) int64, the column of each event's click
-    target: Tensor  # (E,) int64, the column of each event's target
-    correction: Tensor  # (C,) float32, what logQ subtracts from the scores
-    counts: "CandidateCounts | None" = None  # None where every column counts once for every event
+    items: Tensor  # (C,) int64, unique item indices, ascending
+    input_indices: Tensor  # (clicks,) int64, candidate that is each click's input item
+    target_indices: Tensor  # (clicks,) int64, candidate that is each click's target item
+    logq_correction: Tensor  # (C,) float32, to be subtracted from the scores
+    counts: "CandidateCounts | None" = None  # None where every candidate counts once everywhere
 
 
 @dataclass(frozen=True, slots=True)
 class CandidateCounts:
-    """How often each column counts, as logarithms, and for which events that differs."""
+    """Counts of each candidate in the softmax, as logarithms.
 
-    columns: Tensor  # (C,) float32; −inf for an item that was only clicked
-    at: Tensor  # (P,) int64, distinct places e·C + c of the (E, C) scores
-    more: Tensor  # (P,) float32, what to add there
-    own: Tensor  # (E,) int64, how often each event's target counts, itself included
+    A count of m weighs as much as m equal candidates: it adds log m to the score.
+    """
+
+    log_counts: Tensor  # (C,) float32; −inf for an item that is an input only
+    positions: Tensor  # (exceptions,) int64, unique: row · C + candidate, in the scores
+    log_changes: Tensor  # (exceptions,) float32, to be added at these positions
+    of_targets: Tensor  # (clicks,) int64, how often each click's target counts, itself included
 
     def added_to(self, scores: Tensor) -> Tensor:
-        """scores: (E, C); m equal columns weigh what one whose score is higher by log m does."""
-        counted = scores + self.columns.to(scores.dtype)
-        counted.view(-1).index_add_(0, self.at, self.more.to(scores.dtype))
-        return counted
+        """Return the scores, (clicks, C), plus the logarithm of each count."""
+        weighted = scores + self.log_counts.to(scores.dtype)
+        weighted.view(-1).index_add_(0, self.positions, self.log_changes.to(scores.dtype))
+        return weighted
 
 
 class CandidateSampler(Protocol):
-    """A way to choose them."""
+    """Method to choose the candidates of a step."""
 
-    def choose(
-        self, clicked: Tensor, following: Tensor, sessions: Tensor | None, draws: RandomStreams
+    def sample(
+        self, inputs: Tensor, targets: Tensor, rows: Tensor | None, random: RandomStreams
     ) -> CandidateSet:
-        """clicked, following: (E,) int64 item indices; sessions: (E,) int64, None if all differ."""
+        """Choose the candidates of one step.
+
+        Args:
+            inputs: (clicks,) int64 item indices.
+            targets: (clicks,) int64 item indices.
+            rows: (clicks,) int64, the row of the mini-batch that each click belongs to: targets of
+                one row are no negatives of each other. None where every click is a row of its own.
+            random: Random numbers of the step.
+        """
         ...
 
 
 def candidate_sampler(
-    recipe: Recipe, counts: NDArray[np.int64], events: float, device: torch.device
+    recipe: Recipe, counts: NDArray[np.int64], clicks_per_step: float, device: torch.device
 ) -> CandidateSampler:
-    """The recipe's; counts: (N,) training clicks; events: in a step, on average."""
-    if recipe.columns == "full":
+    """Return the recipe's candidate sampler.
+
+    Args:
+        recipe: Its `scored_items`, `negatives`, `sample_alpha`, `logq` and `mask` are used.
+        counts: (N,) int64, clicks of each item in training, each at least 1.
+        clicks_per_step: Mean number of clicks in a step.
+        device: Where the candidates are needed.
+    """
+    if recipe.scored_items == "all":
         return AllItems(len(counts), device)
-    return SampledCandidates(
-        recipe, NegativeSampler(counts, recipe.sample_alpha, device), events, device
-    )
+    sampler = NegativeSampler(counts, recipe.sample_alpha, device)
+    return SampledCandidates(recipe, sampler, clicks_per_step, device)
 
 
 class SampledCandidates:
-    """Distinct or drawn."""
+    """Candidates of a sampled softmax, each counted once or as often as it was sampled."""
 
     def __init__(
-        self, recipe: Recipe, sampler: NegativeSampler, events: float, device: torch.device
+        self,
+        recipe: Recipe,
+        sampler: NegativeSampler,
+        clicks_per_step: float,
+        device: torch.device,
     ) -> None:
         self._samples = recipe.negatives
         self._sampler = sampler
-        self._distinct = recipe.columns == "distinct"
+        self._unique = recipe.scored_items == "unique"
         self._mask = recipe.mask
-        expected = sampler.expected(max(events - 1, 1), recipe.negatives)  # without the own target
-        there = -torch.expm1(-expected) if self._distinct else expected
-        self._correction = (recipe.logq * there.log()).to(torch.float32).to(device)
+        # a click's own target is no sample
+        expected = sampler.expected(max(clicks_per_step - 1, 1), recipe.negatives)
+        frequency = -torch.expm1(-expected) if self._unique else expected
+        self._correction = (recipe.logq * frequency.log()).to(torch.float32).to(device)
 
-    def choose(
-        self, clicked: Tensor, following: Tensor, sessions: Tensor | None, draws: RandomStreams
+    def sample(
+        self, inputs: Tensor, targets: Tensor, rows: Tensor | None, random: RandomStreams
     ) -> CandidateSet:
-        negatives = self._sampler.draw(draws.uniform(self._samples))
-        items, column = torch.unique(
-            torch.cat([clicked, following, negatives]), return_inverse=True
-        )
-        first, target, _ = column.split([len(clicked), len(following), len(negatives)])
-        copies = torch.bincount(column[len(clicked) :], minlength=len(items))
-        counts = self._counts(copies, target, sessions)
-        return CandidateSet(items, first, target, self._correction[items], counts)
+        """Return inputs, targets and sampled negatives as candidates."""
+        negatives = self._sampler.draw(random.uniform(self._samples))
+        items, index = torch.unique(torch.cat([inputs, targets, negatives]), return_inverse=True)
+        input_indices, target_indices, _ = index.split([len(inputs), len(targets), len(negatives)])
+        with_duplicates = torch.bincount(index[len(inputs) :], minlength=len(items))
+        counts = self._counts(with_duplicates, target_indices, rows)
+        return CandidateSet(items, input_indices, target_indices, self._correction[items], counts)
 
-    def _counts(self, copies: Tensor, target: Tensor, sessions: Tensor | None) -> CandidateCounts:
-        width = len(copies)
-        place = torch.arange(len(target), device=target.device) * width
-        at = entry = place + target
-        left = own = torch.ones_like(target) if self._mask or self._distinct else copies[target]
-        if sessions is not None:
-            pairs, others = same_session(sessions)
-            entries, found = torch.unique(place[pairs] + target[others], return_counts=True)
-            apart = ~torch.isin(entries, entry)
-            entries, found = entries[apart], found[apart]
-            at = torch.cat([entry, entries])
-            left = torch.cat([own, copies[entries % width] - found])
-        more = self._log(left) - self._log(copies[at % width])
-        return CandidateCounts(self._log(copies), at, more, own)
+    def _counts(
+        self, with_duplicates: Tensor, target_indices: Tensor, rows: Tensor | None
+    ) -> CandidateCounts:
+        """Return how often each candidate counts.
 
-    def _log(self, copies: Tensor) -> Tensor:
-        """The logarithm of what so many copies count; −inf for none."""
-        return (copies.clamp(max=1) if self._distinct else copies).to(torch.float32).log()
+        with_duplicates: (C,) int64, how often each candidate is a target or a negative.
+        """
+        candidates = len(with_duplicates)
+        row_start = torch.arange(len(target_indices), device=target_indices.device) * candidates
+        positions = target_positions = row_start + target_indices
+        if self._mask or self._unique:
+            of_targets = torch.ones_like(target_indices)
+        else:
+            of_targets = with_duplicates[target_indices]
+        counts = of_targets
+        if rows is not None:
+            first, second = pairs_in_rows(rows)
+            others, copies = torch.unique(
+                row_start[first] + target_indices[second], return_counts=True
+            )
+            apart = ~torch.isin(others, target_positions)
+            others, copies = others[apart], copies[apart]
+            positions = torch.cat([target_positions, others])
+            counts = torch.cat([of_targets, with_duplicates[others % candidates] - copies])
+        log_changes = self._log(counts) - self._log(with_duplicates[positions % candidates])
+        return CandidateCounts(self._log(with_duplicates), positions, log_changes, of_targets)
+
+    def _log(self, counts: Tensor) -> Tensor:
+        """Return the logarithm of the counts, of at most 1 with unique candidates."""
+        return (counts.clamp(max=1) if self._unique else counts).to(torch.float32).log()
 
 
 class AllItems:
-    """All items; nothing is drawn, so nothing is corrected."""
+    """Full softmax: every item of the catalogue is a candidate, without logQ correction."""
 
     def __init__(self, items: int, device: torch.device) -> None:
         self._items = torch.arange(items, device=device)
         self._correction = torch.zeros(items, device=device)
 
-    def choose(
-        self, clicked: Tensor, following: Tensor, sessions: Tensor | None, draws: RandomStreams
+    def sample(
+        self, inputs: Tensor, targets: Tensor, rows: Tensor | None, random: RandomStreams
     ) -> CandidateSet:
-        return CandidateSet(self._items, clicked, following, self._correction)
+        """Return the whole catalogue as candidates."""
+        return CandidateSet(self._items, inputs, targets, self._correction)
 
 
-def same_session(sessions: Tensor) -> tuple[Tensor, Tensor]:
-    """All ordered pairs of different events of one session: two (P,) int64 event indices."""
-    order = torch.argsort(sessions, stable=True)
-    lengths = torch.unique_consecutive(sessions[order], return_counts=True)[1]
-    starts = (lengths.cumsum(0) - lengths).repeat_interleave(lengths)  # of each event's session
-    each = lengths.repeat_interleave(lengths)  # events in each event's session
-    first = torch.arange(len(order), device=order.device).repeat_interleave(each)
+def pairs_in_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return all ordered pairs of different clicks of one row, as two (pairs,) int64 tensors.
+
+    Args:
+        rows: (clicks,) int64, the row of each click.
+    """
+    order = torch.argsort(rows, stable=True)
+    lengths = torch.unique_consecutive(rows[order], return_counts=True)[1]
+    row_starts = (lengths.cumsum(0) - lengths).repeat_interleave(lengths)  # of each click's row
+    partners = lengths.repeat_interleave(lengths)  # clicks in each click's row
+    first = torch.arange(len(order), device=order.device).repeat_interleave(partners)
     within = torch.arange(len(first), device=order.device)
-    within = within - (each.cumsum(0) - each).repeat_interleave(each)
-    second = starts.repeat_interleave(each) + within
+    within = within - (partners.cumsum(0) - partners).repeat_interleave(partners)
+    second = row_starts.repeat_interleave(partners) + within
     differ = first != second
     return order[first[differ]], order[second[differ]]

@@ -1,8 +1,9 @@
-"""One training step: rows in, scores of the step's columns, loss, gradients, rows back.
+"""One training step: gather rows, score the candidates, loss, gradients, update the rows.
 
-Only the rows of the item matrix that a step needs (clicks, targets, negatives) are gathered,
-differentiated and updated. Whole sessions are read from zero, lanes from the state that they carry;
-either way a gradient spans one click, as the paper has it.
+Only the rows of the item matrix that a step needs (inputs, targets, negatives) are gathered,
+differentiated and updated. Whole sessions start from the zero state, session-parallel rows from the
+state that they carry; either way a gradient spans one click (Hidasi et al., ICLR 2016,
+arXiv:1511.06939, section 3.1.1).
 """
 
 from dataclasses import dataclass
@@ -25,49 +26,77 @@ from training.model.sampling import CandidateSampler, CandidateSet, RandomStream
 from training.model.weights import Weights
 from training.recipe import Recipe
 
-SMALL = 1e-12  # a gradient of nothing is not divided by nothing
+SMALL = 1e-12  # keeps the division finite where the gradient is zero
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What one step gave, still on the device."""
+    """Loss and gradient norm of one step, still on the device."""
 
-    loss: Tensor  # a scalar, summed over the events
-    gradient_norm: Tensor | None  # a scalar, before clipping
+    loss: Tensor  # a scalar, summed over the clicks
+    gradient_norm: Tensor | None  # a scalar, before clipping; None where it was not measured
 
 
 @dataclass(frozen=True, slots=True)
 class TouchedRows:
-    """The rows of a table that a step needs, each once; `values` is a leaf of the gradient."""
+    """Unique rows of a table that a step reads; `values` is a leaf of the autograd graph."""
 
-    items: Tensor  # (R,) int64
-    values: Tensor  # (R, …)
+    items: Tensor  # (rows,) int64
+    values: Tensor  # (rows, …) float32
 
     @classmethod
     def of(cls, table: Tensor, items: Tensor) -> "TouchedRows":
+        """Gather the rows of these items."""
         return cls(items, table.index_select(0, items).requires_grad_())
 
-    def of_columns(self, chosen: CandidateSet) -> "TouchedRows":
-        """Those that were scored: an item that was only clicked keeps its place, also in motion."""
-        if chosen.counts is None:
+    def scored(self, candidates: CandidateSet) -> "TouchedRows":
+        """Return the rows that were scored, with their gradients.
+
+        An item that was an input only is no candidate: neither gradient nor momentum moves it.
+        """
+        if candidates.counts is None:
             return self
-        scored = chosen.counts.columns.isfinite()
-        some = TouchedRows(self.items[scored], self.values.detach()[scored])
+        scored = candidates.counts.log_counts.isfinite()
+        rows = TouchedRows(self.items[scored], self.values.detach()[scored])
         assert self.values.grad is not None, "backward has run"
-        some.values.grad = self.values.grad[scored]
-        return some
+        rows.values.grad = self.values.grad[scored]
+        return rows
+
+
+@dataclass(frozen=True, slots=True)
+class InputRows:
+    """Rows of a separate input table, and the row of each click."""
+
+    rows: TouchedRows
+    indices: Tensor  # (clicks,) int64 into `rows`
 
 
 class TrainingStep:
-    """Learns from one step after another; `state` is the (L, B, W) memory of its lanes."""
+    """Training step over weights that it updates in place.
+
+    It holds the optimizers, the moving average and `state`, the hidden state that session-parallel
+    rows carry from step to step, (L, B, state width) float32.
+    """
 
     def __init__(
-        self, weights: Weights, recipe: Recipe, columns: CandidateSampler, device: torch.device
+        self,
+        weights: Weights,
+        recipe: Recipe,
+        candidates: CandidateSampler,
+        device: torch.device,
     ) -> None:
+        """Prepare optimizers and state.
+
+        Args:
+            weights: Weights on `device`, which training updates in place.
+            recipe: Settings of the run.
+            candidates: Chooses the items that a step scores.
+            device: Where the step is computed.
+        """
         self.weights = weights
         self.state = weights.model.initial_state(recipe.batch).to(device)
         self._recipe = recipe
-        self._columns = columns
+        self._candidates = candidates
         self._device = device
         self._loss = loss_of(recipe)
         self._average = (
@@ -83,90 +112,129 @@ class TrainingStep:
 
     @property
     def result(self) -> Weights:
-        """What is evaluated and shipped: the weights, or their average."""
+        """Return the weights to evaluate and export: the moving average if the recipe has one."""
         return self.weights if self._average is None else self._average.weights
 
     def begin_epoch(self) -> None:
+        """Reset the carried state to zero."""
         self.state.zero_()
 
-    def learn(
-        self, batch: Batch, draws: RandomStreams, share: float = 0.0, *, measure: bool = False
+    def run(
+        self, batch: Batch, random: RandomStreams, share: float = 0.0, *, measure: bool = False
     ) -> StepResult:
-        """One step, when `share` of the run is done; `measure` asks for the gradient's norm."""
-        clicked = torch.from_numpy(batch.clicked).to(self._device)
-        following = torch.from_numpy(batch.following).to(self._device)
-        sessions = (
-            None if batch.lanes is not None else torch.from_numpy(batch.rows).to(self._device)
-        )
-        chosen = self._columns.choose(clicked, following, sessions, draws)
-        items = TouchedRows.of(self.weights.matrix, chosen.items)
-        biases = TouchedRows.of(self.weights.bias, chosen.items)
-        own = self._own_inputs(clicked)
+        """Learn from one mini-batch.
+
+        Args:
+            batch: The clicks of the step.
+            random: Random numbers of this step.
+            share: Share of the run that is done, from 0 to 1, for the learning rate's schedule.
+            measure: Return the gradient's norm, also where the recipe clips nothing.
+
+        Returns:
+            The loss, summed over the clicks, and the norm of the gradient, both scalars on the
+            device. They may be NaN or infinite: the caller checks.
+        """
+        inputs, targets, rows = self._on_device(batch)
+        candidates = self._candidates.sample(inputs, targets, rows, random)
+        items = TouchedRows.of(self.weights.matrix, candidates.items)
+        biases = TouchedRows.of(self.weights.bias, candidates.items)
+        separate = self._separate_inputs(inputs)
 
         vectors = unit(items.values) if self._recipe.scale > 0 else items.values
-        inputs = self._input_vectors(own) if own else functional.embedding(chosen.clicked, vectors)
-        read = self._read(inputs, batch, draws)
-        scores = self._scores(read, vectors, biases.values, chosen)
-        loss = self._loss(scores, chosen.target, chosen.counts)
-        # divided by the configured batch, also when lanes have ended
+        if separate is None:
+            input_vectors = functional.embedding(candidates.input_indices, vectors)
+        else:
+            input_vectors = self._input_vectors(separate)
+        hidden = self._hidden(input_vectors, batch, random)
+        scores = self._scores(hidden, vectors, biases.values, candidates)
+        loss = self._loss(scores, candidates.target_indices, candidates.counts)
+        # the divisor is the recipe's batch, also when fewer rows are left
         torch.autograd.backward(loss / self._recipe.batch)
 
-        touched = [(biases.of_columns(chosen), self._bias)]
-        if own is None or self._inputs is None:
-            touched.append((items, self._matrix))  # read and scored in one
-        else:
-            touched += [(items.of_columns(chosen), self._matrix), (own[0], self._inputs)]
-        norm = self._bounded(touched) if measure or self._recipe.clip > 0 else None
+        touched = self._touched(candidates, items, biases, separate)
+        norm = self._clip(touched) if measure or self._recipe.clip > 0 else None
         self._update(touched, learning_rate_at(self._recipe, share))
         return StepResult(loss.detach(), norm)
 
-    def _own_inputs(self, clicked: Tensor) -> tuple[TouchedRows, Tensor] | None:
-        """Rows of the input table and each click's place among them; None where it is shared."""
+    def _on_device(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return inputs, targets, and each click's row where a row has several clicks."""
+        inputs = torch.from_numpy(batch.inputs).to(self._device)
+        targets = torch.from_numpy(batch.targets).to(self._device)
+        if batch.state_rows is not None:
+            return inputs, targets, None
+        return inputs, targets, torch.from_numpy(batch.row_of_click).to(self._device)
+
+    def _separate_inputs(self, inputs: Tensor) -> InputRows | None:
+        """Gather the rows of the input table; None where inputs share the item matrix."""
         if self.weights.inputs is None:
             return None
-        items, place = torch.unique(clicked, return_inverse=True)
-        return TouchedRows.of(self.weights.inputs, items), place
+        items, indices = torch.unique(inputs, return_inverse=True)
+        return InputRows(TouchedRows.of(self.weights.inputs, items), indices)
 
-    def _input_vectors(self, own: tuple[TouchedRows, Tensor]) -> Tensor:
-        rows, place = own
-        normalised = self._recipe.scale > 0 and self.weights.model.embeds
-        return functional.embedding(place, unit(rows.values) if normalised else rows.values)
+    def _input_vectors(self, separate: InputRows) -> Tensor:
+        values = separate.rows.values
+        normalized = self._recipe.scale > 0 and self.weights.model.embeds
+        return functional.embedding(separate.indices, unit(values) if normalized else values)
 
-    def _read(self, inputs: Tensor, batch: Batch, draws: RandomStreams) -> Tensor:
-        """inputs: (E, X) → the top layer's outputs (E, H); lanes carry their new state."""
+    def _hidden(self, vectors: Tensor, batch: Batch, random: RandomStreams) -> Tensor:
+        """Return the top layer's outputs, (clicks, H), for (clicks, input width) vectors.
+
+        Session-parallel rows keep their new state for the next step.
+        """
         recipe, model = self._recipe, self.weights.model
-        widths = torch.from_numpy(batch.widths)
-        kept = _kept(inputs.shape, recipe.dropout_embedding, draws)
-        read = inputs if kept is None else inputs * kept
-        after = []
-        for cell, state in zip(cells_of(model), self._before(batch), strict=True):
-            outputs = torch.Size((len(batch), recipe.hidden))
-            kept = _kept(outputs, recipe.dropout_hidden, draws)
-            read, state = read_layer(cell, read, widths, state, kept)
-            after.append(state)
-        if batch.lanes is not None:
-            self.state[:, torch.from_numpy(batch.lanes).to(self._device)] = torch.stack(after)
-        return read
+        batch_sizes = torch.from_numpy(batch.batch_sizes)
+        dropout_mask = _dropout_mask(vectors.shape, recipe.dropout_embedding, random)
+        hidden = vectors if dropout_mask is None else vectors * dropout_mask
+        last_states = []
+        for cell, initial_state in zip(cells_of(model), self._initial_state(batch), strict=True):
+            shape = torch.Size((len(batch), recipe.hidden))
+            dropout_mask = _dropout_mask(shape, recipe.dropout_hidden, random)
+            hidden, last_state = read_layer(cell, hidden, batch_sizes, initial_state, dropout_mask)
+            last_states.append(last_state)
+        if batch.state_rows is not None:
+            rows = torch.from_numpy(batch.state_rows).to(self._device)
+            self.state[:, rows] = torch.stack(last_states)
+        return hidden
 
-    def _before(self, batch: Batch) -> Tensor:
-        """The state each row begins with: (L, widths[0], W)."""
-        if batch.lanes is None or batch.fresh is None:
-            return self.weights.model.initial_state(int(batch.widths[0])).to(self._device)
-        lanes, fresh = (torch.from_numpy(t).to(self._device) for t in (batch.lanes, batch.fresh))
-        return self.state[:, lanes].masked_fill(fresh.view(1, -1, 1), 0.0)
+    def _initial_state(self, batch: Batch) -> Tensor:
+        """Return the state before each row's first click, (L, rows, state width)."""
+        if batch.state_rows is None or batch.is_new_session is None:
+            return self.weights.model.initial_state(int(batch.batch_sizes[0])).to(self._device)
+        rows, is_new_session = (
+            torch.from_numpy(array).to(self._device)
+            for array in (batch.state_rows, batch.is_new_session)
+        )
+        return self.state[:, rows].masked_fill(is_new_session.view(1, -1, 1), 0.0)
 
     def _scores(
-        self, read: Tensor, vectors: Tensor, biases: Tensor, chosen: CandidateSet
+        self, hidden: Tensor, vectors: Tensor, biases: Tensor, candidates: CandidateSet
     ) -> Tensor:
-        """(E, C) scores of the columns, less what logQ subtracts."""
+        """Return the candidates' scores, (clicks, C) float32, after the logQ correction."""
         if self._recipe.loss == "cross-entropy":
-            biases = biases - chosen.correction
+            biases = biases - candidates.logq_correction
         bfloat16 = self._recipe.precision == "bfloat16"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=bfloat16):
-            return self.weights.model.scores(vectors, biases, read).float()
+            return self.weights.model.scores(vectors, biases, hidden).float()
 
-    def _bounded(self, touched: list[tuple[TouchedRows, Optimizer]]) -> Tensor:
-        """The norm of the whole gradient, which is then no longer than the recipe's clip."""
+    def _touched(
+        self,
+        candidates: CandidateSet,
+        items: TouchedRows,
+        biases: TouchedRows,
+        separate: InputRows | None,
+    ) -> list[tuple[TouchedRows, Optimizer]]:
+        """Return the rows to update, each table with its optimizer."""
+        touched = [(biases.scored(candidates), self._bias)]
+        if separate is None or self._inputs is None:
+            return [*touched, (items, self._matrix)]  # inputs and candidates share these rows
+        return [
+            *touched,
+            (items.scored(candidates), self._matrix),
+            (separate.rows, self._inputs),
+        ]
+
+    def _clip(self, touched: list[tuple[TouchedRows, Optimizer]]) -> Tensor:
+        """Return the norm of the whole gradient, then scale it down to the recipe's limit."""
         leaves = [rows.values for rows, _ in touched] + list(self.weights.model.parameters())
         gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
         norms = [torch.linalg.vector_norm(gradient) for gradient in gradients]
@@ -177,45 +245,47 @@ class TrainingStep:
         return norm
 
     def _update(self, touched: list[tuple[TouchedRows, Optimizer]], rate: float) -> None:
-        for rows, mover in touched:
+        for rows, optimizer in touched:
             assert rows.values.grad is not None, "backward has run"
             values, gradient = rows.values.detach(), rows.values.grad
-            if values.dim() == 2:  # item vectors; biases are neither shrunk nor decayed
+            if values.dim() == 2:  # item vectors; biases have neither L1 nor weight decay
                 if self._recipe.l1 > 0:
                     gradient = gradient + self._recipe.l1 * values.sign()
-                gradient = self._decayed(gradient, values)
-            mover.step_rows(rows.items, values, gradient, rate)
+                gradient = self._with_weight_decay(gradient, values)
+            optimizer.step_rows(rows.items, values, gradient, rate)
         for name, parameter in self.weights.model.named_parameters():
             assert parameter.grad is not None, "every recurrent weight takes part"
-            self._dense[name].step(self._decayed(parameter.grad, parameter.data), rate)
+            gradient = self._with_weight_decay(parameter.grad, parameter.data)
+            self._dense[name].step(gradient, rate)
             parameter.grad = None
         if self._average is not None:
-            self._average.follow()
+            self._average.update()
 
-    def _decayed(self, gradient: Tensor, weight: Tensor) -> Tensor:
-        """L2 in the gradient; AdamW decays the weights itself."""
-        if self._recipe.weight_decay == 0 or self._recipe.optimiser == "adamw":
+    def _with_weight_decay(self, gradient: Tensor, weight: Tensor) -> Tensor:
+        """Add L2 to the gradient; AdamW decays the weights itself."""
+        if self._recipe.weight_decay == 0 or self._recipe.optimizer == "adamw":
             return gradient
         return gradient + self._recipe.weight_decay * weight
 
     def tensors(self) -> dict[str, Tensor]:
-        """All a checkpoint needs beside the weights: state, optimiser, average."""
-        kept = {"state": self.state}
-        movers = {"matrix": self._matrix, "bias": self._bias, **self._dense}
+        """Return what a checkpoint needs beside the weights: state, optimizers, average."""
+        tensors = {"state": self.state}
+        optimizers = {"matrix": self._matrix, "bias": self._bias, **self._dense}
         if self._inputs is not None:
-            movers["inputs"] = self._inputs
-        for owner, mover in movers.items():
-            for name, tensor in mover.tensors().items():
-                kept[f"{name}.{owner}"] = tensor
+            optimizers["inputs"] = self._inputs
+        for weight, optimizer in optimizers.items():
+            for name, tensor in optimizer.tensors().items():
+                tensors[f"{name}.{weight}"] = tensor
         if self._average is not None:
-            kept |= {f"average.{name}": t for name, t in self._average.tensors().items()}
-        return kept
+            tensors |= {f"average.{name}": t for name, t in self._average.tensors().items()}
+        return tensors
 
     def load(self, tensors: dict[str, Tensor]) -> None:
+        """Copy the tensors of a checkpoint into place."""
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
 
 
-def _kept(shape: torch.Size, rate: float, draws: RandomStreams) -> Tensor | None:
-    """Dropout's factors; None where nothing is dropped."""
-    return None if rate == 0 else draws.kept(shape, rate)
+def _dropout_mask(shape: torch.Size, rate: float, random: RandomStreams) -> Tensor | None:
+    """Return a dropout mask, or None for a rate of 0, which consumes no random numbers."""
+    return None if rate == 0 else random.dropout_mask(shape, rate)

@@ -1,4 +1,4 @@
-"""Everything that is learned: what a bundle ships and a checkpoint keeps."""
+"""Trained weights: the recurrent model and the item tables."""
 
 from dataclasses import dataclass
 
@@ -15,27 +15,32 @@ from training.recipe import Recipe
 
 @dataclass
 class Weights:
-    """The recurrent model and the item tables."""
+    """Recurrent model and item tables of one model."""
 
     model: SessionRNN
-    matrix: Tensor  # (N, H) float32
+    matrix: Tensor  # (N, H) float32, item vectors
     bias: Tensor  # (N,) float32
-    inputs: Tensor | None = None  # (N, X) float32, None where it is the matrix
+    inputs: Tensor | None = None  # (N, input width) float32; None where inputs use the matrix
 
     @classmethod
     def fresh(cls, size: ModelSize, generator: torch.Generator) -> "Weights":
+        """Return random weights of this size (Glorot uniform; biases are 0).
+
+        Source: Glorot and Bengio, AISTATS 2010, section 4.2.1.
+        """
         model = SessionRNN(size)
         initialise(model, generator)
         matrix = glorot(torch.Size((size.items, size.hidden)), generator)
-        return cls(model, matrix, torch.zeros(size.items), _fresh_inputs(size, generator))
+        return cls(model, matrix, torch.zeros(size.items), _random_inputs(size, generator))
 
     def tensors(self) -> dict[str, Tensor]:
+        """Return every weight by its name in bundles and checkpoints, without gradients."""
         named = {name: weight.detach() for name, weight in self.model.named_parameters()}
-        own = {} if self.inputs is None else {"inputs": self.inputs}
-        return {"matrix": self.matrix, "bias": self.bias, **own, **named}
+        separate = {} if self.inputs is None else {"inputs": self.inputs}
+        return {"matrix": self.matrix, "bias": self.bias, **separate, **named}
 
-    def shipped(self) -> "Weights":
-        """What a bundle holds: with cosine scores, item vectors of length 1."""
+    def exported(self) -> "Weights":
+        """Return the weights as a bundle holds them: unit item vectors where scores are cosines."""
         if self.model.scale == 0:
             return self
         inputs = self.inputs
@@ -44,37 +49,39 @@ class Weights:
         return Weights(self.model, unit(self.matrix), self.bias, inputs)
 
     def load(self, tensors: dict[str, Tensor]) -> None:
+        """Copy these tensors into the weights, by name."""
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
 
     def to(self, device: torch.device) -> "Weights":
+        """Return the weights on this device; the recurrent model itself moves."""
         inputs = None if self.inputs is None else self.inputs.to(device)
         return Weights(self.model.to(device), self.matrix.to(device), self.bias.to(device), inputs)
 
 
-def _fresh_inputs(size: ModelSize, generator: torch.Generator) -> Tensor | None:
-    """A separate embedding, or one-hot weights, where each gate is a matrix of its own."""
+def _random_inputs(size: ModelSize, generator: torch.Generator) -> Tensor | None:
+    """Return a separate embedding, or one-hot weights, drawn gate by gate."""
     if size.inputs_shape is None:
         return None
     items, width = size.inputs_shape
     gates = width // size.hidden if size.embedding == "none" else 1
-    one = torch.Size((items, width // gates))
-    return torch.cat([glorot(one, generator) for _ in range(gates)], dim=1)
+    shape = torch.Size((items, width // gates))
+    return torch.cat([glorot(shape, generator) for _ in range(gates)], dim=1)
 
 
 def eager_predictor(
     weights: Weights, catalogue: Catalogue, recipe: Recipe, blend: Blend | None = None
 ) -> Predictor:
-    """The same predictor that serves, over weights that are not exported yet."""
-    shipped = weights.shipped()
+    """Return the predictor of the service over weights that are not exported yet."""
+    exported = weights.exported()
     return Predictor(
-        shipped.model,
-        shipped.matrix,
-        shipped.bias,
+        exported.model,
+        exported.matrix,
+        exported.bias,
         catalogue,
-        inputs=shipped.inputs,
-        layers=shipped.model.layers,
-        state_width=shipped.model.state_width,
+        inputs=exported.inputs,
+        layers=exported.model.layers,
+        state_width=exported.model.state_width,
         window=recipe.window,
         blend=blend,
     )

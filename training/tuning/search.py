@@ -61,7 +61,7 @@ class Search:
         outcomes = study.outcomes()
         write_results(self.out, outcomes, self.found)
         while len(outcomes) < self.trials:
-            if not (self.is_over() or self.stop.asked):
+            if not (self.is_over() or self.stop.requested):
                 self.bars.trial_begins(len(outcomes), self.trials, best_of(outcomes))
                 outcome = self._run(study.next_trial())
                 if outcome is not None:
@@ -95,7 +95,7 @@ class Search:
             watcher.epochs_planned = recipe.epochs
             self._replay(recipe, folder, watcher)
             run = Trainer(recipe, folder, self.device, watcher)
-            run.train(self.parts.train, self.parts.valid, outer=self.stop)
+            run.train(self.parts.train, self.parts.valid, stop=self.stop)
         except Interrupted:
             return None
         except _Pruned:
@@ -147,7 +147,7 @@ class _TrialWatcher:
     def stepped(self, events: int, mean_loss: float) -> None:
         self.search.bars.stepped(events, mean_loss)
         if self.search.is_over():
-            self.search.stop.asked = True  # the run saves, as after Ctrl-C
+            self.search.stop.requested = True  # the run saves, as after Ctrl-C
 
     def epoch_ends(self, result: EpochResult) -> None:
         self.results.append(result)

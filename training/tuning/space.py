@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from recsys.errors import BadRecipe, BadSpace
-from training.recipe import SETTINGS, Recipe, checked_settings, read_toml
+from training.recipe import SETTINGS, Recipe, checked_settings, current_names, read_toml
 
 Value = bool | int | float | str
 When = tuple[tuple[str, tuple[Value, ...]], ...]  # (setting, its values), all of which must hold
@@ -143,7 +143,7 @@ def load_space(chosen: str, base: Recipe) -> Space:
 
     Raises `BadSpace` with every problem of the file.
     """
-    tables = read_toml(chosen, "space", BadSpace)
+    tables = _with_current_names(read_toml(chosen, "space", BadSpace))
     problems = [] if tables else ["it names no setting. Give a table for each setting to try."]
     dimensions: list[Dimension] = []
     for at, (name, table) in enumerate(tables.items()):
@@ -159,6 +159,18 @@ def load_space(chosen: str, base: Recipe) -> Space:
     if problems:
         raise BadSpace(f"The space {chosen} cannot be used", problems)
     return Space(tuple(dimensions))
+
+
+def _with_current_names(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables with the current names and values of renamed settings."""
+    current: dict[str, Any] = current_names(tables)
+    for name, table in current.items():
+        if isinstance(table, dict) and "choices" in table:
+            table = table | {"choices": current_names({name: table["choices"]})[name]}
+        if isinstance(table, dict) and isinstance(table.get("when"), dict):
+            table = table | {"when": current_names(table["when"])}
+        current[name] = table
+    return current
 
 
 def _wrong_name(name: str, table: object) -> Iterator[str]:

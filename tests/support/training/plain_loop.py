@@ -1,9 +1,9 @@
-"""GRU4Rec as a plain loop: the yardstick for the speed and the accuracy of `training/`.
+"""GRU4Rec as a plain loop: the reference for the speed and the accuracy of `training/`.
 
-Sessions in, one step at a time, sparse row gradients by autograd: how a careful reader of the
-papers writes it in PyTorch. Nothing is planned ahead but the bulk drawing of negatives. It knows
-nothing of `training/`, so that the two can be held against each other; `predictor` puts its weights
-into our model classes, so that one evaluator judges both.
+One step at a time, with sparse row gradients by autograd, as a careful reader of the papers writes
+it in PyTorch. Only negatives are sampled in bulk. It imports nothing of `training/`, so that both
+are independent; `predictor` puts its weights into our model classes, so that one evaluator serves
+both.
 
 Sources: Hidasi et al., arXiv:1511.06939 (session-parallel batches, section 3.1); Hidasi and
 Karatzoglou, arXiv:1706.03847 (sampled losses, sections 3.1 and 3.3).
@@ -25,12 +25,12 @@ from recsys.predictor import Predictor
 
 EPSILON = 1e-6  # inside Adagrad's root
 SMALLEST = 1e-24  # keeps BPR-max's logarithm finite
-IDS_DRAWN_AT_ONCE = 10_000_000
+IDS_SAMPLED_AT_ONCE = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The published best set of cross-entropy for Diginetica, which serves Yoochoose 1/64 too."""
+    """Published best settings of cross-entropy for Diginetica, also used for Yoochoose 1/64."""
 
     hidden: int = 192
     batch: int = 128
@@ -48,30 +48,30 @@ class Published:
 
 
 def steps(
-    sessions: Sessions, lanes: int
+    sessions: Sessions, rows: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]]:
-    """One step of all running lanes after another: clicked, following, fresh, stayed.
+    """Yield inputs, targets, is_new_session and stays of one session-parallel step after another.
 
-    fresh: the lane begins a session; stayed: which lanes of the step before still run.
+    stays: (rows of the step before,) bool, whether a row still has clicks.
     """
     offsets, items = sessions.offsets, sessions.items.astype(np.int64)
-    waiting = min(lanes, len(sessions))
+    waiting = min(rows, len(sessions))
     at, end = offsets[:waiting].copy(), offsets[1 : waiting + 1].copy()
-    fresh = stayed = np.ones(waiting, dtype=bool)
+    is_new = stays = np.ones(waiting, dtype=bool)
     while len(at):
-        yield items[at], items[at + 1], fresh, stayed
+        yield items[at], items[at + 1], is_new, stays
         at += 1
-        fresh = np.zeros(len(at), dtype=bool)
-        for lane in np.flatnonzero(at + 1 == end):
+        is_new = np.zeros(len(at), dtype=bool)
+        for row in np.flatnonzero(at + 1 == end):
             if waiting < len(sessions):
-                at[lane], end[lane], fresh[lane] = offsets[waiting], offsets[waiting + 1], True
+                at[row], end[row], is_new[row] = offsets[waiting], offsets[waiting + 1], True
                 waiting += 1
-        stayed = at + 1 < end
-        at, end, fresh = at[stayed], end[stayed], fresh[stayed]
+        stays = at + 1 < end
+        at, end, is_new = at[stays], end[stays], is_new[stays]
 
 
 class Adagrad:
-    """Accumulator from 0, heavy-ball momentum; of a sparse gradient only the touched rows move."""
+    """Adagrad with heavy-ball momentum; a sparse gradient updates only the touched rows."""
 
     def __init__(self, weight: Tensor, rate: float, momentum: float) -> None:
         self.weight, self.rate, self.momentum = weight, rate, momentum
@@ -96,7 +96,7 @@ class Adagrad:
 
 
 class PlainLoop:
-    """The model, its optimiser and one verb, `epoch`."""
+    """Model, optimizers and the training loop."""
 
     def __init__(self, counts: NDArray[np.int64], settings: Published = Published()) -> None:
         """counts: (N,) int64 clicks of each item in training, each at least 1."""
@@ -109,9 +109,9 @@ class PlainLoop:
         self.support = torch.from_numpy(counts).to(torch.float32)
         chance = self.support.double().pow(settings.sample_alpha).cumsum(0)
         self._cumulative = chance / chance[-1]
-        self._drawn, self._used = torch.empty(0, 0, dtype=torch.int64), 0
+        self._sampled, self._used = torch.empty(0, 0, dtype=torch.int64), 0
         weights = [self.items.weight, self.bias.weight, *self.cell.parameters()]
-        self.movers = [Adagrad(w, settings.learning_rate, settings.momentum) for w in weights]
+        self.optimizers = [Adagrad(w, settings.learning_rate, settings.momentum) for w in weights]
 
     def _initialise(self) -> None:
         nn.init.xavier_uniform_(self.items.weight)
@@ -123,65 +123,74 @@ class PlainLoop:
         nn.init.zeros_(self.cell.bias_hh)
 
     def negatives(self) -> Tensor:
-        """(S,) int64 items that all lanes share, drawn with replacement, in bulk."""
-        if self._used == len(self._drawn):
-            shape = max(IDS_DRAWN_AT_ONCE // max(self.settings.negatives, 1), 1)
+        """Return (S,) int64 items that all rows share, sampled with replacement, in bulk."""
+        if self._used == len(self._sampled):
+            shape = max(IDS_SAMPLED_AT_ONCE // max(self.settings.negatives, 1), 1)
             where = torch.rand(shape, self.settings.negatives, dtype=torch.float64)
-            drawn = torch.searchsorted(self._cumulative, where, right=True)
-            self._drawn, self._used = drawn.clamp_(max=len(self.support) - 1), 0
+            items = torch.searchsorted(self._cumulative, where, right=True)
+            self._sampled, self._used = items.clamp_(max=len(self.support) - 1), 0
         self._used += 1
-        return self._drawn[self._used - 1]
+        return self._sampled[self._used - 1]
 
     def epoch(self, sessions: Sessions) -> float:
-        """One pass over sessions of item indices, in their order; the mean loss of an event."""
+        """Train on sessions of item indices in their order; return the mean loss of a click."""
         settings = self.settings
         state = torch.zeros(min(settings.batch, len(sessions)), settings.hidden)
         state = state.to(self.items.weight.dtype)
-        losses, events = torch.zeros(()), 0
-        for clicked, following, fresh, stayed in steps(sessions, settings.batch):
-            if settings.negatives == 0 and len(clicked) < 2:
-                break  # nothing left to tell the target from
-            state = state[torch.from_numpy(stayed)]
-            state[torch.from_numpy(fresh)] = 0
+        losses, clicks = torch.zeros(()), 0
+        for inputs, targets, is_new, stays in steps(sessions, settings.batch):
+            if settings.negatives == 0 and len(inputs) < 2:
+                break  # there is no negative left
+            state = state[torch.from_numpy(stays)]
+            state[torch.from_numpy(is_new)] = 0
             loss, state = self.step(
-                torch.from_numpy(clicked), torch.from_numpy(following), self.negatives(), state
+                torch.from_numpy(inputs), torch.from_numpy(targets), self.negatives(), state
             )
             losses += loss
-            events += len(clicked)
-        return float(losses) / events
+            clicks += len(inputs)
+        return float(losses) / clicks
 
     def step(
-        self, clicked: Tensor, following: Tensor, negatives: Tensor, state: Tensor
+        self, inputs: Tensor, targets: Tensor, negatives: Tensor, state: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Learns one step; clicked, following: (b,) int64; negatives: (S,); state: (b, H).
+        """Train on one step.
 
-        Returns the loss, summed over the rows, and the next state, without their gradients.
+        Args:
+            inputs: (B,) int64 item indices.
+            targets: (B,) int64 item indices.
+            negatives: (S,) int64 item indices.
+            state: (B, H) float32.
+
+        Returns:
+            The loss, summed over the rows, and the next state, without their gradients.
         """
-        settings, lanes = self.settings, len(clicked)
-        columns = torch.cat([following, negatives])  # (b+S,)
-        rows = self.items(torch.cat([clicked, columns]))  # one lookup, one gradient for both roles
-        inputs, outputs = rows.split([lanes, len(columns)])  # (b, H), (b+S, H)
-        read = functional.dropout(inputs, settings.dropout_embedding)
-        state = functional.dropout(self.cell(read, state), settings.dropout_hidden)
-        scores = state @ outputs.T + self.bias(columns).T  # (b, b+S)
-        loss = self.loss(scores, columns)
+        settings, rows = self.settings, len(inputs)
+        candidates = torch.cat([targets, negatives])  # (B+S,)
+        vectors = self.items(
+            torch.cat([inputs, candidates])
+        )  # one lookup, one gradient for both roles
+        clicked, outputs = vectors.split([rows, len(candidates)])  # (B, H), (B+S, H)
+        clicked = functional.dropout(clicked, settings.dropout_embedding)
+        state = functional.dropout(self.cell(clicked, state), settings.dropout_hidden)
+        scores = state @ outputs.T + self.bias(candidates).T  # (B, B+S)
+        loss = self.loss(scores, candidates)
         torch.autograd.backward(loss / settings.batch)
-        for mover in self.movers:
-            mover.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         return loss.detach(), state.detach()
 
-    def loss(self, scores: Tensor, columns: Tensor) -> Tensor:
-        """Summed over rows; row i's target is column i, every other column is its negative."""
-        settings, lanes = self.settings, len(scores)
+    def loss(self, scores: Tensor, candidates: Tensor) -> Tensor:
+        """Return the loss, summed over rows; candidate i is the target of row i."""
+        settings, rows = self.settings, len(scores)
         if settings.loss == "bpr-max":
             return bpr_max(scores, settings.bpreg, settings.elu)
-        support = self.support[columns].log()
-        support[lanes:] *= settings.sample_alpha
+        support = self.support[candidates].log()
+        support[rows:] *= settings.sample_alpha
         corrected = scores - settings.logq * support
-        return functional.cross_entropy(corrected, torch.arange(lanes), reduction="sum")
+        return functional.cross_entropy(corrected, torch.arange(rows), reduction="sum")
 
     def predictor(self, catalogue: Catalogue, window: int) -> Predictor:
-        """These weights as the evaluator and the service know them."""
+        """Return a predictor with these weights, for the evaluator."""
         hidden = self.settings.hidden
         model = SessionRNN(ModelSize(len(catalogue), hidden))
         model.load_state_dict({f"cells.0.{n}": w for n, w in self.cell.named_parameters()})
@@ -192,9 +201,11 @@ class PlainLoop:
 
 
 def bpr_max(scores: Tensor, bpreg: float, elu: float) -> Tensor:
-    """−log Σⱼ sⱼ·σ(rᵢ − rⱼ) + bpreg · Σⱼ sⱼ·rⱼ², s the softmax over a row's negatives alone."""
-    ranked = functional.elu(scores, elu) if elu > 0 else scores
-    own = torch.eye(*scores.shape, dtype=torch.bool)
-    weights = ranked.masked_fill(own, float("-inf")).softmax(dim=1)
-    won = (weights * torch.sigmoid(ranked.diagonal().unsqueeze(1) - ranked)).sum(dim=1)
-    return (bpreg * (weights * ranked.square()).sum(dim=1) - torch.log(won + SMALLEST)).sum()
+    """Return −log Σⱼ sⱼ·σ(rᵢ − rⱼ) + bpreg · Σⱼ sⱼ·rⱼ², s the softmax over a row's negatives."""
+    activated = functional.elu(scores, elu) if elu > 0 else scores
+    is_target = torch.eye(*scores.shape, dtype=torch.bool)
+    weights = activated.masked_fill(is_target, float("-inf")).softmax(dim=1)
+    likelihood = (weights * torch.sigmoid(activated.diagonal().unsqueeze(1) - activated)).sum(dim=1)
+    return (
+        bpreg * (weights * activated.square()).sum(dim=1) - torch.log(likelihood + SMALLEST)
+    ).sum()

@@ -1,4 +1,4 @@
-"""Recommenders whose every answer is known, evaluated on words as sessions."""
+"""Scorers with known rankings, evaluated on words as sessions."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ COUNTS = np.arange(25, 0, -1).astype(np.int64)  # 325 clicks: a 25, b 24, … y 
 
 
 class Fixed:
-    """Expects the items in this order, whatever was clicked."""
+    """Scorer with one fixed ranking."""
 
     def __init__(self, order: str) -> None:
         self._scores = torch.tensor([-float(order.index(item)) for item in CATALOGUE])

@@ -1,7 +1,6 @@
-"""`recsys train` in a process of its own that can be killed, stopped, or given a small disk.
+"""`recsys train` in a process of its own that a test kills, stops, or gives a small disk.
 
-A fork server imports torch once; each run is a real process with its own signals and limits, forked
-from it in milliseconds.
+A fork server imports torch once, so that a run starts in milliseconds.
 """
 
 import multiprocessing
@@ -21,7 +20,7 @@ from training.checkpoint import CHECKPOINT
 CLICKS = "session_id,item_id,timestamp\n" + "".join(
     f"s{s},i{(s * 7 + c * (1 + s % 3)) % 60},{100 * s + c}\n" for s in range(240) for c in range(4)
 )
-# 40 epochs of some 40 steps, a checkpoint after each: long enough to be hit
+# 40 epochs of about 40 steps, a checkpoint after each step: long enough for a kill
 SETTINGS = ("epochs=40", "patience=40", "hidden=32", "batch=16", "negatives=32", "refit=false")
 DROPOUT = ("dropout_embedding=0.2", "dropout_hidden=0.1", "momentum=0.1")
 
@@ -31,7 +30,7 @@ _context.set_forkserver_preload(["training.pipeline", "trainers"])
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """One command `recsys train`, started as often as it takes."""
+    """One command `recsys train`, which can be started several times."""
 
     clicks: Path
     out: Path
@@ -42,7 +41,7 @@ class TrainingRun:
         return self.out.with_name(f"{self.out.name}.unfinished") / CHECKPOINT
 
     def saved(self) -> bytes | None:
-        """The checkpoint that is there, if one is."""
+        """Return the bytes of the checkpoint, or None."""
         return self.checkpoint.read_bytes() if self.checkpoint.exists() else None
 
     @property
@@ -50,25 +49,30 @@ class TrainingRun:
         return self.out / WEIGHTS
 
     def files(self) -> set[Path]:
-        """What lies in the folder of the unfinished run."""
+        """Return the files of the unfinished run."""
         return set(self.checkpoint.parent.iterdir())
 
     def start(self, *options: str, disk: int | None = None, mortal: bool = False) -> "Started":
-        """disk: bytes a file may have; mortal: the kernel kills the process that writes more."""
+        """Start the command.
+
+        Args:
+            disk: Largest size of a file, in bytes.
+            mortal: Let the kernel kill the process that writes more.
+        """
         words = ["--clicks", self.clicks, "--out", self.out, "--checkpoint-seconds", "0", *options]
         for setting in self.settings:
             words += ["--set", setting]
-        said = self.out.with_name(f"{self.out.name}.said")
+        output = self.out.with_name(f"{self.out.name}.output")
         command = ["recsys", "train", *map(str, words)]
-        process = _context.Process(target=_train, args=(command, said, disk, mortal))
-        found = _inode(self.checkpoint)
+        process = _context.Process(target=_train, args=(command, output, disk, mortal))
+        inode = _inode(self.checkpoint)
         process.start()
-        return Started(process, said, self.checkpoint, found)
+        return Started(process, output, self.checkpoint, inode)
 
     def finish(self) -> bytes:
-        """Go on to the end; the weights, byte for byte."""
+        """Resume, wait for the end, and return the bytes of the weights."""
         done = self.start("--resume")
-        assert done.ended() == 0, done.said
+        assert done.ended() == 0, done.text
         return self.weights.read_bytes()
 
 
@@ -79,17 +83,17 @@ class Started:
     process: ForkServerProcess
     output: Path
     checkpoint: Path
-    found: int | None  # the checkpoint that was there when it started
+    inode: int | None  # of the checkpoint at the start
 
     def ended(self) -> int:
-        """Waits; the exit code, or minus the signal that killed it."""
+        """Wait for the end; return the exit code, or minus the signal that killed the process."""
         self.process.join()
         assert self.process.exitcode is not None
         return self.process.exitcode
 
     def wait_for_a_checkpoint(self) -> None:
-        """Until another one stands in its place, or the run has ended."""
-        while self.process.is_alive() and _inode(self.checkpoint) == self.found:
+        """Wait until the checkpoint is replaced, or the run has ended."""
+        while self.process.is_alive() and _inode(self.checkpoint) == self.inode:
             time.sleep(0.001)
 
     def send(self, number: signal.Signals) -> None:
@@ -97,7 +101,8 @@ class Started:
             os.kill(self.process.pid, number)
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
+        """Return the output."""
         return self.output.read_text(encoding="utf-8")
 
 
@@ -108,13 +113,13 @@ def _inode(file: Path) -> int | None:
         return None
 
 
-def _train(command: list[str], said: Path, disk: int | None, mortal: bool) -> None:
+def _train(command: list[str], file: Path, disk: int | None, mortal: bool) -> None:
     import torch
 
     from recsys.cli.main import main
 
     torch.set_num_threads(1)
-    output = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    output = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
     if disk is not None:

@@ -1,4 +1,4 @@
-"""A learner over nine items whose draws are known, and one batch for it."""
+"""Training step over nine items with known negatives, and a mini-batch for it."""
 
 from typing import Any
 
@@ -19,9 +19,9 @@ from training.recipe import Recipe
 
 PLAIN = Recipe(
     hidden=6,
-    batches="lanes",
+    batches="session-parallel",
     batch=3,
-    columns="drawn",
+    scored_items="with-duplicates",
     negatives=4,
     sample_alpha=0.5,
     scale=0.0,
@@ -36,49 +36,53 @@ COUNTS = np.full(ITEMS, 2)
 
 
 class SameThree(NegativeSampler):
-    """Draws items 4, 0 and 8, whatever is asked."""
+    """Sampler that always returns items 4, 0 and 8."""
 
     def draw(self, uniform: Tensor) -> Tensor:
         return torch.tensor([4, 0, 8])
 
 
-def draws_of(step: int = 0) -> RandomStreams:
+def random_of(step: int = 0) -> RandomStreams:
     return RandomStreams(CPU, 0, 0, step)
 
 
-class SteppingLearner(TrainingStep):
-    """Numbers its steps by itself."""
+class CountingStep(TrainingStep):
+    """Training step that counts its runs, and draws other random numbers in each."""
 
-    taken = 0
+    runs = 0
 
-    def follow(self, batch: Batch, share: float = 0.0, **asked: Any) -> StepResult:
-        self.taken += 1
-        return self.learn(batch, draws_of(self.taken), share, **asked)
+    def next(self, batch: Batch, share: float = 0.0, **options: Any) -> StepResult:
+        """Run the next step."""
+        self.runs += 1
+        return self.run(batch, random_of(self.runs), share, **options)
 
 
-def learner_of(
-    recipe: Recipe, sampling: type[NegativeSampler] = NegativeSampler
-) -> SteppingLearner:
+def step_of(recipe: Recipe, sampling: type[NegativeSampler] = NegativeSampler) -> CountingStep:
+    """Return a training step with random weights and this negative sampler."""
     weights = Weights.fresh(recipe.size(ITEMS), torch.Generator().manual_seed(0))
-    columns = candidate_sampler(recipe, COUNTS, recipe.batch, CPU)
+    candidates = candidate_sampler(recipe, COUNTS, recipe.batch, CPU)
     if sampling is not NegativeSampler:
         sampler = sampling(COUNTS, recipe.sample_alpha, CPU)
-        columns = SampledCandidates(recipe, sampler, recipe.batch, CPU)
-    return SteppingLearner(weights, recipe, columns, CPU)
+        candidates = SampledCandidates(recipe, sampler, recipe.batch, CPU)
+    return CountingStep(weights, recipe, candidates, CPU)
 
 
-def batch_of(clicked: list[int], following: list[int], fresh: list[bool]) -> Batch:
-    """One step of lanes."""
-    lanes = len(clicked)
+def batch_of(inputs: list[int], targets: list[int], is_new_session: list[bool]) -> Batch:
+    """Return a session-parallel mini-batch."""
+    rows = len(inputs)
     return Batch(
-        np.array(clicked), np.array(following), np.array([lanes]), np.arange(lanes), np.array(fresh)
+        np.array(inputs),
+        np.array(targets),
+        np.array([rows]),
+        np.arange(rows),
+        np.array(is_new_session),
     )
 
 
-def scores_by_hand(learner: TrainingStep, clicked: list[int], columns: list[int]) -> Tensor:
-    """What fresh lanes score the columns, from the weights as they are: (b, columns) float64."""
-    weights = learner.weights
-    blank = weights.model.initial_state(len(clicked))
-    read = weights.model.step(weights.matrix, torch.tensor(clicked), blank)[-1].detach()
-    at = torch.tensor(columns)
-    return (read @ weights.matrix[at].T + weights.bias[at]).double()
+def scores_by_hand(step: TrainingStep, inputs: list[int], candidates: list[int]) -> Tensor:
+    """Return the scores of new sessions' first clicks: (B, candidates) float64."""
+    weights = step.weights
+    state = weights.model.initial_state(len(inputs))
+    hidden = weights.model.step(weights.matrix, torch.tensor(inputs), state)[-1].detach()
+    items = torch.tensor(candidates)
+    return (hidden @ weights.matrix[items].T + weights.bias[items]).double()

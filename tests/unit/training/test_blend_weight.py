@@ -1,4 +1,4 @@
-"""The blend's weight: chosen on validation, kept over a kill, left out where it helps nobody."""
+"""Blend weight: chosen on validation sessions, kept over a kill, 0 where it does not help."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ from tests.support.training.builders import Quiet, words
 from training.blend_weight import (
     best_weight,
     blend_of,
-    blend_said,
+    blend_summary,
     chooser_of,
     neighbour_settings,
     weigh,
@@ -34,36 +34,36 @@ CLICKS = words(*["abcd", "bcda", "cdab", "dabc", "abca", "bc"] * 40)
 TINY = Recipe(hidden=8, epochs=2, batch=4, negatives=6, validation=0.2, blend="vstan")
 
 
-class Asked:
-    """Chooses a quarter, and remembers what it was asked."""
+class RecordingChooser:
+    """Weight chooser that returns 0.25 and records the sizes of its parts."""
 
     def __init__(self) -> None:
         self.parts: list[tuple[int, int]] = []
 
-    def __call__(self, predictor: Predictor, inner: Sessions, valid: Sessions) -> float:
+    def __call__(self, predictor: Predictor, train_part: Sessions, valid: Sessions) -> float:
         assert predictor.blend is None
-        self.parts.append((len(inner), len(valid)))
+        self.parts.append((len(train_part), len(valid)))
         return 0.25
 
 
-class PulledInRefit(Quiet):
-    """Pulls the plug when the first epoch of the refit is done."""
+class KilledInRefit(Quiet):
+    """Listener that ends the run after the first epoch of the refit."""
 
     def epoch_ends(self, result: EpochResult) -> None:
         if result.phase == "refit":
-            raise PlugPulled
+            raise Killed
 
 
-class PlugPulled(BaseException):
-    """No handler of ours catches this."""
+class Killed(BaseException):
+    """Exception that no handler of the package catches."""
 
 
-def test_the_weight_is_asked_for_once_before_the_refit_and_kept_over_a_kill(
+def test_the_weight_is_chosen_once_before_the_refit_and_kept_over_a_kill(
     tmp_path: Path,
 ) -> None:
-    first, second = Asked(), Asked()
-    with pytest.raises(PlugPulled):
-        Trainer(TINY, tmp_path, CPU, PulledInRefit(), first).train(CLICKS, None)
+    first, second = RecordingChooser(), RecordingChooser()
+    with pytest.raises(Killed):
+        Trainer(TINY, tmp_path, CPU, KilledInRefit(), first).train(CLICKS, None)
 
     trained = Trainer(TINY, tmp_path, CPU, Quiet(), second).train(CLICKS, None)
 
@@ -72,14 +72,14 @@ def test_the_weight_is_asked_for_once_before_the_refit_and_kept_over_a_kill(
     assert second.parts == []
 
 
-def test_a_weight_that_is_given_is_taken() -> None:
+def test_a_given_weight_is_used_without_a_choice() -> None:
     recipe = dataclasses.replace(TINY, blend_weight=0.3, validation=0.0)
 
     assert chooser_of(dataclasses.replace(TINY, blend="none")) is None
-    assert blend_said(recipe, 0.3) == "vstan with a weight of 0.3, as the recipe says"
+    assert blend_summary(recipe, 0.3) == "vstan with a weight of 0.3, as the recipe says"
 
 
-def test_without_validation_a_given_weight_is_shipped(tmp_path: Path) -> None:
+def test_without_validation_a_given_weight_is_used(tmp_path: Path) -> None:
     recipe = dataclasses.replace(TINY, blend_weight=0.3, validation=0.0)
 
     trained = Trainer(recipe, tmp_path, CPU, Quiet(), chooser_of(recipe)).train(CLICKS, None)
@@ -87,7 +87,7 @@ def test_without_validation_a_given_weight_is_shipped(tmp_path: Path) -> None:
     assert trained.blend_weight == 0.3
 
 
-def test_without_validation_and_without_a_weight_there_is_nothing_to_choose_on() -> None:
+def test_a_blend_without_validation_and_without_a_weight_is_refused() -> None:
     with pytest.raises(BadRecipe, match="blend_weight must be above 0 where blend is set"):
         dataclasses.replace(TINY, validation=0.0)
 
@@ -98,18 +98,18 @@ def test_the_best_weight_wins_and_none_where_the_model_alone_is_best() -> None:
 
     assert best_weight(measured(0.3, 0.5, 0.4), "mrr@20") == 0.1
     assert best_weight(measured(0.5, 0.5, 0.4), "mrr@20") == 0.0
-    assert "left out" in blend_said(TINY, 0.0)
+    assert "left out" in blend_summary(TINY, 0.0)
 
 
 def test_each_weight_is_measured_as_the_blend_of_that_weight_is_evaluated(tmp_path: Path) -> None:
-    """The grid's one pass and a predictor with a blend must not part ways."""
+    """The one pass over the grid equals an evaluation of each blended predictor."""
     found: dict[str, object] = {}
 
-    def keep(predictor: Predictor, inner: Sessions, valid: Sessions) -> float:
-        found.update(measured=weigh(TINY, predictor, inner, valid))
+    def keep(predictor: Predictor, train_part: Sessions, valid: Sessions) -> float:
+        found.update(measured=weigh(TINY, predictor, train_part, valid))
         held = reindex(valid, predictor.catalogue.item_ids)
         for weight in (0.0, 0.2):
-            predictor.blend = blend_of(TINY, predictor.catalogue, inner, weight)
+            predictor.blend = blend_of(TINY, predictor.catalogue, train_part, weight)
             found[f"{weight}"] = evaluate(predictor, held, 4).metrics["mrr@20"]
         return 0.0
 
@@ -121,7 +121,7 @@ def test_each_weight_is_measured_as_the_blend_of_that_weight_is_evaluated(tmp_pa
     assert measured[0.2]["mrr@20"] == found["0.2"]
 
 
-def test_v_sknn_has_no_decay_and_nought_is_none() -> None:
+def test_v_sknn_has_no_decay_and_a_decay_of_zero_is_none() -> None:
     plain = neighbour_settings(dataclasses.replace(TINY, blend="v-sknn"))
     no_age = neighbour_settings(dataclasses.replace(TINY, age_decay_days=0.0))
 
@@ -129,8 +129,8 @@ def test_v_sknn_has_no_decay_and_nought_is_none() -> None:
     assert (no_age.click_decay, no_age.age_decay_days, no_age.distance_decay) == (2.0, None, 3.0)
 
 
-def test_a_useless_blend_is_left_out_and_the_bundle_says_so(tmp_path: Path) -> None:
-    """Neighbours of a random walk over two items in turn know nothing the model does not."""
+def test_a_blend_that_does_not_help_is_left_out_and_recorded_in_the_bundle(tmp_path: Path) -> None:
+    """In a walk that alternates two items, neighbours add nothing to the model."""
     clicks = tmp_path / "clicks.csv"
     rows = [f"s{n},{'ab'[(n + at) % 2]},{1000 * n + at}" for n in range(200) for at in range(4)]
     clicks.write_text("\n".join(["session_id,item_id,timestamp", *rows]))

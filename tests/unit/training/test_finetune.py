@@ -23,7 +23,7 @@ from tests.support.service.app_client import PATIENT, client_of
 from tests.support.training.builders import Quiet, words
 from tests.support.training.command_line import run
 from training.checkpoint import EpochResult
-from training.finetune import CONTINUING, FinetuneOptions, continued_recipe, finetune
+from training.finetune import FINETUNE_SETTINGS, FinetuneOptions, continued_recipe, finetune
 from training.recipe import Recipe
 from training.trainer import Trainer, TrainingResult
 from training.warm_start import WarmStart, read_base_model
@@ -34,7 +34,7 @@ QUIET = Console(quiet=True)
 
 @dataclasses.dataclass(frozen=True)
 class NextDay:
-    """New clicks, in which one product has another id, and the item that it follows."""
+    """New clicks in which one product has another id, and the item before it."""
 
     clicks: Path
     renamed: str
@@ -80,7 +80,7 @@ def test_a_new_item_is_recommended_and_its_row_is_finite(next_day: NextDay, tune
     assert torch.isfinite(load_bundle(tuned).matrix).all()
 
 
-def test_vanished_items_stay_or_go(
+def test_vanished_items_are_kept_or_dropped(
     trained: TrainedShop, next_day: NextDay, tuned: Path, tmp_path: Path
 ) -> None:
     options = FinetuneOptions(
@@ -103,7 +103,7 @@ def test_the_manifest_names_the_parent_and_what_it_reached(
     assert new.model_id != old.model_id
     assert new.training["parent"] == old.model_id
     assert new.training["lineage"] == [old.model_id]
-    assert new.recipe == {**old.recipe, **CONTINUING}
+    assert new.recipe == {**old.recipe, **FINETUNE_SETTINGS}
     assert "mrr@20" in new.metrics["baselines"]["parent"]
 
 
@@ -174,36 +174,36 @@ def test_one_command_gives_one_model(
     assert read_manifest(finetune(options, QUIET)).model_id == read_manifest(tuned).model_id
 
 
-class PlugPulled(BaseException):
-    """No handler of ours catches this."""
+class Killed(BaseException):
+    """Exception that no handler of the package catches."""
 
 
-class Puller(Quiet):
-    """Pulls the plug after the first epoch, as `kill -9` would."""
+class KilledAfterEpoch(Quiet):
+    """Listener that ends the run after the first epoch, as `kill -9` would."""
 
     def epoch_ends(self, result: EpochResult) -> None:
-        raise PlugPulled
+        raise Killed
 
 
 def continue_run(
-    folder: Path, trained: TrainedShop, watcher: Quiet, *, drop_vanished: bool = False
+    folder: Path, trained: TrainedShop, listener: Quiet, *, drop_vanished: bool = False
 ) -> TrainingResult:
-    parent = read_base_model(trained.bundle)
-    recipe = continued_recipe(parent.recipe, ["epochs=2", "validation=0.2", "momentum=0.1"])
-    ids = parent.catalogue.item_ids
+    base_model = read_base_model(trained.bundle)
+    recipe = continued_recipe(base_model.recipe, ["epochs=2", "validation=0.2", "momentum=0.1"])
+    ids = base_model.catalogue.item_ids
     clicks = words(*["abcd", "bcda", "cdab"] * 20)
     named = dataclasses.replace(clicks, item_ids=(*ids[:3], "new"))
     folder.mkdir(exist_ok=True)
-    start = WarmStart(parent, drop_vanished)
-    return Trainer(recipe, folder, torch.device("cpu"), watcher).train(named, None, start)
+    start = WarmStart(base_model, drop_vanished)
+    return Trainer(recipe, folder, torch.device("cpu"), listener).train(named, None, start)
 
 
 def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
     trained: TrainedShop, tmp_path: Path
 ) -> None:
     whole = continue_run(tmp_path / "whole", trained, Quiet())
-    with pytest.raises(PlugPulled):
-        continue_run(tmp_path / "killed", trained, Puller())
+    with pytest.raises(Killed):
+        continue_run(tmp_path / "killed", trained, KilledAfterEpoch())
 
     resumed = continue_run(tmp_path / "killed", trained, Quiet())
 
@@ -211,16 +211,18 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
         assert torch.equal(tensor, resumed.weights.tensors()[name]), name
 
 
-def test_the_checkpoint_of_another_start_is_refused(trained: TrainedShop, tmp_path: Path) -> None:
-    with pytest.raises(PlugPulled):
-        continue_run(tmp_path, trained, Puller())
+def test_the_checkpoint_of_another_initialiser_is_refused(
+    trained: TrainedShop, tmp_path: Path
+) -> None:
+    with pytest.raises(Killed):
+        continue_run(tmp_path, trained, KilledAfterEpoch())
 
     with pytest.raises(BadInput, match="belongs to other clicks, options"):
         continue_run(tmp_path, trained, Quiet(), drop_vanished=True)
 
 
-def test_settings_that_shape_the_weights_are_refused() -> None:
-    with pytest.raises(BadRecipe, match=r"hidden is 192 in the bundle .* got 100"):
+def test_settings_that_determine_the_weights_are_refused() -> None:
+    with pytest.raises(BadRecipe, match=r"hidden is 192 in the bundle and determines .* got 100"):
         continued_recipe(Recipe(), ["hidden=100"])
 
 
@@ -250,7 +252,7 @@ def name_no_lineage(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("damage", "message"),
     [
         (damage_weights, "is damaged or was changed"),
         (change_the_recipe, "its recipe is not that of its model"),
@@ -263,18 +265,18 @@ def test_a_bundle_that_cannot_be_continued_is_refused_with_one_line(
     trained: TrainedShop,
     next_day: NextDay,
     tmp_path: Path,
-    spoil: object,
-    says: str,
+    damage: object,
+    message: str,
 ) -> None:
     bundle = tmp_path / "bundle"
     shutil.copytree(trained.bundle, bundle)
-    assert callable(spoil)
-    spoil(bundle)
+    assert callable(damage)
+    damage(bundle)
 
     code, _, err = run(
         capsys, "finetune", "--bundle", str(bundle), "--clicks", str(next_day.clicks),
         "--out", str(tmp_path / "out"),
     )  # fmt: skip
 
-    assert (code, says in err, err.count("\n")) == (2, True, 1), err
+    assert (code, message in err, err.count("\n")) == (2, True, 1), err
     assert not list(tmp_path.glob("out*"))

@@ -1,19 +1,30 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from recsys.errors import BadRecipe
-from training.recipe import Recipe, checked_recipe, load_recipe, recipe_names
+from tests.support.training.builders import words
+from training.checkpoint import fingerprint
+from training.recipe import (
+    SETTINGS,
+    Recipe,
+    checked_recipe,
+    load_recipe,
+    original_names,
+    recipe_names,
+)
 
 
-def refused(chosen: str, *overrides: str) -> str:
+def refused(name_or_path: str, *overrides: str) -> str:
+    """Return the message that refuses the recipe."""
     with pytest.raises(BadRecipe) as caught:
-        load_recipe(chosen, overrides)
+        load_recipe(name_or_path, overrides)
     return str(caught.value)
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_every_built_in_recipe_loads_and_says_what_it_reached(name: str) -> None:
+def test_every_built_in_recipe_loads_and_states_its_verified_result(name: str) -> None:
     load_recipe(name)
     text = (Path("training/recipes") / f"{name}.toml").read_text()
 
@@ -42,7 +53,7 @@ def test_all_problems_are_reported_together_with_the_nearest_name() -> None:
     assert "--set 'refit' has no '='" in message
 
 
-def test_true_is_no_number() -> None:
+def test_true_is_not_a_number() -> None:
     assert "epochs must be int, got True" in refused("default", "epochs=true")
 
 
@@ -57,7 +68,7 @@ def test_a_cell_an_embedding_and_a_width_that_do_not_fit_are_refused_together() 
     message = refused("default", "cell=gruu", "embedding_width=8", "scale=-1.0")
 
     assert "cell must be one of gru, gru-reset-before, lstm, rnn, got 'gruu'." in message
-    assert "embedding_width must be at least 0, and 0 unless embedding is separate" in message
+    assert "embedding_width must be 0 unless embedding is separate, got 8." in message
     assert "scale must be at least 0 and finite, got -1.0." in message
 
 
@@ -66,11 +77,11 @@ def test_infinity_and_nan_are_refused() -> None:
     assert "learning_rate" in refused("default", "learning_rate=inf")
 
 
-def test_an_unknown_recipe_is_answered_with_the_known_ones() -> None:
+def test_the_error_for_an_unknown_recipe_lists_the_known_ones() -> None:
     assert "no recipe 'defaultt'. Did you mean default?" in refused("defaultt")
 
 
-def test_a_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_toml_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("hidden = = 3")
 
@@ -96,3 +107,96 @@ def test_a_removed_retrieval_is_taken_as_int8_with_a_warning(
 
     assert recipe.retrieval == "int8"
     assert f"retrieval '{kind}' was removed" in caplog.text
+
+
+def test_wrong_names_types_and_ranges_are_reported_together() -> None:
+    message = refused("default", "epoch=5", "batch=1.5", "hidden=0", "momentum=1.0", "elu=nan")
+
+    for problem in (
+        "epoch is not a setting. Did you mean epochs?",
+        "batch must be int, got 1.5.",
+        "hidden must be at least 1, got 0.",
+        "momentum must be at least 0 and below 1, got 1.0.",
+        "elu must be at least 0 and finite, got nan.",
+    ):
+        assert problem in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (["optimizer=adam", "momentum=0.1"], "momentum must be 0 unless optimizer is adagrad"),
+        (["embedding_width=8"], "embedding_width must be 0 unless embedding is separate"),
+        (["batch=1", "negatives=0"], "batch must be at least 2 where negatives is 0"),
+        (["blend=vstan", "validation=0.0"], "blend_weight must be above 0 where blend is set"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(
+    overrides: list[str], problem: str
+) -> None:
+    assert problem in refused("default", *overrides)
+
+
+def test_one_row_without_negatives_is_possible_where_all_items_are_scored() -> None:
+    recipe = load_recipe("default", ["batch=1", "negatives=0", "scored_items=all"])
+
+    assert (recipe.batch, recipe.negatives) == (1, 0)
+
+
+def test_every_setting_has_a_plain_type() -> None:
+    assert {setting.type for setting in SETTINGS.values()} == {int, float, str, bool}
+    assert list(SETTINGS) == [field.name for field in dataclasses.fields(Recipe)]
+
+
+OLD = """
+hidden = 12
+optimiser = "adam"
+batches = "lanes"
+columns = "drawn"
+"""
+NEW = Recipe(
+    hidden=12, optimizer="adam", batches="session-parallel", scored_items="with-duplicates"
+)
+
+
+def test_a_recipe_file_with_old_names_works_and_names_the_new_ones(tmp_path: Path) -> None:
+    path = tmp_path / "old.toml"
+    path.write_text(OLD)
+
+    with pytest.warns(FutureWarning) as caught:
+        recipe = load_recipe(str(path))
+
+    assert recipe == NEW
+    messages = [str(warning.message) for warning in caught]
+    assert "The setting optimiser is now called optimizer. The old name still works." in messages
+    assert (
+        "The value 'lanes' of batches is now 'session-parallel'. The old value still works."
+        in messages
+    )
+    assert "The setting columns is now called scored_items. The old name still works." in messages
+    assert (
+        "The value 'drawn' of scored_items is now 'with-duplicates'. The old value still works."
+        in messages
+    )
+
+
+def test_an_old_name_overrides_and_names_the_new_one() -> None:
+    with pytest.warns(FutureWarning, match="now called optimizer"):
+        recipe = load_recipe("default", ["optimiser=nadam"])
+
+    assert recipe.optimizer == "nadam"
+
+
+def test_the_recipe_of_an_old_manifest_is_read() -> None:
+    """A manifest holds every setting, under the names of its version."""
+    with pytest.warns(FutureWarning):
+        recipe = checked_recipe(original_names(NEW))
+
+    assert recipe == NEW
+
+
+def test_a_renamed_setting_leaves_the_fingerprint_of_a_checkpoint_as_it_was() -> None:
+    """The digest is that of the version before the first renaming."""
+    assert fingerprint(words("ab", "ba"), None, dataclasses.replace(NEW, hidden=192)) == (
+        "1a582fd77c38c818cc2c1cbb66ab50737dbcbefdc770e2f6a32ac6db9c162810"
+    )

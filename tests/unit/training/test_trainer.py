@@ -1,4 +1,4 @@
-"""The run: it resumes bit for bit, keeps the best weights, and stops when it cannot go on."""
+"""Trainer: it resumes bit for bit, keeps the best weights, and stops where it diverges."""
 
 import dataclasses
 import os
@@ -30,8 +30,8 @@ CPU = torch.device("cpu")
 CLICKS = words(*["abcd", "bcda", "cdab", "dabc", "abca", "bc"] * 20)
 
 
-class Puller(Quiet):
-    """Pulls the plug after an epoch, as `kill -9` would: nothing gets to clean up."""
+class KilledAfterEpoch(Quiet):
+    """Listener that ends the run after an epoch, as `kill -9` would."""
 
     def __init__(self, after: int) -> None:
         super().__init__()
@@ -40,24 +40,24 @@ class Puller(Quiet):
     def epoch_ends(self, result: EpochResult) -> None:
         super().epoch_ends(result)
         if len(self.results) == self.after:
-            raise PlugPulled
+            raise Killed
 
 
-class PlugPulled(BaseException):
-    """No handler of ours catches this."""
+class Killed(BaseException):
+    """Exception that no handler of the package catches."""
 
 
 class CtrlC(Quiet):
-    """Presses Ctrl-C in the middle of the second epoch."""
+    """Listener that sends SIGINT in the second epoch."""
 
     def epoch_begins(self, phase: str, epoch: int, epochs: int, done: int, events: int) -> None:
         if phase == "search" and epoch == 2 and done == 0:
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def run(folder: Path, recipe: Recipe = TINY, watcher: Quiet | None = None) -> TrainingResult:
+def run(folder: Path, recipe: Recipe = TINY, listener: Quiet | None = None) -> TrainingResult:
     folder.mkdir(exist_ok=True)
-    return Trainer(recipe, folder, CPU, watcher or Quiet()).train(CLICKS, None)
+    return Trainer(recipe, folder, CPU, listener or Quiet()).train(CLICKS, None)
 
 
 def assert_same(first: TrainingResult, second: TrainingResult) -> None:
@@ -67,7 +67,7 @@ def assert_same(first: TrainingResult, second: TrainingResult) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
-    """A run that nothing interrupted."""
+    """Return the result of an uninterrupted run."""
     return run(tmp_path_factory.mktemp("whole"))
 
 
@@ -85,43 +85,43 @@ def test_another_seed_gives_another_result(whole: TrainingResult, tmp_path: Path
 def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
     whole: TrainingResult, tmp_path: Path, after: int
 ) -> None:
-    with pytest.raises(PlugPulled):
-        run(tmp_path / "killed", watcher=Puller(after))
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", listener=KilledAfterEpoch(after))
 
     assert_same(whole, run(tmp_path / "killed"))
 
 
 @pytest.mark.parametrize("embedding", ["separate", "none"])
-def test_a_killed_run_keeps_an_input_table_and_the_memory_of_an_lstm(
+def test_a_killed_run_resumes_with_an_input_table_and_the_memory_of_an_lstm(
     tmp_path: Path, embedding: str
 ) -> None:
     recipe = dataclasses.replace(TINY, cell="lstm", embedding=embedding, epochs=2)
     whole = run(tmp_path / "whole", recipe)
-    with pytest.raises(PlugPulled):
-        run(tmp_path / "killed", recipe, watcher=Puller(1))
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", recipe, listener=KilledAfterEpoch(1))
 
     assert_same(whole, run(tmp_path / "killed", recipe))
 
 
 def test_ctrl_c_saves_in_the_middle_of_an_epoch(whole: TrainingResult, tmp_path: Path) -> None:
     with pytest.raises(Interrupted, match=r"epoch 2 of search, step 1 of .*--resume"):
-        run(tmp_path / "stopped", watcher=CtrlC())
+        run(tmp_path / "stopped", listener=CtrlC())
 
     assert_same(whole, run(tmp_path / "stopped"))
 
 
 def test_the_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PlugPulled):
-        run(tmp_path / "run", watcher=Puller(1))
+    with pytest.raises(Killed):
+        run(tmp_path / "run", listener=KilledAfterEpoch(1))
 
     with pytest.raises(BadInput, match="belongs to other clicks, options or another recipe"):
         run(tmp_path / "run", dataclasses.replace(TINY, hidden=9))
 
 
 def test_the_checkpoint_of_other_times_or_other_validation_is_refused(tmp_path: Path) -> None:
-    """Both move the validation cut, and with it everything that was learned."""
-    with pytest.raises(PlugPulled):
-        run(tmp_path, watcher=Puller(1))
+    """Both change the validation part, and with it the weights."""
+    with pytest.raises(Killed):
+        run(tmp_path, listener=KilledAfterEpoch(1))
     later = dataclasses.replace(CLICKS, time_ms=CLICKS.time_ms + 1)
 
     for train, valid in ((later, None), (CLICKS, CLICKS)):
@@ -136,29 +136,32 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
         run(tmp_path)
 
 
-def test_a_loss_that_is_no_number_stops_and_says_what_to_try(tmp_path: Path) -> None:
-    with pytest.raises(TrainingStopped, match=r"step .* learning_rate 1e\+38.*--set learning_rate"):
+def test_a_diverged_loss_stops_the_run_and_names_step_rate_and_remedy(tmp_path: Path) -> None:
+    with pytest.raises(
+        TrainingStopped,
+        match=r"NaN or infinite \(epoch 1, step .*learning_rate=1e\+38\).*--set clip=1.0",
+    ):
         run(tmp_path, dataclasses.replace(TINY, learning_rate=1e38))
 
 
 def test_the_refit_lasts_as_long_as_the_best_epoch(tmp_path: Path) -> None:
-    watcher = Quiet()
-    trained = run(tmp_path, watcher=watcher)
+    listener = Quiet()
+    trained = run(tmp_path, listener=listener)
 
-    search = [r for r in watcher.results if r.phase == "search"]
+    search = [r for r in listener.results if r.phase == "search"]
     best = max(search, key=lambda r: r.metrics["mrr@20"])
     assert trained.best_epoch == best.epoch
-    assert len([r for r in watcher.results if r.phase == "refit"]) == best.epoch
-    assert trained.results == watcher.results
+    assert len([r for r in listener.results if r.phase == "refit"]) == best.epoch
+    assert trained.results == listener.results
 
 
 def test_patience_ends_the_search(tmp_path: Path) -> None:
-    watcher = Quiet()
+    listener = Quiet()
     impatient = dataclasses.replace(TINY, epochs=30, patience=1, refit=False)
 
-    trained = run(tmp_path, impatient, watcher)
+    trained = run(tmp_path, impatient, listener)
 
-    assert len(watcher.results) == trained.best_epoch + 1 < 30
+    assert len(listener.results) == trained.best_epoch + 1 < 30
 
 
 def test_without_refit_the_best_weights_are_kept(tmp_path: Path) -> None:
@@ -169,15 +172,15 @@ def test_without_refit_the_best_weights_are_kept(tmp_path: Path) -> None:
 
 
 def test_without_validation_all_epochs_are_run_on_everything(tmp_path: Path) -> None:
-    watcher = Quiet()
-    run(tmp_path, dataclasses.replace(TINY, validation=0.0), watcher)
+    listener = Quiet()
+    run(tmp_path, dataclasses.replace(TINY, validation=0.0), listener)
 
-    assert [r.phase for r in watcher.results] == ["search"] * 4
-    assert watcher.results[0].events == int((CLICKS.lengths - 1).sum())
+    assert [r.phase for r in listener.results] == ["search"] * 4
+    assert listener.results[0].events == int((CLICKS.lengths - 1).sum())
 
 
 def test_a_handful_of_sessions_can_be_learned(tmp_path: Path) -> None:
-    """The official code crashes where there are fewer sessions than lanes."""
+    """The official code crashes where there are fewer sessions than rows of a batch."""
     few: Sessions = words("ab", "ba")
 
     trained = Trainer(TINY, tmp_path, CPU, Quiet()).train(few, None)
@@ -186,21 +189,21 @@ def test_a_handful_of_sessions_can_be_learned(tmp_path: Path) -> None:
 
 
 def test_sessions_labelled_for_validation_are_never_learned_from(tmp_path: Path) -> None:
-    watcher = Quiet()
+    listener = Quiet()
     whole = words(*["abcd", "bcda"] * 20, *["xyab"] * 4)
     labelled = np.arange(len(whole)) >= 40
 
-    trained = Trainer(TINY, tmp_path, CPU, watcher).train(
+    trained = Trainer(TINY, tmp_path, CPU, listener).train(
         whole.keep_sessions(~labelled), whole.keep_sessions(labelled)
     )
 
     assert list(trained.catalogue.item_ids) == ["a", "b", "c", "d"]
-    assert {r.phase for r in watcher.results} == {"search"}
+    assert {r.phase for r in listener.results} == {"search"}
 
 
 def test_a_validation_part_of_new_items_alone_is_refused_before_any_work(tmp_path: Path) -> None:
-    watcher = Quiet()
+    listener = Quiet()
     with pytest.raises(BadInput, match="--set validation=0"):
-        Trainer(TINY, tmp_path, CPU, watcher).train(words(*["ab"] * 40, *["xy"] * 10), None)
+        Trainer(TINY, tmp_path, CPU, listener).train(words(*["ab"] * 40, *["xy"] * 10), None)
 
-    assert watcher.results == []
+    assert listener.results == []

@@ -1,4 +1,4 @@
-"""What finetuning begins with: the old order holds, old rows stay, new rows are means."""
+"""Warm start: old items keep order and rows, new rows are means."""
 
 import dataclasses
 
@@ -23,8 +23,8 @@ TINY = Recipe(hidden=4)
 IDS = st.lists(st.sampled_from("abcdefghij"), min_size=1, unique=True)
 
 
-def parent_of(item_ids: str, **training: object) -> BaseModel:
-    """A bundle of these items with random weights, every one of them different from zero."""
+def base_model_of(item_ids: str, **training: object) -> BaseModel:
+    """Return a base model of these items with random weights, none of them zero."""
     size = ModelSize(len(item_ids), TINY.hidden, TINY.layers)
     weights = Weights.fresh(size, torch.Generator().manual_seed(3))
     weights.bias.copy_(torch.arange(1.0, 1.0 + len(item_ids)))
@@ -54,76 +54,76 @@ def test_the_old_order_holds_and_new_items_follow_in_theirs(
 
 @given(old=IDS, clicked=IDS, drop=st.booleans())
 def test_every_old_item_keeps_its_row(old: list[str], clicked: list[str], drop: bool) -> None:
-    clicks, parent = words("".join([*clicked, old[0]])), parent_of("".join(old))
-    catalogue, weights = begin(WarmStart(parent, drop), clicks)
+    clicks, base_model = words("".join([*clicked, old[0]])), base_model_of("".join(old))
+    catalogue, weights = begin(WarmStart(base_model, drop), clicks)
 
     assert set(catalogue.item_ids) >= set(known_items(clicks))
     for at, item_id in enumerate(catalogue.item_ids):
-        before = parent.catalogue.find(item_id)
+        before = base_model.catalogue.find(item_id)
         if before is not None:
-            assert torch.equal(weights.matrix[at], parent.weights.matrix[before])
-            assert weights.bias[at] == parent.weights.bias[before]
-    for name, tensor in parent.weights.model.named_parameters():
+            assert torch.equal(weights.matrix[at], base_model.weights.matrix[before])
+            assert weights.bias[at] == base_model.weights.bias[before]
+    for name, tensor in base_model.weights.model.named_parameters():
         assert torch.equal(tensor, dict(weights.model.named_parameters())[name])
 
 
 def test_a_new_row_is_the_mean_of_the_old_rows_clicked_beside_it() -> None:
-    parent = parent_of("abc")
-    _, weights = begin(WarmStart(parent), words("axb", "ax", "cb"))
+    base_model = base_model_of("abc")
+    _, weights = begin(WarmStart(base_model), words("axb", "ax", "cb"))
 
-    a, b, _ = parent.weights.matrix
+    a, b, _ = base_model.weights.matrix
     torch.testing.assert_close(weights.matrix[3], (2 * a + b) / 3)
     assert weights.bias[3].item() == pytest.approx((2 * 1 + 2) / 3)
 
 
-def test_the_end_of_one_session_is_not_beside_the_begin_of_the_next() -> None:
-    parent = parent_of("abc")
-    _, weights = begin(WarmStart(parent), words("ab", "xc"))
+def test_the_last_click_of_a_session_is_not_beside_the_first_of_the_next() -> None:
+    base_model = base_model_of("abc")
+    _, weights = begin(WarmStart(base_model), words("ab", "xc"))
 
-    torch.testing.assert_close(weights.matrix[3], parent.weights.matrix[2])
+    torch.testing.assert_close(weights.matrix[3], base_model.weights.matrix[2])
 
 
 def test_a_new_row_without_old_neighbours_is_the_mean_of_all_old_rows() -> None:
-    parent = parent_of("abc")
-    _, weights = begin(WarmStart(parent), words("xy", "ab"))
+    base_model = base_model_of("abc")
+    _, weights = begin(WarmStart(base_model), words("xy", "ab"))
 
-    torch.testing.assert_close(weights.matrix[3], parent.weights.matrix.mean(0))
+    torch.testing.assert_close(weights.matrix[3], base_model.weights.matrix.mean(0))
 
 
 def test_dropped_rows_do_not_shape_new_ones() -> None:
-    parent = parent_of("abc")
-    catalogue, weights = begin(WarmStart(parent, drop_vanished=True), words("xy", "cb"))
+    base_model = base_model_of("abc")
+    catalogue, weights = begin(WarmStart(base_model, drop_vanished=True), words("xy", "cb"))
 
     assert list(catalogue.item_ids) == ["b", "c", "x", "y"]
-    torch.testing.assert_close(weights.matrix[2], parent.weights.matrix[1:].mean(0))
+    torch.testing.assert_close(weights.matrix[2], base_model.weights.matrix[1:].mean(0))
 
 
-def test_the_parent_is_not_changed_by_training_on() -> None:
-    parent = parent_of("ab")
-    before = {name: tensor.clone() for name, tensor in parent.weights.tensors().items()}
-    _, weights = begin(WarmStart(parent), words("ab"))
+def test_a_warm_start_does_not_change_the_base_model() -> None:
+    base_model = base_model_of("ab")
+    before = {name: tensor.clone() for name, tensor in base_model.weights.tensors().items()}
+    _, weights = begin(WarmStart(base_model), words("ab"))
     for tensor in weights.tensors().values():
         tensor.fill_(7.0)
 
-    for name, tensor in parent.weights.tensors().items():
+    for name, tensor in base_model.weights.tensors().items():
         assert torch.equal(tensor, before[name]), name
 
 
 def test_clicks_on_none_of_the_old_items_are_refused() -> None:
     with pytest.raises(BadInput, match="none of their 2 items is among its 3"):
-        WarmStart(parent_of("abc")).catalogue(words("xy"))
+        WarmStart(base_model_of("abc")).catalogue(words("xy"))
 
 
 def test_counts_are_those_of_the_new_clicks_and_at_least_one() -> None:
-    catalogue = WarmStart(parent_of("abc")).catalogue(words("axa"))
+    catalogue = WarmStart(base_model_of("abc")).catalogue(words("axa"))
 
     assert dict(zip(catalogue.item_ids, catalogue.counts.tolist(), strict=True)) == {
         "a": 2, "b": 1, "c": 1, "x": 1
     }  # fmt: skip
 
 
-def test_the_record_names_the_whole_line() -> None:
-    about = WarmStart(parent_of("abc", lineage=["first", "second"])).record(words("axy"))
+def test_the_record_has_the_whole_lineage() -> None:
+    about = WarmStart(base_model_of("abc", lineage=["first", "second"])).record(words("axy"))
 
     assert about == {
         "parent": "parent",
@@ -134,19 +134,34 @@ def test_the_record_names_the_whole_line() -> None:
     }
 
 
-def test_starts_are_told_apart() -> None:
-    parent = parent_of("ab")
+def test_initialisers_have_different_fingerprints() -> None:
+    base_model = base_model_of("ab")
     other = dataclasses.replace(
-        parent, manifest=dataclasses.replace(parent.manifest, model_id="other")
+        base_model, manifest=dataclasses.replace(base_model.manifest, model_id="other")
     )
     starts: list[Initialiser] = [
-        WarmStart(parent),
-        WarmStart(parent, drop_vanished=True),
+        WarmStart(base_model),
+        WarmStart(base_model, drop_vanished=True),
         WarmStart(other),
         FromScratch(),
     ]
 
-    assert len({start.mark for start in starts}) == len(starts)
+    assert len({start.fingerprint for start in starts}) == len(starts)
+
+
+@pytest.mark.parametrize("name", ["from scratch", "warm start"])
+def test_an_initialiser_gives_the_catalogue_its_attributes(name: str) -> None:
+    attributes = {"brand": {"b": "Aurora", "x": "Novel"}}
+    initialiser: Initialiser = (
+        FromScratch(attributes)
+        if name == "from scratch"
+        else WarmStart(base_model_of("ab"), attributes=attributes)
+    )
+
+    catalogue = initialiser.catalogue(words("abx"))
+
+    assert list(catalogue.item_ids) == ["a", "b", "x"]
+    assert list(catalogue.attributes["brand"]) == [None, "Aurora", "Novel"]
 
 
 def test_attributes_that_were_read_win_and_the_old_ones_stay() -> None:

@@ -1,4 +1,4 @@
-"""A layer in training reads what the cell reads; an event's gradient is that of one click."""
+"""A layer in training equals the cell; the gradient of a click spans one click."""
 
 import pytest
 import torch
@@ -20,45 +20,49 @@ def cell_of(name: str, width: int = 3) -> Cell:
     return cell
 
 
-def given_to(cell: Cell, widths: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Inputs, widths and a state to begin with."""
+def example(cell: Cell, rows: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return inputs, batch sizes and an initial state."""
     torch.manual_seed(0)
-    packed = torch.tensor(sorted(widths, reverse=True))
+    batch_sizes = torch.tensor(sorted(rows, reverse=True))
     width = 3 if cell.weight_ih is not None else cell.gates * HIDDEN
-    inputs = torch.randn(int(packed.sum()), width, dtype=torch.float64, requires_grad=True)
-    before = torch.randn(int(packed[0]), cell.state_width, dtype=torch.float64)
-    return inputs, packed, before
+    inputs = torch.randn(int(batch_sizes.sum()), width, dtype=torch.float64, requires_grad=True)
+    state = torch.randn(int(batch_sizes[0]), cell.state_width, dtype=torch.float64)
+    return inputs, batch_sizes, state
 
 
 def by_clicks(
-    cell: Cell, inputs: torch.Tensor, widths: torch.Tensor, before: torch.Tensor, kept: torch.Tensor
+    cell: Cell,
+    inputs: torch.Tensor,
+    batch_sizes: torch.Tensor,
+    state: torch.Tensor,
+    dropout_mask: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same, click after click, as the paper says it."""
-    outputs, ended = [], before.clone()
-    at = 0
-    for width in widths.tolist():
-        now = slice(at, at + width)
-        read, after = cell(inputs[now], torch.tensor([width]), before[:width].detach())
-        outputs.append(read * kept[now])
-        before = torch.cat([outputs[-1], after[:, HIDDEN:]], dim=1).detach()
-        ended[:width] = before
-        at += width
-    return torch.cat(outputs), ended
+    """Run the cell click by click, as the paper does."""
+    outputs, last_state = [], state.clone()
+    start = 0
+    for rows in batch_sizes.tolist():
+        now = slice(start, start + rows)
+        hidden, after = cell(inputs[now], torch.tensor([rows]), state[:rows].detach())
+        outputs.append(hidden * dropout_mask[now])
+        state = torch.cat([outputs[-1], after[:, HIDDEN:]], dim=1).detach()
+        last_state[:rows] = state
+        start += rows
+    return torch.cat(outputs), last_state
 
 
 @pytest.mark.parametrize("width", [3, 0], ids=["embedded", "one-hot"])
 @pytest.mark.parametrize("name", CELLS)
-@given(widths=st.lists(st.integers(1, 5), min_size=1, max_size=6))
-def test_it_is_reading_click_by_click_with_gradients_of_one_click(
-    name: str, width: int, widths: list[int]
+@given(rows=st.lists(st.integers(1, 5), min_size=1, max_size=6))
+def test_a_layer_equals_the_cell_click_by_click_with_gradients_of_one_click(
+    name: str, width: int, rows: list[int]
 ) -> None:
     cell = cell_of(name, width)
-    inputs, packed, before = given_to(cell, widths)
-    kept = (torch.rand(len(inputs), HIDDEN, dtype=torch.float64) < 0.6) / 0.6
+    inputs, batch_sizes, state = example(cell, rows)
+    mask = (torch.rand(len(inputs), HIDDEN, dtype=torch.float64) < 0.6) / 0.6
     weight = torch.randn(len(inputs), HIDDEN, dtype=torch.float64)
 
-    outputs, after = read_layer(cell, inputs, packed, before, kept)
-    expected, expected_after = by_clicks(cell, inputs, packed, before, kept)
+    outputs, after = read_layer(cell, inputs, batch_sizes, state, mask)
+    expected, expected_after = by_clicks(cell, inputs, batch_sizes, state, mask)
 
     torch.testing.assert_close(outputs, expected)
     torch.testing.assert_close(after, expected_after)
@@ -71,23 +75,23 @@ def test_it_is_reading_click_by_click_with_gradients_of_one_click(
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_without_dropout_it_reads_what_the_cell_reads(name: str) -> None:
+def test_without_dropout_a_layer_equals_the_cell(name: str) -> None:
     cell = cell_of(name)
-    inputs, packed, before = given_to(cell, [4, 2, 1])
+    inputs, batch_sizes, state = example(cell, [4, 2, 1])
 
-    read, after = read_layer(cell, inputs, packed, before, None)
+    hidden, after = read_layer(cell, inputs, batch_sizes, state, None)
 
-    expected, expected_after = cell(inputs, packed, before)
-    torch.testing.assert_close(read, expected)
+    expected, expected_after = cell(inputs, batch_sizes, state)
+    torch.testing.assert_close(hidden, expected)
     torch.testing.assert_close(after, expected_after)
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_the_gradient_of_one_click_is_that_of_finite_differences(name: str) -> None:
+def test_the_gradient_of_one_click_equals_finite_differences(name: str) -> None:
     cell = cell_of(name)
-    inputs, packed, before = given_to(cell, [3])
+    inputs, batch_sizes, state = example(cell, [3])
 
     assert torch.autograd.gradcheck(
-        lambda read, *_: read_layer(cell, read, packed, before, None)[0],
+        lambda packed, *_: read_layer(cell, packed, batch_sizes, state, None)[0],
         (inputs, *cell.parameters()),
     )

@@ -105,10 +105,10 @@ def test_a_setting_with_a_condition_is_tried_only_where_it_holds() -> None:
 
 
 def test_a_condition_on_a_setting_that_is_not_tried_looks_at_the_base() -> None:
-    space = Space((Numbers("momentum", 0.0, 0.9, when=(("optimiser", ("adagrad",)),)),))
+    space = Space((Numbers("momentum", 0.0, 0.9, when=(("optimizer", ("adagrad",)),)),))
 
     assert "momentum" in space.suggest(Timid(), Recipe())
-    assert "momentum" not in space.suggest(Timid(), Recipe(optimiser="adam"))
+    assert "momentum" not in space.suggest(Timid(), Recipe(optimizer="adam"))
 
 
 def test_values_lie_on_the_steps() -> None:
@@ -151,7 +151,7 @@ def test_all_problems_of_a_file_are_reported_together(tmp_path: Path) -> None:
         log = true
         [loss]
         choices = ["cross-entropy", "bpr"]
-        [optimiser]
+        [optimizer]
         low = 1
         high = 2
         """,
@@ -165,7 +165,7 @@ def test_all_problems_of_a_file_are_reported_together(tmp_path: Path) -> None:
     assert "batch has no high." in message
     assert "learning_rate.low must be above 0 where log is true, got 0.0." in message
     assert "loss must be one of cross-entropy, bpr-max, got 'bpr'." in message
-    assert "optimiser needs choices" in message
+    assert "optimizer needs choices" in message
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_what_a_file_may_not_say(tmp_path: Path, text: str, sentence: str) -> No
 def test_bounds_are_checked_on_top_of_the_base_recipe(tmp_path: Path) -> None:
     text = "[momentum]\nlow = 0.0\nhigh = 0.9"
 
-    assert "momentum must be 0 unless" in refused(tmp_path, text, Recipe(optimiser="adam"))
+    assert "momentum must be 0 unless" in refused(tmp_path, text, Recipe(optimizer="adam"))
     assert load_space(written(tmp_path, text), Recipe())
 
 
@@ -210,3 +210,23 @@ def test_an_unknown_space_is_answered_with_the_known_ones() -> None:
         BadSpace, match=r"no space 'quik'. Did you mean quick\? Built in: published"
     ):
         load_space("quik", Recipe())
+
+
+def test_a_space_with_old_names_works_and_names_the_new_ones(tmp_path: Path) -> None:
+    text = """
+        [columns]
+        choices = ["distinct", "drawn"]
+        [momentum]
+        low = 0.0
+        high = 0.5
+        when = { optimiser = "adagrad" }
+    """
+    path = tmp_path / "old.toml"
+    path.write_text(text)
+
+    with pytest.warns(FutureWarning) as caught:
+        space = load_space(str(path), Recipe())
+
+    assert any("columns is now called scored_items" in str(warning.message) for warning in caught)
+    assert space.dimensions[0] == Choices("scored_items", ("unique", "with-duplicates"))
+    assert space.dimensions[1].when == (("optimizer", ("adagrad",)),)
