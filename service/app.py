@@ -23,7 +23,7 @@ from service.api.fast_path import FastPath
 from service.api.openapi import use_document
 from service.api.routes import admin, catalogue, health, items, playground, recommendations, users
 from service.batcher import Batcher
-from service.bundle_watcher import BundleWatcher, SharedNote, pointer_of
+from service.bundle_watcher import BundleWatcher, SharedVersionFile, registry_source
 from service.logs import watch_loop
 from service.metrics import RequestMetrics, ServiceMetrics
 from service.middleware.auth import Access, AllowedOrigins, Keys, trusted_hosts
@@ -66,7 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
         with torch_thread as worker, closing(SideThread()) as aside:
             service = _start(settings, first(), metrics, worker, aside)
             app.state.running = service
-            notes = [pointer_of(settings.bundle)]
+            notes = [registry_source(settings.bundle)]
             if service.note is not None:
                 notes.append(service.note.read)
             follower = BundleWatcher(service.models, notes, settings.follow_seconds)
@@ -170,7 +170,7 @@ def _start(
         connections=settings.redis_connections,
         breaker=BreakerConfig(settings.redis_failures, settings.redis_pause_ms / 1000),
         observe=metrics.observe_redis,
-        on_state_change=metrics.redis_moved,
+        on_state_change=metrics.count_breaker_state,
     )
     secret = settings.user_id_secret
     unstored = UnstoredClicks(metrics.count_unstored)
@@ -192,7 +192,7 @@ def _start(
 
     models = ModelManager(first, begin, metrics)
     batcher: Batcher[RecommendationQuery, RecommendationResult] = Batcher(
-        models.answer,
+        models.recommend,
         batch_size=settings.batch_size,
         queue_size=settings.queue_size,
         deadline_ms=settings.deadline_ms,
@@ -200,5 +200,5 @@ def _start(
     )
     batcher.start()
     together = shared_folder() if settings.workers > 1 else None
-    note = None if together is None else SharedNote(together / "bundle", settings.bundle)
+    note = None if together is None else SharedVersionFile(together / "bundle", settings.bundle)
     return Running(models, batcher, store, unstored, link, metrics, aside, settings.bundle, note)

@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from recsys.bundle.manifest import Manifest
 from recsys.bundle.registry import is_shelf
 from service.batcher import Batcher
-from service.bundle_watcher import SharedNote
+from service.bundle_watcher import SharedVersionFile
 from service.metrics import ServiceMetrics
 from service.model_manager import ModelManager
 from service.recommender import RecommendationQuery, RecommendationResult, Recommender
@@ -31,7 +31,7 @@ class Running:
     metrics: ServiceMetrics
     aside: SideThread  # for what goes through all items
     bundle: Path  # a bundle, or a shelf of them
-    note: SharedNote | None  # for the other workers, where there are some
+    note: SharedVersionFile | None  # for the other workers, where there are some
 
     @property
     def shelf(self) -> Path:

@@ -148,7 +148,7 @@ async def figures(
     if fault is None:
         answers = await paced(caller, rounds)
     else:
-        async with fault.doing(gremlin, server):
+        async with fault.inject(gremlin, server):
             answers = await paced(caller, rounds)
     recovered = await recovery(caller)
     await caller.check()  # raises where a click is lost or doubled

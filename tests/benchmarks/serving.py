@@ -47,8 +47,8 @@ from service.store.session_store import (
     StoreLimits,
     Visit,
 )
-from service.store.state_codec import Tag, encode
-from tests.support.redis.stores import link_to
+from service.store.state_codec import StateTag, encode
+from tests.support.redis.stores import redis_client_for
 from tests.support.service.processes import family, resident
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -204,7 +204,7 @@ def users(count: int = 100_000, clicks: int = 20, hidden: int = 128) -> None:
 async def bytes_each(url: str, count: int, clicks: int, hidden: int, with_event_ids: bool) -> float:
     """Everybody clicks so often, as the service records it, and has a state kept."""
     client, draw = Redis.from_url(url), np.random.default_rng(1)
-    link = link_to(url)
+    link = redis_client_for(url)
     limits = StoreLimits(
         history_length=50, idle_seconds=86_400, event_ids_kept=1000, tombstone_seconds=300
     )
@@ -225,7 +225,7 @@ async def bytes_each(url: str, count: int, clicks: int, hidden: int, with_event_
         for name, session in zip(names, found, strict=True):
             assert isinstance(session, StoredSession), session
             numbers = draw.standard_normal((1, hidden), dtype=np.float32)
-            blob = encode(Tag("0123456789abcdef", session.nonce, session.count), numbers)
+            blob = encode(StateTag("0123456789abcdef", session.nonce, session.count), numbers)
             states.append(ComputedState(name, session.head, blob))
         kept, _ = await store.exchange(states, [])
         assert kept == len(states), f"{kept} of {len(states)} states were kept"

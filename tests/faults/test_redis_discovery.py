@@ -10,10 +10,10 @@ import pytest
 
 from service.redis_client.cluster import Cluster
 from service.redis_client.connections import Reply
-from service.redis_client.server import Limits, RedisCall
+from service.redis_client.server import RedisCall, ServerLimits
 from service.redis_client.url import HostPort
 from tests.support.redis.servers import own_redis
-from tests.support.redis.stores import BREAKER, link_to
+from tests.support.redis.stores import BREAKER, redis_client_for
 
 SET = RedisCall(("SET", "key", "value"), "", repeatable=True)
 
@@ -57,11 +57,11 @@ async def test_the_sentinel_that_knows_the_last_failover_counts(newest: int) -> 
                 for at in range(3)
             ]
             hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
-            link = link_to(f"redis+sentinel://{hosts}/shop")
+            redis_client = redis_client_for(f"redis+sentinel://{hosts}/shop")
 
-            assert await link.run("set", [SET]) == [b"OK"]
+            assert await redis_client.run("set", [SET]) == [b"OK"]
             assert client.get("key") == b"value"
-            await link.close()
+            await redis_client.close()
 
 
 MALFORMED = {
@@ -80,22 +80,24 @@ MALFORMED = {
 async def test_a_sentinel_that_answers_nonsense_is_passed_over(wrong: tuple[bytes, bytes]) -> None:
     with own_redis() as server:
         async with fake_sentinel(*wrong) as bad, fake_sentinel(*told(server.port, 1)) as good:
-            link = link_to(f"redis+sentinel://127.0.0.1:{bad},127.0.0.1:{good}/shop")
+            redis_client = redis_client_for(
+                f"redis+sentinel://127.0.0.1:{bad},127.0.0.1:{good}/shop"
+            )
 
-            assert await link.run("set", [SET]) == [b"OK"]
-            await link.close()
+            assert await redis_client.run("set", [SET]) == [b"OK"]
+            await redis_client.close()
 
 
 async def test_a_name_that_no_sentinel_knows_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with fake_sentinel(*MALFORMED["nil"]) as port:
-        link = link_to(f"redis+sentinel://127.0.0.1:{port}/shpo")
+        redis_client = redis_client_for(f"redis+sentinel://127.0.0.1:{port}/shpo")
         with caplog.at_level(logging.WARNING):
             for _ in range(3):
-                await link.run("set", [SET])
-        await link.close()
+                await redis_client.run("set", [SET])
+        await redis_client.close()
 
     assert [message for message in caplog.messages if "'shpo'" in message] == [
-        "None of 1 sentinels names a primary 'shpo'. Is the name in the URL right?"
+        "None of 1 sentinels names a primary 'shpo'. Check the name in the URL."
     ]
 
 
@@ -105,7 +107,7 @@ class RecordingServer:
     def __init__(self, address: HostPort, slots: list[Reply], closed: list[HostPort]) -> None:
         self._address, self._slots, self._closed = address, slots, closed
 
-    async def ask(
+    async def execute(
         self, calls: Sequence[RedisCall], deadline: float, *, asking: bool = False
     ) -> list[Reply]:
         return [self._slots[0] if call.command[0] == "CLUSTER" else b"OK" for call in calls]
@@ -122,7 +124,7 @@ async def test_a_server_that_left_the_cluster_is_closed_and_nonsense_changes_not
     closed: list[HostPort] = []
     both = [[0, 8191, [b"a", 1]], [8192, 16383, [b"b", 2]]]
     slots: list[Reply] = [both]
-    limits = Limits(1.0, 1.0, BREAKER, clock=lambda: now)
+    limits = ServerLimits(1.0, 1.0, BREAKER, clock=lambda: now)
     cluster = Cluster(
         [("a", 1)],
         lambda at, _: RecordingServer(at, slots, closed),  # type: ignore[arg-type, return-value]
@@ -133,8 +135,8 @@ async def test_a_server_that_left_the_cluster_is_closed_and_nonsense_changes_not
 
     for answer, servers in (("nonsense", 2), ([[0, 1]], 2), ([[0, 16383, [b"a", 1]]], 1)):
         now, slots[0] = now + 10, answer
-        cluster._learning.soon()
-        await cluster._learning.wait(soon)
+        cluster._map_reading.request()
+        await cluster._map_reading.wait(soon)
         await asyncio.sleep(0)
         assert len(await cluster.servers(soon)) == servers
     assert closed == [("b", 2)]

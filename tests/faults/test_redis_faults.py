@@ -54,12 +54,12 @@ async def test_every_call_is_answered_and_no_word_is_broken(
     with server.client() as redis:
         redis.flushall()
     app = apps(patient=fault.degraded is False)
-    async with ChaosProxy(port, server.port) as gremlin, client_of(app) as client:
+    async with ChaosProxy(port, server.port) as proxy, client_of(app) as client:
         caller = ApiCaller(client)
         await caller.prepare(ROUNDS)
 
         answers: list[CallResult] = []
-        async with fault.doing(gremlin, server):
+        async with fault.inject(proxy, server):
             for _ in range(ROUNDS):
                 answers += await caller.round()
                 await asyncio.sleep(0.08)  # through all that a breaker does

@@ -7,7 +7,7 @@ import pytest
 
 from service.store.session_store import Click, ComputedState, StoredSession, Visit
 from tests.support.redis.servers import own_redis
-from tests.support.redis.stores import link_to, store_on
+from tests.support.redis.stores import redis_client_for, store_on
 
 USERS = 6_000
 AT_ONCE = 200
@@ -27,8 +27,8 @@ async def test_an_evicted_user_is_gone_whole(policy: str) -> None:
     """A click is never stored twice, and a repeat said to be stored is stored."""
     evicted = repeats = 0
     with own_redis("--maxmemory", "4mb", "--maxmemory-policy", policy) as server:
-        link = link_to(server.url)
-        store = store_on(link, history_length=50)
+        redis_client = redis_client_for(server.url)
+        store = store_on(redis_client, history_length=50)
         states: list[ComputedState] = []
         for events in ("ab", "abc", "bcd"):  # most of them are repeats
             for start in range(0, USERS, AT_ONCE):
@@ -50,7 +50,7 @@ async def test_an_evicted_user_is_gone_whole(policy: str) -> None:
                     assert sent <= stored, "a repeat was said to be stored, and is not"
                     repeats += session.duplicates
                     evicted += events != "ab" and session.duplicates == 0
-        await link.close()
+        await redis_client.close()
 
     assert evicted > 0, "nothing was evicted, so nothing was shown"
     if policy != "volatile-ttl":

@@ -28,7 +28,7 @@ from tests.support.redis.servers import (
     own_sentinel,
     redis_cluster,
 )
-from tests.support.redis.stores import link_to, shared_store_on, store_on, visit
+from tests.support.redis.stores import redis_client_for, shared_secret_store_on, store_on, visit
 from tests.support.service.app_client import PATIENT, client_of
 
 SECRET = b"a pepper of this shop"
@@ -43,7 +43,7 @@ SHOP = f"shop on >pep/per {KEYS} {SCRIPTS} {EVENTS}".split()
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates.made_in(tmp_path_factory.mktemp("certificates"))
+    return Certificates.create(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(scope="module")
@@ -63,15 +63,15 @@ def members(lasting_members: list[RedisServer]) -> list[RedisServer]:
 
 @pytest.fixture
 async def cluster(members: list[RedisServer]) -> AsyncIterator[RedisClient]:
-    link = link_to(f"redis+cluster://127.0.0.1:{members[0].port}")
-    yield link
-    await link.close()
+    redis_client = redis_client_for(f"redis+cluster://127.0.0.1:{members[0].port}")
+    yield redis_client
+    await redis_client.close()
 
 
 async def works(url: str) -> None:
     """The whole store does, for users all over the place."""
-    link = link_to(url)
-    store = shared_store_on(link)
+    redis_client = redis_client_for(url)
+    store = shared_secret_store_on(redis_client)
     for count in (1, 2):
         found = await store.visit([Visit(user, (Click("a"),)) for user in USERS])
         assert [session.count for session in found if isinstance(session, StoredSession)] == [
@@ -79,16 +79,16 @@ async def works(url: str) -> None:
         ] * len(USERS)
     await store.forget(USERS[0])
     assert (await visit(store, USERS[0])).count == 0
-    assert await link.ping()
-    await link.close()
+    assert await redis_client.ping()
+    await redis_client.close()
 
 
 async def fails_with(url: str, kind: str) -> None:
-    link = link_to(url)
-    (found,) = await shared_store_on(link).visit([Visit("ada")])
+    redis_client = redis_client_for(url)
+    (found,) = await shared_secret_store_on(redis_client).visit([Visit("ada")])
     assert isinstance(found, StoreUnavailable)
     assert kind in str(found)
-    await link.close()
+    await redis_client.close()
 
 
 async def test_a_user_of_an_access_list_and_a_database() -> None:
@@ -120,9 +120,9 @@ async def test_tls_with_certificates_on_both_sides(certificates: Certificates) -
         where = f"rediss://127.0.0.1:{server.port}"
         await works(f"{where}?{trusted}&{own}")
         await fails_with(where, "SSLCertVerificationError")  # whom the system does not know
-        link = link_to(f"{where}?{trusted}")  # without what Redis asks for
-        assert not await link.ping()
-        await link.close()
+        redis_client = redis_client_for(f"{where}?{trusted}")  # without what Redis asks for
+        assert not await redis_client.ping()
+        await redis_client.close()
 
 
 @pytest.mark.both_loops
@@ -132,22 +132,22 @@ async def test_a_silent_redis_behind_tls_is_said_within_the_budget(
     files = f"ssl_ca_certs={certificates.authority}&ssl_certfile={certificates.certificate}"
     with own_redis(tls=certificates) as server:
         url = f"rediss://127.0.0.1:{server.port}?{files}&ssl_keyfile={certificates.key}"
-        link = link_to(url, timeout_ms=1000, budget_ms=2000)
-        await answers(link)
+        redis_client = redis_client_for(url, timeout_ms=1000, budget_ms=2000)
+        await answers(redis_client)
         with server.client() as client:
             client.execute_command("CLIENT", "PAUSE", "60000", "ALL")
-            (said,) = await link.run("ping", [PING_CALL])
+            (said,) = await redis_client.run("ping", [PING_CALL])
             assert isinstance(said, StoreUnavailable)  # else it would have been waited for
         server.kill()
         server.start()
-        await answers(link)
-        await link.close()
+        await answers(redis_client)
+        await redis_client.close()
 
 
-async def answers(link: RedisClient) -> None:
+async def answers(redis_client: RedisClient) -> None:
     """Wait until Redis answers, however busy the machine is."""
     async with asyncio.timeout(60):
-        while await link.run("ping", [PING_CALL]) != [b"PONG"]:
+        while await redis_client.run("ping", [PING_CALL]) != [b"PONG"]:
             await asyncio.sleep(0.05)
 
 
@@ -172,7 +172,7 @@ async def test_a_cluster_with_tls(certificates: Certificates) -> None:
 
 async def test_a_cluster_whose_servers_do_not_know_their_names() -> None:
     """They send an empty host with their map and with MOVED; it means the server that says so."""
-    with redis_cluster(masters=2) as servers, ExitStack() as stack:
+    with redis_cluster(primaries=2) as servers, ExitStack() as stack:
         clients = [stack.enter_context(server.client()) for server in servers]
         for client in clients:
             if not client.config_get("cluster-preferred-endpoint-type"):
@@ -182,9 +182,9 @@ async def test_a_cluster_whose_servers_do_not_know_their_names() -> None:
         call = RedisCall(("GET", key), key, repeatable=True)
         source = key_slot(key.encode()) * 2 // SLOTS
         assert source != key_slot(other.encode()) * 2 // SLOTS
-        link = link_to(f"redis+cluster://127.0.0.1:{servers[0].port}")
+        redis_client = redis_client_for(f"redis+cluster://127.0.0.1:{servers[0].port}")
         calls = [call, RedisCall(("GET", other), other, repeatable=True)]
-        assert await link.run("get", calls) == [None, None]
+        assert await redis_client.run("get", calls) == [None, None]
 
         name = clients[1 - source].execute_command("CLUSTER", "MYID")
         for client in (clients[1 - source], clients[source]):
@@ -193,8 +193,8 @@ async def test_a_cluster_whose_servers_do_not_know_their_names() -> None:
         with pytest.raises(MovedError) as moved:
             clients[source].execute_command("GET", key)
         assert moved.value.host == ""
-        assert await link.run("get", calls) == [None, None]
-        await link.close()
+        assert await redis_client.run("get", calls) == [None, None]
+        await redis_client.close()
 
 
 async def test_sentinels_with_a_login_of_their_own() -> None:
@@ -303,9 +303,9 @@ async def clicked(client: httpx.AsyncClient, user: str) -> dict[str, Any]:
 
 def test_a_map_of_slots_knows_its_gaps() -> None:
     reply = [[5, 9, [b"10.0.0.2", 6379, b"id"]], [0, 2, [None, 6380, b"id"]]]
-    found = SlotMap.of(reply, asked=("seed", 6379))
+    found = SlotMap.from_reply(reply, source=("seed", 6379))
 
-    servers = [found.at(slot) for slot in (0, 2, 3, 5, 9, 10)]
+    servers = [found.server_of(slot) for slot in (0, 2, 3, 5, 9, 10)]
 
     here, there = ("seed", 6380), ("10.0.0.2", 6379)
     assert servers == [here, here, None, there, there, None]

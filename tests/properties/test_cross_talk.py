@@ -65,13 +65,13 @@ async def test_every_answer_is_about_the_user_who_asked(
         if not asking.cancelled():
             asking.result()
 
-    async with ChaosProxy(port, redis_port) as gremlin, client_of(app) as client:
+    async with ChaosProxy(port, redis_port) as proxy, client_of(app) as client:
         lists = {}
         for item in items:
             click = {"user_id": f"user-{item}", "item_id": item}
             lists[item] = scores((await client.post("/v1/recommendations", json=click)).json())
         assert len({frozenset(found) for found in lists.values()}) == USERS
-        await gremlin.be(FaultMode.DAWDLING)
+        await proxy.set_mode(FaultMode.FRAGMENTED)
 
         asked = [item for item in items for _ in range(REQUESTS)]
         draw.shuffle(asked)

@@ -23,19 +23,19 @@ from service.store.session_store import (
 )
 from tests.support.redis.chaos_proxy import ChaosProxy, FaultMode
 from tests.support.redis.servers import own_redis
-from tests.support.redis.stores import link_to, store_on, visit
+from tests.support.redis.stores import redis_client_for, store_on, visit
 
 
 @pytest.fixture
-async def link(redis_url: str) -> AsyncIterator[RedisClient]:
-    link = link_to(redis_url)
-    yield link
-    await link.close()
+async def redis_client(redis_url: str) -> AsyncIterator[RedisClient]:
+    redis_client = redis_client_for(redis_url)
+    yield redis_client
+    await redis_client.close()
 
 
 @pytest.fixture
-def store(link: RedisClient) -> RedisStore:
-    return store_on(link)
+def store(redis_client: RedisClient) -> RedisStore:
+    return store_on(redis_client)
 
 
 KEY = user_key("ada", b"pepper")
@@ -90,8 +90,8 @@ async def test_an_event_id_is_taken_once(store: RedisStore) -> None:
     assert again.nonce == first.nonce
 
 
-async def test_only_the_last_event_ids_are_remembered(link: RedisClient) -> None:
-    store = store_on(link, event_ids_kept=3)
+async def test_only_the_last_event_ids_are_remembered(redis_client: RedisClient) -> None:
+    store = store_on(redis_client, event_ids_kept=3)
     for number in range(4):
         await visit(store, "ada", Click("a", f"e{number}"))
 
@@ -106,8 +106,8 @@ async def test_reading_changes_nothing(store: RedisStore) -> None:
     assert replace(read, accepted=1, expires_ms=written.expires_ms) == written
 
 
-async def test_a_session_ends_when_it_was_idle(link: RedisClient, redis_url: str) -> None:
-    store = store_on(link, idle_seconds=1)
+async def test_a_session_ends_when_it_was_idle(redis_client: RedisClient, redis_url: str) -> None:
+    store = store_on(redis_client, idle_seconds=1)
     first = await visit(store, "ada", Click("a", "e1"))
     await asyncio.sleep(1.1)
 
@@ -179,8 +179,10 @@ async def test_a_repeat_from_before_the_deletion_is_told_apart(store: RedisStore
     assert (again.duplicates, again.forgotten, items(again)) == (2, 1, "b")
 
 
-async def test_a_tombstone_outlives_a_short_session(link: RedisClient, redis_url: str) -> None:
-    store = store_on(link, idle_seconds=5, tombstone_seconds=60)
+async def test_a_tombstone_outlives_a_short_session(
+    redis_client: RedisClient, redis_url: str
+) -> None:
+    store = store_on(redis_client, idle_seconds=5, tombstone_seconds=60)
     await visit(store, "ada", Click("a", "e1"))
     await store.forget("ada")
     await visit(store, "ada", Click("b", "e2"))
@@ -190,10 +192,10 @@ async def test_a_tombstone_outlives_a_short_session(link: RedisClient, redis_url
 
 
 async def test_a_session_ends_although_its_tombstone_stays(
-    link: RedisClient, redis_url: str
+    redis_client: RedisClient, redis_url: str
 ) -> None:
     """A repeat of a click of the ended session is a new click, not one that is stored already."""
-    store = store_on(link, idle_seconds=10, tombstone_seconds=600)
+    store = store_on(redis_client, idle_seconds=10, tombstone_seconds=600)
     await visit(store, "ada", Click("a", "e1"))
     await store.forget("ada")
     ended = await visit(store, "ada", Click("b", "e2"))
@@ -209,9 +211,9 @@ async def test_a_session_ends_although_its_tombstone_stays(
 
 
 async def test_a_tombstone_ends_although_the_session_goes_on(
-    link: RedisClient, redis_url: str
+    redis_client: RedisClient, redis_url: str
 ) -> None:
-    store = store_on(link, idle_seconds=60, tombstone_seconds=10)
+    store = store_on(redis_client, idle_seconds=60, tombstone_seconds=10)
     await visit(store, "ada", Click("a", "e1"))
     await store.forget("ada")
     await visit(store, "ada", Click("b", "e2"))
@@ -226,8 +228,8 @@ async def test_a_tombstone_ends_although_the_session_goes_on(
 
 async def test_a_full_redis_takes_no_click_and_lets_users_go(redis_url: str) -> None:
     with own_redis() as server, server.client() as client:
-        link = link_to(server.url)
-        store = store_on(link)
+        redis_client = redis_client_for(server.url)
+        store = store_on(redis_client)
         await visit(store, "ada", Click("a", "e1"))
         client.config_set("maxmemory", 1)
 
@@ -237,7 +239,7 @@ async def test_a_full_redis_takes_no_click_and_lets_users_go(redis_url: str) -> 
         await store.forget("ada")
 
         assert await visit(store, "ada") == StoredSession()
-        await link.close()
+        await redis_client.close()
 
 
 async def test_what_was_stored_before_shards_ends_and_can_be_deleted(
@@ -268,8 +270,10 @@ async def test_users_are_spread_over_all_shards(store: RedisStore, redis_url: st
     assert len({tag.group(1) for tag in tags if tag is not None}) == SHARDS
 
 
-async def test_every_click_renews_the_whole_session(link: RedisClient, redis_url: str) -> None:
-    store = store_on(link, idle_seconds=60)
+async def test_every_click_renews_the_whole_session(
+    redis_client: RedisClient, redis_url: str
+) -> None:
+    store = store_on(redis_client, idle_seconds=60)
     session = await visit(store, "ada", Click("a", "e1"))
     await keep(store, ComputedState("ada", session.head, b"state"))
     with redis_py.Redis.from_url(redis_url) as client:
@@ -332,15 +336,15 @@ async def test_what_is_no_session_is_said_and_can_be_forgotten(
     assert (await visit(store, "ada", Click("a"))).count == 1
 
 
-async def test_limits_that_cannot_be_leave_nothing_half_done(link: RedisClient) -> None:
-    store = store_on(link)
+async def test_limits_that_cannot_be_leave_nothing_half_done(redis_client: RedisClient) -> None:
+    store = store_on(redis_client)
     await visit(store, "ada", Click("a"))
     store.reserve(10**30)
 
     found = await store.visit([Visit("ada", [Click("b")])])
     assert isinstance(found[0], StoreUnavailable)
 
-    assert (await visit(store_on(link), "ada")).item_ids == ["a"]
+    assert (await visit(store_on(redis_client), "ada")).item_ids == ["a"]
 
 
 @pytest.mark.parametrize("entry", ["a\x1fnow", "a\x1f1\x1fe\x1fmore"])
@@ -366,18 +370,18 @@ async def test_clicks_whose_repeat_would_not_be_known_are_not_sent_again(
     redis_url: str, clicks: list[Click], kept: int
 ) -> None:
     """The reply is lost, and the script may have run."""
-    async with ChaosProxy(free_port(), int(redis_url.split(":")[2][:-2])) as gremlin:
-        link = link_to(f"redis://127.0.0.1:{gremlin.port}")
-        store = store_on(link, event_ids_kept=kept)
+    async with ChaosProxy(free_port(), int(redis_url.split(":")[2][:-2])) as proxy:
+        redis_client = redis_client_for(f"redis://127.0.0.1:{proxy.port}")
+        store = store_on(redis_client, event_ids_kept=kept)
         await visit(store, "ada", Click("a", "e1"))
-        await gremlin.be(FaultMode.RUDE)
+        await proxy.set_mode(FaultMode.CUT_REPLIES)
 
         (found,) = await store.visit([Visit("ada", clicks)])
         assert isinstance(found, StoreUnavailable)
 
-        await gremlin.be(FaultMode.GOOD)
+        await proxy.set_mode(FaultMode.NONE)
         assert (await visit(store, "ada")).count in (1, 1 + len(clicks))
-        await link.close()
+        await redis_client.close()
 
 
 async def test_many_visits_travel_together_and_stay_in_order(store: RedisStore) -> None:

@@ -8,28 +8,24 @@ know how clicks are stored. Afterwards each click of the copy must be in the fir
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import uvloop
 
 from recsys.bundle.golden import open_predictor
-from service.server.embedded_redis import free_port
 from tests.soak.bounds import Bound
 from tests.soak.kills import RATE, Clicks, acknowledged, events_of, stored_events, user_of
-from tests.support.redis.chaos_proxy import ChaosProxy
-from tests.support.redis.servers import (
-    RedisServer,
-    own_redis,
-    redis_cluster,
-    redis_pair,
-    redis_sentinels,
-    sentinel_url,
-    wait_until,
+from tests.support.redis.failover import (
+    Failover,
+    RunningFailover,
+    address_failover,
+    cluster_failover,
+    sentinel_failover,
 )
-from tests.support.redis.stores import home_of
+from tests.support.redis.servers import RedisServer, own_redis
 from tests.support.service.servers import ServerProcess
 from tests.support.service.steady_load import SteadyLoad, Told
 
@@ -42,79 +38,11 @@ EXPECTED = {
     "200 from reads, not stored",
     "503 of the clicks call",
 }
-LOST_HOME = 1  # the primary of the cluster that is killed
-
-
-@dataclass(frozen=True, slots=True)
-class Redis:
-    """A Redis that can fail over.
-
-    fail: does it, gives the replica to its argument at the promotion, and returns when the service
-    could reach it. concerns: whether a user's keys were on the server that fails.
-    """
-
-    url: str
-    fail: Callable[[Callable[[RedisServer], None]], float]
-    concerns: Callable[[str], bool] = lambda user: True
-
-
-Opened = AbstractAsyncContextManager[Redis]
-
-
-@asynccontextmanager
-async def by_sentinels() -> AsyncIterator[Redis]:
-    """One primary, one replica, three sentinels; the primary is killed."""
-    with redis_pair() as (primary, replica), redis_sentinels(primary) as sentinels:
-
-        def fail(copy: Callable[[RedisServer], None]) -> float:
-            primary.kill()
-            return _promoted(replica, copy)
-
-        yield Redis(sentinel_url(sentinels), fail)
-
-
-@asynccontextmanager
-async def behind_an_address() -> AsyncIterator[Redis]:
-    """A replica is promoted, the primary demoted to its replica; the address moves a second later.
-
-    Connections to the demoted one are not broken: it goes on answering on them.
-    """
-    with redis_pair() as (primary, replica):
-        async with ChaosProxy(free_port(), primary.port) as address:
-
-            def fail(copy: Callable[[RedisServer], None]) -> float:
-                with primary.client() as old, replica.client() as new:
-                    new.replicaof("NO", "ONE")
-                    copy(replica)
-                    old.replicaof("127.0.0.1", str(replica.port))
-                time.sleep(MOVE_SECONDS)
-                address.lead_to(replica.port)
-                return time.perf_counter()
-
-            yield Redis(f"redis://127.0.0.1:{address.port}", fail)
-
-
-@asynccontextmanager
-async def on_a_cluster() -> AsyncIterator[Redis]:
-    """Three primaries, three replicas; one primary is killed."""
-    with redis_cluster(replicas=True) as servers:
-
-        def fail(copy: Callable[[RedisServer], None]) -> float:
-            servers[LOST_HOME].kill()
-            return _promoted(servers[LOST_HOME + 3], copy)
-
-        hosts = ",".join(f"127.0.0.1:{server.port}" for server in servers[:3])
-        yield Redis(
-            f"redis+cluster://{hosts}", fail, lambda user: home_of(user, SECRET) == LOST_HOME
-        )
-
-
-def _promoted(replica: RedisServer, copy: Callable[[RedisServer], None]) -> float:
-    with replica.client() as client:
-        wait_until(lambda: client.info("replication")["role"] == "master", "it is promoted", 0.002)
-    at = time.perf_counter()
-    copy(replica)
-    return at
+DEPLOYMENTS: dict[str, Callable[[], RunningFailover]] = {
+    "sentinel": sentinel_failover,
+    "address": partial(address_failover, MOVE_SECONDS),
+    "cluster": partial(cluster_failover, SECRET),
+}
 
 
 def _copied(into: RedisServer, replica: RedisServer) -> None:
@@ -131,11 +59,11 @@ def _copied(into: RedisServer, replica: RedisServer) -> None:
                 here.restore(name, max(left, 0), value)
 
 
-def fail_over(bundle: Path, folder: Path, opened: Callable[[], Opened]) -> list[Bound]:
+def fail_over(bundle: Path, folder: Path, opened: Callable[[], RunningFailover]) -> list[Bound]:
     return uvloop.run(_measured(bundle, folder, opened()))
 
 
-async def _measured(bundle: Path, folder: Path, opened: Opened) -> list[Bound]:
+async def _measured(bundle: Path, folder: Path, opened: RunningFailover) -> list[Bound]:
     given = {"RECSYS_USER_ID_SECRET": SECRET}
     with ExitStack() as stack:
         copy = stack.enter_context(own_redis())
@@ -162,14 +90,14 @@ async def _measured(bundle: Path, folder: Path, opened: Opened) -> list[Bound]:
 
 def _bounds(
     told: Sequence[Told],
-    redis: Redis,
+    redis: Failover,
     began: float,
     back: float,
     copied: "Counter[str]",
     stored: "Counter[str]",
 ) -> list[Bound]:
-    mine = [each for each in told if redis.concerns(user_of(each.asked))]
-    others = [each for each in told if not redis.concerns(user_of(each.asked))]
+    mine = [each for each in told if redis.affects(user_of(each.asked))]
+    others = [each for each in told if not redis.affects(user_of(each.asked))]
     again = min((each.at for each in mine if each.at > back and acknowledged(each)), default=None)
     # before the server could be reached none of these can have been stored
     refused = [each for each in mine if each.at > began and not acknowledged(each)]

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from tests.soak.bounds import Bound, show
 from tests.soak.cross_talk import cross_talk as visited
-from tests.soak.failover import behind_an_address, by_sentinels, fail_over, on_a_cluster
+from tests.soak.failover import DEPLOYMENTS, fail_over
 from tests.soak.full_disk import full_disk
 from tests.soak.kills import (
     cut_power,
@@ -93,9 +93,9 @@ def kill_parts(kills: int = 20) -> list[Part]:
 
 def failover_parts() -> list[Part]:
     return [
-        ("Failover by sentinels", partial(fail_over, opened=by_sentinels)),
-        ("Failover behind an address", partial(fail_over, opened=behind_an_address)),
-        ("Failover on a cluster", partial(fail_over, opened=on_a_cluster)),
+        ("Failover by sentinels", partial(fail_over, opened=DEPLOYMENTS["sentinel"])),
+        ("Failover behind an address", partial(fail_over, opened=DEPLOYMENTS["address"])),
+        ("Failover on a cluster", partial(fail_over, opened=DEPLOYMENTS["cluster"])),
     ]
 
 

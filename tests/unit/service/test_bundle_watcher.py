@@ -10,7 +10,7 @@ import pytest
 
 from recsys.bundle.layout import MANIFEST
 from recsys.bundle.registry import publish
-from service.bundle_watcher import SharedNote
+from service.bundle_watcher import SharedVersionFile
 from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.service.registry_service import Served, serving, until
 
@@ -72,7 +72,7 @@ def test_a_note_to_other_workers_counts_until_the_pointer_is_written(tmp_path: P
         (shelf / name).mkdir(parents=True)
         (shelf / name / MANIFEST).write_text("{}")
     publish(shelf, "a")
-    note = SharedNote(tmp_path / "note", shelf)
+    note = SharedVersionFile(tmp_path / "note", shelf)
     assert note.read() is None
 
     note.write(shelf / "b")
@@ -85,7 +85,7 @@ def test_a_note_to_other_workers_counts_until_the_pointer_is_written(tmp_path: P
 
 
 def test_notes_written_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
-    note = SharedNote(tmp_path / "note", tmp_path)
+    note = SharedVersionFile(tmp_path / "note", tmp_path)
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(note.write, [tmp_path / str(number) for number in range(200)]))
 

@@ -15,7 +15,7 @@ import pytest
 from starlette.applications import Starlette
 
 from recsys.predictor import Predictor
-from service.logs import JsonLines, Lines, TextLines, log_to_stderr, watch_loop
+from service.logs import JsonFormatter, LineFormatter, TextFormatter, log_to_stderr, watch_loop
 from service.middleware.auth import hash_of, new_key
 from service.serve import read_settings
 from service.server.embedded_redis import private_redis
@@ -31,7 +31,7 @@ USERS = [f"hushed-{name}" for name in ("ada", "ben", "cem", "dee", "eve", "fay",
 
 
 @contextmanager
-def logged(lines: Lines) -> Iterator[io.StringIO]:
+def logged(lines: LineFormatter) -> Iterator[io.StringIO]:
     """Everything that any logger says meanwhile."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
@@ -55,7 +55,7 @@ async def test_our_own_mistake_is_one_line_with_its_request_and_its_places(
 ) -> None:
     async with open_client() as client:
         monkeypatch.setattr(Predictor, "advance", broken)
-        with logged(JsonLines(messages=False)) as said:
+        with logged(JsonFormatter(messages=False)) as said:
             answer = await client.post(
                 "/v1/recommendations", json={"user_id": USERS[2], "item_id": TENT}
             )
@@ -75,8 +75,8 @@ async def test_our_own_mistake_is_one_line_with_its_request_and_its_places(
     assert "hushed" not in said.getvalue()
 
 
-@pytest.mark.parametrize("form", [JsonLines, TextLines])
-def test_what_an_exception_says_is_shown_at_debug_alone(form: type[Lines]) -> None:
+@pytest.mark.parametrize("form", [JsonFormatter, TextFormatter])
+def test_what_an_exception_says_is_shown_at_debug_alone(form: type[LineFormatter]) -> None:
     for messages in (False, True):
         with logged(form(messages=messages)) as said:
             try:
@@ -91,7 +91,7 @@ def test_what_an_exception_says_is_shown_at_debug_alone(form: type[Lines]) -> No
 def test_exceptions_that_lead_to_each_other_in_a_circle_end() -> None:
     one, two = ValueError("one"), ValueError("two")
     one.__cause__, two.__cause__ = two, one
-    with logged(TextLines(messages=False)) as said:
+    with logged(TextFormatter(messages=False)) as said:
         logging.getLogger("recsys.service").error("It failed.", exc_info=one)
 
     assert "It failed." in said.getvalue()
@@ -104,7 +104,7 @@ async def test_what_nobody_awaited_is_logged_without_its_arguments() -> None:
     def fails(user: str) -> None:
         raise ValueError(user)
 
-    with logged(JsonLines(messages=False)) as said:
+    with logged(JsonFormatter(messages=False)) as said:
         loop.call_soon(fails, USERS[0])
         await asyncio.sleep(0.01)
 

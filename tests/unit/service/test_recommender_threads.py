@@ -13,7 +13,7 @@ from recsys.retrieval.candidates import Windows
 from recsys.retrieval.exact import RankingQuery, TopK
 from service.metrics import ServiceMetrics
 from service.recommender import RecommendationQuery, RecommendationResult, Recommender
-from tests.support.redis.stores import link_to, store_on
+from tests.support.redis.stores import redis_client_for, store_on
 
 TENT = "aurora-tent"
 REACH = 40
@@ -49,10 +49,10 @@ async def recommender(
     recording = copy.copy(predictor)
     recording._retrieval = retrieval
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="torch") as worker:
-        no_redis = store_on(link_to("redis://127.0.0.1:1"))  # no question names a user
+        no_redis = store_on(redis_client_for("redis://127.0.0.1:1"))  # no question names a user
         recommender = Recommender(recording, no_redis, ServiceMetrics(), worker, clock=lambda: 0.0)
         for _ in range(30):  # until it knows that it is quick
-            await recommender.answer([RecommendationQuery(items=[TENT])])
+            await recommender.recommend([RecommendationQuery(items=[TENT])])
         retrieval.calls.clear()
         yield recommender
 
@@ -65,7 +65,7 @@ def found(answer: RecommendationResult | Exception) -> list[str]:
 async def test_a_list_that_the_index_gives_is_found_at_once(
     recommender: Recommender, retrieval: RecordingRetrieval
 ) -> None:
-    await recommender.answer([RecommendationQuery(items=[TENT])] * 3)
+    await recommender.recommend([RecommendationQuery(items=[TENT])] * 3)
 
     assert retrieval.calls == [("quick_best", "MainThread")]
 
@@ -75,7 +75,7 @@ async def test_a_longer_list_is_found_in_the_worker_thread_and_alone(
 ) -> None:
     asked = [RecommendationQuery(items=[TENT], k=k) for k in (5, 100, 20, 50)]
 
-    answers = await recommender.answer(asked)
+    answers = await recommender.recommend(asked)
 
     assert retrieval.calls == [("quick_best", "MainThread"), ("best", "torch")]
     ids = recommender.predictor.catalogue.item_ids
@@ -86,6 +86,6 @@ async def test_a_longer_list_is_found_in_the_worker_thread_and_alone(
 async def test_a_filter_is_for_the_worker_thread(
     recommender: Recommender, retrieval: RecordingRetrieval
 ) -> None:
-    await recommender.answer([RecommendationQuery(items=[TENT], filter={"brand": ["Aurora"]})])
+    await recommender.recommend([RecommendationQuery(items=[TENT], filter={"brand": ["Aurora"]})])
 
     assert retrieval.calls == [("best", "torch")]

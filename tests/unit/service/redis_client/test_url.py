@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.redis_client.url import Kind, read_url
+from service.redis_client.url import DeploymentKind, read_url
 
 HERE = str(Path(__file__))
 
@@ -12,7 +12,11 @@ HERE = str(Path(__file__))
 def test_a_plain_url_has_defaults() -> None:
     found = read_url("redis://127.0.0.1")
 
-    assert (found.hosts, found.tls, found.kind) == ((("127.0.0.1", 6379),), False, Kind.SINGLE)
+    assert (found.hosts, found.tls, found.kind) == (
+        (("127.0.0.1", 6379),),
+        False,
+        DeploymentKind.SINGLE,
+    )
     assert found.options == {"db": 0}
 
 
@@ -32,7 +36,7 @@ def test_a_cluster_may_name_several_of_its_servers() -> None:
     found = read_url("redis+cluster://:pepper@a.example:6380,b.example,[::1]:6381")
 
     assert found.hosts == (("a.example", 6380), ("b.example", 6379), ("::1", 6381))
-    assert found.kind is Kind.CLUSTER
+    assert found.kind is DeploymentKind.CLUSTER
     assert read_url("rediss+cluster://a.example").tls
 
 
@@ -42,7 +46,7 @@ def test_sentinels_have_a_login_of_their_own() -> None:
         "?sentinel_username=eve&sentinel_password=sa%26lt+1"
     )
 
-    assert found.kind is Kind.SENTINEL
+    assert found.kind is DeploymentKind.SENTINEL
     assert found.hosts == (("a.example", 26379), ("b.example", 26380))
     assert (found.primary_name, found.tls) == ("the-shop", False)
     assert found.options == {"username": "ada", "password": "pep/per", "db": 2}

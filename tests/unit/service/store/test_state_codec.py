@@ -2,9 +2,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.store.state_codec import Tag, decode, encode
+from service.store.state_codec import StateTag, decode, encode
 
-TAG = Tag("0123456789abcdef", "1767225600123456", 7)
+TAG = StateTag("0123456789abcdef", "1767225600123456", 7)
 
 
 def test_a_state_comes_back_bit_for_bit_with_its_tag() -> None:
