@@ -1,4 +1,4 @@
-"""Which servers are asked: what sentinels and a cluster say of them, right or wrong."""
+"""Discovery of servers through sentinels and cluster nodes, with correct and malformed replies."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ SET = RedisCall(("SET", "key", "value"), "", repeatable=True)
 
 @asynccontextmanager
 async def fake_sentinel(address: bytes, state: bytes) -> AsyncIterator[int]:
-    """Answer both questions about a primary with these bytes; give the port."""
+    """Run a sentinel that answers both commands with these bytes; yield its port."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         commands = hiredis.Reader()
@@ -40,18 +40,20 @@ def array(*texts: str) -> bytes:
     return "".join([f"*{len(texts)}\r\n", *parts]).encode()
 
 
-def told(port: int, epoch: int) -> tuple[bytes, bytes]:
+def sentinel_replies(port: int, epoch: int) -> tuple[bytes, bytes]:
     return array("127.0.0.1", str(port)), array("name", "shop", "config-epoch", str(epoch))
 
 
 @pytest.mark.parametrize("newest", [0, 1, 2])
-async def test_the_sentinel_that_knows_the_last_failover_counts(newest: int) -> None:
+async def test_the_sentinel_with_the_highest_epoch_counts(newest: int) -> None:
     with own_redis() as before, own_redis() as now, now.client() as client:
         async with AsyncExitStack() as stack:
             ports = [
                 await stack.enter_async_context(
                     fake_sentinel(
-                        *told(now.port if at == newest else before.port, int(at == newest))
+                        *sentinel_replies(
+                            now.port if at == newest else before.port, int(at == newest)
+                        )
                     )
                 )
                 for at in range(3)
@@ -67,8 +69,8 @@ async def test_the_sentinel_that_knows_the_last_failover_counts(newest: int) -> 
 MALFORMED = {
     "no epoch": (array("127.0.0.1", "1"), array("name", "shop")),
     "odd list": (array("127.0.0.1", "1"), array("name")),
-    "epoch is no number": (array("127.0.0.1", "1"), array("config-epoch", "new")),
-    "port is no number": (array("127.0.0.1", "redis"), array("config-epoch", "9")),
+    "epoch is not a number": (array("127.0.0.1", "1"), array("config-epoch", "new")),
+    "port is not a number": (array("127.0.0.1", "redis"), array("config-epoch", "9")),
     "one word": (array("127.0.0.1"), array("config-epoch", "9")),
     "nil": (b"*-1\r\n", b"*-1\r\n"),
     "a text": (b"+OK\r\n", b"+OK\r\n"),
@@ -77,9 +79,12 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("wrong", MALFORMED.values(), ids=MALFORMED)
-async def test_a_sentinel_that_answers_nonsense_is_passed_over(wrong: tuple[bytes, bytes]) -> None:
+async def test_a_sentinel_with_a_malformed_reply_is_ignored(wrong: tuple[bytes, bytes]) -> None:
     with own_redis() as server:
-        async with fake_sentinel(*wrong) as bad, fake_sentinel(*told(server.port, 1)) as good:
+        async with (
+            fake_sentinel(*wrong) as bad,
+            fake_sentinel(*sentinel_replies(server.port, 1)) as good,
+        ):
             redis_client = redis_client_for(
                 f"redis+sentinel://127.0.0.1:{bad},127.0.0.1:{good}/shop"
             )
@@ -102,7 +107,7 @@ async def test_a_name_that_no_sentinel_knows_is_logged(caplog: pytest.LogCapture
 
 
 class RecordingServer:
-    """A member of a cluster that answers CLUSTER SLOTS as told, and notes that it was closed."""
+    """Cluster server with given replies to CLUSTER SLOTS, which records that it was closed."""
 
     def __init__(self, address: HostPort, slots: list[Reply], closed: list[HostPort]) -> None:
         self._address, self._slots, self._closed = address, slots, closed
@@ -119,7 +124,7 @@ class RecordingServer:
         self._closed.append(self._address)
 
 
-async def test_a_server_that_left_the_cluster_is_closed_and_nonsense_changes_nothing() -> None:
+async def test_a_server_that_left_the_cluster_is_closed_and_a_malformed_map_is_ignored() -> None:
     now = 0.0
     closed: list[HostPort] = []
     both = [[0, 8191, [b"a", 1]], [8192, 16383, [b"b", 2]]]
@@ -133,7 +138,7 @@ async def test_a_server_that_left_the_cluster_is_closed_and_nonsense_changes_not
     soon = asyncio.get_running_loop().time() + 60
     assert len(await cluster.servers(soon)) == 2
 
-    for answer, servers in (("nonsense", 2), ([[0, 1]], 2), ([[0, 16383, [b"a", 1]]], 1)):
+    for answer, servers in (("malformed", 2), ([[0, 1]], 2), ([[0, 16383, [b"a", 1]]], 1)):
         now, slots[0] = now + 10, answer
         cluster._map_reading.request()
         await cluster._map_reading.wait(soon)

@@ -1,4 +1,4 @@
-"""Random bytes under our keys degrade the users they belong to and harm no other user."""
+"""Random bytes under a user's key degrade the answers for that user only."""
 
 import os
 from collections.abc import AsyncIterator
@@ -63,7 +63,7 @@ def damage(redis: redis_py.Redis, user: str, kind: str, value: Any) -> None:
 
 
 async def check_calls(client: httpx.AsyncClient, name: str) -> None:
-    """Ask in one batch for the damaged user and for another: neither is an error."""
+    """Request lists of the damaged user and of another in one batch; check both."""
     asked = [
         {"user_id": user, "item_id": ITEM, "event_id": os.urandom(8).hex()}
         for user in ("sound", name, "sound", name)
@@ -75,7 +75,7 @@ async def check_calls(client: httpx.AsyncClient, name: str) -> None:
     assert (await client.get(f"/v1/users/{name}")).status_code in (200, 503)
     assert (await client.delete(f"/v1/users/{name}")).status_code == 204
     again = (await client.post("/v1/recommendations", json=asked[1])).json()
-    assert not again["degraded"], "a deletion makes the user whole again"
+    assert not again["degraded"], "a deletion repairs the user"
 
 
 @given(found=DAMAGE)
@@ -89,7 +89,7 @@ async def test_random_bytes_under_our_keys_harm_no_other_user(
 
 
 @pytest.mark.parametrize("head", COUNTED)
-async def test_a_count_that_is_none_is_an_error_of_its_user_alone(
+async def test_a_malformed_count_degrades_its_user_only(
     client: httpx.AsyncClient, redis_url: str, head: str
 ) -> None:
     with redis_py.Redis.from_url(redis_url) as redis:

@@ -1,4 +1,4 @@
-"""What may take a look at every item is done in the worker thread: the event loop goes on."""
+"""Rankings that may score every item run in the worker thread, so that the event loop goes on."""
 
 import copy
 import threading
@@ -16,11 +16,11 @@ from service.recommender import RecommendationQuery, RecommendationResult, Recom
 from tests.support.redis.stores import redis_client_for, store_on
 
 TENT = "aurora-tent"
-REACH = 40
+MAX_K = 40
 
 
 class RecordingRetrieval:
-    """Finds lists of at most 40 items quickly, and notes the thread of each call."""
+    """Retrieval with a quick path for at most 40 items, which records the thread of each call."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
@@ -34,7 +34,7 @@ class RecordingRetrieval:
     ) -> list[TopK | None]:
         self.calls.append(("quick_best", threading.current_thread().name.partition("_")[0]))
         found = [TopK([3] * wish.k, [0.5] * wish.k) for wish in wishes]
-        return [best if wish.k <= REACH else None for best, wish in zip(found, wishes, strict=True)]
+        return [best if wish.k <= MAX_K else None for best, wish in zip(found, wishes, strict=True)]
 
 
 @pytest.fixture
@@ -49,20 +49,20 @@ async def recommender(
     recording = copy.copy(predictor)
     recording._retrieval = retrieval
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="torch") as worker:
-        no_redis = store_on(redis_client_for("redis://127.0.0.1:1"))  # no question names a user
+        no_redis = store_on(redis_client_for("redis://127.0.0.1:1"))  # no query names a user
         recommender = Recommender(recording, no_redis, ServiceMetrics(), worker, clock=lambda: 0.0)
-        for _ in range(30):  # until it knows that it is quick
+        for _ in range(30):  # until the measured time is short
             await recommender.recommend([RecommendationQuery(items=[TENT])])
         retrieval.calls.clear()
         yield recommender
 
 
-def found(answer: RecommendationResult | Exception) -> list[str]:
-    assert isinstance(answer, RecommendationResult), answer
-    return [item_id for item_id, _ in answer.items]
+def items_of(result: RecommendationResult | Exception) -> list[str]:
+    assert isinstance(result, RecommendationResult), result
+    return [item_id for item_id, _ in result.items]
 
 
-async def test_a_list_that_the_index_gives_is_found_at_once(
+async def test_a_list_that_the_index_can_give_is_ranked_in_the_event_loop(
     recommender: Recommender, retrieval: RecordingRetrieval
 ) -> None:
     await recommender.recommend([RecommendationQuery(items=[TENT])] * 3)
@@ -70,20 +70,20 @@ async def test_a_list_that_the_index_gives_is_found_at_once(
     assert retrieval.calls == [("quick_best", "MainThread")]
 
 
-async def test_a_longer_list_is_found_in_the_worker_thread_and_alone(
+async def test_only_a_longer_list_is_ranked_in_the_worker_thread(
     recommender: Recommender, retrieval: RecordingRetrieval
 ) -> None:
-    asked = [RecommendationQuery(items=[TENT], k=k) for k in (5, 100, 20, 50)]
+    queries = [RecommendationQuery(items=[TENT], k=k) for k in (5, 100, 20, 50)]
 
-    answers = await recommender.recommend(asked)
+    results = await recommender.recommend(queries)
 
     assert retrieval.calls == [("quick_best", "MainThread"), ("best", "torch")]
     ids = recommender.predictor.catalogue.item_ids
-    assert [found(answer)[0] for answer in answers] == [ids[3], ids[7], ids[3], ids[7]]
-    assert [len(found(answer)) for answer in answers] == [5, 100, 20, 50]
+    assert [items_of(result)[0] for result in results] == [ids[3], ids[7], ids[3], ids[7]]
+    assert [len(items_of(result)) for result in results] == [5, 100, 20, 50]
 
 
-async def test_a_filter_is_for_the_worker_thread(
+async def test_a_list_with_a_filter_is_ranked_in_the_worker_thread(
     recommender: Recommender, retrieval: RecordingRetrieval
 ) -> None:
     await recommender.recommend([RecommendationQuery(items=[TENT], filter={"brand": ["Aurora"]})])

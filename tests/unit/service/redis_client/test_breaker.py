@@ -1,4 +1,4 @@
-"""Open after failures in a row, after a pause one may try, closed again when that works."""
+"""The breaker opens after failures in a row, lets one trial through, and closes if it works."""
 
 from itertools import pairwise
 
@@ -8,7 +8,7 @@ from service.redis_client.breaker import BreakerConfig, BreakerState, CircuitBre
 
 
 class Clock:
-    """Stands still until somebody turns it."""
+    """Clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -23,16 +23,16 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def moves() -> list[tuple[BreakerState | None, BreakerState | None]]:
+def changes() -> list[tuple[BreakerState | None, BreakerState | None]]:
     return []
 
 
 @pytest.fixture
 def breaker(
-    clock: Clock, moves: list[tuple[BreakerState | None, BreakerState | None]]
+    clock: Clock, changes: list[tuple[BreakerState | None, BreakerState | None]]
 ) -> CircuitBreaker:
-    patience = BreakerConfig(failures=3, pause_seconds=1.0)
-    return CircuitBreaker(patience, lambda before, after: moves.append((before, after)), clock)
+    config = BreakerConfig(failures=3, pause_seconds=1.0)
+    return CircuitBreaker(config, lambda before, after: changes.append((before, after)), clock)
 
 
 def fail(breaker: CircuitBreaker, clock: Clock, times: int = 1) -> None:
@@ -42,7 +42,9 @@ def fail(breaker: CircuitBreaker, clock: Clock, times: int = 1) -> None:
         breaker.record_failure(clock.now)
 
 
-def test_it_opens_after_so_many_failures_in_a_row(breaker: CircuitBreaker, clock: Clock) -> None:
+def test_it_opens_after_the_configured_failures_in_a_row(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
     fail(breaker, clock, 2)
     breaker.record_success()
     fail(breaker, clock, 2)
@@ -54,7 +56,9 @@ def test_it_opens_after_so_many_failures_in_a_row(breaker: CircuitBreaker, clock
     assert not breaker.try_acquire()
 
 
-def test_what_was_under_way_together_fails_as_one(breaker: CircuitBreaker, clock: Clock) -> None:
+def test_failures_of_requests_under_way_together_count_as_one(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
     began = clock.now
     clock.now += 0.05
     for _ in range(10):
@@ -63,7 +67,7 @@ def test_what_was_under_way_together_fails_as_one(breaker: CircuitBreaker, clock
     assert breaker.state is BreakerState.CLOSED
 
 
-def test_after_the_pause_one_may_try_while_the_others_are_refused(
+def test_after_the_pause_one_request_is_let_through_and_the_others_are_refused(
     breaker: CircuitBreaker, clock: Clock
 ) -> None:
     fail(breaker, clock, 3)
@@ -77,9 +81,7 @@ def test_after_the_pause_one_may_try_while_the_others_are_refused(
     assert [breaker.try_acquire() for _ in range(3)] == [True, True, True]
 
 
-def test_a_trial_that_fails_opens_it_for_another_pause(
-    breaker: CircuitBreaker, clock: Clock
-) -> None:
+def test_a_failed_trial_opens_it_for_another_pause(breaker: CircuitBreaker, clock: Clock) -> None:
     fail(breaker, clock, 3)
     clock.now += 1.01
     fail(breaker, clock)
@@ -91,7 +93,9 @@ def test_a_trial_that_fails_opens_it_for_another_pause(
     assert breaker.try_acquire()
 
 
-def test_where_the_trial_is_given_up_another_may_try(breaker: CircuitBreaker, clock: Clock) -> None:
+def test_after_a_cancelled_trial_another_request_is_let_through(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
     fail(breaker, clock, 3)
     clock.now += 1.01
     assert breaker.try_acquire()
@@ -105,10 +109,10 @@ def test_where_the_trial_is_given_up_another_may_try(breaker: CircuitBreaker, cl
     assert breaker.state is BreakerState.CLOSED
 
 
-def test_every_move_is_told(
+def test_every_change_of_state_is_reported(
     breaker: CircuitBreaker,
     clock: Clock,
-    moves: list[tuple[BreakerState | None, BreakerState | None]],
+    changes: list[tuple[BreakerState | None, BreakerState | None]],
 ) -> None:
     fail(breaker, clock, 3)
     clock.now += 1.01
@@ -119,4 +123,4 @@ def test_every_move_is_told(
     breaker.close()
 
     states = [None, "closed", "open", "half-open", "open", "half-open", "closed", None]
-    assert moves == list(pairwise(states))
+    assert changes == list(pairwise(states))

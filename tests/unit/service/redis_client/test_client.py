@@ -1,4 +1,4 @@
-"""Calls on a Redis that is silent, away or busy fail within the budget, each on its own."""
+"""Calls on a Redis that is silent, unavailable or busy fail within the budget, independently."""
 
 import asyncio
 import time
@@ -24,7 +24,7 @@ ECHO = "ECHO"
 WHO = RedisCall(("CLIENT", "ID"), "", repeatable=False)
 
 
-pytestmark = pytest.mark.both_loops  # they hang up differently
+pytestmark = pytest.mark.both_loops  # they close connections differently
 
 
 def echo(text: str, *, repeatable: bool = True) -> RedisCall:
@@ -36,12 +36,12 @@ def port_of(url: str) -> int:
 
 
 def wait_for(name: str) -> RedisCall:
-    """A call that Redis answers when there is something in the list."""
+    """Return a call that Redis answers when the list has an element."""
     return RedisCall(("BLPOP", name, 0), "", repeatable=False)
 
 
 async def blocked(url: str, count: int) -> None:
-    """Wait until so many clients wait for a list."""
+    """Wait until `count` clients wait for a list."""
     with redis_py.Redis.from_url(url) as client:
         await eventually(lambda: client.info("clients")["blocked_clients"] == count)
 
@@ -51,7 +51,7 @@ async def eventually(holds: Callable[[], bool]) -> None:
         if holds():
             return
         await asyncio.sleep(0.01)
-    raise AssertionError("it did not come to hold")
+    raise AssertionError("waited in vain for a condition")
 
 
 @asynccontextmanager
@@ -90,44 +90,44 @@ async def test_a_batch_is_answered_in_order_however_the_reply_is_cut(redis_url: 
 OWN_DEFAULTS_SECONDS = 30  # redis-py waits twice as long by its own defaults
 
 
-async def test_a_silent_redis_is_said_within_the_budget(redis_url: str) -> None:
+async def test_a_silent_redis_is_reported_within_the_budget(redis_url: str) -> None:
     async with proxy_before(redis_url) as proxy, client_through(proxy, **TIGHT) as redis_client:
         await proxy.set_mode(FaultMode.SILENT)
 
         async with asyncio.timeout(OWN_DEFAULTS_SECONDS):
-            (found,) = await store_on(redis_client).visit([Visit("ada", (Click("a"),))])
+            (result,) = await store_on(redis_client).visit([Visit("ada", (Click("a"),))])
 
-        assert isinstance(found, StoreUnavailable)
-        assert "TimeoutError" in str(found)
+        assert isinstance(result, StoreUnavailable)
+        assert "TimeoutError" in str(result)
 
 
-async def test_a_silent_redis_behind_a_password_is_said_within_the_budget(redis_url: str) -> None:
+async def test_a_silent_redis_with_a_password_is_reported_within_the_budget(redis_url: str) -> None:
     async with proxy_before(redis_url) as proxy:
         await proxy.set_mode(FaultMode.SILENT)
         redis_client = redis_client_for(f"redis://:pepper@127.0.0.1:{proxy.port}/3", **TIGHT)
 
         async with asyncio.timeout(OWN_DEFAULTS_SECONDS):
-            (found,) = await redis_client.run("echo", [echo("a")])
+            (result,) = await redis_client.run("echo", [echo("a")])
 
-        assert isinstance(found, StoreUnavailable)
+        assert isinstance(result, StoreUnavailable)
         await redis_client.close()
 
 
-async def test_a_closed_port_is_said() -> None:
+async def test_a_closed_port_is_reported() -> None:
     redis_client = redis_client_for("redis://127.0.0.1:1", **TIGHT)
 
-    (found,) = await store_on(redis_client).visit([Visit("ada")])
+    (result,) = await store_on(redis_client).visit([Visit("ada")])
 
-    assert isinstance(found, StoreUnavailable)
-    assert "ConnectionRefusedError" in str(found)
+    assert isinstance(result, StoreUnavailable)
+    assert "ConnectionRefusedError" in str(result)
     assert not await redis_client.ping()
     with pytest.raises(StoreUnavailable):
         await store_on(redis_client).forget("ada")
     await redis_client.close()
 
 
-async def test_replies_that_came_before_the_line_broke_count(redis_url: str) -> None:
-    """They were carried out; to say that they failed would be no truer than the opposite."""
+async def test_replies_that_came_before_a_reset_are_returned(redis_url: str) -> None:
+    """Redis ran these commands."""
     async with proxy_before(redis_url) as proxy, client_through(proxy) as redis_client:
         await redis_client.run("echo", [echo("a")])
         await proxy.set_mode(FaultMode.CUT_REPLIES)
@@ -137,7 +137,7 @@ async def test_replies_that_came_before_the_line_broke_count(redis_url: str) -> 
         assert [isinstance(reply, bytes) for reply in found] == [True, True, False, False]
 
 
-async def test_what_may_run_once_only_is_not_sent_again(redis_url: str) -> None:
+async def test_a_call_that_is_not_repeatable_is_not_sent_again(redis_url: str) -> None:
     async with proxy_before(redis_url) as proxy, client_through(proxy) as redis_client:
         once, again = RedisCall(("INCR", "once"), "", False), RedisCall(("INCR", "again"), "", True)
         await redis_client.run("incr", [once, again])
@@ -150,7 +150,7 @@ async def test_what_may_run_once_only_is_not_sent_again(redis_url: str) -> None:
         assert await redis_client.run("get", counted) == [b"2", b"3"]
 
 
-async def test_a_line_that_redis_closed_meanwhile_is_not_used(redis_url: str) -> None:
+async def test_a_connection_that_redis_closed_while_idle_is_not_used(redis_url: str) -> None:
     async with proxy_before(redis_url) as proxy, client_through(proxy) as redis_client:
         await redis_client.run("echo", [echo("a")])
         await proxy.set_mode(FaultMode.REFUSED)
@@ -160,35 +160,35 @@ async def test_a_line_that_redis_closed_meanwhile_is_not_used(redis_url: str) ->
         assert await redis_client.run("echo", [echo("b", repeatable=False)]) == [b"b"]
 
 
-async def test_a_busy_process_does_not_blame_redis(redis_url: str) -> None:
-    """Nobody looked for the reply while the time ran out: look once before hanging up."""
+async def test_a_delay_of_this_process_does_not_count_as_a_silent_redis(redis_url: str) -> None:
+    """The process reads once more before it closes the connection."""
     redis_client = redis_client_for(redis_url, **TIGHT)
-    line = await redis_client.run("who", [WHO])
-    asking = asyncio.create_task(redis_client.run("who", [WHO]))
+    connection = await redis_client.run("who", [WHO])
+    running = asyncio.create_task(redis_client.run("who", [WHO]))
     asyncio.get_running_loop().call_soon(time.sleep, 0.3)
 
-    assert await asking == line
-    assert await redis_client.run("who", [WHO]) == line
+    assert await running == connection
+    assert await redis_client.run("who", [WHO]) == connection
     await redis_client.close()
 
 
-async def test_a_process_that_is_busy_while_it_connects_does_not_blame_redis(
+async def test_a_delay_of_this_process_while_connecting_does_not_count_as_a_silent_redis(
     redis_url: str,
 ) -> None:
-    """The reply takes longer than what is granted to a timer that was late."""
+    """The reply takes longer than the grace period of a late timer."""
     async with proxy_before(redis_url) as proxy:
         await proxy.set_mode(FaultMode.FRAGMENTED)
         for _ in range(2):
             async with client_through(proxy, timeout_ms=800, budget_ms=20_000) as redis_client:
-                asking = asyncio.create_task(
+                running = asyncio.create_task(
                     redis_client.run("echo", [echo("a", repeatable=False)])
                 )
                 asyncio.get_running_loop().call_soon(time.sleep, 1.0)
 
-                assert await asking == [b"a"]
+                assert await running == [b"a"]
 
 
-async def test_calls_that_were_given_up_open_no_breaker(redis_url: str) -> None:
+async def test_cancelled_calls_open_no_breaker(redis_url: str) -> None:
     states: list[BreakerState | None] = []
     redis_client = redis_client_for(
         redis_url, on_state_change=lambda _, after: states.append(after)
@@ -207,10 +207,10 @@ async def test_calls_that_were_given_up_open_no_breaker(redis_url: str) -> None:
 
 
 async def test_a_cancelled_call_discards_its_connection(redis_url: str) -> None:
-    """Else its reply would wait there for the next caller."""
+    """Otherwise the next caller would read its reply."""
     redis_client = redis_client_for(redis_url, connections=2)
     seen = set()
-    for number in range(6):  # more often than there are connections
+    for number in range(6):  # more than there are connections
         (connection,) = await redis_client.run("who", [WHO])
         seen.add(connection)
         waiting = asyncio.create_task(redis_client.run("wait", [wait_for(f"list-{number}")]))
@@ -232,9 +232,9 @@ async def test_a_call_that_took_too_long_discards_its_connection(redis_url: str)
     redis_client = redis_client_for(redis_url, connections=1, timeout_ms=200, budget_ms=5000)
     (before,) = await redis_client.run("who", [WHO])
 
-    (said,) = await redis_client.run("wait", [wait_for("a list")])
+    (error,) = await redis_client.run("wait", [wait_for("a list")])
 
-    assert "TimeoutError" in str(said)
+    assert "TimeoutError" in str(error)
     with redis_py.Redis.from_url(redis_url) as client:
         client.lpush("a list", "a reply that comes late")
     found = await redis_client.run("echo", [echo("a", repeatable=False), WHO])
@@ -244,7 +244,7 @@ async def test_a_call_that_took_too_long_discards_its_connection(redis_url: str)
 
 
 async def test_without_a_free_connection_a_call_fails_in_time(redis_url: str) -> None:
-    """The one that holds it goes on."""
+    """The call that uses the connection goes on."""
     states: list[BreakerState | None] = []
     redis_client = redis_client_for(
         redis_url,
@@ -257,8 +257,8 @@ async def test_without_a_free_connection_a_call_fails_in_time(redis_url: str) ->
     await blocked(redis_url, 1)
 
     for _ in range(4):
-        (said,) = await redis_client.run("echo", [echo("a")], time.monotonic() + 0.1)
-        assert "NoFreeConnection" in str(said)
+        (error,) = await redis_client.run("echo", [echo("a")], time.monotonic() + 0.1)
+        assert "NoFreeConnection" in str(error)
     assert states == [BreakerState.CLOSED], "Redis was not asked, so it did not fail"
     with redis_py.Redis.from_url(redis_url) as client:
         client.lpush("a list", "a")
@@ -266,7 +266,7 @@ async def test_without_a_free_connection_a_call_fails_in_time(redis_url: str) ->
     await redis_client.close()
 
 
-async def test_an_error_is_that_of_its_call_alone(redis_url: str) -> None:
+async def test_an_error_reply_affects_its_call_only(redis_url: str) -> None:
     redis_client = redis_client_for(redis_url)
     wrong = RedisCall(("LPUSH", "a-string", "a"), "", repeatable=True)
     await redis_client.run("set", [RedisCall(("SET", "a-string", "a"), "", repeatable=True)])
@@ -278,7 +278,7 @@ async def test_an_error_is_that_of_its_call_alone(redis_url: str) -> None:
     await redis_client.close()
 
 
-async def test_connecting_goes_on_where_no_call_can_wait_for_it() -> None:
+async def test_connecting_goes_on_when_no_call_can_wait_for_it() -> None:
     """Redis answers AUTH after the timeout; the database is chosen after that all the same."""
     with own_redis("--requirepass", "pepper") as server:
         async with proxy_before(server.url) as proxy:
@@ -286,15 +286,15 @@ async def test_connecting_goes_on_where_no_call_can_wait_for_it() -> None:
             url = f"redis://:pepper@127.0.0.1:{proxy.port}/3"
             redis_client = redis_client_for(url, timeout_ms=400, budget_ms=400)
 
-            (said,) = await redis_client.run("echo", [echo("a")])
+            (error,) = await redis_client.run("echo", [echo("a")])
 
-            assert "ConnectTimeout" in str(said)
+            assert "ConnectTimeout" in str(error)
             with redis_py.Redis(port=server.port, password="pepper") as client:
                 await eventually(lambda: any(c["db"] == "3" for c in client.client_list()))
             await redis_client.close()
 
 
-async def test_a_ping_is_shared_and_known_for_a_second(redis_url: str) -> None:
+async def test_a_ping_is_shared_and_valid_for_a_second(redis_url: str) -> None:
     now, seen = 100.0, []
     redis_client = redis_client_for(
         redis_url, clock=lambda: now, observe=lambda name, *_: seen.append(name)
@@ -311,7 +311,7 @@ async def test_a_ping_is_shared_and_known_for_a_second(redis_url: str) -> None:
     await redis_client.close()
 
 
-async def test_a_redis_that_runs_an_endless_script_is_left_alone(redis_url: str) -> None:
+async def test_the_breaker_opens_for_a_redis_that_runs_an_endless_script(redis_url: str) -> None:
     busy = next(fault for fault in FAULTS if fault.name == "an endless script")
     with own_redis() as server:
         redis_client = redis_client_for(server.url)
@@ -322,25 +322,25 @@ async def test_a_redis_that_runs_an_endless_script_is_left_alone(redis_url: str)
         await redis_client.close()
 
 
-async def test_a_redis_that_keeps_failing_is_left_alone_and_tried_again() -> None:
-    port, moves = free_port(), []
+async def test_the_breaker_opens_for_a_redis_that_keeps_failing_and_closes_again() -> None:
+    port, changes = free_port(), []
     redis_client = redis_client_for(
         f"redis://127.0.0.1:{port}",
         breaker=BreakerConfig(3, 0.3),
-        on_state_change=lambda _, after: moves.append(after),
+        on_state_change=lambda _, after: changes.append(after),
     )
-    for _ in range(2):  # twice each, as they may be
+    for _ in range(2):  # each call is sent twice, because it is repeatable
         await redis_client.run("echo", [echo("a")])
 
     (refused,) = await redis_client.run("echo", [echo("a")])
     assert "is not asked for a moment" in str(refused)
-    assert moves == [BreakerState.CLOSED, BreakerState.OPEN]
+    assert changes == [BreakerState.CLOSED, BreakerState.OPEN]
 
     with own_redis(port=port):
         await asyncio.sleep(0.3)
         assert await redis_client.run("echo", [echo("b")]) == [b"b"]
         await redis_client.close()
-    assert moves[2:] == [BreakerState.HALF_OPEN, BreakerState.CLOSED, None]
+    assert changes[2:] == [BreakerState.HALF_OPEN, BreakerState.CLOSED, None]
 
 
 async def test_full_memory_stops_writing_and_not_reading(redis_url: str) -> None:

@@ -1,4 +1,4 @@
-"""A Redis URL is understood, or refused with a sentence that shows nothing of it."""
+"""A Redis URL is read, or refused with a message that shows no part of it."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ import pytest
 
 from service.redis_client.url import DeploymentKind, read_url
 
-HERE = str(Path(__file__))
+THIS_FILE = str(Path(__file__))
 
 
-def test_a_plain_url_has_defaults() -> None:
+def test_a_plain_url_has_default_port_and_database() -> None:
     found = read_url("redis://127.0.0.1")
 
     assert (found.hosts, found.tls, found.kind) == (
@@ -40,7 +40,7 @@ def test_a_cluster_may_name_several_of_its_servers() -> None:
     assert read_url("rediss+cluster://a.example").tls
 
 
-def test_sentinels_have_a_login_of_their_own() -> None:
+def test_sentinels_have_their_own_login() -> None:
     found = read_url(
         "redis+sentinel://ada:pep%2Fper@a.example,b.example:26380/the-shop/2"
         "?sentinel_username=eve&sentinel_password=sa%26lt+1"
@@ -67,7 +67,7 @@ def test_a_socket_file_has_no_server() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "sentence"),
+    ("url", "message"),
     [
         ("http://h/hushed", "must begin with redis://"),
         ("redis+other://hushed", "must begin with redis://"),
@@ -89,14 +89,14 @@ def test_a_socket_file_has_no_server() -> None:
         ("redis://h?hushed=1", "takes no parameters after '?'"),
         ("rediss://h?hushed=1", "takes after '?' only ssl_ca_certs"),
         ("rediss://h?ssl_ca_certs=/hushed", "cannot be used for TLS (No such file"),
-        (f"rediss://h?ssl_ca_certs={HERE}", "no certificate or no key of it is found"),
-        (f"rediss://h?ssl_keyfile={HERE}", "ssl_keyfile without ssl_certfile"),
+        (f"rediss://h?ssl_ca_certs={THIS_FILE}", "no certificate or no key of it is found"),
+        (f"rediss://h?ssl_keyfile={THIS_FILE}", "ssl_keyfile without ssl_certfile"),
         ("unix://", "names no socket"),
     ],
 )
-def test_what_is_wrong_is_said_and_not_shown(url: str, sentence: str) -> None:
+def test_a_wrong_url_is_refused_without_showing_it(url: str, message: str) -> None:
     with pytest.raises(ValueError, match=r"^[a-z].*") as refused:
         read_url(url)
 
-    assert sentence in str(refused.value)
+    assert message in str(refused.value)
     assert "hus" not in str(refused.value)

@@ -1,4 +1,4 @@
-"""All processes hash user ids with one secret, whatever Redis forgets of it."""
+"""All processes hash user ids with the same secret, also after Redis lost it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -33,7 +33,7 @@ async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
         if await holds():
             return
         await asyncio.sleep(0.01)
-    raise AssertionError("it did not come to hold")
+    raise AssertionError("waited in vain for a condition")
 
 
 async def test_two_processes_find_the_same_user(redis_client: RedisClient, redis_url: str) -> None:
@@ -47,10 +47,10 @@ async def test_two_processes_find_the_same_user(redis_client: RedisClient, redis
 
 
 @pytest.mark.parametrize("replies", [[b"OK", None], [None, None]], ids=str)
-async def test_a_value_that_vanishes_while_it_is_read_is_an_unavailable_store(
+async def test_a_value_that_vanishes_while_it_is_read_makes_the_store_unavailable(
     replies: list[object],
 ) -> None:
-    class Forgetful:
+    class ForgetfulClient:
         def deadline(self) -> float:
             return 0.0
 
@@ -58,10 +58,10 @@ async def test_a_value_that_vanishes_while_it_is_read_is_an_unavailable_store(
             return replies
 
     with pytest.raises(StoreUnavailable, match="has no value"):
-        await SharedSecret(Forgetful(), KEY).value(0.0)  # type: ignore[arg-type]
+        await SharedSecret(ForgetfulClient(), KEY).value(0.0)  # type: ignore[arg-type]
 
 
-async def test_it_is_known_without_asking_again(
+async def test_the_value_is_read_from_redis_once(
     redis_client: RedisClient, redis: redis_py.Redis
 ) -> None:
     secret = SharedSecret(redis_client, KEY)
@@ -72,7 +72,7 @@ async def test_it_is_known_without_asking_again(
     assert redis.get(KEY) is None
 
 
-async def test_a_redis_that_comes_back_empty_is_given_it_at_once(
+async def test_the_value_is_written_at_once_to_a_redis_that_lost_all_data(
     redis_client: RedisClient, redis: redis_py.Redis
 ) -> None:
     store = shared_secret_store_on(redis_client)
@@ -89,7 +89,7 @@ async def test_a_redis_that_comes_back_empty_is_given_it_at_once(
     await eventually(is_back)
 
 
-async def test_lost_alone_it_is_put_back_after_a_while(
+async def test_a_deleted_value_is_written_again_after_a_while(
     redis_client: RedisClient, redis: redis_py.Redis
 ) -> None:
     secret = SharedSecret(redis_client, KEY, sync_seconds=0.02)
@@ -103,7 +103,7 @@ async def test_lost_alone_it_is_put_back_after_a_while(
     await eventually(is_back)
 
 
-async def test_what_another_process_has_made_meanwhile_is_taken_over(
+async def test_the_value_of_another_process_is_adopted(
     redis_client: RedisClient, redis: redis_py.Redis
 ) -> None:
     secret = SharedSecret(redis_client, KEY, sync_seconds=0.02)

@@ -1,4 +1,4 @@
-"""A click as it is stored."""
+"""Entries of the click history."""
 
 from hypothesis import given
 from hypothesis import strategies as st
