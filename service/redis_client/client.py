@@ -180,9 +180,10 @@ def _unavailable(error: Exception) -> StoreUnavailable:
     kind = _failure_kind(error)
     if kind == "breaker":
         return StoreUnavailable(
-            "Redis failed several times in a row, so it is not asked for a moment. Ask again soon."
+            "Redis failed several times in a row, so no request is sent to it for a moment. "
+            "Ask again soon."
         )
-    return StoreUnavailable(f"Redis did not do what was asked ({kind}). Ask again soon.")
+    return StoreUnavailable(f"A Redis command failed or got no reply ({kind}). Ask again soon.")
 
 
 def _failure_kind(error: Exception) -> str:

@@ -142,16 +142,16 @@ class Cluster:
     ) -> None:
         """Send redirected calls, which have not run, to the servers that were named, once."""
         moved: dict[int, HostPort | None] = {}
-        asked: dict[int, HostPort | None] = {}
+        migrating: dict[int, HostPort | None] = {}
         for index, reply in enumerate(replies):
             if isinstance(reply, AskError):
-                redirected = moved if isinstance(reply, MovedError) else asked
+                redirected = moved if isinstance(reply, MovedError) else migrating
                 redirected[index] = _resolve(reply.host, reply.port, targets[index])
         if moved:
             self._request_map()
             await self._execute_at(calls, moved, replies, deadline)
-        if asked:
-            await self._execute_at(calls, asked, replies, deadline, asking=True)
+        if migrating:
+            await self._execute_at(calls, migrating, replies, deadline, asking=True)
 
     def _server_at(self, address: HostPort) -> Server:
         if address not in self._servers:

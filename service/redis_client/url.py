@@ -120,7 +120,7 @@ def _login(login: str) -> dict[str, str]:
             "names a user without a password: write user:password@ or, without a user, :password@"
         )
     if ":" in password or "@" in login:
-        raise ValueError(f"has a user and password that cannot be told apart; {ESCAPES}")
+        raise ValueError(f"has a user and password that cannot be separated; {ESCAPES}")
     values = {"username": unquote(user), "password": unquote(password)} if colon else {}
     return {name: value for name, value in values.items() if value}
 
@@ -173,7 +173,7 @@ def _check_files(given: Mapping[str, str]) -> None:
             # given any password, it does not ask for one on the terminal
             context.load_cert_chain(given["ssl_certfile"], given.get("ssl_keyfile"), password="")
     except ssl.SSLError:
-        raise ValueError("names files in which no certificate or no key of it is found") from None
+        raise ValueError("names files without a certificate or without its key") from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ValueError(f"names files that cannot be used for TLS ({reason})") from None

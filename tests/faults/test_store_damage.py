@@ -64,17 +64,17 @@ def damage(redis: redis_py.Redis, user: str, kind: str, value: Any) -> None:
 
 async def check_calls(client: httpx.AsyncClient, name: str) -> None:
     """Request lists of the damaged user and of another in one batch; check both."""
-    asked = [
+    requests = [
         {"user_id": user, "item_id": ITEM, "event_id": os.urandom(8).hex()}
         for user in ("sound", name, "sound", name)
     ]
-    answer = await client.post("/v1/recommendations:batch", json={"requests": asked})
+    answer = await client.post("/v1/recommendations:batch", json={"requests": requests})
     assert answer.status_code == 200, answer.text
     sound = answer.json()["responses"][::2]
     assert [(found["stored"], found["degraded"]) for found in sound] == [(True, False)] * 2
     assert (await client.get(f"/v1/users/{name}")).status_code in (200, 503)
     assert (await client.delete(f"/v1/users/{name}")).status_code == 204
-    again = (await client.post("/v1/recommendations", json=asked[1])).json()
+    again = (await client.post("/v1/recommendations", json=requests[1])).json()
     assert not again["degraded"], "a deletion repairs the user"
 
 
@@ -95,8 +95,8 @@ async def test_a_malformed_count_degrades_its_user_only(
     with redis_py.Redis.from_url(redis_url) as redis:
         damage(redis, "ada", "rpush", [head, "", "", ITEM])
 
-    asked = [{"user_id": user, "item_id": ITEM} for user in ("ben", "ada", "cem")]
-    answer = await client.post("/v1/recommendations:batch", json={"requests": asked})
+    requests = [{"user_id": user, "item_id": ITEM} for user in ("ben", "ada", "cem")]
+    answer = await client.post("/v1/recommendations:batch", json={"requests": requests})
 
     assert answer.status_code == 200
     found = answer.json()["responses"]
@@ -105,11 +105,14 @@ async def test_a_malformed_count_degrades_its_user_only(
 
 
 @pytest.mark.parametrize("kind", ["set", "sadd", "hset", "zadd"])
-async def test_a_key_of_another_type_can_be_deleted(
+async def test_a_key_of_another_type_is_a_503_and_can_be_deleted(
     client: httpx.AsyncClient, redis_url: str, kind: str
 ) -> None:
     values = {"hset": ["field", "value"], "zadd": [{"member": 1.0}]}.get(kind, ["text"])
     with redis_py.Redis.from_url(redis_url) as redis:
         damage(redis, "ada", kind, values)
 
+    response = await client.get("/v1/users/ada")
+    assert response.status_code == 503
+    assert "holds no session" in response.json()["detail"]
     await check_calls(client, "ada")

@@ -141,8 +141,8 @@ async def test_a_silent_redis_with_tls_is_reported_within_the_budget(
         await wait_for_answer(redis_client)
         with server.client() as client:
             client.execute_command("CLIENT", "PAUSE", "60000", "ALL")
-            (said,) = await redis_client.run("ping", [PING_CALL])
-            assert isinstance(said, StoreUnavailable)  # without waiting longer than the budget
+            (error,) = await redis_client.run("ping", [PING_CALL])
+            assert isinstance(error, StoreUnavailable)  # without waiting longer than the budget
         server.kill()
         server.start()
         await wait_for_answer(redis_client)

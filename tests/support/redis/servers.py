@@ -283,17 +283,17 @@ def redis_cluster(
 
     replicas: the list has a replica of each primary after the primaries, in the same order.
     """
-    own = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", *FAST_REPLICATION]
-    own += ["--cluster-require-full-coverage", "no"]
+    arguments = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", *FAST_REPLICATION]
+    arguments += ["--cluster-require-full-coverage", "no"]
     with ExitStack() as stack:
         servers = [
-            stack.enter_context(own_redis(*own, tls=tls))
+            stack.enter_context(own_redis(*arguments, tls=tls))
             for _ in range(primaries * (2 if replicas else 1))
         ]
         clients = [stack.enter_context(server.client()) for server in servers]
         for at, client in enumerate(clients[:primaries]):
-            mine = range(SLOTS * at // primaries, SLOTS * (at + 1) // primaries)
-            client.execute_command("CLUSTER", "ADDSLOTS", *mine)
+            slots = range(SLOTS * at // primaries, SLOTS * (at + 1) // primaries)
+            client.execute_command("CLUSTER", "ADDSLOTS", *slots)
             client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", at + 1)
         wait_until(partial(_met, clients, servers, primaries), "the cluster is complete")
         for client, primary in zip(clients[primaries:], clients, strict=False):

@@ -55,13 +55,13 @@ async def test_an_exception_of_a_request_is_one_line_with_its_request_and_traceb
 ) -> None:
     async with open_client() as client:
         monkeypatch.setattr(Predictor, "advance", broken)
-        with logged(JsonFormatter(messages=False)) as said:
+        with logged(JsonFormatter(messages=False)) as stream:
             answer = await client.post(
                 "/v1/recommendations", json={"user_id": USERS[2], "item_id": TENT}
             )
             by_path = await client.get(f"/v1/users/{USERS[3]}/recommendations")
 
-    first, second = (json.loads(line) for line in said.getvalue().splitlines())
+    first, second = (json.loads(line) for line in stream.getvalue().splitlines())
     assert answer.status_code == by_path.status_code == 500
     assert first["level"] == "error"
     assert first["message"] == "A request failed."
@@ -72,29 +72,29 @@ async def test_an_exception_of_a_request_is_one_line_with_its_request_and_traceb
     )
     assert {"builtins.RuntimeError", "builtins.KeyError"} <= set(first["error"])
     assert any(place.endswith("in broken") for place in first["error"])
-    assert "hushed" not in said.getvalue()
+    assert "hushed" not in stream.getvalue()
 
 
 @pytest.mark.parametrize("form", [JsonFormatter, TextFormatter])
 def test_messages_of_exceptions_are_shown_at_debug_only(form: type[LineFormatter]) -> None:
     for messages in (False, True):
-        with logged(form(messages=messages)) as said:
+        with logged(form(messages=messages)) as stream:
             try:
                 broken()
             except RuntimeError:
                 logging.getLogger("recsys.service").exception("It failed.")
 
-        assert (USERS[1] in said.getvalue()) is messages
-        assert "RuntimeError" in said.getvalue()
+        assert (USERS[1] in stream.getvalue()) is messages
+        assert "RuntimeError" in stream.getvalue()
 
 
 def test_a_circle_of_causes_ends() -> None:
     one, two = ValueError("one"), ValueError("two")
     one.__cause__, two.__cause__ = two, one
-    with logged(TextFormatter(messages=False)) as said:
+    with logged(TextFormatter(messages=False)) as stream:
         logging.getLogger("recsys.service").error("It failed.", exc_info=one)
 
-    assert "It failed." in said.getvalue()
+    assert "It failed." in stream.getvalue()
 
 
 async def test_an_exception_of_a_callback_is_logged_without_its_arguments() -> None:
@@ -104,11 +104,11 @@ async def test_an_exception_of_a_callback_is_logged_without_its_arguments() -> N
     def fails(user: str) -> None:
         raise ValueError(user)
 
-    with logged(JsonFormatter(messages=False)) as said:
+    with logged(JsonFormatter(messages=False)) as stream:
         loop.call_soon(fails, USERS[0])
         await asyncio.sleep(0.01)
 
-    (line,) = said.getvalue().splitlines()
+    (line,) = stream.getvalue().splitlines()
     assert json.loads(line)["error"][0] == "builtins.ValueError"
     assert USERS[0] not in line
 
@@ -172,12 +172,12 @@ def test_no_secret_and_no_user_is_in_the_log_of_a_session(
             redis.close()
             assert varied_requests(url) == 503
 
-    said = log.read_text()
-    lines = [json.loads(line) for line in said.splitlines()]
+    text = log.read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
     assert len(lines) > 5
     assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
     for hidden in (KEY, WRONG, PASSWORD, SECRET, *USERS, "hushed", hash_of(KEY)[7:]):
-        assert hidden not in said
+        assert hidden not in text
 
 
 def varied_requests(url: str) -> int:

@@ -259,7 +259,7 @@ async def test_without_a_free_connection_a_call_fails_in_time(redis_url: str) ->
     for _ in range(4):
         (error,) = await redis_client.run("echo", [echo("a")], time.monotonic() + 0.1)
         assert "NoFreeConnection" in str(error)
-    assert states == [BreakerState.CLOSED], "Redis was not asked, so it did not fail"
+    assert states == [BreakerState.CLOSED], "no request was sent, so Redis did not fail"
     with redis_py.Redis.from_url(redis_url) as client:
         client.lpush("a list", "a")
     assert await waiting == [[b"a list", b"a"]]
@@ -318,7 +318,7 @@ async def test_the_breaker_opens_for_a_redis_that_runs_an_endless_script(redis_u
         async with proxy_before(server.url) as proxy, busy.inject(proxy, server):
             found = [(await redis_client.run("echo", [echo("a")]))[0] for _ in range(4)]
 
-        assert "is not asked for a moment" in str(found[3])
+        assert "no request is sent to it for a moment" in str(found[3])
         await redis_client.close()
 
 
@@ -333,7 +333,7 @@ async def test_the_breaker_opens_for_a_redis_that_keeps_failing_and_closes_again
         await redis_client.run("echo", [echo("a")])
 
     (refused,) = await redis_client.run("echo", [echo("a")])
-    assert "is not asked for a moment" in str(refused)
+    assert "no request is sent to it for a moment" in str(refused)
     assert changes == [BreakerState.CLOSED, BreakerState.OPEN]
 
     with own_redis(port=port):
