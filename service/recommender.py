@@ -2,13 +2,13 @@
 
 The law of the hidden state:
 
-    The state of a user equals the state that the current model has after reading, from zero, the
-    last W clicks of the user's session, in the order in which Redis accepted them. W is the model's
-    window.
+    The state of a user equals the state of the current model after it has read, from zero, the
+    clicks in its window: the last clicks of the user's session (50 by default), in the order in
+    which Redis accepted them.
 
-The click history in Redis is the truth; the stored state is a cache. Its tag names the model, the
-session and the number of clicks that the state includes. `Recommender._from_stored` uses the state
-only if the tag fits:
+The click history in Redis is the source of truth; the stored state is a cache. Its tag names the
+model, the session and the number of clicks that the state includes. `Recommender._from_stored` uses
+the state only if the tag fits:
 
     all clicks included                          use the state as it is
     clicks missing, and no click of the session  read the missing clicks, one step each
@@ -19,9 +19,11 @@ only if the tag fits:
 So a new model, concurrent writers and lost states never lead to a wrong state. A state is stored
 only while its session is the one that it was computed from; session_store.py does this atomically.
 
-This module also decides what is answered if Redis does not answer, what an unknown item does, and
-what a user without a session gets. A batch that takes milliseconds is ranked in the event loop. A
-longer one is ranked in a worker thread, so that the event loop goes on.
+If Redis does not answer, the result is computed from the query alone and is degraded. Unknown items
+are skipped and reported. A user without a known click gets the popular list.
+
+A batch that takes milliseconds is ranked in the event loop. A longer one is ranked in a worker
+thread, so that the event loop goes on.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """Store of sessions in Redis: each user's clicks, event ids and cached hidden state.
 
-The click history is the truth; the state is a cache. service/recommender.py states the law that
-both obey. A visit is one user's part of a round trip: new clicks in, the whole session out. It runs
-as one atomic script.
+The click history is the source of truth; the state is a cache. service/recommender.py states the
+law that both obey. A visit is one user's part of a round trip: new clicks in, the whole session
+out. It runs as one atomic script.
 
 All data of a user stands under one key, so it expires, is evicted and is deleted together.
 session.lua has the layout. The hash tag of a key is one of a fixed number of shards, so that one
