@@ -30,7 +30,7 @@ from service.middleware.auth import Access, AllowedOrigins, Keys, trusted_hosts
 from service.middleware.body_limit import BodyLimit
 from service.middleware.headers import AnswerHeaders
 from service.middleware.rate_limit import Rate, RateLimit
-from service.model_manager import Model, ModelManager
+from service.model_manager import ModelManager, OpenedBundle
 from service.playground import pages
 from service.recommender import RecommendationQuery, RecommendationResult, Recommender
 from service.redis_client.breaker import BreakerConfig
@@ -53,11 +53,11 @@ Every answer names its request in `X-Request-ID`.
 def create_app(settings: Settings) -> FastAPI:
     """Load and verify the bundle, then build the application; raises `BundleRefused`."""
     torch.set_num_threads(1)  # one worker thread computes; more only fight over the cores
-    opened = [Model.open(bundle_of(settings.bundle))]  # until it is served, then let go
+    opened = [OpenedBundle.open(bundle_of(settings.bundle))]  # until it is served, then let go
     metrics = ServiceMetrics()
 
-    def first() -> Model:
-        return opened.pop() if opened else Model.open(bundle_of(settings.bundle))
+    def first() -> OpenedBundle:
+        return opened.pop() if opened else OpenedBundle.open(bundle_of(settings.bundle))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -112,7 +112,7 @@ async def _warn_without_redis(link: RedisClient) -> None:
         )
 
 
-def _served(app: FastAPI, opened: Sequence[Model]) -> Catalogue:
+def _served(app: FastAPI, opened: Sequence[OpenedBundle]) -> Catalogue:
     """What is served now, or will be."""
     model = opened[0] if opened else app.state.running.models.current
     catalogue: Catalogue = model.predictor.catalogue
@@ -158,7 +158,7 @@ async def _docs(_: object) -> HTMLResponse:
 
 def _start(
     settings: Settings,
-    first: Model,
+    first: OpenedBundle,
     metrics: ServiceMetrics,
     worker: ThreadPoolExecutor,
     aside: SideThread,
@@ -186,7 +186,7 @@ def _start(
         unstored.add,
     )
 
-    def begin(model: Model) -> Recommender:
+    def begin(model: OpenedBundle) -> Recommender:
         store.reserve(model.predictor.window)
         return Recommender(model.predictor, store, metrics, worker)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from recsys.bundle.registry import POINTER, bundle_of, is_shelf
 from recsys.errors import RecsysError
 from recsys.fileio import replace_file
-from service.model_manager import Model, ModelManager
+from service.model_manager import ModelManager, OpenedBundle
 
 log = logging.getLogger("recsys.service")
 
@@ -125,7 +125,7 @@ class FileStamp:
     written_ns: int
 
 
-def _file_stamps(model: Model) -> dict[Path, FileStamp]:
+def _file_stamps(model: OpenedBundle) -> dict[Path, FileStamp]:
     """Return the stamps of the files of a model's bundle, without missing files."""
     stamps = {}
     for path in (model.folder / name for name in model.manifest.files):

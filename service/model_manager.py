@@ -24,15 +24,15 @@ log = logging.getLogger("recsys.service")
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """Opened bundle: its folder, manifest and predictor."""
+class OpenedBundle:
+    """Bundle in memory: its folder, manifest and predictor."""
 
     folder: Path
     manifest: Manifest
     predictor: Predictor
 
     @classmethod
-    def open(cls, folder: Path) -> "Model":
+    def open(cls, folder: Path) -> "OpenedBundle":
         """Open, verify and warm up a bundle.
 
         Raises:
@@ -57,13 +57,13 @@ class Replaced:
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """Model and the recommender that uses it."""
+    """Opened bundle and the recommender that uses its predictor."""
 
-    model: Model
+    model: OpenedBundle
     recommender: Recommender
 
 
-RecommenderFactory = Callable[[Model], Recommender]  # called just before a model is served
+RecommenderFactory = Callable[[OpenedBundle], Recommender]  # called just before a model is served
 
 
 class ModelManager:
@@ -76,7 +76,7 @@ class ModelManager:
     """
 
     def __init__(
-        self, first: Model, new_recommender: RecommenderFactory, metrics: ServiceMetrics
+        self, first: OpenedBundle, new_recommender: RecommenderFactory, metrics: ServiceMetrics
     ) -> None:
         self._new_recommender, self._metrics = new_recommender, metrics
         self._served = ServedModel(first, new_recommender(first))
@@ -85,7 +85,7 @@ class ModelManager:
         metrics.model.labels(first.model_id).set(1)
 
     @property
-    def current(self) -> Model:
+    def current(self) -> OpenedBundle:
         """Return the model that is served now."""
         return self._served.model
 
@@ -127,7 +127,7 @@ class ModelManager:
     async def _replace(self, folder: Path) -> Replaced:
         old = self.current
         try:
-            new = await asyncio.to_thread(Model.open, folder)
+            new = await asyncio.to_thread(OpenedBundle.open, folder)
         except BundleRefused as refused:
             self._metrics.reloads.labels("refused").inc()
             log.error(

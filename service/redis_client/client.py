@@ -16,7 +16,7 @@ from service.redis_client.breaker import BreakerConfig, OnStateChange
 from service.redis_client.cluster import Cluster
 from service.redis_client.connections import ConnectionFailed, Reply, pool_factory
 from service.redis_client.sentinel import Sentinel
-from service.redis_client.server import PING, RedisCall, Server, ServerCallbacks, ServerLimits
+from service.redis_client.server import PING, RedisCall, ServerCallbacks, ServerClient, ServerLimits
 from service.redis_client.url import DeploymentKind, HostPort, read_url
 
 Observe = Callable[[str, float, str], None]  # (name of the batch, seconds, ok or failure)
@@ -28,19 +28,19 @@ class Deployment(Protocol):
     """Interface of a Redis deployment: a single server, a Cluster, or servers behind Sentinel."""
 
     async def execute(self, calls: Sequence[RedisCall], deadline: float) -> list[Reply]: ...
-    async def servers(self, deadline: float) -> list[Server]: ...
+    async def servers(self, deadline: float) -> list[ServerClient]: ...
     async def close(self) -> None: ...
 
 
 class SingleServer:
     """Deployment of one server."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: ServerClient) -> None:
         self._server = server
         self.execute = server.execute
         self.close = server.close
 
-    async def servers(self, _: float) -> list[Server]:
+    async def servers(self, _: float) -> list[ServerClient]:
         """Return the server."""
         return [self._server]
 
@@ -95,10 +95,10 @@ class RedisClient:
             connect_seconds=limits.timeout_seconds,
         )
 
-        def new_server(address: HostPort | None, on_trouble: Callable[[], None]) -> Server:
+        def new_server(address: HostPort | None, on_trouble: Callable[[], None]) -> ServerClient:
             name = f"{address[0]}:{address[1]}" if address else str(target.options["path"])
             callbacks = ServerCallbacks(on_state_change, lambda: self.on_scripts_lost(), on_trouble)
-            return Server(name, partial(new_pool, address), limits, callbacks)
+            return ServerClient(name, partial(new_pool, address), limits, callbacks)
 
         if target.kind is DeploymentKind.CLUSTER:
             return Cluster(target.hosts, new_server, limits)
@@ -112,7 +112,7 @@ class RedisClient:
         )
         silent = ServerCallbacks(lambda before, after: None, _nothing, _nothing)
         sentinels = [
-            Server(f"{host}:{port}", partial(new_sentinel_pool, (host, port)), limits, silent)
+            ServerClient(f"{host}:{port}", partial(new_sentinel_pool, (host, port)), limits, silent)
             for host, port in target.hosts
         ]
         return Sentinel(sentinels, target.primary_name, new_server, limits)

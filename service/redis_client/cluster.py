@@ -21,7 +21,7 @@ from redis.exceptions import AskError, MovedError
 
 from service.redis_client.background_tasks import TaskSet, ThrottledTask
 from service.redis_client.connections import ConnectionFailed, Reply
-from service.redis_client.server import RedisCall, Server, ServerLimits
+from service.redis_client.server import RedisCall, ServerClient, ServerLimits
 from service.redis_client.url import HostPort
 
 CLUSTER_SLOTS = RedisCall(("CLUSTER", "SLOTS"), "", repeatable=True)
@@ -30,7 +30,7 @@ CLUSTER_SLOTS = RedisCall(("CLUSTER", "SLOTS"), "", repeatable=True)
 READ_MAP_SECONDS = 0.5
 UNKNOWN_HOSTS = ("", "?")  # what a server sends that does not know its own name
 
-ServerFactory = Callable[[HostPort, Callable[[], None]], Server]  # (address, on_trouble)
+ServerFactory = Callable[[HostPort, Callable[[], None]], ServerClient]  # (address, on_trouble)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +71,12 @@ class Cluster:
         self._seeds = seeds
         self._new_server = new_server
         self._limits = limits
-        self._servers: dict[HostPort, Server] = {}
+        self._servers: dict[HostPort, ServerClient] = {}
         self._map = SlotMap()
         self._map_reading = ThrottledTask(self._read_map, READ_MAP_SECONDS, limits.clock)
         self._closing = TaskSet()
 
-    async def servers(self, deadline: float) -> list[Server]:
+    async def servers(self, deadline: float) -> list[ServerClient]:
         """Return all servers that have keys; none if no server gave a map before `deadline`."""
         await self._wait_for_map(deadline)
         return [self._server_at(address) for address in dict.fromkeys(self._map.servers)]
@@ -153,7 +153,7 @@ class Cluster:
         if migrating:
             await self._execute_at(calls, migrating, replies, deadline, asking=True)
 
-    def _server_at(self, address: HostPort) -> Server:
+    def _server_at(self, address: HostPort) -> ServerClient:
         if address not in self._servers:
             self._servers[address] = self._new_server(address, self._request_map)
         return self._servers[address]

@@ -6,7 +6,7 @@ epoch counts, because a sentinel that does not know of a failover yet names the 
 
 redis-py's `Sentinel` is not used. It asks one sentinel after the other, so that a silent one delays
 every caller, and takes the first answer. Its pool asks inside the call that needs a connection, and
-does not wait for a free connection. Here a sentinel is a `Server` with the same limits and a
+does not wait for a free connection. Here a sentinel is a `ServerClient` with the same limits and a
 circuit breaker of its own.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 from service.redis_client.background_tasks import TaskSet, ThrottledTask
 from service.redis_client.connections import ConnectionFailed, Reply
-from service.redis_client.server import RedisCall, Server, ServerLimits
+from service.redis_client.server import RedisCall, ServerClient, ServerLimits
 from service.redis_client.url import HostPort
 
 # minimum time between two discoveries; a sentinel learns of a promotion up to a second late, and
@@ -39,9 +39,9 @@ class Sentinel:
 
     def __init__(
         self,
-        sentinels: Sequence[Server],
+        sentinels: Sequence[ServerClient],
         primary_name: str,
-        new_server: Callable[[HostPort, Callable[[], None]], Server],
+        new_server: Callable[[HostPort, Callable[[], None]], ServerClient],
         limits: ServerLimits,
     ) -> None:
         self._sentinels = sentinels
@@ -54,11 +54,11 @@ class Sentinel:
         self._new_server = new_server
         self._limits = limits
         self._address: HostPort | None = None
-        self._primary: Server | None = None
+        self._primary: ServerClient | None = None
         self._discovery = ThrottledTask(self._discover, DISCOVERY_SECONDS, limits.clock)
         self._closing = TaskSet()
 
-    async def servers(self, deadline: float) -> list[Server]:
+    async def servers(self, deadline: float) -> list[ServerClient]:
         """Return the primary; an empty list if no sentinel names one before `deadline`."""
         if self._primary is None:
             await self._discovery.wait(deadline)

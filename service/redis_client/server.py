@@ -1,4 +1,4 @@
-"""One Redis server: a connection pool, a circuit breaker and retries, all within a time limit.
+"""Client of one Redis server: connection pool, circuit breaker and retries, within a time limit.
 
 A command without a reply may have run or not. It is sent a second time only if it is repeatable:
 running it twice does what running it once does. If the server does not know a script, the script is
@@ -95,8 +95,8 @@ class ServerCallbacks:
     on_trouble: Callable[[], None]  # it did not answer or is a replica: look for another server
 
 
-class Server:
-    """One server with its connection pool and its circuit breaker.
+class ServerClient:
+    """Client of one server, with a connection pool and a circuit breaker.
 
     Args:
         name: the address, for the log.

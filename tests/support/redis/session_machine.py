@@ -25,7 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from recsys.predictor import Predictor
 from recsys.retrieval.exact import RankingQuery
 from service.app import create_app
-from service.model_manager import Model
+from service.model_manager import OpenedBundle
 from service.settings import Settings
 from service.store.session_store import Click, user_key
 from tests.support.redis.plain_sessions import ClickCounts, PlainRules, PlainSession
@@ -72,7 +72,7 @@ class ServiceUnderTest:
 @contextmanager
 def service_under_test(bundles: Sequence[Path], redis_url: str) -> Iterator[ServiceUnderTest]:
     """Run a service; bundles: two, with the same items."""
-    opened = {bundle: Model.open(bundle) for bundle in bundles}
+    opened = {bundle: OpenedBundle.open(bundle) for bundle in bundles}
     values: dict[str, Any] = {
         **{"bundle": bundles[0], "redis": redis_url, "user_id_secret": SECRET, **PATIENT},
         **{"idle_seconds": RULES.idle_seconds, "tombstone_seconds": RULES.tombstone_seconds},
@@ -84,7 +84,7 @@ def service_under_test(bundles: Sequence[Path], redis_url: str) -> Iterator[Serv
         asyncio.Runner() as runner,
         redis_py.Redis.from_url(redis_url) as redis,
     ):
-        patch.setattr(Model, "open", opened.__getitem__)
+        patch.setattr(OpenedBundle, "open", opened.__getitem__)
         app = create_app(Settings(**values))
         stack = AsyncExitStack()
         client = runner.run(stack.enter_async_context(client_of(app)))
