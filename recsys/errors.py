@@ -80,7 +80,11 @@ class UnknownAttribute(RecsysError):
 
 
 class StoreUnavailable(RecsysError):
-    """Redis did not answer in time, or refused."""
+    """Redis did not answer in time, refused, or holds no session; `reason` is a metric label."""
+
+    def __init__(self, message: str, reason: str = "unavailable") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class NoPreviousModel(RecsysError):

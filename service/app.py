@@ -23,14 +23,14 @@ from service.api.fast_path import FastPath
 from service.api.openapi import use_document
 from service.api.routes import admin, catalogue, health, items, playground, recommendations, users
 from service.batcher import Batcher
-from service.bundle_watcher import BundleWatcher, SharedNote, pointer_of
+from service.bundle_watcher import BundleWatcher, SharedVersionFile, registry_source
 from service.logs import watch_loop
 from service.metrics import RequestMetrics, ServiceMetrics
 from service.middleware.auth import Access, AllowedOrigins, Keys, trusted_hosts
 from service.middleware.body_limit import BodyLimit
 from service.middleware.headers import AnswerHeaders
 from service.middleware.rate_limit import Rate, RateLimit
-from service.model_manager import Model, ModelManager
+from service.model_manager import ModelManager, OpenedBundle
 from service.playground import pages
 from service.recommender import RecommendationQuery, RecommendationResult, Recommender
 from service.redis_client.breaker import BreakerConfig
@@ -52,11 +52,11 @@ Ids are texts of at most 128 characters; user ids have no "/". Errors are proble
 def create_app(settings: Settings) -> FastAPI:
     """Load and verify the bundle, then build the application; raise `BundleRefused`."""
     torch.set_num_threads(1)  # one thread ranks; more threads would compete for the cores
-    opened = [Model.open(bundle_of(settings.bundle))]  # emptied when the model is served
+    opened = [OpenedBundle.open(bundle_of(settings.bundle))]  # emptied when the model is served
     metrics = ServiceMetrics()
 
-    def first() -> Model:
-        return opened.pop() if opened else Model.open(bundle_of(settings.bundle))
+    def first() -> OpenedBundle:
+        return opened.pop() if opened else OpenedBundle.open(bundle_of(settings.bundle))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -65,7 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
         with torch_thread as torch_worker, closing(SearchThread()) as search_thread:
             service = _start(settings, first(), metrics, torch_worker, search_thread)
             app.state.running = service
-            notes = [pointer_of(settings.bundle)]
+            notes = [registry_source(settings.bundle)]
             if service.note is not None:
                 notes.append(service.note.read)
             watcher = BundleWatcher(service.models, notes, settings.follow_seconds)
@@ -111,7 +111,7 @@ async def _warn_without_redis(redis: RedisClient) -> None:
         )
 
 
-def _served(app: FastAPI, opened: Sequence[Model]) -> Catalogue:
+def _served(app: FastAPI, opened: Sequence[OpenedBundle]) -> Catalogue:
     """Return the catalogue that is served now or, before the start, the one that will be."""
     model = opened[0] if opened else app.state.running.models.current
     catalogue: Catalogue = model.predictor.catalogue
@@ -158,7 +158,7 @@ async def _docs(_: object) -> HTMLResponse:
 
 def _start(
     settings: Settings,
-    first: Model,
+    first: OpenedBundle,
     metrics: ServiceMetrics,
     torch_worker: ThreadPoolExecutor,
     search_thread: SearchThread,
@@ -170,7 +170,7 @@ def _start(
         connections=settings.redis_connections,
         breaker=BreakerConfig(settings.redis_failures, settings.redis_pause_ms / 1000),
         observe=metrics.observe_redis,
-        on_state_change=metrics.redis_moved,
+        on_state_change=metrics.count_breaker_state,
     )
     secret = settings.user_id_secret
     unstored = UnstoredClicks(metrics.count_unstored)
@@ -186,13 +186,13 @@ def _start(
         unstored.add,
     )
 
-    def begin(model: Model) -> Recommender:
+    def begin(model: OpenedBundle) -> Recommender:
         store.reserve(model.predictor.window)
         return Recommender(model.predictor, store, metrics, torch_worker)
 
     models = ModelManager(first, begin, metrics)
     batcher: Batcher[RecommendationQuery, RecommendationResult] = Batcher(
-        models.answer,
+        models.recommend,
         batch_size=settings.batch_size,
         queue_size=settings.queue_size,
         deadline_ms=settings.deadline_ms,
@@ -200,7 +200,7 @@ def _start(
     )
     batcher.start()
     together = shared_folder() if settings.workers > 1 else None
-    note = None if together is None else SharedNote(together / "bundle", settings.bundle)
+    note = None if together is None else SharedVersionFile(together / "bundle", settings.bundle)
     return RunningService(
         models, batcher, store, unstored, redis, metrics, search_thread, settings.bundle, note
     )

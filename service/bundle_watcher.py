@@ -1,12 +1,13 @@
-"""Looks again and again at what should be served, and has it served.
+"""Watch which bundle is to be served, and have it served.
 
-Two notes are followed: the pointer of a shelf, which outlives the service, and, where several
-workers share a port, what one of them was told to load. The latter counts until the pointer is
-written again. A bundle that was refused is not tried again until a note is written anew, also
-with the same words.
+Two sources are read. The current version of a model registry outlives the service. Where several
+workers share a port, a file names the version that one of them was asked to load; it is valid until
+the current version of the registry is written again. A bundle that was refused is tried again only
+after its source was written anew, with the same content, too.
 
 The files of the served bundle are watched, too. They are mapped into memory, so a file that is
-truncated ends the process by SIGBUS at the next request that reads it; the log names it before.
+truncated ends the process by SIGBUS at the next request that reads it. The log names the file
+before that.
 """
 
 import asyncio
@@ -20,38 +21,47 @@ from pathlib import Path
 from recsys.bundle.registry import POINTER, bundle_of, is_shelf
 from recsys.errors import RecsysError
 from recsys.fileio import replace_file
-from service.model_manager import Model, ModelManager
+from service.model_manager import ModelManager, OpenedBundle
 
 log = logging.getLogger("recsys.service")
 
-Stamp = tuple[int, int]  # of a note: its inode and when it was written, ns
+WriteStamp = tuple[int, int]  # inode and ns of the last write of a file: changes with every write
 
 
 @dataclass(frozen=True, slots=True)
 class RequestedVersion:
-    """What a note says should be served; written again it is another wish."""
+    """Bundle that is to be served. The same bundle written again is another request."""
 
     folder: Path
-    written: Stamp
+    written: WriteStamp
 
 
-Note = Callable[[], RequestedVersion | None]  # None for no wish
+VersionSource = Callable[[], RequestedVersion | None]  # None: nothing is requested
 
 
 class BundleWatcher:
-    """One task for the life of the service."""
+    """Read the sources of requested versions every few seconds, in one task.
 
-    def __init__(self, models: ModelManager, notes: Sequence[Note], seconds: float) -> None:
-        self._models, self._notes, self._seconds = models, notes, seconds
-        self._seen: list[RequestedVersion | str | None] = [None] * len(notes)
+    Args:
+        models: where a requested version is served.
+        sources: functions that return a requested version.
+        seconds: time between two checks.
+    """
+
+    def __init__(
+        self, models: ModelManager, sources: Sequence[VersionSource], seconds: float
+    ) -> None:
+        self._models, self._sources, self._seconds = models, sources, seconds
+        self._last_read: list[RequestedVersion | str | None] = [None] * len(sources)
         self._files = _file_stamps(models.current)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="follower")
+        """Start the task."""
+        self._task = asyncio.create_task(self._run(), name="bundle-watcher")
 
     async def stop(self) -> None:
-        """A model that is being opened is not waited for."""
+        """Stop the task, without waiting for a model that is being opened."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -62,30 +72,34 @@ class BundleWatcher:
             await asyncio.sleep(self._seconds)
             try:
                 await self._check_files()
-                await self._look()
-            except Exception:  # whatever it is, the next note is followed all the same
-                log.exception("What should be served could not be looked at")
+                await self._check_sources()
+            except Exception:  # an unforeseen error must not end the task
+                log.exception(
+                    "The check for a new bundle failed. The current model is served on, and the "
+                    "check is repeated in %g s.",
+                    self._seconds,
+                )
 
-    async def _look(self) -> None:
-        for at, note in enumerate(self._notes):
-            wanted = await asyncio.to_thread(_read, note)
-            if wanted == self._seen[at]:
+    async def _check_sources(self) -> None:
+        for index, source in enumerate(self._sources):
+            requested = await asyncio.to_thread(_read, source)
+            if requested == self._last_read[index]:
                 continue
-            self._seen[at] = wanted
+            self._last_read[index] = requested
             if (
-                isinstance(wanted, RequestedVersion)
-                and wanted.folder != self._models.current.folder
+                isinstance(requested, RequestedVersion)
+                and requested.folder != self._models.current.folder
             ):
-                with contextlib.suppress(RecsysError):  # logged and counted where it was refused
-                    await self._models.replace(wanted.folder)
-            elif isinstance(wanted, str):
-                log.error("Model %s stays. %s", self._models.current.model_id, wanted)
+                with contextlib.suppress(RecsysError):  # `replace` has logged and counted it
+                    await self._models.replace(requested.folder)
+            elif isinstance(requested, str):
+                log.error("Model %s is served on. %s", self._models.current.model_id, requested)
 
     async def _check_files(self) -> None:
-        """Log every file of the served bundle that was written to since the last look."""
-        found = await asyncio.to_thread(_file_stamps, self._models.current)
-        for path, stamp in found.items():
-            before = self._files.get(path, stamp)  # of a new model there is none
+        """Log every file of the served bundle that was written to since the last check."""
+        stamps = await asyncio.to_thread(_file_stamps, self._models.current)
+        for path, stamp in stamps.items():
+            before = self._files.get(path, stamp)  # a file of a new model has no earlier stamp
             if stamp.inode == before.inode and stamp != before:
                 log.error(
                     "%s was changed while it is served: it has %d bytes, before %d. Answers may be "
@@ -95,14 +109,15 @@ class BundleWatcher:
                     stamp.size,
                     before.size,
                 )
-        self._files = found
+        self._files = stamps
 
 
 @dataclass(frozen=True, slots=True)
 class FileStamp:
-    """A file's identity, size in bytes and time of the last write; a replaced file has a new inode.
+    """Inode, size in bytes and time of the last write of a file of the bundle.
 
-    Only writing into the same inode reaches a process that has the file mapped.
+    A file that is replaced has a new inode. Only writing into the same inode reaches a process that
+    has the file mapped.
     """
 
     inode: int
@@ -110,66 +125,76 @@ class FileStamp:
     written_ns: int
 
 
-def _file_stamps(model: Model) -> dict[Path, FileStamp]:
-    """Stamps of the files of a model's bundle, as far as they are there."""
+def _file_stamps(model: OpenedBundle) -> dict[Path, FileStamp]:
+    """Return the stamps of the files of a model's bundle, without missing files."""
     stamps = {}
     for path in (model.folder / name for name in model.manifest.files):
         with contextlib.suppress(FileNotFoundError):
-            found = path.stat()
-            stamps[path] = FileStamp(found.st_ino, found.st_size, found.st_mtime_ns)
+            status = path.stat()
+            stamps[path] = FileStamp(status.st_ino, status.st_size, status.st_mtime_ns)
     return stamps
 
 
-def _read(note: Note) -> RequestedVersion | str | None:
-    """The wish, or a sentence where the note makes no sense."""
+def _read(source: VersionSource) -> RequestedVersion | str | None:
+    """Return the requested version, or a message if the source cannot be read."""
     try:
-        return note()
-    except RecsysError as refused:
-        return str(refused)
-    except (OSError, ValueError) as failed:
-        return f"A note cannot be read: {failed}."
+        return source()
+    except RecsysError as error:
+        return str(error)
+    except (OSError, ValueError) as error:
+        return (
+            f"The file that names the requested bundle cannot be read: {error}. Publish it again."
+        )
 
 
-def pointer_of(folder: Path) -> Note:
-    """The pointer of a shelf; a folder that is a bundle itself says nothing more."""
+def registry_source(folder: Path) -> VersionSource:
+    """Return a source that reads the current version of a registry.
+
+    If the folder is a bundle itself, the source requests nothing.
+    """
 
     def read() -> RequestedVersion | None:
-        stamp = _stamp(folder / POINTER)  # first: what is read is at least as new
+        # the stamp is read first, so that the content is at least as new
+        stamp = _write_stamp(folder / POINTER)
         return RequestedVersion(bundle_of(folder), stamp) if stamp and is_shelf(folder) else None
 
     return read
 
 
-class SharedNote:
-    """A file in which one worker tells the others what to load."""
+class SharedVersionFile:
+    """File in which one worker tells the other workers which bundle to load.
 
-    def __init__(self, path: Path, shelf: Path) -> None:
-        """shelf: whose pointer, once written again, makes the note void."""
-        self._path, self._pointer = path, shelf / POINTER
+    Args:
+        path: the file.
+        registry: folder of the registry. The file is void once its current version is written.
+    """
+
+    def __init__(self, path: Path, registry: Path) -> None:
+        self._path, self._pointer = path, registry / POINTER
 
     def read(self) -> RequestedVersion | None:
-        stamp = _stamp(self._path)
+        """Return the requested version; None if there is no file or it is void."""
+        stamp = _write_stamp(self._path)
         if stamp is None:
             return None
-        said = json.loads(self._path.read_text(encoding="utf-8"))
-        return (
-            RequestedVersion(Path(said["folder"]), stamp)
-            if said["pointer"] == self._era()
-            else None
-        )
+        content = json.loads(self._path.read_text(encoding="utf-8"))
+        if content["pointer"] != self._registry_stamp():
+            return None
+        return RequestedVersion(Path(content["folder"]), stamp)
 
     def write(self, folder: Path) -> None:
-        said = json.dumps({"folder": str(folder), "pointer": self._era()})
-        replace_file(self._path, lambda beside: beside.write_text(said, encoding="utf-8"))
+        """Request the bundle in `folder`."""
+        content = json.dumps({"folder": str(folder), "pointer": self._registry_stamp()})
+        replace_file(self._path, lambda beside: beside.write_text(content, encoding="utf-8"))
 
-    def _era(self) -> list[int]:
-        """As JSON gives it back; empty where there is no pointer."""
-        return list(_stamp(self._pointer) or ())
+    def _registry_stamp(self) -> list[int]:
+        """Return the stamp of the current version, as JSON reads it; empty if there is none."""
+        return list(_write_stamp(self._pointer) or ())
 
 
-def _stamp(file: Path) -> Stamp | None:
+def _write_stamp(file: Path) -> WriteStamp | None:
     try:
-        found = file.stat()
+        status = file.stat()
     except FileNotFoundError:
         return None
-    return found.st_ino, found.st_mtime_ns
+    return status.st_ino, status.st_mtime_ns

@@ -1,8 +1,7 @@
-"""Log lines for people or for machines, without a word of what clients sent.
+"""Log lines as text or JSON, without any data that clients sent.
 
-The message of an exception may quote an id, an argument of Redis or a whole body. So a line names
-the kind of an exception and the places it came by, and leaves the message out; at level debug it
-is shown.
+The message of an exception may quote an id, an argument of a Redis command or a whole body. So a
+line names the class of an exception and its traceback. The message is shown at level debug only.
 """
 
 import asyncio
@@ -13,73 +12,79 @@ import traceback
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-OURS = ("recsys", "uvicorn")
-FIELDS = ("request_id", "route")  # of a line, where whoever logs gives them as `extra`
+OWN_LOGGERS = ("recsys", "uvicorn")
+FIELDS = ("request_id", "route")  # shown if a log call gives them as `extra`
 log = logging.getLogger("recsys.service")
 
 
 def log_to_stderr(level: str, form: Literal["text", "json"]) -> None:
-    """All loggers of this process write to stderr and nowhere else.
+    """Send the lines of all loggers of this process to stderr and nowhere else.
 
-    Of libraries warnings are enough, but at debug.
+    Libraries log warnings, and everything at level debug.
     """
     others = "warning" if level == "info" else level
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter((JsonLines if form == "json" else TextLines)(messages=level == "debug"))
+    handler.setFormatter(
+        (JsonFormatter if form == "json" else TextFormatter)(messages=level == "debug")
+    )
     logging.basicConfig(level=others.upper(), handlers=[handler], force=True)
-    for name in OURS:
+    for name in OWN_LOGGERS:
         logging.getLogger(name).setLevel(level.upper())
-    # a line for each would let clients fill the disk; `recsys_requests_total` counts them
-    logging.getLogger("uvicorn.error").addFilter(_is_no_refusal)
+    # one line for each would let clients fill the disk; `recsys_requests_total` counts them
+    logging.getLogger("uvicorn.error").addFilter(_is_not_malformed_request)
     logging.captureWarnings(True)
 
 
-def _is_no_refusal(record: logging.LogRecord) -> bool:
-    """False for what uvicorn says of each malformed request."""
+def _is_not_malformed_request(record: logging.LogRecord) -> bool:
+    """Return False for the line that uvicorn logs for each malformed request."""
     return record.msg != "Invalid HTTP request received."
 
 
-class Lines(logging.Formatter):
-    """One record after another; `messages`: exceptions are shown with what they say."""
+class LineFormatter(logging.Formatter):
+    """Base of both formatters; `messages`: whether messages of exceptions are shown."""
 
     def __init__(self, *, messages: bool) -> None:
         super().__init__()
         self._messages = messages
 
     def time_of(self, record: logging.LogRecord) -> str:
+        """Return the time in UTC, as ISO 8601 with milliseconds."""
         return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
 
     def error_of(self, record: logging.LogRecord) -> list[str]:
-        """The exception and what led to it, each with its places, the innermost last."""
-        failed = record.exc_info[1] if record.exc_info else None
-        found: list[str] = []
-        while failed is not None and len(found) < 100:
-            said = f": {failed}" if self._messages else ""
-            found.append(f"{type(failed).__module__}.{type(failed).__qualname__}{said}")
-            frames = traceback.extract_tb(failed.__traceback__)
-            found += [f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
-            failed = failed.__cause__ or failed.__context__
-        return found
+        """Return the exception and its causes, each with its traceback, innermost frame last."""
+        error = record.exc_info[1] if record.exc_info else None
+        lines: list[str] = []
+        while error is not None and len(lines) < 100:
+            message = f": {error}" if self._messages else ""
+            lines.append(f"{type(error).__module__}.{type(error).__qualname__}{message}")
+            frames = traceback.extract_tb(error.__traceback__)
+            lines += [f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
+            error = error.__cause__ or error.__context__
+        return lines
 
     def fields_of(self, record: logging.LogRecord) -> dict[str, Any]:
-        given = {name: getattr(record, name, None) for name in FIELDS}
-        return {name: value for name, value in given.items() if value is not None}
+        """Return the fields of `FIELDS` that the record has."""
+        values = {name: getattr(record, name, None) for name in FIELDS}
+        return {name: value for name, value in values.items() if value is not None}
 
 
-class TextLines(Lines):
-    """Time, level and message; what is known of a request and an exception comes after."""
+class TextFormatter(LineFormatter):
+    """Formatter of text lines: time, level, message, then fields and the exception."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the text of a record."""
         fields = "".join(f" {name}={value}" for name, value in self.fields_of(record).items())
         line = f"{self.time_of(record)} {record.levelname.lower()} "
         return "\n".join([line + record.getMessage().strip() + fields, *self.error_of(record)])
 
 
-class JsonLines(Lines):
-    """One JSON object a line."""
+class JsonFormatter(LineFormatter):
+    """Formatter of JSON lines: one object for each record."""
 
     def format(self, record: logging.LogRecord) -> str:
-        found: dict[str, Any] = {
+        """Return the JSON of a record."""
+        line: dict[str, Any] = {
             "time": self.time_of(record),
             "level": record.levelname.lower(),
             "logger": record.name,
@@ -88,15 +93,18 @@ class JsonLines(Lines):
         }
         error = self.error_of(record)
         if error:
-            found["error"] = error
-        return json.dumps(found, ensure_ascii=False)
+            line["error"] = error
+        return json.dumps(line, ensure_ascii=False)
 
 
 def watch_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """What nobody awaited is logged like everything else: asyncio would print its arguments."""
+    """Log exceptions of tasks and callbacks that no code awaits.
 
-    def noted(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        log.error("Something failed that no request waits for.", exc_info=context.get("exception"))
-        log.debug("asyncio says: %s", context)
+    asyncio would print the arguments of the callback.
+    """
 
-    loop.set_exception_handler(noted)
+    def handle(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        log.error("A background task failed.", exc_info=context.get("exception"))
+        log.debug("Context of the failure: %s", context)
+
+    loop.set_exception_handler(handle)

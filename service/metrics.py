@@ -1,4 +1,7 @@
-"""What Prometheus sees: all outcomes are counted, failures too; no label names a user or item."""
+"""Prometheus metrics of the service.
+
+All outcomes are counted, failures included. No label names a user or an item.
+"""
 
 import os
 import time
@@ -9,14 +12,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.redis_client.breaker import State
+from service.redis_client.breaker import BreakerState
 from service.server.workers import SHARED_METRICS
 
 LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
 class ServiceMetrics:
-    """All series of one application, in a registry of its own."""
+    """All metrics of one application, in a registry of its own."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -28,44 +31,44 @@ class ServiceMetrics:
         )
         self.request_seconds = Histogram(
             "recsys_request_seconds",
-            "Time to answer, whatever the outcome.",
+            "Seconds until a request is answered, with any outcome.",
             ("route",),
             buckets=LATENCY,
             registry=registry,
         )
         self.batch_size = Histogram(
             "recsys_batch_size",
-            "Requests scored together.",
+            "Requests in a batch.",
             buckets=(1, 2, 4, 8, 16, 32, 64, 128),
             registry=registry,
         )
         self.waiting = Gauge(
             "recsys_queue_waiting",
-            "Requests left in the queue when the last batch was taken.",
+            "Requests that waited in the queue after the last batch was taken.",
             registry=registry,
             multiprocess_mode="livesum",
         )
         self.refused = Counter(
             "recsys_refused",
-            "Requests refused because the queue was full or slow.",
+            "Requests refused because the queue was full or its delay too long.",
             registry=registry,
         )
         self.states = Counter(
             "recsys_states",
-            "How a state was had: hit (cached), step (cached, then stepped), replay (from the "
-            "history), blank (nothing known was clicked), stateless (from the request).",
+            "Hidden states by origin: hit (stored), step (stored, then advanced), replay (from the "
+            "click history), blank (no known item was clicked), stateless (from the request).",
             ("how",),
             registry=registry,
         )
         self.answers = Counter(
             "recsys_answers",
-            "Recommendations by source, and whether the session was missing.",
+            "Recommendations by source, and whether the session could not be read (degraded).",
             ("source", "degraded"),
             registry=registry,
         )
         self.states_kept = Counter(
             "recsys_states_kept",
-            "States written back, and those that no longer fitted.",
+            "States written to Redis (kept), or not because the session had changed (outdated).",
             ("outcome",),
             registry=registry,
         )
@@ -79,40 +82,40 @@ class ServiceMetrics:
         )
         self.redis_seconds = Histogram(
             "recsys_redis_seconds",
-            "Time of one Redis round trip, whatever the outcome.",
+            "Seconds of one Redis round trip, by call and outcome.",
             ("call", "outcome"),
             buckets=LATENCY,
             registry=registry,
         )
-        # a lookup by prometheus takes a lock, and more time than all else
+        # `labels` takes a lock, and more time than the increment itself
         self._redis = cache(self.redis_seconds.labels)
         self._states = cache(self.states.labels)
         self._answers = cache(self.answers.labels)
         self._states_kept = cache(self.states_kept.labels)
         self.redis_servers = Gauge(
             "recsys_redis_servers",
-            "Redis servers by circuit: closed (asked), open (left alone for a moment, after "
-            "failures in a row), half-open (one request tries it).",
+            "Redis servers by state of their circuit breaker: closed (in use), open (not asked for "
+            "a moment, after failures in a row), half-open (one trial request).",
             ("circuit",),
             registry=registry,
             multiprocess_mode="livesum",
         )
         self.reloads = Counter(
             "recsys_reloads",
-            "Bundles that were to be served from then on: replaced (the one before), refused.",
+            "Requests to serve another bundle: replaced (it is served), refused.",
             ("outcome",),
             registry=registry,
         )
         self.model = Gauge(
             "recsys_model_info",
-            "1 for the model that answers.",
+            "1 for the model that is served.",
             ("model_id",),
             registry=registry,
             multiprocess_mode="livemax",
         )
 
     def exposition(self) -> bytes:
-        """Prometheus text format, of all workers together."""
+        """Return the metrics of all workers together in Prometheus' text format."""
         if SHARED_METRICS not in os.environ:
             return generate_latest(self.registry)
         together = CollectorRegistry()
@@ -120,31 +123,34 @@ class ServiceMetrics:
         return generate_latest(together)
 
     def count_unstored(self, reason: str, clicks: int) -> None:
+        """Count clicks that are not in Redis."""
         self.clicks_not_stored.labels(reason).inc(clicks)
 
     def count_refused(self, status: int) -> None:
-        """An answer that no application gave, as the request was not read."""
+        """Count an answer to a request that was refused before the application read it."""
         self.requests.labels("unmatched", "other", str(status)).inc()
 
     def observe_redis(self, call: str, seconds: float, outcome: str) -> None:
+        """Record a round trip."""
         self._redis(call, outcome).observe(seconds)
 
     def count_states(self, counts: Mapping[str, int]) -> None:
-        """How states were had → how many of them."""
-        for how, count in counts.items():
-            self._states(how).inc(count)
+        """Count states; counts: origin → number."""
+        for origin, count in counts.items():
+            self._states(origin).inc(count)
 
     def count_answers(self, counts: Mapping[tuple[str, bool], int]) -> None:
-        """(source, degraded) → how many."""
+        """Count recommendations; counts: (source, degraded) → number."""
         for (source, degraded), count in counts.items():
             self._answers(source, str(degraded).lower()).inc(count)
 
     def count_kept(self, kept: int, outdated: int) -> None:
+        """Count states that were written to Redis, and those that were not."""
         self._states_kept("kept").inc(kept)
         self._states_kept("outdated").inc(outdated)
 
-    def redis_moved(self, before: State | None, after: State | None) -> None:
-        """A server came (from None), went (to None), or its circuit changed."""
+    def count_breaker_state(self, before: BreakerState | None, after: BreakerState | None) -> None:
+        """Count a server in its new state; None: the server is new, or no longer in use."""
         if before is not None:
             self.redis_servers.labels(before.value).dec()
         if after is not None:
@@ -152,27 +158,27 @@ class ServiceMetrics:
 
 
 class RequestMetrics:
-    """ASGI middleware: counts and times every request by the route's template."""
+    """ASGI middleware that counts and times every request, by the template of its route."""
 
     def __init__(self, app: ASGIApp, metrics: ServiceMetrics) -> None:
         self._app = app
-        self._requests = cache(metrics.requests.labels)  # here, too
+        self._requests = cache(metrics.requests.labels)  # see ServiceMetrics
         self._seconds = cache(metrics.request_seconds.labels)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 500  # what a crash below us is answered with
+        began, status = time.perf_counter(), 500  # the status of an exception in the application
 
-        async def noting(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, noting)
+            await self._app(scope, receive, send_and_note)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
             self._requests(route, _method(scope), str(status)).inc()
@@ -180,6 +186,6 @@ class RequestMetrics:
 
 
 def _method(scope: Scope) -> str:
-    """A client may send any word as its method; a label may not."""
+    """Return the method as a label: a client may send any word as its method."""
     method: str = scope["method"]
     return method if method in ("GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT") else "other"

@@ -1,9 +1,9 @@
-"""The model that answers, and how another one takes its place while requests go on.
+"""Replacement of the served model while requests go on.
 
-A bundle is opened, verified, asked its golden sessions and warmed up beside the model that answers.
-Then one reference is exchanged: a batch that is under way ends with the model it began with, the
-next one begins with the new model, and states move over by replay. A bundle that is refused changes
-nothing.
+A new bundle is opened, verified, checked with its golden sessions and warmed up beside the current
+model. Then one reference is exchanged: a batch that is under way ends with the old model, the next
+batch begins with the new one, and states are computed again by replay. A bundle that is refused
+changes nothing.
 """
 
 import asyncio
@@ -24,97 +24,123 @@ log = logging.getLogger("recsys.service")
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """One bundle, opened."""
+class OpenedBundle:
+    """Bundle in memory: its folder, manifest and predictor."""
 
     folder: Path
     manifest: Manifest
     predictor: Predictor
 
     @classmethod
-    def open(cls, folder: Path) -> "Model":
-        """Verified and warmed up; raises `BundleRefused`."""
+    def open(cls, folder: Path) -> "OpenedBundle":
+        """Open, verify and warm up a bundle.
+
+        Raises:
+            BundleRefused: if the bundle is incomplete, damaged or of another format.
+        """
         manifest = read_manifest(folder)
         return cls(folder, manifest, open_predictor(folder))
 
     @property
     def model_id(self) -> str:
+        """Return the id in the manifest."""
         return self.manifest.model_id
 
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """What a reload did; both are the same where the bundle was served already."""
+    """Result of a replacement. Both ids are equal if the bundle was served already."""
 
     model_id: str
     previous_model_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class Answering:
-    """A model, and what answers with it."""
+class ServedModel:
+    """Opened bundle and the recommender that uses its predictor."""
 
-    model: Model
+    model: OpenedBundle
     recommender: Recommender
 
 
-Begin = Callable[[Model], Recommender]  # called when a model is about to answer
+RecommenderFactory = Callable[[OpenedBundle], Recommender]  # called just before a model is served
 
 
 class ModelManager:
-    """Holds what answers now; `replace` puts another model there."""
+    """Hold the model that is served and replace it on request.
 
-    def __init__(self, first: Model, begin: Begin, metrics: ServiceMetrics) -> None:
-        self._begin, self._metrics = begin, metrics
-        self._now = Answering(first, begin(first))
-        self._before: Path | None = None
-        self._turn = asyncio.Lock()
+    Args:
+        first: the model to serve first.
+        new_recommender: builds the recommender of a model.
+        metrics: where replacements are counted.
+    """
+
+    def __init__(
+        self, first: OpenedBundle, new_recommender: RecommenderFactory, metrics: ServiceMetrics
+    ) -> None:
+        self._new_recommender, self._metrics = new_recommender, metrics
+        self._served = ServedModel(first, new_recommender(first))
+        self._previous: Path | None = None
+        self._replacing = asyncio.Lock()
         metrics.model.labels(first.model_id).set(1)
 
     @property
-    def current(self) -> Model:
-        return self._now.model
+    def current(self) -> OpenedBundle:
+        """Return the model that is served now."""
+        return self._served.model
 
     @property
     def recommender(self) -> Recommender:
-        """For one call, which ends with the model it began with."""
-        return self._now.recommender
+        """Return the current recommender. A call keeps it until it ends."""
+        return self._served.recommender
 
-    async def answer(
-        self, questions: Sequence[RecommendationQuery]
+    async def recommend(
+        self, queries: Sequence[RecommendationQuery]
     ) -> Sequence[RecommendationResult | Exception]:
-        """By whatever model is current when the batch begins."""
-        return await self._now.recommender.answer(questions)
+        """Answer a batch with the model that is current when the batch begins."""
+        return await self._served.recommender.recommend(queries)
 
     async def replace(self, folder: Path) -> Replaced:
-        """Serve this bundle from now on; raises `BundleRefused`, and then nothing has changed."""
-        async with self._turn:
+        """Serve the bundle in `folder` from now on.
+
+        Raises:
+            BundleRefused: if the bundle cannot be used. The current model is served on.
+        """
+        async with self._replacing:
             return await self._replace(folder)
 
     async def roll_back(self) -> Replaced:
-        """Serve the bundle before the current one again.
+        """Serve the bundle again that was served before the current one.
 
-        Raises `NoPreviousModel`, and `BundleRefused` where that bundle is gone or broken.
+        Raises:
+            NoPreviousModel: if no other bundle was served before.
+            BundleRefused: if that bundle is missing or damaged.
         """
-        async with self._turn:
-            if self._before is None:
-                raise NoPreviousModel("No other model was served before, so none can come back.")
-            return await self._replace(self._before)
+        async with self._replacing:
+            if self._previous is None:
+                raise NoPreviousModel(
+                    "There is no previous model: this process has served only one. "
+                    "Use /v1/admin/reload with the name of a bundle."
+                )
+            return await self._replace(self._previous)
 
     async def _replace(self, folder: Path) -> Replaced:
         old = self.current
         try:
-            new = await asyncio.to_thread(Model.open, folder)
+            new = await asyncio.to_thread(OpenedBundle.open, folder)
         except BundleRefused as refused:
             self._metrics.reloads.labels("refused").inc()
-            log.error("Model %s stays; %s is refused. %s", old.model_id, folder, refused)
+            log.error(
+                "The bundle %s is refused; model %s is served on. %s", folder, old.model_id, refused
+            )
             raise
         replaced = Replaced(new.model_id, old.model_id)
         if new.model_id != old.model_id:
-            self._now, self._before = Answering(new, self._begin(new)), old.folder
+            self._served = ServedModel(new, self._new_recommender(new))
+            self._previous = old.folder
             self._metrics.model.labels(old.model_id).set(0)
             self._metrics.model.labels(new.model_id).set(1)
-            log.info("Model %s answers from now on, instead of %s.", new.model_id, old.model_id)
+            log.info("Model %s is served from now on, instead of %s.", new.model_id, old.model_id)
         self._metrics.reloads.labels("replaced").inc()
         del old, new
         give_back_freed_memory()

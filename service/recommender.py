@@ -1,8 +1,29 @@
-"""Clicks in, lists out: visit the store, bring the state up to date, rank, keep the state.
+"""Answer queries: visit the store, bring the hidden states up to date, rank, store the states.
 
-What to say when Redis is silent, what an unknown item does, and what a stranger gets is decided
-here. A batch that takes milliseconds is ranked at once, a longer one in a worker thread, so that
-the event loop always comes round.
+The law of the hidden state:
+
+    The state of a user equals the state of the current model after it has read, from zero, the
+    clicks in its window: the last clicks of the user's session (50 by default), in the order in
+    which Redis accepted them.
+
+The click history in Redis is the source of truth; the stored state is a cache. Its tag names the
+model, the session and the number of clicks that the state includes. `Recommender._from_stored` uses
+the state only if the tag fits:
+
+    all clicks included                          use the state as it is
+    clicks missing, and no click of the session  read the missing clicks, one step each
+      has left the window
+    everything else: another model, a window     read the whole window again (replay)
+      that slides, a damaged or lost state
+
+So a new model, concurrent writers and lost states never lead to a wrong state. A state is stored
+only while its session is the one that it was computed from; session_store.py does this atomically.
+
+If Redis does not answer, the result is computed from the query alone and is degraded. Unknown items
+are skipped and reported. A user without a known click gets the popular list.
+
+A batch that takes milliseconds is ranked in the event loop. A longer one is ranked in a worker
+thread, so that the event loop goes on.
 """
 
 import asyncio
@@ -25,19 +46,19 @@ from recsys.predictor import Predictor, Ranking, SessionState, Source
 from recsys.retrieval.exact import RankingQuery
 from service.metrics import ServiceMetrics
 from service.store.session_store import Click, ComputedState, Store, StoredSession, Visit
-from service.store.state_codec import Tag, decode, encode
+from service.store.state_codec import StateTag, decode, encode
 
-FLUSH_SECONDS = 0.02  # how long a state waits for a round trip to go along with
-# A batch expected to take less is ranked where it is. Two threads of which one runs Python and the
-# other small tensors cost each other a third of their time, measured at 50,000 items.
-AT_ONCE_SECONDS = 0.01
-REMEMBERED = 0.9  # of what a question took before
-Found = TypeVar("Found", Ranking, Ranking | None)
+FLUSH_SECONDS = 0.02  # how long a state waits for the round trip of another batch
+# A batch that is expected to take less is ranked in the event loop. Two threads, one with Python
+# code and one with small tensors, each lose a third of their time (measured at 50,000 items).
+IN_LOOP_SECONDS = 0.01
+SMOOTHING = 0.9  # weight of the past in the average time of a query
+RankingType = TypeVar("RankingType", Ranking, Ranking | None)
 
 
 @dataclass(frozen=True, slots=True)
 class RecommendationQuery:
-    """One request for a list: a user, whose `click` is recorded first, or a session in `items`."""
+    """Query for a list: of a user, whose `click` is recorded first, or of the session `items`."""
 
     user_id: str | None = None
     click: Click | None = None
@@ -49,17 +70,17 @@ class RecommendationQuery:
 
     @property
     def own_items(self) -> list[str]:
-        """The items this request itself names as clicked."""
+        """Return the clicked items that the query itself names."""
         return [self.click.item_id] if self.click is not None else list(self.items)
 
 
 @dataclass(frozen=True, slots=True)
 class RecommendationResult:
-    """Item ids in falling score, and how they came about."""
+    """List of item ids with falling scores, and how it was computed."""
 
     model_id: str
     source: Source
-    degraded: bool  # the stored session could not be used
+    degraded: bool  # the stored session could not be read
     stored: bool  # the click of this request is in Redis
     unknown_items: list[str]
     items: list[tuple[str, float]]
@@ -67,234 +88,267 @@ class RecommendationResult:
 
 @dataclass(frozen=True, slots=True)
 class _Session:
-    """What one question is answered from."""
+    """Session that one query is answered from."""
 
-    memory: SessionState
-    known: Sequence[int]  # items clicked in the window that the model knows
-    seen: Sequence[str]
-    how: str  # hit, step, replay, blank, stateless
+    model_input: SessionState
+    window: Sequence[int]  # indices of the items clicked in the window, without unknown items
+    item_ids: Sequence[str]
+    origin: str  # of the state: hit, step, replay, blank, stateless; a metric label
     stored: StoredSession | None = None
     degraded: bool = False
 
 
 class Recommender:
-    """Answers batches of questions with one predictor and one store."""
+    """Answer batches of queries with one predictor and one store.
+
+    Args:
+        predictor: the model.
+        store: the sessions of users.
+        metrics: counters and histograms.
+        worker: thread for batches that take long.
+        clock: processor seconds of the calling thread, so that what other threads and processes
+            take does not count.
+    """
 
     def __init__(
         self,
         predictor: Predictor,
         store: Store,
         metrics: ServiceMetrics,
-        torch: ThreadPoolExecutor,
+        worker: ThreadPoolExecutor,
         clock: Callable[[], float] = time.thread_time,
     ) -> None:
-        """torch: the worker thread. clock: processor seconds of the calling thread.
-
-        What other threads and processes take of the processor is not this batch's.
-        """
         self._clock = clock
         self.predictor = predictor
         self._store = store
         self._metrics = metrics
-        self._torch = torch
+        self._worker = worker
         self._computed: list[ComputedState] = []  # states that wait for the next round trip
         self._flushing: asyncio.Task[None] | None = None
-        self._seconds_each = AT_ONCE_SECONDS  # to rank one question, lately
+        self._seconds_per_query = IN_LOOP_SECONDS  # moving average of the ranking time
 
     async def close(self) -> None:
-        """Write the states that wait."""
+        """Store the states that wait."""
         if self._flushing is not None:
             await asyncio.wait({self._flushing})
         await self._exchange([])
 
-    def check_filter(self, wanted: Filter, field: str = "filter") -> None:
-        """Raises `UnknownAttribute`, before the request waits in any queue."""
-        refusal = self._refusal(wanted, field)
-        if refusal is not None:
-            raise refusal
+    def check_filter(self, query_filter: Filter, field: str = "filter") -> None:
+        """Check a filter before its request waits in a queue.
 
-    def _refusal(self, wanted: Filter, field: str = "filter") -> UnknownAttribute | None:
+        Raises:
+            UnknownAttribute: if the filter names an attribute that the items do not have.
+        """
+        error = self._filter_error(query_filter, field)
+        if error is not None:
+            raise error
+
+    def _filter_error(self, query_filter: Filter, field: str = "filter") -> UnknownAttribute | None:
         attributes = self.predictor.catalogue.attributes
-        for attribute in wanted:
+        for attribute in query_filter:
             if attribute not in attributes:
                 return UnknownAttribute(attribute, sorted(attributes), field)
         return None
 
-    async def answer(
-        self, questions: Sequence[RecommendationQuery]
+    async def recommend(
+        self, queries: Sequence[RecommendationQuery]
     ) -> list[RecommendationResult | Exception]:
-        """One answer a question, or why there is none: its filter was checked by another model."""
-        self._metrics.batch_size.observe(len(questions))
-        sessions = await self._sessions(questions)
-        state, rankings = await self._ranked(questions, sessions)
-        self._keep(questions, sessions, state)
-        self._count(sessions, rankings)
+        """Record the clicks of queries and rank items for each.
+
+        Args:
+            queries: the batch. Clicks of one user are recorded in this order.
+
+        Returns:
+            For each query a result, or `UnknownAttribute` if its filter was checked by a model with
+            other attributes.
+        """
+        self._metrics.batch_size.observe(len(queries))
+        sessions = await self._sessions(queries)
+        states, rankings = await self._rank_anywhere(queries, sessions)
+        self._queue_states(queries, sessions, states)
+        self._count_answers(sessions, rankings)
         return [
-            self._refusal(question.filter) or self._answer(question, session, ranking)
-            for question, session, ranking in zip(questions, sessions, rankings, strict=True)
+            self._filter_error(query.filter) or self._result(query, session, ranking)
+            for query, session, ranking in zip(queries, sessions, rankings, strict=True)
         ]
 
     def similar(self, item_id: str, k: int) -> list[tuple[str, float]]:
-        """Items like this one by cosine; raises `UnknownItem`. Takes a look at every item."""
+        """Return the `k` items most similar to an item by cosine. It scores every item.
+
+        Raises:
+            UnknownItem: if the item is not in the catalogue.
+        """
         item = self.predictor.catalogue.index(item_id)
         return self._named(self.predictor.similar(item, k))
 
     def state_after(self, item_ids: Sequence[str]) -> list[list[float]]:
-        """The hidden state that these clicks leave behind, (L, W), for those who want to see it."""
-        memory = SessionState(self._known(item_ids[-self.predictor.window :]))
-        numbers: list[list[float]] = self.predictor.advance([memory])[:, 0].tolist()
+        """Return the hidden state after these clicks, of shape (L, width)."""
+        model_input = SessionState(self._known(item_ids[-self.predictor.window :]))
+        numbers: list[list[float]] = self.predictor.advance([model_input])[:, 0].tolist()
         return numbers
 
     def unknown(self, item_ids: Sequence[str]) -> list[str]:
-        """Those the model does not know, each once, in order."""
+        """Return the items that the model does not know, each once, in order."""
         find = self.predictor.catalogue.find
         return list(dict.fromkeys(item_id for item_id in item_ids if find(item_id) is None))
 
-    async def _sessions(self, questions: Sequence[RecommendationQuery]) -> list[_Session]:
-        """What each question is answered from; one store round trip for all that name a user."""
-        visiting = [at for at, question in enumerate(questions) if question.user_id is not None]
-        if not visiting:  # what needs no Redis does not wait for it
-            return [self._session(question, None) for question in questions]
-        replies = await self._exchange([_visit(questions[at]) for at in visiting])
-        found = dict(zip(visiting, replies, strict=True))
-        return [self._session(question, found.get(at)) for at, question in enumerate(questions)]
+    async def _sessions(self, queries: Sequence[RecommendationQuery]) -> list[_Session]:
+        """Return the session of each query, after one round trip for all that name a user."""
+        of_users = [index for index, query in enumerate(queries) if query.user_id is not None]
+        if not of_users:  # a query without a user does not wait for Redis
+            return [self._session(query, None) for query in queries]
+        replies = await self._exchange([_visit(queries[index]) for index in of_users])
+        stored = dict(zip(of_users, replies, strict=True))
+        return [self._session(query, stored.get(index)) for index, query in enumerate(queries)]
 
     def _session(
-        self, question: RecommendationQuery, reply: StoredSession | StoreUnavailable | None
+        self, query: RecommendationQuery, stored: StoredSession | StoreUnavailable | None
     ) -> _Session:
-        if isinstance(reply, StoredSession):
-            return self._stored_session(question, reply)
-        known = self._known(question.own_items[-self.predictor.window :])
+        if isinstance(stored, StoredSession):
+            return self._from_stored(query, stored)
+        window = self._known(query.own_items[-self.predictor.window :])
         return _Session(
-            SessionState(known),
-            known,
-            seen=question.own_items,
-            how="stateless",
-            degraded=isinstance(reply, StoreUnavailable),
+            SessionState(window),
+            window,
+            item_ids=query.own_items,
+            origin="stateless",
+            degraded=isinstance(stored, StoreUnavailable),
         )
 
-    def _stored_session(self, question: RecommendationQuery, stored: StoredSession) -> _Session:
-        """The cached state and the steps it lacks where its tag fits, else the whole window.
+    def _from_stored(self, query: RecommendationQuery, stored: StoredSession) -> _Session:
+        """Return the session with the stored state and the clicks that it lacks, else for a replay.
 
-        A click that Redis refused counts for this answer as if it were stored.
+        A click that Redis refused counts for this result as if it were stored.
         """
         predictor = self.predictor
-        refused = question.own_items if stored.refused else []
-        seen = [*stored.item_ids, *refused]
+        refused = query.own_items if stored.refused else []
+        item_ids = [*stored.item_ids, *refused]
         count = stored.count + len(refused)
-        window = seen[-predictor.window :]
-        known = self._known(window)
-        cached = decode(stored.state, predictor.layers, predictor.state_width)
-        if cached is not None:
-            tag, state = cached
+        recent = item_ids[-predictor.window :]
+        window = self._known(recent)
+        decoded = decode(stored.state, predictor.layers, predictor.state_width)
+        if decoded is not None:
+            tag, state = decoded
             behind = count - tag.clicks
             same = (tag.model_id, tag.nonce) == (predictor.model_id, stored.nonce)
-            whole = count <= len(window)  # nothing has left the window yet
-            if same and (behind == 0 or (behind > 0 and whole)):
-                missing = self._known(window[len(window) - behind :]) if behind else []
-                how = "step" if behind else "hit"
-                return _Session(SessionState(missing, state), known, seen, how, stored)
-        return _Session(SessionState(known), known, seen, "replay" if known else "blank", stored)
+            complete = count <= len(recent)  # no click of the session has left the window
+            if same and (behind == 0 or (behind > 0 and complete)):
+                missing = self._known(recent[len(recent) - behind :]) if behind else []
+                origin = "step" if behind else "hit"
+                return _Session(SessionState(missing, state), window, item_ids, origin, stored)
+        origin = "replay" if window else "blank"
+        return _Session(SessionState(window), window, item_ids, origin, stored)
 
     def _known(self, item_ids: Sequence[str]) -> list[int]:
+        """Return the indices of the items that the model knows."""
         find = self.predictor.catalogue.find
         return [item for item_id in item_ids if (item := find(item_id)) is not None]
 
-    async def _ranked(
-        self, questions: Sequence[RecommendationQuery], sessions: Sequence[_Session]
+    async def _rank_anywhere(
+        self, queries: Sequence[RecommendationQuery], sessions: Sequence[_Session]
     ) -> tuple[Tensor, list[Ranking]]:
-        """Rank here what is quick; what would keep the event loop too long, in the worker thread.
+        """Rank in the event loop what is quick, and in the worker thread what takes longer.
 
-        A filter, or a list that the index cannot give, may take a look at every item.
+        A filter may score every item, and so may a list that the index cannot give.
         """
-        in_thread = partial(asyncio.get_running_loop().run_in_executor, self._torch)
-        quick = self._seconds_each * len(questions) < AT_ONCE_SECONDS
-        if not quick or any(question.filter for question in questions):
-            return await in_thread(self._rank, questions, sessions)
-        state, found = self._rank_quickly(questions, sessions)
-        lost = [at for at, ranking in enumerate(found) if ranking is None]
-        if lost:
-            rest = await in_thread(
-                self._lists,
+        in_thread = partial(asyncio.get_running_loop().run_in_executor, self._worker)
+        quick = self._seconds_per_query * len(queries) < IN_LOOP_SECONDS
+        if not quick or any(query.filter for query in queries):
+            return await in_thread(self._rank, queries, sessions)
+        states, rankings = self._rank_quickly(queries, sessions)
+        missing = [index for index, ranking in enumerate(rankings) if ranking is None]
+        if missing:
+            completed = await in_thread(
+                self._rankings,
                 self.predictor.rank,
-                state[:, lost],
-                [questions[at] for at in lost],
-                [sessions[at] for at in lost],
+                states[:, missing],
+                [queries[index] for index in missing],
+                [sessions[index] for index in missing],
             )
-            for at, ranking in zip(lost, rest, strict=True):
-                found[at] = ranking
-        return state, [ranking for ranking in found if ranking is not None]
+            for index, ranking in zip(missing, completed, strict=True):
+                rankings[index] = ranking
+        return states, [ranking for ranking in rankings if ranking is not None]
 
     def _rank(
-        self, questions: Sequence[RecommendationQuery], sessions: Sequence[_Session]
+        self, queries: Sequence[RecommendationQuery], sessions: Sequence[_Session]
     ) -> tuple[Tensor, list[Ranking]]:
-        with self._timed(questions):
-            state = self.predictor.advance([session.memory for session in sessions])
-            return state, self._lists(self.predictor.rank, state, questions, sessions)
+        with self._timed(queries):
+            states = self.predictor.advance([session.model_input for session in sessions])
+            return states, self._rankings(self.predictor.rank, states, queries, sessions)
 
     def _rank_quickly(
-        self, questions: Sequence[RecommendationQuery], sessions: Sequence[_Session]
+        self, queries: Sequence[RecommendationQuery], sessions: Sequence[_Session]
     ) -> tuple[Tensor, list[Ranking | None]]:
-        with self._timed(questions):
-            state = self.predictor.advance([session.memory for session in sessions])
-            return state, self._lists(self.predictor.rank_quickly, state, questions, sessions)
+        with self._timed(queries):
+            states = self.predictor.advance([session.model_input for session in sessions])
+            return states, self._rankings(self.predictor.rank_quickly, states, queries, sessions)
 
-    def _lists(
+    def _rankings(
         self,
-        rank: Callable[[Tensor, Sequence[Sequence[int]], Sequence[RankingQuery]], list[Found]],
-        state: Tensor,
-        questions: Sequence[RecommendationQuery],
+        rank: Callable[
+            [Tensor, Sequence[Sequence[int]], Sequence[RankingQuery]], list[RankingType]
+        ],
+        states: Tensor,
+        queries: Sequence[RecommendationQuery],
         sessions: Sequence[_Session],
-    ) -> list[Found]:
-        wishes = [self._wish(q, s) for q, s in zip(questions, sessions, strict=True)]
-        return rank(state, [session.known for session in sessions], wishes)
+    ) -> list[RankingType]:
+        """Call a method of the predictor; states: (L, B, width)."""
+        ranking_queries = [
+            self._ranking_query(query, session)
+            for query, session in zip(queries, sessions, strict=True)
+        ]
+        return rank(states, [session.window for session in sessions], ranking_queries)
 
     @contextmanager
-    def _timed(self, questions: Sequence[RecommendationQuery]) -> Iterator[None]:
-        """Learn what a question without a filter takes of this thread's processor time."""
+    def _timed(self, queries: Sequence[RecommendationQuery]) -> Iterator[None]:
+        """Measure the processor time of this thread for a query without a filter."""
         began = self._clock()
         yield
-        if not any(question.filter for question in questions):
-            took = (self._clock() - began) / len(questions)
-            self._seconds_each += (1 - REMEMBERED) * (took - self._seconds_each)
+        if not any(query.filter for query in queries):
+            seconds = (self._clock() - began) / len(queries)
+            self._seconds_per_query += (1 - SMOOTHING) * (seconds - self._seconds_per_query)
 
-    def _wish(self, question: RecommendationQuery, session: _Session) -> RankingQuery:
-        excluded = list(question.exclude_items)
-        if question.exclude_seen:
-            excluded += [*session.seen, *question.own_items]
-        return RankingQuery(question.k, self._known(excluded), self._allowed(question.filter))
+    def _ranking_query(self, query: RecommendationQuery, session: _Session) -> RankingQuery:
+        excluded = list(query.exclude_items)
+        if query.exclude_seen:
+            excluded += [*session.item_ids, *query.own_items]
+        return RankingQuery(query.k, self._known(excluded), self._allowed(query.filter))
 
-    def _allowed(self, wanted: Filter) -> NDArray[np.bool_] | None:
-        if not wanted or self._refusal(wanted) is not None:
+    def _allowed(self, query_filter: Filter) -> NDArray[np.bool_] | None:
+        """Return for each item whether the filter allows it; None if all items are allowed."""
+        if not query_filter or self._filter_error(query_filter) is not None:
             return None
-        return self.predictor.catalogue.allowed(wanted)
+        return self.predictor.catalogue.allowed(query_filter)
 
-    def _keep(
-        self, questions: Sequence[RecommendationQuery], sessions: Sequence[_Session], state: Tensor
+    def _queue_states(
+        self,
+        queries: Sequence[RecommendationQuery],
+        sessions: Sequence[_Session],
+        states: Tensor,
     ) -> None:
-        """Queue new states for the next round trip."""
-        self._metrics.count_states(Counter(session.how for session in sessions))
-        states = state.transpose(0, 1).contiguous().numpy()
-        for own, question, session in zip(states, questions, sessions, strict=True):
+        """Queue new states for the next round trip; states: (L, B, width)."""
+        self._metrics.count_states(Counter(session.origin for session in sessions))
+        arrays = states.transpose(0, 1).contiguous().numpy()
+        for array, query, session in zip(arrays, queries, sessions, strict=True):
             stored = session.stored
-            if stored is None or stored.refused or question.user_id is None:
+            if stored is None or stored.refused or query.user_id is None:
                 continue
-            if session.how not in ("step", "replay"):
+            if session.origin not in ("step", "replay"):
                 continue
-            tag = Tag(self.predictor.model_id, stored.nonce, stored.count)
-            kept = ComputedState(question.user_id, stored.head, encode(tag, own))
-            self._computed.append(kept)
+            tag = StateTag(self.predictor.model_id, stored.nonce, stored.count)
+            computed = ComputedState(query.user_id, stored.head, encode(tag, array))
+            self._computed.append(computed)
         if self._computed and (self._flushing is None or self._flushing.done()):
             self._flushing = asyncio.create_task(self._flush())
 
     async def _flush(self) -> None:
-        """Write the states that no request takes along, also those that come meanwhile."""
+        """Store the states that no other batch takes along, until none waits."""
         while self._computed:
             await asyncio.sleep(FLUSH_SECONDS)
             await self._exchange([])
 
     async def _exchange(self, visits: Sequence[Visit]) -> list[StoredSession | StoreUnavailable]:
-        """One round trip: states of earlier answers are written, then users are visited."""
+        """Store the states that wait, then visit users, in one round trip."""
         computed, self._computed = self._computed, []
         if not computed and not visits:
             return []
@@ -302,33 +356,37 @@ class Recommender:
         self._metrics.count_kept(kept, len(computed) - kept)
         return replies
 
-    def _count(self, sessions: Sequence[_Session], rankings: Sequence[Ranking]) -> None:
-        """Once a batch."""
+    def _count_answers(self, sessions: Sequence[_Session], rankings: Sequence[Ranking]) -> None:
+        """Count the answers of a batch, with one call."""
         pairs = zip(rankings, sessions, strict=True)
         self._metrics.count_answers(Counter((r.source, s.degraded) for r, s in pairs))
 
-    def _answer(
-        self, question: RecommendationQuery, session: _Session, ranking: Ranking
+    def _result(
+        self, query: RecommendationQuery, session: _Session, ranking: Ranking
     ) -> RecommendationResult:
         return RecommendationResult(
             model_id=self.predictor.model_id,
             source=ranking.source,
             degraded=session.degraded,
-            stored=question.click is not None and _confirmed(session.stored),
-            unknown_items=self.unknown(question.own_items),
+            stored=query.click is not None and _is_click_stored(session.stored),
+            unknown_items=self.unknown(query.own_items),
             items=self._named(ranking),
         )
 
     def _named(self, ranking: Ranking) -> list[tuple[str, float]]:
+        """Return the item ids of a ranking with their scores."""
         ids = self.predictor.catalogue.item_ids.take(ranking.items)
         return list(zip(ids, ranking.scores, strict=True))
 
 
-def _visit(question: RecommendationQuery) -> Visit:
-    assert question.user_id is not None, "only questions of users visit the store"
-    return Visit(question.user_id, () if question.click is None else (question.click,))
+def _visit(query: RecommendationQuery) -> Visit:
+    assert query.user_id is not None, "only queries of users visit the store"
+    return Visit(query.user_id, () if query.click is None else (query.click,))
 
 
-def _confirmed(stored: StoredSession | None) -> bool:
-    """The click is in Redis: taken now or known before; not a repeat from before a deletion."""
+def _is_click_stored(stored: StoredSession | None) -> bool:
+    """Return whether the click is in Redis: accepted now, or a repeat of a stored click.
+
+    A repeat of a click from before a deletion is not in Redis.
+    """
     return stored is not None and stored.accepted + stored.duplicates > stored.forgotten

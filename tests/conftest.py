@@ -24,7 +24,7 @@ from data.synthetic import write_shop
 from recsys.bundle.golden import open_predictor
 from recsys.predictor import Predictor
 from service.app import create_app
-from service.logs import OURS, Lines
+from service.logs import OWN_LOGGERS, LineFormatter
 from service.server.embedded_redis import private_redis
 from service.settings import Settings
 from tests.support.bundles.model_kinds import ModelKinds
@@ -74,11 +74,11 @@ def restore_logging() -> Iterator[None]:
     level = root.level
     yield
     root.setLevel(level)
-    for name in OURS:
+    for name in OWN_LOGGERS:
         logging.getLogger(name).setLevel(logging.NOTSET)
     logging.captureWarnings(False)
     for handler in root.handlers[:]:
-        if isinstance(handler.formatter, Lines):
+        if isinstance(handler.formatter, LineFormatter):
             root.removeHandler(handler)
 
 

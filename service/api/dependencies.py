@@ -13,7 +13,7 @@ from recsys.bundle.manifest import Manifest
 from recsys.bundle.registry import is_shelf
 from recsys.errors import Overloaded
 from service.batcher import Batcher
-from service.bundle_watcher import SharedNote
+from service.bundle_watcher import SharedVersionFile
 from service.metrics import ServiceMetrics
 from service.model_manager import ModelManager
 from service.recommender import RecommendationQuery, RecommendationResult, Recommender
@@ -66,7 +66,7 @@ class RunningService:
     metrics: ServiceMetrics
     search_thread: SearchThread
     bundle: Path  # a bundle folder or a model registry
-    note: SharedNote | None  # for the other workers, if there are any
+    note: SharedVersionFile | None  # for the other workers, if there are any
 
     @property
     def registry(self) -> Path:

@@ -1,1 +1,1 @@
-"""A Redis client with time limits for a server, a Cluster or Sentinel."""
+"""Redis client with time limits, for a single server, a Cluster or servers behind Sentinel."""

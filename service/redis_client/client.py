@@ -1,7 +1,8 @@
-"""Calls on Redis within a time budget, whatever Redis does: one server, a cluster, or Sentinel.
+"""Redis client that answers within a time budget: one server, a Cluster, or Sentinel.
 
 redis-py waits up to 59 s for a silent host by default. Here one attempt takes at most the timeout,
-all of them at most the budget, and a call is sent a second time only if that does no harm.
+all attempts together take at most the budget, and a call is sent a second time only if it is
+repeatable.
 """
 
 import asyncio
@@ -13,42 +14,52 @@ from typing import Protocol
 from recsys.errors import StoreUnavailable
 from service.redis_client.breaker import BreakerConfig, OnStateChange
 from service.redis_client.cluster import Cluster
-from service.redis_client.connections import ConnectionFailed, Reply, connections_to
+from service.redis_client.connections import ConnectionFailed, Reply, pool_factory
 from service.redis_client.sentinel import Sentinel
-from service.redis_client.server import PING, Events, Limits, RedisCall, Server
-from service.redis_client.url import HostPort, Kind, read_url
+from service.redis_client.server import PING, RedisCall, ServerCallbacks, ServerClient, ServerLimits
+from service.redis_client.url import DeploymentKind, HostPort, read_url
 
-Observe = Callable[[str, float, str], None]  # (call, seconds, outcome: ok or a reason)
+Observe = Callable[[str, float, str], None]  # (name of the batch, seconds, ok or failure)
 PING_CALL = RedisCall(PING, "", repeatable=True)
-PING_SECONDS = 1.0  # a result of `ping` is used again for so long
+PING_SECONDS = 1.0  # for so long `ping` returns its last result
 
 
-class Servers(Protocol):
-    """One server or many."""
+class Deployment(Protocol):
+    """Interface of a Redis deployment: a single server, a Cluster, or servers behind Sentinel."""
 
-    async def ask(self, calls: Sequence[RedisCall], deadline: float) -> list[Reply]: ...
-    async def servers(self, deadline: float) -> list[Server]: ...
+    async def execute(self, calls: Sequence[RedisCall], deadline: float) -> list[Reply]: ...
+    async def servers(self, deadline: float) -> list[ServerClient]: ...
     async def close(self) -> None: ...
 
 
-class Single:
-    """A Redis that is one server."""
+class SingleServer:
+    """Deployment of one server."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: ServerClient) -> None:
         self._server = server
-        self.ask = server.ask
+        self.execute = server.execute
         self.close = server.close
 
-    async def servers(self, _: float) -> list[Server]:
-        """Return the one."""
+    async def servers(self, _: float) -> list[ServerClient]:
+        """Return the server."""
         return [self._server]
 
 
 class RedisClient:
-    """The client of the Redis at a URL.
+    """Client of the Redis deployment at a URL.
 
-    observe: called with every round trip and its outcome. on_state_change: called when a server is
-    left alone, tried again and trusted again. Raises `ValueError` where the URL cannot be used.
+    Args:
+        url: where Redis is and how to connect to it; url.py has the forms.
+        timeout_ms: time limit of one connect and of one round trip.
+        budget_ms: time limit of a batch with all attempts.
+        connections: maximum number of connections to each server.
+        breaker: settings of each server's circuit breaker.
+        observe: called after every batch with its name, its seconds, and "ok" or the first failure.
+        on_state_change: called when a server's circuit breaker changes its state.
+        clock: monotonic seconds, for the breaker and for pauses.
+
+    Raises:
+        ValueError: if the URL cannot be used.
     """
 
     def __init__(
@@ -63,62 +74,75 @@ class RedisClient:
         on_state_change: OnStateChange = lambda before, after: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._budget = budget_ms / 1000
+        self._budget_seconds = budget_ms / 1000
         self._observe = observe
         self._clock = clock
         self._pinging: asyncio.Task[bool] | None = None
         self._ping_expires = float("-inf")
-        self.when_forgotten: Callable[[], None] = _nothing  # a server lost our scripts, or all
-        limits = Limits(timeout_ms / 1000, self._budget, breaker, clock)
-        self._servers = self._servers_at(url, connections, limits, on_state_change)
+        # called when a server does not know our scripts: it may have lost all of its data
+        self.on_scripts_lost: Callable[[], None] = _nothing
+        limits = ServerLimits(timeout_ms / 1000, self._budget_seconds, breaker, clock)
+        self._deployment = self._deployment_at(url, connections, limits, on_state_change)
 
-    def _servers_at(
-        self, url: str, connections: int, limits: Limits, on_state_change: OnStateChange
-    ) -> Servers:
-        address = read_url(url)
-        new_connections = connections_to(
-            address.options,
-            tls=address.tls,
+    def _deployment_at(
+        self, url: str, connections: int, limits: ServerLimits, on_state_change: OnStateChange
+    ) -> Deployment:
+        target = read_url(url)
+        new_pool = pool_factory(
+            target.options,
+            tls=target.tls,
             connections=connections,
-            connect_seconds=limits.timeout,
+            connect_seconds=limits.timeout_seconds,
         )
 
-        def new_server(at: HostPort | None, on_trouble: Callable[[], None]) -> Server:
-            name = f"{at[0]}:{at[1]}" if at else str(address.options["path"])
-            events = Events(on_state_change, lambda: self.when_forgotten(), on_trouble)
-            return Server(name, partial(new_connections, at), limits, events)
+        def new_server(address: HostPort | None, on_trouble: Callable[[], None]) -> ServerClient:
+            name = f"{address[0]}:{address[1]}" if address else str(target.options["path"])
+            callbacks = ServerCallbacks(on_state_change, lambda: self.on_scripts_lost(), on_trouble)
+            return ServerClient(name, partial(new_pool, address), limits, callbacks)
 
-        if address.kind is Kind.CLUSTER:
-            return Cluster(address.hosts, new_server, limits)
-        if address.kind is Kind.SINGLE:
-            return Single(new_server(address.hosts[0] if address.hosts else None, _nothing))
-        to_sentinel = connections_to(
-            address.sentinel_options, tls=address.tls, connections=1, connect_seconds=limits.timeout
+        if target.kind is DeploymentKind.CLUSTER:
+            return Cluster(target.hosts, new_server, limits)
+        if target.kind is DeploymentKind.SINGLE:
+            return SingleServer(new_server(target.hosts[0] if target.hosts else None, _nothing))
+        new_sentinel_pool = pool_factory(
+            target.sentinel_options,
+            tls=target.tls,
+            connections=1,
+            connect_seconds=limits.timeout_seconds,
         )
-        quiet = Events(lambda before, after: None, _nothing, _nothing)
+        silent = ServerCallbacks(lambda before, after: None, _nothing, _nothing)
         sentinels = [
-            Server(f"{host}:{port}", partial(to_sentinel, (host, port)), limits, quiet)
-            for host, port in address.hosts
+            ServerClient(f"{host}:{port}", partial(new_sentinel_pool, (host, port)), limits, silent)
+            for host, port in target.hosts
         ]
-        return Sentinel(sentinels, address.primary_name, new_server, limits)
+        return Sentinel(sentinels, target.primary_name, new_server, limits)
 
     def deadline(self) -> float:
-        """Return by when all of Redis must end for what begins now, on the monotonic clock."""
-        return time.monotonic() + self._budget
+        """Return the monotonic time by which all calls of a request that begins now must end."""
+        return time.monotonic() + self._budget_seconds
 
     async def run(
         self, name: str, calls: Sequence[RedisCall], deadline: float | None = None
     ) -> list[Reply | StoreUnavailable]:
-        """Return the reply of each call, in order, or why there is none."""
+        """Run calls in one batch.
+
+        Args:
+            name: name of the batch, for `observe`.
+            calls: the calls. Those on keys of one server run in this order.
+            deadline: monotonic time by which all must end; None means `deadline()`.
+
+        Returns:
+            The reply of each call, in order. It is `StoreUnavailable` where the call failed.
+        """
         if not calls:
             return []
         began = time.monotonic()
-        replies = await self._servers.ask(calls, deadline or began + self._budget)
+        replies = await self._deployment.execute(calls, deadline or began + self._budget_seconds)
         errors = [reply for reply in replies if isinstance(reply, Exception)]
-        outcome = _kind(errors[0]) if errors else "ok"
+        outcome = _failure_kind(errors[0]) if errors else "ok"
         self._observe(name, time.monotonic() - began, outcome)
         if errors:
-            return [_reason(r) if isinstance(r, Exception) else r for r in replies]
+            return [_unavailable(r) if isinstance(r, Exception) else r for r in replies]
         return replies
 
     async def ping(self) -> bool:
@@ -131,33 +155,36 @@ class RedisClient:
         return await asyncio.shield(self._pinging)
 
     async def close(self) -> None:
-        """Close all connections; no caller may ask any more."""
+        """Close all connections. No call may be made afterwards."""
         if self._pinging is not None:
             await asyncio.wait({self._pinging})
-        await self._servers.close()
+        await self._deployment.close()
 
     async def _ping(self) -> bool:
         began = time.monotonic()
-        deadline = began + self._budget
-        servers = await self._servers.servers(deadline)
-        answers = await asyncio.gather(*(server.ask([PING_CALL], deadline) for server in servers))
-        well = bool(answers) and all(answer == [b"PONG"] for answer in answers)
-        self._observe("ping", time.monotonic() - began, "ok" if well else "no answer")
+        deadline = began + self._budget_seconds
+        servers = await self._deployment.servers(deadline)
+        replies = await asyncio.gather(*(s.execute([PING_CALL], deadline) for s in servers))
+        healthy = bool(replies) and all(reply == [b"PONG"] for reply in replies)
+        self._observe("ping", time.monotonic() - began, "ok" if healthy else "no answer")
         self._ping_expires = self._clock() + PING_SECONDS
-        return well
+        return healthy
 
 
 def _nothing() -> None:
     """Do nothing."""
 
 
-def _reason(failed: Exception) -> StoreUnavailable:
-    """Name the kind of a failure, never Redis's own words, which may hold keys."""
-    kind = _kind(failed)
+def _unavailable(error: Exception) -> StoreUnavailable:
+    """Build the error to return. It names the kind of failure, never Redis's text with its keys."""
+    kind = _failure_kind(error)
     if kind == "breaker":
-        return StoreUnavailable("Redis kept failing and is not asked for a moment. Ask again soon.")
-    return StoreUnavailable(f"Redis did not do what was asked ({kind}).")
+        return StoreUnavailable(
+            "Redis failed several times in a row, so no request is sent to it for a moment. "
+            "Ask again soon."
+        )
+    return StoreUnavailable(f"A Redis command failed or got no reply ({kind}). Ask again soon.")
 
 
-def _kind(failed: Exception) -> str:
-    return failed.kind if isinstance(failed, ConnectionFailed) else type(failed).__name__
+def _failure_kind(error: Exception) -> str:
+    return error.kind if isinstance(error, ConnectionFailed) else type(error).__name__

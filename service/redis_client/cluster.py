@@ -1,12 +1,13 @@
-"""A Redis Cluster: send each call to the server that has its key, ask all servers at the same time.
+"""Redis Cluster: send each call to the server that has its key, to all servers at the same time.
 
-A map of slots is learned from any server, and learned again when one says that keys have moved or
-does not answer, in the background and at most twice a second. A server that is away degrades the
-users whose keys it has and no others.
+Any server of the cluster gives the map of slots. The map is read again, in the background and at
+most twice a second, when a server says that keys have moved or does not answer. A server that is
+unavailable degrades the users whose keys it has and no other user.
 
-redis-py's `RedisCluster` cannot promise that. It closes and learns everything again inside of the
-call that failed, while other calls wait for it; its pipeline fails or retries all servers together.
-What is used of redis-py is a pool for each server, `key_slot`, and its MOVED and ASK errors.
+redis-py's `RedisCluster` cannot promise that. It closes all connections and reads the map again
+inside the call that failed, while other calls wait for it; its pipeline fails or retries all
+servers together. This module uses redis-py's pool for each server, `key_slot`, and its MOVED and
+ASK errors.
 """
 
 import asyncio
@@ -18,156 +19,174 @@ from dataclasses import dataclass
 from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError
 
-from service.redis_client.background import BackgroundTasks, Refresh
+from service.redis_client.background_tasks import TaskSet, ThrottledTask
 from service.redis_client.connections import ConnectionFailed, Reply
-from service.redis_client.server import Limits, RedisCall, Server
+from service.redis_client.server import RedisCall, ServerClient, ServerLimits
 from service.redis_client.url import HostPort
 
-SLOTS = RedisCall(("CLUSTER", "SLOTS"), "", repeatable=True)
-LEARN_SECONDS = 0.5  # the first answer after a failover may come from one that has not heard of it
-UNKNOWN_HOSTS = ("", "?")  # a server that does not know its own name says these
+CLUSTER_SLOTS = RedisCall(("CLUSTER", "SLOTS"), "", repeatable=True)
+# minimum time between two reads of the map; the first server that answers after a failover may not
+# know of it yet
+READ_MAP_SECONDS = 0.5
+UNKNOWN_HOSTS = ("", "?")  # what a server sends that does not know its own name
 
-NewServer = Callable[[HostPort, Callable[[], None]], Server]  # (address, on_trouble)
+ServerFactory = Callable[[HostPort, Callable[[], None]], ServerClient]  # (address, on_trouble)
 
 
 @dataclass(frozen=True, slots=True)
 class SlotMap:
-    """Servers by slot: those from `firsts[i]` to `lasts[i]` are at `servers[i]`."""
+    """Map from slots to servers: `servers[i]` has the slots `firsts[i]` to `lasts[i]`."""
 
     firsts: Sequence[int] = ()
     lasts: Sequence[int] = ()
     servers: Sequence[HostPort] = ()
 
     @classmethod
-    def of(cls, reply: Reply, asked: HostPort) -> "SlotMap":
-        """Read a reply of CLUSTER SLOTS by the server `asked`."""
+    def from_reply(cls, reply: Reply, source: HostPort) -> "SlotMap":
+        """Read a reply of CLUSTER SLOTS that the server `source` gave."""
         rows = sorted(
-            (first, last, _known((primary[0] or b"").decode(), primary[1], asked))
+            (first, last, _resolve((primary[0] or b"").decode(), primary[1], source))
             for first, last, primary, *_ in reply
         )
         return cls(*zip(*rows, strict=True)) if rows else cls()
 
-    def at(self, slot: int) -> HostPort | None:
-        """Return the server of a slot; None where it has none."""
-        at = bisect_right(self.firsts, slot) - 1
-        return self.servers[at] if at >= 0 and slot <= self.lasts[at] else None
+    def server_of(self, slot: int) -> HostPort | None:
+        """Return the server of a slot, or None if no server has it."""
+        index = bisect_right(self.firsts, slot) - 1
+        return self.servers[index] if index >= 0 and slot <= self.lasts[index] else None
 
 
 class Cluster:
-    """The servers of a cluster; `new_server` makes one of them."""
+    """Redis Cluster with a map of slots.
 
-    def __init__(self, seeds: Sequence[HostPort], new_server: NewServer, limits: Limits) -> None:
+    Args:
+        seeds: servers to read the first map from.
+        new_server: builds the server at an address.
+        limits: limits of every server.
+    """
+
+    def __init__(
+        self, seeds: Sequence[HostPort], new_server: ServerFactory, limits: ServerLimits
+    ) -> None:
         self._seeds = seeds
         self._new_server = new_server
         self._limits = limits
-        self._servers: dict[HostPort, Server] = {}
+        self._servers: dict[HostPort, ServerClient] = {}
         self._map = SlotMap()
-        self._learning = Refresh(self._learn, LEARN_SECONDS, limits.clock)
-        self._closing = BackgroundTasks()
+        self._map_reading = ThrottledTask(self._read_map, READ_MAP_SECONDS, limits.clock)
+        self._closing = TaskSet()
 
-    async def servers(self, deadline: float) -> list[Server]:
-        """Return all that have keys; none where no server has told us."""
-        await self._know(deadline)
-        return [self._at(server) for server in dict.fromkeys(self._map.servers)]
+    async def servers(self, deadline: float) -> list[ServerClient]:
+        """Return all servers that have keys; none if no server gave a map before `deadline`."""
+        await self._wait_for_map(deadline)
+        return [self._server_at(address) for address in dict.fromkeys(self._map.servers)]
 
-    async def ask(self, calls: Sequence[RedisCall], deadline: float) -> list[Reply]:
+    async def execute(self, calls: Sequence[RedisCall], deadline: float) -> list[Reply]:
         """Return a reply for each call, in order; an exception where there is none."""
-        await self._know(deadline)
+        await self._wait_for_map(deadline)
         replies: list[Reply] = [ConnectionFailed("SlotNotCovered")] * len(calls)
-        places = {at: self._map.at(key_slot(c.key.encode())) for at, c in enumerate(calls)}
-        if None in places.values():
-            self._learning.soon()
-        await self._ask_all(calls, places, replies, deadline)
-        if any(isinstance(reply, AskError) for reply in replies):  # MOVED is one, too
-            await self._follow(calls, places, replies, deadline)
+        targets = {
+            index: self._map.server_of(key_slot(call.key.encode()))
+            for index, call in enumerate(calls)
+        }
+        if None in targets.values():
+            self._request_map()
+        await self._execute_at(calls, targets, replies, deadline)
+        if any(isinstance(reply, AskError) for reply in replies):  # MovedError is a subclass
+            await self._follow_redirections(calls, targets, replies, deadline)
         return replies
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._learning.close()
+        await self._map_reading.close()
         await self._closing.close()
         for server in self._servers.values():
             await server.close()
 
-    async def _ask_all(
+    async def _execute_at(
         self,
         calls: Sequence[RedisCall],
-        places: Mapping[int, HostPort | None],
+        targets: Mapping[int, HostPort | None],
         replies: list[Reply],
         deadline: float,
         *,
         asking: bool = False,
     ) -> None:
-        """Ask each server once, all at the same time; put replies in their places."""
-        servers: dict[HostPort, list[int]] = {}
-        for at, server in places.items():
-            if server is not None:
-                servers.setdefault(server, []).append(at)
+        """Send each server its calls, to all at the same time; put replies in their places.
 
-        async def ask(server: HostPort, mine: Sequence[int]) -> None:
-            found = await self._at(server).ask([calls[at] for at in mine], deadline, asking=asking)
-            for at, reply in zip(mine, found, strict=True):
-                replies[at] = reply
+        targets: index of the call → address of its server.
+        """
+        indices: dict[HostPort, list[int]] = {}
+        for index, address in targets.items():
+            if address is not None:
+                indices.setdefault(address, []).append(index)
 
-        if len(servers) == 1:  # no task is needed
-            ((server, mine),) = servers.items()
-            await ask(server, mine)
+        async def execute(address: HostPort, own: Sequence[int]) -> None:
+            server = self._server_at(address)
+            received = await server.execute([calls[i] for i in own], deadline, asking=asking)
+            for index, reply in zip(own, received, strict=True):
+                replies[index] = reply
+
+        if len(indices) == 1:  # no task is needed
+            ((address, own),) = indices.items()
+            await execute(address, own)
         else:
-            await asyncio.gather(*(ask(server, mine) for server, mine in servers.items()))
+            await asyncio.gather(*(execute(address, own) for address, own in indices.items()))
 
-    async def _follow(
+    async def _follow_redirections(
         self,
         calls: Sequence[RedisCall],
-        places: Mapping[int, HostPort | None],
+        targets: Mapping[int, HostPort | None],
         replies: list[Reply],
         deadline: float,
     ) -> None:
-        """Send calls, which did not run where they were sent, to where the server said, once."""
+        """Send redirected calls, which have not run, to the servers that were named, once."""
         moved: dict[int, HostPort | None] = {}
-        asked: dict[int, HostPort | None] = {}
-        for at, reply in enumerate(replies):
+        migrating: dict[int, HostPort | None] = {}
+        for index, reply in enumerate(replies):
             if isinstance(reply, AskError):
-                told = moved if isinstance(reply, MovedError) else asked
-                told[at] = _known(reply.host, reply.port, places[at])
+                redirected = moved if isinstance(reply, MovedError) else migrating
+                redirected[index] = _resolve(reply.host, reply.port, targets[index])
         if moved:
-            self._learning.soon()
-            await self._ask_all(calls, moved, replies, deadline)
-        if asked:
-            await self._ask_all(calls, asked, replies, deadline, asking=True)
+            self._request_map()
+            await self._execute_at(calls, moved, replies, deadline)
+        if migrating:
+            await self._execute_at(calls, migrating, replies, deadline, asking=True)
 
-    def _at(self, server: HostPort) -> Server:
-        if server not in self._servers:
-            self._servers[server] = self._new_server(server, self._learning_soon)
-        return self._servers[server]
+    def _server_at(self, address: HostPort) -> ServerClient:
+        if address not in self._servers:
+            self._servers[address] = self._new_server(address, self._request_map)
+        return self._servers[address]
 
-    def _learning_soon(self) -> None:
-        self._learning.soon()
+    def _request_map(self) -> None:
+        self._map_reading.request()
 
-    async def _know(self, deadline: float) -> None:
-        """Wait for a map, where there is none yet."""
+    async def _wait_for_map(self, deadline: float) -> None:
+        """Wait for the first map."""
         if not self._map.servers:
-            await self._learning.wait(deadline)
+            await self._map_reading.wait(deadline)
 
-    async def _learn(self) -> None:
-        """Learn from the first that answers; close servers that have no keys any more."""
-        for server in dict.fromkeys((*self._map.servers, *self._seeds)):
-            (reply,) = await self._at(server).ask([SLOTS], time.monotonic() + self._limits.budget)
-            learned = _slot_map(reply, server)
-            if learned.servers:
-                self._map = learned
-                for gone in self._servers.keys() - set(self._map.servers):
-                    self._closing.start(self._servers.pop(gone).close_later())
+    async def _read_map(self) -> None:
+        """Read the map from the first server that gives one; close servers without keys."""
+        for address in dict.fromkeys((*self._map.servers, *self._seeds)):
+            deadline = time.monotonic() + self._limits.budget_seconds
+            (reply,) = await self._server_at(address).execute([CLUSTER_SLOTS], deadline)
+            slot_map = _slot_map(reply, address)
+            if slot_map.servers:
+                self._map = slot_map
+                for unused in self._servers.keys() - set(self._map.servers):
+                    self._closing.start(self._servers.pop(unused).close_later())
                 return
 
 
-def _slot_map(reply: Reply, asked: HostPort) -> SlotMap:
-    """Read a reply of CLUSTER SLOTS; an empty map where it is none."""
+def _slot_map(reply: Reply, source: HostPort) -> SlotMap:
+    """Read a reply of CLUSTER SLOTS; return an empty map if it cannot be read."""
     try:
-        return SlotMap.of(reply, asked)
+        return SlotMap.from_reply(reply, source)
     except (LookupError, ValueError, TypeError, AttributeError):  # also an error that Redis sent
         return SlotMap()
 
 
-def _known(host: str, port: int, asked: HostPort | None) -> HostPort:
-    """Return the address that a server gave; without a host it means its own."""
-    return (asked[0] if asked is not None and host in UNKNOWN_HOSTS else host), port
+def _resolve(host: str, port: int, source: HostPort | None) -> HostPort:
+    """Return the address that the server `source` named; without a host it means its own host."""
+    return (source[0] if source is not None and host in UNKNOWN_HOSTS else host), port

@@ -1,18 +1,20 @@
-"""Batches of commands over connections of redis-py, each within a time.
+"""Connection pool of one server that exchanges batches of commands, each within a time limit.
 
-Pool, connections, TLS, AUTH, SELECT and parser are redis-py's own, by their public methods:
+Pool, connections, TLS, AUTH, SELECT and parser are redis-py's, through its public methods:
 `ConnectionPool.get_connection` and `release`, `Connection.send_packed_command` and `read_response`.
-`Redis.pipeline` was tried instead. It costs more than twice the CPU (docs/redis.md has the
-figures), as it packs in Python, wraps every reply three times and starts a task for each batch; it
-drops the replies that came before a connection broke; and it connects inside of the call, so that
-connecting and the round trip could not have a limit each. `BlockingConnectionPool` waits for a free
-connection and connects in one call; here a semaphore waits, so that a pool in full use is not taken
-for a silent server.
 
-redis-py's own timeouts and retries are for a single command, and off; its connect timeout is longer
-than ours. A batch has one timeout instead. It cancels the wait; redis-py closes a connection whose
-wait was cancelled, so that no reply is left for another caller
-(tests/unit/service/redis_client/test_client.py checks that for the version in use).
+`Redis.pipeline` is not used. It costs more than twice the CPU (docs/redis.md has the figures): it
+packs commands in Python, wraps every reply three times and starts a task for each batch. It drops
+the replies that came before a connection broke. It connects inside the call, so connecting and the
+round trip cannot have a limit each.
+
+`BlockingConnectionPool` is not used. It waits for a free connection and connects in one call. Here
+a semaphore waits, so a pool in full use is not taken for a silent server.
+
+redis-py's timeouts and retries apply to a single command and are off; its connect timeout is longer
+than ours. A batch has one timeout instead, which cancels the wait. redis-py closes a connection
+whose wait was cancelled, so no reply is left for another caller. A test in
+tests/unit/service/redis_client/test_client.py checks that for the version in use.
 """
 
 import asyncio
@@ -32,71 +34,78 @@ from redis.exceptions import RedisError, ResponseError
 from service.redis_client.url import HostPort
 
 Command = Sequence[str | bytes | int]
-Reply = Any  # Redis types its replies so; an error that Redis sent is one, too
-NewConnections = Callable[[HostPort | None], "Connections"]  # None: the socket file
+Reply = Any  # the type that redis-py gives replies; an error that Redis sent is a reply, too
+PoolFactory = Callable[[HostPort | None], "TimedConnectionPool"]  # None: the socket file
 NO_FREE_CONNECTION, CONNECT_TIMEOUT = "NoFreeConnection", "ConnectTimeout"  # nothing was sent
 
 CONNECT_STEPS = 4  # TCP, TLS, AUTH, SELECT
-LATE_SECONDS = 0.005  # a timer so late says that this process was busy, not Redis
+LATE_SECONDS = 0.005  # a timer that fires this late shows that this process was busy, not Redis
 
 
 class ConnectionFailed(Exception):
-    """No reply came, and `kind` says why; whether the command ran is open."""
+    """No reply came. `kind` names the reason. The command may have run or not."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
         self.kind = kind
 
     @classmethod
-    def because(cls, failed: Exception) -> "ConnectionFailed":
-        """Take the system's own name for it, where there is one."""
-        cause = failed.__context__
-        return cls(type(cause if isinstance(cause, OSError) else failed).__name__)
+    def from_error(cls, error: Exception) -> "ConnectionFailed":
+        """Build one that is named after the error of the operating system, if there is one."""
+        cause = error.__context__
+        return cls(type(cause if isinstance(cause, OSError) else error).__name__)
 
 
 class TlsConnection(SSLConnection):
-    """Share one TLS context: to read the authorities takes longer than to connect."""
+    """TLS connection with a shared context: reading authorities takes longer than connecting."""
 
-    def __init__(self, *, shared_context: RedisSSLContext, **given: Any) -> None:
-        super().__init__(**given)
+    def __init__(self, *, shared_context: RedisSSLContext, **options: Any) -> None:
+        super().__init__(**options)
         self.ssl_context = shared_context
 
 
-def connections_to(
+def pool_factory(
     options: Mapping[str, Any], *, tls: bool, connections: int, connect_seconds: float
-) -> NewConnections:
-    """Return a function that makes connections, not connected yet, to any server.
+) -> PoolFactory:
+    """Return a function that builds a pool, not connected yet, for the server at an address.
 
-    options: what redis-py's connections take, and the files of TLS. connections: to each server.
+    Args:
+        options: arguments of redis-py's connections, and the TLS files.
+        tls: whether to connect with TLS.
+        connections: maximum number of connections to each server.
+        connect_seconds: time limit of each step of connecting.
     """
-    given: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "max_connections": connections,
-        "protocol": 2,  # RESP2 and no library name need no commands before the first one
+        "protocol": 2,  # RESP2 without a library name needs no commands before the first one
         "driver_info": None,
         "socket_timeout": None,
         "socket_connect_timeout": CONNECT_STEPS * connect_seconds,
         "retry": Retry(NoBackoff(), 0),
         **options,
     }
-    files = {name: given.pop(f"ssl_{name}", None) for name in ("ca_certs", "certfile", "keyfile")}
+    names = ("ca_certs", "certfile", "keyfile")
+    files = {name: arguments.pop(f"ssl_{name}", None) for name in names}
     context = RedisSSLContext(cert_reqs="required", check_hostname=True, **files)
 
-    def new_connections(server: HostPort | None) -> Connections:
-        kind: type[AbstractConnection] = UnixDomainSocketConnection
-        where: dict[str, Any] = {}
-        if server is not None:
-            kind = TlsConnection if tls else Connection
-            where = {"host": server[0], "port": server[1]}
-            where |= {"shared_context": context} if tls else {}
-        return Connections(ConnectionPool(connection_class=kind, **where, **given), connections)
+    def new_pool(address: HostPort | None) -> TimedConnectionPool:
+        connection_class: type[AbstractConnection] = UnixDomainSocketConnection
+        target: dict[str, Any] = {}
+        if address is not None:
+            connection_class = TlsConnection if tls else Connection
+            target = {"host": address[0], "port": address[1]}
+            target |= {"shared_context": context} if tls else {}
+        pool = ConnectionPool(connection_class=connection_class, **target, **arguments)
+        return TimedConnectionPool(pool, connections)
 
-    return new_connections
+    return new_pool
 
 
-async def _revive(connection: Connection) -> None:
-    """Connect again if the connection was reset meanwhile; the pool sees only that it has ended.
+async def _reconnect_if_reset(connection: Connection) -> None:
+    """Connect again if the server reset the connection while it was idle.
 
-    To send nothing raises if it was reset (uvloop: `RuntimeError`), and no command was sent then.
+    redis-py's pool notices an end of the stream and not a reset. Sending nothing raises after a
+    reset (`RuntimeError` with uvloop), and at that point no command has been sent.
     """
     try:
         await connection.send_packed_command(b"")
@@ -104,20 +113,25 @@ async def _revive(connection: Connection) -> None:
         await connection.connect()  # type: ignore[no-untyped-call]
 
 
-class Connections:
-    """At most `size` connections of redis-py to one server; callers wait in FIFO order."""
+class TimedConnectionPool:
+    """Connection pool of one server. Callers wait in FIFO order when all connections are in use."""
 
     def __init__(self, pool: ConnectionPool, size: int) -> None:
         self._pool = pool
         self._free = asyncio.Semaphore(size)
 
     async def exchange(
-        self, commands: Sequence[Command], timeout: float, deadline: float
+        self, commands: Sequence[Command], timeout_seconds: float, deadline: float
     ) -> list[Reply]:
-        """Return a reply for each command, in order; `ConnectionFailed` where none came in time.
+        """Send commands in one write and return a reply for each, in order.
 
-        timeout: seconds for connecting, and again for the round trip. deadline: for all, also for
-        waiting until a connection is free, on the monotonic clock.
+        Args:
+            commands: the batch.
+            timeout_seconds: time limit of connecting, and again of the round trip.
+            deadline: monotonic time by which all must end, the wait for a free connection included.
+
+        Returns:
+            A reply for each command. It is `ConnectionFailed` where no reply came in time.
         """
         try:
             if self._free.locked():
@@ -128,23 +142,23 @@ class Connections:
         except TimeoutError:
             return [ConnectionFailed(NO_FREE_CONNECTION)] * len(commands)
         try:
-            return await self._exchange(commands, timeout, deadline)
+            return await self._exchange(commands, timeout_seconds, deadline)
         finally:
             self._free.release()
 
     async def _exchange(
-        self, commands: Sequence[Command], timeout: float, deadline: float
+        self, commands: Sequence[Command], timeout_seconds: float, deadline: float
     ) -> list[Reply]:
         replies: list[Reply] = []
         connected = False
         packed = b"".join([hiredis.pack_command(tuple(c)) for c in commands])  # type: ignore[arg-type]
         try:
-            async with _Limit(min(time.monotonic() + timeout, deadline)) as limit:
+            async with _TimeLimit(min(time.monotonic() + timeout_seconds, deadline)) as limit:
                 connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
                 try:
-                    await _revive(connection)
+                    await _reconnect_if_reset(connection)
                     connected = True
-                    limit.move(min(time.monotonic() + timeout, deadline))
+                    limit.restart(min(time.monotonic() + timeout_seconds, deadline))
                     await connection.send_packed_command(packed)
                     for _ in commands:
                         try:
@@ -156,37 +170,38 @@ class Connections:
         except TimeoutError:
             failed = ConnectionFailed("TimeoutError" if connected else CONNECT_TIMEOUT)
         except (RedisError, OSError, ValueError) as error:  # ValueError: a MOVED without an address
-            failed = ConnectionFailed.because(error)
+            failed = ConnectionFailed.from_error(error)
         else:
             return replies
         return [*replies, *[failed] * (len(commands) - len(replies))]
 
-    async def connect_ahead(self, timeout: float) -> None:
-        """Connect for the next caller; timeout: seconds for each step."""
+    async def connect_ahead(self, timeout_seconds: float) -> None:
+        """Connect for the next caller; `timeout_seconds` limits each step."""
         with contextlib.suppress(TimeoutError, RedisError, OSError):
-            async with self._free, asyncio.timeout(CONNECT_STEPS * timeout):
+            async with self._free, asyncio.timeout(CONNECT_STEPS * timeout_seconds):
                 connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
                 await self._pool.release(connection)
 
     async def close(self) -> None:
-        """Close all connections, also those in use."""
+        """Close all connections, those in use included."""
         with contextlib.suppress(RedisError, OSError):
             await self._pool.aclose()
 
 
-class _Limit:
-    """Like `asyncio.timeout_at`, but allow a process that was busy then to read what has come.
+class _TimeLimit:
+    """Time limit like `asyncio.timeout_at`, with a grace period if this process was busy.
 
-    It gets `LATE_SECONDS` more, so that its own delay does not count as a silent Redis.
+    If the timer fires late, the process did not read in time what may have arrived. The limit then
+    grants `LATE_SECONDS` more, so that a delay of our own does not count as a silent Redis.
     """
 
     def __init__(self, until: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._timeout = asyncio.timeout(None)
         self._until = until
-        self._timer = self._loop.call_later(until - time.monotonic(), self._end)
+        self._timer = self._loop.call_later(until - time.monotonic(), self._expire)
 
-    async def __aenter__(self) -> "_Limit":
+    async def __aenter__(self) -> "_TimeLimit":
         await self._timeout.__aenter__()
         return self
 
@@ -199,16 +214,16 @@ class _Limit:
         self._timer.cancel()
         await self._timeout.__aexit__(kind, error, traceback)
 
-    def move(self, until: float) -> None:
-        """Start again with another time; too late if the limit has expired."""
+    def restart(self, until: float) -> None:
+        """Set another time limit; do nothing if the limit has expired."""
         self._timer.cancel()
         if self._timeout.expired():
             return
         self._timeout.reschedule(None)
         self._until = until
-        self._timer = self._loop.call_later(until - time.monotonic(), self._end)
+        self._timer = self._loop.call_later(until - time.monotonic(), self._expire)
 
-    def _end(self) -> None:
+    def _expire(self) -> None:
         if not self._timeout.expired():
             late = time.monotonic() - self._until > LATE_SECONDS
             self._timeout.reschedule(self._loop.time() + (LATE_SECONDS if late else 0))

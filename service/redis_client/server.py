@@ -1,12 +1,16 @@
-"""Calls to one Redis server: within the time, not while it keeps failing, by a pool of connections.
+"""Client of one Redis server: connection pool, circuit breaker and retries, within a time limit.
 
-A call whose fate is open is sent a second time only if running it twice does what running it once
-does. Scripts that the server does not know are loaded, and what asked for them is sent again.
+A command without a reply may have run or not. It is sent a second time only if it is repeatable:
+running it twice does what running it once does. If the server does not know a script, the script is
+loaded and the calls that need it are sent again.
 
-What a refusal means is decided here. READONLY: the address leads to a replica, so the connections
-are replaced, which resolves the address again. LOADING, MASTERDOWN, CLUSTERDOWN, BUSY: the server
-is unavailable and the breaker counts it. OOM, MISCONF, NOREPLICAS: the server refuses writes and
-answers reads; nothing would be better on another connection.
+This module decides what a refusal of Redis means:
+
+    READONLY                                the address leads to a replica: replace the connections,
+                                            which resolves the address again
+    LOADING, MASTERDOWN, CLUSTERDOWN, BUSY  the server is unavailable: the breaker counts a failure
+    OOM, MISCONF, NOREPLICAS                the server refuses writes and answers reads: keep the
+                                            connections, because a new one would not help
 """
 
 import asyncio
@@ -18,35 +22,38 @@ from hashlib import sha1
 
 from redis.exceptions import ClusterDownError, NoScriptError, ReadOnlyError, ResponseError
 
-from service.redis_client.background import BackgroundTasks, Refresh
-from service.redis_client.breaker import Breaker, BreakerConfig, OnStateChange, State
+from service.redis_client.background_tasks import TaskSet, ThrottledTask
+from service.redis_client.breaker import BreakerConfig, BreakerState, CircuitBreaker, OnStateChange
 from service.redis_client.connections import (
     CONNECT_TIMEOUT,
     NO_FREE_CONNECTION,
     Command,
     ConnectionFailed,
-    Connections,
     Reply,
+    TimedConnectionPool,
 )
 
-Refusal = Callable[[Reply], str | None]
+WriteRefusal = Callable[[Reply], str | None]
 
 ASKING: Command = ("ASKING",)
 PING: Command = ("PING",)
 READONLY = "READONLY"
-RECONNECT_SECONDS = 1.0  # between two times that all connections are replaced
-SAY_AGAIN_SECONDS = 10.0
+RECONNECT_SECONDS = 1.0  # minimum time between two replacements of all connections
+LOG_AGAIN_SECONDS = 10.0  # minimum time between two log lines about a replica
 log = logging.getLogger("recsys.service")
 
 
 class Script:
-    """A Lua script, known to Redis by its digest.
+    """Lua script, called by its digest.
 
-    refusal: returns the code with which Redis refused the script's writes (READONLY, OOM, MISCONF,
-    NOREPLICAS), from a reply of a script that answers with what it could read; None for no refusal.
+    Args:
+        text: the source.
+        refusal: returns the code (READONLY, OOM, MISCONF, NOREPLICAS) with which Redis refused the
+            writes of the script, from a reply that the script gave all the same; None if Redis
+            refused none.
     """
 
-    def __init__(self, text: str, refusal: Refusal | None = None) -> None:
+    def __init__(self, text: str, refusal: WriteRefusal | None = None) -> None:
         self.text = text
         self.refusal = refusal
         self.digest = sha1(text.encode(), usedforsecurity=False).hexdigest()
@@ -54,194 +61,206 @@ class Script:
     def call(
         self, keys: Sequence[str], arguments: Sequence[str | bytes], *, repeatable: bool
     ) -> "RedisCall":
-        """Return the command that runs it."""
+        """Return the call that runs the script."""
         command = ("EVALSHA", self.digest, len(keys), *keys, *arguments)
         return RedisCall(command, keys[0], repeatable, self)
 
 
 @dataclass(frozen=True, slots=True)
 class RedisCall:
-    """One command; `repeatable` if running it twice does what running it once does."""
+    """One command. It is `repeatable` if running it twice does what running it once does."""
 
     command: Command
-    key: str  # a Cluster finds the server by it; all keys of a call belong to one
+    key: str  # a Cluster chooses the server by it; all keys of a call have the same hash slot
     repeatable: bool
     script: Script | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ServerLimits:
     """Limits of every server."""
 
-    timeout: float  # seconds for one connect or one round trip
-    budget: float  # seconds for all of a call
+    timeout_seconds: float  # of one connect or one round trip
+    budget_seconds: float  # of all that one call needs
     breaker: BreakerConfig
     clock: Callable[[], float] = time.monotonic
 
 
 @dataclass(frozen=True, slots=True)
-class Events:
-    """Callbacks of a server."""
+class ServerCallbacks:
+    """Functions that a server calls."""
 
-    on_state_change: OnStateChange  # of the breaker
-    on_forgotten: Callable[[], None]  # it did not know a script; it may have lost all else, too
-    on_trouble: Callable[[], None]  # it did not answer, or is a replica: look for another one
+    on_state_change: OnStateChange  # the breaker changed its state
+    on_scripts_lost: Callable[[], None]  # it did not know a script; it may have lost all data
+    on_trouble: Callable[[], None]  # it did not answer or is a replica: look for another server
 
 
-class Server:
-    """One server: a connection pool of redis-py, and a circuit breaker.
+class ServerClient:
+    """Client of one server, with a connection pool and a circuit breaker.
 
-    name: its address, for the log. new_connections: makes connections to it.
+    Args:
+        name: the address, for the log.
+        new_pool: builds a connection pool of this server.
+        limits: time limits, breaker and clock.
+        callbacks: functions to call when something changes.
     """
 
     def __init__(
         self,
         name: str,
-        new_connections: Callable[[], Connections],
-        limits: Limits,
-        events: Events,
+        new_pool: Callable[[], TimedConnectionPool],
+        limits: ServerLimits,
+        callbacks: ServerCallbacks,
     ) -> None:
         self._name = name
-        self._new_connections = new_connections
+        self._new_pool = new_pool
         self._limits = limits
-        self._events = events
-        self._connections = new_connections()
-        self._say_again = float("-inf")
-        self._breaker = Breaker(limits.breaker, events.on_state_change, limits.clock)
-        self._tasks = BackgroundTasks()
-        self._reconnecting = Refresh(self._reconnect, RECONNECT_SECONDS, limits.clock)
-        self._connecting = Refresh(self._connect_ahead, 0.0, limits.clock)
+        self._callbacks = callbacks
+        self._pool = new_pool()
+        self._log_again_at = float("-inf")
+        self._breaker = CircuitBreaker(limits.breaker, callbacks.on_state_change, limits.clock)
+        self._tasks = TaskSet()
+        self._reconnecting = ThrottledTask(self._reconnect, RECONNECT_SECONDS, limits.clock)
+        self._connecting = ThrottledTask(self._connect_ahead, 0.0, limits.clock)
 
-    async def ask(
+    async def execute(
         self, calls: Sequence[RedisCall], deadline: float, *, asking: bool = False
     ) -> list[Reply]:
         """Return a reply for each call, in order; an exception where there is none.
 
-        deadline: on the monotonic clock. asking: another server, which is handing the keys over,
-        sent the calls here.
+        Args:
+            calls: the calls, sent in one write.
+            deadline: monotonic time by which all must end.
+            asking: whether the calls follow an ASK redirection of another server of the cluster.
         """
-        if not self._breaker.admits():
-            self._events.on_trouble()
+        if not self._breaker.try_acquire():
+            self._callbacks.on_trouble()
             return [ConnectionFailed("breaker")] * len(calls)
         replies = await self._attempt([call.command for call in calls], deadline, asking)
         if any(isinstance(reply, Exception) for reply in replies):
-            await self._try_again(calls, replies, deadline, asking)
-        if any(map(_says_readonly, calls, replies)):
-            self._reconnecting.soon()
-            self._events.on_trouble()
+            await self._retry(calls, replies, deadline, asking)
+        if any(map(_is_readonly, calls, replies)):
+            self._reconnecting.request()
+            self._callbacks.on_trouble()
         return replies
 
     async def close(self) -> None:
-        """Close all connections. No call may be under way, or it fails."""
+        """Close all connections. A call that is under way fails."""
         self._breaker.close()
         for background in (self._reconnecting, self._connecting, self._tasks):
             await background.close()
-        await self._connections.close()
+        await self._pool.close()
 
     async def close_later(self) -> None:
         """Close when the calls that are under way have ended."""
         await self._after_calls(self.close)
 
-    async def _try_again(
+    async def _retry(
         self, calls: Sequence[RedisCall], replies: list[Reply], deadline: float, asking: bool
     ) -> None:
-        """Send again, in place, what is repeatable and what missed its script."""
+        """Send repeatable calls and calls of unknown scripts again; replace their replies."""
         failed = [
-            at
-            for at, reply in enumerate(replies)
-            if isinstance(reply, ConnectionFailed) and calls[at].repeatable
+            index
+            for index, reply in enumerate(replies)
+            if isinstance(reply, ConnectionFailed) and calls[index].repeatable
         ]
-        if failed and self._may_try_again(deadline):
-            again = await self._attempt([calls[at].command for at in failed], deadline, asking)
-            for at, reply in zip(failed, again, strict=True):
-                replies[at] = reply
-        late = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-        if not late:
+        if failed and self._may_retry(deadline):
+            again = await self._attempt([calls[i].command for i in failed], deadline, asking)
+            for index, reply in zip(failed, again, strict=True):
+                replies[index] = reply
+        unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if not unknown:
             return
-        self._events.on_forgotten()
-        scripts = {call.script for at in late if (call := calls[at]).script is not None}
+        self._callbacks.on_scripts_lost()
+        scripts = {call.script for i in unknown if (call := calls[i]).script is not None}
         loading: list[Command] = [("SCRIPT", "LOAD", script.text) for script in scripts]
-        again = await self._attempt(loading + [calls[at].command for at in late], deadline, asking)
-        for at, reply in zip(late, again[len(loading) :], strict=True):
-            replies[at] = reply
+        commands = loading + [calls[i].command for i in unknown]
+        again = await self._attempt(commands, deadline, asking)
+        for index, reply in zip(unknown, again[len(loading) :], strict=True):
+            replies[index] = reply
 
-    def _may_try_again(self, deadline: float) -> bool:
+    def _may_retry(self, deadline: float) -> bool:
         """Return whether there is time for another whole attempt and the breaker is closed."""
-        in_time = time.monotonic() + self._limits.timeout <= deadline
-        return in_time and self._breaker.state is State.CLOSED
+        in_time = time.monotonic() + self._limits.timeout_seconds <= deadline
+        return in_time and self._breaker.state is BreakerState.CLOSED
 
     async def _attempt(
         self, commands: Sequence[Command], deadline: float, asking: bool
     ) -> list[Reply]:
-        """Send all commands at once and read their replies."""
+        """Send all commands in one write and read their replies."""
         if asking:
             both = [word for command in commands for word in (ASKING, command)]
             return (await self._attempt(both, deadline, asking=False))[1::2]
         began = self._limits.clock()
         try:
-            replies = await self._connections.exchange(commands, self._limits.timeout, deadline)
+            replies = await self._pool.exchange(commands, self._limits.timeout_seconds, deadline)
         except BaseException:
-            self._breaker.abandoned()
+            self._breaker.release()
             raise
         errors = [reply for reply in replies if isinstance(reply, Exception)]
-        self._note(next((kind for error in errors if (kind := _unable(error))), None), began)
+        failures = (kind for error in errors if (kind := _failure_of_server(error)))
+        self._record(next(failures, None), began)
         return replies
 
-    def _note(self, failure: str | None, began: float) -> None:
+    def _record(self, failure: str | None, began: float) -> None:
+        """Report the outcome of an attempt to the breaker and log what changes."""
         before = self._breaker.state
-        if failure == NO_FREE_CONNECTION:  # the server was not asked
-            self._breaker.abandoned()
+        if failure == NO_FREE_CONNECTION:  # nothing was sent to the server
+            self._breaker.release()
         elif failure is None:
-            self._breaker.succeeded()
+            self._breaker.record_success()
         else:
-            self._breaker.failed(began)
-            self._events.on_trouble()
+            self._breaker.record_failure(began)
+            self._callbacks.on_trouble()
             if failure == CONNECT_TIMEOUT:
-                self._connecting.soon()
+                self._connecting.request()
         after = self._breaker.state
-        if before is State.CLOSED and after is State.OPEN:
-            pause = self._limits.breaker.pause_seconds
-            said = "Redis at %s keeps failing (%s). It is left alone for %g s."
-            log.warning(said, self._name, failure, pause)
-        elif after is State.CLOSED and before is not State.CLOSED:
+        if before is BreakerState.CLOSED and after is BreakerState.OPEN:
+            log.warning(
+                "Redis at %s keeps failing (%s). No request is sent to it for %g s.",
+                self._name,
+                failure,
+                self._limits.breaker.pause_seconds,
+            )
+        elif after is BreakerState.CLOSED and before is not BreakerState.CLOSED:
             log.warning("Redis at %s answers again.", self._name)
 
     async def _reconnect(self) -> None:
-        """Replace the pool; the old one stays open until the calls on it have ended."""
-        if self._limits.clock() >= self._say_again:
-            self._say_again = self._limits.clock() + SAY_AGAIN_SECONDS
+        """Replace the pool; close the old one when the calls on it have ended."""
+        if self._limits.clock() >= self._log_again_at:
+            self._log_again_at = self._limits.clock() + LOG_AGAIN_SECONDS
             log.warning(
-                "Redis at %s is a replica: clicks are not stored. Its address is looked up again "
-                "every second.",
+                "Redis at %s is a replica: clicks are not stored. The service resolves the address "
+                "again every second. Check that it leads to the primary.",
                 self._name,
             )
-        old, self._connections = self._connections, self._new_connections()
+        old, self._pool = self._pool, self._new_pool()
         self._tasks.start(self._after_calls(old.close))
 
     async def _after_calls(self, close: Callable[[], Awaitable[None]]) -> None:
         """Close when the calls that are under way have ended."""
         try:
-            await asyncio.sleep(self._limits.budget)
+            await asyncio.sleep(self._limits.budget_seconds)
         finally:
             await close()
 
     async def _connect_ahead(self) -> None:
-        await self._connections.connect_ahead(self._limits.timeout)
+        await self._pool.connect_ahead(self._limits.timeout_seconds)
 
 
-def _says_readonly(call: RedisCall, reply: Reply) -> bool:
+def _is_readonly(call: RedisCall, reply: Reply) -> bool:
     if isinstance(reply, Exception):
         return isinstance(reply, ReadOnlyError)
     refusal = call.script.refusal if call.script is not None else None
     return refusal is not None and refusal(reply) == READONLY
 
 
-def _unable(error: Exception) -> str | None:
-    """Return the reason why the server answers no call, if this error gives one."""
+def _failure_of_server(error: Exception) -> str | None:
+    """Return why the server answers no call at all; None if the error is that of one call."""
     if isinstance(error, ConnectionFailed):
         return error.kind
     if isinstance(error, ClusterDownError):  # also MASTERDOWN: a replica that lost its primary
         return type(error).__name__
     if isinstance(error, ResponseError) and str(error).startswith("BUSY "):
-        return "BUSY"  # an endless script runs; redis-py has no name for it
+        return "BUSY"  # an endless script runs; redis-py has no class for it
     return None

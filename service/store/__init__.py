@@ -1,1 +1,1 @@
-"""The session store: clicks and hidden states of users in Redis."""
+"""Storage of sessions in Redis: clicks, cached hidden states, and the scripts that change them."""

@@ -1,14 +1,16 @@
--- Forget a user. The hashed event ids stay a little longer as a tombstone, so that a click repeated
--- from before the deletion does not bring the user back.
+-- Delete a user's session. The hashed event ids stay for a while as a tombstone, so that a repeat of
+-- a click from before the deletion does not create the user again.
 --
--- KEYS  1 the user's list, see session.lua; it may be of any type
--- ARGV  1 how long the tombstone stays, in ms
+-- KEYS  1 the user's key, see session.lua; it may have any type
+-- ARGV  1 lifetime of the tombstone in ms
+-- Return 1.
 
-local user = read(KEYS[1])
-redis.call('DEL', KEYS[1])  -- first, because it needs no memory: a full Redis lets go of users, too
-if user and user.events ~= '' then
-  local head = string.format(' 0 %d %s', #user.events / EVENT_BYTES, ARGV[1])
-  redis.call('RPUSH', KEYS[1], head, '', user.events)
+local session = read(KEYS[1])
+-- DEL comes first because it needs no memory: a full Redis deletes users, too
+redis.call('DEL', KEYS[1])
+if session and session.events ~= '' then
+  local head = string.format(' 0 %d %s', #session.events / EVENT_BYTES, ARGV[1])
+  redis.call('RPUSH', KEYS[1], head, '', session.events)
   redis.call('PEXPIRE', KEYS[1], ARGV[1])
 end
 return 1

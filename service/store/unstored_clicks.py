@@ -1,4 +1,4 @@
-"""Clicks that were not stored, by reason: counted, logged, and said by the readiness call."""
+"""Record of clicks that were not stored, by reason: for the metric, the log and readiness."""
 
 import asyncio
 import logging
@@ -6,62 +6,68 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-FORGOTTEN = "forgotten"  # a repeat from before a DELETE: no failure
-LOG_SECONDS = 1.0  # between two log lines
-RECENT_SECONDS = 10.0  # for readiness
+FORGOTTEN = "forgotten"  # a repeat of a click from before a DELETE, which is no failure
+LOG_SECONDS = 1.0  # minimum time between two log lines
+RECENT_SECONDS = 10.0  # how long the readiness call names a reason
 log = logging.getLogger("recsys.service")
 
+CallLater = Callable[[float, Callable[[], None]], object]  # (seconds, function to call then)
 
-Later = Callable[[float, Callable[[], None]], object]  # (seconds, what is called then)
 
-
-def _on_loop(seconds: float, action: Callable[[], None]) -> None:
+def _call_later(seconds: float, action: Callable[[], None]) -> None:
     asyncio.get_running_loop().call_later(seconds, action)
 
 
 class UnstoredClicks:
-    """Record of clicks that were answered `stored: false`.
-
-    count: adds a number of clicks of one reason to a metric. clock: monotonic seconds.
+    """Record of clicks that were answered with `stored: false`.
 
     Reasons are the lower-case codes with which Redis refuses writes (oom, readonly, misconf,
     noreplicas), unavailable (no answer), damaged (the key holds no session) and forgotten.
+
+    Args:
+        count: adds a number of clicks with one reason to a metric.
+        clock: monotonic seconds.
+        call_later: schedules a function; the running event loop does it by default.
     """
 
     def __init__(
         self,
         count: Callable[[str, int], None],
         clock: Callable[[], float] = time.monotonic,
-        later: Later = _on_loop,
+        call_later: CallLater = _call_later,
     ) -> None:
-        self._count, self._clock, self._later = count, clock, later
-        self._last: dict[str, float] = {}
+        self._count, self._clock, self._call_later = count, clock, call_later
+        self._last_seen: dict[str, float] = {}
         self._unlogged: Counter[str] = Counter()
         self._logged_at = float("-inf")
-        self._waiting = False  # for the next log line
+        self._log_scheduled = False
 
     def add(self, reason: str, clicks: int) -> None:
-        """Record so many clicks; log them now, or with others a second after the last line."""
+        """Record a number of clicks. Log them now, or together a second after the last line."""
         self._count(reason, clicks)
         if reason == FORGOTTEN:
             return
         now = self._clock()
-        self._last[reason] = now
+        self._last_seen[reason] = now
         self._unlogged[reason] += clicks
         if now - self._logged_at >= LOG_SECONDS:
             self._log()
-        elif not self._waiting:
-            self._waiting = True
-            self._later(self._logged_at + LOG_SECONDS - now, self._log)
+        elif not self._log_scheduled:
+            self._log_scheduled = True
+            self._call_later(self._logged_at + LOG_SECONDS - now, self._log)
 
     def recent_reasons(self) -> list[str]:
         """Return the reasons of the last ten seconds, in alphabetical order."""
         since = self._clock() - RECENT_SECONDS
-        return sorted(reason for reason, at in self._last.items() if at > since)
+        return sorted(reason for reason, at in self._last_seen.items() if at > since)
 
     def _log(self) -> None:
-        self._logged_at, self._waiting = self._clock(), False
+        self._logged_at, self._log_scheduled = self._clock(), False
         if self._unlogged:
-            found = ", ".join(f"{reason}: {number}" for reason, number in self._unlogged.items())
-            log.warning("Clicks were not stored in Redis since the last such line (%s).", found)
+            counts = ", ".join(f"{reason}: {number}" for reason, number in self._unlogged.items())
+            log.warning(
+                "Redis did not store clicks since the last such line (%s). "
+                "docs/redis.md explains the reasons.",
+                counts,
+            )
             self._unlogged.clear()

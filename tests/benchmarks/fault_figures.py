@@ -150,7 +150,7 @@ async def measure(
     if fault is None:
         answers = await paced(caller, rounds)
     else:
-        async with fault.doing(proxy, server):
+        async with fault.inject(proxy, server):
             answers = await paced(caller, rounds)
     recovered = await recovery(caller)
     await caller.check()  # raises if a click is lost or doubled

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from service.server.embedded_redis import private_redis
 from service.store.session_store import Click, ComputedState, RedisStore, StoredSession, Visit
-from tests.support.redis.stores import link_to, store_on
+from tests.support.redis.stores import redis_client_for, store_on
 
 USERS = [f"user-{number}" for number in range(64)]
 ITEM, STATE = "123456789", b"x" * 564
@@ -32,7 +32,7 @@ def main(clicks: int = 10, visits: int = 4000) -> None:
 
 async def table_of(url: str, clicks: int, visits: int) -> Table:
     table = Table("visits in a batch", "CPU µs a batch", "CPU µs a visit", "wall-clock µs a batch")
-    link = link_to(url)
+    link = redis_client_for(url)
     store = store_on(link, history_length=clicks)
     for _ in range(clicks):
         await store.visit([Visit(user, (Click(ITEM),)) for user in USERS])

@@ -47,8 +47,8 @@ from service.store.session_store import (
     StoreLimits,
     Visit,
 )
-from service.store.state_codec import Tag, encode
-from tests.support.redis.stores import link_to
+from service.store.state_codec import StateTag, encode
+from tests.support.redis.stores import redis_client_for
 from tests.support.service.processes import family, resident
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -207,7 +207,7 @@ async def bytes_per_user(
 ) -> float:
     """Store so many clicks and a hidden state for each user; return the bytes per user."""
     client, draw = Redis.from_url(url), np.random.default_rng(1)
-    link = link_to(url)
+    link = redis_client_for(url)
     limits = StoreLimits(
         history_length=50, idle_seconds=86_400, event_ids_kept=1000, tombstone_seconds=300
     )
@@ -228,7 +228,7 @@ async def bytes_per_user(
         for name, session in zip(names, sessions, strict=True):
             assert isinstance(session, StoredSession), session
             numbers = draw.standard_normal((1, hidden), dtype=np.float32)
-            blob = encode(Tag("0123456789abcdef", session.nonce, session.count), numbers)
+            blob = encode(StateTag("0123456789abcdef", session.nonce, session.count), numbers)
             states.append(ComputedState(name, session.head, blob))
         stored, _ = await store.exchange(states, [])
         assert stored == len(states), f"{stored} of {len(states)} states were stored"

@@ -41,7 +41,7 @@ from service.serve import freeze_garbage_collector, read_settings
 from service.server.embedded_redis import private_redis
 from service.store.session_store import Click, StoredSession, Visit
 from tests.benchmarks.retrieval_variant import write_variant
-from tests.support.redis.stores import link_to, store_on
+from tests.support.redis.stores import redis_client_for, store_on
 
 BATCHES = (1, 4, 32)
 CLICKS = 8  # of each user
@@ -81,7 +81,7 @@ async def fill(
         (len(ids) * draw.random(4096) ** 3).astype(int)
     ].tolist()
     names = ids.take(clicked)
-    link = link_to(url)
+    link = redis_client_for(url)
     store = store_on(link, history_length=50)
     states = predictor.advance([SessionState([item]) for item in clicked[:32]])
     visitors = users()

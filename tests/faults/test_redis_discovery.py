@@ -1,4 +1,4 @@
-"""Which servers are asked: what sentinels and a cluster say of them, right or wrong."""
+"""Discovery of servers through sentinels and cluster nodes, with correct and malformed replies."""
 
 import asyncio
 import logging
@@ -10,17 +10,17 @@ import pytest
 
 from service.redis_client.cluster import Cluster
 from service.redis_client.connections import Reply
-from service.redis_client.server import Limits, RedisCall
+from service.redis_client.server import RedisCall, ServerLimits
 from service.redis_client.url import HostPort
 from tests.support.redis.servers import own_redis
-from tests.support.redis.stores import BREAKER, link_to
+from tests.support.redis.stores import BREAKER, redis_client_for
 
 SET = RedisCall(("SET", "key", "value"), "", repeatable=True)
 
 
 @asynccontextmanager
 async def fake_sentinel(address: bytes, state: bytes) -> AsyncIterator[int]:
-    """Answer both questions about a primary with these bytes; give the port."""
+    """Run a sentinel that answers both commands with these bytes; yield its port."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         commands = hiredis.Reader()
@@ -40,35 +40,37 @@ def array(*texts: str) -> bytes:
     return "".join([f"*{len(texts)}\r\n", *parts]).encode()
 
 
-def told(port: int, epoch: int) -> tuple[bytes, bytes]:
+def sentinel_replies(port: int, epoch: int) -> tuple[bytes, bytes]:
     return array("127.0.0.1", str(port)), array("name", "shop", "config-epoch", str(epoch))
 
 
 @pytest.mark.parametrize("newest", [0, 1, 2])
-async def test_the_sentinel_that_knows_the_last_failover_counts(newest: int) -> None:
+async def test_the_sentinel_with_the_highest_epoch_counts(newest: int) -> None:
     with own_redis() as before, own_redis() as now, now.client() as client:
         async with AsyncExitStack() as stack:
             ports = [
                 await stack.enter_async_context(
                     fake_sentinel(
-                        *told(now.port if at == newest else before.port, int(at == newest))
+                        *sentinel_replies(
+                            now.port if at == newest else before.port, int(at == newest)
+                        )
                     )
                 )
                 for at in range(3)
             ]
             hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
-            link = link_to(f"redis+sentinel://{hosts}/shop")
+            redis_client = redis_client_for(f"redis+sentinel://{hosts}/shop")
 
-            assert await link.run("set", [SET]) == [b"OK"]
+            assert await redis_client.run("set", [SET]) == [b"OK"]
             assert client.get("key") == b"value"
-            await link.close()
+            await redis_client.close()
 
 
 MALFORMED = {
     "no epoch": (array("127.0.0.1", "1"), array("name", "shop")),
     "odd list": (array("127.0.0.1", "1"), array("name")),
-    "epoch is no number": (array("127.0.0.1", "1"), array("config-epoch", "new")),
-    "port is no number": (array("127.0.0.1", "redis"), array("config-epoch", "9")),
+    "epoch is not a number": (array("127.0.0.1", "1"), array("config-epoch", "new")),
+    "port is not a number": (array("127.0.0.1", "redis"), array("config-epoch", "9")),
     "one word": (array("127.0.0.1"), array("config-epoch", "9")),
     "nil": (b"*-1\r\n", b"*-1\r\n"),
     "a text": (b"+OK\r\n", b"+OK\r\n"),
@@ -77,35 +79,40 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("wrong", MALFORMED.values(), ids=MALFORMED)
-async def test_a_sentinel_that_answers_nonsense_is_passed_over(wrong: tuple[bytes, bytes]) -> None:
+async def test_a_sentinel_with_a_malformed_reply_is_ignored(wrong: tuple[bytes, bytes]) -> None:
     with own_redis() as server:
-        async with fake_sentinel(*wrong) as bad, fake_sentinel(*told(server.port, 1)) as good:
-            link = link_to(f"redis+sentinel://127.0.0.1:{bad},127.0.0.1:{good}/shop")
+        async with (
+            fake_sentinel(*wrong) as bad,
+            fake_sentinel(*sentinel_replies(server.port, 1)) as good,
+        ):
+            redis_client = redis_client_for(
+                f"redis+sentinel://127.0.0.1:{bad},127.0.0.1:{good}/shop"
+            )
 
-            assert await link.run("set", [SET]) == [b"OK"]
-            await link.close()
+            assert await redis_client.run("set", [SET]) == [b"OK"]
+            await redis_client.close()
 
 
 async def test_a_name_that_no_sentinel_knows_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with fake_sentinel(*MALFORMED["nil"]) as port:
-        link = link_to(f"redis+sentinel://127.0.0.1:{port}/shpo")
+        redis_client = redis_client_for(f"redis+sentinel://127.0.0.1:{port}/shpo")
         with caplog.at_level(logging.WARNING):
             for _ in range(3):
-                await link.run("set", [SET])
-        await link.close()
+                await redis_client.run("set", [SET])
+        await redis_client.close()
 
     assert [message for message in caplog.messages if "'shpo'" in message] == [
-        "None of 1 sentinels names a primary 'shpo'. Is the name in the URL right?"
+        "None of 1 sentinels names a primary 'shpo'. Check the name in the URL."
     ]
 
 
 class RecordingServer:
-    """A member of a cluster that answers CLUSTER SLOTS as told, and notes that it was closed."""
+    """Cluster server with given replies to CLUSTER SLOTS, which records that it was closed."""
 
     def __init__(self, address: HostPort, slots: list[Reply], closed: list[HostPort]) -> None:
         self._address, self._slots, self._closed = address, slots, closed
 
-    async def ask(
+    async def execute(
         self, calls: Sequence[RedisCall], deadline: float, *, asking: bool = False
     ) -> list[Reply]:
         return [self._slots[0] if call.command[0] == "CLUSTER" else b"OK" for call in calls]
@@ -117,12 +124,12 @@ class RecordingServer:
         self._closed.append(self._address)
 
 
-async def test_a_server_that_left_the_cluster_is_closed_and_nonsense_changes_nothing() -> None:
+async def test_a_server_that_left_the_cluster_is_closed_and_a_malformed_map_is_ignored() -> None:
     now = 0.0
     closed: list[HostPort] = []
     both = [[0, 8191, [b"a", 1]], [8192, 16383, [b"b", 2]]]
     slots: list[Reply] = [both]
-    limits = Limits(1.0, 1.0, BREAKER, clock=lambda: now)
+    limits = ServerLimits(1.0, 1.0, BREAKER, clock=lambda: now)
     cluster = Cluster(
         [("a", 1)],
         lambda at, _: RecordingServer(at, slots, closed),  # type: ignore[arg-type, return-value]
@@ -131,10 +138,10 @@ async def test_a_server_that_left_the_cluster_is_closed_and_nonsense_changes_not
     soon = asyncio.get_running_loop().time() + 60
     assert len(await cluster.servers(soon)) == 2
 
-    for answer, servers in (("nonsense", 2), ([[0, 1]], 2), ([[0, 16383, [b"a", 1]]], 1)):
+    for answer, servers in (("malformed", 2), ([[0, 1]], 2), ([[0, 16383, [b"a", 1]]], 1)):
         now, slots[0] = now + 10, answer
-        cluster._learning.soon()
-        await cluster._learning.wait(soon)
+        cluster._map_reading.request()
+        await cluster._map_reading.wait(soon)
         await asyncio.sleep(0)
         assert len(await cluster.servers(soon)) == servers
     assert closed == [("b", 2)]

@@ -1,4 +1,4 @@
-"""Whatever happens to Redis: each call is answered, says the truth, and what it said stays true."""
+"""With every fault of Redis, each call is answered, and its answer is and stays true."""
 
 import asyncio
 import time
@@ -19,8 +19,8 @@ from tests.support.service.api_caller import BAG, TENT, ApiCaller, CallResult
 from tests.support.service.app_client import PATIENT, client_of
 
 ROUNDS = 4
-RECOVERY_SECONDS = 60.0  # 5 are promised: make faults measures them
-# less patient than the Gremlin, where it keeps one waiting; else enough for a busy machine
+RECOVERY_SECONDS = 60.0  # 5 are promised, which `make faults` measures
+# shorter than the delays of the proxy, and long enough for a busy machine
 LIMITS = {"redis_timeout_ms": 150, "redis_budget_ms": 300, "redis_pause_ms": 200}
 
 
@@ -37,7 +37,7 @@ def port() -> int:
 
 @pytest.fixture(scope="module")
 def apps(trained: TrainedShop, port: int) -> Callable[..., FastAPI]:
-    """One application for each set of limits."""
+    """Return a function that builds one application for each set of limits."""
 
     @cache
     def app_of(patient: bool) -> FastAPI:
@@ -54,15 +54,15 @@ async def test_every_call_is_answered_and_no_word_is_broken(
     with server.client() as redis:
         redis.flushall()
     app = apps(patient=fault.degraded is False)
-    async with ChaosProxy(port, server.port) as gremlin, client_of(app) as client:
+    async with ChaosProxy(port, server.port) as proxy, client_of(app) as client:
         caller = ApiCaller(client)
         await caller.prepare(ROUNDS)
 
         answers: list[CallResult] = []
-        async with fault.doing(gremlin, server):
+        async with fault.inject(proxy, server):
             for _ in range(ROUNDS):
                 answers += await caller.round()
-                await asyncio.sleep(0.08)  # through all that a breaker does
+                await asyncio.sleep(0.08)  # so that the breaker opens and tries again
 
         for answer in answers:
             assert answer.is_allowed, answer
@@ -96,7 +96,7 @@ async def test_a_click_that_redis_refused_counts_for_its_answer_and_no_longer(
 
 
 def check(answer: CallResult, found: dict[str, object], fault: Fault) -> None:
-    """One list says what the fault leaves possible, and nothing that is not so."""
+    """Check that the answer with a list is one that the fault allows."""
     if fault.degraded is not None:
         assert found["degraded"] is fault.degraded, answer
     if fault.stored is False and answer.call != "click without event id":
@@ -105,12 +105,13 @@ def check(answer: CallResult, found: dict[str, object], fault: Fault) -> None:
         assert found["stored"] is True, answer
     items = {item["item_id"] for item in found["items"]}  # type: ignore[attr-defined]
     if answer.call != "list" and not found["degraded"]:
-        assert TENT not in items, f"not degraded, but what was seen is not known: {answer}"
+        assert TENT not in items, f"not degraded, but the seen items are not known: {answer}"
     if answer.call == "click":
         assert BAG not in items, answer
 
 
 async def recovered(caller: ApiCaller) -> None:
+    """Wait until a click is stored again."""
     began = time.monotonic()
     while not await caller.stores():
         assert time.monotonic() - began < RECOVERY_SECONDS, "the service did not recover"

@@ -1,4 +1,4 @@
-"""Random bytes under our keys degrade the users they belong to and harm no other user."""
+"""Random bytes under a user's key degrade the answers for that user only."""
 
 import os
 from collections.abc import AsyncIterator
@@ -63,19 +63,19 @@ def damage(redis: redis_py.Redis, user: str, kind: str, value: Any) -> None:
 
 
 async def check_calls(client: httpx.AsyncClient, name: str) -> None:
-    """Ask in one batch for the damaged user and for another: neither is an error."""
-    asked = [
+    """Request lists of the damaged user and of another in one batch; check both."""
+    requests = [
         {"user_id": user, "item_id": ITEM, "event_id": os.urandom(8).hex()}
         for user in ("sound", name, "sound", name)
     ]
-    answer = await client.post("/v1/recommendations:batch", json={"requests": asked})
+    answer = await client.post("/v1/recommendations:batch", json={"requests": requests})
     assert answer.status_code == 200, answer.text
     sound = answer.json()["responses"][::2]
     assert [(found["stored"], found["degraded"]) for found in sound] == [(True, False)] * 2
     assert (await client.get(f"/v1/users/{name}")).status_code in (200, 503)
     assert (await client.delete(f"/v1/users/{name}")).status_code == 204
-    again = (await client.post("/v1/recommendations", json=asked[1])).json()
-    assert not again["degraded"], "a deletion makes the user whole again"
+    again = (await client.post("/v1/recommendations", json=requests[1])).json()
+    assert not again["degraded"], "a deletion repairs the user"
 
 
 @given(found=DAMAGE)
@@ -89,14 +89,14 @@ async def test_random_bytes_under_our_keys_harm_no_other_user(
 
 
 @pytest.mark.parametrize("head", COUNTED)
-async def test_a_count_that_is_none_is_an_error_of_its_user_alone(
+async def test_a_malformed_count_degrades_its_user_only(
     client: httpx.AsyncClient, redis_url: str, head: str
 ) -> None:
     with redis_py.Redis.from_url(redis_url) as redis:
         damage(redis, "ada", "rpush", [head, "", "", ITEM])
 
-    asked = [{"user_id": user, "item_id": ITEM} for user in ("ben", "ada", "cem")]
-    answer = await client.post("/v1/recommendations:batch", json={"requests": asked})
+    requests = [{"user_id": user, "item_id": ITEM} for user in ("ben", "ada", "cem")]
+    answer = await client.post("/v1/recommendations:batch", json={"requests": requests})
 
     assert answer.status_code == 200
     found = answer.json()["responses"]
@@ -105,11 +105,14 @@ async def test_a_count_that_is_none_is_an_error_of_its_user_alone(
 
 
 @pytest.mark.parametrize("kind", ["set", "sadd", "hset", "zadd"])
-async def test_a_key_of_another_type_can_be_deleted(
+async def test_a_key_of_another_type_is_a_503_and_can_be_deleted(
     client: httpx.AsyncClient, redis_url: str, kind: str
 ) -> None:
     values = {"hset": ["field", "value"], "zadd": [{"member": 1.0}]}.get(kind, ["text"])
     with redis_py.Redis.from_url(redis_url) as redis:
         damage(redis, "ada", kind, values)
 
+    response = await client.get("/v1/users/ada")
+    assert response.status_code == 503
+    assert "holds no session" in response.json()["detail"]
     await check_calls(client, "ada")

@@ -1,21 +1,18 @@
-"""Redis evicts users when its memory is full: each of them whole, so that no answer is false.
-
-Redis chooses the key that is nearest to its end, and may be far from done when it has 4 MB.
-"""
+"""A full Redis with an eviction policy evicts each user as a whole, so that no answer is false."""
 
 import pytest
 
 from service.store.session_store import Click, ComputedState, StoredSession, Visit
 from tests.support.redis.servers import own_redis
-from tests.support.redis.stores import link_to, store_on
+from tests.support.redis.stores import redis_client_for, store_on
 
 USERS = 6_000
-AT_ONCE = 200
-STATE = bytes(560)  # of 128 units
+BATCH = 200
+STATE = bytes(560)  # size of a state with 128 units
 
 
 def names(start: int) -> list[str]:
-    return [f"user-{number}" for number in range(start, start + AT_ONCE)]
+    return [f"user-{number}" for number in range(start, start + BATCH)]
 
 
 def visit_of(name: str, events: str) -> Visit:
@@ -24,14 +21,14 @@ def visit_of(name: str, events: str) -> Visit:
 
 @pytest.mark.parametrize("policy", ["volatile-ttl", "allkeys-lru", "allkeys-random"])
 async def test_an_evicted_user_is_gone_whole(policy: str) -> None:
-    """A click is never stored twice, and a repeat said to be stored is stored."""
+    """A click is never stored twice, and a repeat that is acknowledged is stored."""
     evicted = repeats = 0
     with own_redis("--maxmemory", "4mb", "--maxmemory-policy", policy) as server:
-        link = link_to(server.url)
-        store = store_on(link, history_length=50)
+        redis_client = redis_client_for(server.url)
+        store = store_on(redis_client, history_length=50)
         states: list[ComputedState] = []
         for events in ("ab", "abc", "bcd"):  # most of them are repeats
-            for start in range(0, USERS, AT_ONCE):
+            for start in range(0, USERS, BATCH):
                 visits = [visit_of(name, events) for name in names(start)]
                 _, found = await store.exchange(states, visits)
                 states = [
@@ -47,11 +44,11 @@ async def test_an_evicted_user_is_gone_whole(policy: str) -> None:
                     assert len(kept) == session.count, "the user was evicted in part"
                     sent = {f"-{event}" for event in events}
                     stored = {str(event)[-2:] for event in kept}
-                    assert sent <= stored, "a repeat was said to be stored, and is not"
+                    assert sent <= stored, "a repeat was acknowledged, and is not stored"
                     repeats += session.duplicates
                     evicted += events != "ab" and session.duplicates == 0
-        await link.close()
+        await redis_client.close()
 
-    assert evicted > 0, "nothing was evicted, so nothing was shown"
+    assert evicted > 0, "no user was evicted, so the test showed nothing"
     if policy != "volatile-ttl":
         assert repeats > 0

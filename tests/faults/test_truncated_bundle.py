@@ -1,4 +1,4 @@
-"""A file of a served bundle that is truncated: the log names the file and the signal."""
+"""If a file of a served bundle is truncated, the log names the file and the signal."""
 
 import os
 import shutil
@@ -21,12 +21,13 @@ CHANGED = f"{WEIGHTS} was changed while it is served: it has 100 bytes"
 TENT = {"items": ["aurora-tent"]}
 
 
-def look_until(found: Callable[[], bool], what: str) -> None:
+def look_until(holds: Callable[[], bool], message: str) -> None:
+    """Wait until a condition holds."""
     for _ in range(MOST_LOOKS):
-        if found():
+        if holds():
             return
         time.sleep(LOOK_SECONDS)
-    raise AssertionError(what)
+    raise AssertionError(message)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -45,9 +46,12 @@ def test_the_file_and_the_signal_are_in_the_log(
         except httpx.TransportError:
             return False
 
-    with log.open("wb") as said:
+    with log.open("wb") as output:
         server = subprocess.Popen(
-            command, stdout=said, stderr=said, env={**os.environ, "RECSYS_FOLLOW_SECONDS": "0.05"}
+            command,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, "RECSYS_FOLLOW_SECONDS": "0.05"},
         )
     try:
         look_until(answers, "it does not answer")
@@ -56,13 +60,13 @@ def test_the_file_and_the_signal_are_in_the_log(
         look_until(lambda: CHANGED in log.read_text(), log.read_text())
         for _ in range(20):
             answers()
-        ended = "Fatal Python error: Bus error"
-        look_until(lambda: ended in log.read_text(), "no bus error in the log")
+        crash = "Fatal Python error: Bus error"
+        look_until(lambda: crash in log.read_text(), "no bus error in the log")
         if workers == 1:
             assert server.wait(60) == -signal.SIGBUS
         else:
-            meant = "A worker ended: SIGBUS. A file of the bundle was truncated"
-            look_until(lambda: meant in log.read_text(), log.read_text())
+            explanation = "A worker ended: SIGBUS. A file of the bundle was truncated"
+            look_until(lambda: explanation in log.read_text(), log.read_text())
             assert server.poll() is None
     finally:
         server.terminate()

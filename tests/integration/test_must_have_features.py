@@ -1,7 +1,7 @@
 """The ten features that a GRU4Rec must have (Hidasi and Czapp, RecSys 2023, arXiv:2307.14956).
 
-Each was missing somewhere, and cost 10 to 60 % of the accuracy. Numbers are those of the design's
-checklist, part A; bugs inside the features are in `test_bug_checklist.py`.
+Each feature was missing in a published reimplementation, which cost 10 to 60 % of the accuracy. The
+numbers are those of part A of the checklist; `test_bug_checklist.py` covers bugs in the features.
 """
 
 import dataclasses

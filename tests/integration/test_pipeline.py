@@ -1,4 +1,4 @@
-"""From a click file to an HTTP answer: eager = TorchScript = HTTP; measured is what is served."""
+"""From a click file to an HTTP answer: eager model, TorchScript and HTTP give the same lists."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ async def test_what_is_measured_is_what_is_served(any_shop: TrainedShop, redis_u
 
 
 def prefixes_of(sessions: Sessions, count: int) -> list[NDArray[np.int32]]:
-    """The first prefixes of the sessions, in order."""
+    """Return the first prefixes of the sessions, in order."""
     found = [
         sessions[s][: end + 1] for s in range(len(sessions)) for end in range(len(sessions[s]))
     ]
@@ -69,7 +69,7 @@ def assert_same_lists(
     second: Sequence[Sequence[str]],
     scores: Sequence[Sequence[float]],
 ) -> None:
-    """Identical wherever neighbouring scores differ by more than 1e-5."""
+    """Check that the lists are identical where neighbouring scores differ by more than 1e-5."""
     for one, other, row in zip(first, second, scores, strict=True):
         gaps = np.abs(np.diff(np.array(row)))
         for place in range(len(one) - 1):
@@ -141,7 +141,7 @@ async def test_every_kind_of_model_is_served_as_it_is(
 async def test_real_clicks_are_served_as_measured(
     real_data: Path, redis_url: str, tmp_path: Path, blend: str
 ) -> None:
-    """One epoch on real clicks: parity of lists on 300 prefixes, and of both metrics."""
+    """After one epoch, the lists of 300 prefixes and both metrics agree."""
     options = ClickOptions(
         real_data / "yoochoose_sep14" / "sessions.parquet", columns=Columns(split="split")
     )

@@ -1,4 +1,4 @@
-"""Every form of Redis URL, on servers of that kind: a user's password, TLS, a cluster, its end."""
+"""Every form of Redis URL, on servers of that kind, and failures of a cluster."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -28,12 +28,12 @@ from tests.support.redis.servers import (
     own_sentinel,
     redis_cluster,
 )
-from tests.support.redis.stores import link_to, shared_store_on, store_on, visit
+from tests.support.redis.stores import redis_client_for, shared_secret_store_on, store_on, visit
 from tests.support.service.app_client import PATIENT, client_of
 
 SECRET = b"a pepper of this shop"
 USERS = [f"user-{number}" for number in range(30)]
-# all that the service needs, as a Redis access list says it
+# all that the service needs, as a Redis access list
 KEYS = "~recsys:* +evalsha +script|load +ping +get +set +select +cluster|slots +asking"
 SCRIPTS = "+del +time +pttl +pexpire +lindex +lpush +rpush +lpop +ltrim +lrange"
 EVENTS = "+zadd +zscore +zrange +zremrangebyrank"
@@ -43,7 +43,7 @@ SHOP = f"shop on >pep/per {KEYS} {SCRIPTS} {EVENTS}".split()
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates.made_in(tmp_path_factory.mktemp("certificates"))
+    return Certificates.create(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def lasting_members() -> Iterator[list[RedisServer]]:
 
 @pytest.fixture
 def members(lasting_members: list[RedisServer]) -> list[RedisServer]:
-    """A cluster with nothing in it."""
+    """Return the servers of an empty cluster."""
     for server in lasting_members:
         with server.client() as client:
             client.flushall()
@@ -63,15 +63,15 @@ def members(lasting_members: list[RedisServer]) -> list[RedisServer]:
 
 @pytest.fixture
 async def cluster(members: list[RedisServer]) -> AsyncIterator[RedisClient]:
-    link = link_to(f"redis+cluster://127.0.0.1:{members[0].port}")
-    yield link
-    await link.close()
+    redis_client = redis_client_for(f"redis+cluster://127.0.0.1:{members[0].port}")
+    yield redis_client
+    await redis_client.close()
 
 
-async def works(url: str) -> None:
-    """The whole store does, for users all over the place."""
-    link = link_to(url)
-    store = shared_store_on(link)
+async def check_store_at(url: str) -> None:
+    """Check that a store at this URL works, for users in many slots."""
+    redis_client = redis_client_for(url)
+    store = shared_secret_store_on(redis_client)
     for count in (1, 2):
         found = await store.visit([Visit(user, (Click("a"),)) for user in USERS])
         assert [session.count for session in found if isinstance(session, StoredSession)] == [
@@ -79,37 +79,38 @@ async def works(url: str) -> None:
         ] * len(USERS)
     await store.forget(USERS[0])
     assert (await visit(store, USERS[0])).count == 0
-    assert await link.ping()
-    await link.close()
+    assert await redis_client.ping()
+    await redis_client.close()
 
 
-async def fails_with(url: str, kind: str) -> None:
-    link = link_to(url)
-    (found,) = await shared_store_on(link).visit([Visit("ada")])
+async def check_failure_at(url: str, kind: str) -> None:
+    """Check that a store at this URL fails, and that the error names the kind of failure."""
+    redis_client = redis_client_for(url)
+    (found,) = await shared_secret_store_on(redis_client).visit([Visit("ada")])
     assert isinstance(found, StoreUnavailable)
     assert kind in str(found)
-    await link.close()
+    await redis_client.close()
 
 
 async def test_a_user_of_an_access_list_and_a_database() -> None:
     with own_redis("--user", *SHOP) as server:
         where = f"127.0.0.1:{server.port}"
-        await works(f"redis://shop:pep%2Fper@{where}/3")
-        await fails_with(f"redis://shop:salt@{where}/3", "AuthenticationError")
+        await check_store_at(f"redis://shop:pep%2Fper@{where}/3")
+        await check_failure_at(f"redis://shop:salt@{where}/3", "AuthenticationError")
         with server.client() as client:
             client.select(3)
-            assert client.dbsize() == len(USERS)  # one is forgotten, the secret came
+            assert client.dbsize() == len(USERS)  # one user less, and the shared secret
 
 
 async def test_a_password_without_a_user() -> None:
     with own_redis("--requirepass", "pep/per") as server:
-        await works(f"redis://:pep%2Fper@127.0.0.1:{server.port}")
-        await fails_with(f"redis://127.0.0.1:{server.port}", "AuthenticationError")
+        await check_store_at(f"redis://:pep%2Fper@127.0.0.1:{server.port}")
+        await check_failure_at(f"redis://127.0.0.1:{server.port}", "AuthenticationError")
 
 
 async def test_a_socket_file(tmp_path: Path) -> None:
     with own_redis("--unixsocket", str(tmp_path / "redis.sock")):
-        await works(f"unix://{tmp_path}/redis.sock")
+        await check_store_at(f"unix://{tmp_path}/redis.sock")
 
 
 @pytest.mark.both_loops
@@ -118,61 +119,67 @@ async def test_tls_with_certificates_on_both_sides(certificates: Certificates) -
     own = f"ssl_certfile={certificates.certificate}&ssl_keyfile={certificates.key}"
     with own_redis(tls=certificates) as server:
         where = f"rediss://127.0.0.1:{server.port}"
-        await works(f"{where}?{trusted}&{own}")
-        await fails_with(where, "SSLCertVerificationError")  # whom the system does not know
-        link = link_to(f"{where}?{trusted}")  # without what Redis asks for
-        assert not await link.ping()
-        await link.close()
+        await check_store_at(f"{where}?{trusted}&{own}")
+        await check_failure_at(
+            where, "SSLCertVerificationError"
+        )  # the system does not know the authority
+        redis_client = redis_client_for(
+            f"{where}?{trusted}"
+        )  # without the certificate that Redis asks for
+        assert not await redis_client.ping()
+        await redis_client.close()
 
 
 @pytest.mark.both_loops
-async def test_a_silent_redis_behind_tls_is_said_within_the_budget(
+async def test_a_silent_redis_with_tls_is_reported_within_the_budget(
     certificates: Certificates,
 ) -> None:
     files = f"ssl_ca_certs={certificates.authority}&ssl_certfile={certificates.certificate}"
     with own_redis(tls=certificates) as server:
         url = f"rediss://127.0.0.1:{server.port}?{files}&ssl_keyfile={certificates.key}"
-        link = link_to(url, timeout_ms=1000, budget_ms=2000)
-        await answers(link)
+        redis_client = redis_client_for(url, timeout_ms=1000, budget_ms=2000)
+        await wait_for_answer(redis_client)
         with server.client() as client:
             client.execute_command("CLIENT", "PAUSE", "60000", "ALL")
-            (said,) = await link.run("ping", [PING_CALL])
-            assert isinstance(said, StoreUnavailable)  # else it would have been waited for
+            (error,) = await redis_client.run("ping", [PING_CALL])
+            assert isinstance(error, StoreUnavailable)  # without waiting longer than the budget
         server.kill()
         server.start()
-        await answers(link)
-        await link.close()
+        await wait_for_answer(redis_client)
+        await redis_client.close()
 
 
-async def answers(link: RedisClient) -> None:
+async def wait_for_answer(redis_client: RedisClient) -> None:
     """Wait until Redis answers, however busy the machine is."""
     async with asyncio.timeout(60):
-        while await link.run("ping", [PING_CALL]) != [b"PONG"]:
+        while await redis_client.run("ping", [PING_CALL]) != [b"PONG"]:
             await asyncio.sleep(0.05)
 
 
 async def test_a_cluster_has_users_on_all_its_servers(members: list[RedisServer]) -> None:
-    await works(f"redis+cluster://127.0.0.1:{members[0].port}")
+    await check_store_at(f"redis+cluster://127.0.0.1:{members[0].port}")
     for server in members:
         with server.client() as client:
             assert client.dbsize() > 1
 
 
-async def test_a_cluster_is_found_by_whichever_server_answers(members: list[RedisServer]) -> None:
-    await works(f"redis+cluster://127.0.0.1:1,127.0.0.1:{members[2].port}")
-    await fails_with("redis+cluster://127.0.0.1:1", "SlotNotCovered")
+async def test_a_cluster_is_found_through_any_server_that_answers(
+    members: list[RedisServer],
+) -> None:
+    await check_store_at(f"redis+cluster://127.0.0.1:1,127.0.0.1:{members[2].port}")
+    await check_failure_at("redis+cluster://127.0.0.1:1", "SlotNotCovered")
 
 
 async def test_a_cluster_with_tls(certificates: Certificates) -> None:
     files = f"ssl_ca_certs={certificates.authority}&ssl_certfile={certificates.certificate}"
     with redis_cluster(tls=certificates) as servers:
         where = f"rediss+cluster://127.0.0.1:{servers[0].port}"
-        await works(f"{where}?{files}&ssl_keyfile={certificates.key}")
+        await check_store_at(f"{where}?{files}&ssl_keyfile={certificates.key}")
 
 
 async def test_a_cluster_whose_servers_do_not_know_their_names() -> None:
-    """They send an empty host with their map and with MOVED; it means the server that says so."""
-    with redis_cluster(masters=2) as servers, ExitStack() as stack:
+    """They send an empty host in their map and in MOVED, which means their own host."""
+    with redis_cluster(primaries=2) as servers, ExitStack() as stack:
         clients = [stack.enter_context(server.client()) for server in servers]
         for client in clients:
             if not client.config_get("cluster-preferred-endpoint-type"):
@@ -182,9 +189,9 @@ async def test_a_cluster_whose_servers_do_not_know_their_names() -> None:
         call = RedisCall(("GET", key), key, repeatable=True)
         source = key_slot(key.encode()) * 2 // SLOTS
         assert source != key_slot(other.encode()) * 2 // SLOTS
-        link = link_to(f"redis+cluster://127.0.0.1:{servers[0].port}")
+        redis_client = redis_client_for(f"redis+cluster://127.0.0.1:{servers[0].port}")
         calls = [call, RedisCall(("GET", other), other, repeatable=True)]
-        assert await link.run("get", calls) == [None, None]
+        assert await redis_client.run("get", calls) == [None, None]
 
         name = clients[1 - source].execute_command("CLUSTER", "MYID")
         for client in (clients[1 - source], clients[source]):
@@ -193,20 +200,22 @@ async def test_a_cluster_whose_servers_do_not_know_their_names() -> None:
         with pytest.raises(MovedError) as moved:
             clients[source].execute_command("GET", key)
         assert moved.value.host == ""
-        assert await link.run("get", calls) == [None, None]
-        await link.close()
+        assert await redis_client.run("get", calls) == [None, None]
+        await redis_client.close()
 
 
-async def test_sentinels_with_a_login_of_their_own() -> None:
+async def test_sentinels_with_their_own_login() -> None:
     with own_redis("--user", *SHOP, "--requirepass", "salt") as server:
         lines = (f"sentinel auth-pass {SENTINEL_NAME} salt", "requirepass salt", ACL_SENTINEL)
         with own_sentinel(server, *lines) as sentinel:
             where = f"127.0.0.1:{sentinel.port}/{SENTINEL_NAME}/3"
             login = "sentinel_username=looker&sentinel_password=pep%26per"
-            await works(f"redis+sentinel://shop:pep%2Fper@{where}?{login}")
-            await fails_with(f"redis+sentinel://shop:pep%2Fper@{where}", "PrimaryNotFound")
+            await check_store_at(f"redis+sentinel://shop:pep%2Fper@{where}?{login}")
+            await check_failure_at(f"redis+sentinel://shop:pep%2Fper@{where}", "PrimaryNotFound")
             other = where.replace(SENTINEL_NAME, "another")
-            await fails_with(f"redis+sentinel://shop:pep%2Fper@{other}?{login}", "PrimaryNotFound")
+            await check_failure_at(
+                f"redis+sentinel://shop:pep%2Fper@{other}?{login}", "PrimaryNotFound"
+            )
 
 
 async def test_sentinels_with_tls(certificates: Certificates) -> None:
@@ -217,13 +226,13 @@ async def test_sentinels_with_tls(certificates: Certificates) -> None:
     ):
         where = f"127.0.0.1:1,127.0.0.1:{sentinel.port}/{SENTINEL_NAME}"
         url = f"rediss+sentinel://{where}?{files}&ssl_keyfile={certificates.key}"
-        await works(url)
+        await check_store_at(url)
 
 
-async def test_users_are_followed_to_where_their_keys_have_moved(
+async def test_users_are_found_after_their_keys_have_moved(
     cluster: RedisClient, members: list[RedisServer]
 ) -> None:
-    """First while they are being handed over, then when they have been."""
+    """First during the migration of a slot, then after it."""
     store = store_on(cluster)
     session = await visit(store, "ada", Click("a", "e1"))
     kept, _ = await store.exchange([ComputedState("ada", session.head, b"a state")], [])
@@ -244,10 +253,10 @@ async def test_users_are_followed_to_where_their_keys_have_moved(
         assert (await visit(store, "ada", Click("c", "e3"))).item_ids == ["a", "b", "c"]
 
 
-async def test_a_server_of_a_cluster_that_dies_takes_only_its_own_users_along(
+async def test_a_server_of_a_cluster_that_fails_degrades_only_its_own_users(
     trained: TrainedShop, members: list[RedisServer]
 ) -> None:
-    """The last test of this cluster, which has had its fill then."""
+    """This is the last test with this cluster, because a slot has moved and a server was killed."""
     settings = {
         "redis": f"redis+cluster://127.0.0.1:{members[0].port}",
         "user_id_secret": SECRET.decode(),
@@ -259,11 +268,11 @@ async def test_a_server_of_a_cluster_that_dies_takes_only_its_own_users_along(
         first = [await clicked(client, user) for user in USERS]
         assert all(answer["stored"] and not answer["degraded"] for answer in first)
 
-        homes = {user: home(user, members) for user in USERS}
+        owners = {user: owner(user, members) for user in USERS}
 
         members[1].kill()
 
-        for user, at in homes.items():
+        for user, at in owners.items():
             answer = await clicked(client, user)
             assert answer["degraded"] is (at == 1), user
             assert answer["stored"] is (at != 1), user
@@ -278,15 +287,15 @@ async def test_a_server_of_a_cluster_that_dies_takes_only_its_own_users_along(
 
         members[1].start()
 
-        lost = next(user for user, at in homes.items() if at == 1)
+        affected = next(user for user, at in owners.items() if at == 1)
         for _ in range(200):
-            if (await clicked(client, lost))["stored"]:
+            if (await clicked(client, affected))["stored"]:
                 break
             await asyncio.sleep(0.05)
-        assert (await clicked(client, lost))["stored"]
+        assert (await clicked(client, affected))["stored"]
 
 
-def home(user: str, members: list[RedisServer]) -> int:
+def owner(user: str, members: list[RedisServer]) -> int:
     """Return which server has the user's key; an earlier test moved a slot."""
     slot = key_slot(user_key(user, SECRET).encode())
     with members[0].client() as client:
@@ -301,11 +310,11 @@ async def clicked(client: httpx.AsyncClient, user: str) -> dict[str, Any]:
     return answer
 
 
-def test_a_map_of_slots_knows_its_gaps() -> None:
+def test_a_map_of_slots_has_no_server_for_a_gap() -> None:
     reply = [[5, 9, [b"10.0.0.2", 6379, b"id"]], [0, 2, [None, 6380, b"id"]]]
-    found = SlotMap.of(reply, asked=("seed", 6379))
+    found = SlotMap.from_reply(reply, source=("seed", 6379))
 
-    servers = [found.at(slot) for slot in (0, 2, 3, 5, 9, 10)]
+    servers = [found.server_of(slot) for slot in (0, 2, 3, 5, 9, 10)]
 
     here, there = ("seed", 6380), ("10.0.0.2", 6379)
     assert servers == [here, here, None, there, there, None]

@@ -1,8 +1,4 @@
-"""The law everything rests on (README, "How it works").
-
-The state of a user equals replaying, from zero, the last 50 clicks accepted for that user in this
-session, in the order Redis accepted them, through the current model.
-"""
+"""The law of the hidden state, which service/recommender.py states."""
 
 import asyncio
 import dataclasses
@@ -31,12 +27,12 @@ from tests.support.service.app_client import PATIENT, client_of
 from tests.support.service.servers import several_served
 from training.pipeline import TrainOptions, train
 
-WRITERS = 48  # at the same time
+WRITERS = 48  # concurrent requests
 ITEMS = ["aurora-tent", "aurora-kettle", "aurora-espresso-machine", "unknown", "aurora-desk"]
 
 
 def replayed(predictor: Predictor, clicks: Sequence[str]) -> torch.Tensor:
-    """The state from a fresh replay: (L, state_width)."""
+    """Return the state after a replay, of shape (L, width)."""
     window = clicks[-predictor.window :]
     known = [item for i in window if (item := predictor.catalogue.find(i)) is not None]
     return predictor.advance([SessionState(known)])[:, 0]
@@ -45,7 +41,7 @@ def replayed(predictor: Predictor, clicks: Sequence[str]) -> torch.Tensor:
 def cached(
     url: str, predictor: Predictor, user: str, clicks: int | None = None
 ) -> torch.Tensor | None:
-    """What the cache key holds now, if it is the state after that many clicks."""
+    """Return the stored state, if there is one and it includes that many clicks."""
     with redis_py.Redis.from_url(url) as client:
         secret = client.get("recsys:secret")
         assert isinstance(secret, bytes)
@@ -58,13 +54,14 @@ def cached(
 
 
 def drop_caches(url: str) -> None:
+    """Delete all stored states."""
     with redis_py.Redis.from_url(url) as client:
         for key in client.scan_iter("recsys:{*"):
             client.lset(key, 1, "")
 
 
 async def write_concurrently(urls: Sequence[str], clicks: Sequence[dict[str, str]]) -> None:
-    """Every click is sent twice with one event id, to servers in turn, all at the same time."""
+    """Send every click twice with one event id, to servers in turn, all concurrently."""
     gate = asyncio.Semaphore(WRITERS)
 
     async def send(client: httpx.AsyncClient, url: str, click: dict[str, str]) -> httpx.Response:
@@ -85,7 +82,7 @@ async def write_concurrently(urls: Sequence[str], clicks: Sequence[dict[str, str
 async def check_writers(
     predictor: Predictor, urls: Sequence[str], redis_url: str, user: str, writes: int
 ) -> None:
-    """After the dust has settled: each click once, and the cache equals a replay."""
+    """Check that each click is stored once and that the stored state equals a replay."""
     known = predictor.catalogue.item_ids
     clicks = [
         {"user_id": user, "item_id": known[n % len(known)], "event_id": f"e{n}"}
@@ -119,7 +116,7 @@ async def check_writers(
 
 
 async def test_48_writers_through_two_servers(blended: TrainedShop, redis_url: str) -> None:
-    """As many clicks as writers, then more than a window holds."""
+    """First as many clicks as writers, then more than the window holds."""
     predictor = open_predictor(blended.bundle)
     with several_served(2, blended.bundle, redis_url) as urls:
         await check_writers(predictor, urls, redis_url, "ada", WRITERS)
@@ -143,7 +140,7 @@ STEPS = st.lists(
 def test_any_interleaving_answers_as_a_fresh_replay_would(
     any_shop: TrainedShop, redis_url: str
 ) -> None:
-    """One service for all examples, with a user for each."""
+    """All examples use one service, and each its own user."""
     app = create_app(Settings(bundle=any_shop.bundle, redis=redis_url, **PATIENT))  # type: ignore[arg-type]
     predictor, users = open_predictor(any_shop.bundle), count()
     with asyncio.Runner() as runner:
@@ -200,7 +197,7 @@ def same_list(
     expected: Sequence[int],
     scores: Sequence[float],
 ) -> None:
-    """Equal wherever neighbouring scores differ by more than 1e-5."""
+    """Check that the lists are equal where neighbouring scores differ by more than 1e-5."""
     for place, (have, want) in enumerate(zip(items, expected, strict=True)):
         near = [scores[n] for n in (place - 1, place + 1) if 0 <= n < len(scores)]
         if place + 1 < len(scores) and min(abs(scores[place] - s) for s in near) > 1e-5:
@@ -210,7 +207,7 @@ def same_list(
 async def test_losing_the_cache_or_changing_the_bundle_changes_nothing_a_replay_would_not(
     any_shop: TrainedShop, other_bundle: Path, redis_url: str
 ) -> None:
-    """States of another model are never read; a roll-out and a roll-back are both harmless."""
+    """States of another model are never read, after a roll-out or a roll-back."""
 
     async def list_of(bundle: Path) -> list[str]:
         app = create_app(Settings(bundle=bundle, redis=redis_url, **PATIENT))  # type: ignore[arg-type]
@@ -239,7 +236,7 @@ async def test_losing_the_cache_or_changing_the_bundle_changes_nothing_a_replay_
 async def test_a_window_that_slides_forgets_what_left_it(
     zoo: ModelKinds, trained: TrainedShop, redis_url: str, tmp_path: Path, kind: str
 ) -> None:
-    """With a window of 3, one click too many in a state is far outside of rounding."""
+    """With a window of 3, one click too many changes the state far more than rounding."""
     bundle = blended_in(tmp_path, trained) if kind == "blended" else zoo.bundle(kind)
     predictor = open_predictor(bundle)
     ids = predictor.catalogue.item_ids
@@ -261,7 +258,7 @@ async def test_a_window_that_slides_forgets_what_left_it(
 
 
 def blended_in(folder: Path, shop: TrainedShop) -> Path:
-    """A bundle with session neighbours and a window of 3."""
+    """Train a bundle with session neighbours and a window of 3."""
     recipe = dataclasses.replace(SMALL, window=3, epochs=1, refit=False, blend="v-sknn")
     options = TrainOptions(
         ClickOptions(shop.clicks), folder / "bundle", dataclasses.replace(recipe, blend_weight=0.5)

@@ -1,4 +1,4 @@
-"""What every store must do; there is one, on a real Redis."""
+"""Laws of the store, on a real Redis."""
 
 import asyncio
 import re
@@ -23,26 +23,26 @@ from service.store.session_store import (
 )
 from tests.support.redis.chaos_proxy import ChaosProxy, FaultMode
 from tests.support.redis.servers import own_redis
-from tests.support.redis.stores import link_to, store_on, visit
+from tests.support.redis.stores import redis_client_for, store_on, visit
 
 
 @pytest.fixture
-async def link(redis_url: str) -> AsyncIterator[RedisClient]:
-    link = link_to(redis_url)
-    yield link
-    await link.close()
+async def redis_client(redis_url: str) -> AsyncIterator[RedisClient]:
+    redis_client = redis_client_for(redis_url)
+    yield redis_client
+    await redis_client.close()
 
 
 @pytest.fixture
-def store(link: RedisClient) -> RedisStore:
-    return store_on(link)
+def store(redis_client: RedisClient) -> RedisStore:
+    return store_on(redis_client)
 
 
 KEY = user_key("ada", b"pepper")
 
 
 def write_session(client: redis_py.Redis, count: int, *entries: str | bytes) -> None:
-    """Write a user's list as another program might."""
+    """Write a user's list as another program could."""
     client.rpush(KEY, f"1767225600123456 {count} 0 0", "", "", *entries)
     client.pexpire(KEY, 60_000)
 
@@ -51,7 +51,7 @@ def items(session: StoredSession) -> str:
     return "".join(click.item_id for click in session.clicks)
 
 
-async def test_a_stranger_has_nothing(store: RedisStore) -> None:
+async def test_a_new_user_has_no_session(store: RedisStore) -> None:
     assert await visit(store, "ada") == StoredSession()
 
 
@@ -90,8 +90,8 @@ async def test_an_event_id_is_taken_once(store: RedisStore) -> None:
     assert again.nonce == first.nonce
 
 
-async def test_only_the_last_event_ids_are_remembered(link: RedisClient) -> None:
-    store = store_on(link, event_ids_kept=3)
+async def test_only_the_last_event_ids_are_remembered(redis_client: RedisClient) -> None:
+    store = store_on(redis_client, event_ids_kept=3)
     for number in range(4):
         await visit(store, "ada", Click("a", f"e{number}"))
 
@@ -106,8 +106,8 @@ async def test_reading_changes_nothing(store: RedisStore) -> None:
     assert replace(read, accepted=1, expires_ms=written.expires_ms) == written
 
 
-async def test_a_session_ends_when_it_was_idle(link: RedisClient, redis_url: str) -> None:
-    store = store_on(link, idle_seconds=1)
+async def test_a_session_ends_when_it_was_idle(redis_client: RedisClient, redis_url: str) -> None:
+    store = store_on(redis_client, idle_seconds=1)
     first = await visit(store, "ada", Click("a", "e1"))
     await asyncio.sleep(1.1)
 
@@ -133,7 +133,7 @@ async def test_a_state_is_kept_while_the_session_is_what_it_was_computed_from(
     assert (await visit(store, "ada")).state == b"state"
 
 
-async def test_a_state_that_came_too_late_is_dropped(store: RedisStore) -> None:
+async def test_a_state_is_dropped_if_a_click_came_first(store: RedisStore) -> None:
     session = await visit(store, "ada", Click("a"))
     await visit(store, "ada", Click("b"))
 
@@ -169,7 +169,7 @@ async def test_a_new_click_after_forgetting_starts_a_new_session(store: RedisSto
     assert after.nonce != before.nonce
 
 
-async def test_a_repeat_from_before_the_deletion_is_told_apart(store: RedisStore) -> None:
+async def test_a_repeat_from_before_the_deletion_is_counted_as_forgotten(store: RedisStore) -> None:
     await visit(store, "ada", Click("a", "e1"))
     await store.forget("ada")
     await visit(store, "ada", Click("b", "e2"))
@@ -179,8 +179,10 @@ async def test_a_repeat_from_before_the_deletion_is_told_apart(store: RedisStore
     assert (again.duplicates, again.forgotten, items(again)) == (2, 1, "b")
 
 
-async def test_a_tombstone_outlives_a_short_session(link: RedisClient, redis_url: str) -> None:
-    store = store_on(link, idle_seconds=5, tombstone_seconds=60)
+async def test_a_tombstone_outlives_a_short_session(
+    redis_client: RedisClient, redis_url: str
+) -> None:
+    store = store_on(redis_client, idle_seconds=5, tombstone_seconds=60)
     await visit(store, "ada", Click("a", "e1"))
     await store.forget("ada")
     await visit(store, "ada", Click("b", "e2"))
@@ -190,15 +192,15 @@ async def test_a_tombstone_outlives_a_short_session(link: RedisClient, redis_url
 
 
 async def test_a_session_ends_although_its_tombstone_stays(
-    link: RedisClient, redis_url: str
+    redis_client: RedisClient, redis_url: str
 ) -> None:
-    """A repeat of a click of the ended session is a new click, not one that is stored already."""
-    store = store_on(link, idle_seconds=10, tombstone_seconds=600)
+    """A repeat of a click of the ended session is a new click."""
+    store = store_on(redis_client, idle_seconds=10, tombstone_seconds=600)
     await visit(store, "ada", Click("a", "e1"))
     await store.forget("ada")
     ended = await visit(store, "ada", Click("b", "e2"))
     with redis_py.Redis.from_url(redis_url) as client:
-        client.pexpire(KEY, client.pttl(KEY) - 10_000)  # 10 s later
+        client.pexpire(KEY, client.pttl(KEY) - 10_000)  # as if 10 s had passed
 
     assert await visit(store, "ada") == StoredSession()
     again = await visit(store, "ada", Click("b", "e2"), Click("a", "e1"))
@@ -209,9 +211,9 @@ async def test_a_session_ends_although_its_tombstone_stays(
 
 
 async def test_a_tombstone_ends_although_the_session_goes_on(
-    link: RedisClient, redis_url: str
+    redis_client: RedisClient, redis_url: str
 ) -> None:
-    store = store_on(link, idle_seconds=60, tombstone_seconds=10)
+    store = store_on(redis_client, idle_seconds=60, tombstone_seconds=10)
     await visit(store, "ada", Click("a", "e1"))
     await store.forget("ada")
     await visit(store, "ada", Click("b", "e2"))
@@ -224,10 +226,10 @@ async def test_a_tombstone_ends_although_the_session_goes_on(
     assert items(found) == "ba"
 
 
-async def test_a_full_redis_takes_no_click_and_lets_users_go(redis_url: str) -> None:
+async def test_a_full_redis_stores_no_click_and_deletes_users(redis_url: str) -> None:
     with own_redis() as server, server.client() as client:
-        link = link_to(server.url)
-        store = store_on(link)
+        redis_client = redis_client_for(server.url)
+        store = store_on(redis_client)
         await visit(store, "ada", Click("a", "e1"))
         client.config_set("maxmemory", 1)
 
@@ -237,13 +239,13 @@ async def test_a_full_redis_takes_no_click_and_lets_users_go(redis_url: str) -> 
         await store.forget("ada")
 
         assert await visit(store, "ada") == StoredSession()
-        await link.close()
+        await redis_client.close()
 
 
-async def test_what_was_stored_before_shards_ends_and_can_be_deleted(
+async def test_data_of_the_layout_before_shards_is_not_read_and_can_be_deleted(
     store: RedisStore, redis_url: str
 ) -> None:
-    """Processes of before and of now share one Redis while the service is upgraded."""
+    """Processes of both versions share one Redis during an upgrade."""
     clicks, state, events = keys_before_shards("ada", b"pepper")
     with redis_py.Redis.from_url(redis_url) as client:
         client.rpush(clicks, "17672256001234561", "a")
@@ -268,8 +270,10 @@ async def test_users_are_spread_over_all_shards(store: RedisStore, redis_url: st
     assert len({tag.group(1) for tag in tags if tag is not None}) == SHARDS
 
 
-async def test_every_click_renews_the_whole_session(link: RedisClient, redis_url: str) -> None:
-    store = store_on(link, idle_seconds=60)
+async def test_every_click_renews_the_whole_session(
+    redis_client: RedisClient, redis_url: str
+) -> None:
+    store = store_on(redis_client, idle_seconds=60)
     session = await visit(store, "ada", Click("a", "e1"))
     await keep(store, ComputedState("ada", session.head, b"state"))
     with redis_py.Redis.from_url(redis_url) as client:
@@ -290,7 +294,7 @@ async def test_a_damaged_head_is_refused_before_anything_is_written(
 
 
 async def test_no_id_is_stored_in_the_clear_in_a_key(store: RedisStore, redis_url: str) -> None:
-    """Nor is a user in a value. Event ids are in the history, as GET gives them back."""
+    """No value holds a user id. The history holds event ids, because GET returns them."""
     user = "ada@example.org"
     found = await visit(store, user, Click("a", "event-1"), Click("b", "event-2"))
     await store.exchange([ComputedState(user, found.head, b"state")], [])
@@ -319,7 +323,7 @@ async def test_flushed_scripts_are_loaded_again(store: RedisStore, redis_url: st
 
 
 @pytest.mark.parametrize("entry", ["", "[7", "[]", "[7]", b"\xff"])
-async def test_what_is_no_session_is_said_and_can_be_forgotten(
+async def test_a_key_without_a_session_is_reported_and_can_be_deleted(
     store: RedisStore, redis_url: str, entry: str | bytes
 ) -> None:
     with redis_py.Redis.from_url(redis_url) as client:
@@ -332,19 +336,19 @@ async def test_what_is_no_session_is_said_and_can_be_forgotten(
     assert (await visit(store, "ada", Click("a"))).count == 1
 
 
-async def test_limits_that_cannot_be_leave_nothing_half_done(link: RedisClient) -> None:
-    store = store_on(link)
+async def test_limits_out_of_range_write_nothing(redis_client: RedisClient) -> None:
+    store = store_on(redis_client)
     await visit(store, "ada", Click("a"))
     store.reserve(10**30)
 
     found = await store.visit([Visit("ada", [Click("b")])])
     assert isinstance(found[0], StoreUnavailable)
 
-    assert (await visit(store_on(link), "ada")).item_ids == ["a"]
+    assert (await visit(store_on(redis_client), "ada")).item_ids == ["a"]
 
 
 @pytest.mark.parametrize("entry", ["a\x1fnow", "a\x1f1\x1fe\x1fmore"])
-async def test_a_click_whose_item_can_be_read_serves_but_is_not_shown(
+async def test_a_damaged_click_with_a_readable_item_is_used_but_not_shown(
     store: RedisStore, redis_url: str, entry: str
 ) -> None:
     with redis_py.Redis.from_url(redis_url) as client:
@@ -362,25 +366,25 @@ async def test_a_click_whose_item_can_be_read_serves_but_is_not_shown(
     [([Click("b")], 1000), ([Click("b", "e2"), Click("c", "e3"), Click("d", "e4")], 2)],
     ids=["no event id", "more event ids than are kept"],
 )
-async def test_clicks_whose_repeat_would_not_be_known_are_not_sent_again(
+async def test_clicks_whose_repeat_would_not_be_recognised_are_not_sent_again(
     redis_url: str, clicks: list[Click], kept: int
 ) -> None:
     """The reply is lost, and the script may have run."""
-    async with ChaosProxy(free_port(), int(redis_url.split(":")[2][:-2])) as gremlin:
-        link = link_to(f"redis://127.0.0.1:{gremlin.port}")
-        store = store_on(link, event_ids_kept=kept)
+    async with ChaosProxy(free_port(), int(redis_url.split(":")[2][:-2])) as proxy:
+        redis_client = redis_client_for(f"redis://127.0.0.1:{proxy.port}")
+        store = store_on(redis_client, event_ids_kept=kept)
         await visit(store, "ada", Click("a", "e1"))
-        await gremlin.be(FaultMode.RUDE)
+        await proxy.set_mode(FaultMode.CUT_REPLIES)
 
         (found,) = await store.visit([Visit("ada", clicks)])
         assert isinstance(found, StoreUnavailable)
 
-        await gremlin.be(FaultMode.GOOD)
+        await proxy.set_mode(FaultMode.NONE)
         assert (await visit(store, "ada")).count in (1, 1 + len(clicks))
-        await link.close()
+        await redis_client.close()
 
 
-async def test_many_visits_travel_together_and_stay_in_order(store: RedisStore) -> None:
+async def test_many_visits_of_one_round_trip_stay_in_order(store: RedisStore) -> None:
     visits = [Visit(f"user {n % 3}", (Click(str(n)),)) for n in range(12)]
 
     found = await store.visit(visits)

@@ -55,7 +55,7 @@ async def _visits(
         click = {"user_id": f"own-{item}", "item_id": item}
         lists[item] = set(ids((await client.post("/v1/recommendations", json=click)).json()))
     client.close()
-    await proxy.be(FaultMode.DAWDLING)
+    await proxy.set_mode(FaultMode.FRAGMENTED)
     visitors = [Visitor(item, lists[item], at, requests) for item in items]
     await asyncio.gather(*(visitor.visit() for visitor in visitors))
     return visitors

@@ -9,28 +9,24 @@ exactly once.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import uvloop
 
 from recsys.bundle.golden import open_predictor
-from service.server.embedded_redis import free_port
 from tests.soak.bounds import Bound
 from tests.soak.kills import RATE, ClickRequests, acknowledged, events_of, stored_events, user_of
-from tests.support.redis.chaos_proxy import ChaosProxy
-from tests.support.redis.servers import (
-    RedisServer,
-    own_redis,
-    redis_cluster,
-    redis_pair,
-    redis_sentinels,
-    sentinel_url,
-    wait_until,
+from tests.support.redis.failover import (
+    Failover,
+    RunningFailover,
+    address_failover,
+    cluster_failover,
+    sentinel_failover,
 )
-from tests.support.redis.stores import home_of
+from tests.support.redis.servers import RedisServer, own_redis
 from tests.support.service.servers import ServerProcess
 from tests.support.service.steady_load import LoadResponse, SteadyLoad
 
@@ -43,82 +39,11 @@ EXPECTED = {
     "200 from reads, not stored",
     "503 of the clicks call",
 }
-KILLED_PRIMARY = 1  # index in the cluster
-
-
-@dataclass(frozen=True, slots=True)
-class FailoverSetup:
-    """Redis deployment that can fail over.
-
-    fail: triggers the failover, calls its argument with the replica at the promotion, and returns
-    the time from which the service can reach the new primary.
-    affects: returns whether the keys of a user are on the server that fails.
-    """
-
-    url: str
-    fail: Callable[[Callable[[RedisServer], None]], float]
-    affects: Callable[[str], bool] = lambda user: True
-
-
-OpenSetup = AbstractAsyncContextManager[FailoverSetup]
-
-
-@asynccontextmanager
-async def by_sentinels() -> AsyncIterator[FailoverSetup]:
-    """Run a primary, a replica and three sentinels; kill the primary."""
-    with redis_pair() as (primary, replica), redis_sentinels(primary) as sentinels:
-
-        def fail(copy: Callable[[RedisServer], None]) -> float:
-            primary.kill()
-            return _promoted(replica, copy)
-
-        yield FailoverSetup(sentinel_url(sentinels), fail)
-
-
-@asynccontextmanager
-async def behind_an_address() -> AsyncIterator[FailoverSetup]:
-    """Promote the replica and demote the primary; move the address one second later.
-
-    Connections to the demoted server stay open, and it goes on answering on them.
-    """
-    with redis_pair() as (primary, replica):
-        async with ChaosProxy(free_port(), primary.port) as address:
-
-            def fail(copy: Callable[[RedisServer], None]) -> float:
-                with primary.client() as old, replica.client() as new:
-                    new.replicaof("NO", "ONE")
-                    copy(replica)
-                    old.replicaof("127.0.0.1", str(replica.port))
-                time.sleep(MOVE_SECONDS)
-                address.lead_to(replica.port)
-                return time.perf_counter()
-
-            yield FailoverSetup(f"redis://127.0.0.1:{address.port}", fail)
-
-
-@asynccontextmanager
-async def on_a_cluster() -> AsyncIterator[FailoverSetup]:
-    """Run three primaries with a replica each; kill one primary."""
-    with redis_cluster(replicas=True) as servers:
-
-        def fail(copy: Callable[[RedisServer], None]) -> float:
-            servers[KILLED_PRIMARY].kill()
-            return _promoted(servers[KILLED_PRIMARY + 3], copy)
-
-        hosts = ",".join(f"127.0.0.1:{server.port}" for server in servers[:3])
-        yield FailoverSetup(
-            f"redis+cluster://{hosts}", fail, lambda user: home_of(user, SECRET) == KILLED_PRIMARY
-        )
-
-
-def _promoted(replica: RedisServer, copy: Callable[[RedisServer], None]) -> float:
-    with replica.client() as client:
-        wait_until(
-            lambda: client.info("replication")["role"] == "master", "the replica is promoted", 0.002
-        )
-    at = time.perf_counter()
-    copy(replica)
-    return at
+DEPLOYMENTS: dict[str, Callable[[], RunningFailover]] = {
+    "sentinel": sentinel_failover,
+    "address": partial(address_failover, MOVE_SECONDS),
+    "cluster": partial(cluster_failover, SECRET),
+}
 
 
 def _copy_keys(into: RedisServer, replica: RedisServer) -> None:
@@ -135,11 +60,11 @@ def _copy_keys(into: RedisServer, replica: RedisServer) -> None:
                 target.restore(name, max(ttl_ms, 0), value)
 
 
-def fail_over(bundle: Path, folder: Path, opened: Callable[[], OpenSetup]) -> list[Bound]:
+def fail_over(bundle: Path, folder: Path, opened: Callable[[], RunningFailover]) -> list[Bound]:
     return uvloop.run(_measured(bundle, folder, opened()))
 
 
-async def _measured(bundle: Path, folder: Path, opened: OpenSetup) -> list[Bound]:
+async def _measured(bundle: Path, folder: Path, opened: RunningFailover) -> list[Bound]:
     settings = {"RECSYS_USER_ID_SECRET": SECRET}
     with ExitStack() as stack:
         copy = stack.enter_context(own_redis())
@@ -168,7 +93,7 @@ async def _measured(bundle: Path, folder: Path, opened: OpenSetup) -> list[Bound
 
 def _bounds(
     responses: Sequence[LoadResponse],
-    setup: FailoverSetup,
+    setup: Failover,
     began: float,
     back: float,
     copied: "Counter[str]",

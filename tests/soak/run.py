@@ -25,7 +25,7 @@ from rich.table import Table
 
 from tests.soak.bounds import Bound, show
 from tests.soak.cross_talk import cross_talk as measure_cross_talk
-from tests.soak.failover import behind_an_address, by_sentinels, fail_over, on_a_cluster
+from tests.soak.failover import DEPLOYMENTS, fail_over
 from tests.soak.full_disk import full_disk
 from tests.soak.kills import (
     cut_power,
@@ -128,9 +128,9 @@ def kills(bundle: BundleOption = None, kills: int = 20) -> Job:
 def failover(bundle: BundleOption = None) -> Job:
     """Replace a Redis primary in three ways: clicks are stored again within 2 s, none is lost."""
     parts = [
-        ("Failover by sentinels", partial(fail_over, opened=by_sentinels)),
-        ("Failover behind an address", partial(fail_over, opened=behind_an_address)),
-        ("Failover on a cluster", partial(fail_over, opened=on_a_cluster)),
+        ("Failover by sentinels", partial(fail_over, opened=DEPLOYMENTS["sentinel"])),
+        ("Failover behind an address", partial(fail_over, opened=DEPLOYMENTS["address"])),
+        ("Failover on a cluster", partial(fail_over, opened=DEPLOYMENTS["cluster"])),
     ]
     return Job(bundle, parts)
 

@@ -1,4 +1,4 @@
-"""What can happen to Redis: done to a real server, or to the way there, and undone again."""
+"""Faults of Redis, injected into a real server or the connection to it, and removed again."""
 
 import asyncio
 import contextlib
@@ -13,48 +13,48 @@ from redis.exceptions import RedisError
 from tests.support.redis.chaos_proxy import ChaosProxy, FaultMode
 from tests.support.redis.servers import RedisServer, wait_until
 
-Doing = Callable[[ChaosProxy, RedisServer], AbstractAsyncContextManager[None]]
-ENDLESS = "while true do end"
+Injector = Callable[[ChaosProxy, RedisServer], AbstractAsyncContextManager[None]]
+ENDLESS_SCRIPT = "while true do end"
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that happens, and what the service must say meanwhile; None: either is true."""
+    """Fault, and what the service must answer meanwhile; None: either is true."""
 
     name: str
-    doing: Doing
+    inject: Injector
     degraded: bool | None  # of the lists of users
     stored: bool | None  # of clicks with an event id
 
 
-def _mood(mood: FaultMode) -> Doing:
+def _proxy(mode: FaultMode) -> Injector:
     @asynccontextmanager
-    async def do(gremlin: ChaosProxy, _: RedisServer) -> AsyncIterator[None]:
-        await gremlin.be(mood)
+    async def inject(proxy: ChaosProxy, _: RedisServer) -> AsyncIterator[None]:
+        await proxy.set_mode(mode)
         yield
-        await gremlin.be(FaultMode.GOOD)
+        await proxy.set_mode(FaultMode.NONE)
 
-    return do
+    return inject
 
 
-def _told(words: str, undo: str) -> Doing:
-    """The server is told something, and the opposite afterwards."""
+def _commands(command: str, undo: str) -> Injector:
+    """Return an injector that sends the server a command, and its opposite afterwards."""
 
     @asynccontextmanager
-    async def do(_: ChaosProxy, server: RedisServer) -> AsyncIterator[None]:
+    async def inject(_: ChaosProxy, server: RedisServer) -> AsyncIterator[None]:
         with server.client() as client:
-            client.execute_command(*words.split())
+            client.execute_command(*command.split())
             yield
             client.execute_command(*undo.split())
 
-    return do
+    return inject
 
 
 @asynccontextmanager
 async def _wrong_password(_: ChaosProxy, server: RedisServer) -> AsyncIterator[None]:
     with server.client() as client:
         client.config_set("requirepass", "another")
-        client.client_kill_filter(_type="normal", skipme=True)  # who is in would stay in
+        client.client_kill_filter(_type="normal", skipme=True)  # else connections stay valid
         yield
         client.config_set("requirepass", "")
 
@@ -63,7 +63,7 @@ async def _wrong_password(_: ChaosProxy, server: RedisServer) -> AsyncIterator[N
 async def _endless_script(_: ChaosProxy, server: RedisServer) -> AsyncIterator[None]:
     def run() -> None:
         with server.client() as client, contextlib.suppress(RedisError):
-            client.eval(ENDLESS, 0)
+            client.eval(ENDLESS_SCRIPT, 0)
 
     with server.client() as client:
         client.config_set("lua-time-limit", 10)
@@ -78,8 +78,8 @@ async def _endless_script(_: ChaosProxy, server: RedisServer) -> AsyncIterator[N
 def _is_busy(client: Redis) -> bool:
     try:
         client.ping()
-    except RedisError as said:
-        return str(said).startswith("BUSY")
+    except RedisError as error:
+        return str(error).startswith("BUSY")
     return False
 
 
@@ -91,33 +91,37 @@ async def _killed(_: ChaosProxy, server: RedisServer) -> AsyncIterator[None]:
 
 
 FAULTS = (
-    Fault("refused", _mood(FaultMode.ABSENT), degraded=True, stored=False),
-    Fault("silent", _mood(FaultMode.SILENT), degraded=True, stored=False),
-    Fault("half a second late", _mood(FaultMode.SLOW), degraded=True, stored=False),
-    Fault("cut in the middle of a reply", _mood(FaultMode.RUDE), degraded=None, stored=None),
-    Fault("flapping", _mood(FaultMode.FLAPPING), degraded=None, stored=None),
-    Fault("delivered late", _mood(FaultMode.LATE), degraded=True, stored=False),
-    Fault("loading", _mood(FaultMode.LOADING), degraded=True, stored=False),
+    Fault("refused", _proxy(FaultMode.REFUSED), degraded=True, stored=False),
+    Fault("silent", _proxy(FaultMode.SILENT), degraded=True, stored=False),
+    Fault("half a second late", _proxy(FaultMode.SLOW), degraded=True, stored=False),
+    Fault(
+        "cut in the middle of a reply", _proxy(FaultMode.CUT_REPLIES), degraded=None, stored=None
+    ),
+    Fault("flapping", _proxy(FaultMode.FLAPPING), degraded=None, stored=None),
+    Fault("delivered late", _proxy(FaultMode.LATE_COMMANDS), degraded=True, stored=False),
+    Fault("loading", _proxy(FaultMode.LOADING), degraded=True, stored=False),
     Fault("an endless script", _endless_script, degraded=True, stored=False),
     Fault("wrong password", _wrong_password, degraded=True, stored=False),
     Fault("killed", _killed, degraded=True, stored=False),
     Fault(
         "memory full",
-        _told("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"),
+        _commands("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"),
         degraded=False,
         stored=False,
     ),
     Fault(
         "a replica",
-        _told("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"),
+        _commands("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"),
         degraded=False,
         stored=False,
     ),
     Fault(
         "replicas missing",
-        _told("CONFIG SET min-replicas-to-write 1", "CONFIG SET min-replicas-to-write 0"),
+        _commands("CONFIG SET min-replicas-to-write 1", "CONFIG SET min-replicas-to-write 0"),
         degraded=False,
         stored=False,
     ),
-    Fault("scripts flushed", _told("SCRIPT FLUSH", "SCRIPT FLUSH"), degraded=False, stored=True),
+    Fault(
+        "scripts flushed", _commands("SCRIPT FLUSH", "SCRIPT FLUSH"), degraded=False, stored=True
+    ),
 )

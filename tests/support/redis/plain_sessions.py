@@ -1,6 +1,6 @@
-"""What the store must do with a user's clicks, in plain Python: no Redis, no script, no cache.
+"""Reference model of the store in plain Python: no Redis, no script, no cache.
 
-It is read beside README, "How it works", and is not made clever. Time is a number that is told.
+It states what the store must do with a user's clicks, in the simplest way. Time is an argument.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from service.store.session_store import Click
 
 @dataclass
 class PlainSession:
-    """One user. `events` are (event id, forgotten by a DELETE), oldest first."""
+    """Session of one user. `events` are (event id, is from before a DELETE), oldest first."""
 
     clicks: list[Click] = field(default_factory=list)
     events: list[tuple[str, bool]] = field(default_factory=list)
@@ -20,8 +20,8 @@ class PlainSession:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """What became of some clicks."""
+class ClickCounts:
+    """Number of clicks that were accepted, and of duplicates."""
 
     accepted: int = 0
     duplicates: int = 0
@@ -30,15 +30,15 @@ class Taken:
 
 @dataclass(frozen=True)
 class PlainRules:
-    """Limits as in the settings."""
+    """Rules of a session, with the limits of the settings."""
 
     idle_seconds: float
     tombstone_seconds: float
     event_ids_kept: int
     history_length: int
 
-    def click(self, session: PlainSession, clicks: Sequence[Click]) -> Taken:
-        """A click whose event id is known changes nothing; the others follow in their order."""
+    def click(self, session: PlainSession, clicks: Sequence[Click]) -> ClickCounts:
+        """Add clicks in their order. A click whose event id is known changes nothing."""
         accepted: list[Click] = []
         duplicates = forgotten = 0
         known = dict(session.events)
@@ -55,16 +55,16 @@ class PlainRules:
             session.clicks = [*session.clicks, *accepted][-self.history_length :]
             session.clicks_left = self.idle_seconds
             session.events = session.events[-self.event_ids_kept :]
-        return Taken(len(accepted), duplicates, forgotten)
+        return ClickCounts(len(accepted), duplicates, forgotten)
 
     def forget(self, session: PlainSession) -> None:
-        """Its clicks are gone; its event ids are known a while longer, as forgotten."""
+        """Delete the clicks. The event ids stay known for a while, as forgotten."""
         session.clicks = []
         session.events = [(event, True) for event, _ in session.events]
         session.tombstone_left = self.tombstone_seconds
 
     def wait(self, session: PlainSession, seconds: float) -> None:
-        """Let so many seconds pass: a session ends with its event ids, a tombstone by itself."""
+        """Let time pass. A session ends with its event ids, a tombstone independently of it."""
         session.clicks_left -= seconds
         session.tombstone_left -= seconds
         if session.clicks_left <= 0:

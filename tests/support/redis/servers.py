@@ -1,4 +1,4 @@
-"""Start real redis-servers: single, with replicas and sentinels, or put together to a cluster."""
+"""Real redis-servers: single, with a replica and sentinels, or as a cluster."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ from service.server.embedded_redis import find_redis_server, free_port
 
 START_SECONDS = 60.0
 SLOTS = 16384
-BUS = 10_000  # the members of a cluster talk to each other on the port so much higher
+BUS_OFFSET = 10_000  # the bus port of a cluster server is this much higher
 SENTINEL_NAME, DOWN_AFTER_MS = "the-shop", 1000
 FAST_REPLICATION = ("--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0")
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
@@ -30,18 +30,18 @@ DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 
 @dataclass(frozen=True)
 class Certificates:
-    """An authority, and a certificate of it for 127.0.0.1 that server and client may both show."""
+    """Certificate authority, and its certificate for 127.0.0.1, for server and client."""
 
     authority: Path
     certificate: Path
     key: Path
 
     @classmethod
-    def made_in(cls, folder: Path) -> "Certificates":
-        """Skips the test where there is no openssl."""
+    def create(cls, folder: Path) -> "Certificates":
+        """Create them in a folder; skip the test if openssl is not installed."""
         if shutil.which("openssl") is None:
-            pytest.skip("There is no openssl here to make certificates with.")
-        found = cls(folder / "ca.pem", folder / "redis.pem", folder / "redis.key")
+            pytest.skip("openssl is not installed, so no certificates can be made.")
+        created = cls(folder / "ca.pem", folder / "redis.pem", folder / "redis.key")
         ca_key, request, names = folder / "ca.key", folder / "redis.csr", folder / "names"
         names.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost")
         new_key = ("-newkey", "rsa:2048", "-nodes", "-days", "2")
@@ -52,24 +52,25 @@ class Certificates:
             "-keyout",
             ca_key,
             "-out",
-            found.authority,
+            created.authority,
             "-subj",
             "/CN=ours",
         )
-        openssl("req", *new_key[:3], "-keyout", found.key, "-out", request, "-subj", "/CN=redis")
-        signed = ("-CA", found.authority, "-CAkey", ca_key, "-CAcreateserial", "-days", "2")
+        openssl("req", *new_key[:3], "-keyout", created.key, "-out", request, "-subj", "/CN=redis")
+        signed = ("-CA", created.authority, "-CAkey", ca_key, "-CAcreateserial", "-days", "2")
         openssl(
-            "x509", "-req", "-in", request, *signed, "-extfile", names, "-out", found.certificate
+            "x509", "-req", "-in", request, *signed, "-extfile", names, "-out", created.certificate
         )
-        return found
+        return created
 
 
-def openssl(*words: str | Path) -> None:
-    subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)
+def openssl(*arguments: str | Path) -> None:
+    """Run openssl."""
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
 
 
 class RedisServer:
-    """One on a port and in a folder of its own; killed, it comes back on the same."""
+    """redis-server with its own port and folder, which it keeps when it is started again."""
 
     def __init__(
         self,
@@ -89,12 +90,13 @@ class RedisServer:
 
     @property
     def url(self) -> str:
+        """Return the URL of database 0."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def client(self) -> redis_py.Redis:
-        """Return a client that sends each command once and waits until it is answered.
+        """Return a client that sends each command once and waits for the reply without a limit.
 
-        redis-py's default sends a command again after 5 seconds, an endless script, too.
+        By default redis-py sends a command again after 5 seconds, an endless script included.
         """
         once = Retry(NoBackoff(), 0)
         if self._tls is None:
@@ -110,6 +112,7 @@ class RedisServer:
         )
 
     def start(self) -> None:
+        """Start the process and wait until it listens."""
         self._process = subprocess.Popen(
             self._command,
             env=self._environment,
@@ -119,19 +122,19 @@ class RedisServer:
         wait_until(self._listens, "redis-server listens")
 
     def kill(self) -> None:
-        """As the kernel does it when memory runs out."""
+        """Kill the process with SIGKILL."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
             self._process = None
 
     def pause(self) -> None:
-        """Leave it silent: it takes connections, and answers nothing."""
+        """Stop the process: connections are accepted by the kernel, and commands get no reply."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """End `pause`."""
+        """Continue after `pause`."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
@@ -148,17 +151,17 @@ class RedisServer:
     def _listens(self) -> bool:
         assert self._process is not None
         if self._process.poll() is not None:
-            said = self._process.communicate()[0].decode(errors="replace")
+            output = self._process.communicate()[0].decode(errors="replace")
             self._process = None
-            if self._tls is not None and "tls" in said.lower():
-                pytest.skip("The redis-server here was built without TLS. Install one: make redis.")
-            raise AssertionError(f"redis-server ended: {said[-400:]}")
+            if self._tls is not None and "tls" in output.lower():
+                pytest.skip("This redis-server was built without TLS. Install one: make redis.")
+            raise AssertionError(f"redis-server ended: {output[-400:]}")
         with closing(socket.socket()) as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
 
 class SentinelServer(RedisServer):
-    """A sentinel of a primary named `SENTINEL_NAME`."""
+    """Sentinel of a primary with the name `SENTINEL_NAME`."""
 
     def __init__(
         self, folder: Path, primary: int, *lines: str, tls: Certificates | None = None, quorum: int
@@ -171,30 +174,34 @@ class SentinelServer(RedisServer):
             f"sentinel down-after-milliseconds {SENTINEL_NAME} {DOWN_AFTER_MS}",
             f"sentinel failover-timeout {SENTINEL_NAME} 10000",
         )
-        config = folder / "sentinel.conf"  # it writes down there what it learns
+        config = folder / "sentinel.conf"  # the sentinel rewrites it
         config.write_text("\n".join(["bind 127.0.0.1", *ports, *monitor, *lines]) + "\n")
         self._command = [find_redis_server(), str(config), "--sentinel"]
 
 
-def wait_until(holds: Callable[[], bool], what: str, look_seconds: float = 0.02) -> None:
-    assert _comes(holds, START_SECONDS, look_seconds), f"It did not come to be that {what}."
+def wait_until(holds: Callable[[], bool], what: str, check_seconds: float = 0.02) -> None:
+    """Wait until a condition holds; fail after `START_SECONDS`."""
+    in_time = _wait(holds, START_SECONDS, check_seconds)
+    assert in_time, f"Waited {START_SECONDS:g} s in vain until {what}."
 
 
-def _comes(holds: Callable[[], bool], seconds: float, look_seconds: float = 0.02) -> bool:
+def _wait(holds: Callable[[], bool], seconds: float, check_seconds: float = 0.02) -> bool:
+    """Return whether the condition came to hold in time."""
     latest = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > latest:
             return False
-        time.sleep(look_seconds)
+        time.sleep(check_seconds)
     return True
 
 
 def _port_with_bus() -> int:
-    """A free one whose bus port is free, too."""
+    """Return a free port whose bus port is free, too."""
     while True:
         port = free_port()
+        bus = port + BUS_OFFSET
         with closing(socket.socket()) as probe:
-            if port + BUS < 65536 and probe.connect_ex(("127.0.0.1", port + BUS)) != 0:
+            if bus < 65536 and probe.connect_ex(("127.0.0.1", bus)) != 0:
                 return port
 
 
@@ -202,7 +209,7 @@ def _port_with_bus() -> int:
 def own_redis(
     *arguments: str, tls: Certificates | None = None, port: int | None = None
 ) -> Iterator[RedisServer]:
-    """A running one, gone afterwards."""
+    """Run a server and remove it afterwards."""
     with tempfile.TemporaryDirectory(prefix="recsys-redis-") as folder:
         server = RedisServer(Path(folder), *arguments, tls=tls, port=port)
         with _running(server):
@@ -213,7 +220,7 @@ def own_redis(
 def own_sentinel(
     primary: RedisServer, *lines: str, tls: Certificates | None = None, quorum: int = 1
 ) -> Iterator[SentinelServer]:
-    """A running sentinel of `primary`; lines: of its configuration, besides."""
+    """Run a sentinel of `primary`; lines: further lines of its configuration."""
     with tempfile.TemporaryDirectory(prefix="recsys-redis-") as folder:
         sentinel = SentinelServer(Path(folder), primary.port, *lines, tls=tls, quorum=quorum)
         with _running(sentinel):
@@ -231,11 +238,11 @@ def _running(server: RedisServer) -> Iterator[RedisServer]:
 
 @contextmanager
 def redis_pair(*arguments: str) -> Iterator[tuple[RedisServer, RedisServer]]:
-    """A primary, and a replica in step with it."""
+    """Run a primary and a replica that has copied it."""
     with own_redis(*FAST_REPLICATION, *arguments) as primary:
         follow = ("--replicaof", "127.0.0.1", str(primary.port))
         with own_redis(*FAST_REPLICATION, *arguments, *follow) as replica:
-            wait_until(partial(_follows, replica), "the replica is in step")
+            wait_until(partial(_follows, replica), "the replica has copied the primary")
             yield primary, replica
 
 
@@ -246,7 +253,7 @@ def _follows(replica: RedisServer) -> bool:
 
 @contextmanager
 def redis_sentinels(primary: RedisServer, count: int = 3) -> Iterator[list[SentinelServer]]:
-    """Sentinels that know each other and the replica of `primary`."""
+    """Run sentinels that know each other and the replica of `primary`."""
     with ExitStack() as stack:
         sentinels = [
             stack.enter_context(own_sentinel(primary, quorum=count // 2 + 1)) for _ in range(count)
@@ -263,49 +270,50 @@ def _knows(sentinel: SentinelServer, others: int) -> bool:
 
 
 def sentinel_url(sentinels: Sequence[SentinelServer]) -> str:
-    """The URL of the servers behind them."""
+    """Return the URL of the servers behind the sentinels."""
     hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinels)
     return f"redis+sentinel://{hosts}/{SENTINEL_NAME}"
 
 
 @contextmanager
 def redis_cluster(
-    masters: int = 3, tls: Certificates | None = None, *, replicas: bool = False
+    primaries: int = 3, tls: Certificates | None = None, *, replicas: bool = False
 ) -> Iterator[list[RedisServer]]:
-    """Masters that share the slots evenly; one that dies takes only its own slots along.
+    """Run primaries that share the slots evenly; the others go on if one fails.
 
-    replicas: one for each master follows the masters in the list, in the same order.
+    replicas: the list has a replica of each primary after the primaries, in the same order.
     """
-    own = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", *FAST_REPLICATION]
-    own += ["--cluster-require-full-coverage", "no"]
+    arguments = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", *FAST_REPLICATION]
+    arguments += ["--cluster-require-full-coverage", "no"]
     with ExitStack() as stack:
         servers = [
-            stack.enter_context(own_redis(*own, tls=tls))
-            for _ in range(masters * (2 if replicas else 1))
+            stack.enter_context(own_redis(*arguments, tls=tls))
+            for _ in range(primaries * (2 if replicas else 1))
         ]
         clients = [stack.enter_context(server.client()) for server in servers]
-        for at, client in enumerate(clients[:masters]):
-            mine = range(SLOTS * at // masters, SLOTS * (at + 1) // masters)
-            client.execute_command("CLUSTER", "ADDSLOTS", *mine)
+        for at, client in enumerate(clients[:primaries]):
+            slots = range(SLOTS * at // primaries, SLOTS * (at + 1) // primaries)
+            client.execute_command("CLUSTER", "ADDSLOTS", *slots)
             client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", at + 1)
-        wait_until(partial(_met, clients, servers, masters), "the cluster is whole")
-        for client, master in zip(clients[masters:], clients, strict=False):
-            name = master.execute_command("CLUSTER", "MYID")
+        wait_until(partial(_met, clients, servers, primaries), "the cluster is complete")
+        for client, primary in zip(clients[primaries:], clients, strict=False):
+            name = primary.execute_command("CLUSTER", "MYID")
             client.execute_command("CLUSTER", "REPLICATE", name)
-        for server in servers[masters:]:
-            wait_until(partial(_follows, server), "the replicas are in step")
+        for server in servers[primaries:]:
+            wait_until(partial(_follows, server), "the replicas have copied their primaries")
         yield servers
 
 
-def _met(clients: Sequence[redis_py.Redis], servers: Sequence[RedisServer], masters: int) -> bool:
-    """Introduce them, and again if need be: who took too long for a handshake was forgotten."""
+def _met(clients: Sequence[redis_py.Redis], servers: Sequence[RedisServer], primaries: int) -> bool:
+    """Make the servers meet, again after 5 s: a handshake that takes too long is dropped."""
     for server in servers[1:]:
         clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", server.port)  # type: ignore[no-untyped-call]
-    return _comes(lambda: all(_whole(client, masters, len(servers)) for client in clients), 5.0)
+    total = len(servers)
+    return _wait(lambda: all(_is_complete(client, primaries, total) for client in clients), 5.0)
 
 
-def _whole(client: redis_py.Redis, masters: int, servers: int) -> bool:
+def _is_complete(client: redis_py.Redis, primaries: int, servers: int) -> bool:
     rows = client.execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
     state = str(client.execute_command("CLUSTER", "INFO"))  # type: ignore[no-untyped-call]
     known = f"cluster_known_nodes:{servers}\\r" in state
-    return len(rows) == masters and "cluster_state:ok" in state and known
+    return len(rows) == primaries and "cluster_state:ok" in state and known

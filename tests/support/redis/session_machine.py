@@ -1,9 +1,9 @@
-"""Random interleavings of all that can happen to a user, against `plain_sessions.py`.
+"""Random sequences of calls, deletions, pauses and reloads, compared with `plain_sessions.py`.
 
-Hypothesis draws the steps and, where an answer differs, looks for the shortest way there. The
-service is the real one, in this process, on a real Redis. Two bundles of different cell, size and
-window take turns; both stay open, so that a reload takes no time. Time passes by shortening what
-Redis gives the keys to live.
+Hypothesis draws the steps. If an answer differs, it looks for the shortest sequence that shows the
+difference. The service runs in this process on a real Redis. A reload switches between two bundles
+of different cell, size and window; both stay open, so that a reload takes no time. Time passes by
+shortening the lifetime of the keys in Redis.
 """
 
 import asyncio
@@ -25,10 +25,10 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from recsys.predictor import Predictor
 from recsys.retrieval.exact import RankingQuery
 from service.app import create_app
-from service.model_manager import Model
+from service.model_manager import OpenedBundle
 from service.settings import Settings
 from service.store.session_store import Click, user_key
-from tests.support.redis.plain_sessions import PlainRules, PlainSession, Taken
+from tests.support.redis.plain_sessions import ClickCounts, PlainRules, PlainSession
 from tests.support.service.app_client import PATIENT, client_of
 
 SECRET = "a-secret-of-these-tests"
@@ -36,12 +36,12 @@ RULES = PlainRules(idle_seconds=1800, tombstone_seconds=3000, event_ids_kept=5, 
 ORDER_TOLERANCE = 1e-5
 USERS = ("ada", "ben")
 PAUSES = (600, 1200, 1800, 3000)
-SLACK_MS = 300_000  # half of the shortest: as long as a play may really take
+SLACK_MS = 300_000  # half of the shortest pause: the longest real time of an example
 
 
 @dataclass
-class Stage:
-    """A running service, both of its models, and a loop to ask it on."""
+class ServiceUnderTest:
+    """Running service, its two bundles, and the event loop on which it is called."""
 
     loop: asyncio.AbstractEventLoop
     app: FastAPI
@@ -49,28 +49,31 @@ class Stage:
     redis: redis_py.Redis
     bundles: Sequence[Path]
     items: Sequence[str]
-    plays: int = 0
+    examples: int = 0
 
     @property
     def predictor(self) -> Predictor:
-        found: Predictor = self.app.state.running.recommender.predictor
-        return found
+        """Return the predictor that is served now."""
+        predictor: Predictor = self.app.state.running.recommender.predictor
+        return predictor
 
-    def ask(self, method: str, path: str, **body: Any) -> httpx.Response:
-        asking = self.client.request(method, f"/v1/{path}", json=body or None)
-        return self.loop.run_until_complete(asking)
+    def request(self, method: str, path: str, **body: Any) -> httpx.Response:
+        """Send a request and return the response."""
+        sending = self.client.request(method, f"/v1/{path}", json=body or None)
+        return self.loop.run_until_complete(sending)
 
     def reload(self) -> None:
+        """Serve the other bundle."""
         models = self.app.state.running.models
         (other,) = set(self.bundles) - {models.current.folder}
         self.loop.run_until_complete(models.replace(other))
 
 
 @contextmanager
-def stage_of(bundles: Sequence[Path], redis_url: str) -> Iterator[Stage]:
-    """bundles: two, over the same items."""
-    opened = {bundle: Model.open(bundle) for bundle in bundles}
-    given: dict[str, Any] = {
+def service_under_test(bundles: Sequence[Path], redis_url: str) -> Iterator[ServiceUnderTest]:
+    """Run a service; bundles: two, with the same items."""
+    opened = {bundle: OpenedBundle.open(bundle) for bundle in bundles}
+    values: dict[str, Any] = {
         **{"bundle": bundles[0], "redis": redis_url, "user_id_secret": SECRET, **PATIENT},
         **{"idle_seconds": RULES.idle_seconds, "tombstone_seconds": RULES.tombstone_seconds},
         "event_ids_kept": RULES.event_ids_kept,
@@ -81,71 +84,71 @@ def stage_of(bundles: Sequence[Path], redis_url: str) -> Iterator[Stage]:
         asyncio.Runner() as runner,
         redis_py.Redis.from_url(redis_url) as redis,
     ):
-        patch.setattr(Model, "open", opened.__getitem__)
-        app = create_app(Settings(**given))
+        patch.setattr(OpenedBundle, "open", opened.__getitem__)
+        app = create_app(Settings(**values))
         stack = AsyncExitStack()
         client = runner.run(stack.enter_async_context(client_of(app)))
         items = opened[bundles[0]].predictor.catalogue.item_ids[:4]
-        yield Stage(runner.get_loop(), app, client, redis, bundles, [*items, "unknown"])
+        yield ServiceUnderTest(runner.get_loop(), app, client, redis, bundles, [*items, "unknown"])
         runner.run(stack.aclose())
 
 
 users, events = st.sampled_from(USERS), st.integers(0, 7)
 item_numbers = st.integers(0, 4)
-drawn_clicks = st.lists(st.tuples(item_numbers, st.none() | events), min_size=1, max_size=7)
+several = st.lists(st.tuples(item_numbers, st.none() | events), min_size=1, max_size=7)
 
 
 class SessionMachine(RuleBasedStateMachine):
-    """One play: users that nobody has seen before, and what must be known of them."""
+    """One example: new users, and the reference model of their sessions."""
 
-    stage: Stage
+    service: ServiceUnderTest
 
     def __init__(self) -> None:
         super().__init__()
-        self.stage.plays += 1
+        self.service.examples += 1
         self._sessions = {user: PlainSession() for user in USERS}
 
     @rule(user=users, item=item_numbers, event=st.none() | events)
     def click(self, user: str, item: int, event: int | None) -> None:
-        """Also a repeat, where the event is known."""
+        """Send a click; it is a repeat if the event id is known."""
         click = self._click(item, event)
         body = {"user_id": self._id(user), "item_id": click.item_id}
         if click.event_id is not None:
             body["event_id"] = click.event_id
-        taken = self._take(user, [click])
-        answer = self.stage.ask("POST", "recommendations", **body).json()
-        assert answer["stored"] == (taken.accepted + taken.duplicates > taken.forgotten)
+        counts = self._expect(user, [click])
+        answer = self.service.request("POST", "recommendations", **body).json()
+        assert answer["stored"] == (counts.accepted + counts.duplicates > counts.forgotten)
         self._check_list(user, answer)
 
-    @rule(user=users, drawn=drawn_clicks)
-    def several_clicks(self, user: str, drawn: list[tuple[int, int | None]]) -> None:
-        clicks = [self._click(item, event) for item, event in drawn]
+    @rule(user=users, clicks_drawn=several)
+    def several_clicks(self, user: str, clicks_drawn: list[tuple[int, int | None]]) -> None:
+        clicks = [self._click(item, event) for item, event in clicks_drawn]
         sent = [
             {"item_id": c.item_id} | ({} if c.event_id is None else {"event_id": c.event_id})
             for c in clicks
         ]
-        taken = self._take(user, clicks)
-        answer = self.stage.ask("POST", f"users/{self._id(user)}/clicks", clicks=sent).json()
-        assert (answer["accepted"], answer["duplicates"]) == (taken.accepted, taken.duplicates)
+        counts = self._expect(user, clicks)
+        answer = self.service.request("POST", f"users/{self._id(user)}/clicks", clicks=sent).json()
+        assert (answer["accepted"], answer["duplicates"]) == (counts.accepted, counts.duplicates)
 
     @rule(user=users, item=item_numbers, event=events)
     def click_without_consent(self, user: str, item: int, event: int) -> None:
         click = self._click(item, event)
         body = {"user_id": self._id(user), "item_id": click.item_id, "event_id": click.event_id}
-        answer = self.stage.ask("POST", "recommendations", **body, consent=False).json()
+        answer = self.service.request("POST", "recommendations", **body, consent=False).json()
         assert not answer["stored"]
 
     @rule(user=users)
     def read_the_list(self, user: str) -> None:
-        answer = self.stage.ask("GET", f"users/{self._id(user)}/recommendations")
+        answer = self.service.request("GET", f"users/{self._id(user)}/recommendations")
         self._check_list(user, answer.json())
 
     @rule(user=users)
     def read_what_is_stored(self, user: str) -> None:
         session = self._sessions[user]
-        answer = self.stage.ask("GET", f"users/{self._id(user)}").json()
-        found = [Click(c["item_id"], c["event_id"]) for c in answer["clicks"]]
-        assert found == session.clicks
+        answer = self.service.request("GET", f"users/{self._id(user)}").json()
+        stored = [Click(c["item_id"], c["event_id"]) for c in answer["clicks"]]
+        assert stored == session.clicks
         left = answer["expires_in_seconds"]
         assert (left is None) == (not session.clicks)
         assert left is None or abs(left - session.clicks_left) < 30
@@ -153,46 +156,46 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(user=users)
     def delete(self, user: str) -> None:
         RULES.forget(self._sessions[user])
-        assert self.stage.ask("DELETE", f"users/{self._id(user)}").status_code == 204
+        assert self.service.request("DELETE", f"users/{self._id(user)}").status_code == 204
 
     @rule(user=users, seconds=st.sampled_from(PAUSES))
     def wait(self, user: str, seconds: int) -> None:
-        """Expires what has no longer to live than that."""
+        """Let time pass, and delete the key if it would have expired."""
         RULES.wait(self._sessions[user], seconds)
         key = self._key(user)
-        left = self.stage.redis.pttl(key) - 1000 * seconds
+        left = self.service.redis.pttl(key) - 1000 * seconds
         if left < SLACK_MS:
-            self.stage.redis.delete(key)
+            self.service.redis.delete(key)
         else:
-            self.stage.redis.pexpire(key, left)
+            self.service.redis.pexpire(key, left)
 
     @rule(user=users)
     def lose_the_cache(self, user: str) -> None:
-        if self.stage.redis.exists(self._key(user)):
-            self.stage.redis.lset(self._key(user), 1, "")
+        if self.service.redis.exists(self._key(user)):
+            self.service.redis.lset(self._key(user), 1, "")
 
     @rule()
     def reload(self) -> None:
-        self.stage.reload()
+        self.service.reload()
 
     def _id(self, user: str) -> str:
-        return f"{user}-{self.stage.plays}"
+        return f"{user}-{self.service.examples}"
 
     def _key(self, user: str) -> str:
         return user_key(self._id(user), SECRET.encode())
 
     def _click(self, item: int, event: int | None) -> Click:
-        return Click(self.stage.items[item], None if event is None else f"e{event}")
+        return Click(self.service.items[item], None if event is None else f"e{event}")
 
-    def _take(self, user: str, clicks: Sequence[Click]) -> Taken:
+    def _expect(self, user: str, clicks: Sequence[Click]) -> ClickCounts:
         return RULES.click(self._sessions[user], clicks)
 
     def _check_list(self, user: str, answer: dict[str, Any]) -> None:
-        """It is what a fresh replay of the last clicks gives."""
-        predictor = self.stage.predictor
+        """Check that the list is the one that a replay of the last clicks gives."""
+        predictor = self.service.predictor
         window = self._sessions[user].clicks[-predictor.window :]
-        found = [predictor.catalogue.find(click.item_id) for click in window]
-        expected = predictor.recommend([item for item in found if item is not None], RankingQuery())
+        items = [predictor.catalogue.find(click.item_id) for click in window]
+        expected = predictor.recommend([item for item in items if item is not None], RankingQuery())
         assert answer["model_id"] == predictor.model_id
         assert (answer["source"], answer["degraded"]) == (expected.source, False)
         scores = [item["score"] for item in answer["items"]]
@@ -204,15 +207,19 @@ class SessionMachine(RuleBasedStateMachine):
                 assert item["item_id"] == names[expected.items[place]]
 
 
-def play(stage: Stage, plays: int, steps: int) -> int:
-    """So many plays of at most so many steps; raises with the shortest one that goes wrong."""
-    machine = type("Played", (SessionMachine,), {"stage": stage})
-    patient = settings(
-        max_examples=plays,
+def check_random_steps(service: ServiceUnderTest, examples: int, steps: int) -> int:
+    """Check examples of at most `steps` steps each; return how many were run.
+
+    Raises:
+        AssertionError: with the shortest example whose answer is wrong.
+    """
+    machine = type("BoundMachine", (SessionMachine,), {"service": service})
+    given = settings(
+        max_examples=examples,
         stateful_step_count=steps,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(machine, settings=patient)
-    return stage.plays
+    run_state_machine_as_test(machine, settings=given)
+    return service.examples

@@ -1,4 +1,4 @@
-"""A store on a Redis, as the tests of the store and of its link make it."""
+"""Redis clients and stores for tests."""
 
 from dataclasses import replace
 from typing import Any
@@ -21,10 +21,10 @@ WINDOW = 5
 BREAKER = BreakerConfig(failures=3, pause_seconds=1.0)
 
 
-def link_to(url: str, **given: Any) -> RedisClient:
-    """A link that a busy machine does not make impatient."""
+def redis_client_for(url: str, **options: Any) -> RedisClient:
+    """Return a client with time limits that suit a busy machine."""
     limits = {"timeout_ms": 2000, "budget_ms": 5000, "connections": 64, "breaker": BREAKER}
-    return RedisClient(url, **{**limits, "observe": lambda *_: None, **given})
+    return RedisClient(url, **{**limits, "observe": lambda *_: None, **options})
 
 
 LIMITS = StoreLimits(
@@ -32,21 +32,23 @@ LIMITS = StoreLimits(
 )
 
 
-def store_on(link: RedisClient, **limits: int) -> RedisStore:
-    return RedisStore(link, replace(LIMITS, **limits), secret="pepper")
+def store_on(redis_client: RedisClient, **limits: int) -> RedisStore:
+    """Return a store with a secret of its own; limits: fields of `StoreLimits`."""
+    return RedisStore(redis_client, replace(LIMITS, **limits), secret="pepper")
 
 
-def shared_store_on(link: RedisClient) -> RedisStore:
-    """Without a secret of its own."""
-    return RedisStore(link, LIMITS)
+def shared_secret_store_on(redis_client: RedisClient) -> RedisStore:
+    """Return a store that takes its secret from Redis."""
+    return RedisStore(redis_client, LIMITS)
 
 
-def home_of(user: str, secret: str, primaries: int = 3) -> int:
-    """Return which primary of a cluster that `redis_cluster` made has the user's key."""
+def primary_of(user: str, secret: str, primaries: int = 3) -> int:
+    """Return the index of the primary with the user's key, in a cluster of `redis_cluster`."""
     return key_slot(user_key(user, secret.encode()).encode()) * primaries // SLOTS
 
 
 async def visit(store: RedisStore, user: str, *clicks: Click) -> StoredSession:
-    (found,) = await store.visit([Visit(user, clicks)])
-    assert isinstance(found, StoredSession), found
-    return found
+    """Visit one user and return the session."""
+    (session,) = await store.visit([Visit(user, clicks)])
+    assert isinstance(session, StoredSession), session
+    return session

@@ -8,15 +8,15 @@ import pytest
 from service.store.session_store import Click
 from tests.support.bundles.model_kinds import ModelKinds
 from tests.support.redis.plain_sessions import PlainRules, PlainSession
-from tests.support.redis.session_machine import play, stage_of
+from tests.support.redis.session_machine import check_random_steps, service_under_test
 
 
 def test_any_order_of_clicks_reads_deletions_pauses_and_reloads(
     zoo: ModelKinds, redis_url: str
 ) -> None:
     bundles = [zoo.bundle("gru shared", window=9), zoo.bundle("lstm separate", window=4)]
-    with stage_of(bundles, redis_url) as stage:
-        assert play(stage, plays=30, steps=25) >= 30
+    with service_under_test(bundles, redis_url) as service:
+        assert check_random_steps(service, examples=30, steps=25) >= 30
 
 
 RULES = PlainRules(idle_seconds=10, tombstone_seconds=20, event_ids_kept=2, history_length=9)

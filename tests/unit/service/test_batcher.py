@@ -1,3 +1,5 @@
+"""Batches are full, in order and complete; load shedding follows its laws."""
+
 import asyncio
 import math
 import socket
@@ -16,7 +18,7 @@ from service.batcher import TARGET_OF_DEADLINE, Batcher
 
 
 class Doubler:
-    """Doubles numbers, as slowly as it is told, and remembers the batches."""
+    """Handler that doubles numbers when `go` is set, and records the batches."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -40,7 +42,7 @@ def batcher_of(
     return batcher
 
 
-async def test_what_waits_is_taken_together_and_each_gets_its_own_answer() -> None:
+async def test_waiting_queries_form_a_batch_and_each_gets_its_own_result() -> None:
     doubler = Doubler()
     batcher = batcher_of(doubler)
     first = batcher.submit(1)
@@ -54,8 +56,8 @@ async def test_what_waits_is_taken_together_and_each_gets_its_own_answer() -> No
     await batcher.stop()
 
 
-async def test_what_came_to_a_socket_while_a_batch_was_computed_is_in_the_next_one() -> None:
-    """Beside one that is queued already: the next batch has both."""
+async def test_a_request_that_reached_a_socket_during_a_batch_is_in_the_next_batch() -> None:
+    """The next batch also has a query that was queued during the batch."""
     batches: list[list[int]] = []
     answers: list[asyncio.Future[int]] = []
     tasks: list[asyncio.Task[int]] = []
@@ -87,7 +89,7 @@ async def test_what_came_to_a_socket_while_a_batch_was_computed_is_in_the_next_o
         asyncio.get_running_loop().remove_reader(here)
 
 
-async def test_a_full_queue_refuses_at_once() -> None:
+async def test_a_full_queue_refuses_immediately() -> None:
     doubler = Doubler()
     batcher = batcher_of(doubler, queue_size=1)
     batcher.submit(1)
@@ -99,7 +101,7 @@ async def test_a_full_queue_refuses_at_once() -> None:
 
 
 async def test_several_are_queued_together_or_not_at_all() -> None:
-    """Half a batch recorded and the whole refused would double clicks on the next try."""
+    """Otherwise a retry of the refused call would record half of its clicks twice."""
     doubler = Doubler()
     batcher = batcher_of(doubler, queue_size=3)
     doubler.go.set()
@@ -123,7 +125,7 @@ async def test_a_failing_batch_fails_its_requests_and_no_others() -> None:
     await batcher.stop()
 
 
-async def test_a_cancelled_question_is_not_worked_for() -> None:
+async def test_a_cancelled_query_is_not_handled() -> None:
     doubler = Doubler()
     doubler.go.set()
     batcher = batcher_of(doubler)
@@ -134,7 +136,7 @@ async def test_a_cancelled_question_is_not_worked_for() -> None:
     await batcher.stop()
 
 
-async def test_stopping_finishes_what_was_accepted() -> None:
+async def test_stopping_handles_all_accepted_queries() -> None:
     doubler = Doubler()
     batcher = batcher_of(doubler)
     waiting = [batcher.submit(number) for number in range(6)]
@@ -146,14 +148,14 @@ async def test_stopping_finishes_what_was_accepted() -> None:
     assert not batcher.running
 
 
-# Load shedding, on a clock that the test moves: batches end when the test says so.
+# Load shedding. The test sets the clock and ends the batches.
 
 BATCH, DEADLINE = 4, 0.1
 TARGET = DEADLINE * TARGET_OF_DEADLINE
 
 
 class Queue:
-    """A batcher on a clock of its own. `outcomes`: question → answered or refused."""
+    """Batcher with its own clock, and records of what became of each query."""
 
     def __init__(self, batch_size: int = BATCH, deadline: float = DEADLINE) -> None:
         self.now = 0.0
@@ -161,7 +163,7 @@ class Queue:
         self.latency: dict[int, float] = {}  # until the answer
         self.refused_after: dict[int, float] = {}
         self.batches: list[list[int]] = []
-        self.taken = 0.0  # when the last batch was
+        self.taken = 0.0  # when the last batch was taken
         self._numbers = count()
         self._end: asyncio.Future[None] | None = None
         self.batcher = Batcher[int, int](
@@ -173,16 +175,16 @@ class Queue:
         )
         self.batcher.start()
 
-    async def _handle(self, questions: Sequence[int]) -> Sequence[int]:
-        self.batches.append(list(questions))
+    async def _handle(self, queries: Sequence[int]) -> Sequence[int]:
+        self.batches.append(list(queries))
         self.taken = self.now
         self._end = asyncio.get_running_loop().create_future()
         await self._end
-        return questions
+        return queries
 
-    async def submit(self, questions: int = 1) -> list[int]:
-        """Submit so many together; return their numbers."""
-        numbers = [next(self._numbers) for _ in range(questions)]
+    async def submit(self, queries: int = 1) -> list[int]:
+        """Submit one call of this many queries; return their numbers."""
+        numbers = [next(self._numbers) for _ in range(queries)]
         self.arrived |= dict.fromkeys(numbers, self.now)
         try:
             answers = self.batcher.submit_all(numbers)
@@ -210,7 +212,7 @@ class Queue:
 
     @property
     def oldest(self) -> float:
-        """When the oldest waiting question arrived; infinite where none waits."""
+        """Return when the oldest waiting query arrived; infinity if none waits."""
         taken = {number for batch in self.batches for number in batch}
         waiting = self.arrived.keys() - taken - self.refused_after.keys()
         return min((self.arrived[number] for number in waiting), default=math.inf)
@@ -228,13 +230,13 @@ class Queue:
 
 
 async def settle() -> None:
-    """Let the batcher do what it can do now."""
+    """Run the event loop until the batcher waits."""
     for _ in range(10):
         await asyncio.sleep(0)
 
 
 async def standing_queue() -> Queue:
-    """Build a queue of 12 behind a batch that hangs; the oldest waited a little too long."""
+    """Build a queue of 12 behind a batch that hangs; the oldest query has waited too long."""
     queue = Queue()
     await queue.submit()
     await queue.submit()
@@ -247,7 +249,7 @@ async def standing_queue() -> Queue:
 
 
 async def test_one_slow_batch_of_an_idle_service_refuses_no_request() -> None:
-    """The next ones wait for it, and what they wait is no sign of load."""
+    """The next requests wait for it, which is no sign of load."""
     queue = Queue()
     await queue.submit()
     queue.now += 60.0
@@ -265,7 +267,7 @@ async def test_one_slow_batch_of_an_idle_service_refuses_no_request() -> None:
 
 @pytest.mark.parametrize("before", [0, 1])
 async def test_one_batch_call_of_an_idle_service_refuses_no_other_request(before: int) -> None:
-    """It is several batches long; `before`: one slow batch is under way when it comes."""
+    """The call fills several batches; `before`: whether a slow batch is under way."""
     queue = Queue(batch_size=32, deadline=0.15)
     if before:
         await queue.submit(before)
@@ -295,7 +297,7 @@ async def test_batch_calls_are_refused_behind_a_full_batch_of_others() -> None:
 
 
 async def test_a_burst_is_answered_however_slowly() -> None:
-    """100 at once, drained before the queue has stood for a deadline."""
+    """100 requests come at once and are handled before the queue has stood for a deadline."""
     queue = Queue()
     await queue.submit(100)
     while queue.busy:
@@ -319,7 +321,7 @@ async def test_behind_a_batch_that_hangs_requests_are_refused_after_the_deadline
 
 
 async def test_a_request_that_waited_longer_than_the_deadline_is_dropped_unhandled() -> None:
-    """All but a batch of the newest: their clients may still wait."""
+    """All are dropped except a batch of the newest, whose clients may still wait."""
     queue = await standing_queue()
     queue.now += DEADLINE
 
@@ -338,7 +340,7 @@ async def test_shedding_ends_when_a_batch_has_room_to_spare() -> None:
     assert queue.batcher.waiting == 0
     refused_before = len(queue.refused_after)
 
-    await queue.end_batch()  # the loop finds nothing to do
+    await queue.end_batch()  # the loop finds no query
     for _ in range(100):
         await queue.submit()
 
@@ -348,7 +350,7 @@ async def test_shedding_ends_when_a_batch_has_room_to_spare() -> None:
 
 @pytest.mark.parametrize("first", [1, BATCH + 2])
 async def test_several_are_shed_together_or_not_at_all(first: int) -> None:
-    """A batch call that has begun is finished, and what waits right behind it joins its batch."""
+    """A batch call that has begun is finished, and the query behind it joins its batch."""
     queue = Queue()
     begun, whole = await queue.submit(first), await queue.submit(3)
     queue.now += DEADLINE
@@ -361,8 +363,8 @@ async def test_several_are_shed_together_or_not_at_all(first: int) -> None:
     assert list(queue.refused_after) == ([] if first > 1 else whole)
 
 
-async def test_cancelled_questions_make_room_in_the_batch() -> None:
-    """Otherwise their places would be empty."""
+async def test_cancelled_queries_leave_room_in_the_batch() -> None:
+    """Otherwise the batch would be smaller than it could be."""
     doubler = Doubler()
     batcher = batcher_of(doubler, batch_size=2)
     for number in (1, 2):
@@ -376,7 +378,7 @@ async def test_cancelled_questions_make_room_in_the_batch() -> None:
 
 
 async def offer(queue: Queue, rate: float, batch_seconds: float, seconds: float) -> None:
-    """Submit requests at a steady rate; each batch takes the same time, however large."""
+    """Submit requests at a steady rate; each batch takes the same time at any size."""
     until = queue.now + seconds
     while queue.now < until:
         queue.now += 1 / rate
@@ -390,7 +392,7 @@ async def offer(queue: Queue, rate: float, batch_seconds: float, seconds: float)
 async def test_overload_is_shed_while_the_service_works_at_full_capacity(
     times: float, batch_ms: int
 ) -> None:
-    """Batches of 32 that are quick, slow, and slower than the deadline."""
+    """Batches of 32 are quick, slow, or slower than the deadline."""
     batch_seconds, seconds = batch_ms / 1000, 20.0
     capacity = 32 / batch_seconds
     queue = Queue(batch_size=32, deadline=0.15)
@@ -449,7 +451,7 @@ async def test_laws_of_shedding(steps: list[tuple[str, int]]) -> None:
     await queue.close()
 
     handled = [number for batch in queue.batches for number in batch]
-    assert handled == sorted(set(handled)), "not once or not in order"
+    assert handled == sorted(set(handled)), "handled twice or not in order"
     assert set(handled) == set(queue.latency)
     assert set(handled).isdisjoint(queue.refused_after)
     assert len(handled) + len(queue.refused_after) == len(queue.arrived)

@@ -1,4 +1,4 @@
-"""What a shelf's pointer and a note to other workers say is served, and nothing ends that."""
+"""The watcher serves the current version of a registry and what another worker requests."""
 
 import asyncio
 import shutil
@@ -10,7 +10,7 @@ import pytest
 
 from recsys.bundle.layout import MANIFEST
 from recsys.bundle.registry import publish
-from service.bundle_watcher import SharedNote
+from service.bundle_watcher import SharedVersionFile
 from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.service.registry_service import Served, serving, until
 
@@ -23,13 +23,13 @@ async def served(
         yield found
 
 
-async def test_the_pointer_is_followed(served: Served) -> None:
+async def test_the_current_version_of_the_registry_is_served(served: Served) -> None:
     publish(served.shelf, "new")
 
     await until(served, served.model_id("new"))
 
 
-async def test_a_pointer_that_did_not_move_takes_no_reload_back(served: Served) -> None:
+async def test_an_unchanged_current_version_does_not_undo_a_reload(served: Served) -> None:
     await served.reload(bundle="new")
 
     await asyncio.sleep(0.3)
@@ -37,7 +37,7 @@ async def test_a_pointer_that_did_not_move_takes_no_reload_back(served: Served) 
     assert await served.model() == served.model_id("new")
 
 
-async def test_what_nobody_foresaw_in_a_bundle_does_not_end_the_following(served: Served) -> None:
+async def test_an_unforeseen_damage_of_a_bundle_does_not_end_the_watcher(served: Served) -> None:
     manifest = served.shelf / "broken" / MANIFEST
     shutil.copytree(served.shelf / "new", manifest.parent)
     for damage in (
@@ -47,7 +47,7 @@ async def test_what_nobody_foresaw_in_a_bundle_does_not_end_the_following(served
         '"window": 1' + "0" * 30,
     ):
         whole = (served.shelf / "new" / MANIFEST).read_text().rstrip()
-        manifest.write_text(f"{whole[:-1]}, {damage}}}")  # the last of two counts
+        manifest.write_text(f"{whole[:-1]}, {damage}}}")  # of two equal keys the last one counts
         publish(served.shelf, "broken")
         answer = await served.reload(bundle="broken")
         assert answer.status_code == 422, damage
@@ -58,36 +58,38 @@ async def test_what_nobody_foresaw_in_a_bundle_does_not_end_the_following(served
     await until(served, served.model_id("new"))
 
 
-async def test_the_same_name_written_again_is_a_new_wish(served: Served) -> None:
+async def test_the_same_version_written_again_is_a_new_request(served: Served) -> None:
     await served.reload(bundle="new")
 
-    publish(served.shelf, "old")  # which the pointer said before
+    publish(served.shelf, "old")  # which was the current version before
 
     await until(served, served.model_id("old"))
 
 
-def test_a_note_to_other_workers_counts_until_the_pointer_is_written(tmp_path: Path) -> None:
+def test_a_request_to_other_workers_is_valid_until_the_current_version_is_written(
+    tmp_path: Path,
+) -> None:
     shelf = tmp_path / "shelf"
     for name in ("a", "b"):
         (shelf / name).mkdir(parents=True)
         (shelf / name / MANIFEST).write_text("{}")
     publish(shelf, "a")
-    note = SharedNote(tmp_path / "note", shelf)
-    assert note.read() is None
+    shared_file = SharedVersionFile(tmp_path / "requested", shelf)
+    assert shared_file.read() is None
 
-    note.write(shelf / "b")
-    wish = note.read()
-    assert wish is not None
-    assert wish.folder == shelf / "b"
+    shared_file.write(shelf / "b")
+    requested = shared_file.read()
+    assert requested is not None
+    assert requested.folder == shelf / "b"
 
     publish(shelf, "a")
-    assert note.read() is None
+    assert shared_file.read() is None
 
 
-def test_notes_written_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
-    note = SharedNote(tmp_path / "note", tmp_path)
+def test_concurrent_requests_do_not_disturb_each_other(tmp_path: Path) -> None:
+    shared_file = SharedVersionFile(tmp_path / "requested", tmp_path)
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(note.write, [tmp_path / str(number) for number in range(200)]))
+        list(threads.map(shared_file.write, [tmp_path / str(number) for number in range(200)]))
 
-    assert note.read() is not None
-    assert [path.name for path in tmp_path.iterdir()] == ["note"]
+    assert shared_file.read() is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["requested"]

@@ -1,4 +1,4 @@
-"""The log tells what went wrong and where, and repeats nothing of what clients sent."""
+"""The log says what failed and where, and holds no data that clients sent."""
 
 import asyncio
 import io
@@ -15,7 +15,7 @@ import pytest
 from starlette.applications import Starlette
 
 from recsys.predictor import Predictor
-from service.logs import JsonLines, Lines, TextLines, log_to_stderr, watch_loop
+from service.logs import JsonFormatter, LineFormatter, TextFormatter, log_to_stderr, watch_loop
 from service.middleware.auth import hash_of, new_key
 from service.serve import read_settings
 from service.server.embedded_redis import private_redis
@@ -26,13 +26,13 @@ from tests.support.service.servers import listening, served
 
 TENT = "aurora-tent"
 KEY, WRONG = new_key(), new_key()
-PASSWORD, SECRET = "open-sesame-redis", "a-pepper-that-nobody-may-see"
+PASSWORD, SECRET = "open-sesame-redis", "a-secret-pepper-of-this-test"
 USERS = [f"hushed-{name}" for name in ("ada", "ben", "cem", "dee", "eve", "fay", "gus", "hal")]
 
 
 @contextmanager
-def logged(lines: Lines) -> Iterator[io.StringIO]:
-    """Everything that any logger says meanwhile."""
+def logged(lines: LineFormatter) -> Iterator[io.StringIO]:
+    """Yield a stream with the lines of all loggers."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(lines)
@@ -50,18 +50,18 @@ def broken(*_: object) -> None:
         raise RuntimeError(f"no state of {USERS[1]}") from inner
 
 
-async def test_our_own_mistake_is_one_line_with_its_request_and_its_places(
+async def test_an_exception_of_a_request_is_one_line_with_its_request_and_traceback(
     open_client: ClientOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_client() as client:
         monkeypatch.setattr(Predictor, "advance", broken)
-        with logged(JsonLines(messages=False)) as said:
+        with logged(JsonFormatter(messages=False)) as stream:
             answer = await client.post(
                 "/v1/recommendations", json={"user_id": USERS[2], "item_id": TENT}
             )
             by_path = await client.get(f"/v1/users/{USERS[3]}/recommendations")
 
-    first, second = (json.loads(line) for line in said.getvalue().splitlines())
+    first, second = (json.loads(line) for line in stream.getvalue().splitlines())
     assert answer.status_code == by_path.status_code == 500
     assert first["level"] == "error"
     assert first["message"] == "A request failed."
@@ -72,43 +72,43 @@ async def test_our_own_mistake_is_one_line_with_its_request_and_its_places(
     )
     assert {"builtins.RuntimeError", "builtins.KeyError"} <= set(first["error"])
     assert any(place.endswith("in broken") for place in first["error"])
-    assert "hushed" not in said.getvalue()
+    assert "hushed" not in stream.getvalue()
 
 
-@pytest.mark.parametrize("form", [JsonLines, TextLines])
-def test_what_an_exception_says_is_shown_at_debug_alone(form: type[Lines]) -> None:
+@pytest.mark.parametrize("form", [JsonFormatter, TextFormatter])
+def test_messages_of_exceptions_are_shown_at_debug_only(form: type[LineFormatter]) -> None:
     for messages in (False, True):
-        with logged(form(messages=messages)) as said:
+        with logged(form(messages=messages)) as stream:
             try:
                 broken()
             except RuntimeError:
                 logging.getLogger("recsys.service").exception("It failed.")
 
-        assert (USERS[1] in said.getvalue()) is messages
-        assert "RuntimeError" in said.getvalue()
+        assert (USERS[1] in stream.getvalue()) is messages
+        assert "RuntimeError" in stream.getvalue()
 
 
-def test_exceptions_that_lead_to_each_other_in_a_circle_end() -> None:
+def test_a_circle_of_causes_ends() -> None:
     one, two = ValueError("one"), ValueError("two")
     one.__cause__, two.__cause__ = two, one
-    with logged(TextLines(messages=False)) as said:
+    with logged(TextFormatter(messages=False)) as stream:
         logging.getLogger("recsys.service").error("It failed.", exc_info=one)
 
-    assert "It failed." in said.getvalue()
+    assert "It failed." in stream.getvalue()
 
 
-async def test_what_nobody_awaited_is_logged_without_its_arguments() -> None:
+async def test_an_exception_of_a_callback_is_logged_without_its_arguments() -> None:
     loop = asyncio.get_running_loop()
     watch_loop(loop)
 
     def fails(user: str) -> None:
         raise ValueError(user)
 
-    with logged(JsonLines(messages=False)) as said:
+    with logged(JsonFormatter(messages=False)) as stream:
         loop.call_soon(fails, USERS[0])
         await asyncio.sleep(0.01)
 
-    (line,) = said.getvalue().splitlines()
+    (line,) = stream.getvalue().splitlines()
     assert json.loads(line)["error"][0] == "builtins.ValueError"
     assert USERS[0] not in line
 
@@ -135,7 +135,7 @@ def test_the_level_and_the_form_are_settings(capsys: pytest.CaptureFixture[str])
 
 
 def test_malformed_requests_are_not_logged_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
-    """They are counted: a client could fill the disk with lines."""
+    """They are counted instead: a client could fill the disk with lines."""
     log_to_stderr("info", "text")
     counted: list[int] = []
 
@@ -153,7 +153,7 @@ def test_malformed_requests_are_not_logged_one_by_one(capsys: pytest.CaptureFixt
 def test_no_secret_and_no_user_is_in_the_log_of_a_session(
     trained: TrainedShop, tmp_path: Path
 ) -> None:
-    """Whatever is asked, and whatever fails: wrong keys, broken requests, Redis going away."""
+    """The requests include wrong keys, malformed requests, and a Redis that ends."""
     log = tmp_path / "log"
     settings = {
         "RECSYS_API_KEY_HASHES": hash_of(KEY),
@@ -172,16 +172,16 @@ def test_no_secret_and_no_user_is_in_the_log_of_a_session(
             redis.close()
             assert varied_requests(url) == 503
 
-    said = log.read_text()
-    lines = [json.loads(line) for line in said.splitlines()]
+    text = log.read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
     assert len(lines) > 5
     assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
     for hidden in (KEY, WRONG, PASSWORD, SECRET, *USERS, "hushed", hash_of(KEY)[7:]):
-        assert hidden not in said
+        assert hidden not in text
 
 
 def varied_requests(url: str) -> int:
-    """Gives the status of what needs Redis."""
+    """Send many kinds of requests; return the status of one that needs Redis."""
     users = iter(USERS)
     with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {KEY}"}) as client:
         click = {"user_id": next(users), "item_id": TENT, "event_id": "hushed-event"}
@@ -201,15 +201,15 @@ def varied_requests(url: str) -> int:
     host, port = urlsplit(url).hostname, urlsplit(url).port
     head = f"POST /v1/users/{next(users)}/clicks HTTP/1.1\r\nAuthorization: Bearer {KEY}\r\n"
     for raw in (
-        f"hushed {USERS[0]} {KEY}\r\n\r\n",  # no HTTP
+        f"hushed {USERS[0]} {KEY}\r\n\r\n",  # not HTTP
         f"{head}X-A: {USERS[0] * 200}\r\n\r\n",  # too large
-        f"{head}Content-Length: 100\r\n\r\nhushed",  # never whole
-        f"{head}Transfer-Encoding: chunked\r\n\r\nzz hushed\r\n",  # broken within
+        f"{head}Content-Length: 100\r\n\r\nhushed",  # incomplete
+        f"{head}Transfer-Encoding: chunked\r\n\r\nzz hushed\r\n",  # malformed chunk
     ):
         with closing(socket.create_connection((host, port), timeout=5)) as connection:
             connection.sendall(raw.encode())
             connection.recv(1000)
     with closing(socket.create_connection((host, port), timeout=5)) as connection:
-        connection.sendall(f"{head}Content-Length: 100\r\n\r\nhushed".encode())  # and hangs up
+        connection.sendall(f"{head}Content-Length: 100\r\n\r\nhushed".encode())  # and disconnects
     headers = {"Authorization": f"Bearer {KEY}"}
     return httpx.get(f"{url}/v1/users/{USERS[0]}", headers=headers).status_code

@@ -1,3 +1,5 @@
+"""Requests, answers, states and failures of Redis are counted."""
+
 import asyncio
 
 import httpx
@@ -9,7 +11,7 @@ TENT = "aurora-tent"
 
 
 def value(text: str, series: str) -> float:
-    """The value of one series in Prometheus' text format; 0 where it is not there."""
+    """Return the value of one series in Prometheus' text format; 0 if it is missing."""
     for line in text.splitlines():
         if line.startswith(series + " "):
             return float(line.rsplit(" ", 1)[1])
@@ -41,28 +43,28 @@ async def test_requests_are_counted_by_route_and_outcome(client: httpx.AsyncClie
 
 
 async def await_kept(client: httpx.AsyncClient, states: int) -> None:
-    """States are written back after the answer; wait until they are."""
+    """Wait until states are stored, which happens after the answer."""
     for _ in range(500):
         text = await scrape(client)
         if value(text, 'recsys_states_kept_total{outcome="kept"}') == states:
             return
         await asyncio.sleep(0.01)
-    raise AssertionError("the states were not kept")
+    raise AssertionError("the states were not stored")
 
 
-async def test_how_states_were_had_is_counted(client: httpx.AsyncClient) -> None:
+async def test_states_are_counted_by_origin(client: httpx.AsyncClient) -> None:
     for clicked in range(2):
         await client.post("/v1/recommendations", json={"user_id": "ada", "item_id": TENT})
         await await_kept(client, clicked + 1)
     await client.get("/v1/users/ada/recommendations")
-    await client.get("/v1/users/nobody/recommendations")
+    await client.get("/v1/users/new/recommendations")
     await client.post("/v1/recommendations", json={"items": [TENT]})
 
     text = await scrape(client)
 
-    had = {how: value(text, f'recsys_states_total{{how="{how}"}}') for how in
+    counts = {how: value(text, f'recsys_states_total{{how="{how}"}}') for how in
            ("replay", "step", "hit", "blank", "stateless")}  # fmt: skip
-    assert had == {"replay": 1, "step": 1, "hit": 1, "blank": 1, "stateless": 1}
+    assert counts == {"replay": 1, "step": 1, "hit": 1, "blank": 1, "stateless": 1}
     assert value(text, "recsys_batch_size_count") == 5
     assert value(text, 'recsys_redis_seconds_count{call="visit",outcome="ok"}') >= 4
     assert value(text, 'recsys_answers_total{degraded="false",source="model"}') == 4
@@ -95,7 +97,7 @@ async def test_a_key_that_holds_no_session_is_counted(
     assert value(text, 'recsys_clicks_not_stored_total{reason="damaged"}') == 1
 
 
-async def test_a_redis_that_is_left_alone_can_be_seen(open_client: ClientOf) -> None:
+async def test_servers_are_counted_by_the_state_of_their_breaker(open_client: ClientOf) -> None:
     async with open_client() as client:
         assert value(await scrape(client), 'recsys_redis_servers{circuit="closed"}') == 1
 

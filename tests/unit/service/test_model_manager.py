@@ -1,4 +1,4 @@
-"""A new model takes the old one's place while requests go on; a broken one changes nothing."""
+"""A new model replaces the old one while requests go on; a broken bundle changes nothing."""
 
 import asyncio
 import gc
@@ -45,7 +45,7 @@ async def test_a_reload_serves_the_bundle_that_is_named(served: Served) -> None:
     assert f'recsys_model_info{{model_id="{old}"}} 0.0' in metrics
 
 
-async def test_without_a_name_it_is_what_the_pointer_names(served: Served) -> None:
+async def test_a_reload_without_a_name_serves_the_current_version(served: Served) -> None:
     assert (await served.reload(bundle="new")).status_code == 200
 
     answer = await served.reload()
@@ -56,7 +56,7 @@ async def test_without_a_name_it_is_what_the_pointer_names(served: Served) -> No
     }
 
 
-async def test_what_is_served_already_is_served_on(served: Served) -> None:
+async def test_a_reload_of_the_served_bundle_changes_nothing(served: Served) -> None:
     answer = await served.reload(bundle="old")
 
     assert answer.json() == dict.fromkeys(("model_id", "previous_model_id"), served.model_id("old"))
@@ -74,7 +74,7 @@ async def test_a_rollback_goes_back_and_forth(served: Served) -> None:
 
 
 async def test_states_move_over_by_replay(served: Served) -> None:
-    """The list after a reload is that of the new model for the whole session."""
+    """After a reload the list is the one of the new model for the whole session."""
     for item in (TENT, BAG):
         body = {"user_id": "ada", "item_id": item}
         assert (await served.client.post("/v1/recommendations", json=body)).status_code == 200
@@ -111,8 +111,8 @@ def publish_anyway(shelf: Path, name: str) -> None:
     (shelf / "current").write_text(name)
 
 
-@pytest.mark.parametrize("name", ["../old", "/etc", "a/b", ".", "nobody"])
-async def test_names_lead_nowhere_else(served: Served, name: str) -> None:
+@pytest.mark.parametrize("name", ["../old", "/etc", "a/b", ".", "unknown"])
+async def test_a_name_outside_the_registry_is_refused(served: Served, name: str) -> None:
     answer = await served.reload(bundle=name)
 
     assert answer.status_code == 422
@@ -149,7 +149,7 @@ async def test_every_answer_during_reloads_is_of_one_model(served: Served) -> No
 
 
 async def test_a_filter_of_the_old_models_attributes_is_refused_by_itself(served: Served) -> None:
-    """The new bundle has no attributes: who asks by one is told so, who rides along is not."""
+    """The new bundle has no attributes. The query with a filter fails, the other one does not."""
     assert served.running.recommender.predictor.catalogue.attributes
     filtered = {"items": [TENT], "filter": {"category": ["Camping"]}}
     plain = {"items": [TENT]}
@@ -164,7 +164,7 @@ async def test_a_filter_of_the_old_models_attributes_is_refused_by_itself(served
     assert second.items
 
 
-async def test_the_document_follows_the_model(served: Served) -> None:
+async def test_the_openapi_document_describes_the_served_model(served: Served) -> None:
     def named(document: httpx.Response) -> object:
         schemas = document.json()["components"]["schemas"]
         return schemas["RecommendationRequest"]["properties"]["filter"].get("propertyNames")
@@ -177,7 +177,7 @@ async def test_the_document_follows_the_model(served: Served) -> None:
     assert after == {"maxLength": 512}
 
 
-async def test_a_model_that_answers_no_more_leaves_no_memory_behind(served: Served) -> None:
+async def test_a_replaced_model_is_freed(served: Served) -> None:
     old = weakref.ref(served.running.models.current.predictor)
     await served.reload(bundle="new")
 
@@ -186,8 +186,8 @@ async def test_a_model_that_answers_no_more_leaves_no_memory_behind(served: Serv
     assert old() is None
 
 
-async def test_a_bundle_that_may_not_be_read_is_refused(served: Served) -> None:
-    """As a folder that is a file's place: what the system says is passed on."""
+async def test_a_bundle_that_cannot_be_read_is_refused(served: Served) -> None:
+    """A folder stands in the place of the manifest."""
     (served.shelf / "closed").mkdir()
     (served.shelf / "closed" / MANIFEST).mkdir()
 
@@ -222,7 +222,7 @@ async def test_similar_items_name_the_model_that_found_them(served: Served) -> N
 async def test_a_smaller_window_for_a_while_costs_no_click(
     zoo: ModelKinds, tmp_path: Path, redis_url: str
 ) -> None:
-    """The stored history has a length of its own; the window is the model's."""
+    """The length of the stored history does not depend on the window of the served model."""
     wide, narrow = zoo.bundle("gru shared", window=60), zoo.bundle("gru shared", window=5)
     async with serving(wide, narrow, tmp_path, redis_url) as served:
 

@@ -1,4 +1,4 @@
-"""A scan of every item runs in the worker thread, so that the event loop goes on."""
+"""Rankings that may score every item run in the worker thread, so that the event loop goes on."""
 
 import copy
 import threading
@@ -13,14 +13,14 @@ from recsys.retrieval.candidates import Windows
 from recsys.retrieval.exact import RankingQuery, TopK
 from service.metrics import ServiceMetrics
 from service.recommender import RecommendationQuery, RecommendationResult, Recommender
-from tests.support.redis.stores import link_to, store_on
+from tests.support.redis.stores import redis_client_for, store_on
 
 TENT = "aurora-tent"
 MAX_K = 40
 
 
 class RecordingRetrieval:
-    """Finds lists of at most 40 items quickly, and notes the thread of each call."""
+    """Retrieval with a quick path for at most 40 items, which records the thread of each call."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
@@ -33,9 +33,9 @@ class RecordingRetrieval:
         self, hidden: Tensor, clicks: Windows, queries: Sequence[RankingQuery]
     ) -> list[TopK | None]:
         self.calls.append(("quick_top_k", threading.current_thread().name.partition("_")[0]))
-        lists = [TopK([3] * query.k, [0.5] * query.k) for query in queries]
+        found = [TopK([3] * query.k, [0.5] * query.k) for query in queries]
         return [
-            top_k if query.k <= MAX_K else None for top_k, query in zip(lists, queries, strict=True)
+            best if query.k <= MAX_K else None for best, query in zip(found, queries, strict=True)
         ]
 
 
@@ -51,43 +51,43 @@ async def recommender(
     recording = copy.copy(predictor)
     recording._retrieval = retrieval
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="torch") as worker:
-        no_redis = store_on(link_to("redis://127.0.0.1:1"))  # no question names a user
+        no_redis = store_on(redis_client_for("redis://127.0.0.1:1"))  # no query names a user
         recommender = Recommender(recording, no_redis, ServiceMetrics(), worker, clock=lambda: 0.0)
-        for _ in range(30):  # until it knows that it is quick
-            await recommender.answer([RecommendationQuery(items=[TENT])])
+        for _ in range(30):  # until the measured time is short
+            await recommender.recommend([RecommendationQuery(items=[TENT])])
         retrieval.calls.clear()
         yield recommender
 
 
-def found(answer: RecommendationResult | Exception) -> list[str]:
-    assert isinstance(answer, RecommendationResult), answer
-    return [item_id for item_id, _ in answer.items]
+def items_of(result: RecommendationResult | Exception) -> list[str]:
+    assert isinstance(result, RecommendationResult), result
+    return [item_id for item_id, _ in result.items]
 
 
-async def test_a_list_that_the_index_gives_is_found_at_once(
+async def test_a_list_that_the_index_can_give_is_ranked_in_the_event_loop(
     recommender: Recommender, retrieval: RecordingRetrieval
 ) -> None:
-    await recommender.answer([RecommendationQuery(items=[TENT])] * 3)
+    await recommender.recommend([RecommendationQuery(items=[TENT])] * 3)
 
     assert retrieval.calls == [("quick_top_k", "MainThread")]
 
 
-async def test_a_longer_list_is_found_in_the_worker_thread_and_alone(
+async def test_only_a_longer_list_is_ranked_in_the_worker_thread(
     recommender: Recommender, retrieval: RecordingRetrieval
 ) -> None:
-    asked = [RecommendationQuery(items=[TENT], k=k) for k in (5, 100, 20, 50)]
+    queries = [RecommendationQuery(items=[TENT], k=k) for k in (5, 100, 20, 50)]
 
-    answers = await recommender.answer(asked)
+    results = await recommender.recommend(queries)
 
     assert retrieval.calls == [("quick_top_k", "MainThread"), ("top_k", "torch")]
     ids = recommender.predictor.catalogue.item_ids
-    assert [found(answer)[0] for answer in answers] == [ids[3], ids[7], ids[3], ids[7]]
-    assert [len(found(answer)) for answer in answers] == [5, 100, 20, 50]
+    assert [items_of(result)[0] for result in results] == [ids[3], ids[7], ids[3], ids[7]]
+    assert [len(items_of(result)) for result in results] == [5, 100, 20, 50]
 
 
-async def test_a_filter_is_for_the_worker_thread(
+async def test_a_list_with_a_filter_is_ranked_in_the_worker_thread(
     recommender: Recommender, retrieval: RecordingRetrieval
 ) -> None:
-    await recommender.answer([RecommendationQuery(items=[TENT], filter={"brand": ["Aurora"]})])
+    await recommender.recommend([RecommendationQuery(items=[TENT], filter={"brand": ["Aurora"]})])
 
     assert retrieval.calls == [("top_k", "torch")]

@@ -1,14 +1,14 @@
-"""Open after failures in a row, after a pause one may try, closed again when that works."""
+"""The breaker opens after failures in a row, lets one trial through, and closes if it works."""
 
 from itertools import pairwise
 
 import pytest
 
-from service.redis_client.breaker import Breaker, BreakerConfig, State
+from service.redis_client.breaker import BreakerConfig, BreakerState, CircuitBreaker
 
 
 class Clock:
-    """Stands still until somebody turns it."""
+    """Clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -23,94 +23,104 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def moves() -> list[tuple[State | None, State | None]]:
+def changes() -> list[tuple[BreakerState | None, BreakerState | None]]:
     return []
 
 
 @pytest.fixture
-def breaker(clock: Clock, moves: list[tuple[State | None, State | None]]) -> Breaker:
-    patience = BreakerConfig(failures=3, pause_seconds=1.0)
-    return Breaker(patience, lambda before, after: moves.append((before, after)), clock)
+def breaker(
+    clock: Clock, changes: list[tuple[BreakerState | None, BreakerState | None]]
+) -> CircuitBreaker:
+    config = BreakerConfig(failures=3, pause_seconds=1.0)
+    return CircuitBreaker(config, lambda before, after: changes.append((before, after)), clock)
 
 
-def fail(breaker: Breaker, clock: Clock, times: int = 1) -> None:
+def fail(breaker: CircuitBreaker, clock: Clock, times: int = 1) -> None:
     for _ in range(times):
         clock.now += 0.01
-        assert breaker.admits()
-        breaker.failed(clock.now)
+        assert breaker.try_acquire()
+        breaker.record_failure(clock.now)
 
 
-def test_it_opens_after_so_many_failures_in_a_row(breaker: Breaker, clock: Clock) -> None:
+def test_it_opens_after_the_configured_failures_in_a_row(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
     fail(breaker, clock, 2)
-    breaker.succeeded()
+    breaker.record_success()
     fail(breaker, clock, 2)
-    assert breaker.admits()
+    assert breaker.try_acquire()
 
     fail(breaker, clock)
 
-    assert breaker.state is State.OPEN
-    assert not breaker.admits()
+    assert breaker.state is BreakerState.OPEN
+    assert not breaker.try_acquire()
 
 
-def test_what_was_under_way_together_fails_as_one(breaker: Breaker, clock: Clock) -> None:
+def test_failures_of_requests_under_way_together_count_as_one(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
     began = clock.now
     clock.now += 0.05
     for _ in range(10):
-        breaker.failed(began)
+        breaker.record_failure(began)
 
-    assert breaker.state is State.CLOSED
+    assert breaker.state is BreakerState.CLOSED
 
 
-def test_after_the_pause_one_may_try_while_the_others_are_refused(
-    breaker: Breaker, clock: Clock
+def test_after_the_pause_one_request_is_let_through_and_the_others_are_refused(
+    breaker: CircuitBreaker, clock: Clock
 ) -> None:
     fail(breaker, clock, 3)
     clock.now += 0.99
-    assert not breaker.admits()
+    assert not breaker.try_acquire()
     clock.now += 0.02
 
-    assert [breaker.admits() for _ in range(3)] == [True, False, False]
+    assert [breaker.try_acquire() for _ in range(3)] == [True, False, False]
 
-    breaker.succeeded()
-    assert [breaker.admits() for _ in range(3)] == [True, True, True]
+    breaker.record_success()
+    assert [breaker.try_acquire() for _ in range(3)] == [True, True, True]
 
 
-def test_a_trial_that_fails_opens_it_for_another_pause(breaker: Breaker, clock: Clock) -> None:
+def test_a_failed_trial_opens_it_for_another_pause(breaker: CircuitBreaker, clock: Clock) -> None:
     fail(breaker, clock, 3)
     clock.now += 1.01
     fail(breaker, clock)
 
-    assert breaker.state is State.OPEN
+    assert breaker.state is BreakerState.OPEN
     clock.now += 0.99
-    assert not breaker.admits()
+    assert not breaker.try_acquire()
     clock.now += 0.02
-    assert breaker.admits()
+    assert breaker.try_acquire()
 
 
-def test_where_the_trial_is_given_up_another_may_try(breaker: Breaker, clock: Clock) -> None:
+def test_after_a_cancelled_trial_another_request_is_let_through(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
     fail(breaker, clock, 3)
     clock.now += 1.01
-    assert breaker.admits()
-    assert not breaker.admits()
+    assert breaker.try_acquire()
+    assert not breaker.try_acquire()
 
-    breaker.abandoned()
+    breaker.release()
 
-    assert breaker.admits()
-    breaker.succeeded()
-    breaker.abandoned()
-    assert breaker.state is State.CLOSED
+    assert breaker.try_acquire()
+    breaker.record_success()
+    breaker.release()
+    assert breaker.state is BreakerState.CLOSED
 
 
-def test_every_move_is_told(
-    breaker: Breaker, clock: Clock, moves: list[tuple[State | None, State | None]]
+def test_every_change_of_state_is_reported(
+    breaker: CircuitBreaker,
+    clock: Clock,
+    changes: list[tuple[BreakerState | None, BreakerState | None]],
 ) -> None:
     fail(breaker, clock, 3)
     clock.now += 1.01
     fail(breaker, clock)
     clock.now += 1.01
-    assert breaker.admits()
-    breaker.succeeded()
+    assert breaker.try_acquire()
+    breaker.record_success()
     breaker.close()
 
     states = [None, "closed", "open", "half-open", "open", "half-open", "closed", None]
-    assert moves == list(pairwise(states))
+    assert changes == list(pairwise(states))

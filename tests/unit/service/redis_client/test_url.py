@@ -1,18 +1,22 @@
-"""A Redis URL is understood, or refused with a sentence that shows nothing of it."""
+"""A Redis URL is read, or refused with a message that shows no part of it."""
 
 from pathlib import Path
 
 import pytest
 
-from service.redis_client.url import Kind, read_url
+from service.redis_client.url import DeploymentKind, read_url
 
-HERE = str(Path(__file__))
+THIS_FILE = str(Path(__file__))
 
 
-def test_a_plain_url_has_defaults() -> None:
+def test_a_plain_url_has_default_port_and_database() -> None:
     found = read_url("redis://127.0.0.1")
 
-    assert (found.hosts, found.tls, found.kind) == ((("127.0.0.1", 6379),), False, Kind.SINGLE)
+    assert (found.hosts, found.tls, found.kind) == (
+        (("127.0.0.1", 6379),),
+        False,
+        DeploymentKind.SINGLE,
+    )
     assert found.options == {"db": 0}
 
 
@@ -32,17 +36,17 @@ def test_a_cluster_may_name_several_of_its_servers() -> None:
     found = read_url("redis+cluster://:pepper@a.example:6380,b.example,[::1]:6381")
 
     assert found.hosts == (("a.example", 6380), ("b.example", 6379), ("::1", 6381))
-    assert found.kind is Kind.CLUSTER
+    assert found.kind is DeploymentKind.CLUSTER
     assert read_url("rediss+cluster://a.example").tls
 
 
-def test_sentinels_have_a_login_of_their_own() -> None:
+def test_sentinels_have_their_own_login() -> None:
     found = read_url(
         "redis+sentinel://ada:pep%2Fper@a.example,b.example:26380/the-shop/2"
         "?sentinel_username=eve&sentinel_password=sa%26lt+1"
     )
 
-    assert found.kind is Kind.SENTINEL
+    assert found.kind is DeploymentKind.SENTINEL
     assert found.hosts == (("a.example", 26379), ("b.example", 26380))
     assert (found.primary_name, found.tls) == ("the-shop", False)
     assert found.options == {"username": "ada", "password": "pep/per", "db": 2}
@@ -63,7 +67,7 @@ def test_a_socket_file_has_no_server() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "sentence"),
+    ("url", "message"),
     [
         ("http://h/hushed", "must begin with redis://"),
         ("redis+other://hushed", "must begin with redis://"),
@@ -75,8 +79,8 @@ def test_a_socket_file_has_no_server() -> None:
         ("redis://h:99999", "a port that is no number"),
         ("redis://:hus/hed@h", "a port that is no number"),
         ("redis://:hus#hed@h", "has a '#'"),
-        ("redis://:hus@hed@h", "cannot be told apart"),
-        ("redis://u:hus:hed@h", "cannot be told apart"),
+        ("redis://:hus@hed@h", "cannot be separated"),
+        ("redis://u:hus:hed@h", "cannot be separated"),
         ("redis://:hushed\u2100@h", "cannot be read"),
         ("redis://hushed@h", "names a user without a password"),
         ("redis://h/hushed", "a database that is no number"),
@@ -85,14 +89,14 @@ def test_a_socket_file_has_no_server() -> None:
         ("redis://h?hushed=1", "takes no parameters after '?'"),
         ("rediss://h?hushed=1", "takes after '?' only ssl_ca_certs"),
         ("rediss://h?ssl_ca_certs=/hushed", "cannot be used for TLS (No such file"),
-        (f"rediss://h?ssl_ca_certs={HERE}", "no certificate or no key of it is found"),
-        (f"rediss://h?ssl_keyfile={HERE}", "ssl_keyfile without ssl_certfile"),
+        (f"rediss://h?ssl_ca_certs={THIS_FILE}", "without a certificate or without its key"),
+        (f"rediss://h?ssl_keyfile={THIS_FILE}", "ssl_keyfile without ssl_certfile"),
         ("unix://", "names no socket"),
     ],
 )
-def test_what_is_wrong_is_said_and_not_shown(url: str, sentence: str) -> None:
+def test_a_wrong_url_is_refused_without_showing_it(url: str, message: str) -> None:
     with pytest.raises(ValueError, match=r"^[a-z].*") as refused:
         read_url(url)
 
-    assert sentence in str(refused.value)
+    assert message in str(refused.value)
     assert "hus" not in str(refused.value)

@@ -1,4 +1,4 @@
-"""All processes hash user ids with one secret, whatever Redis forgets of it."""
+"""All processes hash user ids with the same secret, also after Redis lost it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -10,16 +10,16 @@ from recsys.errors import StoreUnavailable
 from service.redis_client.client import RedisClient
 from service.store.secret import SharedSecret
 from service.store.session_store import SECRET_KEY, Click
-from tests.support.redis.stores import link_to, shared_store_on, visit
+from tests.support.redis.stores import redis_client_for, shared_secret_store_on, visit
 
 KEY = "a secret"
 
 
 @pytest.fixture
-async def link(redis_url: str) -> AsyncIterator[RedisClient]:
-    link = link_to(redis_url)
-    yield link
-    await link.close()
+async def redis_client(redis_url: str) -> AsyncIterator[RedisClient]:
+    redis_client = redis_client_for(redis_url)
+    yield redis_client
+    await redis_client.close()
 
 
 @pytest.fixture
@@ -33,12 +33,12 @@ async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
         if await holds():
             return
         await asyncio.sleep(0.01)
-    raise AssertionError("it did not come to hold")
+    raise AssertionError("waited in vain for a condition")
 
 
-async def test_two_processes_find_the_same_user(link: RedisClient, redis_url: str) -> None:
-    other = link_to(redis_url)
-    stores = [shared_store_on(link), shared_store_on(other)]
+async def test_two_processes_find_the_same_user(redis_client: RedisClient, redis_url: str) -> None:
+    other = redis_client_for(redis_url)
+    stores = [shared_secret_store_on(redis_client), shared_secret_store_on(other)]
 
     await asyncio.gather(*(visit(store, "ada", Click("a")) for store in stores))
 
@@ -47,33 +47,35 @@ async def test_two_processes_find_the_same_user(link: RedisClient, redis_url: st
 
 
 @pytest.mark.parametrize("replies", [[b"OK", None], [None, None]], ids=str)
-async def test_a_value_that_vanishes_while_it_is_read_is_an_unavailable_store(
+async def test_a_value_that_vanishes_while_it_is_read_makes_the_store_unavailable(
     replies: list[object],
 ) -> None:
-    class Forgetful:
+    class ForgetfulClient:
         def deadline(self) -> float:
             return 0.0
 
         async def run(self, *_: object) -> list[object]:
             return replies
 
-    with pytest.raises(StoreUnavailable, match="vanished"):
-        await SharedSecret(Forgetful(), KEY).value(0.0)  # type: ignore[arg-type]
+    with pytest.raises(StoreUnavailable, match="has no value"):
+        await SharedSecret(ForgetfulClient(), KEY).value(0.0)  # type: ignore[arg-type]
 
 
-async def test_it_is_known_without_asking_again(link: RedisClient, redis: redis_py.Redis) -> None:
-    secret = SharedSecret(link, KEY)
-    value = await secret.value(link.deadline())
+async def test_the_value_is_read_from_redis_once(
+    redis_client: RedisClient, redis: redis_py.Redis
+) -> None:
+    secret = SharedSecret(redis_client, KEY)
+    value = await secret.value(redis_client.deadline())
     redis.delete(KEY)
 
-    assert await secret.value(link.deadline()) == value
+    assert await secret.value(redis_client.deadline()) == value
     assert redis.get(KEY) is None
 
 
-async def test_a_redis_that_comes_back_empty_is_given_it_at_once(
-    link: RedisClient, redis: redis_py.Redis
+async def test_the_value_is_written_at_once_to_a_redis_that_lost_all_data(
+    redis_client: RedisClient, redis: redis_py.Redis
 ) -> None:
-    store = shared_store_on(link)
+    store = shared_secret_store_on(redis_client)
     await visit(store, "ada", Click("a"))
     value = redis.get(SECRET_KEY)
     redis.flushall()
@@ -87,28 +89,28 @@ async def test_a_redis_that_comes_back_empty_is_given_it_at_once(
     await eventually(is_back)
 
 
-async def test_lost_alone_it_is_put_back_after_a_while(
-    link: RedisClient, redis: redis_py.Redis
+async def test_a_deleted_value_is_written_again_after_a_while(
+    redis_client: RedisClient, redis: redis_py.Redis
 ) -> None:
-    secret = SharedSecret(link, KEY, every_seconds=0.02)
-    value = await secret.value(link.deadline())
+    secret = SharedSecret(redis_client, KEY, sync_seconds=0.02)
+    value = await secret.value(redis_client.deadline())
     redis.delete(KEY)
 
     async def is_back() -> bool:
-        assert await secret.value(link.deadline()) == value
+        assert await secret.value(redis_client.deadline()) == value
         return redis.get(KEY) == value
 
     await eventually(is_back)
 
 
-async def test_what_another_process_has_made_meanwhile_is_taken_over(
-    link: RedisClient, redis: redis_py.Redis
+async def test_the_value_of_another_process_is_adopted(
+    redis_client: RedisClient, redis: redis_py.Redis
 ) -> None:
-    secret = SharedSecret(link, KEY, every_seconds=0.02)
-    await secret.value(link.deadline())
+    secret = SharedSecret(redis_client, KEY, sync_seconds=0.02)
+    await secret.value(redis_client.deadline())
     redis.set(KEY, "made by another")
 
     async def agrees() -> bool:
-        return await secret.value(link.deadline()) == b"made by another"
+        return await secret.value(redis_client.deadline()) == b"made by another"
 
     await eventually(agrees)

@@ -1,4 +1,4 @@
-"""A click as it is stored."""
+"""Entries of the click history."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,9 +18,9 @@ def test_every_click_is_read_as_it_was_written(
 ) -> None:
     click = Click(item_id, event_id, timestamp)
 
-    assert Click.of(click.entry().encode()) == click
-    assert Click.item_of(click.entry().encode()) == item_id
+    assert Click.from_entry(click.to_entry().encode()) == click
+    assert Click.item_id_of(click.to_entry().encode()) == item_id
 
 
 def test_clicks_written_as_json_are_read_too() -> None:
-    assert Click.of(b'["a",null,"e1"]') == Click("a", "e1")
+    assert Click.from_entry(b'["a",null,"e1"]') == Click("a", "e1")

@@ -1,4 +1,4 @@
-"""Clicks that are not stored are counted by reason, logged, and said by the readiness call."""
+"""Clicks that are not stored are counted by reason, logged, and named by the readiness call."""
 
 import logging
 from collections.abc import Callable
@@ -19,9 +19,9 @@ def test_reasons_are_counted_logged_once_a_second_and_forgotten_after_ten(
     counted: list[tuple[str, int]] = []
     due: list[tuple[float, Callable[[], None]]] = []
     unstored = UnstoredClicks(
-        lambda *found: counted.append(found),
+        lambda *counts: counted.append(counts),
         clock=lambda: now,
-        later=lambda seconds, action: due.append((now + seconds, action)),
+        call_later=lambda seconds, action: due.append((now + seconds, action)),
     )
     with caplog.at_level(logging.WARNING):
         unstored.add("oom", 1)
@@ -35,9 +35,9 @@ def test_reasons_are_counted_logged_once_a_second_and_forgotten_after_ten(
 
     assert now == 101.0
     assert counted == [("oom", 1), ("oom", 2), ("readonly", 2), ("forgotten", 5)]
-    assert [message.split("(")[1] for message in caplog.messages] == [
-        "oom: 1).",
-        "oom: 2, readonly: 2).",
+    assert [message.split("(")[1].split(")")[0] for message in caplog.messages] == [
+        "oom: 1",
+        "oom: 2, readonly: 2",
     ]
     assert unstored.recent_reasons() == ["oom", "readonly"]
     now = 110.2
@@ -75,7 +75,9 @@ async def test_a_redis_that_refuses_clicks_is_seen_from_outside(open_client: Cli
     assert 'recsys_clicks_not_stored_total{reason="forgotten"} 1.0' in metrics
 
 
-async def test_a_redis_that_is_away_is_counted(open_client: ClientOf) -> None:
+async def test_clicks_are_counted_as_not_stored_if_redis_is_unavailable(
+    open_client: ClientOf,
+) -> None:
     async with open_client(redis="redis://127.0.0.1:1") as client:
         body = {"user_id": "ada", "item_id": TENT}
         assert not (await client.post("/v1/recommendations", json=body)).json()["stored"]
