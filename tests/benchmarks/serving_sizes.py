@@ -73,10 +73,10 @@ def sizes(
 
 
 def _standing_alone(chart: str) -> str:
-    """With the report's colours, as a file of its own."""
-    style = (files("training") / "templates" / "report.css").read_text(encoding="utf-8")
+    """Return the chart as a file of its own, with the report's colours."""
+    templates = files("training.report") / "templates"
+    style = (templates / "report.css").read_text(encoding="utf-8")
     start, rest = chart.split(">", 1)
-    start = start.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"')
     return f"{start}><style>{style} svg {{ background: var(--paper) }}</style>{rest}\n"
 
 
