@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -156,6 +156,8 @@ def line_chart(
         from_zero: The y axis begins at zero.
     """
     with _style(title):
+        from matplotlib.ticker import MaxNLocator
+
         chart = _Chart(title, HEIGHT)
         _label_axes(chart.axes, x_label, y_label)
         if log:
@@ -164,7 +166,7 @@ def line_chart(
             chart.axes.set_xticks(range(len(names)), names)
             chart.axes.set_xlim(-0.5, len(names) - 0.5)
         else:
-            chart.axes.xaxis.get_major_locator().set_params(integer=True)
+            chart.axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         artists = []
         for number, line in enumerate(lines):
             shift = (2 * number - len(lines) + 1) * WHISKER_OFFSET if names else 0.0
@@ -206,7 +208,7 @@ def bar_chart(
             bars = chart.axes.bar(left, shares, 0.92 * width, align="edge", color=SERIES[number])
             for bar, category, share in zip(bars, names, shares, strict=True):
                 chart.add_tooltip(bar, f"{name}, {category}: {share:.1%}")
-            artists.append(bars)
+            artists.append(bars[0])
         chart.add_legend(artists, list(series))
         return chart.svg()
 
@@ -223,10 +225,12 @@ def interval_chart(
         signed: The figures are differences, written with their sign; no row stands out.
     """
     with _style(title):
+        from matplotlib.ticker import MaxNLocator
+
         chart = _Chart(title, ROWS_HEIGHT + ROW_HEIGHT * len(rows))
         axes = chart.axes
         axes.set_xlabel(x_label)
-        axes.xaxis.get_major_locator().set_params(nbins=5)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_yticks(range(len(rows)), [_short(name) for name in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
@@ -253,7 +257,8 @@ def _style(title: str) -> "AbstractContextManager[None]":
     """Return Matplotlib's settings for one chart; its title keeps the chart's ids apart."""
     from matplotlib import rc_context
 
-    return rc_context({**STYLE, "svg.hashsalt": title})
+    settings: Any = {**STYLE, "svg.hashsalt": title}
+    return rc_context(settings)
 
 
 def _opening(svg: str) -> str:
