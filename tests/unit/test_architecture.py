@@ -56,10 +56,10 @@ def test_torchscript_is_touched_in_two_files_only() -> None:
     assert touching == {"training/export.py", "recsys/bundle/load.py"}
 
 
-def test_one_file_knows_the_search_library() -> None:
+def test_two_files_know_the_search_library() -> None:
     knowing = {name for name in NAMES if imported(ROOT / name) & {"optuna", "sqlalchemy"}}
 
-    assert knowing == {"training/tuning/study.py"}
+    assert knowing == {"training/tuning/space.py", "training/tuning/study.py"}
 
 
 def test_private_names_of_libraries_are_these() -> None:
@@ -70,7 +70,6 @@ def test_private_names_of_libraries_are_these() -> None:
         ("recsys/retrieval/int8.py", "_int_mm"),
         ("recsys/predictor.py", "other._retrieval"),  # another object of the same class
         ("service/server/http_limits.py", "os._exit"),  # public, for all its name
-        ("training/tuning/study.py", "running._trial_id"),
     }
 
 

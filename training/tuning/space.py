@@ -1,15 +1,17 @@
-"""A search space: which settings of a recipe are tried, between which bounds, and when.
+"""A search space: which settings of a recipe are tried, within which bounds, and when.
 
-`training.tuning.space` reads one from TOML. It knows nothing of how values are chosen: whoever
-suggests them is asked through `Suggester`.
+A space is a TOML file with a table for each setting; its keys are the arguments of Optuna's
+`suggest_int`, `suggest_float` and `suggest_categorical`.
 """
 
 import dataclasses
 import difflib
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
+
+from optuna.trial import BaseTrial
 
 from recsys.errors import BadRecipe, BadSpace
 from training.recipe import SETTINGS, Recipe, checked_settings, read_toml
@@ -18,21 +20,9 @@ Value = bool | int | float | str
 When = tuple[tuple[str, tuple[Value, ...]], ...]  # (setting, its values), all of which must hold
 
 
-class Suggester(Protocol):
-    """Whoever picks the next values; an Optuna trial is one."""
-
-    def suggest_int(
-        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
-    ) -> int: ...
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float: ...
-    def suggest_categorical(self, name: str, choices: Sequence[Value]) -> object: ...
-
-
 @dataclass(frozen=True, slots=True)
 class WholeNumbers:
-    """low, low + step, … high."""
+    """A setting of whole numbers: low, low + step, … high."""
 
     name: str
     low: int
@@ -46,13 +36,13 @@ class WholeNumbers:
             return False
         return (value - self.low) % self.step == 0
 
-    def suggest(self, trial: Suggester) -> Value:
+    def suggest(self, trial: BaseTrial) -> Value:
         return trial.suggest_int(self.name, self.low, self.high, step=self.step, log=self.log)
 
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """From low to high, both included; in steps where `step` is given."""
+    """A setting of numbers from low to high, both included; in steps where `step` is given."""
 
     name: str
     low: float
@@ -66,14 +56,14 @@ class Numbers:
             return False
         return self.step is None or is_whole((value - self.low) / self.step)
 
-    def suggest(self, trial: Suggester) -> Value:
+    def suggest(self, trial: BaseTrial) -> Value:
         value = trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
         return float(f"{value:.10g}")  # 0.15 and not 0.15000000000000002
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """One of a few values."""
+    """A setting with a few values to choose from."""
 
     name: str
     choices: tuple[Value, ...]
@@ -82,10 +72,10 @@ class Choices:
     def contains(self, value: object) -> bool:
         return value in self.choices
 
-    def suggest(self, trial: Suggester) -> Value:
-        chosen = trial.suggest_categorical(self.name, self.choices)
-        assert isinstance(chosen, Value), "it was one of ours"
-        return chosen
+    def suggest(self, trial: BaseTrial) -> Value:
+        value = trial.suggest_categorical(self.name, self.choices)
+        assert value is not None, "no setting has None as a choice"
+        return value
 
 
 Dimension = WholeNumbers | Numbers | Choices
@@ -98,30 +88,39 @@ class Space:
     dimensions: tuple[Dimension, ...]
 
     def suggest(
-        self, trial: Suggester, base: Recipe, only: Collection[str] | None = None
+        self, trial: BaseTrial, base: Recipe, only: Collection[str] | None = None
     ) -> dict[str, Value]:
-        """Setting → value, to be put on top of `base`; `only`: suggest no others."""
+        """Suggest the settings that replace those of `base`.
+
+        Args:
+            trial: An Optuna trial.
+            base: The recipe; conditions on settings that are not tried look at it.
+            only: Suggest no other settings than these.
+
+        Returns:
+            Setting → value, without those whose condition does not hold.
+        """
         values = dataclasses.asdict(base)
-        chosen = {}
+        suggested = {}
         for dimension in self.dimensions:
             if _holds(dimension.when, values) and (only is None or dimension.name in only):
-                chosen[dimension.name] = dimension.suggest(trial)
-                values[dimension.name] = chosen[dimension.name]
-        return chosen
+                suggested[dimension.name] = dimension.suggest(trial)
+                values[dimension.name] = suggested[dimension.name]
+        return suggested
 
     def values_of(self, base: Recipe) -> dict[str, Value]:
-        """The recipe's own value of every dimension whose condition it meets."""
+        """Return the recipe's own value of every dimension whose condition it meets."""
         values = dataclasses.asdict(base)
         return {d.name: values[d.name] for d in self.dimensions if _holds(d.when, values)}
 
     def holds(self, base: Recipe) -> dict[str, Value]:
-        """Those of `values_of` that lie within the bounds."""
+        """Return those of `values_of` that lie within the bounds."""
         values = self.values_of(base)
         return {d.name: values[d.name] for d in self.dimensions if d.contains(values.get(d.name))}
 
 
 def is_whole(ratio: float) -> bool:
-    """Whether a number of steps is whole, up to what floats lose: 0.24 / 0.005 is 48."""
+    """Return whether a number is whole, up to rounding of floats: 0.24 / 0.005 is 48."""
     return math.isclose(ratio, round(ratio), rel_tol=1e-9, abs_tol=1e-9)
 
 
@@ -130,7 +129,7 @@ def _holds(when: When, values: Mapping[str, object]) -> bool:
 
 
 KEYS = ("low", "high", "step", "log", "choices", "when")
-FIXED = {  # settings that a search cannot try, and why
+FIXED = {  # setting that a search cannot try → the reason
     "validation": "it decides on which sessions trials are compared",
     "select_by": "it decides by which metric trials are compared",
     "refit": "a search never refits",
@@ -138,12 +137,13 @@ FIXED = {  # settings that a search cannot try, and why
 }
 
 
-def load_space(chosen: str, base: Recipe) -> Space:
-    """A built-in space by name or a TOML file by path, to be tried on top of `base`.
+def load_space(name_or_path: str, base: Recipe) -> Space:
+    """Load a built-in space by name, or a TOML file by path, to be tried on top of `base`.
 
-    Raises `BadSpace` with every problem of the file.
+    Raises:
+        BadSpace: The file cannot be used; with every problem of it.
     """
-    tables = read_toml(chosen, "space", BadSpace)
+    tables = read_toml(name_or_path, "space", BadSpace)
     problems = [] if tables else ["it names no setting. Give a table for each setting to try."]
     dimensions: list[Dimension] = []
     for at, (name, table) in enumerate(tables.items()):
@@ -157,7 +157,7 @@ def load_space(chosen: str, base: Recipe) -> Space:
             dimensions.append(dimension)
         problems += wrong
     if problems:
-        raise BadSpace(f"The space {chosen} cannot be used", problems)
+        raise BadSpace(f"The space {name_or_path} cannot be used", problems)
     return Space(tuple(dimensions))
 
 
@@ -174,7 +174,7 @@ def _wrong_name(name: str, table: object) -> Iterator[str]:
 
 
 def _wrong_when(name: str, table: Any, above: list[str], tables: list[str]) -> Iterator[str]:
-    """A condition names settings with values that they can have; those tried must stand above."""
+    """Check a condition: it names settings of the base or of tables above, and their values."""
     when = table.get("when", {}) if isinstance(table, dict) else {}
     if not isinstance(when, dict):
         yield f'{name}.when must be a table, got {when!r}. Write when = {{ loss = "bpr-max" }}.'
@@ -191,7 +191,7 @@ def _wrong_when(name: str, table: Any, above: list[str], tables: list[str]) -> I
 
 
 def _wrong_bounds(name: str, table: Mapping[str, Any]) -> Iterator[str]:
-    """What is missing, of the wrong type, or contradicts itself."""
+    """Check that the bounds are complete, of the right type, and do not contradict each other."""
     kind = SETTINGS[name].type
     if "choices" in table:
         yield from _wrong_choices(name, table)
@@ -231,12 +231,12 @@ def _wrong_choices(name: str, table: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(choices, list) or not choices:
         yield f"{name}.choices must be a list of at least one value, got {choices!r}."
         return
-    found: list[object] = []
+    values: list[object] = []
     for value in choices:
         settings, wrong = checked_settings({name: value})
         yield from (f"{name}.choices: {problem}" for problem in wrong)
-        found += settings.values()
-    if len(set(found)) < len(found):
+        values += settings.values()
+    if len(set(values)) < len(values):
         yield f"{name}.choices names a value twice, got {choices!r}."
 
 
@@ -257,7 +257,7 @@ def _dimension(name: str, table: Mapping[str, Any]) -> Dimension:
 
 
 def _wrong_values(dimension: Dimension, base: Recipe) -> list[str]:
-    """What a recipe says about the bounds, where the condition holds."""
+    """Return the errors of recipes at the bounds, where the condition holds."""
     ends: tuple[Value, ...]
     ends = dimension.choices if isinstance(dimension, Choices) else (dimension.low, dimension.high)
     met: dict[str, Any] = {setting: values[0] for setting, values in dimension.when}

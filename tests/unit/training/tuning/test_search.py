@@ -1,4 +1,4 @@
-"""The search: it resumes as if never stopped, records every ending, keeps the best recipe."""
+"""The search resumes as if never stopped, records every ending, keeps the best recipe."""
 
 import csv
 import dataclasses
@@ -13,11 +13,11 @@ from rich.console import Console
 
 from recsys.errors import BadInput, Interrupted
 from tests.support.training.builders import words
+from training.progress import TuneBars
 from training.recipe import Recipe, load_recipe
 from training.trainer import stop_on_signal
-from training.tuning.progress import TuneBars
 from training.tuning.results import BEST, TRIALS, TuningOrigin, write_results
-from training.tuning.search import RUNNING, Parts, Search
+from training.tuning.search import RUNNING, Search, TrialData
 from training.tuning.space import Choices, Numbers, Space
 from training.tuning.study import STUDY, Outcome, open_study
 
@@ -30,29 +30,29 @@ RATES = Space((Numbers("learning_rate", 1e-5, 1.0, log=True), Numbers("momentum"
 TRIALS_ENOUGH = 9
 
 
-class PlugPulled(BaseException):
-    """No handler of ours catches this."""
+class Killed(BaseException):
+    """End of the process: no handler of the search or of Optuna catches it."""
 
 
-class Plug(TuneBars):
-    """Pulls the plug when an epoch of a trial begins, as `kill -9` would."""
+class KillingBars(TuneBars):
+    """Bars that end the process when an epoch of a trial begins, as `kill -9` would."""
 
     def __init__(self, trial: int, epoch: int) -> None:
-        super().__init__(Console(quiet=True), "mrr@20")
+        super().__init__(Console(quiet=True))
         self._at = (trial, epoch)
 
     def epoch_begins(self, trial: int, epoch: int, epochs: int, done: int, events: int) -> None:
         if (trial, epoch) == self._at:
-            self.pull()
+            self.act()
 
-    def pull(self) -> None:
-        raise PlugPulled
+    def act(self) -> None:
+        raise Killed
 
 
-class CtrlC(Plug):
-    """Presses Ctrl-C then."""
+class InterruptingBars(KillingBars):
+    """Bars that press Ctrl-C instead."""
 
-    def pull(self) -> None:
+    def act(self) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -65,15 +65,15 @@ def search(
     base: Recipe = BAD,
     seconds: float = float("inf"),
 ) -> bool:
-    """Every look at the clock takes a second."""
+    """Run a search whose clock moves by one second each time it is read."""
     folder.mkdir(exist_ok=True)
-    bars = bars or TuneBars(Console(quiet=True), "mrr@20")
-    parts, cpu, ticks = Parts(CLICKS, None), torch.device("cpu"), count()
-    about = {"clicks": parts.mark}
+    bars = bars or TuneBars(Console(quiet=True))
+    data, cpu, ticks = TrialData(CLICKS, None), torch.device("cpu"), count()
+    about = {"clicks": data.fingerprint}
     with stop_on_signal() as stop, open_study(folder, about, space, base, seed=1) as study:
         return Search(
-            parts, TuningOrigin(base), folder, trials, cpu, bars, stop, seconds, lambda: next(ticks)
-        ).go_on(study)
+            data, TuningOrigin(base), folder, trials, cpu, bars, stop, seconds, lambda: next(ticks)
+        ).run(study)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -87,7 +87,7 @@ def left(folder: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
-    """The trials of a search that nothing stopped."""
+    """Return the trials of a search that nothing stopped."""
     folder = tmp_path_factory.mktemp("whole")
     assert search(folder, TRIALS_ENOUGH)
     assert left(folder) == {STUDY, BEST, TRIALS}
@@ -151,8 +151,8 @@ def test_a_killed_search_goes_on_as_if_it_was_not(
 ) -> None:
     if epoch > int(whole[trial]["epochs"]):
         trial = max(n for n, row in enumerate(whole) if int(row["epochs"]) >= epoch)
-    with pytest.raises(PlugPulled):
-        search(tmp_path, TRIALS_ENOUGH, Plug(trial, epoch))
+    with pytest.raises(Killed):
+        search(tmp_path, TRIALS_ENOUGH, KillingBars(trial, epoch))
     kept = rows(tmp_path) if trial else []
     search(tmp_path, TRIALS_ENOUGH)
 
@@ -165,7 +165,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(
     whole: list[dict[str, str]], tmp_path: Path
 ) -> None:
     with pytest.raises(Interrupted, match=r"2 finished trials are in .*--resume"):
-        search(tmp_path, TRIALS_ENOUGH, CtrlC(2, 2))
+        search(tmp_path, TRIALS_ENOUGH, InterruptingBars(2, 2))
 
     assert [(row["trial"], row["score"]) for row in rows(tmp_path)] == [
         (row["trial"], row["score"]) for row in whole[:2]
@@ -221,7 +221,7 @@ def test_what_mattered_is_said_after_ten_trials_even_with_a_base_outside_the_spa
     rates = Space((Numbers("learning_rate", 0.01, 1.0), Numbers("sample_alpha", 0.0, 1.0)))
     base = dataclasses.replace(BAD, epochs=1)
     search(tmp_path, 9, space=rates, base=base)
-    about = {"clicks": Parts(CLICKS, None).mark}
+    about = {"clicks": TrialData(CLICKS, None).fingerprint}
     with open_study(tmp_path, about, rates, base, seed=1) as study:
         assert study.importances() == {}
 
