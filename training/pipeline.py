@@ -25,13 +25,13 @@ from recsys.neighbours.blend import Blend
 from recsys.predictor import Predictor
 from recsys.retrieval.exact import retrieval_said
 from training.blend_weight import blend_of, blend_said, chooser_of
-from training.evaluation.compare import compare_with_intervals
-from training.evaluation.results import as_json, compare, show
+from training.evaluation.compare import compare_with_intervals, evaluate_with_baselines
+from training.evaluation.results import as_json, show
 from training.export import Export, golden_clicks, write_bundle
 from training.model.weights import eager_predictor
 from training.progress import TrainingBars, bar, counts_table, warn
 from training.recipe import Recipe
-from training.report.render import Story, render_report
+from training.report.render import ReportData, render_report
 from training.retrieval.recall_check import ChosenRetrieval, choose_retrieval, states_from
 from training.trainer import CHECKPOINT_SECONDS, Trainer, TrainingResult
 from training.warm_start import WarmStart, merged_attributes
@@ -100,10 +100,10 @@ def train(options: TrainOptions, console: Console) -> Path:
     if options.recipe.blend != "none":
         console.print(f"Blend: {blend_said(options.recipe, trained.blend_weight)}.")
     predictor = eager_predictor(trained.weights, catalogue, options.recipe, blend)
-    results = compare(predictor, catalogue, prepared.train, prepared.test, console)
+    results = evaluate_with_baselines(predictor, catalogue, prepared.train, prepared.test, console)
     if options.warm_start is not None:
         results |= options.warm_start.parent.results(prepared.test)
-    story = Story(
+    story = ReportData(
         command=options.command,
         device=str(device),
         counts=prepared.counts,
@@ -212,7 +212,7 @@ def _export(
     prepared: Prepared,
     trained: TrainingResult,
     catalogue: Catalogue,
-    story: Story,
+    story: ReportData,
     blend: Blend | None,
     found: ChosenRetrieval,
 ) -> Export:

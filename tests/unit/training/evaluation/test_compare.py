@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.support.training.scorers import BACKWARD, COUNTS, FORWARD, Fixed, evaluated
-from training.evaluation.compare import COMPARED, compare_with_intervals, gains
+from training.evaluation.compare import COMPARED, case_values, compare_with_intervals
 from training.evaluation.metrics import metrics_at
 
 
@@ -24,7 +24,7 @@ def test_gains_average_to_the_metrics_of_the_evaluator() -> None:
     expected = metrics_at(torch.from_numpy(ranks.astype(np.int64)))
 
     for metric in COMPARED:
-        assert gains(ranks, metric).mean() == pytest.approx(expected[metric])
+        assert case_values(ranks, metric).mean() == pytest.approx(expected[metric])
 
 
 def test_figures_are_the_evaluators_and_lie_within_their_intervals() -> None:
@@ -47,7 +47,7 @@ def test_the_difference_is_to_the_best_baseline_of_each_metric() -> None:
 
     found = compare_with_intervals(results, COUNTS)
 
-    assert found.rival == "good"
+    assert found.sliced_baseline == "good"
     mrr = next(d for d in found.differences if d.metric == "mrr@20")
     assert mrr.other == "good"
     assert mrr.gain.value == pytest.approx(1 / 2 - 1 / 1)
@@ -62,7 +62,7 @@ def test_a_relative_of_the_model_is_compared_but_is_no_baseline() -> None:
 
     found = compare_with_intervals(results, COUNTS)
 
-    assert found.rival == "markov"
+    assert found.sliced_baseline == "markov"
     assert {(d.metric, d.other) for d in found.to_relatives} == {
         ("recall@20", "model alone"),
         ("mrr@20", "model alone"),
@@ -73,7 +73,7 @@ def test_a_relative_of_the_model_is_compared_but_is_no_baseline() -> None:
 def test_without_baselines_there_is_no_difference() -> None:
     found = compare_with_intervals(evaluated(*["ab"] * 12, model=FORWARD), COUNTS)
 
-    assert (list(found.differences), found.rival) == ([], None)
+    assert (list(found.differences), found.sliced_baseline) == ([], None)
     assert list(found.positions[0].figures) == ["model"]
 
 

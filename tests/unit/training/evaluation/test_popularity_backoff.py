@@ -24,7 +24,7 @@ class Written(PopularityBackoff):
         super().__init__(CATALOGUE)
         self._rows = [sorted(row.items()) for row in rows]
 
-    def rows_along(self, sessions: Sequence[NDArray[np.int32]]) -> ScoredRaggedArray:
+    def sparse_scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> ScoredRaggedArray:
         entries = [entry for row in self._rows for entry in row]
         return ScoredRaggedArray(
             offsets_of(np.array([len(row) for row in self._rows])),
@@ -32,7 +32,7 @@ class Written(PopularityBackoff):
             np.array([score for _, score in entries], dtype=np.float64),
         )
 
-    def behind(self, rows: ScoredRaggedArray) -> NDArray[np.float64]:
+    def popularity_weight(self, rows: ScoredRaggedArray) -> NDArray[np.float64]:
         return np.full(len(rows), 0.5)
 
 

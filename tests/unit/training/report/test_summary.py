@@ -1,4 +1,4 @@
-"""The verdict says what the intervals bear out, and nothing more."""
+"""The summary states what the intervals support, and nothing more."""
 
 from collections.abc import Mapping
 
@@ -10,11 +10,11 @@ from training.evaluation.compare import (
     COMPARED,
     Comparison,
     Difference,
-    Slice,
     SliceResult,
     compare_with_intervals,
 )
 from training.evaluation.intervals import Estimate
+from training.evaluation.slices import Slice
 from training.report.summary import metric_name, outcome, summary
 
 BETTER, WORSE = Estimate(0.02, 0.01, 0.03), Estimate(-0.02, -0.03, -0.01)
@@ -45,7 +45,7 @@ def comparison(
         figures={"model": flat, **dict.fromkeys(baselines, flat)},
         differences=[Difference(metric, *gain) for metric, gain in gains.items()],
         to_relatives=to_relatives,
-        rival=None,
+        sliced_baseline=None,
         positions=positions,
         popularity=popularity,
     )
