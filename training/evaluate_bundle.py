@@ -33,7 +33,7 @@ TIMED_REQUESTS = 300
 
 @dataclass(frozen=True)
 class _Clicks:
-    """The sessions to test on, and those that the baselines learn from, if there are any."""
+    """Sessions to test on, and those that the baselines learn from, if there are any."""
 
     train: Sessions | None
     test: Sessions

@@ -14,7 +14,7 @@ RECENT_SHARE = 0.05  # of the training sessions, the newest
 
 
 class Popularity(PopularityBackoff):
-    """The items with the most clicks, whatever the session holds."""
+    """Scorer by the clicks in training, whatever the session holds."""
 
     def sparse_scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> ScoredRaggedArray:
         cases = sum(len(session) - 1 for session in sessions)
@@ -26,7 +26,7 @@ class Popularity(PopularityBackoff):
 
 
 class SessionPopularity(PopularityBackoff):
-    """The items with the most clicks in the session so far, then the popular ones."""
+    """Scorer by the clicks in the session so far; the items without any are last."""
 
     def sparse_scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> ScoredRaggedArray:
         known, items = windows_along(sessions).known(), len(self._popularity)

@@ -1,4 +1,4 @@
-"""The model beside the baselines on the same cases, with confidence intervals.
+"""Comparison of the model with baselines on the same cases, with confidence intervals.
 
 `evaluate_with_baselines` ranks; `compare_with_intervals` resamples what was ranked.
 """
@@ -47,7 +47,7 @@ class SliceResult:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The model and its baselines, each figure with its interval."""
+    """Metrics of the model and its baselines, each with its interval."""
 
     sessions: int
     cases: int

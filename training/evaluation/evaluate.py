@@ -47,7 +47,7 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RankedCases:
-    """Every case of an evaluation, in the order of the clicks; four (cases,) int32 arrays."""
+    """Ranks of all cases, in the order of the clicks: four (cases,) int32 arrays."""
 
     session: NDArray[np.int32]  # 0, 1, … among the sessions that hold a case
     before: NDArray[np.int32]  # clicks of its session before the target, at least 1

@@ -234,6 +234,7 @@ def interval_chart(
         axes.set_yticks(range(len(rows)), [_short(name) for name in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
+        axes.use_sticky_edges = False  # leaves room beside a bar that ends at zero
         axes.axvline(0, color=AXIS, linewidth=1)
         for row, (name, figure) in enumerate(rows.items()):
             stands_out = row == 0 and not signed
@@ -247,7 +248,7 @@ def interval_chart(
             text = f"{figure.value:+.4f}" if signed else f"{figure.value:.4f}"
             text = text.replace("-", "−")
             beside = axes.get_yaxis_transform()
-            axes.text(1.02, row, text, va="center", transform=beside, color=ink, fontweight=weight)
+            axes.text(1.04, row, text, va="center", transform=beside, color=ink, fontweight=weight)
         if not signed:
             axes.set_xlim(left=0)
         return chart.svg()
@@ -326,10 +327,10 @@ def _in_words(figure: Estimate) -> str:
 
 
 def result_charts(comparison: Comparison) -> list[Markup]:
-    """The model, then the others from the best on."""
+    """Draw each headline metric of all recommenders: the model, then the others, best first."""
     charts = []
     for metric in HEADLINE:
-        figures = {name: found[metric] for name, found in comparison.figures.items()}
+        figures = {name: metrics[metric] for name, metrics in comparison.figures.items()}
         ranked = sorted(figures, key=lambda name: (name != MODEL, -figures[name].value))
         charts.append(
             interval_chart(
@@ -342,7 +343,7 @@ def result_charts(comparison: Comparison) -> list[Markup]:
 
 
 def difference_charts(comparison: Comparison) -> list[Markup]:
-    """The model less the best baseline of each metric, and less each of its relatives."""
+    """Draw the model less the best baseline of each metric, and less each of its relatives."""
     gains = {"the best baseline": {d.metric: d.gain for d in comparison.differences}}
     for d in comparison.to_relatives:
         gains.setdefault(d.other, {})[d.metric] = d.gain
@@ -355,7 +356,8 @@ def difference_charts(comparison: Comparison) -> list[Markup]:
     ]
 
 
-def slice_charts(parts: Sequence[SliceResult], x_label: str, how: str) -> list[Markup]:
+def slice_charts(parts: Sequence[SliceResult], x_label: str, grouping: str) -> list[Markup]:
+    """Draw each headline metric of some slices, the model beside its best baseline."""
     if not parts:
         return []
     return [
@@ -368,7 +370,7 @@ def slice_charts(parts: Sequence[SliceResult], x_label: str, how: str) -> list[M
                 )
                 for name in parts[0].figures
             ],
-            title=f"{metric_name(metric)} {how}",
+            title=f"{metric_name(metric)} {grouping}",
             x_label=x_label,
             y_label="with 95 % intervals",
             names=[part.slice.name for part in parts],
@@ -379,14 +381,14 @@ def slice_charts(parts: Sequence[SliceResult], x_label: str, how: str) -> list[M
 
 
 def training_charts(epochs: Sequence[EpochResult], best_epoch: object) -> list[Markup]:
-    """Loss, validation and gradient norm along the epochs, a ring around the chosen epoch."""
+    """Draw loss, validation metrics and gradient norm, with a ring around the chosen epoch."""
     if not epochs:
         return []
     phases = list(dict.fromkeys(result.phase for result in epochs))
 
     def curves(of: Mapping[str, list[tuple[float, float]]], title: str, label: str) -> Markup:
         lines = [
-            Line(name, points, ringed=_place(points, best_epoch) if name == "search" else None)
+            Line(name, points, ringed=_index_of(points, best_epoch) if name == "search" else None)
             for name, points in of.items()
         ]
         return line_chart(lines, title=title, x_label="epoch", y_label=label)
@@ -402,11 +404,12 @@ def training_charts(epochs: Sequence[EpochResult], best_epoch: object) -> list[M
     return [*charts, curves(norm, "Gradient norm", "mean norm, before clipping")]
 
 
-def _place(points: Sequence[tuple[float, float]], epoch: object) -> int | None:
+def _index_of(points: Sequence[tuple[float, float]], epoch: object) -> int | None:
     return next((at for at, (x, _) in enumerate(points) if x == epoch), None)
 
 
 def data_charts(parts: Mapping[str, Statistics]) -> list[Markup]:
+    """Draw session lengths and item popularity of the parts of a click log."""
     return [
         bar_chart(
             {name: [group.share for group in part.lengths] for name, part in parts.items()},

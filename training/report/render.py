@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs no other, to be read or printed.
+"""Report of a run: one HTML file that needs no other, to be read or printed.
 
 It is rendered from the measurements of a run (`ReportData`) and the manifest of its bundle. The
 page loads nothing and runs nothing (its own content policy forbids both), and every value in it is

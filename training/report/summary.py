@@ -1,4 +1,4 @@
-"""The summary of a run: a few sentences on how good the model is, and where it is weak.
+"""Summary of a run: a few sentences on how good the model is, and where it is weak.
 
 It is plain text from a comparison, for the report and the terminal. It states only what an interval
 supports: recommenders whose difference may be zero are not clearly apart, and a group of cases is

@@ -23,7 +23,7 @@ SHOWN_TRIALS = 10
 
 @dataclass(frozen=True, slots=True)
 class TuningOrigin:
-    """Where the trials of a study come from; written at the head of its best recipe."""
+    """Base recipe and command of a study, which head its best recipe."""
 
     base: Recipe
     base_name: str = "default"

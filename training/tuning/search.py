@@ -29,7 +29,7 @@ RUNNING = "running"  # folder of the running trial's checkpoint
 
 @dataclass(frozen=True, slots=True)
 class TrialData:
-    """The sessions that trials may see; `valid` only where a column labels it."""
+    """Sessions that trials may see; `valid` only where a column labels it."""
 
     train: Sessions
     valid: Sessions | None
@@ -128,7 +128,7 @@ class Search:
 
 
 class _Pruned(Exception):
-    """The trial is not worth going on with."""
+    """Raised when the pruner stops a trial."""
 
 
 @dataclass

@@ -1,10 +1,10 @@
-"""The Optuna study of a search: its storage, sampler and pruner, and how each trial ended.
+"""Optuna study of a search: its storage, sampler and pruner, and how each trial ended.
 
 Trials lie in SQLite. A trial that was stopped or killed is marked as failed and tried again with
-the same settings. What the sampler suggests depends on the seed, on how many trials ended, and on
-those trials, not on how often the search was stopped. One process works on a study at a time (it
-holds the lock of the folder), so a running trial of an opened study is a killed one; no heartbeat
-has to tell.
+the same settings. What the sampler suggests depends on the seed and on the trials that ended, not
+on how often the search was stopped. One process works on a study at a time, since it holds the lock
+of the folder. A trial that is running when the study is opened was therefore killed; no heartbeat
+is needed to find out.
 """
 
 import json
@@ -48,7 +48,7 @@ OUTCOME_ATTRIBUTES = ("settings", "score", "epochs", "seconds", "reason", "endin
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one trial ended; `score` is that of its best epoch, None where it has none."""
+    """Result of one trial; `score` is that of its best epoch, None where it has none."""
 
     number: int
     ending: str  # finished, pruned, diverged or failed
@@ -75,7 +75,7 @@ class Trial:
 
 
 class _TrialFailed(Exception):
-    """The trial ended without a score; the search goes on."""
+    """Raised when a trial ends without a score; the search goes on."""
 
 
 class Study:

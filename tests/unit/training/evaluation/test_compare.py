@@ -1,4 +1,4 @@
-"""The model beside its baselines: one protocol, one set of draws, figures that can be checked."""
+"""Comparison of the model with baselines: one protocol, one set of resamples, known figures."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def test_every_case_keeps_its_session_its_position_its_target_and_its_rank() -> 
     assert ranked.rank.tolist() == [2, 2**31 - 1, 24]
 
 
-def test_gains_average_to_the_metrics_of_the_evaluator() -> None:
+def test_case_values_average_to_the_metrics_of_the_evaluator() -> None:
     ranks = np.array([1, 2, 5, 6, 20, 21, 2**31 - 1], dtype=np.int32)
 
     expected = metrics_at(torch.from_numpy(ranks.astype(np.int64)))
@@ -101,7 +101,7 @@ def test_accuracy_by_popularity_is_counted_by_hand() -> None:
     assert values == [1.0, 0.0, 0.0]
 
 
-def test_the_slices_together_are_the_whole() -> None:
+def test_the_slices_add_up_to_all_cases() -> None:
     results = evaluated(*["abcde", "yx", "bacz", "xa"] * 10, model=FORWARD, other=BACKWARD)
 
     found = compare_with_intervals(results, COUNTS)

@@ -18,7 +18,7 @@ CATALOGUE = Catalogue(tuple("abcdefghi"), np.array([3, 9, 9, 1, 4, 2, 7, 7, 5]))
 
 
 class Written(PopularityBackoff):
-    """Scores as they are written down, whatever is clicked."""
+    """Scorer with given scores, whatever is clicked."""
 
     def __init__(self, rows: Sequence[dict[int, float]]) -> None:
         super().__init__(CATALOGUE)
@@ -47,7 +47,7 @@ class Written(PopularityBackoff):
     ),
     st.integers(1, ITEMS + 1),
 )
-def test_few_scores_rank_as_all_scores_do(
+def test_sparse_scores_rank_as_all_scores_do(
     cases: list[tuple[dict[int, float], int]], k: int
 ) -> None:
     scorer, targets = Written([row for row, _ in cases]), torch.tensor([t for _, t in cases])

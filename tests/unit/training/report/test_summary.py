@@ -36,7 +36,7 @@ def comparison(
     positions: tuple[SliceResult, ...] = (),
     popularity: tuple[SliceResult, ...] = (),
 ) -> Comparison:
-    """gains: metric → the best baseline by it, and the model less that."""
+    """Build a comparison; gains: metric → its best baseline, and the model less that."""
     flat = {metric: Estimate(0.5, 0.48, 0.52) for metric in COMPARED}
     return Comparison(
         sessions=50,
@@ -114,7 +114,7 @@ def test_a_group_is_weak_only_where_its_whole_interval_is_below_all() -> None:
     )
 
 
-def test_what_was_measured_has_a_verdict_too() -> None:
+def test_a_comparison_of_evaluations_has_a_summary() -> None:
     results = evaluated(*["ab", "bac", "xa"] * 10, model=FORWARD, markov=BACKWARD)
 
     said = summary(compare_with_intervals(results, COUNTS))

@@ -7,6 +7,7 @@ import signal
 from itertools import count
 from pathlib import Path
 
+import optuna
 import pytest
 import torch
 from rich.console import Console
@@ -19,7 +20,7 @@ from training.trainer import stop_on_signal
 from training.tuning.results import BEST, TRIALS, TuningOrigin, write_results
 from training.tuning.search import RUNNING, Search, TrialData
 from training.tuning.space import Choices, Numbers, Space
-from training.tuning.study import STUDY, Outcome, open_study
+from training.tuning.study import NAME, STUDY, Outcome, open_study
 
 CLICKS = words(*["abcdefgh", "cdefghab", "efghabcd", "ghab", "bcde"] * 10)
 BAD = Recipe(
@@ -146,7 +147,7 @@ def test_a_search_in_two_parts_has_the_trials_of_one(
 
 
 @pytest.mark.parametrize(("trial", "epoch"), [(0, 1), (0, 2), (1, 1), (6, 2), (6, 3)])
-def test_a_killed_search_goes_on_as_if_it_was_not(
+def test_a_killed_search_resumes_with_the_same_trials(
     whole: list[dict[str, str]], tmp_path: Path, trial: int, epoch: int
 ) -> None:
     if epoch > int(whole[trial]["epochs"]):
@@ -161,7 +162,21 @@ def test_a_killed_search_goes_on_as_if_it_was_not(
     assert left(tmp_path) == {STUDY, BEST, TRIALS}
 
 
-def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(
+def test_a_trial_killed_after_its_outcome_was_stored_is_not_run_again(tmp_path: Path) -> None:
+    search(tmp_path, 1)
+    study = optuna.load_study(study_name=NAME, storage=f"sqlite:///{tmp_path / STUDY}")
+    outcome = {"ending": "finished", "score": 0.75, "epochs": 3, "seconds": 1.0, "reason": ""}
+    trial = study.ask()
+    for name, value in {**outcome, "settings": {"momentum": 0.1}}.items():
+        trial.set_user_attr(name, value)
+
+    search(tmp_path, 2)
+
+    assert [row["score"] for row in rows(tmp_path)][1] == "0.750000"
+    assert load_recipe(str(tmp_path / BEST)).momentum == 0.1
+
+
+def test_ctrl_c_keeps_finished_trials_and_names_resume(
     whole: list[dict[str, str]], tmp_path: Path
 ) -> None:
     with pytest.raises(Interrupted, match=r"2 finished trials are in .*--resume"):
@@ -175,7 +190,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(
     assert rows(tmp_path) == whole
 
 
-def test_a_search_whose_time_is_over_stops_in_the_middle_and_can_go_on(
+def test_a_search_stops_at_its_time_limit_and_can_be_resumed(
     whole: list[dict[str, str]], tmp_path: Path
 ) -> None:
     assert not search(tmp_path, TRIALS_ENOUGH, seconds=25)
@@ -185,12 +200,12 @@ def test_a_search_whose_time_is_over_stops_in_the_middle_and_can_go_on(
     assert rows(tmp_path) == whole
 
 
-def test_no_time_is_no_trial(tmp_path: Path) -> None:
+def test_a_time_limit_in_the_past_runs_no_trial(tmp_path: Path) -> None:
     assert not search(tmp_path, 1, seconds=-1)
     assert left(tmp_path) == {STUDY}
 
 
-def test_a_loss_that_is_no_number_ends_the_trial_and_not_the_search(tmp_path: Path) -> None:
+def test_a_nan_loss_ends_the_trial_and_not_the_search(tmp_path: Path) -> None:
     rates = Space((Choices("learning_rate", (0.1, 1e38)),))
     search(tmp_path, 6, space=rates, base=dataclasses.replace(BAD, learning_rate=0.1))
 
@@ -203,7 +218,7 @@ def test_a_loss_that_is_no_number_ends_the_trial_and_not_the_search(tmp_path: Pa
     assert len(rows(tmp_path)) == 6
 
 
-def test_settings_that_make_no_recipe_are_recorded_as_failed(tmp_path: Path) -> None:
+def test_invalid_settings_are_recorded_as_failed(tmp_path: Path) -> None:
     batches = Space((Choices("batch", (4, 1)),))
     search(tmp_path, 5, space=batches, base=dataclasses.replace(BAD, negatives=0, batch=4))
 
@@ -215,7 +230,7 @@ def test_settings_that_make_no_recipe_are_recorded_as_failed(tmp_path: Path) -> 
     assert {row["score"] for row in failed} == {""}
 
 
-def test_what_mattered_is_said_after_ten_trials_even_with_a_base_outside_the_space(
+def test_importances_need_ten_trials_and_no_base_within_the_space(
     tmp_path: Path,
 ) -> None:
     rates = Space((Numbers("learning_rate", 0.01, 1.0), Numbers("sample_alpha", 0.0, 1.0)))
@@ -243,7 +258,7 @@ def test_a_file_that_is_no_study_is_refused(tmp_path: Path) -> None:
     assert left(tmp_path) == {STUDY}
 
 
-def test_a_path_may_hold_any_letter(tmp_path: Path) -> None:
+def test_a_path_may_contain_any_character(tmp_path: Path) -> None:
     folder = tmp_path / "a study?x=1&mode=ro%20#1"
 
     assert search(folder, 1)

@@ -1,4 +1,4 @@
-"""Search spaces: what is suggested when, and everything that is wrong with a file at once."""
+"""Search spaces suggest what their conditions allow, and report all problems of a file at once."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def refused(folder: Path, text: str, base: Recipe | None = None) -> str:
 
 
 @pytest.mark.parametrize("name", shipped_names("space"))
-def test_every_built_in_space_loads_and_says_how_it_is_used(name: str) -> None:
+def test_every_built_in_space_loads_and_shows_its_command(name: str) -> None:
     load_space(name, Recipe())
     text = (Path("training/spaces") / f"{name}.toml").read_text()
 
@@ -42,13 +42,13 @@ def test_every_built_in_space_loads_and_says_how_it_is_used(name: str) -> None:
 
 @pytest.mark.parametrize("name", shipped_names("space"))
 def test_the_default_recipe_lies_within_every_built_in_space(name: str) -> None:
-    """So that its own score teaches the search about every dimension."""
+    """Its own score then informs the sampler about every dimension."""
     space = load_space(name, Recipe())
 
     assert space.holds(Recipe()) == space.values_of(Recipe())
 
 
-def test_the_published_space_is_the_published_one() -> None:
+def test_the_published_space_has_the_bounds_of_the_paper() -> None:
     space = load_space("published", Recipe())
     bounds = {
         d.name: (d.low, d.high, d.step) for d in space.dimensions if not isinstance(d, Choices)
@@ -165,7 +165,9 @@ def test_all_problems_of_a_file_are_reported_together(tmp_path: Path) -> None:
         ("[hidden", "is not TOML"),
     ],
 )
-def test_what_a_file_may_not_say(tmp_path: Path, text: str, sentence: str) -> None:
+def test_an_invalid_file_is_refused_with_its_problem(
+    tmp_path: Path, text: str, sentence: str
+) -> None:
     assert sentence in refused(tmp_path, text)
 
 
