@@ -21,64 +21,36 @@ When = tuple[tuple[str, tuple[Value, ...]], ...]  # (setting, its values), all o
 
 
 @dataclass(frozen=True, slots=True)
-class WholeNumbers:
-    """A setting of whole numbers: low, low + step, … high."""
+class Dimension:
+    """A setting to try: one of `choices`, or a number from `low` to `high`, both included."""
 
     name: str
-    low: int
-    high: int
-    step: int = 1
+    low: int | float = 0
+    high: int | float = 0
+    step: int | float | None = None
     log: bool = False
+    choices: tuple[Value, ...] = ()
     when: When = ()
 
-    def contains(self, value: object) -> bool:
-        if not isinstance(value, int) or not self.low <= value <= self.high:
-            return False
-        return (value - self.low) % self.step == 0
+    def contains(self, value: Value) -> bool:
+        """Return whether the setting can have a value."""
+        if self.choices:
+            return value in self.choices
+        assert not isinstance(value, str), "a range is of numbers"
+        on_step = self.step is None or is_whole((value - self.low) / self.step)
+        return self.low <= value <= self.high and on_step
 
     def suggest(self, trial: BaseTrial) -> Value:
-        return trial.suggest_int(self.name, self.low, self.high, step=self.step, log=self.log)
-
-
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """A setting of numbers from low to high, both included; in steps where `step` is given."""
-
-    name: str
-    low: float
-    high: float
-    step: float | None = None
-    log: bool = False
-    when: When = ()
-
-    def contains(self, value: object) -> bool:
-        if not isinstance(value, float) or not self.low <= value <= self.high:
-            return False
-        return self.step is None or is_whole((value - self.low) / self.step)
-
-    def suggest(self, trial: BaseTrial) -> Value:
-        value = trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
-        return float(f"{value:.10g}")  # 0.15 and not 0.15000000000000002
-
-
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """A setting with a few values to choose from."""
-
-    name: str
-    choices: tuple[Value, ...]
-    when: When = ()
-
-    def contains(self, value: object) -> bool:
-        return value in self.choices
-
-    def suggest(self, trial: BaseTrial) -> Value:
-        value = trial.suggest_categorical(self.name, self.choices)
-        assert value is not None, "no setting has None as a choice"
-        return value
-
-
-Dimension = WholeNumbers | Numbers | Choices
+        """Let a trial choose a value."""
+        if self.choices:
+            value = trial.suggest_categorical(self.name, self.choices)
+            assert value is not None, "no setting has None as a choice"
+            return value
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            step = int(self.step or 1)
+            return trial.suggest_int(self.name, self.low, self.high, step=step, log=self.log)
+        number = trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
+        return float(f"{number:.10g}")  # 0.15 and not 0.15000000000000002
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +88,11 @@ class Space:
     def holds(self, base: Recipe) -> dict[str, Value]:
         """Return those of `values_of` that lie within the bounds."""
         values = self.values_of(base)
-        return {d.name: values[d.name] for d in self.dimensions if d.contains(values.get(d.name))}
+        return {
+            d.name: values[d.name]
+            for d in self.dimensions
+            if d.name in values and d.contains(values[d.name])
+        }
 
 
 def is_whole(ratio: float) -> bool:
@@ -147,14 +123,14 @@ def load_space(name_or_path: str, base: Recipe) -> Space:
     problems = [] if tables else ["it names no setting. Give a table for each setting to try."]
     dimensions: list[Dimension] = []
     for at, (name, table) in enumerate(tables.items()):
-        above = list(tables)[:at]
-        wrong = [*_wrong_name(name, table), *_wrong_when(name, table, above, list(tables))]
+        wrong = [*_wrong_name(name, table), *_wrong_when(name, table, list(tables)[at:])]
         if name in SETTINGS and isinstance(table, dict):
-            wrong += _wrong_bounds(name, table)
+            wrong += (
+                _wrong_choices(name, table) if "choices" in table else _wrong_range(name, table)
+            )
         if not wrong:
-            dimension = _dimension(name, table)
-            wrong = _wrong_values(dimension, base)
-            dimensions.append(dimension)
+            dimensions.append(_dimension(name, table))
+            wrong = _wrong_recipes(dimensions[-1], base)
         problems += wrong
     if problems:
         raise BadSpace(f"The space {name_or_path} cannot be used", problems)
@@ -173,46 +149,44 @@ def _wrong_name(name: str, table: object) -> Iterator[str]:
         yield f"{name}.{key} is not known.{_hint(key, dict.fromkeys(KEYS))}"
 
 
-def _wrong_when(name: str, table: Any, above: list[str], tables: list[str]) -> Iterator[str]:
-    """Check a condition: it names settings of the base or of tables above, and their values."""
+def _wrong_when(name: str, table: Any, below: list[str]) -> Iterator[str]:
+    """Check that a condition names settings, none of a table below, and values of them."""
     when = table.get("when", {}) if isinstance(table, dict) else {}
     if not isinstance(when, dict):
         yield f'{name}.when must be a table, got {when!r}. Write when = {{ loss = "bpr-max" }}.'
         return
     for setting, value in when.items():
-        if setting in tables and setting not in above:
+        if setting in below:
             yield f"{name}.when looks at {setting}, which stands below. Move [{setting}] above."
         alternatives = value if isinstance(value, list) else [value]
         if not alternatives:
             yield f"{name}.when: {setting} has no values. Give at least one."
         for alternative in alternatives:
-            _, wrong = checked_settings({setting: alternative})
-            yield from (f"{name}.when: {problem}" for problem in wrong)
+            yield from _wrong_value(f"{name}.when", setting, alternative)
 
 
-def _wrong_bounds(name: str, table: Mapping[str, Any]) -> Iterator[str]:
+def _wrong_value(place: str, setting: str, value: object) -> list[str]:
+    return [f"{place}: {problem}" for problem in checked_settings({setting: value})[1]]
+
+
+def _wrong_range(name: str, table: Mapping[str, Any]) -> Iterator[str]:
     """Check that the bounds are complete, of the right type, and do not contradict each other."""
-    kind = SETTINGS[name].type
-    if "choices" in table:
-        yield from _wrong_choices(name, table)
-        return
-    if kind not in (int, float):
+    if SETTINGS[name].type not in (int, float):
         yield f"{name} needs choices, a list of its values."
         return
-    typed = (int,) if kind is int else (int, float)
-    numbers = {key: table[key] for key in ("low", "high", "step") if key in table}
     wrong = [f"{name} has no {key}." for key in ("low", "high") if key not in table]
-    for key, value in numbers.items():
-        if type(value) not in typed or not math.isfinite(value):
-            word = "a whole number" if kind is int else "a finite number"
-            wrong.append(f"{name}.{key} must be {word}, got {value!r}.")
-    log = table.get("log", False)
+    for key in ("low", "high", "step"):
+        if key in table:
+            wrong += _wrong_value(f"{name}.{key}", name, table[key])
+            if table[key] in (math.inf, -math.inf) or table[key] != table[key]:
+                wrong.append(f"{name}.{key} must be a finite number, got {table[key]!r}.")
+    log, step = table.get("log", False), table.get("step")
     if type(log) is not bool:
         wrong.append(f"{name}.log must be true or false, got {log!r}.")
     yield from wrong
     if wrong:
         return
-    low, high, step = numbers["low"], numbers["high"], numbers.get("step")
+    low, high = table["low"], table["high"]
     if low >= high:
         yield f"{name}.low must be below high, got {low} and {high}."
     if log and low <= 0:
@@ -231,12 +205,11 @@ def _wrong_choices(name: str, table: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(choices, list) or not choices:
         yield f"{name}.choices must be a list of at least one value, got {choices!r}."
         return
-    values: list[object] = []
-    for value in choices:
-        settings, wrong = checked_settings({name: value})
-        yield from (f"{name}.choices: {problem}" for problem in wrong)
-        values += settings.values()
-    if len(set(values)) < len(values):
+    wrong = [
+        problem for value in choices for problem in _wrong_value(f"{name}.choices", name, value)
+    ]
+    yield from wrong
+    if not wrong and len(set(choices)) < len(choices):
         yield f"{name}.choices names a value twice, got {choices!r}."
 
 
@@ -245,24 +218,18 @@ def _dimension(name: str, table: Mapping[str, Any]) -> Dimension:
         (setting, tuple(value) if isinstance(value, list) else (value,))
         for setting, value in table.get("when", {}).items()
     )
+    kind: Any = SETTINGS[name].type
     if "choices" in table:
-        kind = float if SETTINGS[name].type is float else lambda value: value
-        return Choices(name, tuple(kind(value) for value in table["choices"]), when)
-    log = table.get("log", False)
-    if SETTINGS[name].type is int:
-        return WholeNumbers(name, table["low"], table["high"], table.get("step", 1), log, when)
-    step = table.get("step")
-    low, high = float(table["low"]), float(table["high"])
-    return Numbers(name, low, high, None if step is None else float(step), log, when)
+        return Dimension(name, choices=tuple(kind(value) for value in table["choices"]), when=when)
+    numbers = {key: kind(table[key]) for key in ("low", "high", "step") if key in table}
+    return Dimension(name, **numbers, log=table.get("log", False), when=when)
 
 
-def _wrong_values(dimension: Dimension, base: Recipe) -> list[str]:
+def _wrong_recipes(dimension: Dimension, base: Recipe) -> list[str]:
     """Return the errors of recipes at the bounds, where the condition holds."""
-    ends: tuple[Value, ...]
-    ends = dimension.choices if isinstance(dimension, Choices) else (dimension.low, dimension.high)
     met: dict[str, Any] = {setting: values[0] for setting, values in dimension.when}
     wrong = []
-    for value in ends:
+    for value in dimension.choices or (dimension.low, dimension.high):
         try:
             dataclasses.replace(base, **{**met, dimension.name: value})
         except BadRecipe as refused:

@@ -86,6 +86,7 @@ class Study:
         self._space = space
         self._base = base
         self._seed = seed
+        self._close_killed_trials()
 
     def optimize(
         self,
@@ -117,7 +118,7 @@ class Study:
                 study.stop()
             self._seed_sampler()
 
-        self._retry_stopped_trial()
+        self._queue_stopped_trial()
         self._seed_sampler()
         missing = trials - len(self.outcomes())
         self._study.optimize(objective, missing, catch=(_TrialFailed,), callbacks=[callback])
@@ -156,12 +157,15 @@ class Study:
         seed = np.random.SeedSequence([self._seed, len(self.outcomes())]).generate_state(1)
         self._study.sampler = TPESampler(seed=int(seed[0]))
 
-    def _retry_stopped_trial(self) -> None:
-        """Close a trial that was killed, and queue the settings of the one that did not end."""
+    def _close_killed_trials(self) -> None:
+        """Mark a trial that was killed as failed, or as it had ended if that is known."""
         for killed in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             ending = killed.user_attrs.get("ending", "failed")
             score = killed.user_attrs["score"] if ending == "finished" else None
             self._study.tell(killed.number, score, STATES[ending])
+
+    def _queue_stopped_trial(self) -> None:
+        """Queue the settings of the last trial if it did not end; the first are the base's own."""
         trials = self._study.get_trials(deepcopy=False)
         if trials and trials[-1].state == TrialState.WAITING:
             return

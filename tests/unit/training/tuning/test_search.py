@@ -19,7 +19,7 @@ from training.recipe import Recipe, load_recipe
 from training.trainer import stop_on_signal
 from training.tuning.results import BEST, TRIALS, TuningOrigin, write_results
 from training.tuning.search import RUNNING, Search, TrialData
-from training.tuning.space import Choices, Numbers, Space
+from training.tuning.space import Dimension, Space
 from training.tuning.study import NAME, STUDY, Outcome, open_study
 
 CLICKS = words(*["abcdefgh", "cdefghab", "efghabcd", "ghab", "bcde"] * 10)
@@ -27,7 +27,9 @@ BAD = Recipe(
     hidden=8, epochs=3, batch=8, negatives=4, validation=0.2, patience=3,
     learning_rate=1e-5, dropout_embedding=0.5, dropout_hidden=0.0,
 )  # fmt: skip
-RATES = Space((Numbers("learning_rate", 1e-5, 1.0, log=True), Numbers("momentum", 0.0, 0.5, 0.1)))
+RATES = Space(
+    (Dimension("learning_rate", 1e-5, 1.0, log=True), Dimension("momentum", 0.0, 0.5, 0.1))
+)
 TRIALS_ENOUGH = 9
 
 
@@ -206,7 +208,7 @@ def test_a_time_limit_in_the_past_runs_no_trial(tmp_path: Path) -> None:
 
 
 def test_a_nan_loss_ends_the_trial_and_not_the_search(tmp_path: Path) -> None:
-    rates = Space((Choices("learning_rate", (0.1, 1e38)),))
+    rates = Space((Dimension("learning_rate", choices=(0.1, 1e38)),))
     search(tmp_path, 6, space=rates, base=dataclasses.replace(BAD, learning_rate=0.1))
 
     diverged = [row for row in rows(tmp_path) if row["learning_rate"] == "1e+38"]
@@ -219,7 +221,7 @@ def test_a_nan_loss_ends_the_trial_and_not_the_search(tmp_path: Path) -> None:
 
 
 def test_invalid_settings_are_recorded_as_failed(tmp_path: Path) -> None:
-    batches = Space((Choices("batch", (4, 1)),))
+    batches = Space((Dimension("batch", choices=(4, 1)),))
     search(tmp_path, 5, space=batches, base=dataclasses.replace(BAD, negatives=0, batch=4))
 
     failed = [row for row in rows(tmp_path) if row["batch"] == "1"]
@@ -233,7 +235,7 @@ def test_invalid_settings_are_recorded_as_failed(tmp_path: Path) -> None:
 def test_importances_need_ten_trials_and_no_base_within_the_space(
     tmp_path: Path,
 ) -> None:
-    rates = Space((Numbers("learning_rate", 0.01, 1.0), Numbers("sample_alpha", 0.0, 1.0)))
+    rates = Space((Dimension("learning_rate", 0.01, 1.0), Dimension("sample_alpha", 0.0, 1.0)))
     base = dataclasses.replace(BAD, epochs=1)
     search(tmp_path, 9, space=rates, base=base)
     about = {"clicks": TrialData(CLICKS, None).fingerprint}

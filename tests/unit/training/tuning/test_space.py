@@ -7,7 +7,7 @@ from optuna.trial import FixedTrial
 
 from recsys.errors import BadSpace
 from training.recipe import Recipe, shipped_names
-from training.tuning.space import Choices, Numbers, Space, WholeNumbers, load_space
+from training.tuning.space import Dimension, Space, load_space
 
 LOWEST = {
     "loss": "cross-entropy", "hidden": 64, "batch": 32, "learning_rate": 0.01, "momentum": 0.0,
@@ -50,9 +50,7 @@ def test_the_default_recipe_lies_within_every_built_in_space(name: str) -> None:
 
 def test_the_published_space_has_the_bounds_of_the_paper() -> None:
     space = load_space("published", Recipe())
-    bounds = {
-        d.name: (d.low, d.high, d.step) for d in space.dimensions if not isinstance(d, Choices)
-    }
+    bounds = {d.name: (d.low, d.high, d.step) for d in space.dimensions if not d.choices}
 
     assert bounds == {
         "hidden": (64, 512, 32),
@@ -76,14 +74,14 @@ def test_a_setting_with_a_condition_is_tried_only_where_it_holds() -> None:
 
 
 def test_a_condition_on_a_setting_that_is_not_tried_looks_at_the_base() -> None:
-    space = Space((Numbers("momentum", 0.0, 0.9, when=(("optimiser", ("adagrad",)),)),))
+    space = Space((Dimension("momentum", 0.0, 0.9, when=(("optimiser", ("adagrad",)),)),))
 
     assert "momentum" in space.suggest(FixedTrial(LOWEST), Recipe())
     assert "momentum" not in space.suggest(FixedTrial(LOWEST), Recipe(optimiser="adam"))
 
 
 def test_values_lie_on_the_steps() -> None:
-    numbers, whole = Numbers("elu", 0.01, 0.25, 0.005), WholeNumbers("hidden", 64, 512, 32)
+    numbers, whole = Dimension("elu", 0.01, 0.25, 0.005), Dimension("hidden", 64, 512, 32)
 
     assert numbers.contains(0.1)
     assert not numbers.contains(0.102)
@@ -132,7 +130,7 @@ def test_all_problems_of_a_file_are_reported_together(tmp_path: Path) -> None:
     assert "hiddn is not a setting. Did you mean hidden?" in message
     assert "hidden.step must lead from 64 to 500 in whole steps, got 32." in message
     assert "batch.hgih is not known. Did you mean high?" in message
-    assert "batch.low must be a whole number, got 16.5." in message
+    assert "batch.low: batch must be int, got 16.5." in message
     assert "batch has no high." in message
     assert "learning_rate.low must be above 0 where log is true, got 0.0." in message
     assert "loss must be one of cross-entropy, bpr-max, got 'bpr'." in message
