@@ -64,7 +64,7 @@ def evaluate_bundle(
 
     Raises:
         BadInput: The clicks cannot be used, or the report exists.
-        BadBundle: The bundle cannot be loaded.
+        BundleRefused: The bundle cannot be loaded.
     """
     if report is not None:
         check_new_file(report, "The report")
