@@ -306,9 +306,8 @@ class Model:
         check_packages()
         from data.prepare import prepare, read_sessions
         from data.sessions import reindex
-        from training.evaluation.compare import compare_with_intervals
+        from training.evaluation.compare import compare_with_intervals, evaluate_with_baselines
         from training.evaluation.evaluate import evaluate
-        from training.evaluation.results import compare
         from training.report.summary import summary
 
         catalogue = self._predictor.catalogue
@@ -324,7 +323,9 @@ class Model:
                 tested = reindex(test, catalogue.item_ids)
                 results = {"model": evaluate(self._predictor, tested, len(catalogue))}
             else:
-                results = compare(self._predictor, catalogue, learned, test, _console(progress))
+                results = evaluate_with_baselines(
+                    self._predictor, catalogue, learned, test, _console(progress)
+                )
         model = results["model"]
         return EvaluationReport(
             metrics=_metrics_frame({name: result.metrics for name, result in results.items()}),

@@ -1,17 +1,19 @@
-"""`recsys evaluate`: a bundle on a click file, with latency; as tables, JSON, and a report."""
+"""`recsys evaluate`: test a bundle on a click file; print tables or JSON, write a report."""
 
 import dataclasses
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from rich.console import Console
 
+from data.duplicates import Duplicates
 from data.prepare import ClickOptions, prepare, read_sessions
-from data.sessions import Sessions, reindex
+from data.sessions import SessionCounts, Sessions, reindex
 from data.statistics import describe
 from recsys.bundle.golden import open_predictor
 from recsys.bundle.layout import MANIFEST
@@ -20,13 +22,23 @@ from recsys.console import open_console
 from recsys.fileio import check_new_file, replace_file
 from recsys.predictor import Predictor
 from recsys.retrieval.exact import RankingQuery
-from training.evaluation.compare import compare_with_intervals
-from training.evaluation.evaluate import evaluate
-from training.evaluation.results import as_json, compare, show
+from training.evaluation.compare import MODEL, compare_with_intervals, evaluate_with_baselines
+from training.evaluation.evaluate import Evaluation, evaluate
+from training.evaluation.results import as_json, show
 from training.progress import bar, warn
-from training.report.render import Story, render_report
+from training.report.render import ReportData, render_report
 
 TIMED_REQUESTS = 300
+
+
+@dataclass(frozen=True)
+class _Clicks:
+    """Sessions to test on, and those that the baselines learn from, if there are any."""
+
+    train: Sessions | None
+    test: Sessions
+    counts: Sequence[SessionCounts]
+    duplicates: Duplicates
 
 
 def evaluate_bundle(
@@ -39,44 +51,45 @@ def evaluate_bundle(
     report: Path | None = None,
     command: str = "",
 ) -> None:
-    """Test a bundle on a click file, split as in training or, `every_session`, whole."""
+    """Evaluate a bundle on a click file and print the result.
+
+    Args:
+        bundle: Folder of the bundle.
+        clicks: The click file, and how to read and split it.
+        console: Shows progress and tables.
+        every_session: Test on every session, without baselines, instead of the test part.
+        print_json: Print JSON instead of tables.
+        report: Write an HTML report to this file.
+        command: The command line, for the report.
+
+    Raises:
+        BadInput: The clicks cannot be used, or the report exists.
+        BundleRefused: The bundle cannot be loaded.
+    """
     if report is not None:
         check_new_file(report, "The report")
     predictor = open_predictor(bundle)
-    with bar(console, "Reading clicks", "") as progress:
-        if every_session:
-            read = read_sessions(clicks, progress)
-            train, test, counts = None, read.sessions, tuple(read.counts)
-            duplicates = read.duplicates
-        else:
-            prepared = prepare(clicks, progress)
-            train, test, counts = prepared.train, prepared.test, tuple(prepared.counts)
-            duplicates = prepared.duplicates
-    warn(open_console(stderr=True) if print_json else console, duplicates.warning)
-    if train is None:
-        tested = reindex(test, predictor.catalogue.item_ids)
-        with bar(console, "Testing model", "sessions") as progress:
-            results = {"model": evaluate(predictor, tested, len(predictor.catalogue), progress)}
-    else:
-        results = compare(predictor, predictor.catalogue, train, test, console)
-    manifest = read_manifest(bundle)
+    read = _read_clicks(clicks, every_session, console)
+    warn(open_console(stderr=True) if print_json else console, read.duplicates.warning)
+    results = _evaluate(predictor, read, console)
     comparison = compare_with_intervals(results, predictor.catalogue.counts)
     metrics = as_json(results, comparison)
     if report is not None:
-        story = Story(
+        content = ReportData(
             command=command,
             device="cpu",
-            counts=counts,
-            train=None if train is None else describe(train),
-            test=describe(test),
+            counts=read.counts,
+            train=None if read.train is None else describe(read.train),
+            test=describe(read.test),
             epochs=[],
             results=results,
             comparison=comparison,
-            duplicates=duplicates,
+            duplicates=read.duplicates,
         )
-        page = render_report(dataclasses.replace(manifest, metrics=metrics), story)
+        manifest = dataclasses.replace(read_manifest(bundle), metrics=metrics)
+        page = render_report(manifest, content)
         replace_file(report, lambda path: path.write_text(page, encoding="utf-8"))
-    latency = latency_ms(predictor, reindex(test, predictor.catalogue.item_ids))
+    latency = latency_ms(predictor, reindex(read.test, predictor.catalogue.item_ids))
     if print_json:
         print(json.dumps({**metrics, "latency_ms": latency, "model_id": predictor.model_id}))
         return
@@ -85,12 +98,35 @@ def evaluate_bundle(
     console.print(f"One recommendation, state replayed, one thread: {parts} ({bundle / MANIFEST}).")
 
 
+def _read_clicks(clicks: ClickOptions, every_session: bool, console: Console) -> _Clicks:
+    with bar(console, "Reading clicks", "") as progress:
+        if every_session:
+            read = read_sessions(clicks, progress)
+            return _Clicks(None, read.sessions, tuple(read.counts), read.duplicates)
+        prepared = prepare(clicks, progress)
+        counts = tuple(prepared.counts)
+        return _Clicks(prepared.train, prepared.test, counts, prepared.duplicates)
+
+
+def _evaluate(predictor: Predictor, clicks: _Clicks, console: Console) -> dict[str, Evaluation]:
+    catalogue = predictor.catalogue
+    if clicks.train is not None:
+        return evaluate_with_baselines(predictor, catalogue, clicks.train, clicks.test, console)
+    test = reindex(clicks.test, catalogue.item_ids)
+    with bar(console, "Testing model", "sessions") as progress:
+        return {MODEL: evaluate(predictor, test, len(catalogue), progress)}
+
+
 def latency_ms(predictor: Predictor, sessions: Sessions) -> dict[str, float]:
-    """Percentiles of answering one session from its clicks: replay, scores, top 20."""
-    picked = np.linspace(0, len(sessions) - 1, num=TIMED_REQUESTS, dtype=int).tolist()
+    """Measure recommendations from the clicks of a session: replay, scores, top 20.
+
+    Returns:
+        p50, p90 and p99 in milliseconds, of one thread.
+    """
+    numbers = np.linspace(0, len(sessions) - 1, num=TIMED_REQUESTS, dtype=int).tolist()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    times = [_milliseconds(predictor, sessions[s].tolist()) for s in picked]
+    times = [_milliseconds(predictor, sessions[s].tolist()) for s in numbers]
     torch.set_num_threads(threads)
     return {f"p{q}": round(float(np.percentile(times, q)), 3) for q in (50, 90, 99)}
 

@@ -24,13 +24,13 @@ from recsys.neighbours.blend import Blend
 from recsys.predictor import Predictor
 from recsys.retrieval.exact import describe_retrieval
 from training.blend_weight import blend_of, blend_summary, chooser_of
-from training.evaluation.compare import compare_with_intervals
-from training.evaluation.results import as_json, compare, show
+from training.evaluation.compare import compare_with_intervals, evaluate_with_baselines
+from training.evaluation.results import as_json, show
 from training.export import Export, golden_clicks, write_bundle
 from training.model.weights import eager_predictor
 from training.progress import TrainingBars, bar, counts_table, warn
 from training.recipe import Recipe
-from training.report.render import Story, render_report
+from training.report.render import ReportData, render_report
 from training.retrieval.recall_check import ChosenRetrieval, choose_retrieval, states_from
 from training.trainer import (
     CHECKPOINT_SECONDS,
@@ -91,12 +91,12 @@ def train(options: TrainOptions, console: Console) -> Path:
     if recipe.blend != "none":
         console.print(f"Blend: {blend_summary(recipe, trained.blend_weight)}.")
     predictor = eager_predictor(trained.weights, catalogue, recipe, blend)
-    story = _compare(options, prepared, trained, predictor, device, console)
+    report_data = _compare(options, prepared, trained, predictor, device, console)
     retrieval = _retrieval(recipe, prepared, trained, predictor, console)
-    export = _export(options, prepared, trained, story, blend, retrieval)
+    export = _export(options, prepared, trained, report_data, blend, retrieval)
     manifest = write_bundle(options.out, export)
     shutil.rmtree(options.work)
-    show(story.results, story.comparison, console)
+    show(report_data.results, report_data.comparison, console)
     console.print(
         f"\nBundle {options.out} holds model {manifest.model_id}; the report is in\n"
         f"  {options.out / REPORT}\n"
@@ -155,12 +155,14 @@ def _compare(
     predictor: Predictor,
     device: torch.device,
     console: Console,
-) -> Story:
+) -> ReportData:
     """Evaluate model, baselines and base model on the test sessions."""
-    results = compare(predictor, trained.catalogue, prepared.train, prepared.test, console)
+    results = evaluate_with_baselines(
+        predictor, trained.catalogue, prepared.train, prepared.test, console
+    )
     if options.warm_start is not None:
         results |= options.warm_start.base_model.results(prepared.test)
-    return Story(
+    return ReportData(
         command=options.command,
         device=str(device),
         counts=prepared.counts,
@@ -258,7 +260,7 @@ def _export(
     options: TrainOptions,
     prepared: Prepared,
     trained: TrainingResult,
-    story: Story,
+    report_data: ReportData,
     blend: Blend | None,
     retrieval: ChosenRetrieval,
 ) -> Export:
@@ -266,7 +268,7 @@ def _export(
         weights=trained.weights,
         catalogue=trained.catalogue,
         recipe=options.recipe,
-        metrics=as_json(story.results, story.comparison),
+        metrics=as_json(report_data.results, report_data.comparison),
         training={
             "sessions": len(prepared.train),
             "clicks": len(prepared.train.items),
@@ -278,5 +280,5 @@ def _export(
         golden=golden_clicks(prepared.train, options.recipe.window),
         blend=blend,
         retrieval=retrieval,
-        report=lambda manifest: render_report(manifest, story),
+        report=lambda manifest: render_report(manifest, report_data),
     )

@@ -1,7 +1,8 @@
-"""What a person sees while a run works: bars on the terminal's error stream, tables at the end."""
+"""Progress in the terminal: bars on the error stream while a run works, tables at the end."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -28,30 +29,34 @@ class _EventsPerSecond(ProgressColumn):
         return Text(f"{task.speed:,.0f} events/s" if task.speed else "")
 
 
-class TrainingBars:
-    """A `ProgressListener`: one bar an epoch with loss, events per second, time left."""
+class _Bars:
+    """Bars that leave no trace when they end, and are not drawn where there is no terminal."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *columns: ProgressColumn) -> None:
         self._console = console
-        self._bars = Progress(
+        self._bars = _progress(
+            console,
             TextColumn("{task.description}"),
             BarColumn(),
-            _EventsPerSecond(),
-            TextColumn("loss {task.fields[loss]:.3f}"),
+            *columns,
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
         )
-        self._task: TaskID | None = None
 
-    def __enter__(self) -> "TrainingBars":
+    def __enter__(self) -> Self:
         self._bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
+
+
+class TrainingBars(_Bars):
+    """Watcher of a trainer: a bar for each epoch with loss, events per second, time left."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console, _EventsPerSecond(), TextColumn("loss {task.fields[loss]:.3f}"))
+        self._task: TaskID | None = None
 
     def epoch_begins(self, phase: str, epoch: int, epochs: int, done: int, events: int) -> None:
         title = f"{phase} epoch {epoch}/{epochs}"
@@ -78,14 +83,34 @@ class TrainingBars:
         )
 
 
+class TuneBars(_Bars):
+    """A bar of trials, a bar of the epoch and, above them, one line for each trial that ended."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console, MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+        self._trials = self._bars.add_task("trials", total=None, note="")
+        self._epoch = self._bars.add_task("epoch", total=None, note="")
+
+    def trial_begins(self, done: int, trials: int, note: str) -> None:
+        self._bars.update(self._trials, completed=done, total=trials, note=note)
+
+    def epoch_begins(self, trial: int, epoch: int, epochs: int, done: int, events: int) -> None:
+        title = f"trial {trial}, epoch {epoch}/{epochs}"
+        self._bars.reset(self._epoch, description=title, total=events, completed=done, note="")
+
+    def stepped(self, events: int, mean_loss: float) -> None:
+        self._bars.update(self._epoch, completed=events, note=f"loss {mean_loss:.3f}")
+
+    def trial_ends(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
 @contextmanager
 def bar(console: Console, title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for work that counts (done, total); it leaves no trace when it ends."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    """Draw a bar for work that counts (done, total); it leaves no trace when it ends."""
     count = (MofNCompleteColumn(), TextColumn(unit)) if unit else ()
-    with Progress(
-        *columns, *count, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), *count)
+    with _progress(console, *columns) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
@@ -97,7 +122,12 @@ def warn(console: Console, sentence: str | None) -> None:
 
 
 def counts_table(counts: Sequence[SessionCounts]) -> Table:
+    """Build the table of what is left after each step of reading."""
     table = neat_table("What was read", left=["step"], right=["sessions", "clicks", "items"])
     for c in counts:
         add_row(table, c.step, f"{c.sessions:,}", f"{c.clicks:,}", f"{c.items:,}")
     return table
+
+
+def _progress(console: Console, *columns: ProgressColumn) -> Progress:
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

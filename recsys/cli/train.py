@@ -102,7 +102,7 @@ def tune(
     options = TuneOptions(
         clicks=click_options(clicks),
         out=out.resolve(),
-        found=TuningOrigin(base, " ".join([recipe, *(settings or [])]), command),
+        origin=TuningOrigin(base, " ".join([recipe, *(settings or [])]), command),
         space=load_space(space, base),
         trials=trials,
         seed=seed,

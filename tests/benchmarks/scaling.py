@@ -37,7 +37,7 @@ from data.split import split_by_fraction
 from recsys.allocation import keep_freed_memory
 from recsys.catalogue.catalogue import Catalogue
 from recsys.model.gru4rec import ModelSize
-from training.baselines.popularity import baselines
+from training.baselines import baselines
 from training.checkpoint import EpochResult
 from training.evaluation.evaluate import evaluate
 from training.model.weights import Weights, eager_predictor

@@ -77,7 +77,6 @@ def _standing_alone(chart: str) -> str:
     templates = files("training.report") / "templates"
     style = (templates / "report.css").read_text(encoding="utf-8")
     start, rest = chart.split(">", 1)
-    start = start.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"')
     return f"{start}><style>{style} svg {{ background: var(--paper) }}</style>{rest}\n"
 
 

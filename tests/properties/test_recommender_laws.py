@@ -14,7 +14,7 @@ from recsys.model.ranking import top_k
 from recsys.predictor import Predictor
 from tests.support.bundles.model_kinds import KINDS, ModelKinds
 from tests.support.bundles.trained_shop import SMALL, TrainedShop
-from training.baselines.popularity import baselines
+from training.baselines import baselines
 from training.evaluation.evaluate import Scorer, evaluate
 
 NAMES = (

@@ -68,10 +68,10 @@ def test_two_files_use_torchscript() -> None:
     assert users == {"training/export.py", "recsys/bundle/load.py"}
 
 
-def test_one_file_uses_the_search_library() -> None:
+def test_two_files_use_the_search_library() -> None:
     users = {name for name in NAMES if imported(name) & {"optuna", "sqlalchemy"}}
 
-    assert users == {"training/tuning/study.py"}
+    assert users == {"training/tuning/space.py", "training/tuning/study.py"}
 
 
 def test_private_names_of_libraries_are_these() -> None:
@@ -82,7 +82,6 @@ def test_private_names_of_libraries_are_these() -> None:
         ("recsys/retrieval/int8.py", "_int_mm"),
         ("recsys/predictor.py", "other._retrieval"),  # another object of the same class
         ("service/server/http_limits.py", "os._exit"),  # documented in spite of the underscore
-        ("training/tuning/study.py", "running._trial_id"),
     }
 
 

@@ -34,10 +34,10 @@ class NeighbourBaseline(PopularityBackoff):
         index = build_neighbour_index(train, len(catalogue), settings.candidates)
         self._neighbours = SessionNeighbours(index, settings)
 
-    def rows_along(self, sessions: Sequence[NDArray[np.int32]]) -> ScoredRaggedArray:
+    def sparse_scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> ScoredRaggedArray:
         return self._neighbours.score(windows_along(sessions))
 
-    def behind(self, rows: ScoredRaggedArray) -> NDArray[np.float64]:
+    def popularity_weight(self, rows: ScoredRaggedArray) -> NDArray[np.float64]:
         found = np.flatnonzero(rows.lengths)
         share = np.ones(len(rows))
         if len(found):

@@ -1,8 +1,6 @@
-"""Groups of test cases: by position in the session, and by how popular the target was in training.
+"""Comparison of the model with baselines on the same cases, with confidence intervals.
 
-Groups without a case are left out. Popularity groups are deciles of training clicks: items stand
-in falling order of their clicks, and each decile holds about a tenth of all clicks, so the first
-holds a few popular items and the last most of the catalogue.
+`evaluate_with_baselines` ranks; `compare_with_intervals` resamples what was ranked.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,72 +8,23 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
-from training.evaluation.evaluate import Evaluation
+from data.sessions import Sessions, reindex
+from recsys.catalogue.catalogue import Catalogue
+from recsys.predictor import Predictor
+from training.baselines import baselines
+from training.evaluation.evaluate import Evaluation, Scorer, evaluate
 from training.evaluation.intervals import Estimate, estimate, ratio, resampled_sums, session_sums
+from training.evaluation.slices import Slice, by_popularity, by_position
+from training.progress import bar
 
-DECILES = 10
-POSITIONS = (  # clicks before the target: first, last
-    *((n, n) for n in range(1, 6)),
-    (6, 10),
-    (11, 20),
-    (21, 50),
-    (51, None),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """Some of the cases, and the items that define them where items do."""
-
-    name: str
-    inside: NDArray[np.bool_]  # (cases,)
-    items: int | None = None  # of the catalogue, in this group
-    clicks: tuple[int, int] | None = None  # fewest and most training clicks of one of them
-
-
-def by_position(before: NDArray[np.int32]) -> list[Slice]:
-    """before: (cases,) clicks of the session before the target."""
-    slices = []
-    for first, last in POSITIONS:
-        inside = before >= first if last is None else (before >= first) & (before <= last)
-        name = f"{first}+" if last is None else f"{first}–{last}" if last > first else str(first)
-        slices.append(Slice(name, inside))
-    return [part for part in slices if part.inside.any()]
-
-
-def by_popularity(target: NDArray[np.int32], counts: NDArray[np.int64]) -> list[Slice]:
-    """target: (cases,) item index or -1; counts: (N,) training clicks of every item."""
-    decile = deciles(counts)
-    group = np.where(target >= 0, decile[target], -1)
-    slices = []
-    for number in range(DECILES):
-        members = counts[decile == number]
-        if len(members):
-            span = (int(members.min()), int(members.max()))
-            slices.append(Slice(str(number + 1), group == number, len(members), span))
-    slices.append(Slice("not in training", group == -1))
-    return [part for part in slices if part.inside.any()]
-
-
-def deciles(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(N,) 0 for the most clicked items to 9; an item belongs where the middle of its clicks lies.
-
-    Equal counts stand in the order of the item index.
-    """
-    order = np.argsort(-counts, kind="stable")
-    doubled = 2 * np.cumsum(counts[order]) - counts[order]  # twice the middle, a whole number
-    found = np.empty(len(counts), dtype=np.int64)
-    found[order] = np.minimum(doubled * DECILES // max(2 * counts.sum(), 1), DECILES - 1)
-    return found
-
-
-MODEL = "model"  # the name of the row that the others are compared with
+MODEL = "model"  # the row that the others are compared with
 RELATIVES = ("model alone", "parent")  # rows that are models too, so no baselines
 COMPARED = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr@20", "ndcg@20")
-HEADLINE = ("recall@20", "mrr@20")  # what slices and the manifest's intervals are of
-RIVAL_BY = "mrr@20"  # its best baseline stands beside the model in the slices
-FEWEST_SESSIONS = 10  # of a slice, below which resampling says nothing
+HEADLINE = ("recall@20", "mrr@20")  # metrics of slices and of the manifest's intervals
+SLICED_BASELINE_BY = "mrr@20"  # its best baseline stands beside the model in the slices
+FEWEST_SESSIONS = 10  # of a slice; resampling fewer means nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +38,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class SliceResult:
-    """What the compared recommenders reach on some of the cases."""
+    """Metrics of the compared recommenders on some of the cases."""
 
     slice: Slice
     cases: int
@@ -98,7 +47,7 @@ class SliceResult:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The model and its baselines, each figure with its interval."""
+    """Metrics of the model and its baselines, each with its interval."""
 
     sessions: int
     cases: int
@@ -106,78 +55,100 @@ class Comparison:
     figures: Mapping[str, Mapping[str, Estimate]]  # recommender → metric → figure
     differences: Sequence[Difference]  # to the best baseline of each metric, if there is one
     to_relatives: Sequence[Difference]
-    rival: str | None  # the baseline that stands beside the model in the slices
+    sliced_baseline: str | None  # the baseline that stands beside the model in the slices
     positions: Sequence[SliceResult]
     popularity: Sequence[SliceResult]
 
 
-@dataclass
-class _Columns:
-    """Sums per session, gathered so that all of them are resampled together."""
+def evaluate_with_baselines(
+    model: Predictor, catalogue: Catalogue, train: Sessions, test: Sessions, console: Console
+) -> dict[str, Evaluation]:
+    """Evaluate the model and every baseline on the same cases.
 
-    session: NDArray[np.int32]
-    sessions: int
-    columns: list[NDArray[np.float32]] = field(default_factory=list)
+    Args:
+        model: The model; one with session neighbours is also measured without them, as
+            "model alone".
+        catalogue: The model's items.
+        train: Sessions from which the baselines learn.
+        test: Sessions whose next clicks are ranked.
+        console: Shows a bar for each recommender.
 
-    def add(self, values: NDArray[np.float64]) -> int:
-        """values: (cases,); returns the column's number."""
-        self.columns.append(session_sums(values, self.session, self.sessions))
-        return len(self.columns) - 1
+    Returns:
+        Recommender → evaluation, the model first.
 
-    def resampled(self) -> NDArray[np.float64]:
-        return resampled_sums(np.stack(self.columns, axis=1))
+    Raises:
+        BadInput: The test sessions hold no next click on an item of the catalogue.
+    """
+    learned, tested = reindex(train, catalogue.item_ids), reindex(test, catalogue.item_ids)
+    scorers: dict[str, Scorer] = {
+        MODEL: model,
+        **({} if model.blend is None else {"model alone": model.without_neighbours()}),
+        **baselines(catalogue, learned),
+    }
+    results = {}
+    for name, scorer in scorers.items():
+        with bar(console, f"Testing {name}", "sessions") as progress:
+            results[name] = evaluate(scorer, tested, len(catalogue), progress)
+    return results
 
 
 def compare_with_intervals(
     results: Mapping[str, Evaluation], counts: NDArray[np.int64]
 ) -> Comparison:
-    """results: the model's first, all of the same cases; counts: (N,) training clicks.
+    """Compare the model with the other recommenders, on one set of resamples of sessions.
 
-    The targets are taken from the model's catalogue; a relative may have another one.
+    Args:
+        results: Recommender → evaluation, the model's first, all of the same cases.
+        counts: (N,) int64, training clicks of every item of the model's catalogue; a relative of
+            the model may have another catalogue.
     """
     model, cases = results[MODEL], results[MODEL].ranked
     for name, result in results.items():
         assert np.array_equal(result.ranked.session, cases.session), f"{name} saw other cases"
-    sessions = int(cases.session.max()) + 1
-    columns = _Columns(cases.session, sessions)
-    all_cases = columns.add(np.ones(len(cases.rank)))
-    wanted = {
-        (name, metric): columns.add(gains(result.ranked.rank, metric))
+    sums = _SessionSums(cases.session, int(cases.session.max()) + 1)
+    all_cases = sums.add(np.ones(len(cases.rank)))
+    columns = {
+        (name, metric): sums.add(case_values(result.ranked.rank, metric))
         for name, result in results.items()
         for metric in COMPARED
     }
     best = {metric: _best_baseline(results, metric) for metric in COMPARED}
-    rival = best[RIVAL_BY]
-    shown = [MODEL] if rival is None else [MODEL, rival]
-    positions = _sliced(by_position(cases.before), results, shown, columns)
-    popularity = _sliced(by_popularity(cases.target, counts), results, shown, columns)
-    sums = columns.resampled()
-    means = {key: ratio(sums[:, column], sums[:, all_cases]) for key, column in wanted.items()}
+    sliced_baseline = best[SLICED_BASELINE_BY]
+    names = [MODEL] if sliced_baseline is None else [MODEL, sliced_baseline]
+    positions = _add_slices(by_position(cases.before), results, names, sums)
+    popularity = _add_slices(by_popularity(cases.target, counts), results, names, sums)
+    samples = sums.resampled()
+    means = {key: ratio(samples[:, at], samples[:, all_cases]) for key, at in columns.items()}
 
-    def gain(metric: str, other: str) -> Difference:
+    def difference(metric: str, other: str) -> Difference:
         value = model.metrics[metric] - results[other].metrics[metric]
-        return Difference(
-            metric, other, estimate(value, means[MODEL, metric] - means[other, metric])
-        )
+        gain = estimate(value, means[MODEL, metric] - means[other, metric])
+        return Difference(metric, other, gain)
 
+    relatives = [name for name in RELATIVES if name in results]
     return Comparison(
-        sessions=sessions,
+        sessions=sums.sessions,
         cases=model.cases,
         unseen_targets=model.unseen_targets,
         figures={
             name: {m: estimate(result.metrics[m], means[name, m]) for m in COMPARED}
             for name, result in results.items()
         },
-        differences=[gain(m, other) for m in COMPARED if (other := best[m]) is not None],
-        to_relatives=[gain(m, other) for other in RELATIVES if other in results for m in HEADLINE],
-        rival=rival,
-        positions=[part.result(sums) for part in positions],
-        popularity=[part.result(sums) for part in popularity],
+        differences=[difference(m, other) for m in COMPARED if (other := best[m]) is not None],
+        to_relatives=[difference(m, other) for other in relatives for m in HEADLINE],
+        sliced_baseline=sliced_baseline,
+        positions=[part.result(samples) for part in positions],
+        popularity=[part.result(samples) for part in popularity],
     )
 
 
-def gains(rank: NDArray[np.int32], metric: str) -> NDArray[np.float64]:
-    """Return what each case adds to a metric; formulas as in `training.evaluation.metrics`."""
+def case_values(rank: NDArray[np.int32], metric: str) -> NDArray[np.float64]:
+    """Return the part of each case in a metric, which is their mean.
+
+    Args:
+        rank: (cases,) int32, 1 for the best.
+        metric: recall@K, mrr@K or ndcg@K; formulas in `training.evaluation.metrics`.
+    """
     name, _, cutoff = metric.partition("@")
     hit = (rank <= int(cutoff)).astype(np.float64)
     place = rank.astype(np.float64)
@@ -191,14 +162,26 @@ def gains(rank: NDArray[np.int32], metric: str) -> NDArray[np.float64]:
     raise AssertionError(f"{metric} is not a mean over cases")
 
 
-def _best_baseline(results: Mapping[str, Evaluation], metric: str) -> str | None:
-    others = [name for name in results if name not in (MODEL, *RELATIVES)]
-    return max(others, key=lambda name: results[name].metrics[metric]) if others else None
+@dataclass
+class _SessionSums:
+    """Columns of sums for each session, gathered so that all of them are resampled together."""
+
+    session: NDArray[np.int32]
+    sessions: int
+    columns: list[NDArray[np.float32]] = field(default_factory=list)
+
+    def add(self, values: NDArray[np.float64]) -> int:
+        """Add a column from the values of the cases, (cases,); return its number."""
+        self.columns.append(session_sums(values, self.session, self.sessions))
+        return len(self.columns) - 1
+
+    def resampled(self) -> NDArray[np.float64]:
+        return resampled_sums(np.stack(self.columns, axis=1))
 
 
 @dataclass(frozen=True)
-class _Sliced:
-    """A slice whose sums wait to be resampled."""
+class _PendingSlice:
+    """A slice whose sums are not resampled yet."""
 
     slice: Slice
     cases: int
@@ -206,30 +189,35 @@ class _Sliced:
     count_column: int
     columns: Mapping[tuple[str, str], tuple[int, float]]  # (recommender, metric) → column, mean
 
-    def result(self, sums: NDArray[np.float64]) -> SliceResult:
+    def result(self, samples: NDArray[np.float64]) -> SliceResult:
         figures: dict[str, dict[str, Estimate]] = {}
         for (name, metric), (column, mean) in self.columns.items():
-            means = ratio(sums[:, column], sums[:, self.count_column])
+            means = ratio(samples[:, column], samples[:, self.count_column])
             if self.sessions < FEWEST_SESSIONS:
                 means = means[:0]
             figures.setdefault(name, {})[metric] = estimate(mean, means)
         return SliceResult(self.slice, self.cases, figures)
 
 
-def _sliced(
+def _add_slices(
     slices: Sequence[Slice],
     results: Mapping[str, Evaluation],
     names: Sequence[str],
-    columns: _Columns,
-) -> list[_Sliced]:
-    found = []
+    sums: _SessionSums,
+) -> list[_PendingSlice]:
+    pending = []
     for part in slices:
-        inside = part.inside.astype(np.float64)
-        chosen = {}
+        mask = part.mask.astype(np.float64)
+        columns = {}
         for name in names:
             for metric in HEADLINE:
-                gain = gains(results[name].ranked.rank, metric) * inside
-                chosen[name, metric] = (columns.add(gain), float(gain.sum() / inside.sum()))
-        sessions = len(np.unique(columns.session[part.inside]))
-        found.append(_Sliced(part, int(inside.sum()), sessions, columns.add(inside), chosen))
-    return found
+                values = case_values(results[name].ranked.rank, metric) * mask
+                columns[name, metric] = (sums.add(values), float(values.sum() / mask.sum()))
+        sessions = len(np.unique(sums.session[part.mask]))
+        pending.append(_PendingSlice(part, int(mask.sum()), sessions, sums.add(mask), columns))
+    return pending
+
+
+def _best_baseline(results: Mapping[str, Evaluation], metric: str) -> str | None:
+    others = [name for name in results if name not in (MODEL, *RELATIVES)]
+    return max(others, key=lambda name: results[name].metrics[metric]) if others else None

@@ -1,9 +1,10 @@
-"""Every next click of every test session, ranked over all items.
+"""Evaluation: rank every next click of every test session over all items.
 
 Protocol (Hidasi and Czapp, arXiv:2307.14951): no sampling, whole sessions, true history. A case
-is a click with at least one before it; its target is ranked among all items the model knows.
-A target the model does not know is a miss and is counted. Ties are ranked conservatively; where
-that lowers a metric by more than 0.0005, the scores have collapsed and a warning says so.
+is a click with at least one before it; its target is ranked among all items of the catalogue. A
+target outside the catalogue is a miss and is counted. Ties are ranked conservatively: the target
+stands behind its equals. Where that lowers a metric by more than 0.0005, the scores have collapsed
+and a warning says so.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,22 +24,30 @@ from training.evaluation.metrics import CUTOFFS, Coverage, metrics_at
 from training.evaluation.popularity_backoff import BackoffRanks, PopularityBackoff
 
 LIST_LENGTH = 20
-TIES_ALLOWED = 0.0005  # a few accidental ties among float32 scores move a metric by less
+TOLERATED_TIES = 0.0005  # a few accidental ties among float32 scores move a metric by less
 SCORES_AT_ONCE = 8_000_000  # numbers held while ranking: 32 MB as float32
 CASES_AT_ONCE = 1024  # of scorers that score a few items only
 
-Done = Callable[[int, int], None]  # (sessions done, sessions in all)
+Progress = Callable[[int, int], None]  # (sessions done, sessions in all)
 
 
 class Scorer(Protocol):
-    """A model or a baseline; the predictor that serves is one."""
+    """A recommender to evaluate: a baseline, or the predictor that serves a model."""
 
-    def scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor: ...
+    def scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor:
+        """Score all items after each click but the last of every session.
+
+        Args:
+            sessions: Item indices of each session, (clicks,) int32, -1 where unknown.
+
+        Returns:
+            (cases, N) scores, session after session.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class RankedCases:
-    """Every case of an evaluation, in the order of the clicks; four (cases,) int32 arrays."""
+    """Ranks of all cases, in the order of the clicks: four (cases,) int32 arrays."""
 
     session: NDArray[np.int32]  # 0, 1, … among the sessions that hold a case
     before: NDArray[np.int32]  # clicks of its session before the target, at least 1
@@ -48,7 +57,7 @@ class RankedCases:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What one recommender reached on one set of sessions."""
+    """Metrics and ranks of one recommender on one set of sessions."""
 
     metrics: dict[str, float]  # recall@k, mrr@k, ndcg@k, coverage@20
     cases: int
@@ -58,17 +67,29 @@ class Evaluation:
 
 
 def evaluate(
-    scorer: Scorer, sessions: Sessions, items: int, progress: Done | None = None
+    scorer: Scorer, sessions: Sessions, items: int, progress: Progress | None = None
 ) -> Evaluation:
-    """sessions: items as indices below `items`, -1 where unknown; raises `BadInput` if useless."""
+    """Rank every next click and return the metrics.
+
+    Args:
+        scorer: The recommender.
+        sessions: Items as indices below `items`, -1 where the catalogue lacks one. Sessions of one
+            click are left out.
+        items: Size of the catalogue, N.
+        progress: Called with (sessions done, sessions in all).
+
+    Returns:
+        recall@K, mrr@K, ndcg@K for K = 1, 5, 10, 20, coverage@20, and every rank.
+
+    Raises:
+        BadInput: No next click is on an item of the catalogue.
+    """
     sessions = sessions.keep_sessions(sessions.lengths >= 2)
     targets = torch.from_numpy(sessions.next_clicks.astype(np.int64))
     if not (targets >= 0).any():
-        what = (
-            "has no session of at least 2 clicks"
-            if targets.numel() == 0
-            else (f"has {targets.numel():,} next clicks, none on an item of the catalogue")
-        )
+        what = f"has {targets.numel():,} next clicks, none on an item of the catalogue"
+        if targets.numel() == 0:
+            what = "has no session of at least 2 clicks"
         raise BadInput(
             "There is nothing to evaluate",
             [f"the test part {what}. Test on sessions of the shop that was trained on."],
@@ -76,29 +97,31 @@ def evaluate(
     conservative, standard = torch.empty_like(targets), torch.empty_like(targets)
     coverage = Coverage(items, LIST_LENGTH)
     done = 0
-    few = isinstance(scorer, PopularityBackoff)
-    at_once = CASES_AT_ONCE if few else max(SCORES_AT_ONCE // items, 1)
-    for chosen, cases in in_chunks(sessions, at_once):
-        ranked = _ranked(scorer, chosen, targets[cases])
+    is_sparse = isinstance(scorer, PopularityBackoff)
+    at_once = CASES_AT_ONCE if is_sparse else max(SCORES_AT_ONCE // items, 1)
+    for chunk, cases in in_chunks(sessions, at_once):
+        ranked = _ranked(scorer, chunk, targets[cases])
         conservative[cases], standard[cases] = ranked.conservative, ranked.standard
         coverage.add(ranked.listed)
-        done += len(chosen)
+        done += len(chunk)
         if progress is not None:
             progress(done, len(sessions))
     return _evaluation(sessions, conservative, standard, coverage)
 
 
 def in_chunks(sessions: Sessions, at_once: int) -> Iterator[tuple[list[NDArray[np.int32]], Tensor]]:
-    """Sessions of alike lengths, and the numbers of their cases among all of `next_clicks`.
+    """Yield sessions of similar length, and the numbers of their cases among all of `next_clicks`.
 
-    at_once: cases in a chunk, at most; a longer session stands alone.
+    Args:
+        sessions: All sessions.
+        at_once: Largest number of cases in a chunk; a longer session is a chunk of its own.
     """
-    order = np.argsort(sessions.lengths, kind="stable")  # alike lengths share a batch
+    order = np.argsort(sessions.lengths, kind="stable")  # similar lengths share a batch
     first_case = sessions.offsets[:-1] - np.arange(len(sessions))
     for chunk in _chunks(sessions.lengths[order], at_once):
-        chosen = order[chunk]
-        cases = spread(first_case[chosen], sessions.lengths[chosen] - 1)
-        yield [sessions[s] for s in chosen.tolist()], torch.from_numpy(cases)
+        numbers = order[chunk]
+        cases = spread(first_case[numbers], sessions.lengths[numbers] - 1)
+        yield [sessions[s] for s in numbers.tolist()], torch.from_numpy(cases)
 
 
 def _ranked(scorer: Scorer, sessions: Sequence[NDArray[np.int32]], targets: Tensor) -> BackoffRanks:
@@ -112,14 +135,16 @@ def _evaluation(
     sessions: Sessions, conservative: Tensor, standard: Tensor, coverage: Coverage
 ) -> Evaluation:
     metrics = metrics_at(conservative, CUTOFFS)
-    generous = metrics_at(standard, CUTOFFS)
-    apart = [name for name, value in metrics.items() if generous[name] - value > TIES_ALLOWED]
+    optimistic = metrics_at(standard, CUTOFFS)
+    affected = [
+        name for name, value in metrics.items() if optimistic[name] - value > TOLERATED_TIES
+    ]
     warning = None
-    if apart:
+    if affected:
         warning = (
-            f"Scores tie: {', '.join(apart)} depend on how ties are ranked ({apart[-1]} is "
-            f"{metrics[apart[-1]]:.4f} with the target last of its equals, "
-            f"{generous[apart[-1]]:.4f} with it first). The model's scores have collapsed."
+            f"Scores tie: {', '.join(affected)} depend on how ties are ranked ({affected[-1]} is "
+            f"{metrics[affected[-1]]:.4f} with the target last of its equals, "
+            f"{optimistic[affected[-1]]:.4f} with it first). The model's scores have collapsed."
         )
     metrics[f"coverage@{coverage.k}"] = coverage.share()
     ranked = _ranked_cases(sessions, conservative)
@@ -140,7 +165,7 @@ def _ranked_cases(sessions: Sessions, ranks: Tensor) -> RankedCases:
 
 
 def _chunks(lengths: NDArray[np.int64], limit: int) -> list[slice]:
-    """Runs of sessions of at most that many cases together; a long session stands alone."""
+    """Cut sessions into runs of at most `limit` cases; a longer session is a run of its own."""
     chunks, start, cases = [], 0, 0
     for at, length in enumerate(lengths.tolist()):
         if cases and cases + length - 1 > limit:

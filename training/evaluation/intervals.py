@@ -1,4 +1,4 @@
-"""How far a mean over test cases may be off: percentile intervals by resampling whole sessions.
+"""Confidence intervals of means over test cases: bootstrap of whole sessions.
 
 The clicks of one session are alike, so sessions are drawn with replacement, not cases: intervals
 over cases would be too narrow. Columns that are resampled together share their draws, so the
@@ -21,7 +21,7 @@ WEIGHTS_AT_ONCE = 4_000_000  # numbers held while drawing: 16 MB as float32
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure and where 95 % of its resamples lie; no interval is NaN at both ends."""
+    """A figure and the interval of 95 % of its resamples; without an interval both ends are NaN."""
 
     value: float
     low: float
@@ -31,17 +31,34 @@ class Estimate:
 def session_sums(
     values: NDArray[np.float64], session: NDArray[np.int32], sessions: int
 ) -> NDArray[np.float32]:
-    """What each session's cases add up to: (sessions,); values and session: (cases,)."""
+    """Add up the values of each session's cases.
+
+    Args:
+        values: (cases,) float64.
+        session: (cases,) int32, the session of each case.
+        sessions: Number of sessions.
+
+    Returns:
+        (sessions,) float32.
+    """
     return np.bincount(session, weights=values, minlength=sessions).astype(np.float32)
 
 
 def resampled_sums(
     per_session: NDArray[np.float32], *, resamples: int = RESAMPLES, seed: int = SEED
 ) -> NDArray[np.float64]:
-    """Column sums over as many sessions as there are, drawn with replacement, again and again.
+    """Draw as many sessions as there are, with replacement, and add up each column.
 
-    per_session: (sessions, columns) float32, which is exact to 1e-6 of a mean and twice as fast;
-    returns (resamples, columns). The draws depend on the seed and the number of sessions alone.
+    The draws depend on the seed and the number of sessions alone.
+
+    Args:
+        per_session: (sessions, columns) float32, which is exact to 1e-6 of a mean and twice as
+            fast as float64.
+        resamples: Number of repetitions.
+        seed: Seed of the draws.
+
+    Returns:
+        (resamples, columns) float64.
     """
     sessions, columns = per_session.shape
     generator = np.random.default_rng(seed)
@@ -50,19 +67,24 @@ def resampled_sums(
     for start in range(0, resamples, rows):
         weights = np.empty((min(rows, resamples - start), sessions), dtype=np.float32)
         for weight in weights:
-            drawn = generator.integers(sessions, size=sessions)
-            weight[:] = np.bincount(drawn, minlength=sessions)
+            sampled = generator.integers(sessions, size=sessions)
+            weight[:] = np.bincount(sampled, minlength=sessions)
         sums[start : start + rows] = weights @ per_session
     return sums
 
 
 def ratio(sums: NDArray[np.float64], cases: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Means from sums and counts of the same shape; NaN where there is no case."""
+    """Divide sums by counts of the same shape; NaN where there is no case."""
     return np.divide(sums, cases, out=np.full_like(sums, np.nan), where=cases > 0)
 
 
 def estimate(value: float, samples: NDArray[np.float64]) -> Estimate:
-    """A figure with the middle 95 % of its resamples; resamples without a case do not count."""
+    """Return a figure with the middle 95 % of its resamples; NaN among them does not count.
+
+    Args:
+        value: The figure.
+        samples: (resamples,) float64; an empty array gives no interval.
+    """
     samples = samples[~np.isnan(samples)]
     if len(samples) == 0:
         return Estimate(value, np.nan, np.nan)

@@ -1,8 +1,4 @@
-"""Recall@K, MRR@K, NDCG@K and coverage from ranks.
-
-With one relevant item per case: recall@K is the share of ranks ≤ K, MRR@K the mean of 1/rank
-(0 beyond K), NDCG@K the mean of 1/log2(rank + 1) (0 beyond K; Järvelin and Kekäläinen 2002).
-"""
+"""Metrics from ranks: recall@K, MRR@K, NDCG@K, and coverage@K from lists."""
 
 from collections.abc import Sequence
 
@@ -13,31 +9,61 @@ CUTOFFS = (1, 5, 10, 20)
 
 
 def metrics_at(ranks: Tensor, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
-    """`{"recall@20": …, "mrr@20": …, "ndcg@20": …}` for each cutoff.
+    """Return recall@K, MRR@K and NDCG@K, means over cases with one relevant item each.
 
-    ranks: (cases,) int64, 1 for the best. No case at all is a mistake of the caller.
+    With r the rank of a case's target, a case adds to
+        recall@K  1 where r ≤ K, else 0
+        mrr@K     1/r where r ≤ K, else 0                (Voorhees, TREC-8 1999)
+        ndcg@K    1/log2(r + 1) where r ≤ K, else 0      (Järvelin and Kekäläinen, TOIS 2002)
+
+    The ideal gain of one relevant item is 1, so NDCG needs no further division. With one relevant
+    item, recall@K is the hit rate, as in Hidasi et al., arXiv:1511.06939, section 4.
+
+    Args:
+        ranks: (cases,) int64, 1 for the best; at least one case.
+        cutoffs: The values of K.
+
+    Returns:
+        `{"recall@1": …, "mrr@1": …, "ndcg@1": …, "recall@5": …}`, each from 0 to 1.
+
+    Raises:
+        AssertionError: There is no case.
     """
     assert ranks.numel() > 0, "Metrics need at least one case."
     rank = ranks.to(torch.float64)
-    found = {}
+    metrics = {}
     for k in cutoffs:
         hit = (ranks <= k).to(torch.float64)
-        found[f"recall@{k}"] = float(hit.mean())
-        found[f"mrr@{k}"] = float((hit / rank).mean())
-        found[f"ndcg@{k}"] = float((hit / torch.log2(rank + 1)).mean())
-    return found
+        metrics[f"recall@{k}"] = float(hit.mean())
+        metrics[f"mrr@{k}"] = float((hit / rank).mean())
+        metrics[f"ndcg@{k}"] = float((hit / torch.log2(rank + 1)).mean())
+    return metrics
 
 
 class Coverage:
-    """The share of the catalogue that appears in at least one list of length K."""
+    """Coverage@K: |union of the lists of length K| / N, the share of items ever recommended.
+
+    Ge et al., RecSys 2010 (catalogue coverage).
+    """
 
     def __init__(self, items: int, k: int) -> None:
+        """Start with no item seen.
+
+        Args:
+            items: Size of the catalogue, N.
+            k: Length of the lists, K.
+        """
         self.k = k
         self._seen = torch.zeros(items, dtype=torch.bool)
 
     def add(self, lists: Tensor) -> None:
-        """lists: (B, K) int64 item indices."""
+        """Mark the items of some lists as seen.
+
+        Args:
+            lists: (B, K) or flat, int64 item indices.
+        """
         self._seen[lists.flatten()] = True
 
     def share(self) -> float:
+        """Return the share of items seen so far, from 0 to 1."""
         return float(self._seen.to(torch.float64).mean())

@@ -1,1 +1,1 @@
-"""The HTML report of a training run."""
+"""HTML report of a training run."""

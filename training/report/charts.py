@@ -1,13 +1,17 @@
-"""Small charts as inline SVG: lines, bars, and points with intervals.
+"""Charts of the report as inline SVG: lines, bars, and points with intervals.
 
-Numbers and names in, one `<svg>` out, with text as text and colours left to the page's style
-sheet (classes `first` and `second`). Built as an element tree, so no name can become markup.
+Matplotlib draws them, through its object API, so no state is shared between charts. Text stays
+text, and colours are variables of the page's style sheet with a light default. The same numbers
+give the same bytes. Matplotlib is imported with the first chart, because it takes a second.
 """
 
+import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from xml.etree import ElementTree
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -17,79 +21,117 @@ from training.evaluation.compare import HEADLINE, MODEL, Comparison, SliceResult
 from training.evaluation.intervals import Estimate
 from training.report.summary import metric_name
 
-STEPS = (1, 2, 5, 10)  # what a tick may count by, times a power of ten
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
 
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
 
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """Values from `low` to `high` stand from `start` to `end`, which may run backwards."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool = False
-
-    def __call__(self, value: float) -> float:
-        low, high = (math.log10(v) if self.log else v for v in (self.low, self.high))
-        share = ((math.log10(value) if self.log else value) - low) / (high - low)
-        return round(self.start + share * (self.end - self.start), 2)
-
-    def ticks(self, about: int = 5, *, whole: bool = False) -> list[float]:
-        """Round values within the scale; whole: no fractions. Powers of ten on a log scale."""
-        if self.log:
-            first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
-            return [10.0**power for power in range(first, last + 1)]
-        rough = (self.high - self.low) / about
-        power = 10.0 ** math.floor(math.log10(rough))
-        step = next(power * s for s in STEPS if power * s >= rough * 0.999)
-        if whole:
-            step = max(round(step), 1)
-        first = math.ceil(self.low / step - 1e-9)
-        last = math.floor(self.high / step + 1e-9)
-        return [round(n * step, 12) for n in range(first, last + 1)]
-
-
-def spanning(
-    values: Sequence[float], start: float, end: float, *, from_zero: bool = False, log: bool = False
-) -> Scale:
-    """A scale that holds all values with a little room; one value alone stands in the middle."""
-    low, high = min(values), max(values)
-    if log:
-        return Scale(low, max(high, low * 10), start, end, log=True)
-    if from_zero:
-        low = 0.0
-    room = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
-    return Scale(low if from_zero else low - room, high + room, start, end)
-
-
-def written(value: float) -> str:
-    """A tick's text: 0.05, 3, 20k, 1M."""
-    for size, letter in ((1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:g}{letter}"
-    return f"{value:.6g}".replace("-", "−")
-
-
-WIDTH, HEIGHT = 440, 280
-LEFT, RIGHT, TOP, BOTTOM = 48, 14, 50, 46  # room around the plot
-ROWS_TOP = 28  # where the rows of `interval_chart` begin
-ROW = 27  # height of one
-NAME_WIDTH = 148  # room for its names
-VALUE_WIDTH = 62  # room for its figures
+WIDTH, HEIGHT = 440, 280  # of a chart, in units of its view box
+ROWS_HEIGHT, ROW_HEIGHT = 84, 27  # of an interval chart: without its rows, and of one row
+UNITS_PER_INCH = 72  # Matplotlib's points
 NAME_LETTERS = 20
-STYLES = ("first", "second")
-MARKS = ("●", "○")
+WHISKER_OFFSET = 0.06  # of a category, so that the whiskers of two lines stand side by side
+
+INK, QUIET, GRID, AXIS, PAPER = "#182030", "#556072", "#dfe4ec", "#9aa5b5", "#ffffff"
+SERIES = ("#1f5fbf", "#b4540a")
+VARIABLES = {  # colour → variable of report.css
+    INK: "--ink",
+    QUIET: "--quiet",
+    GRID: "--line",
+    AXIS: "--axis",
+    PAPER: "--paper",
+    SERIES[0]: "--first",
+    SERIES[1]: "--second",
+}
+STYLE = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": AXIS,
+    "axes.formatter.useoffset": False,
+    "axes.grid": True,
+    "axes.labelcolor": QUIET,
+    "axes.labelsize": 12,
+    "axes.spines.bottom": False,
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": QUIET,
+    "axes.titlesize": 12,
+    "figure.constrained_layout.h_pad": 0.02,
+    "figure.constrained_layout.w_pad": 0.02,
+    "figure.constrained_layout.use": True,
+    "font.size": 12,
+    "grid.color": GRID,
+    "legend.borderaxespad": 0.3,
+    "legend.columnspacing": 1.2,
+    "legend.frameon": False,
+    "legend.handlelength": 1.4,
+    "legend.labelcolor": QUIET,
+    "svg.fonttype": "none",
+    "text.color": QUIET,
+    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
+    "xtick.bottom": False,
+    "xtick.labelcolor": QUIET,
+    "ytick.labelcolor": QUIET,
+    "ytick.left": False,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One curve; x is a number, or a place among the chart's names."""
+    """One curve; x is a number, or the index of one of the chart's names."""
 
     name: str
     points: Sequence[tuple[float, float]]
-    intervals: Sequence[Estimate] = ()  # one a point, or none at all
-    ringed: int | None = None  # the point that stands out
+    intervals: Sequence[Estimate] = ()  # one for each point, or none at all
+    ringed: int | None = None  # index of the point with a ring around it
+
+
+class _Chart:
+    """One figure with one pair of axes, and the texts that appear over its points."""
+
+    def __init__(self, title: str, height: float) -> None:
+        from matplotlib.figure import Figure
+
+        self._title = title
+        self._tooltips: list[str] = []
+        self._figure = Figure(figsize=(WIDTH / UNITS_PER_INCH, height / UNITS_PER_INCH))
+        self._figure.suptitle(title, x=0, ha="left", fontsize=14, fontweight="bold", color=INK)
+        self.axes: Axes = self._figure.subplots()
+
+    def add_tooltip(self, artist: "Artist", text: str) -> None:
+        """Show a text while the pointer is over an artist."""
+        artist.set_gid(f"tooltip-{len(self._tooltips)}")
+        self._tooltips.append(text)
+
+    def add_legend(self, artists: Sequence["Artist"], names: Sequence[str]) -> None:
+        """Name the series above the plot at the right, if there are several."""
+        if len(names) > 1:
+            self.axes.legend(
+                artists,
+                [_short(name) for name in names],
+                loc="lower right",
+                bbox_to_anchor=(1, 1),
+                ncols=len(names),
+            )
+
+    def svg(self) -> Markup:
+        """Return the `<svg>` element."""
+        buffer = io.StringIO()
+        no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        self._figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
+        text = buffer.getvalue()
+        text = text[text.index("<svg") :]  # what is before it belongs to a file of its own
+        name = escape(self._title)
+        text = re.sub(r"<svg [^>]*>", f'<svg {_opening(text)} aria-label="{name}">', text, count=1)
+        for number, tooltip in enumerate(self._tooltips):
+            group = f'<g id="tooltip-{number}">'
+            text = text.replace(group, f"<g><title>{escape(tooltip)}</title>")
+        text = re.sub(r"<style[^<]*</style>", "", text)  # would hold for the whole page
+        text = re.sub(r' id="[\w.]+_\d+"', "", text)  # would occur once in each chart of a page
+        for colour, variable in VARIABLES.items():
+            text = text.replace(colour, f"var({variable}, {colour})")
+        return Markup(text)
 
 
 def line_chart(
@@ -102,23 +144,37 @@ def line_chart(
     log: bool = False,
     from_zero: bool = False,
 ) -> Markup:
-    """names: texts at x = 0, 1, …, else x is counted in whole numbers; log: both axes."""
-    svg = _drawing(title, HEIGHT)
-    ys = [y for line in lines for _, y in line.points]
-    ys += [end for line in lines for e in line.intervals for end in (e.low, e.high) if e.low <= end]
-    y = spanning(ys, HEIGHT - BOTTOM, TOP, from_zero=from_zero, log=log)
-    x = _across(lines, len(names), log)
-    _frame(svg, y, x_label, y_label)
-    if names:
-        _x_ticks(svg, {x(place): name for place, name in enumerate(names)})
-    else:
-        _x_ticks(svg, {x(tick): written(tick) for tick in x.ticks(whole=True)})
-    for number, line in enumerate(lines):
-        aside = (number - (len(lines) - 1) / 2) * 7 if names else 0.0  # whiskers side by side
-        _line(svg, line, STYLES[number], x, y, aside, dots=not log)
-    if len(lines) > 1:
-        _legend(svg, [line.name for line in lines])
-    return _markup(svg)
+    """Draw at most two lines, with the interval of each point.
+
+    Args:
+        lines: The curves; with `names`, their x is an index of `names`, else a whole number.
+        title: Heading, and the chart's name for a screen reader.
+        x_label: Text below the plot.
+        y_label: Text above the plot.
+        names: Categories along the x axis.
+        log: Both axes are logarithmic, without a mark for each point.
+        from_zero: The y axis begins at zero.
+    """
+    with _style(title):
+        from matplotlib.ticker import MaxNLocator
+
+        chart = _Chart(title, HEIGHT)
+        _label_axes(chart.axes, x_label, y_label)
+        if log:
+            _set_log_scales(chart.axes)
+        elif names:
+            chart.axes.set_xticks(range(len(names)), names)
+            chart.axes.set_xlim(-0.5, len(names) - 0.5)
+        else:
+            chart.axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        artists = []
+        for number, line in enumerate(lines):
+            shift = (2 * number - len(lines) + 1) * WHISKER_OFFSET if names else 0.0
+            artists.append(_draw_line(chart, line, number, shift, with_points=not log))
+        if from_zero:
+            chart.axes.set_ylim(bottom=0)
+        chart.add_legend(artists, [line.name for line in lines])
+        return chart.svg()
 
 
 def bar_chart(
@@ -129,137 +185,135 @@ def bar_chart(
     y_label: str,
     names: Sequence[str],
 ) -> Markup:
-    """series: name → a share of 1 for each of the names, side by side with the other series."""
-    svg = _drawing(title, HEIGHT)
-    y = spanning(
-        [v for bars in series.values() for v in bars], HEIGHT - BOTTOM, TOP, from_zero=True
-    )
-    x = Scale(-0.5, len(names) - 0.5, LEFT, WIDTH - RIGHT)
-    _frame(svg, y, x_label, y_label, lambda share: f"{written(100 * share)} %")
-    _x_ticks(svg, {x(place): name for place, name in enumerate(names)})
-    wide = 0.8 * (x(1) - x(0)) / len(series)
-    for number, (name, bars) in enumerate(series.items()):
-        for place, value in enumerate(bars):
-            left = x(place) + (number - len(series) / 2) * wide
-            box = {"x": left + 0.5, "y": y(value), "width": wide - 1, "height": y(0) - y(value)}
-            bar = _add(svg, "rect", f"bar {STYLES[number]}", **box)
-            _add(bar, "title").text = f"{name}, {names[place]}: {value:.1%}"
-    if len(series) > 1:
-        _legend(svg, list(series))
-    return _markup(svg)
+    """Draw shares as bars, those of at most two series side by side.
+
+    Args:
+        series: Name → a share of 1 for each of `names`.
+        title: Heading, and the chart's name for a screen reader.
+        x_label: Text below the plot.
+        y_label: Text above the plot.
+        names: Categories along the x axis.
+    """
+    with _style(title):
+        from matplotlib.ticker import PercentFormatter
+
+        chart = _Chart(title, HEIGHT)
+        _label_axes(chart.axes, x_label, y_label)
+        chart.axes.set_xticks(range(len(names)), names)
+        chart.axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+        width = 0.8 / len(series)
+        artists: list[Artist] = []
+        for number, (name, shares) in enumerate(series.items()):
+            left = [place + (number - len(series) / 2) * width for place in range(len(names))]
+            bars = chart.axes.bar(left, shares, 0.92 * width, align="edge", color=SERIES[number])
+            for bar, category, share in zip(bars, names, shares, strict=True):
+                chart.add_tooltip(bar, f"{name}, {category}: {share:.1%}")
+            artists.append(bars[0])
+        chart.add_legend(artists, list(series))
+        return chart.svg()
 
 
 def interval_chart(
     rows: Mapping[str, Estimate], *, title: str, x_label: str, signed: bool = False
 ) -> Markup:
-    """One row a name: a bar from zero, its interval, the figure; the first row stands out.
+    """Draw one row for each name: a bar from zero, its interval, its figure.
 
-    signed: the figures are differences, none of them outstanding, written with their sign.
+    Args:
+        rows: Name → figure; the first row stands out.
+        title: Heading, and the chart's name for a screen reader.
+        x_label: Text below the plot.
+        signed: The figures are differences, written with their sign; no row stands out.
     """
-    bottom, right = ROWS_TOP + ROW * len(rows), WIDTH - VALUE_WIDTH
-    svg = _drawing(title, bottom + BOTTOM)
-    ends = [v for e in rows.values() for v in (e.value, e.low, e.high) if not math.isnan(v)]
-    x = spanning([0.0, *ends], NAME_WIDTH, right, from_zero=not signed)
-    for tick in x.ticks():
-        style = "axis" if tick == 0 else "grid"
-        _add(svg, "line", style, x1=x(tick), x2=x(tick), y1=ROWS_TOP, y2=bottom)
-        _text(svg, written(tick), x(tick), bottom + 17, "middle")
-    _text(svg, x_label, (NAME_WIDTH + right) / 2, bottom + 38, "middle", "label")
-    for row, (name, figure) in enumerate(rows.items()):
-        first = row == 0 and not signed
-        _row(svg, name, figure, x, ROWS_TOP + ROW * (row + 0.5), first=first, signed=signed)
-    return _markup(svg)
+    with _style(title):
+        from matplotlib.ticker import MaxNLocator
+
+        chart = _Chart(title, ROWS_HEIGHT + ROW_HEIGHT * len(rows))
+        axes = chart.axes
+        axes.set_xlabel(x_label)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set_yticks(range(len(rows)), [_short(name) for name in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.grid(visible=False, axis="y")
+        axes.use_sticky_edges = False  # leaves room beside a bar that ends at zero
+        axes.axvline(0, color=AXIS, linewidth=1)
+        for row, (name, figure) in enumerate(rows.items()):
+            stands_out = row == 0 and not signed
+            weight, ink = ("bold", INK) if stands_out else ("normal", QUIET)
+            axes.get_yticklabels()[row].set(fontweight=weight, color=ink)
+            colour = SERIES[0 if stands_out or signed else 1]
+            axes.barh(row, figure.value, 0.45, color=colour, alpha=0.28)
+            _draw_point(chart, (figure.value, row), colour, colour, f"{name}: {_in_words(figure)}")
+            if not math.isnan(figure.low):
+                axes.hlines(row, figure.low, figure.high, color=colour, linewidth=2)
+            text = f"{figure.value:+.4f}" if signed else f"{figure.value:.4f}"
+            text = text.replace("-", "−")
+            beside = axes.get_yaxis_transform()
+            axes.text(1.04, row, text, va="center", transform=beside, color=ink, fontweight=weight)
+        if not signed:
+            axes.set_xlim(left=0)
+        return chart.svg()
 
 
-def _row(
-    svg: ElementTree.Element,
-    name: str,
-    figure: Estimate,
-    x: Scale,
-    height: float,
-    *,
-    first: bool,
-    signed: bool,
-) -> None:
-    strong = "strong" if first else ""
-    _text(svg, _short(name), NAME_WIDTH - 10, height + 4, "end", strong)
-    group = _add(svg, "g", STYLES[0 if first or signed else 1])
-    _add(group, "title").text = f"{name}: {_in_words(figure)}"
-    from_, to = sorted((x(0.0), x(figure.value)))
-    _add(group, "rect", "reach", x=from_, y=height - 6, width=to - from_, height=12)
-    if not math.isnan(figure.low):
-        _add(group, "line", "whisker", x1=x(figure.low), x2=x(figure.high), y1=height, y2=height)
-    _add(group, "circle", "dot", cx=x(figure.value), cy=height, r=4)
-    said = f"{figure.value:+.4f}" if signed else f"{figure.value:.4f}"
-    _text(svg, said.replace("-", "−"), WIDTH, height + 4, "end", strong)
+def _style(title: str) -> "AbstractContextManager[None]":
+    """Return Matplotlib's settings for one chart; its title keeps the chart's ids apart."""
+    from matplotlib import rc_context
+
+    settings: Any = {**STYLE, "svg.hashsalt": title}
+    return rc_context(settings)
 
 
-def _across(lines: Sequence[Line], names: int, log: bool) -> Scale:
-    if names:
-        return Scale(-0.5, names - 0.5, LEFT, WIDTH - RIGHT)
-    return spanning([x for line in lines for x, _ in line.points], LEFT, WIDTH - RIGHT, log=log)
+def _opening(svg: str) -> str:
+    """Return the attributes of the element, without a size in points."""
+    view_box = re.search(r'viewBox="[^"]*"', svg)
+    assert view_box is not None, "Matplotlib writes a view box"
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return f'{names} {view_box.group()} role="img"'
 
 
-def _line(
-    svg: ElementTree.Element,
-    line: Line,
-    style: str,
-    x: Scale,
-    y: Scale,
-    aside: float,
-    *,
-    dots: bool,
-) -> None:
-    group = _add(svg, "g", style)
-    places = [(x(across) + aside, y(up)) for across, up in line.points]
-    _add(group, "polyline", "line", points=" ".join(f"{px:g},{py:g}" for px, py in places))
-    for (px, _), figure in zip(places, line.intervals, strict=False):
+def _label_axes(axes: "Axes", x_label: str, y_label: str) -> None:
+    axes.set_xlabel(x_label)
+    axes.set_title(y_label, loc="left")
+    axes.grid(visible=False, axis="x")
+
+
+def _set_log_scales(axes: "Axes") -> None:
+    """Make both axes logarithmic, with a tick for each power of ten: 1, 10, 100, 1k."""
+    from matplotlib.ticker import EngFormatter, LogLocator
+
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(10))
+        axis.set_major_formatter(EngFormatter(sep=""))
+    axes.minorticks_off()
+
+
+def _draw_line(
+    chart: _Chart, line: Line, number: int, shift: float, *, with_points: bool
+) -> "Artist":
+    """Draw one curve and return the artist that stands for it in the legend."""
+    colour, dashes = SERIES[number], ("-", (0, (4, 2)))[number]
+    x = [across + shift for across, _ in line.points]
+    y = [up for _, up in line.points]
+    (curve,) = chart.axes.plot(x, y, color=colour, linestyle=dashes, linewidth=2)
+    for across, figure in zip(x, line.intervals, strict=False):
         if not math.isnan(figure.low):
-            _add(group, "line", "whisker", x1=px, x2=px, y1=y(figure.low), y2=y(figure.high))
-    for number, (px, py) in enumerate(places if dots else ()):
-        dot = _add(group, "circle", "dot", cx=px, cy=py, r=3.5)
-        value = line.points[number][1]
-        said = _in_words(line.intervals[number]) if line.intervals else f"{value:.4g}"
-        _add(dot, "title").text = f"{line.name}: {said}"
-        if number == line.ringed:
-            _add(group, "circle", "ring", cx=px, cy=py, r=8)
+            chart.axes.vlines(across, figure.low, figure.high, color=colour, linewidth=2)
+    for place, point in enumerate(zip(x, y, strict=True) if with_points else ()):
+        text = _in_words(line.intervals[place]) if line.intervals else f"{point[1]:.4g}"
+        _draw_point(chart, point, colour, (colour, PAPER)[number], f"{line.name}: {text}")
+        if place == line.ringed:
+            chart.axes.plot(*point, "o", markersize=15, markerfacecolor="none", color=colour)
+    return curve
 
 
-def _drawing(title: str, height: float) -> ElementTree.Element:
-    svg = ElementTree.Element("svg", {"viewBox": f"0 0 {WIDTH} {height:g}", "role": "img"})
-    svg.set("aria-label", title)
-    _text(svg, title, 0, 12, "start", "title")
-    return svg
-
-
-def _frame(
-    svg: ElementTree.Element,
-    y: Scale,
-    x_label: str,
-    y_label: str,
-    said: Callable[[float], str] = written,
+def _draw_point(
+    chart: _Chart, at: tuple[float, float], colour: str, fill: str, tooltip: str
 ) -> None:
-    """Horizontal grid lines with their values, and the names of both axes."""
-    for tick in y.ticks():
-        style = "axis" if tick == 0 else "grid"
-        _add(svg, "line", style, x1=LEFT, x2=WIDTH - RIGHT, y1=y(tick), y2=y(tick))
-        _text(svg, said(tick), LEFT - 8, y(tick) + 4, "end")
-    _text(svg, x_label, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, "middle", "label")
-    _text(svg, y_label, 0, 31, "start", "label")
-
-
-def _x_ticks(svg: ElementTree.Element, texts: Mapping[float, str]) -> None:
-    for place, text in texts.items():
-        _text(svg, text, place, HEIGHT - BOTTOM + 17, "middle")
-
-
-def _legend(svg: ElementTree.Element, names: Sequence[str]) -> None:
-    """Right above the plot, one text, so that marks stay beside their names in any font."""
-    legend = _text(svg, "", WIDTH - RIGHT, 31, "end")
-    for mark, style, name in zip(MARKS, STYLES, names, strict=True):
-        entry = _add(legend, "tspan", f"mark {style}", dx=12)
-        entry.text = mark
-        entry.tail = f" {_short(name)}"
+    (point,) = chart.axes.plot(
+        *at, "o", color=colour, markerfacecolor=fill, markersize=7, clip_on=False, zorder=3
+    )
+    chart.add_tooltip(point, tooltip)
 
 
 def _short(name: str) -> str:
@@ -272,33 +326,11 @@ def _in_words(figure: Estimate) -> str:
     return f"{figure.value:.4f} ({figure.low:.4f} to {figure.high:.4f})"
 
 
-def _text(
-    parent: ElementTree.Element, text: str, x: float, y: float, anchor: str, style: str = ""
-) -> ElementTree.Element:
-    element = _add(parent, "text", style, x=x, y=y)
-    element.set("text-anchor", anchor)
-    element.text = text
-    return element
-
-
-def _add(
-    parent: ElementTree.Element, tag: str, style: str = "", **numbers: float | str
-) -> ElementTree.Element:
-    attributes = {k: v if isinstance(v, str) else f"{v:g}" for k, v in numbers.items()}
-    if style:
-        attributes["class"] = style
-    return ElementTree.SubElement(parent, tag, attributes)
-
-
-def _markup(svg: ElementTree.Element) -> Markup:
-    return Markup(ElementTree.tostring(svg, encoding="unicode"))
-
-
 def result_charts(comparison: Comparison) -> list[Markup]:
-    """The model, then the others from the best on."""
+    """Draw each headline metric of all recommenders: the model, then the others, best first."""
     charts = []
     for metric in HEADLINE:
-        figures = {name: found[metric] for name, found in comparison.figures.items()}
+        figures = {name: metrics[metric] for name, metrics in comparison.figures.items()}
         ranked = sorted(figures, key=lambda name: (name != MODEL, -figures[name].value))
         charts.append(
             interval_chart(
@@ -311,7 +343,7 @@ def result_charts(comparison: Comparison) -> list[Markup]:
 
 
 def difference_charts(comparison: Comparison) -> list[Markup]:
-    """The model less the best baseline of each metric, and less each of its relatives."""
+    """Draw the model less the best baseline of each metric, and less each of its relatives."""
     gains = {"the best baseline": {d.metric: d.gain for d in comparison.differences}}
     for d in comparison.to_relatives:
         gains.setdefault(d.other, {})[d.metric] = d.gain
@@ -324,7 +356,8 @@ def difference_charts(comparison: Comparison) -> list[Markup]:
     ]
 
 
-def slice_charts(parts: Sequence[SliceResult], x_label: str, how: str) -> list[Markup]:
+def slice_charts(parts: Sequence[SliceResult], x_label: str, grouping: str) -> list[Markup]:
+    """Draw each headline metric of some slices, the model beside its best baseline."""
     if not parts:
         return []
     return [
@@ -337,7 +370,7 @@ def slice_charts(parts: Sequence[SliceResult], x_label: str, how: str) -> list[M
                 )
                 for name in parts[0].figures
             ],
-            title=f"{metric_name(metric)} {how}",
+            title=f"{metric_name(metric)} {grouping}",
             x_label=x_label,
             y_label="with 95 % intervals",
             names=[part.slice.name for part in parts],
@@ -348,14 +381,14 @@ def slice_charts(parts: Sequence[SliceResult], x_label: str, how: str) -> list[M
 
 
 def training_charts(epochs: Sequence[EpochResult], best_epoch: object) -> list[Markup]:
-    """Loss, validation and gradient norm along the epochs, a ring around the chosen epoch."""
+    """Draw loss, validation metrics and gradient norm, with a ring around the chosen epoch."""
     if not epochs:
         return []
     phases = list(dict.fromkeys(result.phase for result in epochs))
 
     def curves(of: Mapping[str, list[tuple[float, float]]], title: str, label: str) -> Markup:
         lines = [
-            Line(name, points, ringed=_place(points, best_epoch) if name == "search" else None)
+            Line(name, points, ringed=_index_of(points, best_epoch) if name == "search" else None)
             for name, points in of.items()
         ]
         return line_chart(lines, title=title, x_label="epoch", y_label=label)
@@ -371,11 +404,12 @@ def training_charts(epochs: Sequence[EpochResult], best_epoch: object) -> list[M
     return [*charts, curves(norm, "Gradient norm", "mean norm, before clipping")]
 
 
-def _place(points: Sequence[tuple[float, float]], epoch: object) -> int | None:
+def _index_of(points: Sequence[tuple[float, float]], epoch: object) -> int | None:
     return next((at for at, (x, _) in enumerate(points) if x == epoch), None)
 
 
 def data_charts(parts: Mapping[str, Statistics]) -> list[Markup]:
+    """Draw session lengths and item popularity of the parts of a click log."""
     return [
         bar_chart(
             {name: [group.share for group in part.lengths] for name, part in parts.items()},

@@ -1,8 +1,8 @@
-"""The report of a run: one HTML file that needs nothing else, for a person to read or print.
+"""Report of a run: one HTML file that needs no other, to be read or printed.
 
-Enters what the run measured (`Story`) and what the bundle says of itself (its manifest); leaves a
-text. The page may load nothing and run nothing (its own content policy forbids both), and every
-value in it is escaped, because item ids, paths and commands come from outside.
+It is rendered from the measurements of a run (`ReportData`) and the manifest of its bundle. The
+page loads nothing and runs nothing (its own content policy forbids both), and every value in it is
+escaped, because item ids, paths and commands come from outside.
 """
 
 import math
@@ -33,13 +33,13 @@ from training.report.charts import (
 )
 from training.report.summary import metric_name, outcome, summary
 
-MANY_UNSEEN = 0.05  # share of the next clicks on new items that deserves a word
+MANY_UNSEEN = 0.05  # share of the next clicks on new items that is worth a warning
 LISTED_RANKS = 10  # of the popularity curve, in the table beside it
 
 
 @dataclass(frozen=True)
-class Story:
-    """What is told beside the manifest; an evaluation alone has no training to tell of."""
+class ReportData:
+    """Content of a report beside the manifest; an evaluation alone has no epochs."""
 
     command: str
     device: str
@@ -52,8 +52,8 @@ class Story:
     duplicates: Duplicates
 
 
-def render_report(manifest: Manifest, story: Story) -> str:
-    """The whole page."""
+def render_report(manifest: Manifest, data: ReportData) -> str:
+    """Render the whole page as HTML."""
     templates = resources.files("training.report") / "templates"
     page = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -66,36 +66,36 @@ def render_report(manifest: Manifest, story: Story) -> str:
         "moment": _moment,
         "named": metric_name,
     }
-    parts = {"training": story.train, "test": story.test}
+    parts = {"training": data.train, "test": data.test}
     described = {name: part for name, part in parts.items() if part is not None}
     template = page.from_string((templates / "report.html").read_text(encoding="utf-8"))
     return template.render(
         manifest=manifest,
-        story=story,
-        comparison=story.comparison,
+        data=data,
+        comparison=data.comparison,
         style=Markup((templates / "report.css").read_text(encoding="utf-8")),
         metrics=COMPARED,
-        best=_best(story.comparison),
+        best=_best(data.comparison),
         resamples=RESAMPLES,
         recipe=_settings(manifest.recipe),
-        summary=summary(story.comparison),
+        summary=summary(data.comparison),
         outcomes=[
             (d, outcome(d.gain))
-            for d in (*story.comparison.differences, *story.comparison.to_relatives)
+            for d in (*data.comparison.differences, *data.comparison.to_relatives)
         ],
         retrieval=describe_retrieval(manifest.retrieval),
-        warnings=warnings_of(manifest, story),
-        result_charts=result_charts(story.comparison),
-        difference_charts=difference_charts(story.comparison),
+        warnings=warnings_of(manifest, data),
+        result_charts=result_charts(data.comparison),
+        difference_charts=difference_charts(data.comparison),
         position_charts=slice_charts(
-            story.comparison.positions, "clicks before the target", "by position"
+            data.comparison.positions, "clicks before the target", "by position"
         ),
         popularity_charts=slice_charts(
-            [part for part in story.comparison.popularity if part.slice.items is not None],
+            [part for part in data.comparison.popularity if part.slice.items is not None],
             "decile of training clicks, most clicked items first",
             "by popularity",
         ),
-        training_charts=training_charts(story.epochs, manifest.training.get("best_epoch")),
+        training_charts=training_charts(data.epochs, manifest.training.get("best_epoch")),
         parts=list(described),
         facts=_facts(list(described.values())),
         data_charts=data_charts(described),
@@ -104,34 +104,34 @@ def render_report(manifest: Manifest, story: Story) -> str:
     )
 
 
-def warnings_of(manifest: Manifest, story: Story) -> list[str]:
-    """Sentences about what a reader should not miss; none is the good case."""
-    found = [story.duplicates.warning] if story.duplicates.warning else []
-    found += [f"{name}: {r.warning}" for name, r in story.results.items() if r.warning]
-    found += [
+def warnings_of(manifest: Manifest, data: ReportData) -> list[str]:
+    """Return a sentence for each weakness of the result; a good run has none."""
+    warnings = [data.duplicates.warning] if data.duplicates.warning else []
+    warnings += [f"{name}: {r.warning}" for name, r in data.results.items() if r.warning]
+    warnings += [
         f"{d.other} beats the model: {d.metric} of the model less that of {d.other} is "
         f"{_signed(d.gain.value)}, 95 % interval {_signed(d.gain.low)} to {_signed(d.gain.high)}."
-        for d in (*story.comparison.differences, *story.comparison.to_relatives)
+        for d in (*data.comparison.differences, *data.comparison.to_relatives)
         if d.metric in HEADLINE and d.gain.high < 0
     ]
-    comparison = story.comparison
+    comparison = data.comparison
     unseen = comparison.unseen_targets / comparison.cases
     if unseen > MANY_UNSEEN:
-        found.append(
+        warnings.append(
             f"{unseen:.1%} of the next clicks are on items that training never saw; no model of "
             "this kind can recommend them. Train more often, or on newer clicks."
         )
-    validated = [result for result in story.epochs if result.metrics]
+    validated = [result for result in data.epochs if result.metrics]
     if validated and manifest.training.get("best_epoch") == manifest.recipe.get("epochs"):
-        found.append(
+        warnings.append(
             "The last epoch allowed was the best one: the model may not have learned all it can. "
             "Try more, --set epochs=N."
         )
-    return found
+    return warnings
 
 
 def _settings(recipe: Mapping[str, object]) -> list[tuple[str, object, bool]]:
-    """(name, value, differs from the default) of every setting."""
+    """Return (name, value, differs from the default) of every setting."""
     return [
         (name, value, name in SETTINGS and value != SETTINGS[name].default)
         for name, value in recipe.items()
@@ -139,13 +139,13 @@ def _settings(recipe: Mapping[str, object]) -> list[tuple[str, object, bool]]:
 
 
 def _best(comparison: Comparison) -> Mapping[str, float]:
-    """Metric → its highest figure."""
+    """Return metric → its highest figure."""
     every = comparison.figures.values()
     return {metric: max(figures[metric].value for figures in every) for metric in COMPARED}
 
 
 def _facts(parts: Sequence[Statistics]) -> list[tuple[str, list[str]]]:
-    """What is said of each part of the log: (fact, one text a part)."""
+    """Describe each part of the click log: (fact, one text for each part)."""
     facts = [
         ("first click, UTC", [part.begins for part in parts]),
         ("last click, UTC", [part.ends for part in parts]),
@@ -166,7 +166,7 @@ def _facts(parts: Sequence[Statistics]) -> list[tuple[str, list[str]]]:
 
 
 def _length_rows(parts: Sequence[Statistics]) -> list[tuple[str, list[str]]]:
-    """(length, the share of sessions in each part); the groups are the same in all parts."""
+    """Return (length, share of sessions in each part); the groups are the same in all parts."""
     return [
         (groups[0].name, [f"{group.share:.1%}" for group in groups])
         for groups in zip(*(part.lengths for part in parts), strict=True)
@@ -174,7 +174,7 @@ def _length_rows(parts: Sequence[Statistics]) -> list[tuple[str, list[str]]]:
 
 
 def _popularity_rows(parts: Mapping[str, Statistics]) -> list[tuple[str, int, int]]:
-    """(part, rank of an item, its clicks), some ranks of each curve, first and last among them."""
+    """Return (part, rank of an item, its clicks) for some ranks, the first and last among them."""
     rows = []
     for name, part in parts.items():
         last = len(part.popularity) - 1
@@ -184,7 +184,7 @@ def _popularity_rows(parts: Mapping[str, Statistics]) -> list[tuple[str, int, in
 
 
 def _moment(text: str) -> str:
-    """An ISO time as people write it; any other text as it is."""
+    """Format an ISO time for reading; leave any other text as it is."""
     try:
         return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M %Z}".strip()
     except ValueError:

@@ -1,7 +1,7 @@
-"""The verdict of a run: a few sentences on how good the model is, and where it is weak.
+"""Summary of a run: a few sentences on how good the model is, and where it is weak.
 
-A comparison in, plain text out, for the report and the terminal. Only what an interval bears out
-is said: recommenders whose difference may be zero are not clearly apart, and a group of cases is
+It is plain text from a comparison, for the report and the terminal. It states only what an interval
+supports: recommenders whose difference may be zero are not clearly apart, and a group of cases is
 weak where its whole interval lies below the figure of all cases.
 """
 
@@ -18,18 +18,21 @@ from training.evaluation.compare import (
 )
 from training.evaluation.intervals import Estimate
 
-WRITTEN = {"recall": "Recall", "mrr": "MRR", "ndcg": "NDCG"}  # a metric's name in a sentence
-CALLED = {"model alone": "the model without neighbours", "parent": "the bundle it continues"}
+METRIC_NAMES = {"recall": "Recall", "mrr": "MRR", "ndcg": "NDCG"}
+RELATIVE_NAMES = {
+    "model alone": "the model without neighbours",
+    "parent": "the bundle it continues",
+}
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 NEITHER = "not clearly apart"
 WEAK_BY = HEADLINE[0]
 
 
 def summary(comparison: Comparison) -> list[str]:
-    """The sentences, the most important ones first."""
-    found = comparison.figures[MODEL][WEAK_BY].value
+    """Return the sentences, the most important ones first."""
+    recall = comparison.figures[MODEL][WEAK_BY].value
     return [
-        f"The next click is among the model's first 20 items in {found:.1%} of "
+        f"The next click is among the model's first 20 items in {recall:.1%} of "
         f"{comparison.cases:,} cases.",
         *_beside_baselines(comparison),
         *_beside_relatives(comparison),
@@ -38,16 +41,16 @@ def summary(comparison: Comparison) -> list[str]:
 
 
 def outcome(gain: Estimate) -> str:
-    """Better, worse or neither, as the interval of a difference has it."""
+    """Return whether the interval of a difference means better, worse, or neither."""
     if gain.low > 0:
         return "better"
     return "worse" if gain.high < 0 else NEITHER
 
 
 def metric_name(metric: str) -> str:
-    """recall@20 → Recall@20."""
+    """Format the name of a metric for a sentence: recall@20 → Recall@20."""
     name, _, cutoff = metric.partition("@")
-    return f"{WRITTEN.get(name, name)}@{cutoff}"
+    return f"{METRIC_NAMES.get(name, name)}@{cutoff}"
 
 
 def _beside_baselines(comparison: Comparison) -> list[str]:
@@ -71,19 +74,19 @@ def _beside_relatives(comparison: Comparison) -> list[str]:
 
 
 def _joined(differences: Sequence[Difference]) -> str:
-    """What is said of each metric, as one predicate."""
+    """Join the statements on each metric into one predicate."""
     first, *others = differences
-    parts = [_said(first)]
+    parts = [_predicate(first)]
     for before, difference in pairwise([first, *others]):
         same = difference.other == before.other
         alike = same and outcome(difference.gain) == outcome(before.gain)
-        parts.append(_how_far(difference) if alike else _said(difference, it=same))
+        parts.append(_how_far(difference) if alike else _predicate(difference, it=same))
     return " and ".join(parts)
 
 
-def _said(difference: Difference, *, it: bool = False) -> str:
-    """it: who the other one is has just been said."""
-    other = "it" if it else CALLED.get(difference.other, difference.other)
+def _predicate(difference: Difference, *, it: bool = False) -> str:
+    """Compare the model with another recommender; it: write "it" for the other's name."""
+    other = "it" if it else RELATIVE_NAMES.get(difference.other, difference.other)
     verbs = {"better": f"beats {other}", "worse": f"falls short of {other}"}
     verb = verbs.get(outcome(difference.gain), f"is not clearly apart from {other}")
     return f"{verb} {_how_far(difference)}"
@@ -97,10 +100,10 @@ def _how_far(difference: Difference) -> str:
 
 
 def _weakest(comparison: Comparison) -> str:
-    """Where the least is found, by the length of the session and by the item."""
-    everywhere = comparison.figures[MODEL][WEAK_BY].value
-    at_length = _weak(comparison.positions, everywhere)
-    of_items = _weak([p for p in comparison.popularity if p.slice.clicks], everywhere)
+    """Name the weakest group by length of the session, and by popularity of the item."""
+    of_all_cases = comparison.figures[MODEL][WEAK_BY].value
+    at_length = _weak(comparison.positions, of_all_cases)
+    of_items = _weak([p for p in comparison.popularity if p.slice.clicks], of_all_cases)
     places = []
     if at_length is not None:
         places.append(f"on sessions of {_clicks(at_length.slice.name)} ({_figure(at_length)})")
@@ -113,9 +116,9 @@ def _weakest(comparison: Comparison) -> str:
     return f"It is weakest {' and '.join(places)}."
 
 
-def _weak(parts: Sequence[SliceResult], everywhere: float) -> SliceResult | None:
-    """The part with the lowest figure, if it is clearly below all; NaN is never below."""
-    below = [part for part in parts if part.figures[MODEL][WEAK_BY].high < everywhere]
+def _weak(parts: Sequence[SliceResult], of_all_cases: float) -> SliceResult | None:
+    """Return the part with the lowest figure, if it is clearly below all; NaN is never below."""
+    below = [part for part in parts if part.figures[MODEL][WEAK_BY].high < of_all_cases]
     return min(below, key=lambda part: part.figures[MODEL][WEAK_BY].value, default=None)
 
 

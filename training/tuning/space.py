@@ -1,15 +1,17 @@
-"""A search space: which settings of a recipe are tried, between which bounds, and when.
+"""A search space: which settings of a recipe are tried, within which bounds, and when.
 
-`training.tuning.space` reads one from TOML. It knows nothing of how values are chosen: whoever
-suggests them is asked through `Suggester`.
+A space is a TOML file with a table for each setting; its keys are the arguments of Optuna's
+`suggest_int`, `suggest_float` and `suggest_categorical`.
 """
 
 import dataclasses
 import difflib
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
+
+from optuna.trial import BaseTrial
 
 from recsys.errors import BadRecipe, BadSpace
 from training.recipe import SETTINGS, Recipe, checked_settings, current_names, read_toml
@@ -18,77 +20,37 @@ Value = bool | int | float | str
 When = tuple[tuple[str, tuple[Value, ...]], ...]  # (setting, its values), all of which must hold
 
 
-class Suggester(Protocol):
-    """Whoever picks the next values; an Optuna trial is one."""
-
-    def suggest_int(
-        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
-    ) -> int: ...
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float: ...
-    def suggest_categorical(self, name: str, choices: Sequence[Value]) -> object: ...
-
-
 @dataclass(frozen=True, slots=True)
-class WholeNumbers:
-    """low, low + step, … high."""
+class Dimension:
+    """A setting to try: one of `choices`, or a number from `low` to `high`, both included."""
 
     name: str
-    low: int
-    high: int
-    step: int = 1
+    low: int | float = 0
+    high: int | float = 0
+    step: int | float | None = None
     log: bool = False
+    choices: tuple[Value, ...] = ()
     when: When = ()
 
-    def contains(self, value: object) -> bool:
-        if not isinstance(value, int) or not self.low <= value <= self.high:
-            return False
-        return (value - self.low) % self.step == 0
+    def contains(self, value: Value) -> bool:
+        """Return whether the setting can have a value."""
+        if self.choices:
+            return value in self.choices
+        assert not isinstance(value, str), "a range is of numbers"
+        on_step = self.step is None or is_whole((value - self.low) / self.step)
+        return self.low <= value <= self.high and on_step
 
-    def suggest(self, trial: Suggester) -> Value:
-        return trial.suggest_int(self.name, self.low, self.high, step=self.step, log=self.log)
-
-
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """From low to high, both included; in steps where `step` is given."""
-
-    name: str
-    low: float
-    high: float
-    step: float | None = None
-    log: bool = False
-    when: When = ()
-
-    def contains(self, value: object) -> bool:
-        if not isinstance(value, float) or not self.low <= value <= self.high:
-            return False
-        return self.step is None or is_whole((value - self.low) / self.step)
-
-    def suggest(self, trial: Suggester) -> Value:
-        value = trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
-        return float(f"{value:.10g}")  # 0.15 and not 0.15000000000000002
-
-
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """One of a few values."""
-
-    name: str
-    choices: tuple[Value, ...]
-    when: When = ()
-
-    def contains(self, value: object) -> bool:
-        return value in self.choices
-
-    def suggest(self, trial: Suggester) -> Value:
-        chosen = trial.suggest_categorical(self.name, self.choices)
-        assert isinstance(chosen, Value), "it was one of ours"
-        return chosen
-
-
-Dimension = WholeNumbers | Numbers | Choices
+    def suggest(self, trial: BaseTrial) -> Value:
+        """Let a trial choose a value."""
+        if self.choices:
+            value = trial.suggest_categorical(self.name, self.choices)
+            assert value is not None, "no setting has None as a choice"
+            return value
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            step = int(self.step or 1)
+            return trial.suggest_int(self.name, self.low, self.high, step=step, log=self.log)
+        number = trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
+        return float(f"{number:.10g}")  # 0.15 and not 0.15000000000000002
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,30 +60,43 @@ class Space:
     dimensions: tuple[Dimension, ...]
 
     def suggest(
-        self, trial: Suggester, base: Recipe, only: Collection[str] | None = None
+        self, trial: BaseTrial, base: Recipe, only: Collection[str] | None = None
     ) -> dict[str, Value]:
-        """Setting → value, to be put on top of `base`; `only`: suggest no others."""
+        """Suggest the settings that replace those of `base`.
+
+        Args:
+            trial: An Optuna trial.
+            base: The recipe; conditions on settings that are not tried look at it.
+            only: Suggest no other settings than these.
+
+        Returns:
+            Setting → value, without those whose condition does not hold.
+        """
         values = dataclasses.asdict(base)
-        chosen = {}
+        suggested = {}
         for dimension in self.dimensions:
             if _holds(dimension.when, values) and (only is None or dimension.name in only):
-                chosen[dimension.name] = dimension.suggest(trial)
-                values[dimension.name] = chosen[dimension.name]
-        return chosen
+                suggested[dimension.name] = dimension.suggest(trial)
+                values[dimension.name] = suggested[dimension.name]
+        return suggested
 
     def values_of(self, base: Recipe) -> dict[str, Value]:
-        """The recipe's own value of every dimension whose condition it meets."""
+        """Return the recipe's own value of every dimension whose condition it meets."""
         values = dataclasses.asdict(base)
         return {d.name: values[d.name] for d in self.dimensions if _holds(d.when, values)}
 
     def holds(self, base: Recipe) -> dict[str, Value]:
-        """Those of `values_of` that lie within the bounds."""
+        """Return those of `values_of` that lie within the bounds."""
         values = self.values_of(base)
-        return {d.name: values[d.name] for d in self.dimensions if d.contains(values.get(d.name))}
+        return {
+            d.name: values[d.name]
+            for d in self.dimensions
+            if d.name in values and d.contains(values[d.name])
+        }
 
 
 def is_whole(ratio: float) -> bool:
-    """Whether a number of steps is whole, up to what floats lose: 0.24 / 0.005 is 48."""
+    """Return whether a number is whole, up to rounding of floats: 0.24 / 0.005 is 48."""
     return math.isclose(ratio, round(ratio), rel_tol=1e-9, abs_tol=1e-9)
 
 
@@ -130,7 +105,7 @@ def _holds(when: When, values: Mapping[str, object]) -> bool:
 
 
 KEYS = ("low", "high", "step", "log", "choices", "when")
-FIXED = {  # settings that a search cannot try, and why
+FIXED = {  # setting that a search cannot try → the reason
     "validation": "it decides on which sessions trials are compared",
     "select_by": "it decides by which metric trials are compared",
     "refit": "a search never refits",
@@ -138,26 +113,27 @@ FIXED = {  # settings that a search cannot try, and why
 }
 
 
-def load_space(chosen: str, base: Recipe) -> Space:
-    """A built-in space by name or a TOML file by path, to be tried on top of `base`.
+def load_space(name_or_path: str, base: Recipe) -> Space:
+    """Load a built-in space by name, or a TOML file by path, to be tried on top of `base`.
 
-    Raises `BadSpace` with every problem of the file.
+    Raises:
+        BadSpace: The file cannot be used; with every problem of it.
     """
-    tables = _with_current_names(read_toml(chosen, "space", BadSpace))
+    tables = _with_current_names(read_toml(name_or_path, "space", BadSpace))
     problems = [] if tables else ["it names no setting. Give a table for each setting to try."]
     dimensions: list[Dimension] = []
     for at, (name, table) in enumerate(tables.items()):
-        above = list(tables)[:at]
-        wrong = [*_wrong_name(name, table), *_wrong_when(name, table, above, list(tables))]
+        wrong = [*_wrong_name(name, table), *_wrong_when(name, table, list(tables)[at:])]
         if name in SETTINGS and isinstance(table, dict):
-            wrong += _wrong_bounds(name, table)
+            wrong += (
+                _wrong_choices(name, table) if "choices" in table else _wrong_range(name, table)
+            )
         if not wrong:
-            dimension = _dimension(name, table)
-            wrong = _wrong_values(dimension, base)
-            dimensions.append(dimension)
+            dimensions.append(_dimension(name, table))
+            wrong = _wrong_recipes(dimensions[-1], base)
         problems += wrong
     if problems:
-        raise BadSpace(f"The space {chosen} cannot be used", problems)
+        raise BadSpace(f"The space {name_or_path} cannot be used", problems)
     return Space(tuple(dimensions))
 
 
@@ -185,46 +161,44 @@ def _wrong_name(name: str, table: object) -> Iterator[str]:
         yield f"{name}.{key} is not known.{_hint(key, dict.fromkeys(KEYS))}"
 
 
-def _wrong_when(name: str, table: Any, above: list[str], tables: list[str]) -> Iterator[str]:
-    """A condition names settings with values that they can have; those tried must stand above."""
+def _wrong_when(name: str, table: Any, below: list[str]) -> Iterator[str]:
+    """Check that a condition names settings, none of a table below, and values of them."""
     when = table.get("when", {}) if isinstance(table, dict) else {}
     if not isinstance(when, dict):
         yield f'{name}.when must be a table, got {when!r}. Write when = {{ loss = "bpr-max" }}.'
         return
     for setting, value in when.items():
-        if setting in tables and setting not in above:
+        if setting in below:
             yield f"{name}.when looks at {setting}, which stands below. Move [{setting}] above."
         alternatives = value if isinstance(value, list) else [value]
         if not alternatives:
             yield f"{name}.when: {setting} has no values. Give at least one."
         for alternative in alternatives:
-            _, wrong = checked_settings({setting: alternative})
-            yield from (f"{name}.when: {problem}" for problem in wrong)
+            yield from _wrong_value(f"{name}.when", setting, alternative)
 
 
-def _wrong_bounds(name: str, table: Mapping[str, Any]) -> Iterator[str]:
-    """What is missing, of the wrong type, or contradicts itself."""
-    kind = SETTINGS[name].type
-    if "choices" in table:
-        yield from _wrong_choices(name, table)
-        return
-    if kind not in (int, float):
+def _wrong_value(place: str, setting: str, value: object) -> list[str]:
+    return [f"{place}: {problem}" for problem in checked_settings({setting: value})[1]]
+
+
+def _wrong_range(name: str, table: Mapping[str, Any]) -> Iterator[str]:
+    """Check that the bounds are complete, of the right type, and do not contradict each other."""
+    if SETTINGS[name].type not in (int, float):
         yield f"{name} needs choices, a list of its values."
         return
-    typed = (int,) if kind is int else (int, float)
-    numbers = {key: table[key] for key in ("low", "high", "step") if key in table}
     wrong = [f"{name} has no {key}." for key in ("low", "high") if key not in table]
-    for key, value in numbers.items():
-        if type(value) not in typed or not math.isfinite(value):
-            word = "a whole number" if kind is int else "a finite number"
-            wrong.append(f"{name}.{key} must be {word}, got {value!r}.")
-    log = table.get("log", False)
+    for key in ("low", "high", "step"):
+        if key in table:
+            wrong += _wrong_value(f"{name}.{key}", name, table[key])
+            if table[key] in (math.inf, -math.inf) or table[key] != table[key]:
+                wrong.append(f"{name}.{key} must be a finite number, got {table[key]!r}.")
+    log, step = table.get("log", False), table.get("step")
     if type(log) is not bool:
         wrong.append(f"{name}.log must be true or false, got {log!r}.")
     yield from wrong
     if wrong:
         return
-    low, high, step = numbers["low"], numbers["high"], numbers.get("step")
+    low, high = table["low"], table["high"]
     if low >= high:
         yield f"{name}.low must be below high, got {low} and {high}."
     if log and low <= 0:
@@ -243,12 +217,11 @@ def _wrong_choices(name: str, table: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(choices, list) or not choices:
         yield f"{name}.choices must be a list of at least one value, got {choices!r}."
         return
-    found: list[object] = []
-    for value in choices:
-        settings, wrong = checked_settings({name: value})
-        yield from (f"{name}.choices: {problem}" for problem in wrong)
-        found += settings.values()
-    if len(set(found)) < len(found):
+    wrong = [
+        problem for value in choices for problem in _wrong_value(f"{name}.choices", name, value)
+    ]
+    yield from wrong
+    if not wrong and len(set(choices)) < len(choices):
         yield f"{name}.choices names a value twice, got {choices!r}."
 
 
@@ -257,24 +230,18 @@ def _dimension(name: str, table: Mapping[str, Any]) -> Dimension:
         (setting, tuple(value) if isinstance(value, list) else (value,))
         for setting, value in table.get("when", {}).items()
     )
+    kind: Any = SETTINGS[name].type
     if "choices" in table:
-        kind = float if SETTINGS[name].type is float else lambda value: value
-        return Choices(name, tuple(kind(value) for value in table["choices"]), when)
-    log = table.get("log", False)
-    if SETTINGS[name].type is int:
-        return WholeNumbers(name, table["low"], table["high"], table.get("step", 1), log, when)
-    step = table.get("step")
-    low, high = float(table["low"]), float(table["high"])
-    return Numbers(name, low, high, None if step is None else float(step), log, when)
+        return Dimension(name, choices=tuple(kind(value) for value in table["choices"]), when=when)
+    numbers = {key: kind(table[key]) for key in ("low", "high", "step") if key in table}
+    return Dimension(name, **numbers, log=table.get("log", False), when=when)
 
 
-def _wrong_values(dimension: Dimension, base: Recipe) -> list[str]:
-    """What a recipe says about the bounds, where the condition holds."""
-    ends: tuple[Value, ...]
-    ends = dimension.choices if isinstance(dimension, Choices) else (dimension.low, dimension.high)
+def _wrong_recipes(dimension: Dimension, base: Recipe) -> list[str]:
+    """Return the errors of recipes at the bounds, where the condition holds."""
     met: dict[str, Any] = {setting: values[0] for setting, values in dimension.when}
     wrong = []
-    for value in ends:
+    for value in dimension.choices or (dimension.low, dimension.high):
         try:
             dataclasses.replace(base, **{**met, dimension.name: value})
         except BadRecipe as refused:

@@ -1,25 +1,28 @@
-"""The book of a search: which trials ran, with which settings, how they ended; what to try next.
+"""Optuna study of a search: its storage, sampler and pruner, and how each trial ended.
 
-The only file that knows Optuna. Trials are kept in SQLite, so whoever is killed goes on: a trial
-that was running is handed out again, with the same settings and number. What is suggested depends
-on the seed, the trial's number and the trials before it, not on how often the search was stopped.
+Trials lie in SQLite. A trial that was stopped or killed is marked as failed and tried again with
+the same settings. What the sampler suggests depends on the seed and on the trials that ended, not
+on how often the search was stopped. One process works on a study at a time, since it holds the lock
+of the folder. A trial that is running when the study is opened was therefore killed; no heartbeat
+is needed to find out.
 """
 
 import json
 import sqlite3
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.exceptions import StorageInternalError
+from optuna.pruners import MedianPruner
 from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from recsys.errors import BadInput
@@ -30,21 +33,22 @@ from training.tuning.space import Space, Value
 STUDY = "study.db"
 NAME = "recsys"
 ABOUT = "about"
+RETRY = "retry"  # user attribute of a trial that a stopped search tries again
 FIRST_JUDGED_EPOCH = 2  # the first epoch says more about the learning rate than about the end
 TRIALS_BEFORE_PRUNING = 5
 TRIALS_FOR_IMPORTANCE = 10  # fewer tell noise
 STATES = {
     "finished": TrialState.COMPLETE,
     "pruned": TrialState.PRUNED,
-    "diverged": TrialState.PRUNED,  # so that the sampler keeps away from there
+    "diverged": TrialState.PRUNED,  # so that the sampler avoids such settings
     "failed": TrialState.FAIL,
 }
-KEPT = ("ending", "score", "epochs", "seconds", "reason", "settings")  # of an `Outcome`
+OUTCOME_ATTRIBUTES = ("settings", "score", "epochs", "seconds", "reason", "ending")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one trial ended; `score` is that of its best epoch, None where it has none."""
+    """Result of one trial; `score` is that of its best epoch, None where it has none."""
 
     number: int
     ending: str  # finished, pruned, diverged or failed
@@ -55,40 +59,81 @@ class Outcome:
     settings: Mapping[str, Value]
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A running trial; `number` counts the trials that ended before it."""
+
+    number: int
+    settings: Mapping[str, Value]
+    is_retry: bool
+    optuna_trial: optuna.Trial = field(repr=False)
+
+    def report(self, epoch: int, score: float) -> bool:
+        """Store the score of an epoch; return whether the pruner lets the trial go on."""
+        self.optuna_trial.report(score, epoch)
+        return not self.optuna_trial.should_prune()
+
+
+class _TrialFailed(Exception):
+    """Raised when a trial ends without a score; the search goes on."""
+
+
 class Study:
-    """One study in its folder, as one process at a time may work on it."""
+    """One study in its folder."""
 
     def __init__(self, study: optuna.Study, space: Space, base: Recipe, seed: int) -> None:
         self._study = study
         self._space = space
         self._base = base
         self._seed = seed
+        self._close_killed_trials()
 
-    def next_trial(self) -> "Trial":
-        """The trial that was running when the search stopped, or a new one."""
-        started = [t for t in self._study.get_trials(deepcopy=False) if _has_started(t)]
-        running = [t for t in started if t.state == TrialState.RUNNING]
-        number = running[0].number if running else len(started)
-        drawn = np.random.SeedSequence([self._seed, number]).generate_state(1)
-        self._study.sampler = TPESampler(seed=int(drawn[0]))
-        trial = self._taken_up(running[0]) if running else self._study.ask()
-        assert trial.number == number, "one process at a time"
-        only = self._space.holds(self._base) if number == 0 else None
-        chosen = self._space.suggest(trial, self._base, only)
-        settings = self._space.values_of(self._base) if number == 0 else chosen
-        return Trial(self._study, trial, settings, fresh=not running)
+    def optimize(
+        self,
+        run: Callable[[Trial], Outcome],
+        trials: int,
+        after_trial: Callable[[list[Outcome]], bool],
+    ) -> None:
+        """Run trials until enough have ended or one is stopped.
 
-    def _taken_up(self, running: FrozenTrial) -> optuna.Trial:
-        """Optuna has no public way to go on with a trial; this is what `ask` does after all."""
-        return optuna.Trial(self._study, running._trial_id)
+        Args:
+            run: Runs one trial to its end; an exception stops the search, and the trial is tried
+                again by the next call.
+            trials: How many are to have ended, those of earlier calls included.
+            after_trial: Receives the outcomes so far; returns whether the search goes on.
+        """
+
+        def objective(optuna_trial: optuna.Trial) -> float:
+            outcome = run(self._trial(optuna_trial))
+            for name in OUTCOME_ATTRIBUTES:
+                optuna_trial.set_user_attr(name, getattr(outcome, name))
+            if STATES[outcome.ending] == TrialState.PRUNED:
+                raise optuna.TrialPruned(outcome.reason)
+            if outcome.ending == "failed" or outcome.score is None:
+                raise _TrialFailed(outcome.reason)
+            return outcome.score
+
+        def callback(study: optuna.Study, _: optuna.trial.FrozenTrial) -> None:
+            if not after_trial(self.outcomes()):
+                study.stop()
+            self._seed_sampler()
+
+        self._queue_stopped_trial()
+        self._seed_sampler()
+        missing = trials - len(self.outcomes())
+        self._study.optimize(objective, missing, catch=(_TrialFailed,), callbacks=[callback])
 
     def outcomes(self) -> list[Outcome]:
-        """Every trial that ended, in order."""
+        """Return the outcome of every trial that ended, in order."""
         ended = self._study.get_trials(deepcopy=False, states=tuple(set(STATES.values())))
-        return [_outcome(trial) for trial in ended]
+        attributes = [trial.user_attrs for trial in ended if "ending" in trial.user_attrs]
+        return [
+            Outcome(number, **{name: values[name] for name in OUTCOME_ATTRIBUTES})
+            for number, values in enumerate(attributes)
+        ]
 
     def importances(self) -> dict[str, float]:
-        """Share of each setting in how good a trial was; empty where there are too few to say.
+        """Return the share of each setting in the score; nothing where trials are too few.
 
         PED-ANOVA, Watanabe et al., arXiv:2304.10255.
         """
@@ -98,58 +143,65 @@ class Study:
         with warnings.catch_warnings(action="ignore"):  # that a base outside the space lacks one
             return dict(optuna.importance.get_param_importances(self._study))
 
+    def _trial(self, optuna_trial: optuna.Trial) -> Trial:
+        """Choose the settings of a trial; those of the first are the base recipe's own."""
+        number = len(self.outcomes())
+        only = self._space.holds(self._base) if number == 0 else None
+        settings = self._space.suggest(optuna_trial, self._base, only)
+        if number == 0:
+            settings = self._space.values_of(self._base)
+        optuna_trial.set_user_attr("settings", settings)  # from here on it is tried again
+        return Trial(number, settings, RETRY in optuna_trial.user_attrs, optuna_trial)
 
-class Trial:
-    """One trial that runs; `fresh` where it did not run before."""
+    def _seed_sampler(self) -> None:
+        seed = np.random.SeedSequence([self._seed, len(self.outcomes())]).generate_state(1)
+        self._study.sampler = TPESampler(seed=int(seed[0]))
 
-    def __init__(
-        self,
-        study: optuna.Study,
-        trial: optuna.Trial,
-        settings: Mapping[str, Value],
-        *,
-        fresh: bool,
-    ) -> None:
-        self._study = study
-        self._trial = trial
-        self.number = trial.number
-        self.settings = settings
-        self.fresh = fresh
+    def _close_killed_trials(self) -> None:
+        """Mark a trial that was killed as failed, or as it had ended if that is known."""
+        for killed in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            ending = killed.user_attrs.get("ending", "failed")
+            score = killed.user_attrs["score"] if ending == "finished" else None
+            self._study.tell(killed.number, score, STATES[ending])
 
-    def report(self, epoch: int, score: float) -> bool:
-        """Note the score of an epoch; says whether the trial is worth going on with."""
-        known = self._study.get_trials(deepcopy=False)[self.number].intermediate_values
-        if epoch not in known:
-            self._trial.report(score, epoch)
-        return not self._trial.should_prune()
-
-    def end(
-        self, ending: str, score: float | None, epochs: int, seconds: float, reason: str = ""
-    ) -> Outcome:
-        outcome = Outcome(self.number, ending, score, epochs, seconds, reason, self.settings)
-        for name in KEPT:
-            self._trial.set_user_attr(name, getattr(outcome, name))
-        value = score if ending == "finished" else None
-        self._study.tell(self._trial, value, state=STATES[ending])
-        return outcome
+    def _queue_stopped_trial(self) -> None:
+        """Queue the settings of the last trial if it did not end; the first are the base's own."""
+        trials = self._study.get_trials(deepcopy=False)
+        if trials and trials[-1].state == TrialState.WAITING:
+            return
+        last = trials[-1].user_attrs if trials else {}
+        attributes = {RETRY: True} if "settings" in last and "ending" not in last else {}
+        if not self.outcomes():  # never worse than the base recipe
+            self._study.enqueue_trial(dict(self._space.holds(self._base)), attributes)
+        elif attributes:
+            self._study.enqueue_trial(trials[-1].params, attributes)
 
 
 @contextmanager
 def open_study(
     folder: Path, about: Mapping[str, Any], space: Space, base: Recipe, seed: int
 ) -> Iterator[Study]:
-    """The folder's study, made where there is none; raises `BadInput` where it is another one.
+    """Open the study of a folder, or create it.
 
-    about: what a study must not change while it lasts, as JSON.
+    Args:
+        folder: The folder of `study.db`.
+        about: What must not change while the study lasts, as JSON.
+        space: The settings to try.
+        base: The recipe that they change.
+        seed: Seed of the sampler.
+
+    Raises:
+        BadInput: The file is no study, or a study that differs in `about`.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = folder / STUDY
     if not path.exists():
-        replace_file(path, lambda beside: _create(beside, about, space.holds(base)))
+        replace_file(path, lambda new_path: _create(new_path, about))
     storage = None
     try:
         storage = _storage(path)
-        study = optuna.load_study(study_name=NAME, storage=storage, pruner=_pruner())
+        pruner = MedianPruner(TRIALS_BEFORE_PRUNING, FIRST_JUDGED_EPOCH)
+        study = optuna.load_study(study_name=NAME, storage=storage, pruner=pruner)
         known = study.user_attrs[ABOUT]
     except (SQLAlchemyError, sqlite3.Error, KeyError, RuntimeError) as broken:
         raise BadInput(
@@ -158,34 +210,27 @@ def open_study(
         ) from broken
     else:
         _check_same(known, json.loads(json.dumps(about)), path)
-        with _writable(path):
+        try:
             yield Study(study, space, base, seed)
+        except (SQLAlchemyError, StorageInternalError) as failed:
+            raise unwritable(path, failed) from failed
     finally:
         if storage is not None:
             _close(storage)
 
 
-@contextmanager
-def _writable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (SQLAlchemyError, StorageInternalError) as failed:
-        raise unwritable(path, failed) from failed
-
-
-def _create(path: Path, about: Mapping[str, Any], first: Mapping[str, Value]) -> None:
+def _create(path: Path, about: Mapping[str, Any]) -> None:
     path.unlink(missing_ok=True)  # of a process that was killed here
     storage = _storage(path)
     try:
         study = optuna.create_study(study_name=NAME, storage=storage, direction="maximize")
         study.set_user_attr(ABOUT, about)
-        study.enqueue_trial(dict(first))  # never worse than what one had
     finally:
         _close(storage)
 
 
 def _storage(path: Path) -> RDBStorage:
-    """By a connection and not by URL, in which a path may not hold every letter."""
+    """Connect by path and not by URL, in which a path may not hold every letter."""
     connect = {"creator": lambda: sqlite3.connect(path, check_same_thread=False)}
     return RDBStorage("sqlite:///study.db", engine_kwargs=connect)
 
@@ -195,17 +240,10 @@ def _close(storage: RDBStorage) -> None:
     storage.engine.dispose()
 
 
-def _pruner() -> optuna.pruners.BasePruner:
-    """Stops a trial whose best epoch so far is below the median of the others at this epoch."""
-    return optuna.pruners.MedianPruner(
-        n_startup_trials=TRIALS_BEFORE_PRUNING, n_warmup_steps=FIRST_JUDGED_EPOCH
-    )
-
-
-def _check_same(known: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:
+def _check_same(known: Mapping[str, Any], given: Mapping[str, Any], path: Path) -> None:
     problems = [
         _difference(name, known.get(name), value)
-        for name, value in asked.items()
+        for name, value in given.items()
         if known.get(name) != value
     ]
     if problems:
@@ -221,11 +259,3 @@ def _difference(name: str, there: Any, here: Any) -> str:
     if name == "clicks":
         return "it was begun with other clicks, or with other options for reading them."
     return f"its {name} is another: {there!r} there, {here!r} here."
-
-
-def _has_started(trial: FrozenTrial) -> bool:
-    return trial.state != TrialState.WAITING
-
-
-def _outcome(trial: FrozenTrial) -> Outcome:
-    return Outcome(trial.number, **{name: trial.user_attrs[name] for name in KEPT})

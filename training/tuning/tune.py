@@ -1,7 +1,7 @@
-"""`recsys tune`: reads, searches, and says which recipe was best.
+"""`recsys tune`: read clicks, search for a better recipe, print the best one.
 
 Trials learn from all but the last training sessions and are scored on those. The test part is put
-aside before anything is tried.
+aside before the first trial.
 """
 
 import dataclasses
@@ -17,11 +17,17 @@ from data.sessions import Sessions, reindex
 from recsys.errors import BadInput
 from recsys.fileio import check_new_folder
 from training.pipeline import choose_device, work_folder
-from training.progress import bar, counts_table, warn
+from training.progress import TuneBars, bar, counts_table, warn
 from training.trainer import stop_on_signal
-from training.tuning.progress import TuneBars, endings_line, importance_line, outcomes_table
-from training.tuning.results import BEST, TuningOrigin, best_of
-from training.tuning.search import Parts, Search
+from training.tuning.results import (
+    BEST,
+    TuningOrigin,
+    best_of,
+    endings_line,
+    importance_line,
+    outcomes_table,
+)
+from training.tuning.search import Search, TrialData
 from training.tuning.space import Space
 from training.tuning.study import STUDY, Outcome, Study, open_study
 
@@ -30,11 +36,11 @@ DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TuneOptions:
-    """What is searched, where it is kept, and how long it may take."""
+    """Options of `recsys tune`: the clicks, the space, the folder, and the limits."""
 
     clicks: ClickOptions
     out: Path
-    found: TuningOrigin
+    origin: TuningOrigin
     space: Space
     trials: int = 50
     seed: int = 1
@@ -44,7 +50,7 @@ class TuneOptions:
 
 
 def seconds_of(text: str) -> float:
-    """`2h`, `1h30m`, `90m`, `45s` or plain seconds; raises `BadInput`."""
+    """Parse `2h`, `1h30m`, `90m`, `45s` or plain seconds; raise `BadInput` for any other text."""
     parts = DURATION.fullmatch(text.strip())
     hours, minutes, seconds = (int(part or 0) for part in parts.groups()) if parts else (0, 0, 0)
     total = 3600 * hours + 60 * minutes + seconds
@@ -54,15 +60,15 @@ def seconds_of(text: str) -> float:
 
 
 def tune(options: TuneOptions, console: Console) -> Path:
-    """Click log → the folder of the study, with the best recipe in it; returns the folder."""
-    until = time.monotonic() + options.time_limit_seconds
+    """Run or resume a study; return its folder, with the best recipe in it."""
+    deadline = time.monotonic() + options.time_limit_seconds
     device = choose_device(options.device)
-    base, space = options.found.base, options.space
+    base, space = options.origin.base, options.space
     with work_folder(options.out):
         _check_out(options)
-        parts = _read(options, console)
+        data = _read(options, console)
         about = {
-            "clicks": parts.mark,
+            "clicks": data.fingerprint,
             "recipe": dataclasses.asdict(base),
             "space": {d.name: repr(d) for d in space.dimensions},
             "seed": options.seed,
@@ -71,11 +77,11 @@ def tune(options: TuneOptions, console: Console) -> Path:
             stop_on_signal() as stop,
             open_study(options.out, about, space, base, options.seed) as study,
         ):
-            with TuneBars(console, base.select_by) as bars:
+            with TuneBars(console) as bars:
                 search = Search(
-                    parts, options.found, options.out, options.trials, device, bars, stop, until
+                    data, options.origin, options.out, options.trials, device, bars, stop, deadline
                 )
-                enough = search.go_on(study)
+                enough = search.run(study)
             _show(options, study, console, enough=enough)
     return options.out
 
@@ -91,12 +97,12 @@ def _check_out(options: TuneOptions) -> None:
     check_new_folder(options.out, "The study")
 
 
-def _read(options: TuneOptions, console: Console) -> Parts:
+def _read(options: TuneOptions, console: Console) -> TrialData:
     with bar(console, "Reading clicks", "") as progress:
         prepared = prepare(options.clicks, progress)
     console.print(counts_table(prepared.counts))
     warn(console, prepared.duplicates.warning)
-    base, labelled = options.found.base, prepared.valid is not None
+    base, labelled = options.origin.base, prepared.valid is not None
     if not labelled and (base.validation == 0 or len(prepared.train) < 10):
         raise BadInput(
             "Trials cannot be compared",
@@ -110,14 +116,14 @@ def _read(options: TuneOptions, console: Console) -> Parts:
         f"Tuning {base.select_by} on {'the validation part' if labelled else share}. "
         f"No trial sees the test part, {len(prepared.test):,} sessions."
     )
-    return without_others(prepared.train, prepared.valid)
+    return without_test_items(prepared.train, prepared.valid)
 
 
-def without_others(train: Sessions, valid: Sessions | None) -> Parts:
-    """Drop the item ids that only the test part has; those left keep the order of the log."""
+def without_test_items(train: Sessions, valid: Sessions | None) -> TrialData:
+    """Drop the item ids that only the test part has; the others keep the order of the log."""
     counts = train.counts() + (0 if valid is None else valid.counts())
     left = [item for item, n in zip(train.item_ids, counts.tolist(), strict=True) if n > 0]
-    return Parts(reindex(train, left), None if valid is None else reindex(valid, left))
+    return TrialData(reindex(train, left), None if valid is None else reindex(valid, left))
 
 
 def _show(options: TuneOptions, study: Study, console: Console, *, enough: bool) -> None:
@@ -131,7 +137,7 @@ def _show(options: TuneOptions, study: Study, console: Console, *, enough: bool)
     if best is None:
         console.print("No trial came to its end, so there is no best recipe.")
         return
-    console.print(outcomes_table(outcomes, options.found.base.select_by))
+    console.print(outcomes_table(outcomes, options.origin.base.select_by))
     console.print(f"{endings_line(outcomes)}.")
     shares = study.importances()
     if shares:

@@ -1,4 +1,4 @@
-"""An HTML page taken apart: its elements, its texts, and that every tag is closed in order."""
+"""HTML page as a list of elements with their texts; every tag must be closed in order."""
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -8,6 +8,8 @@ VOID = {"meta", "link", "br", "img", "input", "hr"}  # elements that have no end
 
 @dataclass
 class Element:
+    """Element of a page."""
+
     tag: str
     attributes: dict[str, str]
     texts: list[str] = field(default_factory=list)  # of this element and everything in it
@@ -18,7 +20,7 @@ class Element:
 
 
 class Page(HTMLParser):
-    """Raises `AssertionError` where tags cross or stay open."""
+    """Parsed HTML page; a tag that crosses another or stays open raises `AssertionError`."""
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -29,6 +31,7 @@ class Page(HTMLParser):
         assert not self._open, [element.tag for element in self._open]
 
     def all(self, tag: str, **attributes: str) -> list[Element]:
+        """Return the elements of a tag with all of these attributes."""
         return [
             e for e in self.elements if e.tag == tag and attributes.items() <= e.attributes.items()
         ]

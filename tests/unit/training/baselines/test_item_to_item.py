@@ -16,18 +16,18 @@ A, B, C, D = range(4)
 
 
 def after(model: ItemToItem, *clicks: int) -> dict[str, float]:
-    """Scores after these clicks; what only breaks ties is below 1."""
+    """Return the scores after some clicks; popularity alone is below 1."""
     scores = model.scores_along([np.array([*clicks, 0], dtype=np.int32)])[-1]
     return {item: round(score, 2) for item, score in zip(IDS, scores.tolist(), strict=True)}
 
 
-def test_markov_counts_what_came_directly_after() -> None:
+def test_markov_counts_the_items_clicked_directly_after() -> None:
     found = after(markov(CATALOGUE, INDEXED), A)
 
     assert [int(found[item]) for item in IDS] == [0, 3, 1, 0]  # ab three times, ac once
 
 
-def test_equal_counts_are_told_apart_by_popularity_and_decided_by_nothing_else() -> None:
+def test_popularity_breaks_ties_and_decides_nothing_else() -> None:
     scores = markov(CATALOGUE, INDEXED).scores_along([np.array([B, 0], dtype=np.int32)])[0]
     order = [IDS[item] for item in scores.argsort(descending=True).tolist()]
 
@@ -43,7 +43,7 @@ def test_a_rule_across_d_clicks_weighs_one_over_d() -> None:
     assert scores[B] > scores[C] > scores[D] > scores[A]
 
 
-def test_rules_do_not_reach_into_the_next_session() -> None:
+def test_rules_end_with_the_session() -> None:
     model = sequential_rules(CATALOGUE, reindex(words("ab", "cd"), IDS))
 
     scores = model.scores_along([np.array([B, 0], dtype=np.int32)])[0]
@@ -62,7 +62,7 @@ def test_item_neighbours_are_damped_cosines_of_the_sessions() -> None:
 
 
 @pytest.mark.parametrize("build", [markov, sequential_rules, item_neighbours])
-def test_an_unknown_click_moves_nothing(build: type) -> None:
+def test_an_unknown_click_changes_nothing(build: type) -> None:
     model = build(CATALOGUE, INDEXED)
 
     scores = model.scores_along([np.array([A, -1, 0], dtype=np.int32)])

@@ -16,12 +16,12 @@ CATALOGUE = Catalogue(known_items(TRAIN), reindex(TRAIN, known_items(TRAIN)).cou
 
 
 def order(scores: torch.Tensor) -> str:
-    """Items of each case, best first, as one word."""
+    """Return the items of each case, best first, as one word."""
     ranked = torch.argsort(scores, dim=1, descending=True)
     return " ".join("".join(CATALOGUE.item_ids[i] for i in row) for row in ranked.tolist())
 
 
-def test_popularity_answers_everybody_alike() -> None:
+def test_popularity_gives_every_session_the_same_list() -> None:
     scores = Popularity(CATALOGUE).scores_along([np.array([2, 3, 0])])
 
     assert order(scores) == "bacd bacd"  # b 5 clicks, a 4, c 2, d 1
@@ -34,7 +34,7 @@ def test_session_popularity_counts_this_session_first() -> None:
     assert order(scores) == "dbac cdba cdba cdba"  # d and c tie once: the popular c first
 
 
-def test_recent_popularity_forgets_what_is_old() -> None:
+def test_recent_popularity_ignores_old_sessions() -> None:
     old, new = ["ab"] * 99, ["cd", "cd", "c"]
     train = words(*old, *new)
     ids = known_items(train)

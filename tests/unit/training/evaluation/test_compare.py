@@ -1,11 +1,11 @@
-"""The model beside its baselines: one protocol, one set of draws, figures that can be checked."""
+"""Comparison of the model with baselines: one protocol, one set of resamples, known figures."""
 
 import numpy as np
 import pytest
 import torch
 
 from tests.support.training.scorers import BACKWARD, COUNTS, FORWARD, Fixed, evaluated
-from training.evaluation.compare import COMPARED, compare_with_intervals, gains
+from training.evaluation.compare import COMPARED, case_values, compare_with_intervals
 from training.evaluation.metrics import metrics_at
 
 
@@ -18,13 +18,13 @@ def test_every_case_keeps_its_session_its_position_its_target_and_its_rank() -> 
     assert ranked.rank.tolist() == [2, 2**31 - 1, 24]
 
 
-def test_gains_average_to_the_metrics_of_the_evaluator() -> None:
+def test_case_values_average_to_the_metrics_of_the_evaluator() -> None:
     ranks = np.array([1, 2, 5, 6, 20, 21, 2**31 - 1], dtype=np.int32)
 
     expected = metrics_at(torch.from_numpy(ranks.astype(np.int64)))
 
     for metric in COMPARED:
-        assert gains(ranks, metric).mean() == pytest.approx(expected[metric])
+        assert case_values(ranks, metric).mean() == pytest.approx(expected[metric])
 
 
 def test_figures_are_the_evaluators_and_lie_within_their_intervals() -> None:
@@ -47,7 +47,7 @@ def test_the_difference_is_to_the_best_baseline_of_each_metric() -> None:
 
     found = compare_with_intervals(results, COUNTS)
 
-    assert found.rival == "good"
+    assert found.sliced_baseline == "good"
     mrr = next(d for d in found.differences if d.metric == "mrr@20")
     assert mrr.other == "good"
     assert mrr.gain.value == pytest.approx(1 / 2 - 1 / 1)
@@ -62,7 +62,7 @@ def test_a_relative_of_the_model_is_compared_but_is_no_baseline() -> None:
 
     found = compare_with_intervals(results, COUNTS)
 
-    assert found.rival == "markov"
+    assert found.sliced_baseline == "markov"
     assert {(d.metric, d.other) for d in found.to_relatives} == {
         ("recall@20", "model alone"),
         ("mrr@20", "model alone"),
@@ -73,7 +73,7 @@ def test_a_relative_of_the_model_is_compared_but_is_no_baseline() -> None:
 def test_without_baselines_there_is_no_difference() -> None:
     found = compare_with_intervals(evaluated(*["ab"] * 12, model=FORWARD), COUNTS)
 
-    assert (list(found.differences), found.rival) == ([], None)
+    assert (list(found.differences), found.sliced_baseline) == ([], None)
     assert list(found.positions[0].figures) == ["model"]
 
 
@@ -101,7 +101,7 @@ def test_accuracy_by_popularity_is_counted_by_hand() -> None:
     assert values == [1.0, 0.0, 0.0]
 
 
-def test_the_slices_together_are_the_whole() -> None:
+def test_the_slices_add_up_to_all_cases() -> None:
     results = evaluated(*["abcde", "yx", "bacz", "xa"] * 10, model=FORWARD, other=BACKWARD)
 
     found = compare_with_intervals(results, COUNTS)

@@ -14,7 +14,7 @@ CATALOGUE = ("a", "b", "c", "d")
 
 
 class Alphabet:
-    """Always expects a, then b, then c, then d."""
+    """Scorer that ranks a, b, c, d in this order."""
 
     def scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> torch.Tensor:
         cases = sum(len(session) - 1 for session in sessions)
@@ -22,14 +22,14 @@ class Alphabet:
 
 
 class Indifferent:
-    """Scores everything alike."""
+    """Scorer with equal scores for all items."""
 
     def scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> torch.Tensor:
         return torch.zeros(sum(len(session) - 1 for session in sessions), 4)
 
 
 class Order:
-    """Remembers which sessions it was asked about."""
+    """Scorer that keeps the sessions it received."""
 
     def __init__(self) -> None:
         self.asked: list[list[int]] = []
@@ -59,14 +59,14 @@ def test_every_next_click_of_every_session_is_a_case() -> None:
 
 
 def test_an_unseen_target_is_a_miss_and_is_counted() -> None:
-    """Checklist 8: nothing is dropped, and nothing crashes, because an item is new."""
+    """Keep cases of a new item (checklist 8)."""
     result = evaluate(Alphabet(), indexed("da", "dz"), items=4)
 
     assert (result.cases, result.unseen_targets) == (2, 1)
     assert result.metrics["recall@20"] == pytest.approx(1 / 2)
 
 
-def test_collapsed_scores_reach_nothing_and_are_warned_of() -> None:
+def test_collapsed_scores_have_low_metrics_and_a_warning() -> None:
     result = evaluate(Indifferent(), indexed("ab", "cd"), items=4)
 
     assert result.metrics["recall@1"] == 0
@@ -83,7 +83,7 @@ def test_targets_and_scores_stay_together_however_sessions_are_batched() -> None
     assert sorted(map(len, scorer.asked)) == list(map(len, scorer.asked))
 
 
-def test_coverage_counts_what_any_list_shows() -> None:
+def test_coverage_counts_the_items_of_all_lists() -> None:
     assert evaluate(Alphabet(), indexed("ab"), items=4).metrics["coverage@20"] == 1.0
 
 

@@ -8,7 +8,7 @@ from training.evaluation.intervals import estimate, ratio, resampled_sums, sessi
 
 
 def sums_of(values: list[float], session: list[int]) -> NDArray[np.float32]:
-    """(sessions, 2): what the cases of each session add up to, and how many they are."""
+    """Return (sessions, 2): the sum of each session's cases, and their number."""
     inside, sessions = np.array(session, dtype=np.int32), max(session) + 1
     parts = [session_sums(np.array(v), inside, sessions) for v in (values, [1.0] * len(values))]
     return np.stack(parts, axis=1)
@@ -25,7 +25,7 @@ def test_the_sum_of_a_session_is_the_sum_of_its_cases() -> None:
     assert found.tolist() == [[1.5, 2.0], [0.25, 1.0]]
 
 
-def test_sessions_that_are_all_alike_leave_no_doubt() -> None:
+def test_equal_sessions_give_an_interval_without_width() -> None:
     means = means_of(sums_of([1.0, 0.0] * 30, [n // 2 for n in range(60)]))
 
     found = estimate(0.5, means)
@@ -58,7 +58,7 @@ def test_one_seed_gives_one_interval_and_another_seed_another() -> None:
     assert not np.array_equal(means_of(sums, seed=1), means_of(sums, seed=2))
 
 
-def test_drawing_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resampling_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     sums = sums_of([float(n % 3 == 0) for n in range(90)], [n // 2 for n in range(90)])
     whole = resampled_sums(sums)
 
@@ -67,7 +67,7 @@ def test_drawing_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     assert np.array_equal(whole, resampled_sums(sums))
 
 
-def test_the_spread_is_that_of_the_textbook() -> None:
+def test_the_interval_is_as_wide_as_the_standard_error_implies() -> None:
     """400 sessions of one case, half of them hits: standard error sqrt(0.25 / 400) = 0.025."""
     means = means_of(sums_of([float(n % 2) for n in range(400)], list(range(400))))
 
@@ -76,7 +76,7 @@ def test_the_spread_is_that_of_the_textbook() -> None:
     assert found.high - found.low == pytest.approx(2 * 1.96 * 0.025, rel=0.1)
 
 
-def test_what_moves_together_has_a_narrow_difference() -> None:
+def test_the_difference_of_correlated_figures_has_a_narrow_interval() -> None:
     """Model and baseline miss the same hard sessions; the model is right in one case more."""
     hard = np.repeat(np.arange(100) % 2, 2).astype(np.float64)
     better = hard.copy()
@@ -102,7 +102,7 @@ def test_resamples_without_a_case_do_not_count() -> None:
 
 
 def covered(truth: float, *, by_session: bool) -> float:
-    """Share of 200 simulated tests of 60 sessions whose interval holds the true mean.
+    """Return the share of 200 simulated tests of 60 sessions whose interval holds the true mean.
 
     Each session has 8 cases and a hit rate of its own, so its cases are alike.
     """

@@ -18,13 +18,13 @@ CATALOGUE = Catalogue(tuple("abcdefghi"), np.array([3, 9, 9, 1, 4, 2, 7, 7, 5]))
 
 
 class Written(PopularityBackoff):
-    """Scores as they are written down, whatever is clicked."""
+    """Scorer with given scores, whatever is clicked."""
 
     def __init__(self, rows: Sequence[dict[int, float]]) -> None:
         super().__init__(CATALOGUE)
         self._rows = [sorted(row.items()) for row in rows]
 
-    def rows_along(self, sessions: Sequence[NDArray[np.int32]]) -> ScoredRaggedArray:
+    def sparse_scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> ScoredRaggedArray:
         entries = [entry for row in self._rows for entry in row]
         return ScoredRaggedArray(
             offsets_of(np.array([len(row) for row in self._rows])),
@@ -32,7 +32,7 @@ class Written(PopularityBackoff):
             np.array([score for _, score in entries], dtype=np.float64),
         )
 
-    def behind(self, rows: ScoredRaggedArray) -> NDArray[np.float64]:
+    def popularity_weight(self, rows: ScoredRaggedArray) -> NDArray[np.float64]:
         return np.full(len(rows), 0.5)
 
 
@@ -47,7 +47,7 @@ class Written(PopularityBackoff):
     ),
     st.integers(1, ITEMS + 1),
 )
-def test_few_scores_rank_as_all_scores_do(
+def test_sparse_scores_rank_as_all_scores_do(
     cases: list[tuple[dict[int, float], int]], k: int
 ) -> None:
     scorer, targets = Written([row for row, _ in cases]), torch.tensor([t for _, t in cases])

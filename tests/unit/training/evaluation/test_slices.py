@@ -1,12 +1,12 @@
 import numpy as np
 
-from training.evaluation.compare import by_popularity, by_position, deciles
+from training.evaluation.slices import by_popularity, by_position, deciles
 
 
 def test_positions_count_the_clicks_before_the_target() -> None:
     before = np.array([1, 2, 1, 7, 10, 50, 51, 400], dtype=np.int32)
 
-    found = {part.name: np.flatnonzero(part.inside).tolist() for part in by_position(before)}
+    found = {part.name: np.flatnonzero(part.mask).tolist() for part in by_position(before)}
 
     assert found == {"1": [0, 2], "2": [1], "6–10": [3, 4], "21–50": [5], "51+": [6, 7]}
 
@@ -17,7 +17,7 @@ def test_every_case_is_in_one_position_and_one_popularity_group() -> None:
     counts = (np.arange(30) * 7 % 11 + 1).astype(np.int64)
 
     for parts in (by_position(before), by_popularity(target, counts)):
-        assert (np.sum([part.inside for part in parts], axis=0) == 1).all()
+        assert (np.sum([part.mask for part in parts], axis=0) == 1).all()
 
 
 def test_a_decile_holds_a_tenth_of_the_training_clicks() -> None:
@@ -40,7 +40,7 @@ def test_an_item_of_most_clicks_leaves_deciles_empty() -> None:
 
     assert deciles(counts).tolist() == [3, 8]  # 60 + 40 / 2 = 80
     parts = by_popularity(np.array([0, 1, 1, -1], dtype=np.int32), counts)
-    assert [(part.name, int(part.inside.sum()), part.items, part.clicks) for part in parts] == [
+    assert [(part.name, int(part.mask.sum()), part.items, part.clicks) for part in parts] == [
         ("4", 1, 1, (60, 60)),
         ("9", 2, 1, (40, 40)),
         ("not in training", 1, None, None),

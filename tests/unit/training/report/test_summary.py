@@ -1,4 +1,4 @@
-"""The verdict says what the intervals bear out, and nothing more."""
+"""The summary states what the intervals support, and nothing more."""
 
 from collections.abc import Mapping
 
@@ -10,11 +10,11 @@ from training.evaluation.compare import (
     COMPARED,
     Comparison,
     Difference,
-    Slice,
     SliceResult,
     compare_with_intervals,
 )
 from training.evaluation.intervals import Estimate
+from training.evaluation.slices import Slice
 from training.report.summary import metric_name, outcome, summary
 
 BETTER, WORSE = Estimate(0.02, 0.01, 0.03), Estimate(-0.02, -0.03, -0.01)
@@ -36,7 +36,7 @@ def comparison(
     positions: tuple[SliceResult, ...] = (),
     popularity: tuple[SliceResult, ...] = (),
 ) -> Comparison:
-    """gains: metric → the best baseline by it, and the model less that."""
+    """Build a comparison; gains: metric → its best baseline, and the model less that."""
     flat = {metric: Estimate(0.5, 0.48, 0.52) for metric in COMPARED}
     return Comparison(
         sessions=50,
@@ -45,7 +45,7 @@ def comparison(
         figures={"model": flat, **dict.fromkeys(baselines, flat)},
         differences=[Difference(metric, *gain) for metric, gain in gains.items()],
         to_relatives=to_relatives,
-        rival=None,
+        sliced_baseline=None,
         positions=positions,
         popularity=popularity,
     )
@@ -114,7 +114,7 @@ def test_a_group_is_weak_only_where_its_whole_interval_is_below_all() -> None:
     )
 
 
-def test_what_was_measured_has_a_verdict_too() -> None:
+def test_a_comparison_of_evaluations_has_a_summary() -> None:
     results = evaluated(*["ab", "bac", "xa"] * 10, model=FORWARD, markov=BACKWARD)
 
     said = summary(compare_with_intervals(results, COUNTS))

@@ -1,4 +1,4 @@
-"""The search: it resumes as if never stopped, records every ending, keeps the best recipe."""
+"""The search resumes as if never stopped, records every ending, keeps the best recipe."""
 
 import csv
 import dataclasses
@@ -7,52 +7,55 @@ import signal
 from itertools import count
 from pathlib import Path
 
+import optuna
 import pytest
 import torch
 from rich.console import Console
 
 from recsys.errors import BadInput, Interrupted
 from tests.support.training.builders import words
+from training.progress import TuneBars
 from training.recipe import Recipe, load_recipe
 from training.trainer import stop_on_signal
-from training.tuning.progress import TuneBars
 from training.tuning.results import BEST, TRIALS, TuningOrigin, write_results
-from training.tuning.search import RUNNING, Parts, Search
-from training.tuning.space import Choices, Numbers, Space
-from training.tuning.study import STUDY, Outcome, open_study
+from training.tuning.search import RUNNING, Search, TrialData
+from training.tuning.space import Dimension, Space
+from training.tuning.study import NAME, STUDY, Outcome, open_study
 
 CLICKS = words(*["abcdefgh", "cdefghab", "efghabcd", "ghab", "bcde"] * 10)
 BAD = Recipe(
     hidden=8, epochs=3, batch=8, negatives=4, validation=0.2, patience=3,
     learning_rate=1e-5, dropout_embedding=0.5, dropout_hidden=0.0,
 )  # fmt: skip
-RATES = Space((Numbers("learning_rate", 1e-5, 1.0, log=True), Numbers("momentum", 0.0, 0.5, 0.1)))
+RATES = Space(
+    (Dimension("learning_rate", 1e-5, 1.0, log=True), Dimension("momentum", 0.0, 0.5, 0.1))
+)
 TRIALS_ENOUGH = 9
 
 
-class PlugPulled(BaseException):
-    """No handler of ours catches this."""
+class Killed(BaseException):
+    """End of the process: no handler of the search or of Optuna catches it."""
 
 
-class Plug(TuneBars):
-    """Pulls the plug when an epoch of a trial begins, as `kill -9` would."""
+class KillingBars(TuneBars):
+    """Bars that end the process when an epoch of a trial begins, as `kill -9` would."""
 
     def __init__(self, trial: int, epoch: int) -> None:
-        super().__init__(Console(quiet=True), "mrr@20")
+        super().__init__(Console(quiet=True))
         self._at = (trial, epoch)
 
     def epoch_begins(self, trial: int, epoch: int, epochs: int, done: int, events: int) -> None:
         if (trial, epoch) == self._at:
-            self.pull()
+            self.act()
 
-    def pull(self) -> None:
-        raise PlugPulled
+    def act(self) -> None:
+        raise Killed
 
 
-class CtrlC(Plug):
-    """Presses Ctrl-C then."""
+class InterruptingBars(KillingBars):
+    """Bars that press Ctrl-C instead."""
 
-    def pull(self) -> None:
+    def act(self) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -65,15 +68,15 @@ def search(
     base: Recipe = BAD,
     seconds: float = float("inf"),
 ) -> bool:
-    """Every look at the clock takes a second."""
+    """Run a search whose clock moves by one second each time it is read."""
     folder.mkdir(exist_ok=True)
-    bars = bars or TuneBars(Console(quiet=True), "mrr@20")
-    parts, cpu, ticks = Parts(CLICKS, None), torch.device("cpu"), count()
-    about = {"clicks": parts.mark}
+    bars = bars or TuneBars(Console(quiet=True))
+    data, cpu, ticks = TrialData(CLICKS, None), torch.device("cpu"), count()
+    about = {"clicks": data.fingerprint}
     with stop_on_signal() as stop, open_study(folder, about, space, base, seed=1) as study:
         return Search(
-            parts, TuningOrigin(base), folder, trials, cpu, bars, stop, seconds, lambda: next(ticks)
-        ).go_on(study)
+            data, TuningOrigin(base), folder, trials, cpu, bars, stop, seconds, lambda: next(ticks)
+        ).run(study)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -87,7 +90,7 @@ def left(folder: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
-    """The trials of a search that nothing stopped."""
+    """Return the trials of a search that nothing stopped."""
     folder = tmp_path_factory.mktemp("whole")
     assert search(folder, TRIALS_ENOUGH)
     assert left(folder) == {STUDY, BEST, TRIALS}
@@ -146,13 +149,13 @@ def test_a_search_in_two_parts_has_the_trials_of_one(
 
 
 @pytest.mark.parametrize(("trial", "epoch"), [(0, 1), (0, 2), (1, 1), (6, 2), (6, 3)])
-def test_a_killed_search_goes_on_as_if_it_was_not(
+def test_a_killed_search_resumes_with_the_same_trials(
     whole: list[dict[str, str]], tmp_path: Path, trial: int, epoch: int
 ) -> None:
     if epoch > int(whole[trial]["epochs"]):
         trial = max(n for n, row in enumerate(whole) if int(row["epochs"]) >= epoch)
-    with pytest.raises(PlugPulled):
-        search(tmp_path, TRIALS_ENOUGH, Plug(trial, epoch))
+    with pytest.raises(Killed):
+        search(tmp_path, TRIALS_ENOUGH, KillingBars(trial, epoch))
     kept = rows(tmp_path) if trial else []
     search(tmp_path, TRIALS_ENOUGH)
 
@@ -161,11 +164,25 @@ def test_a_killed_search_goes_on_as_if_it_was_not(
     assert left(tmp_path) == {STUDY, BEST, TRIALS}
 
 
-def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(
+def test_a_trial_killed_after_its_outcome_was_stored_is_not_run_again(tmp_path: Path) -> None:
+    search(tmp_path, 1)
+    study = optuna.load_study(study_name=NAME, storage=f"sqlite:///{tmp_path / STUDY}")
+    outcome = {"ending": "finished", "score": 0.75, "epochs": 3, "seconds": 1.0, "reason": ""}
+    trial = study.ask()
+    for name, value in {**outcome, "settings": {"momentum": 0.1}}.items():
+        trial.set_user_attr(name, value)
+
+    search(tmp_path, 2)
+
+    assert [row["score"] for row in rows(tmp_path)][1] == "0.750000"
+    assert load_recipe(str(tmp_path / BEST)).momentum == 0.1
+
+
+def test_ctrl_c_keeps_finished_trials_and_names_resume(
     whole: list[dict[str, str]], tmp_path: Path
 ) -> None:
     with pytest.raises(Interrupted, match=r"2 finished trials are in .*--resume"):
-        search(tmp_path, TRIALS_ENOUGH, CtrlC(2, 2))
+        search(tmp_path, TRIALS_ENOUGH, InterruptingBars(2, 2))
 
     assert [(row["trial"], row["score"]) for row in rows(tmp_path)] == [
         (row["trial"], row["score"]) for row in whole[:2]
@@ -175,7 +192,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(
     assert rows(tmp_path) == whole
 
 
-def test_a_search_whose_time_is_over_stops_in_the_middle_and_can_go_on(
+def test_a_search_stops_at_its_time_limit_and_can_be_resumed(
     whole: list[dict[str, str]], tmp_path: Path
 ) -> None:
     assert not search(tmp_path, TRIALS_ENOUGH, seconds=25)
@@ -185,13 +202,13 @@ def test_a_search_whose_time_is_over_stops_in_the_middle_and_can_go_on(
     assert rows(tmp_path) == whole
 
 
-def test_no_time_is_no_trial(tmp_path: Path) -> None:
+def test_a_time_limit_in_the_past_runs_no_trial(tmp_path: Path) -> None:
     assert not search(tmp_path, 1, seconds=-1)
     assert left(tmp_path) == {STUDY}
 
 
-def test_a_loss_that_is_no_number_ends_the_trial_and_not_the_search(tmp_path: Path) -> None:
-    rates = Space((Choices("learning_rate", (0.1, 1e38)),))
+def test_a_nan_loss_ends_the_trial_and_not_the_search(tmp_path: Path) -> None:
+    rates = Space((Dimension("learning_rate", choices=(0.1, 1e38)),))
     search(tmp_path, 6, space=rates, base=dataclasses.replace(BAD, learning_rate=0.1))
 
     diverged = [row for row in rows(tmp_path) if row["learning_rate"] == "1e+38"]
@@ -203,8 +220,8 @@ def test_a_loss_that_is_no_number_ends_the_trial_and_not_the_search(tmp_path: Pa
     assert len(rows(tmp_path)) == 6
 
 
-def test_settings_that_make_no_recipe_are_recorded_as_failed(tmp_path: Path) -> None:
-    batches = Space((Choices("batch", (4, 1)),))
+def test_invalid_settings_are_recorded_as_failed(tmp_path: Path) -> None:
+    batches = Space((Dimension("batch", choices=(4, 1)),))
     search(tmp_path, 5, space=batches, base=dataclasses.replace(BAD, negatives=0, batch=4))
 
     failed = [row for row in rows(tmp_path) if row["batch"] == "1"]
@@ -215,13 +232,13 @@ def test_settings_that_make_no_recipe_are_recorded_as_failed(tmp_path: Path) -> 
     assert {row["score"] for row in failed} == {""}
 
 
-def test_what_mattered_is_said_after_ten_trials_even_with_a_base_outside_the_space(
+def test_importances_need_ten_trials_and_no_base_within_the_space(
     tmp_path: Path,
 ) -> None:
-    rates = Space((Numbers("learning_rate", 0.01, 1.0), Numbers("sample_alpha", 0.0, 1.0)))
+    rates = Space((Dimension("learning_rate", 0.01, 1.0), Dimension("sample_alpha", 0.0, 1.0)))
     base = dataclasses.replace(BAD, epochs=1)
     search(tmp_path, 9, space=rates, base=base)
-    about = {"clicks": Parts(CLICKS, None).mark}
+    about = {"clicks": TrialData(CLICKS, None).fingerprint}
     with open_study(tmp_path, about, rates, base, seed=1) as study:
         assert study.importances() == {}
 
@@ -243,7 +260,7 @@ def test_a_file_that_is_no_study_is_refused(tmp_path: Path) -> None:
     assert left(tmp_path) == {STUDY}
 
 
-def test_a_path_may_hold_any_letter(tmp_path: Path) -> None:
+def test_a_path_may_contain_any_character(tmp_path: Path) -> None:
     folder = tmp_path / "a study?x=1&mode=ro%20#1"
 
     assert search(folder, 1)

@@ -1,51 +1,22 @@
-"""Search spaces: what is suggested when, and everything that is wrong with a file at once."""
+"""Search spaces suggest what their conditions allow, and report all problems of a file at once."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from optuna.trial import FixedTrial
 
 from recsys.errors import BadSpace
 from training.recipe import Recipe, shipped_names
-from training.tuning.space import Choices, Numbers, Space, WholeNumbers, load_space
+from training.tuning.space import Dimension, Space, load_space
 
-
-class Timid:
-    """Suggests the lowest number and the first choice."""
-
-    def suggest_int(
-        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
-    ) -> int:
-        return low
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        return low
-
-    def suggest_categorical(
-        self, name: str, choices: Sequence[bool | int | float | str]
-    ) -> bool | int | float | str:
-        return choices[0]
-
-
-class Bold(Timid):
-    """Suggests the highest number and the last choice."""
-
-    def suggest_int(
-        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
-    ) -> int:
-        return high
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        return high
-
-    def suggest_categorical(
-        self, name: str, choices: Sequence[bool | int | float | str]
-    ) -> bool | int | float | str:
-        return choices[-1]
+LOWEST = {
+    "loss": "cross-entropy", "hidden": 64, "batch": 32, "learning_rate": 0.01, "momentum": 0.0,
+    "dropout_embedding": 0.0, "dropout_hidden": 0.0, "sample_alpha": 0.0, "bpreg": 0.0, "elu": 0.0,
+}  # fmt: skip
+HIGHEST = {
+    "loss": "bpr-max", "hidden": 512, "batch": 256, "learning_rate": 0.25, "momentum": 0.9,
+    "dropout_embedding": 0.5, "dropout_hidden": 0.7, "sample_alpha": 1.0, "bpreg": 2.0, "elu": 1.0,
+}  # fmt: skip
 
 
 def written(folder: Path, text: str) -> str:
@@ -61,7 +32,7 @@ def refused(folder: Path, text: str, base: Recipe | None = None) -> str:
 
 
 @pytest.mark.parametrize("name", shipped_names("space"))
-def test_every_built_in_space_loads_and_says_how_it_is_used(name: str) -> None:
+def test_every_built_in_space_loads_and_shows_its_command(name: str) -> None:
     load_space(name, Recipe())
     text = (Path("training/spaces") / f"{name}.toml").read_text()
 
@@ -71,17 +42,15 @@ def test_every_built_in_space_loads_and_says_how_it_is_used(name: str) -> None:
 
 @pytest.mark.parametrize("name", shipped_names("space"))
 def test_the_default_recipe_lies_within_every_built_in_space(name: str) -> None:
-    """So that its own score teaches the search about every dimension."""
+    """Its own score then informs the sampler about every dimension."""
     space = load_space(name, Recipe())
 
     assert space.holds(Recipe()) == space.values_of(Recipe())
 
 
-def test_the_published_space_is_the_published_one() -> None:
+def test_the_published_space_has_the_bounds_of_the_paper() -> None:
     space = load_space("published", Recipe())
-    bounds = {
-        d.name: (d.low, d.high, d.step) for d in space.dimensions if not isinstance(d, Choices)
-    }
+    bounds = {d.name: (d.low, d.high, d.step) for d in space.dimensions if not d.choices}
 
     assert bounds == {
         "hidden": (64, 512, 32),
@@ -98,21 +67,21 @@ def test_the_published_space_is_the_published_one() -> None:
 def test_a_setting_with_a_condition_is_tried_only_where_it_holds() -> None:
     space = load_space("published", Recipe())
 
-    timid, bold = space.suggest(Timid(), Recipe()), space.suggest(Bold(), Recipe())
+    lowest = space.suggest(FixedTrial(LOWEST), Recipe())
 
-    assert (timid["loss"], "bpreg" in timid, "elu" in timid) == ("cross-entropy", False, False)
-    assert (bold["loss"], bold["bpreg"], bold["elu"]) == ("bpr-max", 2.0, 1.0)
+    assert lowest == {name: value for name, value in LOWEST.items() if name not in ("bpreg", "elu")}
+    assert space.suggest(FixedTrial(HIGHEST), Recipe()) == HIGHEST
 
 
 def test_a_condition_on_a_setting_that_is_not_tried_looks_at_the_base() -> None:
-    space = Space((Numbers("momentum", 0.0, 0.9, when=(("optimizer", ("adagrad",)),)),))
+    space = Space((Dimension("momentum", 0.0, 0.9, when=(("optimizer", ("adagrad",)),)),))
 
-    assert "momentum" in space.suggest(Timid(), Recipe())
-    assert "momentum" not in space.suggest(Timid(), Recipe(optimizer="adam"))
+    assert "momentum" in space.suggest(FixedTrial(LOWEST), Recipe())
+    assert "momentum" not in space.suggest(FixedTrial(LOWEST), Recipe(optimizer="adam"))
 
 
 def test_values_lie_on_the_steps() -> None:
-    numbers, whole = Numbers("elu", 0.01, 0.25, 0.005), WholeNumbers("hidden", 64, 512, 32)
+    numbers, whole = Dimension("elu", 0.01, 0.25, 0.005), Dimension("hidden", 64, 512, 32)
 
     assert numbers.contains(0.1)
     assert not numbers.contains(0.102)
@@ -161,7 +130,7 @@ def test_all_problems_of_a_file_are_reported_together(tmp_path: Path) -> None:
     assert "hiddn is not a setting. Did you mean hidden?" in message
     assert "hidden.step must lead from 64 to 500 in whole steps, got 32." in message
     assert "batch.hgih is not known. Did you mean high?" in message
-    assert "batch.low must be a whole number, got 16.5." in message
+    assert "batch.low: batch must be int, got 16.5." in message
     assert "batch has no high." in message
     assert "learning_rate.low must be above 0 where log is true, got 0.0." in message
     assert "loss must be one of cross-entropy, bpr-max, got 'bpr'." in message
@@ -194,7 +163,9 @@ def test_all_problems_of_a_file_are_reported_together(tmp_path: Path) -> None:
         ("[hidden", "is not TOML"),
     ],
 )
-def test_what_a_file_may_not_say(tmp_path: Path, text: str, sentence: str) -> None:
+def test_an_invalid_file_is_refused_with_its_problem(
+    tmp_path: Path, text: str, sentence: str
+) -> None:
     assert sentence in refused(tmp_path, text)
 
 
@@ -228,5 +199,5 @@ def test_a_space_with_old_names_works_and_names_the_new_ones(tmp_path: Path) -> 
         space = load_space(str(path), Recipe())
 
     assert any("columns is now called scored_items" in str(warning.message) for warning in caught)
-    assert space.dimensions[0] == Choices("scored_items", ("unique", "with-duplicates"))
+    assert space.dimensions[0] == Dimension("scored_items", choices=("unique", "with-duplicates"))
     assert space.dimensions[1].when == (("optimizer", ("adagrad",)),)

@@ -1,4 +1,4 @@
-"""`recsys tune` as a person meets it: what it refuses, what it prints, what it leaves."""
+"""`recsys tune` from the command line: its refusals, its output, its files."""
 
 import csv
 import fcntl
@@ -45,11 +45,11 @@ def test_a_study_ends_with_a_recipe_that_trains(
     code, _, err = tune(capsys, clicks, out, 10)
 
     assert code == 0, err
-    said = " ".join(err.split())
-    assert "Tuning mrr@20 on the last 10% of the training sessions." in said
-    assert "No trial sees the test part, 3 sessions." in said
+    text = " ".join(err.split())
+    assert "Tuning mrr@20 on the last 10% of the training sessions." in text
+    assert "No trial sees the test part, 3 sessions." in text
     assert err.count("\ntrial ") == 10
-    assert "Best of 10 trials" in said
+    assert "Best of 10 trials" in text
     assert f"--recipe {out / 'best.toml'}" in err
     assert sorted(p.name for p in out.iterdir()) == ["best.toml", "study.db", "trials.csv"]
     head = (out / "best.toml").read_text()
@@ -83,7 +83,7 @@ def test_the_test_part_changes_nothing(
     assert (code, len(rows(tmp_path / "a"))) == (0, 4), err
 
 
-def test_a_study_is_gone_on_with_only_when_asked(
+def test_a_study_is_resumed_only_with_the_option(
     capsys: pytest.CaptureFixture[str], clicks: Path, tmp_path: Path
 ) -> None:
     assert tune(capsys, clicks, tmp_path / "study", 1)[0] == 0
@@ -96,7 +96,7 @@ def test_a_study_is_gone_on_with_only_when_asked(
     assert len(rows(tmp_path / "study")) == 1
 
 
-def test_another_study_is_not_gone_on_with(
+def test_another_study_is_not_resumed(
     capsys: pytest.CaptureFixture[str], clicks: Path, tmp_path: Path
 ) -> None:
     out, other = tmp_path / "study", tmp_path / "other.csv"
@@ -160,12 +160,12 @@ def test_mistakes_are_named_and_leave_no_folder(
     ("text", "seconds"),
     [("2h", 7200), ("1h30m", 5400), ("90m", 5400), ("45s", 45), ("600", 600), ("1h1m1s", 3661)],
 )
-def test_a_time_limit_is_written_as_people_do(text: str, seconds: int) -> None:
+def test_a_time_limit_is_a_duration_in_words(text: str, seconds: int) -> None:
     assert seconds_of(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "0", "0h", "h", "2 days", "-3", "1.5h"])
-def test_a_time_limit_that_is_none_is_refused(text: str) -> None:
+def test_an_invalid_time_limit_is_refused(text: str) -> None:
     with pytest.raises(BadInput, match="--time-limit cannot be used"):
         seconds_of(text)
 
