@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from data.click_options import EVENT_COLUMN
 from data.clicks import ClickLog
-from data.schema import EVENT_COLUMN
 
 MULTIPLIER = 6_364_136_223_846_793_005  # of Knuth's MMIX generator: spreads small differences
 FEW_TIMES = 0.5  # share of sessions with one time for several items: more, and times are coarse

@@ -3,18 +3,15 @@
 The same steps for `recsys train` and `recsys evaluate`, so both test on the same sessions.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
+from data.click_options import ClickOptions
 from data.clicks import ClickLog, read_clicks
 from data.duplicates import Duplicates, find_duplicates, without_duplicates
 from data.files import Progress
-from data.schema import Columns
 from data.sessions import (
-    IDLE_GAP_SECONDS,
     SessionCounts,
     Sessions,
     collapse_repeats,
@@ -22,76 +19,8 @@ from data.sessions import (
     filter_to_fixed_point,
     sessionise,
 )
-from data.split import TEST_FRACTION, Split, split_by_column, split_by_days, split_by_fraction
+from data.split import Split, split_by_column, split_by_days, split_by_fraction
 from recsys.errors import BadInput
-
-
-@dataclass(frozen=True, slots=True)
-class ClickOptions:
-    """How clicks are read, cut, filtered and split; one field for each command-line option."""
-
-    path: Path
-    columns: Columns = field(default_factory=Columns)
-    events: Sequence[str] = ()
-    delimiter: str | None = None
-    idle_gap_seconds: int = IDLE_GAP_SECONDS
-    drop_duplicates: bool = False
-    min_length: int = 2
-    min_support: int = 1
-    collapse: bool = False
-    test_days: float | None = None
-    test_fraction: float = TEST_FRACTION
-
-    def __post_init__(self) -> None:
-        rules = [
-            ("--min-length must be at least 2", self.min_length >= 2, self.min_length),
-            ("--min-support must be at least 1", self.min_support >= 1, self.min_support),
-            (
-                "--idle-gap must be at least 1 second",
-                self.idle_gap_seconds >= 1,
-                self.idle_gap_seconds,
-            ),
-            (
-                "--test-fraction must be above 0 and below 1",
-                0 < self.test_fraction < 1,
-                self.test_fraction,
-            ),
-            (
-                "--test-days must be above 0 and finite",
-                self.test_days is None or 0 < self.test_days < math.inf,
-                self.test_days,
-            ),
-            (
-                "--events needs an event column",
-                not self.events or self.columns.event is not None,
-                "none",
-            ),
-            (
-                "--session-column none needs a user column",
-                self.columns.session is not None or self.columns.user is not None,
-                "none",
-            ),
-            (
-                "--delimiter must be one character, or tab",
-                self.delimiter is None
-                or self.delimiter in ("tab", "\\t")
-                or len(self.delimiter) == 1,
-                repr(self.delimiter),
-            ),
-            (
-                "column names must differ and not be empty",
-                len(set(names := self.columns.wanted())) == len(names) and "" not in names,
-                ", ".join(map(repr, names)),
-            ),
-        ]
-        problems = [f"{rule}, got {value}." for rule, holds, value in rules if not holds]
-        if problems:
-            raise BadInput("The options cannot be used", problems)
-
-    @property
-    def gap(self) -> int | None:
-        """Seconds of silence that end a session; None where a column names the sessions."""
-        return self.idle_gap_seconds if self.columns.session is None else None
 
 
 @dataclass(frozen=True)
@@ -124,13 +53,7 @@ def read_log(
     options: ClickOptions, progress: Progress | None = None
 ) -> tuple[ClickLog, Duplicates]:
     """Clicks as read, and how many of them are exact duplicates; these are dropped where asked."""
-    log = read_clicks(
-        options.path,
-        options.columns,
-        events=options.events,
-        delimiter=options.delimiter,
-        progress=progress,
-    )
+    log = read_clicks(options, progress)
     repeats, found = find_duplicates(log)
     if options.drop_duplicates and found.rows:
         return without_duplicates(log, repeats, found)
@@ -140,7 +63,7 @@ def read_log(
 def read_sessions(options: ClickOptions, progress: Progress | None = None) -> ReadSessions:
     """Sessions of at least the minimum length, before any split."""
     log, duplicates = read_log(options, progress)
-    sessions = sessionise(log, options.gap)
+    sessions = sessionise(log, options.session_gap_seconds)
     counts = [counted("read", sessions)]
     if options.collapse:
         sessions = collapse_repeats(sessions)
@@ -172,7 +95,7 @@ def prepare(options: ClickOptions, progress: Progress | None = None) -> Prepared
 
 
 def _split(options: ClickOptions, sessions: Sessions) -> Split:
-    if options.columns.split is not None:
+    if options.split_column is not None:
         return split_by_column(sessions)
     if options.test_days is not None:
         return split_by_days(sessions, options.test_days)

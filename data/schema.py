@@ -19,24 +19,7 @@ LONGEST_ID = 128  # characters; the HTTP API takes no longer ones
 FIRST_MILLISECONDS = 1e11  # as seconds the year 5138, as milliseconds 1973
 FIRST_MICROSECONDS = 1e14
 YEAR_ONE_MS = -62_135_596_800_000  # no calendar goes further back
-EVENT_COLUMN = "event_type"  # where no other is named
 SPLITS = ("train", "valid", "test")
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Names of the columns; None where a file is read without it."""
-
-    session: str | None = "session_id"
-    user: str | None = None  # read only where sessions are cut from users
-    item: str = "item_id"
-    time: str = "timestamp"
-    event: str | None = None  # None for EVENT_COLUMN, where every file has it
-    split: str | None = None  # read only where a split is asked for
-
-    def wanted(self) -> list[str]:
-        chosen = (self.session, self.user, self.item, self.time, self.event, self.split)
-        return [name for name in chosen if name is not None]
 
 
 def missing_column(name: str, present: Sequence[str]) -> str:

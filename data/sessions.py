@@ -14,8 +14,6 @@ from data.clicks import ClickLog
 from data.schema import SPLITS
 from recsys.errors import BadInput
 
-IDLE_GAP_SECONDS = 30 * 60
-
 
 @dataclass(frozen=True)
 class Sessions:

@@ -13,7 +13,6 @@ from data.sessions import Sessions
 from recsys.errors import BadInput
 
 DAY_MS = 86_400_000
-TEST_FRACTION = 0.1
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Split:
     valid: Sessions | None = None
 
 
-def split_by_fraction(sessions: Sessions, fraction: float = TEST_FRACTION) -> Split:
+def split_by_fraction(sessions: Sessions, fraction: float = 0.1) -> Split:
     """The last `fraction` of the sessions, by start, is the test; at least one session each.
 
     Sessions that start in the same millisecond stay on one side.

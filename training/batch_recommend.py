@@ -19,8 +19,9 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from rich.console import Console
 
+from data.click_options import ClickOptions
 from data.clicks import ClickLog
-from data.prepare import ClickOptions, read_log
+from data.prepare import read_log
 from recsys.bundle.golden import open_predictor
 from recsys.catalogue.catalogue import read_filter
 from recsys.errors import BadInput
@@ -75,7 +76,7 @@ class BulkOptions:
     @property
     def visitor_column(self) -> str:
         """Name the column with an id for each list: of sessions, or of users."""
-        return self.clicks.columns.session or self.clicks.columns.user or ""
+        return self.clicks.visitor_column
 
 
 def recommend_all(options: BulkOptions, console: Console) -> int:
@@ -91,7 +92,7 @@ def recommend_all(options: BulkOptions, console: Console) -> int:
     with bar(console, "Reading clicks", "") as progress:
         log, duplicates = read_log(options.clicks, progress)
     warn(console, duplicates.warning)
-    visits = _Visits(log, predictor, options.clicks.gap)
+    visits = _Visits(log, predictor, options.clicks.session_gap_seconds)
     name = options.visitor_column
 
     def lists() -> Iterator[tuple[range, Iterator[Ranking]]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from data.prepare import ClickOptions
+from data.click_options import ClickOptions
 from data.synthetic import write_shop
 from recsys.bundle.layout import MANIFEST
 from recsys.bundle.registry import destination, is_shelf, publish

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from data.prepare import ClickOptions, prepare, read_sessions
+from data.click_options import ClickOptions
+from data.prepare import prepare, read_sessions
 from data.sessions import Sessions, reindex
 from data.statistics import describe
 from recsys.bundle.golden import open_predictor

@@ -1,7 +1,7 @@
 """Commands that serve a bundle or read one: serve, bench, recommend, inspect, publish."""
 
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,8 +9,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperOption
 
+from data.click_options import FROM_USERS, ClickOptions
 from recsys.bundle.registry import bundle_of
-from recsys.cli.click_options import BundleOption, ReadArguments, takes_clicks
+from recsys.cli.click_options import (
+    PANEL,
+    BundleOption,
+    reading_options_given,
+    takes_clicks,
+)
 from recsys.console import add_row, neat_table, open_console
 from recsys.errors import BadInput, BundleRefused
 
@@ -146,7 +152,7 @@ def bench(
         ids = catalogue.item_ids.take(catalogue.by_popularity.tolist())
         visits = drawn(ids, visitors=visitors, popularity=popularity, length=length, seed=seed)
     else:
-        from data.prepare import ClickOptions, read_sessions
+        from data.prepare import read_sessions
 
         sessions = read_sessions(ClickOptions(clicks)).sessions
         visits = replayed([BenchClick(f"s{s}", item) for s, item in sessions.by_time()])
@@ -158,7 +164,8 @@ def bench(
 @app.command(rich_help_panel="Try")
 @takes_clicks
 def recommend(
-    clicks: ReadArguments,
+    context: typer.Context,
+    clicks: ClickOptions | None,
     bundle: BundleOption,
     items: Annotated[
         list[str] | None, typer.Argument(help="Item ids clicked so far, oldest first.")
@@ -169,7 +176,10 @@ def recommend(
     ] = None,
     by: Annotated[
         str | None,
-        typer.Option(help="Column of visitors: --session-column none --user-column BY."),
+        typer.Option(
+            help="Column of visitors: --session-column none --user-column BY.",
+            rich_help_panel=PANEL,
+        ),
     ] = None,
     exclude_seen: Annotated[
         bool, typer.Option("--exclude-seen", help="Leave out what was clicked.")
@@ -189,17 +199,15 @@ def recommend(
     visitor: it follows from the newest session, the clicks after the last pause longer than
     --idle-gap. Older sessions of the visitor do not count, as in the service.
     """
-    given = clicks.clicks is not None
-    one_way = (out is None) == json and not items if given else bool(items) and out is None
+    from_file = clicks is not None
+    one_way = (out is None) == json and not items if from_file else bool(items) and out is None
     if not one_way:
         raise BadInput(
             "The options cannot be used",
             ["give item ids, or --clicks FILE with --out FILE.csv, FILE.parquet or --json."],
         )
-    if not given:
-        read = {"by": by} | {field.name: getattr(clicks, field.name) for field in fields(clicks)}
-        defaults = {"by": None} | {field.name: field.default for field in fields(clicks)}
-        ignored = [f"--{name.replace('_', '-')}" for name in read if read[name] != defaults[name]]
+    if clicks is None:
+        ignored = reading_options_given(context)
         if ignored:
             raise BadInput(
                 "The options cannot be used",
@@ -213,14 +221,11 @@ def recommend(
         chosen = ListOptions(k, exclude_seen, filter or [], json)
         show_recommendations(bundle_of(bundle), items or [], chosen, open_console(quiet=json))
         return
-    from recsys.cli.click_options import read_options
     from training.batch_recommend import BulkOptions, recommend_all
 
     if by is not None:
-        clicks = replace(clicks, session_column="none", user_column=by)
-    options = BulkOptions(
-        bundle_of(bundle), read_options(clicks), out, k, exclude_seen, filter or []
-    )
+        clicks = replace(clicks, session_column=FROM_USERS, user_column=by)
+    options = BulkOptions(bundle_of(bundle), clicks, out, k, exclude_seen, filter or [])
     recommend_all(options, open_console(stderr=True))
 
 

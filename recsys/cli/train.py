@@ -7,14 +7,9 @@ from typing import Annotated
 
 import typer
 
+from data.click_options import ClickOptions
 from recsys.bundle.registry import bundle_of, destination, publish
-from recsys.cli.click_options import (
-    BundleOption,
-    ClickArguments,
-    OutOption,
-    PublishOption,
-    takes_clicks,
-)
+from recsys.cli.click_options import BundleOption, OutOption, PublishOption, takes_clicks
 from recsys.cli.command_line import as_typed
 from recsys.console import open_console
 
@@ -24,7 +19,7 @@ app = typer.Typer()
 @app.command(rich_help_panel="Learn")
 @takes_clicks
 def train(
-    clicks: ClickArguments,
+    clicks: ClickOptions,
     out: OutOption = None,
     shelf: PublishOption = None,
     recipe: Annotated[str, typer.Option(help="Built-in recipe, or a TOML file.")] = "default",
@@ -41,14 +36,13 @@ def train(
     ] = 60.0,
 ) -> None:
     """Learn from clicks, test against baselines, write a bundle."""
-    from recsys.cli.click_options import click_options
     from training.pipeline import TrainOptions
     from training.pipeline import train as run
     from training.recipe import load_recipe
 
     chosen = load_recipe(recipe, settings or [])
     options = TrainOptions(
-        clicks=click_options(clicks),
+        clicks=clicks,
         out=destination(out, shelf, resume=resume),
         recipe=chosen,
         items=items,
@@ -63,7 +57,7 @@ def train(
 @app.command(rich_help_panel="Learn")
 @takes_clicks
 def tune(
-    clicks: ClickArguments,
+    clicks: ClickOptions,
     out: Annotated[Path, typer.Option(help="Folder for the study; must be new or empty.")],
     recipe: Annotated[
         str, typer.Option(help="Built-in recipe, or a TOML file, to start from.")
@@ -90,7 +84,6 @@ def tune(
     scored on those by the recipe's select_by. Unpromising trials are stopped early. The folder
     holds study.db (Optuna, SQLite), trials.csv and best.toml, a recipe for recsys train.
     """
-    from recsys.cli.click_options import click_options
     from training.recipe import load_recipe
     from training.tuning.results import TuningOrigin
     from training.tuning.space import load_space
@@ -100,7 +93,7 @@ def tune(
     base = load_recipe(recipe, settings or [])
     command = shlex.join(["recsys", *sys.argv[1:]])
     options = TuneOptions(
-        clicks=click_options(clicks),
+        clicks=clicks,
         out=out.resolve(),
         found=TuningOrigin(base, " ".join([recipe, *(settings or [])]), command),
         space=load_space(space, base),
@@ -116,7 +109,7 @@ def tune(
 @app.command(rich_help_panel="Learn")
 @takes_clicks
 def finetune(
-    clicks: ClickArguments,
+    clicks: ClickOptions,
     bundle: BundleOption,
     out: OutOption = None,
     shelf: PublishOption = None,
@@ -133,14 +126,12 @@ def finetune(
     device: Annotated[str, typer.Option(help="auto, cpu, or cuda.")] = "auto",
 ) -> None:
     """Continue a bundle on new clicks and new items; old items keep their order."""
-    from recsys.cli.click_options import click_options
     from training.finetune import FinetuneOptions
     from training.finetune import finetune as run
 
-    typed = click_options(clicks)
     options = FinetuneOptions(
         bundle=bundle_of(bundle),
-        clicks=typed,
+        clicks=clicks,
         out=destination(out, shelf, resume=resume),
         settings=settings or [],
         items=items,
@@ -154,7 +145,7 @@ def finetune(
 @app.command(rich_help_panel="Learn")
 @takes_clicks
 def evaluate(
-    clicks: ClickArguments,
+    clicks: ClickOptions,
     bundle: BundleOption,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object, nothing else.")
@@ -167,13 +158,12 @@ def evaluate(
     ] = None,
 ) -> None:
     """Recall, MRR, NDCG, coverage and latency of a bundle, beside the baselines."""
-    from recsys.cli.click_options import click_options
     from training.evaluate_bundle import evaluate_bundle
 
     console = open_console(quiet=json)
     evaluate_bundle(
         bundle_of(bundle),
-        click_options(clicks),
+        clicks,
         console,
         every_session=all_sessions,
         print_json=json,

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from data import duplicates
+from data.click_options import ClickOptions
 from data.clicks import read_clicks
 from data.duplicates import Duplicates, find_duplicates, without_duplicates
-from data.schema import Columns
 from recsys.errors import BadInput
 from tests.support.training.builders import log_of
 from tests.support.training.command_line import GOOD, run
@@ -75,13 +75,13 @@ def test_the_event_tells_a_view_from_a_cart_where_files_have_it(
     path = tmp_path / f"clicks.{ending}"
     table.to_csv(path, index=False) if ending == "csv" else table.to_parquet(path, index=False)
 
-    _, found = find_duplicates(read_clicks(path, Columns(event="kind")))
+    _, found = find_duplicates(read_clicks(ClickOptions(path, event_column="kind")))
     assert found == Duplicates(4, 8, by_event=True)
-    assert find_duplicates(read_clicks(path, Columns()))[1] == Duplicates(6, 8)
+    assert find_duplicates(read_clicks(ClickOptions(path)))[1] == Duplicates(6, 8)
     named = tmp_path / f"default.{ending}"
     table = table.rename(columns={"kind": "event_type"})
     table.to_csv(named, index=False) if ending == "csv" else table.to_parquet(named, index=False)
-    assert find_duplicates(read_clicks(named, Columns()))[1] == Duplicates(4, 8, by_event=True)
+    assert find_duplicates(read_clicks(ClickOptions(named)))[1] == Duplicates(4, 8, by_event=True)
 
 
 def test_files_of_which_only_some_have_events_are_compared_without_and_it_is_said(
@@ -92,7 +92,7 @@ def test_files_of_which_only_some_have_events_are_compared_without_and_it_is_sai
     )
     (tmp_path / "2.csv").write_text("session_id,item_id,timestamp\ns1,b,11\n")
 
-    _, found = find_duplicates(read_clicks(tmp_path, Columns()))
+    _, found = find_duplicates(read_clicks(ClickOptions(tmp_path)))
 
     assert found == Duplicates(1, 3, event_in_some=True)
     assert found.warning is not None
@@ -117,9 +117,9 @@ def test_an_event_column_that_is_no_text_is_left_alone(tmp_path: Path) -> None:
     table["event_type"] = [[1, 2]]
     table.to_parquet(tmp_path / "clicks.parquet", index=False)
 
-    assert read_clicks(tmp_path / "clicks.parquet", Columns()).event is None
+    assert read_clicks(ClickOptions(tmp_path / "clicks.parquet")).event is None
     with pytest.raises(BadInput, match="event_type is list<"):
-        read_clicks(tmp_path / "clicks.parquet", Columns(event="event_type"))
+        read_clicks(ClickOptions(tmp_path / "clicks.parquet", event_column="event_type"))
 
 
 def test_many_clicks_are_compared_by_whole_columns() -> None:

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data.click_options import ClickOptions
 from data.clicks import read_clicks
-from data.schema import Columns
 from data.synthetic import Shop, write_shop
 
 
@@ -53,4 +53,4 @@ def test_one_seed_is_one_shop_and_the_files_can_be_read(tmp_path: Path) -> None:
 
     first, second = ((tmp_path / n / "clicks.csv").read_bytes() for n in ("a", "b"))
     assert first == second
-    assert len(read_clicks(tmp_path / "a" / "clicks.csv", Columns())) > 100
+    assert len(read_clicks(ClickOptions(tmp_path / "a" / "clicks.csv"))) > 100

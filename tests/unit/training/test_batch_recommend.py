@@ -9,9 +9,8 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from data.prepare import ClickOptions
-from data.schema import Columns
-from recsys.cli.main import app
+from data.click_options import ClickOptions
+from recsys.cli.app import app
 from recsys.errors import BadInput, UnknownAttribute
 from recsys.predictor import Predictor
 from recsys.retrieval.exact import RankingQuery
@@ -32,7 +31,7 @@ def clicks(tmp_path: Path) -> Path:
 
 
 def made(trained: TrainedShop, clicks: Path, out: Path, **options: object) -> pd.DataFrame:
-    read = ClickOptions(clicks, Columns(session="who"))
+    read = ClickOptions(clicks, session_column="who")
     given = BulkOptions(trained.bundle, read, out, **options)  # type: ignore[arg-type]
     recommend_all(given, Console(quiet=True))
     lists: pd.DataFrame = pq.read_table(out).to_pandas()
@@ -255,7 +254,7 @@ def test_the_ending_of_the_file_is_its_format(
 ) -> None:
     columnar = made(trained, clicks, tmp_path / "r.parquet", k=5)
     given = BulkOptions(
-        trained.bundle, ClickOptions(clicks, Columns(session="who")), tmp_path / "r.csv", k=5
+        trained.bundle, ClickOptions(clicks, session_column="who"), tmp_path / "r.csv", k=5
     )
     recommend_all(given, Console(quiet=True))
 

@@ -282,7 +282,7 @@ def test_a_taken_port_is_said_before_anything_is_loaded(
 def test_help_needs_neither_torch_nor_pandas_nor_the_web(tmp_path: Path) -> None:
     """A serving machine has no pandas; nobody should wait for torch to read a help text."""
     code = (
-        "import sys; from recsys.cli.main import app; "
+        "import sys; from recsys.cli.app import app; "
         "heavy = {'torch', 'pandas', 'optuna', 'fastapi', 'uvicorn'} & set(sys.modules); "
         "sys.exit(str(heavy) if heavy else 0)"
     )
