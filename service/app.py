@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from recsys import __version__
-from recsys.bundle.registry import bundle_of
+from recsys.bundle.registry import resolve_bundle
 from recsys.catalogue.catalogue import Catalogue
 from service import problems
 from service.api.dependencies import Running
@@ -53,11 +53,11 @@ Every answer names its request in `X-Request-ID`.
 def create_app(settings: Settings) -> FastAPI:
     """Load and verify the bundle, then build the application; raises `BundleRefused`."""
     torch.set_num_threads(1)  # one worker thread computes; more only fight over the cores
-    opened = [Model.open(bundle_of(settings.bundle))]  # until it is served, then let go
+    opened = [Model.open(resolve_bundle(settings.bundle))]  # until it is served, then let go
     metrics = ServiceMetrics()
 
     def first() -> Model:
-        return opened.pop() if opened else Model.open(bundle_of(settings.bundle))
+        return opened.pop() if opened else Model.open(resolve_bundle(settings.bundle))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recsys.bundle.registry import POINTER, bundle_of, is_shelf
+from recsys.bundle.registry import CURRENT_VERSION, is_registry, resolve_bundle
 from recsys.errors import RecsysError
 from recsys.fileio import replace_file
 from service.model_manager import Model, ModelManager
@@ -134,8 +134,12 @@ def pointer_of(folder: Path) -> Note:
     """The pointer of a shelf; a folder that is a bundle itself says nothing more."""
 
     def read() -> RequestedVersion | None:
-        stamp = _stamp(folder / POINTER)  # first: what is read is at least as new
-        return RequestedVersion(bundle_of(folder), stamp) if stamp and is_shelf(folder) else None
+        stamp = _stamp(folder / CURRENT_VERSION)  # first: what is read is at least as new
+        return (
+            RequestedVersion(resolve_bundle(folder), stamp)
+            if stamp and is_registry(folder)
+            else None
+        )
 
     return read
 
@@ -145,7 +149,7 @@ class SharedNote:
 
     def __init__(self, path: Path, shelf: Path) -> None:
         """shelf: whose pointer, once written again, makes the note void."""
-        self._path, self._pointer = path, shelf / POINTER
+        self._path, self._pointer = path, shelf / CURRENT_VERSION
 
     def read(self) -> RequestedVersion | None:
         stamp = _stamp(self._path)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from recsys.bundle.registry import destination
+from recsys.bundle.registry import output_folder
 from recsys.cli.command_line import as_typed
 from recsys.console import open_console
 
@@ -24,17 +24,19 @@ def demo(
     ] = None,
     publish: Annotated[
         Path | None,
-        typer.Option(help="Only train, onto this shelf; nothing to do where it has a bundle."),
+        typer.Option(
+            help="Only train, into this model registry; nothing to do where it has a bundle."
+        ),
     ] = None,
 ) -> None:
     """Train a synthetic shop, serve it on a private Redis, and show recommendations."""
     if out is not None or publish is not None:
-        from training.demo import train_demo, train_demo_shelf
+        from training.demo import train_demo, train_demo_registry
 
         if publish is None:
-            train_demo(destination(out, publish), open_console(stderr=True), command=as_typed())
+            train_demo(output_folder(out, publish), open_console(stderr=True), command=as_typed())
         else:
-            train_demo_shelf(publish, open_console(stderr=True), command=as_typed())
+            train_demo_registry(publish, open_console(stderr=True), command=as_typed())
         return
     from recsys.cli.run_demo import run_demo
 

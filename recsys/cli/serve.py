@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperOption
 
 from data.click_options import FROM_USERS, ClickOptions
-from recsys.bundle.registry import bundle_of
+from recsys.bundle.registry import resolve_bundle
 from recsys.cli.click_options import (
     PANEL,
     BundleOption,
@@ -46,7 +46,8 @@ class ServeCommand(TyperCommand):
 @app.command(rich_help_panel="Serve", cls=ServeCommand)
 def serve(
     bundle: Annotated[
-        Path | None, typer.Option(help="Bundle folder, or a shelf.", envvar="RECSYS_BUNDLE")
+        Path | None,
+        typer.Option(help="Bundle folder, or a model registry.", envvar="RECSYS_BUNDLE"),
     ] = None,
     redis: Annotated[
         str | None,
@@ -90,21 +91,21 @@ def key() -> None:
 
 @app.command(rich_help_panel="Serve")
 def publish(
-    shelf: Annotated[Path, typer.Argument(help="Folder of bundles.")],
-    name: Annotated[str, typer.Argument(help="Of a bundle folder in it.")],
+    registry: Annotated[Path, typer.Argument(help="Model registry: a folder of bundles.")],
+    name: Annotated[str, typer.Argument(help="Name of a bundle folder in it.")],
 ) -> None:
-    """Have a shelf name another of its bundles, also an older one, which services then take up.
+    """Make a bundle, also an older one, the current version of a registry. Services then load it.
 
-    The bundle is opened and verified first, as a service would.
+    The bundle is first opened and verified, as a service does.
     """
     from recsys.bundle.golden import open_predictor
-    from recsys.bundle.registry import named, refuse_bundle
+    from recsys.bundle.registry import bundle_path, check_not_a_bundle
     from recsys.bundle.registry import publish as run
 
-    refuse_bundle(shelf)
-    found = open_predictor(named(shelf, name))
-    run(shelf, name)
-    print(f"{shelf} names {name} now, model {found.model_id}.")
+    check_not_a_bundle(registry)
+    predictor = open_predictor(bundle_path(registry, name))
+    run(registry, name)
+    print(f"The current version of {registry} is {name} now, model {predictor.model_id}.")
 
 
 @app.command(rich_help_panel="Serve")
@@ -148,7 +149,7 @@ def bench(
 
     options = BenchOptions(url, rate, seconds, warmup, connections, k, api_key, event_ids, ceiling)
     if clicks is None:
-        catalogue = read_catalogue(bundle_of(bundle) / ITEMS)
+        catalogue = read_catalogue(resolve_bundle(bundle) / ITEMS)
         ids = catalogue.item_ids.take(catalogue.by_popularity.tolist())
         visits = drawn(ids, visitors=visitors, popularity=popularity, length=length, seed=seed)
     else:
@@ -219,50 +220,50 @@ def recommend(
         from recsys.listing import ListOptions, show_recommendations
 
         chosen = ListOptions(k, exclude_seen, filter or [], json)
-        show_recommendations(bundle_of(bundle), items or [], chosen, open_console(quiet=json))
+        show_recommendations(resolve_bundle(bundle), items or [], chosen, open_console(quiet=json))
         return
     from training.batch_recommend import BulkOptions, recommend_all
 
     if by is not None:
         clicks = replace(clicks, session_column=FROM_USERS, user_column=by)
-    options = BulkOptions(bundle_of(bundle), clicks, out, k, exclude_seen, filter or [])
+    options = BulkOptions(resolve_bundle(bundle), clicks, out, k, exclude_seen, filter or [])
     recommend_all(options, open_console(stderr=True))
 
 
 @app.command(rich_help_panel="Try")
 def inspect(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder, or a shelf of them.")],
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder, or a model registry.")],
     item: Annotated[str | None, typer.Option(help="Show the items nearest to this one.")] = None,
     k: Annotated[int, typer.Option(min=1, max=100, help="How many of them.")] = 10,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object, nothing else.")
     ] = False,
 ) -> None:
-    """What a bundle holds, what it measured, how it finds items, and whether it would be served.
+    """Show what a bundle holds, what was measured, and whether a service would load it.
 
-    Of a shelf, all its bundles are listed and the current one is inspected. Exit code 2 where the
-    bundle would be refused.
+    Of a model registry, all bundles are listed and the current version is inspected. Exit code 2
+    where the bundle would be refused.
     """
     from recsys.bundle.inspect import (
         as_json,
+        find_nearest,
         inspect_bundle,
-        inspect_shelf,
-        nearest,
+        inspect_registry,
         show_bundle,
         show_nearest,
-        show_shelf,
+        show_registry,
     )
 
     console = open_console(quiet=json)
-    shelf = inspect_shelf(bundle)
-    if shelf:
-        show_shelf(shelf, console)
-    found = inspect_bundle(bundle_of(bundle))
-    near = None if item is None else nearest(found, item, k)
-    show_bundle(found, console)
-    if near is not None:
-        show_nearest(found, near, console)
+    entries = inspect_registry(bundle)
+    if entries:
+        show_registry(entries, console)
+    inspection = inspect_bundle(resolve_bundle(bundle))
+    nearest = None if item is None else find_nearest(inspection, item, k)
+    show_bundle(inspection, console)
+    if nearest is not None:
+        show_nearest(inspection, nearest, console)
     if json:
-        print(dumps(as_json(found, shelf, near), indent=2, ensure_ascii=False))
-    if found.problem is not None:
-        raise BundleRefused(found.problem)
+        print(dumps(as_json(inspection, entries, nearest), indent=2, ensure_ascii=False))
+    if inspection.problem is not None:
+        raise BundleRefused(inspection.problem)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from data.click_options import ClickOptions
-from recsys.bundle.registry import bundle_of, destination, publish
+from recsys.bundle.registry import output_folder, publish, resolve_bundle
 from recsys.cli.click_options import BundleOption, OutOption, PublishOption, takes_clicks
 from recsys.cli.command_line import as_typed
 from recsys.console import open_console
@@ -21,7 +21,7 @@ app = typer.Typer()
 def train(
     clicks: ClickOptions,
     out: OutOption = None,
-    shelf: PublishOption = None,
+    registry: PublishOption = None,
     recipe: Annotated[str, typer.Option(help="Built-in recipe, or a TOML file.")] = "default",
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override one setting: --set epochs=3.")
@@ -43,7 +43,7 @@ def train(
     chosen = load_recipe(recipe, settings or [])
     options = TrainOptions(
         clicks=clicks,
-        out=destination(out, shelf, resume=resume),
+        out=output_folder(out, registry, resume=resume),
         recipe=chosen,
         items=items,
         resume=resume,
@@ -51,7 +51,7 @@ def train(
         command=as_typed(),
         checkpoint_seconds=checkpoint_seconds,
     )
-    _name_current(shelf, run(options, open_console(stderr=True)))
+    _name_current(registry, run(options, open_console(stderr=True)))
 
 
 @app.command(rich_help_panel="Learn")
@@ -112,7 +112,7 @@ def finetune(
     clicks: ClickOptions,
     bundle: BundleOption,
     out: OutOption = None,
-    shelf: PublishOption = None,
+    registry: PublishOption = None,
     drop_vanished: Annotated[
         bool, typer.Option("--drop-vanished", help="Drop old items that the new clicks lack.")
     ] = False,
@@ -130,16 +130,16 @@ def finetune(
     from training.finetune import finetune as run
 
     options = FinetuneOptions(
-        bundle=bundle_of(bundle),
+        bundle=resolve_bundle(bundle),
         clicks=clicks,
-        out=destination(out, shelf, resume=resume),
+        out=output_folder(out, registry, resume=resume),
         settings=settings or [],
         items=items,
         drop_vanished=drop_vanished,
         resume=resume,
         device=device,
     )
-    _name_current(shelf, run(options, open_console(stderr=True)))
+    _name_current(registry, run(options, open_console(stderr=True)))
 
 
 @app.command(rich_help_panel="Learn")
@@ -162,7 +162,7 @@ def evaluate(
 
     console = open_console(quiet=json)
     evaluate_bundle(
-        bundle_of(bundle),
+        resolve_bundle(bundle),
         clicks,
         console,
         every_session=all_sessions,
@@ -172,6 +172,6 @@ def evaluate(
     )
 
 
-def _name_current(shelf: Path | None, bundle: Path) -> None:
-    if shelf is not None:
-        publish(shelf, bundle.name)
+def _name_current(registry: Path | None, bundle: Path) -> None:
+    if registry is not None:
+        publish(registry, bundle.name)

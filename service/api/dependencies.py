@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from recsys.bundle.manifest import Manifest
-from recsys.bundle.registry import is_shelf
+from recsys.bundle.registry import is_registry
 from service.batcher import Batcher
 from service.bundle_watcher import SharedNote
 from service.metrics import ServiceMetrics
@@ -36,7 +36,7 @@ class Running:
     @property
     def shelf(self) -> Path:
         """Where bundles are looked for by name."""
-        return self.bundle if is_shelf(self.bundle) else self.bundle.resolve().parent
+        return self.bundle if is_registry(self.bundle) else self.bundle.resolve().parent
 
     @property
     def manifest(self) -> Manifest:

@@ -4,7 +4,7 @@ import asyncio
 
 from fastapi import APIRouter
 
-from recsys.bundle.registry import bundle_of, named
+from recsys.bundle.registry import bundle_path, resolve_bundle
 from recsys.client.schemas import Reloaded, ReloadRequest
 from service.api.dependencies import Running, RunningDep
 from service.api.request_checks import StrictRoute
@@ -17,9 +17,9 @@ router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=StrictRoute)
 async def reload(asked: ReloadRequest, service: RunningDep) -> Reloaded:
     """Serve another bundle; one that is refused changes nothing, and the answer says why."""
     if asked.bundle is None:
-        folder = bundle_of(service.bundle)
+        folder = resolve_bundle(service.bundle)
     else:
-        folder = named(service.shelf, asked.bundle)
+        folder = bundle_path(service.shelf, asked.bundle)
     return await _told(service, await service.models.replace(folder))
 
 
