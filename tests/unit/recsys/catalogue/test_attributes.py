@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.catalogue.attributes import AT_ONCE, CategoricalAttribute, StringArray
+from recsys.catalogue.attributes import CategoricalAttribute
+from recsys.catalogue.string_array import CHUNK, StringArray
 
 WORDS = ("tea", "", "Käse", "茶", "tea", "\N{TEACUP WITHOUT HANDLE}")
 anything = st.text(st.characters(exclude_categories=["Cs"]))
@@ -40,7 +41,7 @@ def test_a_part_of_an_array_is_read_from_its_own_start() -> None:
 
 
 def test_more_texts_than_are_gone_through_at_once() -> None:
-    texts = [str(number) for number in range(AT_ONCE + 2)]
+    texts = [str(number) for number in range(CHUNK + 2)]
 
     assert list(StringArray.of(texts)) == texts
 
@@ -59,7 +60,7 @@ def test_labels_come_back_as_they_went_in(texts: list[str | None]) -> None:
 def test_one_of_is_in_for_those_who_have_a_text(texts: list[str | None], others: list[str]) -> None:
     wanted = [*others, *(text for text in texts[::3] if text is not None)]
 
-    assert CategoricalAttribute.of(texts).one_of(wanted).tolist() == [
+    assert CategoricalAttribute.of(texts).is_in(wanted).tolist() == [
         text in wanted for text in texts
     ]
 
@@ -68,13 +69,13 @@ def test_one_of_is_in_for_those_who_have_a_text(texts: list[str | None], others:
 def test_labels_of_few_and_of_many_values_are_told_apart(distinct: int) -> None:
     texts = [str(number % distinct) for number in range(100_000)]
 
-    found = CategoricalAttribute.of(texts).one_of(["2", "199", "39999"])
+    found = CategoricalAttribute.of(texts).is_in(["2", "199", "39999"])
 
     assert found.tolist() == [text in ("2", "199", "39999") for text in texts]
 
 
 def test_half_a_surrogate_pair_equals_no_text() -> None:
-    assert CategoricalAttribute.of(["tea", None]).one_of(["\ud800", "tea"]).tolist() == [
+    assert CategoricalAttribute.of(["tea", None]).is_in(["\ud800", "tea"]).tolist() == [
         True,
         False,
     ]
@@ -94,7 +95,7 @@ def test_the_most_frequent_texts_come_with_how_often_they_stand(size: int) -> No
 
 
 def test_a_missing_text_passes_no_test() -> None:
-    found = CategoricalAttribute.of(["tea", None, "pot"]).passing(
+    found = CategoricalAttribute.of(["tea", None, "pot"]).matches(
         lambda texts: pc.not_equal(texts, "pot")
     )
 

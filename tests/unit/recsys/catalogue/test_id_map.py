@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.catalogue.attributes import StringArray
 from recsys.catalogue.id_map import IdMap
+from recsys.catalogue.string_array import StringArray
 
 anything = st.text(st.characters(exclude_categories=["Cs"]), max_size=4)
 HASHES: dict[str, Callable[[str], int]] = {
@@ -27,7 +27,7 @@ def test_it_finds_what_a_dict_finds(name: str, texts: list[str], others: list[st
 
     assert [lookup.find(text) for text in texts] == list(range(len(texts)))
     assert [lookup.find(text) for text in others] == [places.get(text) for text in others]
-    assert lookup.doubled is None
+    assert lookup.duplicate is None
 
 
 @pytest.mark.parametrize("name", HASHES)
@@ -38,7 +38,7 @@ def test_a_text_at_two_places_is_noticed(name: str, texts: list[str], data: st.D
 
     lookup = IdMap(StringArray.of([*texts[:at], twice, *texts[at:]]), HASHES[name])
 
-    assert lookup.doubled == twice
+    assert lookup.duplicate == twice
 
 
 def test_half_a_surrogate_pair_is_not_found() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recsys.catalogue.catalogue import Catalogue
-from recsys.catalogue.search import MOST_WORDS, search
+from recsys.catalogue.search import MAX_WORDS, search
 from recsys.errors import UnknownAttribute
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -36,7 +36,7 @@ def test_words_are_found_in_ids_and_attributes_whatever_their_case() -> None:
 def test_every_word_must_be_there_each_where_it_likes() -> None:
     assert found("ware pot") == ["teapot"]
     assert found("tea drink") == ["tea"]
-    assert found("tea " * (MOST_WORDS + 1)) == found("tea tea")
+    assert found("tea " * (MAX_WORDS + 1)) == found("tea tea")
 
 
 def test_an_item_whose_id_is_typed_comes_first() -> None:
