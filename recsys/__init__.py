@@ -1,3 +1,3 @@
-"""The core that training and serving share: model, ranking, metrics, catalogue, bundle, errors."""
+"""Core that training and serving share: model, ranking, catalogue, bundle, errors."""
 
 __version__ = "0.1.0"

@@ -18,7 +18,7 @@ from recsys.bundle.golden import open_predictor
 from recsys.bundle.layout import MANIFEST
 from recsys.bundle.manifest import Manifest, read_manifest
 from recsys.bundle.registry import is_registry, list_bundles, resolve_bundle
-from recsys.console import add_row, metrics_tables, neat_table, print_fitting, size_said
+from recsys.console import add_row, format_bytes, metrics_tables, neat_table, print_fitting
 from recsys.errors import BadInput, BundleRefused
 from recsys.listing import ranked_tables
 from recsys.predictor import Predictor
@@ -261,12 +261,12 @@ def _files_table(inspection: Inspection) -> Table:
     table.add_column("sha256", no_wrap=True, overflow="ellipsis")
     for name, size in inspection.file_bytes.items():
         add_row(
-            table, name, size_said(size), inspection.manifest.files.get(name, "")[:SHOWN_DIGEST]
+            table, name, format_bytes(size), inspection.manifest.files.get(name, "")[:SHOWN_DIGEST]
         )
     for name in inspection.manifest.files:
         if name not in inspection.file_bytes:
             add_row(table, name, "missing", "", style="bold red")
-    add_row(table, "together", size_said(sum(inspection.file_bytes.values())), "", style="dim")
+    add_row(table, "together", format_bytes(sum(inspection.file_bytes.values())), "", style="dim")
     return table
 
 

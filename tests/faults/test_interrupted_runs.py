@@ -83,7 +83,7 @@ def test_a_disk_that_fills_up_loses_nothing_that_was_saved(
 
     assert full.ended() == 2
     assert "cannot be written" in full.said
-    assert "What was saved before is kept" in full.said
+    assert "The previous content is kept" in full.said
     assert killed.saved() == saved
     assert killed.files() == files
     assert killed.finish() == whole

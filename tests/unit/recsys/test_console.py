@@ -14,11 +14,11 @@ from rich.console import Console
 from recsys.console import (
     HEADINGS,
     add_row,
+    format_bytes,
     metrics_tables,
     neat_table,
     open_console,
     print_fitting,
-    size_said,
 )
 from recsys.listing import ranked_tables
 from recsys.predictor import Predictor
@@ -134,6 +134,6 @@ def _read(terminal: int) -> bytes:
 
 
 def test_sizes_are_said_in_three_figures() -> None:
-    assert [size_said(n) for n in (12, 1500, 3_514_892, 5e9)] == [
+    assert [format_bytes(n) for n in (12, 1500, 3_514_892, 5e9)] == [
         "12 bytes", "1.5 KB", "3.5 MB", "5.0 GB",
     ]  # fmt: skip

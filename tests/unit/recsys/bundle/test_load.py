@@ -62,7 +62,7 @@ def test_a_bundle_holds_what_the_design_says_and_no_pickle(trained: TrainedShop)
 
 def test_a_missing_folder_and_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
     assert "There is no bundle folder" in refused(tmp_path / "none")
-    assert "is no bundle: it has no manifest.json" in refused(tmp_path)
+    assert "is not a bundle: it has no manifest.json" in refused(tmp_path)
 
 
 @pytest.mark.parametrize("name", [MODEL, WEIGHTS, ITEMS, GOLDEN, REPORT])
@@ -176,7 +176,7 @@ def test_a_manifest_that_is_no_file_is_refused_at_once(
     (bundle / MANIFEST).rename(bundle / "elsewhere")
     make(bundle / MANIFEST)
 
-    assert "is a link or no file" in refused(bundle)
+    assert "is a link or not a file" in refused(bundle)
 
 
 def test_weights_that_are_no_numbers_are_refused(bundle: Path) -> None:
