@@ -1,7 +1,7 @@
-"""Click files → `ClickLog`: checked, coded as integers, in the order of the files.
+"""Reading of click files into a `ClickLog`: checked, coded as integers, in the order of the files.
 
-Every problem of every file is found before anything is refused; each is named by file, row,
-column and value. What a session is, is decided in `data/sessions.py`.
+All problems of all files are reported together, each with file, row, column and value.
+`data/sessions.py` builds sessions.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ from recsys.errors import SHOWN_PROBLEMS, BadInput
 
 @dataclass(frozen=True)
 class ClickLog:
-    """Clicks as read: one row each, ids as codes into the tuples of texts.
+    """Clicks in the order of the files; ids are codes into tuples of texts.
 
-    group: (clicks,) int32, the session or, where sessions are still to be cut, the user;
-    item: (clicks,) int32; time_ms: (clicks,) int64; split: (clicks,) int8 into `SPLITS`, or
-    None; event: (clicks,) int32, the event type, or None, also where only some files have it.
-    Codes count by first appearance.
+    group: (clicks,) int32, the session or, before sessions are cut, the user; item: (clicks,)
+    int32; time_ms: (clicks,) int64; split: (clicks,) int8 into `SPLITS`, or None; event: (clicks,)
+    int32, the event type, or None, also where only some files have it. Codes are numbered by first
+    appearance.
     """
 
     group: NDArray[np.int32]
@@ -43,7 +43,7 @@ class ClickLog:
 
 @dataclass
 class _Parts:
-    """What has been read so far, batch by batch."""
+    """Batches read so far."""
 
     group: list[pa.Array] = field(default_factory=list)
     item: list[pa.Array] = field(default_factory=list)
@@ -68,18 +68,18 @@ def read_clicks(options: ClickOptions, progress: Progress | None = None) -> Clic
     for file in files:
         row = 1
         for batch, done in file.batches(options.columns()):
-            _take(parts, file, options, batch, row)
+            _add_batch(parts, file, options, batch, row)
             row += batch.num_rows
             if progress is not None:
                 progress(read + done, total)
         read += file.path.stat().st_size
     if parts.problems:
         raise BadInput("The clicks cannot be used", parts.problems)
-    return replace(_joined(parts, options), event_in_some=event_in_some)
+    return replace(_build_log(parts, options), event_in_some=event_in_some)
 
 
 def _has_event(file: ClickFile, options: ClickOptions) -> bool:
-    """There is a column of the default name, which can be read and means nothing else."""
+    """Return whether the file has a readable event column that no option uses otherwise."""
     return (
         EVENT_COLUMN not in options.columns()
         and file.columns().count(EVENT_COLUMN) == 1
@@ -88,20 +88,20 @@ def _has_event(file: ClickFile, options: ClickOptions) -> bool:
 
 
 def _check_columns(files: Sequence[ClickFile], options: ClickOptions) -> None:
-    """Columns are there in every file, and an id or event has one type in all of them."""
+    """Raise `BadInput` for a missing column, or an id or event of several types."""
     wanted = options.columns()
     problems = [problem for file in files for problem in file.check_columns(wanted)]
     if not problems:
         ids = (options.visitor_column, options.item_column, options.required_event_column)
-        problems = [found for name in ids if name is not None for found in mixed_types(files, name)]
+        problems = [text for name in ids if name is not None for text in mixed_types(files, name)]
     if problems:
         raise BadInput("The clicks cannot be used", problems)
 
 
-def _take(
+def _add_batch(
     parts: _Parts, file: ClickFile, options: ClickOptions, batch: pa.RecordBatch, row: int
 ) -> None:
-    """Check one batch and keep its rows, or keep only the problems found."""
+    """Check one batch and keep its rows, or its problems."""
     group_column, item_column = options.visitor_column, options.item_column
     event_column, split_column = options.required_event_column, options.split_column
     group, item = as_texts(batch[group_column]), as_texts(batch[item_column])
@@ -128,14 +128,14 @@ def _take(
     parts.time_ms.append(time_ms[keep])
 
 
-def _joined(parts: _Parts, options: ClickOptions) -> ClickLog:
+def _build_log(parts: _Parts, options: ClickOptions) -> ClickLog:
     if sum(len(times) for times in parts.time_ms) == 0:
         if parts.events_seen:
             wanted, seen = ", ".join(options.events), ", ".join(sorted(parts.events_seen)[:10])
             column = options.required_event_column
             why = f"no click has the event {wanted}; column {column!r} has: {seen}."
         else:
-            why = f"{options.path} has a header but no clicks."
+            why = f"{options.path} has a header but no clicks. Give a file with clicks."
         raise BadInput("There is nothing to read", [why])
     group, group_ids = _coded(parts.group)
     item, item_ids = _coded(parts.item)
@@ -151,7 +151,7 @@ def _joined(parts: _Parts, options: ClickOptions) -> ClickLog:
 
 
 def _coded(chunks: list[pa.Array]) -> tuple[NDArray[np.int32], tuple[str, ...]]:
-    """Texts of all batches as one array of codes, counted by first appearance."""
+    """Return the texts of all batches as codes and distinct texts, by first appearance."""
     whole = pa.chunked_array(chunks).unify_dictionaries().combine_chunks()
     if isinstance(whole, pa.ChunkedArray):  # pyarrow keeps a single chunk chunked
         whole = whole.chunk(0)

@@ -1,6 +1,6 @@
-"""Click files → training and test sessions, with the counts after every step.
+"""Preparation of clicks: training and test sessions, with the counts after every step.
 
-The same steps for `recsys train` and `recsys evaluate`, so both test on the same sessions.
+`recsys train` and `recsys evaluate` share these steps, so both test on the same sessions.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from data.sessions import (
     SessionCounts,
     Sessions,
     collapse_repeats,
-    counted,
+    count_sessions,
     filter_to_fixed_point,
     sessionise,
 )
@@ -25,7 +25,7 @@ from recsys.errors import BadInput
 
 @dataclass(frozen=True)
 class Prepared:
-    """Sessions ready for training and testing; items are codes of the log they came from."""
+    """Sessions for training and testing; items are codes of the click log."""
 
     train: Sessions
     test: Sessions
@@ -35,14 +35,14 @@ class Prepared:
 
     @property
     def cut_off(self) -> str:
-        """When the last training click happened, UTC."""
+        """Time of the last training click, ISO 8601, UTC."""
         last = int(self.train.time_ms.max()) / 1000
         return datetime.fromtimestamp(last, UTC).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True)
 class ReadSessions:
-    """Sessions as read, with the counts after every step so far."""
+    """Sessions before the split, with the counts after every step so far."""
 
     sessions: Sessions
     counts: list[SessionCounts]
@@ -52,44 +52,44 @@ class ReadSessions:
 def read_log(
     options: ClickOptions, progress: Progress | None = None
 ) -> tuple[ClickLog, Duplicates]:
-    """Clicks as read, and how many of them are exact duplicates; these are dropped where asked."""
+    """Return the clicks and the number of exact duplicates, which an option drops."""
     log = read_clicks(options, progress)
-    repeats, found = find_duplicates(log)
-    if options.drop_duplicates and found.rows:
-        return without_duplicates(log, repeats, found)
-    return log, found
+    repeats, duplicates = find_duplicates(log)
+    if options.drop_duplicates and duplicates.rows:
+        return without_duplicates(log, repeats, duplicates)
+    return log, duplicates
 
 
 def read_sessions(options: ClickOptions, progress: Progress | None = None) -> ReadSessions:
-    """Sessions of at least the minimum length, before any split."""
+    """Return the sessions of at least the minimum length, before any split."""
     log, duplicates = read_log(options, progress)
     sessions = sessionise(log, options.session_gap_seconds)
-    counts = [counted("read", sessions)]
+    counts = [count_sessions("read", sessions)]
     if options.collapse:
         sessions = collapse_repeats(sessions)
-        counts.append(counted("consecutive repeats collapsed", sessions))
+        counts.append(count_sessions("consecutive repeats collapsed", sessions))
     sessions = sessions.keep_sessions(sessions.lengths >= options.min_length)
-    counts.append(counted(f"sessions of at least {options.min_length} clicks", sessions))
+    counts.append(count_sessions(f"sessions of at least {options.min_length} clicks", sessions))
     if len(sessions) == 0:
-        raise BadInput("No session is left", [_lost(counts)])
+        raise BadInput("No session is left", [_steps_text(counts)])
     return ReadSessions(sessions, counts, duplicates)
 
 
 def prepare(options: ClickOptions, progress: Progress | None = None) -> Prepared:
-    """Read, cut, split, then filter the training part alone; raises `BadInput`."""
+    """Read, cut and split the sessions, then filter the training part; raise `BadInput`."""
     read = read_sessions(options, progress)
     counts = read.counts
     split = _split(options, read.sessions)
     train, rounds = filter_to_fixed_point(
         split.train, min_length=options.min_length, min_support=options.min_support
     )
-    counts += [counted("training part", split.train), *rounds]
+    counts += [count_sessions("training part", split.train), *rounds]
     if len(train) == 0:
-        raise BadInput("No training session is left", [_lost(counts)])
+        raise BadInput("No training session is left", [_steps_text(counts)])
     test = split.test.keep_sessions(split.test.lengths >= 2)
-    counts.append(counted("test part", test))
+    counts.append(count_sessions("test part", test))
     if len(test) == 0:
-        raise BadInput("No test session is left", [_lost(counts)])
+        raise BadInput("No test session is left", [_steps_text(counts)])
     _check_known(train, test)
     return Prepared(train, test, split.valid, counts, read.duplicates)
 
@@ -114,6 +114,6 @@ def _check_known(train: Sessions, test: Sessions) -> None:
         )
 
 
-def _lost(counts: Sequence[SessionCounts]) -> str:
+def _steps_text(counts: Sequence[SessionCounts]) -> str:
     steps = "; ".join(f"{c.step}: {c.sessions:,} sessions, {c.clicks:,} clicks" for c in counts)
     return f"{steps}. Loosen --min-length or --min-support, or give more clicks."

@@ -46,8 +46,8 @@ def demo(
 @app.command(rich_help_panel="Try")
 def shop(
     out: Annotated[Path, typer.Option(help="Folder for the files; must be new or empty.")],
-    visits: Annotated[int, typer.Option(min=1, help="How many visits there are.")] = 15_000,
-    seed: Annotated[int, typer.Option(min=0, help="Decides who clicks what.")] = 1,
+    visits: Annotated[int, typer.Option(min=1, help="Number of visits.")] = 15_000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random clicks.")] = 1,
 ) -> None:
     """Write the demo's synthetic shop as files: clicks.csv, and items.csv with 600 products."""
     from training.demo import write_files

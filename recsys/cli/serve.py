@@ -1,4 +1,4 @@
-"""Commands that serve a bundle or read one: serve, bench, recommend, inspect, publish."""
+"""Commands that serve or read a bundle: serve, key, publish, bench, recommend, inspect."""
 
 import sys
 from dataclasses import replace
@@ -24,7 +24,7 @@ app = typer.Typer()
 
 
 class ServeCommand(TyperCommand):
-    """`recsys serve`, whose help takes every setting and its default from the service."""
+    """Command `recsys serve`, whose help lists every setting of the service with its default."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         from service.settings import REQUIRED, described
@@ -67,7 +67,7 @@ def serve(
         typer.Option(help="Processes, about one a core.", envvar="RECSYS_WORKERS"),
     ] = None,
 ) -> None:
-    """Answer over HTTP. Options win over environment variables."""
+    """Serve recommendations over HTTP. Options take precedence over environment variables."""
     from service.serve import serve as run
 
     given = {"bundle": bundle, "redis": redis, "host": host, "port": port, "workers": workers}
@@ -76,10 +76,10 @@ def serve(
 
 @app.command(rich_help_panel="Serve")
 def key() -> None:
-    """Make a key that may call the service, and the hash of it that the settings want.
+    """Generate an API key, and its hash for the settings.
 
-    The key is shown this once and kept nowhere. To replace a key, add the hash of the new one after
-    a comma, restart, give the new key to its users, and take the old hash out again.
+    The key is shown once and stored nowhere. To replace a key, add the hash of the new one after
+    a comma, restart, give the new key to its users, and remove the old hash.
     """
     from service.middleware.auth import hash_of, new_key
 
@@ -110,36 +110,42 @@ def publish(
 
 @app.command(rich_help_panel="Serve")
 def bench(
-    bundle: Annotated[Path, typer.Option(help="Bundle that is served: items, by popularity.")],
+    bundle: Annotated[
+        Path, typer.Option(help="Served bundle; its items are clicked by popularity.")
+    ],
     url: Annotated[str, typer.Option(help="The running service.")] = "http://127.0.0.1:8000",
     rate: Annotated[
         float, typer.Option(help="Requests a second; 0 is as fast as they are answered.")
     ] = 0.0,
-    seconds: Annotated[float, typer.Option(help="How long is measured.")] = 10.0,
-    warmup: Annotated[float, typer.Option(help="Seconds before that, not measured.")] = 2.0,
-    connections: Annotated[int, typer.Option(help="Open at the same time.")] = 32,
+    seconds: Annotated[float, typer.Option(help="Duration of the measurement.")] = 10.0,
+    warmup: Annotated[float, typer.Option(help="Seconds before the measurement.")] = 2.0,
+    connections: Annotated[int, typer.Option(help="Number of open connections.")] = 32,
     k: Annotated[int, typer.Option(min=1, max=100, help="Items asked for.")] = 20,
     clicks: Annotated[
         Path | None, typer.Option(help="Replay this click file, each visitor in order.")
     ] = None,
-    visitors: Annotated[int, typer.Option(min=1, help="At a time, where none is replayed.")] = 2000,
+    visitors: Annotated[
+        int, typer.Option(min=1, help="Concurrent visitors, without --clicks.")
+    ] = 2000,
     popularity: Annotated[float, typer.Option(help="P(item of rank r) ∝ r^-popularity.")] = 0.8,
     length: Annotated[float, typer.Option(help="P(session of n clicks) ∝ n^-length.")] = 1.5,
     event_ids: Annotated[
-        bool, typer.Option("--event-ids", help="Name each click, so that it could be repeated.")
+        bool, typer.Option("--event-ids", help="Give each click an event id.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Decides who clicks what.")] = 1,
-    api_key: Annotated[str | None, typer.Option(envvar="RECSYS_API_KEY", help="If needed.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random clicks.")] = 1,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="RECSYS_API_KEY", help="API key, if needed.")
+    ] = None,
     ceiling: Annotated[
-        bool, typer.Option(help="Measure first how fast the generator is by itself.")
+        bool, typer.Option(help="First measure the speed of the generator itself.")
     ] = True,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object only.")] = False,
-    picture: Annotated[Path | None, typer.Option(help="Save what is shown, as SVG.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Save the output as SVG.")] = None,
 ) -> None:
-    """How many requests a running service answers, and how long they take.
+    """Measure throughput and latency of a running service.
 
-    Each request records a click and asks for a list. With --rate, latency counts from the moment a
-    request was due, so a service that stalls is not spared. Exit code 1 where any answer is bad.
+    Each request records a click and asks for a list. With --rate, latency counts from the time at
+    which a request was due, so a stall counts in full. Exit code 1 where any answer is bad.
     """
     from recsys.bundle.layout import ITEMS
     from recsys.catalogue.catalogue import read_catalogue
@@ -194,7 +200,7 @@ def recommend(
         typer.Option("--json", help="Print a JSON object; with --clicks one a line and visitor."),
     ] = False,
 ) -> None:
-    """What follows these clicks, in the terminal, or those of a whole click file.
+    """Recommend items after these clicks, or for every visitor of a click file.
 
     With --clicks, one list for each session. With --session-column none, or --by, one list for each
     visitor: it follows from the newest session, the clicks after the last pause longer than
@@ -222,11 +228,11 @@ def recommend(
         chosen = ListOptions(k, exclude_seen, filter or [], json)
         show_recommendations(resolve_bundle(bundle), items or [], chosen, open_console(quiet=json))
         return
-    from training.batch_recommend import BulkOptions, recommend_all
+    from training.batch_recommend import BatchOptions, recommend_all
 
     if by is not None:
         clicks = replace(clicks, session_column=FROM_USERS, user_column=by)
-    options = BulkOptions(resolve_bundle(bundle), clicks, out, k, exclude_seen, filter or [])
+    options = BatchOptions(resolve_bundle(bundle), clicks, out, k, exclude_seen, filter or [])
     recommend_all(options, open_console(stderr=True))
 
 

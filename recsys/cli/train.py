@@ -1,4 +1,4 @@
-"""Commands that train a model or measure one: train, tune, finetune, evaluate."""
+"""Commands that train or evaluate a model: train, tune, finetune, evaluate."""
 
 import shlex
 import sys
@@ -29,13 +29,13 @@ def train(
     items: Annotated[
         Path | None, typer.Option(help="Items file: attributes for filters and display.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, or cuda.")] = "auto",
     checkpoint_seconds: Annotated[
-        float, typer.Option(help="Work a crash may cost; large models write slowly.")
+        float, typer.Option(help="Interval of checkpoints; large models write slowly.")
     ] = 60.0,
 ) -> None:
-    """Learn from clicks, test against baselines, write a bundle."""
+    """Train on clicks, test against baselines, write a bundle."""
     from training.pipeline import TrainOptions
     from training.pipeline import train as run
     from training.recipe import load_recipe
@@ -66,19 +66,19 @@ def tune(
         list[str] | None, typer.Option("--set", help="Override one setting: --set epochs=3.")
     ] = None,
     space: Annotated[
-        str, typer.Option(help="What to try: quick, published, or a TOML file.")
+        str, typer.Option(help="Search space: quick, published, or a TOML file.")
     ] = "quick",
     trials: Annotated[
         int, typer.Option(min=1, help="Trials in all, those before --resume included.")
     ] = 50,
     time_limit: Annotated[
-        str | None, typer.Option(help="Stop after 2h, 1h30m, 45s; --resume goes on.")
+        str | None, typer.Option(help="Stop after 2h, 1h30m, 45s; --resume continues.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides which settings are tried.")] = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with this study.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue this study.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, or cuda.")] = "auto",
 ) -> None:
-    """Search for a better recipe; the test part is never seen.
+    """Search for a better recipe; the search never sees the test part.
 
     Trial 0 is the recipe itself. Each trial trains on all but the last training sessions and is
     scored on those by the recipe's select_by. Unpromising trials are stopped early. The folder
@@ -120,9 +120,9 @@ def finetune(
         list[str] | None, typer.Option("--set", help="Override one setting: --set epochs=2.")
     ] = None,
     items: Annotated[
-        Path | None, typer.Option(help="Items file; what it lacks stays as in the old bundle.")
+        Path | None, typer.Option(help="Items file; missing items stay as in the old bundle.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, or cuda.")] = "auto",
 ) -> None:
     """Continue a bundle on new clicks and new items; old items keep their order."""
@@ -154,10 +154,10 @@ def evaluate(
         bool, typer.Option("--all-sessions", help="Test on every session; no split, no baselines.")
     ] = False,
     report: Annotated[
-        Path | None, typer.Option(help="Write what was measured as an HTML page, too.")
+        Path | None, typer.Option(help="Write the results as an HTML page, too.")
     ] = None,
 ) -> None:
-    """Recall, MRR, NDCG, coverage and latency of a bundle, beside the baselines."""
+    """Measure recall, MRR, NDCG, coverage and latency of a bundle, beside the baselines."""
     from training.evaluate_bundle import evaluate_bundle
 
     console = open_console(quiet=json)

@@ -125,7 +125,7 @@ def test_every_bad_value_is_reported_with_row_and_value(tmp_path: Path) -> None:
 
     assert "row 2, session_id: '' is not an id" in message
     assert "row 3, item_id: 'NaN' is not an id" in message
-    assert "row 4, timestamp: 'yesterday' is no time" in message
+    assert "row 4, timestamp: 'yesterday' is not a time" in message
     assert "row 5, item_id: 'xxxxxxxxxxxxxxxxxxxx…' has 129 characters" in message
 
 
@@ -146,7 +146,7 @@ def test_a_time_before_the_calendar_is_refused(tmp_path: Path) -> None:
 
 
 def test_microseconds_are_refused_instead_of_misread(tmp_path: Path) -> None:
-    assert "is no time" in refused(tmp_path, HEADER + "s1,a,1411434505000000\n")
+    assert "is not a time" in refused(tmp_path, HEADER + "s1,a,1411434505000000\n")
 
 
 def test_seconds_and_milliseconds_in_one_column_are_refused(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_text_that_is_no_utf8_is_refused_with_its_row(tmp_path: Path) -> None:
     rows = b"".join(b"s%d,a,%d\n" % (n, n) for n in range(4000))
     path.write_bytes(HEADER.encode() + rows + b"s,\xe9,2\n")
 
-    with pytest.raises(BadInput, match=r"row 4,001, item_id: b'\\xe9' is no UTF-8"):
+    with pytest.raises(BadInput, match=r"row 4,001, item_id: b'\\xe9' is not UTF-8"):
         read_clicks(ClickOptions(path))
 
 
@@ -221,4 +221,4 @@ def test_an_unknown_split_label_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_ending_is_refused(tmp_path: Path) -> None:
-    assert "we read .csv, .tsv, .parquet" in refused(tmp_path, GOOD, "clicks.xlsx")
+    assert "Give a file that ends in .csv, .tsv, .parquet" in refused(tmp_path, GOOD, "clicks.xlsx")

@@ -16,7 +16,7 @@ from recsys.predictor import Predictor
 from recsys.retrieval.exact import RankingQuery
 from tests.support.bundles.trained_shop import TrainedShop
 from training import batch_recommend as bulk
-from training.batch_recommend import BulkOptions, recommend_all
+from training.batch_recommend import BatchOptions, recommend_all
 
 TENT, BAG = "aurora-tent", "aurora-sleeping-bag"
 
@@ -32,13 +32,13 @@ def clicks(tmp_path: Path) -> Path:
 
 def made(trained: TrainedShop, clicks: Path, out: Path, **options: object) -> pd.DataFrame:
     read = ClickOptions(clicks, session_column="who")
-    given = BulkOptions(trained.bundle, read, out, **options)  # type: ignore[arg-type]
+    given = BatchOptions(trained.bundle, read, out, **options)  # type: ignore[arg-type]
     recommend_all(given, Console(quiet=True))
     lists: pd.DataFrame = pq.read_table(out).to_pandas()
     return lists
 
 
-def test_everybody_gets_the_list_after_their_clicks_in_order_of_time(
+def test_every_visitor_gets_the_list_after_its_clicks_in_order_of_time(
     trained: TrainedShop, predictor: Predictor, clicks: Path, tmp_path: Path
 ) -> None:
     lists = made(trained, clicks, tmp_path / "r.parquet", k=5)
@@ -64,10 +64,10 @@ def test_what_was_seen_may_be_left_out(trained: TrainedShop, clicks: Path, tmp_p
 def test_many_are_written_piece_by_piece(
     trained: TrainedShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk, "AT_ONCE", 7)
-    monkeypatch.setattr(bulk, "WRITTEN_AT_ONCE", 50)
+    monkeypatch.setattr(bulk, "BATCH_VISITORS", 7)
+    monkeypatch.setattr(bulk, "ROW_GROUP_VISITORS", 50)
     out = tmp_path / "r.parquet"
-    given = BulkOptions(trained.bundle, ClickOptions(trained.clicks), out, k=3)
+    given = BatchOptions(trained.bundle, ClickOptions(trained.clicks), out, k=3)
 
     visitors = recommend_all(given, Console(quiet=True))
 
@@ -253,7 +253,7 @@ def test_the_ending_of_the_file_is_its_format(
     trained: TrainedShop, clicks: Path, tmp_path: Path
 ) -> None:
     columnar = made(trained, clicks, tmp_path / "r.parquet", k=5)
-    given = BulkOptions(
+    given = BatchOptions(
         trained.bundle, ClickOptions(clicks, session_column="who"), tmp_path / "r.csv", k=5
     )
     recommend_all(given, Console(quiet=True))
