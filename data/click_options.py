@@ -27,7 +27,7 @@ class OptionHelp:
 
 @dataclass(frozen=True, slots=True)
 class ClickOptions:
-    """How click files are read, filtered and split.
+    """Options for reading, filtering and splitting click files.
 
     Raises:
         BadInput: with every option that cannot be used.

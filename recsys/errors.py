@@ -1,4 +1,4 @@
-"""All exceptions that this project raises on purpose.
+"""Exceptions that this project raises on purpose.
 
     RecsysError                 something outside the program is wrong; the message says what to do
     ├── BadInput                a click file, an option or a folder cannot be used

@@ -201,7 +201,7 @@ def _check_state(path: Path, model: SessionModel, size: ModelSize, inputs: Tenso
 
 
 def read_index_file(path: Path, settings: IndexSettings, items: int, width: int) -> CandidateIndex:
-    """An index of `items` vectors; raises `BundleRefused`.
+    """Read an index of `items` vectors; raise `BundleRefused`.
 
     width: H, numbers of an item vector without its bias.
     """

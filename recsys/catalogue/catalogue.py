@@ -31,7 +31,7 @@ Filter = Mapping[str, Sequence[str]]  # {attribute: [values]}: OR within, AND ac
 
 
 class Catalogue:
-    """All items that a model knows, in the order of their indices."""
+    """Items that a model knows, in the order of their indices."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Reading: what is taken, what is refused, and with which sentence."""
+"""Reading of click files: accepted values, refused values and their messages."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def test_tsv_is_split_at_tabs(tmp_path: Path) -> None:
     assert len(read(tmp_path, GOOD.replace(",", "\t"), "clicks.tsv")) == 3
 
 
-def test_another_delimiter_is_taken_when_said(tmp_path: Path) -> None:
+def test_the_delimiter_option_is_used(tmp_path: Path) -> None:
     assert len(read(tmp_path, GOOD.replace(",", ";"), delimiter=";")) == 3
 
 
@@ -135,7 +135,7 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     assert "two columns are called 'item_id'" in refused(tmp_path, text)
 
 
-def test_a_year_no_clock_shows_is_refused(tmp_path: Path) -> None:
+def test_a_year_out_of_range_is_refused(tmp_path: Path) -> None:
     assert "row 2, timestamp: '9999-12-31'" in refused(
         tmp_path, HEADER + "s,a,0001-01-01\ns,b,9999-12-31\n"
     )
@@ -170,7 +170,7 @@ def test_a_truncated_parquet_file_is_refused(tmp_path: Path) -> None:
         read_clicks(ClickOptions(path))
 
 
-def test_text_that_is_no_utf8_is_refused_with_its_row(tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_is_refused_with_its_row(tmp_path: Path) -> None:
     path = tmp_path / "clicks.csv"
     rows = b"".join(b"s%d,a,%d\n" % (n, n) for n in range(4000))
     path.write_bytes(HEADER.encode() + rows + b"s,\xe9,2\n")

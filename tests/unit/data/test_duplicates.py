@@ -1,4 +1,4 @@
-"""Rows that stand in a log twice are counted and said, and go only where that is asked for."""
+"""Duplicate rows are counted and reported, and removed only on request."""
 
 import json
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_rows_that_hash_alike_are_compared_as_a_whole(monkeypatch: pytest.Monkey
     assert find_duplicates(log)[0].tolist() == [False, False, False, True, False]
 
 
-def test_times_that_tell_nothing_are_said_to_be_so() -> None:
+def test_coarse_times_are_reported() -> None:
     days = [("s1", item, 0) for item in "abab"] + [("s2", item, 1) for item in "cdc"]
     seconds = [("s1", item, at) for at, item in enumerate("abab")] * 2
 
@@ -84,7 +84,7 @@ def test_the_event_tells_a_view_from_a_cart_where_files_have_it(
     assert find_duplicates(read_clicks(ClickOptions(named)))[1] == Duplicates(4, 8, by_event=True)
 
 
-def test_files_of_which_only_some_have_events_are_compared_without_and_it_is_said(
+def test_events_of_only_some_files_are_not_compared_and_a_warning_says_so(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "1.csv").write_text(
@@ -112,7 +112,7 @@ def test_an_event_column_that_was_typed_must_be_there(
     assert "no column 'knid'. Did you mean 'kind'?" in said
 
 
-def test_an_event_column_that_is_no_text_is_left_alone(tmp_path: Path) -> None:
+def test_an_event_column_that_is_not_text_is_ignored(tmp_path: Path) -> None:
     table = pd.DataFrame({"session_id": ["s"], "item_id": ["a"], "timestamp": [1]})
     table["event_type"] = [[1, 2]]
     table.to_parquet(tmp_path / "clicks.parquet", index=False)
@@ -144,7 +144,7 @@ def test_many_clicks_are_compared_by_whole_columns() -> None:
     assert repeats[count:].all()
 
 
-def test_a_file_concatenated_with_itself_is_said_and_mended(
+def test_a_file_concatenated_with_itself_is_reported_and_corrected(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     once, twice = tmp_path / "once.csv", tmp_path / "twice.csv"

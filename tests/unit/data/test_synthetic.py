@@ -17,7 +17,7 @@ def test_the_successor_is_the_next_product_of_the_same_maker() -> None:
     assert names[after] == "Birch Sleeping bag"
 
 
-def test_the_round_of_a_category_closes() -> None:
+def test_the_products_of_a_category_form_a_cycle() -> None:
     shop = Shop(makers=1)
     items = np.arange(len(shop))
     walked = items

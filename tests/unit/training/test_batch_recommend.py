@@ -1,4 +1,4 @@
-"""Lists for a whole click file: the same as one visitor after another gets."""
+"""Batch recommendation gives the lists that single requests give."""
 
 import json
 from pathlib import Path
@@ -55,13 +55,13 @@ def test_every_visitor_gets_the_list_after_its_clicks_in_order_of_time(
     assert set(lists[lists["who"] == "c"]["source"]) == {"popular"}
 
 
-def test_what_was_seen_may_be_left_out(trained: TrainedShop, clicks: Path, tmp_path: Path) -> None:
+def test_clicked_items_can_be_excluded(trained: TrainedShop, clicks: Path, tmp_path: Path) -> None:
     lists = made(trained, clicks, tmp_path / "r.parquet", exclude_seen=True)
 
     assert not {TENT, BAG} & set(lists[lists["who"] == "a"]["item_id"])
 
 
-def test_many_are_written_piece_by_piece(
+def test_many_lists_are_written_in_row_groups(
     trained: TrainedShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bulk, "BATCH_VISITORS", 7)
@@ -106,7 +106,7 @@ def test_a_run_that_fails_leaves_the_old_file(
         [TENT, "--out", "r.csv"],
     ],
 )
-def test_one_of_two_ways_must_be_chosen(trained: TrainedShop, arguments: list[str]) -> None:
+def test_item_ids_or_a_click_file_must_be_given(trained: TrainedShop, arguments: list[str]) -> None:
     ran = CliRunner().invoke(app, ["recommend", "--bundle", str(trained.bundle), *arguments])
 
     assert isinstance(ran.exception, BadInput)
@@ -249,7 +249,7 @@ def test_a_filter_holds_for_one_list_and_for_many(trained: TrainedShop, week: Pa
         CliRunner().invoke(app, words, catch_exceptions=False)
 
 
-def test_the_ending_of_the_file_is_its_format(
+def test_the_suffix_of_the_file_decides_its_format(
     trained: TrainedShop, clicks: Path, tmp_path: Path
 ) -> None:
     columnar = made(trained, clicks, tmp_path / "r.parquet", k=5)

@@ -1,4 +1,4 @@
-"""Compact texts read like the sequences of strings that they were made of."""
+"""String arrays and attributes behave like the sequences of strings they are made of."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +14,7 @@ anything = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 @given(st.lists(anything))
-def test_texts_come_back_as_they_went_in(texts: list[str]) -> None:
+def test_a_string_array_returns_its_strings(texts: list[str]) -> None:
     found = StringArray.of(texts)
 
     assert list(found) == texts
@@ -40,14 +40,14 @@ def test_a_part_of_an_array_is_read_from_its_own_start() -> None:
     assert list(StringArray(pa.array(WORDS)[2:4])) == ["Käse", "茶"]
 
 
-def test_more_texts_than_are_gone_through_at_once() -> None:
+def test_more_strings_than_one_chunk_are_iterated() -> None:
     texts = [str(number) for number in range(CHUNK + 2)]
 
     assert list(StringArray.of(texts)) == texts
 
 
 @given(st.lists(st.none() | st.sampled_from(WORDS)))
-def test_labels_come_back_as_they_went_in(texts: list[str | None]) -> None:
+def test_an_attribute_returns_its_strings(texts: list[str | None]) -> None:
     found = CategoricalAttribute.of(texts)
 
     assert list(found) == texts
@@ -57,7 +57,7 @@ def test_labels_come_back_as_they_went_in(texts: list[str | None]) -> None:
 
 
 @given(st.lists(st.none() | anything, max_size=8), st.lists(anything, max_size=3))
-def test_one_of_is_in_for_those_who_have_a_text(texts: list[str | None], others: list[str]) -> None:
+def test_is_in_is_true_where_a_string_is_wanted(texts: list[str | None], others: list[str]) -> None:
     wanted = [*others, *(text for text in texts[::3] if text is not None)]
 
     assert CategoricalAttribute.of(texts).is_in(wanted).tolist() == [
@@ -66,7 +66,7 @@ def test_one_of_is_in_for_those_who_have_a_text(texts: list[str | None], others:
 
 
 @pytest.mark.parametrize("distinct", [3, 200, 40_000])
-def test_labels_of_few_and_of_many_values_are_told_apart(distinct: int) -> None:
+def test_attributes_of_few_and_of_many_values_are_equal_to_their_strings(distinct: int) -> None:
     texts = [str(number % distinct) for number in range(100_000)]
 
     found = CategoricalAttribute.of(texts).is_in(["2", "199", "39999"])
@@ -82,7 +82,7 @@ def test_half_a_surrogate_pair_equals_no_text() -> None:
 
 
 @pytest.mark.parametrize("size", [3, 7])
-def test_the_most_frequent_texts_come_with_how_often_they_stand(size: int) -> None:
+def test_the_most_frequent_strings_come_with_their_frequencies(size: int) -> None:
     few = CategoricalAttribute.of(["tea", None, "cup", "tea", "tea", "cup", "pot"])
     many = CategoricalAttribute.of(
         ["tea", None, "", "pot", "tea"][:size]

@@ -1,4 +1,4 @@
-"""A lookup finds what a dict finds, however many texts share a hash."""
+"""An id map finds what a dict finds, for any number of hash collisions."""
 
 from collections.abc import Callable
 
@@ -32,7 +32,9 @@ def test_it_finds_what_a_dict_finds(name: str, texts: list[str], others: list[st
 
 @pytest.mark.parametrize("name", HASHES)
 @given(st.lists(anything, min_size=1, unique=True), st.data())
-def test_a_text_at_two_places_is_noticed(name: str, texts: list[str], data: st.DataObject) -> None:
+def test_a_string_at_two_positions_is_reported(
+    name: str, texts: list[str], data: st.DataObject
+) -> None:
     twice = data.draw(st.sampled_from(texts))
     at = data.draw(st.integers(0, len(texts)))
 
