@@ -1,1 +1,1 @@
-"""From click files to sessions and batches, and the synthetic demo shop."""
+"""Data pipeline: click files, sessions and batches; and the synthetic demo shop."""

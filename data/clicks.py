@@ -1,31 +1,31 @@
-"""Click files → `ClickLog`: checked, coded as integers, in the order of the files.
+"""Reading of click files into a `ClickLog`: checked, coded as integers, in the order of the files.
 
-Every problem of every file is found before anything is refused; each is named by file, row,
-column and value. What a session is, is decided in `data/sessions.py`.
+All problems of all files are reported together, each with file, row, column and value.
+`data/sessions.py` builds sessions.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from data.click_options import EVENT_COLUMN, ClickOptions
 from data.files import ClickFile, Progress, click_files, mixed_types
-from data.schema import EVENT_COLUMN, SPLITS, Columns, as_texts, bad_ids, bad_splits, parse_times
+from data.schema import SPLITS, as_texts, bad_ids, bad_splits, parse_times
 from recsys.errors import SHOWN_PROBLEMS, BadInput
 
 
 @dataclass(frozen=True)
 class ClickLog:
-    """Clicks as read: one row each, ids as codes into the tuples of texts.
+    """Clicks in the order of the files; ids are codes into tuples of texts.
 
-    group: (clicks,) int32, the session or, where sessions are still to be cut, the user;
-    item: (clicks,) int32; time_ms: (clicks,) int64; split: (clicks,) int8 into `SPLITS`, or
-    None; event: (clicks,) int32, the event type, or None, also where only some files have it.
-    Codes count by first appearance.
+    group: (clicks,) int32, the session or, before sessions are cut, the user; item: (clicks,)
+    int32; time_ms: (clicks,) int64; split: (clicks,) int8 into `SPLITS`, or None; event: (clicks,)
+    int32, the event type, or None, also where only some files have it. Codes are numbered by first
+    appearance.
     """
 
     group: NDArray[np.int32]
@@ -43,7 +43,7 @@ class ClickLog:
 
 @dataclass
 class _Parts:
-    """What has been read so far, batch by batch."""
+    """Batches read so far."""
 
     group: list[pa.Array] = field(default_factory=list)
     item: list[pa.Array] = field(default_factory=list)
@@ -54,85 +54,69 @@ class _Parts:
     problems: list[str] = field(default_factory=list)
 
 
-def read_clicks(
-    path: Path,
-    columns: Columns,
-    *,
-    events: Sequence[str] = (),
-    delimiter: str | None = None,
-    progress: Progress | None = None,
-) -> ClickLog:
-    """All clicks of a file or folder; raises `BadInput` with every problem found.
-
-    events: keep only rows whose event column has one of these values; empty keeps all.
-    """
-    files = click_files(path, delimiter)
-    _check_columns(files, columns)
+def read_clicks(options: ClickOptions, progress: Progress | None = None) -> ClickLog:
+    """Return all clicks of a file or folder; raise `BadInput` with every problem."""
+    files = click_files(options.path, options.delimiter)
+    _check_columns(files, options)
     event_in_some = False
-    if columns.event is None:
-        with_event = [_has_event(file, columns) for file in files]
+    if options.required_event_column is None:
+        with_event = [_has_event(file, options) for file in files]
         if all(with_event):
-            columns = replace(columns, event=EVENT_COLUMN)
+            options = replace(options, event_column=EVENT_COLUMN)
         event_in_some = any(with_event) and not all(with_event)
     parts, read, total = _Parts(), 0, sum(file.path.stat().st_size for file in files)
     for file in files:
         row = 1
-        for batch, done in file.batches(columns.wanted()):
-            _take(parts, file, columns, events, batch, row)
+        for batch, done in file.batches(options.columns()):
+            _add_batch(parts, file, options, batch, row)
             row += batch.num_rows
             if progress is not None:
                 progress(read + done, total)
         read += file.path.stat().st_size
     if parts.problems:
         raise BadInput("The clicks cannot be used", parts.problems)
-    log = _joined(path, parts, columns, events)
-    return replace(log, event_in_some=event_in_some)
+    return replace(_build_log(parts, options), event_in_some=event_in_some)
 
 
-def _has_event(file: ClickFile, columns: Columns) -> bool:
-    """There is a column of the default name, which can be read and means nothing else."""
+def _has_event(file: ClickFile, options: ClickOptions) -> bool:
+    """Return whether the file has a readable event column that no option uses otherwise."""
     return (
-        EVENT_COLUMN not in columns.wanted()
+        EVENT_COLUMN not in options.columns()
         and file.columns().count(EVENT_COLUMN) == 1
         and file.id_kind(EVENT_COLUMN)[0] in ("text", "whole number")
     )
 
 
-def _check_columns(files: Sequence[ClickFile], columns: Columns) -> None:
-    """Columns are there in every file, and an id or event has one type in all of them."""
-    wanted = columns.wanted()
+def _check_columns(files: Sequence[ClickFile], options: ClickOptions) -> None:
+    """Raise `BadInput` for a missing column, or an id or event of several types."""
+    wanted = options.columns()
     problems = [problem for file in files for problem in file.check_columns(wanted)]
     if not problems:
-        ids = (columns.session, columns.user, columns.item, columns.event)
-        problems = [found for name in ids if name is not None for found in mixed_types(files, name)]
+        ids = (options.visitor_column, options.item_column, options.required_event_column)
+        problems = [text for name in ids if name is not None for text in mixed_types(files, name)]
     if problems:
         raise BadInput("The clicks cannot be used", problems)
 
 
-def _take(
-    parts: _Parts,
-    file: ClickFile,
-    columns: Columns,
-    events: Sequence[str],
-    batch: pa.RecordBatch,
-    row: int,
+def _add_batch(
+    parts: _Parts, file: ClickFile, options: ClickOptions, batch: pa.RecordBatch, row: int
 ) -> None:
-    """Check one batch and keep its rows, or keep only the problems found."""
-    group_column = columns.session or columns.user
-    assert group_column is not None, "Clicks are read with a session column or a user column."
-    group, item = as_texts(batch[group_column]), as_texts(batch[columns.item])
-    time_ms, problems = parse_times(columns.time, batch[columns.time], row)
-    problems += bad_ids(group_column, group, row) + bad_ids(columns.item, item, row)
+    """Check one batch and keep its rows, or its problems."""
+    group_column, item_column = options.visitor_column, options.item_column
+    event_column, split_column = options.required_event_column, options.split_column
+    group, item = as_texts(batch[group_column]), as_texts(batch[item_column])
+    time_ms, problems = parse_times(options.time_column, batch[options.time_column], row)
+    problems += bad_ids(group_column, group, row) + bad_ids(item_column, item, row)
     keep = np.ones(batch.num_rows, dtype=bool)
-    if columns.event is not None:
-        seen = pc.fill_null(as_texts(batch[columns.event]), "")
-        if events:
+    if event_column is not None:
+        seen = pc.fill_null(as_texts(batch[event_column]), "")
+        if options.events:
             parts.events_seen.update(str(text) for text in pc.unique(seen).to_pylist())
-            keep = pc.is_in(seen, pa.array(events)).to_numpy(zero_copy_only=False)
+            keep = pc.is_in(seen, pa.array(options.events)).to_numpy(zero_copy_only=False)
         parts.event.append(seen.filter(pa.array(keep)).dictionary_encode())
-    if columns.split is not None:
-        split = as_texts(batch[columns.split])
-        problems += bad_splits(columns.split, split, row)
+    if split_column is not None:
+        split = as_texts(batch[split_column])
+        problems += bad_splits(split_column, split, row)
         codes = pc.fill_null(pc.index_in(split, pa.array(SPLITS)), 0)
         parts.split.append(codes.to_numpy(zero_copy_only=False).astype(np.int8)[keep])
     problems.sort(key=lambda problem: problem.row)
@@ -144,13 +128,14 @@ def _take(
     parts.time_ms.append(time_ms[keep])
 
 
-def _joined(path: Path, parts: _Parts, columns: Columns, events: Sequence[str]) -> ClickLog:
+def _build_log(parts: _Parts, options: ClickOptions) -> ClickLog:
     if sum(len(times) for times in parts.time_ms) == 0:
         if parts.events_seen:
-            wanted, seen = ", ".join(events), ", ".join(sorted(parts.events_seen)[:10])
-            why = f"no click has the event {wanted}; column {columns.event!r} has: {seen}."
+            wanted, seen = ", ".join(options.events), ", ".join(sorted(parts.events_seen)[:10])
+            column = options.required_event_column
+            why = f"no click has the event {wanted}; column {column!r} has: {seen}."
         else:
-            why = f"{path} has a header but no clicks."
+            why = f"{options.path} has a header but no clicks. Give a file with clicks."
         raise BadInput("There is nothing to read", [why])
     group, group_ids = _coded(parts.group)
     item, item_ids = _coded(parts.item)
@@ -166,7 +151,7 @@ def _joined(path: Path, parts: _Parts, columns: Columns, events: Sequence[str]) 
 
 
 def _coded(chunks: list[pa.Array]) -> tuple[NDArray[np.int32], tuple[str, ...]]:
-    """Texts of all batches as one array of codes, counted by first appearance."""
+    """Return the texts of all batches as codes and distinct texts, by first appearance."""
     whole = pa.chunked_array(chunks).unify_dictionaries().combine_chunks()
     if isinstance(whole, pa.ChunkedArray):  # pyarrow keeps a single chunk chunked
         whole = whole.chunk(0)

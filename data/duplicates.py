@@ -1,10 +1,9 @@
-"""Exact duplicate clicks: rows of one session, item, time and event type that stand in a log twice.
+"""Exact duplicate clicks: rows with equal session, item, time and event type.
 
-A file that was concatenated with itself doubles every click, so a session's next click is often
-the click before, and a model that learns to repeat looks far better than it is. The same item
-clicked again at another time is no duplicate. Where the clicks of most sessions share one time,
-the times are too coarse to tell a repeat from a duplicate; this is said, and nothing is removed
-unless it is asked for.
+In a file that was concatenated with itself, the next click of a session is often the click before,
+and a model that repeats the last item scores far too high. A click on the same item at another time
+is not a duplicate. Where the clicks of most sessions share one time, times are too coarse to tell a
+repeated click from a duplicate; a warning says so. Duplicates are removed only on request.
 """
 
 import dataclasses
@@ -14,11 +13,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from data.click_options import EVENT_COLUMN
 from data.clicks import ClickLog
-from data.schema import EVENT_COLUMN
 
-MULTIPLIER = 6_364_136_223_846_793_005  # of Knuth's MMIX generator: spreads small differences
-FEW_TIMES = 0.5  # share of sessions with one time for several items: more, and times are coarse
+MULTIPLIER = 6_364_136_223_846_793_005  # of Knuth's MMIX generator: mixes the bits of small numbers
+COARSE_SHARE = 0.5  # of the sessions have one time for several clicks: times are coarse above
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +27,13 @@ class Duplicates:
     rows: int
     clicks: int  # of the whole log, duplicates included
     coarse_times: bool = False
-    by_event: bool = False  # the event type was compared, too
-    event_in_some: bool = False  # it was not, because only some files have it
+    by_event: bool = False  # event types were compared
+    event_in_some: bool = False  # event types were not compared, because only some files have them
     dropped: bool = False
 
     @property
     def warning(self) -> str | None:
-        """A sentence for the terminal and the report, or None without duplicates."""
+        """Sentence for the terminal and the report, or None without duplicates."""
         if self.rows == 0:
             return None
         same = (
@@ -42,21 +41,21 @@ class Duplicates:
             if self.by_event
             else ("session or user, item and time")
         )
-        found = (
+        message = (
             f"{self.rows:,} of {self.clicks:,} clicks ({self.rows / self.clicks:.1%}) are exact "
             f"duplicates of an earlier row: the same {same}."
         )
         if self.event_in_some:
-            found += f" Event types are not compared: only some files have {EVENT_COLUMN!r}."
+            message += f" Event types are not compared: only some files have {EVENT_COLUMN!r}."
         if self.dropped:
-            return f"{found} They were removed."
+            return f"{message} They were removed."
         if self.coarse_times:
             return (
-                f"{found} Most sessions have one time for all their clicks, so these may also be "
+                f"{message} Most sessions have one time for all their clicks, so these may also be "
                 "real repeats. Where the file holds rows twice, --drop-duplicates removes them."
             )
         return (
-            f"{found} Rows that a file holds twice distort every measured figure; "
+            f"{message} Rows that a file holds twice distort every measured figure; "
             "--drop-duplicates removes them."
         )
 
@@ -64,8 +63,8 @@ class Duplicates:
 def find_duplicates(log: ClickLog) -> tuple[NDArray[np.bool_], Duplicates]:
     """Mark every row that repeats an earlier one, (clicks,) bool, and count them.
 
-    Linear in time and memory. One integer a row is hashed first, and whole rows are compared only
-    where these integers are equal, as they are for duplicates and, by chance, for a few others.
+    Time and memory are linear. Each row is first reduced to one integer; whole rows are compared
+    only where these integers are equal.
     """
     columns: dict[str, NDArray[np.integer]] = {
         "group": log.group,
@@ -84,20 +83,20 @@ def find_duplicates(log: ClickLog) -> tuple[NDArray[np.bool_], Duplicates]:
     repeats[alike] = rows_alike.duplicated().to_numpy()
     rows = int(np.count_nonzero(repeats))
     coarse = rows > 0 and _coarse_times(log, ~repeats)
-    found = Duplicates(
+    duplicates = Duplicates(
         rows,
         len(log),
         coarse,
         by_event=log.event is not None,
         event_in_some=log.event_in_some,
     )
-    return repeats, found
+    return repeats, duplicates
 
 
 def without_duplicates(
-    log: ClickLog, repeats: NDArray[np.bool_], found: Duplicates
+    log: ClickLog, repeats: NDArray[np.bool_], duplicates: Duplicates
 ) -> tuple[ClickLog, Duplicates]:
-    """The log without the marked rows; every session keeps its first row."""
+    """Return the log without the marked rows; the first of equal rows stays."""
     keep = ~repeats
     kept = dataclasses.replace(
         log,
@@ -107,13 +106,13 @@ def without_duplicates(
         split=None if log.split is None else log.split[keep],
         event=None if log.event is None else log.event[keep],
     )
-    return kept, dataclasses.replace(found, dropped=True)
+    return kept, dataclasses.replace(duplicates, dropped=True)
 
 
 def _coarse_times(log: ClickLog, keep: NDArray[np.bool_]) -> bool:
-    """Most sessions of several clicks have one and the same time for all of them."""
+    """Return whether most sessions of several clicks have one time for all clicks."""
     grouped = pd.Series(log.time_ms[keep]).groupby(log.group[keep], sort=False)
     several = grouped.size() > 1
     if not several.any():
         return False
-    return bool(((grouped.max() == grouped.min())[several]).mean() > FEW_TIMES)
+    return bool(((grouped.max() == grouped.min())[several]).mean() > COARSE_SHARE)

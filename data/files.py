@@ -1,6 +1,6 @@
 """Click files on disk: CSV, TSV, Parquet, or a folder of them, as streams of column batches.
 
-Knows formats, not meanings: what a column's values say is read in `data/clicks.py`.
+This module reads formats; `data/clicks.py` interprets the values.
 """
 
 import csv
@@ -23,13 +23,13 @@ Progress = Callable[[int, int], None]  # (done, total), in bytes; called after e
 
 @dataclass(frozen=True, slots=True)
 class ClickFile:
-    """One file and how it is read."""
+    """One file and its format."""
 
     path: Path
     delimiter: str | None  # None for Parquet
 
     def columns(self) -> list[str]:
-        """Names of the columns; raises `BadInput` where the file has none."""
+        """Return the names of the columns; raise `BadInput` where the file has none."""
         if self.delimiter is None:
             return list(_parquet(self.path).schema_arrow.names)
         try:
@@ -42,7 +42,7 @@ class ClickFile:
         return header
 
     def id_kind(self, name: str) -> tuple[str, str]:
-        """What a column of ids holds: ("text" | "whole number" | "other", the exact type)."""
+        """Return the type of a column of ids: ("text" | "whole number" | "other", exact type)."""
         if self.delimiter is not None:
             return "text", "text"
         kind = _parquet(self.path).schema_arrow.field(name).type
@@ -54,7 +54,7 @@ class ClickFile:
         return ("whole number" if pa.types.is_integer(kind) else "other"), str(kind)
 
     def batches(self, names: list[str]) -> Iterator[tuple[pa.RecordBatch, int]]:
-        """Batches of the named columns, each with the share of the file's bytes read so far."""
+        """Yield batches of the named columns, each with the bytes of the file read so far."""
         try:
             if self.delimiter is None:
                 yield from self._parquet_batches(names)
@@ -64,7 +64,7 @@ class ClickFile:
             raise BadInput(f"{self.path} cannot be read", [_sentence(broken)]) from broken
 
     def check_columns(self, names: list[str]) -> list[str]:
-        """A problem for every named column that the file lacks."""
+        """Return a problem for every named column that is missing or occurs twice."""
         present = self.columns()
         wrong = self._wrong_delimiter(present)
         if wrong:
@@ -87,7 +87,7 @@ class ClickFile:
                 return (
                     f"{self.path}: the header {present[0][:80]!r} is separated by {name}, not by "
                     f"{DELIMITERS.get(self.delimiter, repr(self.delimiter))}. "
-                    f"Say --delimiter {'tab' if delimiter == chr(9) else repr(delimiter)}."
+                    f"Give --delimiter {'tab' if delimiter == chr(9) else repr(delimiter)}."
                 )
         return None
 
@@ -114,7 +114,7 @@ class ClickFile:
             )
             return "skip"
 
-        # a file of pyarrow's own: its reading thread must never wait for Python while Python ends
+        # a file object of pyarrow: its reading thread must not wait for Python while Python exits
         with (
             pa.OSFile(str(self.path)) as raw,
             pacsv.open_csv(
@@ -131,7 +131,7 @@ class ClickFile:
             ) as reader,
         ):
             row = 1
-            for batch in reader:  # to its end, whatever is found
+            for batch in reader:  # to the end, to report all problems
                 texts, bad = _decoded(batch, row)
                 problems += [f"{self.path}: {problem}" for problem in bad]
                 row += batch.num_rows
@@ -142,7 +142,7 @@ class ClickFile:
 
 
 def _decoded(batch: pa.RecordBatch, first_row: int) -> tuple[pa.RecordBatch, list[str]]:
-    """The batch as texts, and a problem for every value that is no UTF-8."""
+    """Return the batch as texts, and a problem for every value that is not UTF-8."""
     try:
         return pa.record_batch(
             [column.cast(pa.string()) for column in batch.columns], names=batch.schema.names
@@ -154,37 +154,40 @@ def _decoded(batch: pa.RecordBatch, first_row: int) -> tuple[pa.RecordBatch, lis
                 try:
                     value.decode()
                 except UnicodeDecodeError:
-                    problems.append(f"row {first_row + at:,}, {name}: {value[:20]!r} is no UTF-8.")
+                    problems.append(f"row {first_row + at:,}, {name}: {value[:20]!r} is not UTF-8.")
         return batch, problems
 
 
 def click_files(path: Path, delimiter: str | None) -> list[ClickFile]:
-    """The files to read, in order of name; raises `BadInput` where there is none."""
+    """Return the files to read, sorted by name; raise `BadInput` where there is none."""
     if not path.exists():
         raise BadInput("The click file cannot be used", [f"{path} does not exist."])
     if not path.is_file() and not path.is_dir():
         raise BadInput("The click file cannot be used", [f"{path} is neither file nor folder."])
-    found = [path] if path.is_file() else sorted(p for p in path.iterdir() if _readable(p))
-    if not found:
+    paths = [path] if path.is_file() else sorted(p for p in path.iterdir() if _is_click_file(p))
+    if not paths:
         raise BadInput(
             "The click folder cannot be used",
             [f"{path} holds no file that ends in {', '.join(ENDINGS)}."],
         )
-    if path.is_file() and not _readable(path):
+    if path.is_file() and not _is_click_file(path):
         raise BadInput(
             "The click file cannot be used",
-            [f"{path} ends in {path.suffix!r}; we read {', '.join(ENDINGS)}."],
+            [f"{path} ends in {path.suffix!r}. Give a file that ends in {', '.join(ENDINGS)}."],
         )
     files = []
-    for file in found:
+    for file in paths:
         if file.stat().st_size == 0:
-            raise BadInput("The click file cannot be used", [f"{file} is empty (0 bytes)."])
+            raise BadInput(
+                "The click file cannot be used",
+                [f"{file} is empty (0 bytes). Give a file with a header and clicks."],
+            )
         files.append(ClickFile(file, _delimiter_of(file, delimiter)))
     return files
 
 
 def mixed_types(files: Sequence[ClickFile], column: str) -> list[str]:
-    """A problem where a column of ids is neither text nor whole numbers, or both."""
+    """Return a problem where ids are neither text nor whole numbers, or are mixed."""
     problems = []
     kinds: dict[str, Path] = {}
     for file in files:
@@ -203,7 +206,7 @@ def mixed_types(files: Sequence[ClickFile], column: str) -> list[str]:
     return problems
 
 
-def _readable(path: Path) -> bool:
+def _is_click_file(path: Path) -> bool:
     return path.is_file() and path.suffix in ENDINGS and not path.name.startswith(".")
 
 

@@ -1,4 +1,4 @@
-"""An items file → attributes for the catalogue: one row an item, every further column a text."""
+"""Reading of an items file: one row for each item, one attribute for each further column."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,18 +11,21 @@ from data.schema import as_texts, bad_ids
 from recsys.catalogue.catalogue import COUNT_COLUMN, ID_COLUMN
 from recsys.errors import BadInput
 
-RESERVED = (ID_COLUMN, COUNT_COLUMN)  # the catalogue's own
+RESERVED = (ID_COLUMN, COUNT_COLUMN)  # columns of the catalogue
 
 
 def read_attributes(
     path: Path, item_column: str, item_ids: Sequence[str], delimiter: str | None = None
 ) -> dict[str, list[str | None]]:
-    """Attribute → one text per item of `item_ids`, None where the file has none for it."""
+    """Return attribute → a text for each of `item_ids`, None where the file has none."""
     table = _table(path, item_column, delimiter)
     ids = as_texts(table[item_column].combine_chunks())
     problems = [f"{path}: {bad}" for bad in bad_ids(item_column, ids, 1)]
-    doubled = pc.value_counts(ids).filter(pc.greater(pc.value_counts(ids).field("counts"), 1))
-    problems += [f"{path}: item {v.as_py()!r} has several rows." for v in doubled.field("values")]
+    duplicated = pc.value_counts(ids).filter(pc.greater(pc.value_counts(ids).field("counts"), 1))
+    problems += [
+        f"{path}: item {v.as_py()!r} has several rows. Keep one of them."
+        for v in duplicated.field("values")
+    ]
     names = [name for name in table.column_names if name != item_column]
     problems += [
         f"{path}: a column cannot be called {name!r}; rename it."
@@ -42,7 +45,7 @@ def read_attributes(
     if all(row is None for row in rows):
         raise BadInput(
             "The items file cannot be used",
-            [f"{path} has {len(ids):,} items, none of which was clicked. Check --item-column."],
+            [f"{path} has {len(ids):,} items without any click. Check --item-column."],
         )
     return {
         name: [None if r is None else column[r] for r in rows] for name, column in texts.items()
@@ -70,7 +73,7 @@ def _table(path: Path, item_column: str, delimiter: str | None) -> pa.Table:
 
 
 def _texts(column: pa.ChunkedArray) -> list[str | None]:
-    """Values as texts; 1.0 is written 1, because a column with gaps turns whole numbers so."""
+    """Return values as texts; 1.0 becomes 1, because gaps turn whole numbers into floats."""
     if pa.types.is_floating(column.type):
         return [None if v is None or v != v else f"{v:.15g}" for v in column.to_pylist()]
     return [value or None for value in column.cast(pa.string()).to_pylist()]

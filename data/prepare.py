@@ -1,102 +1,31 @@
-"""Click files → training and test sessions, with the counts after every step.
+"""Preparation of clicks: training and test sessions, with the counts after every step.
 
-The same steps for `recsys train` and `recsys evaluate`, so both test on the same sessions.
+`recsys train` and `recsys evaluate` share these steps, so both test on the same sessions.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
+from data.click_options import ClickOptions
 from data.clicks import ClickLog, read_clicks
 from data.duplicates import Duplicates, find_duplicates, without_duplicates
 from data.files import Progress
-from data.schema import Columns
 from data.sessions import (
-    IDLE_GAP_SECONDS,
     SessionCounts,
     Sessions,
     collapse_repeats,
-    counted,
+    count_sessions,
     filter_to_fixed_point,
     sessionise,
 )
-from data.split import TEST_FRACTION, Split, split_by_column, split_by_days, split_by_fraction
+from data.split import Split, split_by_column, split_by_days, split_by_fraction
 from recsys.errors import BadInput
-
-
-@dataclass(frozen=True, slots=True)
-class ClickOptions:
-    """How clicks are read, cut, filtered and split; one field for each command-line option."""
-
-    path: Path
-    columns: Columns = field(default_factory=Columns)
-    events: Sequence[str] = ()
-    delimiter: str | None = None
-    idle_gap_seconds: int = IDLE_GAP_SECONDS
-    drop_duplicates: bool = False
-    min_length: int = 2
-    min_support: int = 1
-    collapse: bool = False
-    test_days: float | None = None
-    test_fraction: float = TEST_FRACTION
-
-    def __post_init__(self) -> None:
-        rules = [
-            ("--min-length must be at least 2", self.min_length >= 2, self.min_length),
-            ("--min-support must be at least 1", self.min_support >= 1, self.min_support),
-            (
-                "--idle-gap must be at least 1 second",
-                self.idle_gap_seconds >= 1,
-                self.idle_gap_seconds,
-            ),
-            (
-                "--test-fraction must be above 0 and below 1",
-                0 < self.test_fraction < 1,
-                self.test_fraction,
-            ),
-            (
-                "--test-days must be above 0 and finite",
-                self.test_days is None or 0 < self.test_days < math.inf,
-                self.test_days,
-            ),
-            (
-                "--events needs an event column",
-                not self.events or self.columns.event is not None,
-                "none",
-            ),
-            (
-                "--session-column none needs a user column",
-                self.columns.session is not None or self.columns.user is not None,
-                "none",
-            ),
-            (
-                "--delimiter must be one character, or tab",
-                self.delimiter is None
-                or self.delimiter in ("tab", "\\t")
-                or len(self.delimiter) == 1,
-                repr(self.delimiter),
-            ),
-            (
-                "column names must differ and not be empty",
-                len(set(names := self.columns.wanted())) == len(names) and "" not in names,
-                ", ".join(map(repr, names)),
-            ),
-        ]
-        problems = [f"{rule}, got {value}." for rule, holds, value in rules if not holds]
-        if problems:
-            raise BadInput("The options cannot be used", problems)
-
-    @property
-    def gap(self) -> int | None:
-        """Seconds of silence that end a session; None where a column names the sessions."""
-        return self.idle_gap_seconds if self.columns.session is None else None
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Sessions ready for training and testing; items are codes of the log they came from."""
+    """Sessions for training and testing; items are codes of the click log."""
 
     train: Sessions
     test: Sessions
@@ -106,14 +35,14 @@ class Prepared:
 
     @property
     def cut_off(self) -> str:
-        """When the last training click happened, UTC."""
+        """Time of the last training click, ISO 8601, UTC."""
         last = int(self.train.time_ms.max()) / 1000
         return datetime.fromtimestamp(last, UTC).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True)
 class ReadSessions:
-    """Sessions as read, with the counts after every step so far."""
+    """Sessions before the split, with the counts after every step so far."""
 
     sessions: Sessions
     counts: list[SessionCounts]
@@ -123,56 +52,50 @@ class ReadSessions:
 def read_log(
     options: ClickOptions, progress: Progress | None = None
 ) -> tuple[ClickLog, Duplicates]:
-    """Clicks as read, and how many of them are exact duplicates; these are dropped where asked."""
-    log = read_clicks(
-        options.path,
-        options.columns,
-        events=options.events,
-        delimiter=options.delimiter,
-        progress=progress,
-    )
-    repeats, found = find_duplicates(log)
-    if options.drop_duplicates and found.rows:
-        return without_duplicates(log, repeats, found)
-    return log, found
+    """Return the clicks and the number of exact duplicates, which an option drops."""
+    log = read_clicks(options, progress)
+    repeats, duplicates = find_duplicates(log)
+    if options.drop_duplicates and duplicates.rows:
+        return without_duplicates(log, repeats, duplicates)
+    return log, duplicates
 
 
 def read_sessions(options: ClickOptions, progress: Progress | None = None) -> ReadSessions:
-    """Sessions of at least the minimum length, before any split."""
+    """Return the sessions of at least the minimum length, before any split."""
     log, duplicates = read_log(options, progress)
-    sessions = sessionise(log, options.gap)
-    counts = [counted("read", sessions)]
+    sessions = sessionise(log, options.session_gap_seconds)
+    counts = [count_sessions("read", sessions)]
     if options.collapse:
         sessions = collapse_repeats(sessions)
-        counts.append(counted("consecutive repeats collapsed", sessions))
+        counts.append(count_sessions("consecutive repeats collapsed", sessions))
     sessions = sessions.keep_sessions(sessions.lengths >= options.min_length)
-    counts.append(counted(f"sessions of at least {options.min_length} clicks", sessions))
+    counts.append(count_sessions(f"sessions of at least {options.min_length} clicks", sessions))
     if len(sessions) == 0:
-        raise BadInput("No session is left", [_lost(counts)])
+        raise BadInput("No session is left", [_steps_text(counts)])
     return ReadSessions(sessions, counts, duplicates)
 
 
 def prepare(options: ClickOptions, progress: Progress | None = None) -> Prepared:
-    """Read, cut, split, then filter the training part alone; raises `BadInput`."""
+    """Read, cut and split the sessions, then filter the training part; raise `BadInput`."""
     read = read_sessions(options, progress)
     counts = read.counts
     split = _split(options, read.sessions)
     train, rounds = filter_to_fixed_point(
         split.train, min_length=options.min_length, min_support=options.min_support
     )
-    counts += [counted("training part", split.train), *rounds]
+    counts += [count_sessions("training part", split.train), *rounds]
     if len(train) == 0:
-        raise BadInput("No training session is left", [_lost(counts)])
+        raise BadInput("No training session is left", [_steps_text(counts)])
     test = split.test.keep_sessions(split.test.lengths >= 2)
-    counts.append(counted("test part", test))
+    counts.append(count_sessions("test part", test))
     if len(test) == 0:
-        raise BadInput("No test session is left", [_lost(counts)])
+        raise BadInput("No test session is left", [_steps_text(counts)])
     _check_known(train, test)
     return Prepared(train, test, split.valid, counts, read.duplicates)
 
 
 def _split(options: ClickOptions, sessions: Sessions) -> Split:
-    if options.columns.split is not None:
+    if options.split_column is not None:
         return split_by_column(sessions)
     if options.test_days is not None:
         return split_by_days(sessions, options.test_days)
@@ -191,6 +114,6 @@ def _check_known(train: Sessions, test: Sessions) -> None:
         )
 
 
-def _lost(counts: Sequence[SessionCounts]) -> str:
+def _steps_text(counts: Sequence[SessionCounts]) -> str:
     steps = "; ".join(f"{c.step}: {c.sessions:,} sessions, {c.clicks:,} clicks" for c in counts)
     return f"{steps}. Loosen --min-length or --min-support, or give more clicks."

@@ -1,7 +1,7 @@
-"""Which column of a click file means what, and how its values become ids and times.
+"""Values of click files: ids, times and split labels, with a message for each bad value.
 
-Ids are texts: `00123` stays that. Times become milliseconds since 1970 (UTC), whole numbers,
-so that clicks of one second keep their order.
+Ids are texts: `00123` stays `00123`. Times become whole milliseconds since 1970 (UTC), so that
+clicks of one second keep their order.
 """
 
 import difflib
@@ -14,33 +14,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-MISSING_TEXTS = ("", "nan", "NaN", "null", "NULL", "None", "<NA>")  # an id nobody chose
-LONGEST_ID = 128  # characters; the HTTP API takes no longer ones
+MISSING_TEXTS = (
+    "",
+    "nan",
+    "NaN",
+    "null",
+    "NULL",
+    "None",
+    "<NA>",
+)  # texts that stand for a missing id
+MAX_ID_LENGTH = 128  # characters, as in the HTTP API
 FIRST_MILLISECONDS = 1e11  # as seconds the year 5138, as milliseconds 1973
 FIRST_MICROSECONDS = 1e14
-YEAR_ONE_MS = -62_135_596_800_000  # no calendar goes further back
-EVENT_COLUMN = "event_type"  # where no other is named
+YEAR_ONE_MS = -62_135_596_800_000  # the earliest time that calendars represent
 SPLITS = ("train", "valid", "test")
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Names of the columns; None where a file is read without it."""
-
-    session: str | None = "session_id"
-    user: str | None = None  # read only where sessions are cut from users
-    item: str = "item_id"
-    time: str = "timestamp"
-    event: str | None = None  # None for EVENT_COLUMN, where every file has it
-    split: str | None = None  # read only where a split is asked for
-
-    def wanted(self) -> list[str]:
-        chosen = (self.session, self.user, self.item, self.time, self.event, self.split)
-        return [name for name in chosen if name is not None]
-
-
 def missing_column(name: str, present: Sequence[str]) -> str:
-    """The sentence for a column that is not there, with the nearest name that is."""
+    """Return the message for a missing column, with the most similar name."""
     near = difflib.get_close_matches(name, present, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"no column {name!r}.{hint} It has: {', '.join(map(repr, present))}."
@@ -48,7 +39,7 @@ def missing_column(name: str, present: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """One value that cannot be used; `row` counts data rows from 1, the header left out."""
+    """Unusable value; `row` counts data rows from 1, without the header."""
 
     row: int
     column: str
@@ -60,12 +51,12 @@ class BadRow:
 
 
 def bad_ids(column: str, texts: pa.Array, first_row: int) -> list[BadRow]:
-    """Ids that are empty, NaN or longer than the API takes."""
+    """Return the ids that are empty, NaN or longer than the API accepts."""
     empty = pc.or_kleene(
         pc.fill_null(pc.is_in(pc.utf8_trim_whitespace(texts), pa.array(MISSING_TEXTS)), True),
         pc.is_null(texts),
     )
-    long = pc.fill_null(pc.greater(pc.utf8_length(texts), LONGEST_ID), False)
+    long = pc.fill_null(pc.greater(pc.utf8_length(texts), MAX_ID_LENGTH), False)
     problems = [
         BadRow(first_row + at, column, repr(texts[at].as_py() or ""), "is not an id.")
         for at in _positions(empty)
@@ -75,7 +66,7 @@ def bad_ids(column: str, texts: pa.Array, first_row: int) -> list[BadRow]:
             first_row + at,
             column,
             repr(texts[at].as_py()[:20] + "…"),
-            f"has {len(texts[at].as_py())} characters; ids have at most {LONGEST_ID}.",
+            f"has {len(texts[at].as_py())} characters; ids have at most {MAX_ID_LENGTH}.",
         )
         for at in _positions(long)
     ]
@@ -83,7 +74,7 @@ def bad_ids(column: str, texts: pa.Array, first_row: int) -> list[BadRow]:
 
 
 def bad_splits(column: str, texts: pa.Array, first_row: int) -> list[BadRow]:
-    """Split labels that are none of train, valid and test."""
+    """Return the split labels other than train, valid and test."""
     wrong = pc.invert(pc.fill_null(pc.is_in(texts, pa.array(SPLITS)), False))
     return [
         BadRow(first_row + at, column, repr(texts[at].as_py()), f"is none of {', '.join(SPLITS)}.")
@@ -94,7 +85,11 @@ def bad_splits(column: str, texts: pa.Array, first_row: int) -> list[BadRow]:
 def parse_times(
     column: str, values: pa.Array, first_row: int
 ) -> tuple[NDArray[np.int64], list[BadRow]]:
-    """Milliseconds since 1970 from epoch seconds, epoch milliseconds or ISO 8601 (UTC if bare)."""
+    """Parse epoch seconds, epoch milliseconds or ISO 8601 (UTC without an offset).
+
+    Returns:
+        (rows,) int64 milliseconds since 1970, 0 where a value is bad; and the bad values.
+    """
     mixed = np.zeros(len(values), dtype=bool)
     if pa.types.is_timestamp(values.type):
         stamps = values.cast(pa.timestamp("ms", tz=values.type.tz), safe=False)
@@ -109,7 +104,7 @@ def parse_times(
             first_row + at,
             column,
             repr(values[at].as_py()),
-            "is no time. Use epoch seconds, epoch milliseconds or ISO 8601 (2014-09-01T10:00:00Z).",
+            "is not a time. Use epoch seconds, milliseconds or ISO 8601 (2014-09-01T10:00:00Z).",
         )
         for at in np.flatnonzero(bad).tolist()
     ]
@@ -126,9 +121,9 @@ def parse_times(
 
 
 def _as_milliseconds(values: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Numbers where the values are numbers, ISO 8601 elsewhere, NaN where neither.
+    """Return milliseconds, NaN where a value is neither a number nor ISO 8601.
 
-    Also where milliseconds stand among seconds.
+    The second array marks values in milliseconds among values in seconds.
     """
     texts = pd.Series(values.to_pandas())
     numbers = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
@@ -146,7 +141,7 @@ def _as_milliseconds(values: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.
 
 
 def as_texts(values: pa.Array) -> pa.Array:
-    """Ids as texts; whole numbers keep their digits."""
+    """Return ids as texts; whole numbers keep their digits."""
     return values if pa.types.is_string(values.type) else values.cast(pa.string())
 
 

@@ -1,7 +1,7 @@
-"""`ClickLog` → `Sessions`: clicks grouped, cut, ordered by time; filters with their counts.
+"""Sessions of a click log: clicks grouped, cut and ordered by time; filters with their counts.
 
-A session's clicks stand in the order of their times, equal times in the order of the file.
-Sessions stand in the order of their first clicks, which is the order training reads them in.
+Clicks of a session are ordered by time, equal times by their row in the file. Sessions are ordered
+by their first click; training reads them in this order.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,10 @@ from data.clicks import ClickLog
 from data.schema import SPLITS
 from recsys.errors import BadInput
 
-IDLE_GAP_SECONDS = 30 * 60
-
 
 @dataclass(frozen=True)
 class Sessions:
-    """Sessions end to end: session s holds clicks offsets[s] … offsets[s+1]-1.
+    """Sessions in flat arrays: session s holds clicks offsets[s] … offsets[s+1]-1.
 
     items: (clicks,) int32 codes into `item_ids`; time_ms: (clicks,) int64; offsets:
     (sessions+1,) int64; split: (sessions,) int8 into `SPLITS`, or None.
@@ -42,12 +40,12 @@ class Sessions:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """(sessions,) int64 clicks in each session."""
+        """(sessions,) int64 number of clicks in each session."""
         return np.diff(self.offsets)
 
     @property
     def session_of_click(self) -> NDArray[np.int64]:
-        """(clicks,) int64."""
+        """(clicks,) int64 session of each click."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
     @property
@@ -57,41 +55,41 @@ class Sessions:
 
     @property
     def next_clicks(self) -> NDArray[np.int32]:
-        """Every click but the first of its session, in order: (cases,) int32."""
+        """(cases,) int32 items of all clicks but the first of each session, in order."""
         later = np.ones(len(self.items), dtype=bool)
         later[self.offsets[:-1]] = False
         return self.items[later]
 
     def counts(self) -> NDArray[np.int64]:
-        """(len(item_ids),) int64 clicks on each item."""
+        """Return (items,) int64 clicks on each item of `item_ids`."""
         return np.bincount(self.items, minlength=len(self.item_ids)).astype(np.int64)
 
     def by_time(self) -> list[tuple[int, str]]:
-        """(session, item id) of every click in the order in which all of them happened."""
+        """Return (session, item id) of every click, ordered by time across sessions."""
         order = np.argsort(self.time_ms, kind="stable")
         sessions, items = self.session_of_click[order].tolist(), self.items[order].tolist()
         return [(s, self.item_ids[item]) for s, item in zip(sessions, items, strict=True)]
 
     def keep_clicks(self, keep: NDArray[np.bool_]) -> "Sessions":
-        """The sessions with only those clicks; sessions left empty are gone."""
-        left = np.bincount(self.session_of_click[keep], minlength=len(self))
-        full = left > 0
+        """Return the sessions with only these clicks, without empty sessions."""
+        lengths = np.bincount(self.session_of_click[keep], minlength=len(self))
+        non_empty = lengths > 0
         return Sessions(
             items=self.items[keep],
             time_ms=self.time_ms[keep],
-            offsets=np.concatenate([[0], np.cumsum(left[full])]).astype(np.int64),
+            offsets=np.concatenate([[0], np.cumsum(lengths[non_empty])]).astype(np.int64),
             item_ids=self.item_ids,
-            split=None if self.split is None else self.split[full],
+            split=None if self.split is None else self.split[non_empty],
         )
 
     def keep_sessions(self, keep: NDArray[np.bool_]) -> "Sessions":
-        """Only those sessions, in the same order."""
+        """Return only these sessions, in the same order."""
         return self.keep_clicks(np.repeat(keep, self.lengths))
 
 
 @dataclass(frozen=True, slots=True)
 class SessionCounts:
-    """What is left after one step; the table of them is what a data scientist reads first."""
+    """Numbers of sessions, clicks and items after one step of the preparation."""
 
     step: str
     sessions: int
@@ -99,15 +97,16 @@ class SessionCounts:
     items: int
 
 
-def counted(step: str, sessions: Sessions) -> SessionCounts:
+def count_sessions(step: str, sessions: Sessions) -> SessionCounts:
+    """Return the counts under the name of the step."""
     items = int(np.count_nonzero(sessions.counts()))
     return SessionCounts(step, len(sessions), len(sessions.items), items)
 
 
 def sessionise(log: ClickLog, idle_gap_seconds: int | None) -> Sessions:
-    """Group clicks by session, or cut a user's clicks wherever they pause for longer.
+    """Group clicks by session, or cut the clicks of a user at pauses longer than the gap.
 
-    idle_gap_seconds: None where `log.group` is the session already.
+    idle_gap_seconds: None where `log.group` already is the session.
     """
     order = np.lexsort((log.time_ms, log.group))  # stable: equal times stay as in the file
     group, time_ms = log.group[order], log.time_ms[order]
@@ -134,18 +133,18 @@ def _split_of_sessions(
     assert log.split is not None
     split, starts = log.split[order], np.flatnonzero(begins)
     lowest = np.minimum.reduceat(split, starts)
-    torn = np.flatnonzero(lowest != np.maximum.reduceat(split, starts))
-    if len(torn):
-        ids = [log.group_ids[log.group[order[starts[s]]]] for s in torn[:100].tolist()]
+    mixed = np.flatnonzero(lowest != np.maximum.reduceat(split, starts))
+    if len(mixed):
+        ids = [log.group_ids[log.group[order[starts[s]]]] for s in mixed[:100].tolist()]
         raise BadInput(
-            "The split column tears sessions apart",
+            "The split column divides sessions",
             [f"session {i!r} has clicks of more than one of {', '.join(SPLITS)}." for i in ids],
         )
     return lowest
 
 
 def _by_start(sessions: Sessions, first_rows: NDArray[np.int64]) -> Sessions:
-    """Sessions in the order of their first clicks, equal starts in the order of the file."""
+    """Return sessions ordered by their first click, equal times by row of the file."""
     order = np.lexsort((first_rows, sessions.starts_ms))
     lengths = sessions.lengths[order]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -162,12 +161,12 @@ def _by_start(sessions: Sessions, first_rows: NDArray[np.int64]) -> Sessions:
 
 
 def known_items(sessions: Sessions) -> tuple[str, ...]:
-    """Ids of the items that are clicked at least once, in the order of their codes."""
+    """Return the ids of items with at least one click, ordered by code."""
     return tuple(sessions.item_ids[code] for code in np.flatnonzero(sessions.counts()).tolist())
 
 
 def reindex(sessions: Sessions, item_ids: Sequence[str]) -> Sessions:
-    """The same sessions with items as indices into `item_ids`; -1 where it lacks the item."""
+    """Return the sessions with items as indices into `item_ids`, -1 for other items."""
     index = {item_id: at for at, item_id in enumerate(item_ids)}
     codes = np.array([index.get(item_id, -1) for item_id in sessions.item_ids], dtype=np.int32)
     return Sessions(
@@ -180,7 +179,7 @@ def reindex(sessions: Sessions, item_ids: Sequence[str]) -> Sessions:
 
 
 def collapse_repeats(sessions: Sessions) -> Sessions:
-    """Several clicks in a row on one item count as one (the first)."""
+    """Keep only the first of consecutive clicks on one item."""
     new = np.ones(len(sessions.items), dtype=bool)
     new[1:] = sessions.items[1:] != sessions.items[:-1]
     new[sessions.offsets[:-1]] = True
@@ -190,17 +189,17 @@ def collapse_repeats(sessions: Sessions) -> Sessions:
 def filter_to_fixed_point(
     sessions: Sessions, *, min_length: int, min_support: int
 ) -> tuple[Sessions, Sequence[SessionCounts]]:
-    """Drop short sessions and rare items until neither is left, with the counts of every round."""
+    """Drop short sessions and rare items until none is left; return the counts of each round."""
     rounds: list[SessionCounts] = []
     while len(sessions):
         before = len(sessions.items)
         sessions = sessions.keep_sessions(sessions.lengths >= min_length)
         if len(sessions.items) < before:
-            rounds.append(counted(f"sessions of at least {min_length} clicks", sessions))
+            rounds.append(count_sessions(f"sessions of at least {min_length} clicks", sessions))
         middle = len(sessions.items)
         sessions = sessions.keep_clicks((sessions.counts() >= min_support)[sessions.items])
         if len(sessions.items) < middle:
-            rounds.append(counted(f"items of at least {min_support} clicks", sessions))
+            rounds.append(count_sessions(f"items of at least {min_support} clicks", sessions))
         if len(sessions.items) == before:
             break
     return sessions, rounds

@@ -1,7 +1,7 @@
-"""`Sessions` → train and test, cut so that nothing of the future is learned from.
+"""Split of sessions into train and test, so that training sees nothing of the future.
 
-By time: sessions that start at or after the cut are tested; clicks that training sessions make
-after the cut are dropped, because they happened while the test did. By column: as labelled.
+By time: sessions that start at or after the cut are the test part; clicks of training sessions
+after the cut are dropped, because they happen during the test. By column: as labelled.
 """
 
 from dataclasses import dataclass
@@ -13,20 +13,19 @@ from data.sessions import Sessions
 from recsys.errors import BadInput
 
 DAY_MS = 86_400_000
-TEST_FRACTION = 0.1
 
 
 @dataclass(frozen=True)
 class Split:
-    """Two parts of one log; `valid` only where a column names one."""
+    """Parts of one log; `valid` only where a column labels it."""
 
     train: Sessions
     test: Sessions
     valid: Sessions | None = None
 
 
-def split_by_fraction(sessions: Sessions, fraction: float = TEST_FRACTION) -> Split:
-    """The last `fraction` of the sessions, by start, is the test; at least one session each.
+def split_by_fraction(sessions: Sessions, fraction: float = 0.1) -> Split:
+    """Test on the last `fraction` of the sessions by start; each part has at least one.
 
     Sessions that start in the same millisecond stay on one side.
     """
@@ -40,13 +39,13 @@ def split_by_fraction(sessions: Sessions, fraction: float = TEST_FRACTION) -> Sp
 
 
 def split_by_days(sessions: Sessions, days: float) -> Split:
-    """Sessions that start in the last `days` × 24 hours of the log are the test."""
+    """Test on the sessions that start in the last `days` × 24 hours of the log."""
     cut = int(sessions.time_ms.max()) - round(days * DAY_MS) + 1
     return _cut(sessions, cut, f"the last {days:g} days")
 
 
 def split_by_column(sessions: Sessions) -> Split:
-    """Parts as the split column labels them; `valid` may be missing, the others may not."""
+    """Split as the split column labels sessions; only `valid` may be missing."""
     assert sessions.split is not None, "Read the clicks with a split column first."
     parts = {
         name: sessions.keep_sessions(sessions.split == code) for code, name in enumerate(SPLITS)
@@ -55,7 +54,7 @@ def split_by_column(sessions: Sessions) -> Split:
     if empty:
         raise BadInput(
             "The split column cannot be used",
-            [f"no session is labelled {name!r}." for name in empty],
+            [f"no session is labelled {name!r}. Label some." for name in empty],
         )
     return Split(parts["train"], parts["test"], parts["valid"] if len(parts["valid"]) else None)
 

@@ -1,7 +1,4 @@
-"""Sessions → the figures that describe them: lengths, popularity of items, time span.
-
-Counts what is there; knows nothing of models. Times are UTC, to the second.
-"""
+"""Statistics of sessions: lengths, popularity of items, time span. Times are UTC, to the second."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +10,13 @@ from numpy.typing import NDArray
 from data.sessions import Sessions
 
 LENGTHS = (*((n, n) for n in range(2, 7)), (7, 10), (11, 20), (21, 50), (51, None))  # first, last
-TOP_SHARES = (0.01, 0.1, 0.5)  # of the items, the most clicked
+TOP_SHARES = (0.01, 0.1, 0.5)  # shares of the most clicked items
 CURVE_POINTS = 60
 
 
 @dataclass(frozen=True, slots=True)
 class LengthShare:
-    """How many of the sessions have so many clicks."""
+    """Share of the sessions in a range of lengths."""
 
     name: str
     share: float
@@ -27,7 +24,7 @@ class LengthShare:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """One part of a log, described."""
+    """Statistics of one part of a log."""
 
     sessions: int
     clicks: int
@@ -37,12 +34,12 @@ class Statistics:
     length_mean: float
     length_quantiles: dict[str, int]  # "median", "90 %", "99 %", "longest"
     lengths: Sequence[LengthShare]
-    top_items: dict[float, float]  # share of the items, the most clicked → share of the clicks
-    popularity: Sequence[tuple[int, int]]  # (rank of an item, its clicks), some ranks, 1 first
+    top_items: dict[float, float]  # share of the most clicked items → share of the clicks
+    popularity: Sequence[tuple[int, int]]  # (rank of an item from 1, its clicks), for some ranks
 
 
 def describe(sessions: Sessions) -> Statistics:
-    """sessions: at least one, each of at least 2 clicks."""
+    """Return the statistics of at least one session, each of at least 2 clicks."""
     lengths = sessions.lengths
     counts = np.sort(sessions.counts())[::-1]
     counts = counts[counts > 0]
@@ -73,13 +70,13 @@ def _length_shares(lengths: NDArray[np.int64]) -> list[LengthShare]:
 
 
 def _top_share(counts: NDArray[np.int64], share: float) -> float:
-    """Share of all clicks on the first `share` of the items, at least one item."""
+    """Return the share of clicks on the first `share` of the items, at least one item."""
     taken = max(round(len(counts) * share), 1)
     return float(counts[:taken].sum() / counts.sum())
 
 
 def _curve(counts: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Clicks at ranks that stand evenly on a logarithmic axis."""
+    """Return the clicks at ranks that are evenly spaced on a logarithmic axis."""
     ranks = np.unique(np.geomspace(1, len(counts), num=CURVE_POINTS).round().astype(np.int64))
     return [(int(rank), int(counts[rank - 1])) for rank in ranks]
 

@@ -1,9 +1,9 @@
-"""A shop that does not exist, with clicks whose right continuation is known.
+"""Synthetic shop: named products and random visits with known transition probabilities.
 
-Every category is a round of products that people look at one after the other. From an item a
-visitor goes on to the next product of the same maker (`SUCCESSOR`), compares makers, browses the
-category, or wanders off to something popular. A trained model must find the successor; a person
-sees from the names whether a recommendation makes sense.
+The products of a category form a cycle. After an item a visitor clicks the next product of the same
+maker (`SUCCESSOR`), the same product of another maker, another product of the category, or a
+popular item. A trained model must find the successor; the names show whether a recommendation
+makes sense.
 """
 
 from dataclasses import dataclass
@@ -102,8 +102,8 @@ MAKERS = (
 )  # fmt: skip
 
 
-SUCCESSOR, COMPARE, BROWSE, WANDER = 0.70, 0.12, 0.12, 0.06  # what a visitor does next
-MEAN_EXTRA_CLICKS = 4.0  # beyond the two every session has
+SUCCESSOR, COMPARE, BROWSE, WANDER = 0.70, 0.12, 0.12, 0.06  # probabilities of the next click
+MEAN_EXTRA_CLICKS = 4.0  # beyond the two clicks of every session
 SECONDS_BETWEEN_CLICKS = 40
 SECONDS_BETWEEN_SESSIONS = 45
 FIRST_SECOND = 1_767_225_600  # 2026-01-01
@@ -111,7 +111,7 @@ FIRST_SECOND = 1_767_225_600  # 2026-01-01
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """`makers` variants of every product; an item's index is ((category · product) · maker)."""
+    """Shop with `makers` variants of every product, indexed by category, product and maker."""
 
     makers: int = 3
 
@@ -127,12 +127,12 @@ class Shop:
         return len(self.categories) * self.products_each * self.makers
 
     def successor(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The next product of the same category and maker; the last is followed by the first."""
+        """Return the next product of the same category and maker; the first follows the last."""
         category, product, maker = self._parts(items)
         return self._item(category, (product + 1) % self.products_each, maker)
 
     def table(self) -> pd.DataFrame:
-        """One row an item: item_id, name, category, brand."""
+        """Return one row for each item: item_id, name, category, brand."""
         category, product, maker = self._parts(np.arange(len(self)))
         names = [name for products in PRODUCTS.values() for name in products]
         product_names = np.array(names)[category * self.products_each + product]
@@ -162,10 +162,10 @@ class Shop:
         return item
 
     def walk(self, sessions: int, seed: int) -> pd.DataFrame:
-        """Clicks of that many visits, in order: session_id, item, timestamp (epoch seconds)."""
+        """Return the clicks of random visits: session_id, item, timestamp (epoch seconds)."""
         rng = np.random.default_rng(seed)
         lengths = 2 + rng.geometric(1 / (1 + MEAN_EXTRA_CLICKS), sessions) - 1
-        item = self._popular(rng, sessions)
+        item = self._draw_popular(rng, sessions)
         walking = np.arange(sessions)
         rows = []
         for click in range(int(lengths.max())):
@@ -184,31 +184,31 @@ class Shop:
 
     def _next(self, rng: np.random.Generator, item: NDArray[np.int64]) -> NDArray[np.int64]:
         category, product, _ = self._parts(item)
-        other_maker = self._maker_drawn(rng, len(item))
+        other_maker = self._draw_makers(rng, len(item))
         other_product = rng.integers(0, self.products_each, len(item))
         choices = np.stack(
             [
                 self.successor(item),
                 self._item(category, product, other_maker),
                 self._item(category, other_product, other_maker),
-                self._popular(rng, len(item)),
+                self._draw_popular(rng, len(item)),
             ]
         )
-        what = rng.choice(4, len(item), p=[SUCCESSOR, COMPARE, BROWSE, WANDER])
-        return choices[what, np.arange(len(item))]
+        kind = rng.choice(4, len(item), p=[SUCCESSOR, COMPARE, BROWSE, WANDER])
+        return choices[kind, np.arange(len(item))]
 
-    def _popular(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
-        """Items drawn by popularity: categories, products and makers each follow a power law."""
+    def _draw_popular(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+        """Draw items whose category, product and maker each follow a power law."""
         category = _power_law(rng, len(self.categories), 0.5, count)
         product = _power_law(rng, self.products_each, 0.7, count)
-        return self._item(category, product, self._maker_drawn(rng, count))
+        return self._item(category, product, self._draw_makers(rng, count))
 
-    def _maker_drawn(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+    def _draw_makers(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
         return _power_law(rng, self.makers, 0.8, count)
 
 
 def write_shop(folder: Path, *, makers: int = 3, sessions: int = 15_000, seed: int = 1) -> Shop:
-    """Write `clicks.csv` and `items.csv` as `recsys train` reads them."""
+    """Write `clicks.csv` and `items.csv` for `recsys train`."""
     shop = Shop(makers)
     table = shop.table()
     clicks = shop.walk(sessions, seed)
@@ -219,7 +219,7 @@ def write_shop(folder: Path, *, makers: int = 3, sessions: int = 15_000, seed: i
 
 
 def _maker(number: int) -> str:
-    """Aurora, Birch, …, then Aurora 2, Birch 2, …"""
+    """Return Aurora, Birch, …, then Aurora 2, Birch 2, …"""
     again, which = divmod(number, len(MAKERS))
     return MAKERS[which] if again == 0 else f"{MAKERS[which]} {again + 1}"
 
@@ -227,7 +227,7 @@ def _maker(number: int) -> str:
 def _power_law(
     rng: np.random.Generator, kinds: int, exponent: float, count: int
 ) -> NDArray[np.int64]:
-    """`count` draws from 0 … kinds-1 with P(rank r) ∝ r^-exponent."""
+    """Draw `count` numbers from 0 … kinds-1 with P(rank r) ∝ r^-exponent."""
     weights = np.arange(1, kinds + 1, dtype=np.float64) ** -exponent
     cumulative = np.cumsum(weights) / weights.sum()
     drawn = np.searchsorted(cumulative, rng.random(count), side="right")

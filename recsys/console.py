@@ -1,7 +1,7 @@
-"""Tables for a terminal: one look for all commands, never wider than the window.
+"""Tables for a terminal: one style for all commands, never wider than the window.
 
-Where output goes into a file or a pipe there is no window: lines are as long as they are, and rich
-writes no control codes. Cells are `Text`, so an id or a path is never markup.
+Output to a file or a pipe has no maximum width and no control codes. Cells are `Text`, so an id or
+a path is never markup.
 """
 
 import os
@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-UNBOUNDED = 10_000  # columns, where nobody looks through a window
+UNBOUNDED = 10_000  # columns, for output to a file or a pipe
 
-MetricValues = Mapping[str, Mapping[str, float]]  # recommender → metric → figure
-HEADINGS = {  # the metric and its heading, short enough for 80 columns
+MetricValues = Mapping[str, Mapping[str, float]]  # recommender → metric → value
+HEADINGS = {  # metric → heading, short enough for 80 columns
     "recall@1": "R@1",
     "recall@5": "R@5",
     "recall@10": "R@10",
@@ -24,11 +24,17 @@ HEADINGS = {  # the metric and its heading, short enough for 80 columns
     "ndcg@20": "NDCG@20",
     "coverage@20": "cover@20",
 }
-DISPENSABLE = ("recall@5", "recall@10", "ndcg@20", "recall@1", "coverage@20")  # dropped in turn
+DISPENSABLE = (
+    "recall@5",
+    "recall@10",
+    "ndcg@20",
+    "recall@1",
+    "coverage@20",
+)  # left out in this order where the window is narrow
 
 
 def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """Where a command says what it does; as wide as the window, or as the lines are."""
+    """Return a console as wide as the window, or without a limit for a file or a pipe."""
     console = Console(stderr=stderr, quiet=quiet, highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = UNBOUNDED
@@ -36,7 +42,7 @@ def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
 
 
 def neat_table(title: str = "", *, left: Sequence[str] = (), right: Sequence[str] = ()) -> Table:
-    """A rule under the headings and nothing else; columns of text first, then those of figures."""
+    """Return a table with a rule under the headings: columns of text, then of numbers."""
     table = Table(
         title=_cell(title, "bold") if title else None,
         title_justify="left",
@@ -54,17 +60,17 @@ def neat_table(title: str = "", *, left: Sequence[str] = (), right: Sequence[str
 
 
 def add_row(table: Table, *cells: object, style: str = "") -> None:
-    """Cells as they are, whatever they hold; a `Text` keeps its own style."""
+    """Add a row of plain text; a `Text` keeps its own style."""
     table.add_row(*(c if isinstance(c, Text) else _cell(str(c)) for c in cells), style=style)
 
 
 def _cell(text: str, style: str = "") -> Text:
-    """No markup, and nothing that a terminal would obey: an id may hold an escape sequence."""
+    """Return the text without control characters: an id may hold an escape sequence."""
     return Text("".join(letter if letter.isprintable() else "�" for letter in text), style)
 
 
 def print_fitting(console: Console, tables: Iterable[Table]) -> None:
-    """The first of these that the window holds whole, else the last."""
+    """Print the first table that fits the window, else the last."""
     unbounded = console.options.update(width=UNBOUNDED)
     chosen = None
     for table in tables:
@@ -76,7 +82,7 @@ def print_fitting(console: Console, tables: Iterable[Table]) -> None:
 
 
 def metrics_tables(metrics: MetricValues, title: str) -> Iterable[Table]:
-    """Figures of all recommenders, the first one (the model) in bold; then with ever fewer."""
+    """Yield tables of all recommenders with fewer and fewer metrics; the first row is bold."""
     shown = list(HEADINGS)
     yield _metrics_table(metrics, title, shown)
     for metric in DISPENSABLE:
@@ -85,7 +91,7 @@ def metrics_tables(metrics: MetricValues, title: str) -> Iterable[Table]:
 
 
 def _metrics_table(metrics: MetricValues, title: str, shown: Sequence[str]) -> Table:
-    """The best figure of a column is green; one that was not measured is a dash."""
+    """Return a table whose best value of each column is green; a missing value is a dash."""
     table = neat_table(title, left=[""], right=[HEADINGS[metric] for metric in shown])
     best = {metric: max(v.get(metric, 0.0) for v in metrics.values()) for metric in shown}
     for row, (name, values) in enumerate(metrics.items()):
@@ -100,8 +106,8 @@ def _metrics_table(metrics: MetricValues, title: str, shown: Sequence[str]) -> T
     return table
 
 
-def size_said(count: float) -> str:
-    """Bytes as people write them: 3.5 MB."""
+def format_bytes(count: float) -> str:
+    """Return a size with its unit: 3.5 MB."""
     for unit in ("bytes", "KB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"

@@ -1,67 +1,67 @@
-"""Every exception we raise on purpose.
+"""Exceptions that this project raises on purpose.
 
-    RecsysError                 the user's world is wrong; the message says what to do
+    RecsysError                 something outside the program is wrong; the message says what to do
     ├── BadInput                a click file, an option or a folder cannot be used
     ├── BadRecipe               a recipe has unknown or wrongly typed settings
     ├── BadSpace                a search space names or bounds settings wrongly
     ├── BundleRefused           a bundle is incomplete, damaged or of another format
-    ├── TrainingStopped         training cannot go on (the loss is no number)
-    ├── Interrupted             the user pressed Ctrl-C; what was done is saved
+    ├── TrainingStopped         training cannot continue (the loss is NaN or infinite)
+    ├── Interrupted             the user pressed Ctrl-C; the work so far is saved
     ├── UnknownItem             an item id is not in the catalogue
     ├── UnknownAttribute        a filter names an attribute the catalogue does not have
     ├── StoreUnavailable        Redis did not answer in time
-    ├── NoPreviousModel         a roll-back where only one model was ever served
-    ├── Overloaded              the queue is full, or has stood longer than the deadline
-    ├── ServiceRefused          a client of ours was answered with a problem
-    └── ServiceUnreachable      a client of ours was not answered
+    ├── NoPreviousModel         a rollback without a previous model
+    ├── Overloaded              the queue is full, or older than the deadline
+    ├── ServiceRefused          our HTTP client received an error from the service
+    └── ServiceUnreachable      our HTTP client received no answer
 
 Messages have three parts: what is wrong, what we got, what to do.
 """
 
 from collections.abc import Mapping, Sequence
 
-SHOWN_PROBLEMS = 10  # a longer list hides the first problem instead of showing the rest
+SHOWN_PROBLEMS = 10  # the first problems must stay visible
 
 
 class RecsysError(Exception):
-    """Something outside this program must change; the message says what."""
+    """Base class: something outside this program must change; the message says what."""
 
 
 class Problems(RecsysError):
-    """One heading and every problem found under it, so that all are mended in one go."""
+    """One heading and all problems below it, so that they can be corrected together."""
 
     def __init__(self, heading: str, problems: Sequence[str]) -> None:
         self.heading = heading
         self.problems = tuple(problems)
-        super().__init__(_listed(heading, self.problems))
+        super().__init__(_format_problems(heading, self.problems))
 
 
 class BadInput(Problems):
-    """A click file, an option or a folder cannot be used."""
+    """Unusable click file, option or folder."""
 
 
 class BadRecipe(Problems):
-    """A recipe has unknown or wrongly typed settings."""
+    """Recipe with unknown or wrongly typed settings."""
 
 
 class BadSpace(Problems):
-    """A search space names or bounds settings wrongly."""
+    """Search space with wrong names or bounds of settings."""
 
 
 class BundleRefused(RecsysError):
-    """A bundle is incomplete, damaged, of another format, or answers wrongly."""
+    """Bundle that is incomplete, damaged, of another format, or gives wrong answers."""
 
 
 class TrainingStopped(RecsysError):
-    """Training cannot go on; the last good checkpoint is kept."""
+    """Training that cannot continue; the last good checkpoint is kept."""
 
 
 class Interrupted(RecsysError):
-    """The user pressed Ctrl-C; the message says where the work so far is kept."""
+    """Interruption by Ctrl-C; the message names where the work so far is saved."""
 
 
 class UnknownItem(RecsysError):
-    """An item id is not in the catalogue."""
+    """Item id that the catalogue lacks."""
 
     def __init__(self, item_id: str, known: int) -> None:
         super().__init__(
@@ -71,12 +71,14 @@ class UnknownItem(RecsysError):
 
 
 class UnknownAttribute(RecsysError):
-    """A filter names an attribute the catalogue does not have; `field` says which filter."""
+    """Attribute of a filter that the catalogue lacks; `field` names the filter."""
 
     def __init__(self, attribute: str, known: Sequence[str], field: str = "filter") -> None:
         self.field = field
-        have = ", ".join(known) if known else "none (train with --items to have some)"
-        super().__init__(f"{attribute!r} is not an attribute of the items. They have: {have}.")
+        known_text = ", ".join(known) if known else "none (train with --items to have some)"
+        super().__init__(
+            f"{attribute!r} is not an attribute of the items. They have: {known_text}."
+        )
 
 
 class StoreUnavailable(RecsysError):
@@ -88,15 +90,15 @@ class StoreUnavailable(RecsysError):
 
 
 class NoPreviousModel(RecsysError):
-    """There is no model to go back to."""
+    """Rollback without a previous model."""
 
 
 class Overloaded(RecsysError):
-    """The queue is full, or has stood longer than the deadline; ask again a little later."""
+    """Queue that is full, or older than the deadline; the client should retry later."""
 
 
 class ServiceRefused(RecsysError):
-    """The service answered with a problem: `fields` says what is wrong with which of them."""
+    """Error answer of the service; `fields` maps a field of the request to its problem."""
 
     def __init__(
         self,
@@ -108,16 +110,16 @@ class ServiceRefused(RecsysError):
         self.status = status
         self.fields = dict(fields or {})
         self.request_id = request_id
-        wrong = "".join(f" {name}: {said}." for name, said in self.fields.items())
-        super().__init__(f"{status}: {detail}{wrong}")
+        problems = "".join(f" {name}: {problem}." for name, problem in self.fields.items())
+        super().__init__(f"{status}: {detail}{problems}")
 
 
 class ServiceUnreachable(RecsysError):
-    """The service did not answer, however often it was asked."""
+    """Service that did not answer any attempt."""
 
 
-def _listed(heading: str, problems: tuple[str, ...]) -> str:
-    """One problem stands on the heading's line, several stand below it as a list."""
+def _format_problems(heading: str, problems: tuple[str, ...]) -> str:
+    """Put one problem on the line of the heading, several below it as a list."""
     if not problems:
         return heading
     if len(problems) == 1:

@@ -1,7 +1,7 @@
-"""Files and folders that are either complete or not there.
+"""Atomic writing of files and folders.
 
-Everything is written beside its destination and renamed into place, so a crash, a full disk or
-Ctrl-C leaves what was there before.
+A file is written beside its destination and renamed into place, so a crash, a full disk or Ctrl-C
+leaves the previous content.
 """
 
 import os
@@ -17,8 +17,8 @@ from recsys.errors import BadInput
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Have `write` fill a file beside `path`, then put it in its place."""
-    # of its own, because others may be writing the same file
+    """Call `write` with a path beside `path`, then rename that file; raise `BadInput`."""
+    # a random name, because another process may write the same file
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.writing")
     try:
         write(beside)
@@ -32,9 +32,9 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill that becomes `path` when the block ends well and vanishes otherwise.
+    """Yield a folder that becomes `path` when the block succeeds and is removed otherwise.
 
-    An empty folder at `path` is replaced; anything else there must be refused before.
+    An empty folder at `path` is replaced; the caller refuses anything else before.
     """
     beside = path.with_name(f".{path.name}.writing")
     shutil.rmtree(beside, ignore_errors=True)
@@ -42,7 +42,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         beside.mkdir(parents=True)
         yield beside
         for file in beside.iterdir():
-            # safetensors writes for its owner alone; whoever may read the folder reads its files
+            # safetensors gives its files to the owner alone; readers of the folder may read them
             file.chmod(beside.stat().st_mode & 0o666)
             _sync(file)
         beside.replace(path)
@@ -78,17 +78,18 @@ def check_new_file(path: Path, what: str) -> None:
 
 
 def _probe(path: Path) -> None:
-    """Raises `OSError` where nothing can be written beside `path`."""
+    """Raise `OSError` where no file can be written beside `path`."""
     probe = path.with_name(f".{path.name}.probe")
     probe.write_bytes(b"")
     probe.unlink()
 
 
 def unwritable(path: Path, failed: Exception) -> BadInput:
+    """Return the error for a path that cannot be written."""
     reason = os.strerror(failed.errno) if isinstance(failed, OSError) and failed.errno else failed
     return BadInput(
         f"{path} cannot be written",
-        [f"{reason}. What was saved before is kept; free space or name another folder."],
+        [f"{reason}. The previous content is kept; free space or name another folder."],
     )
 
 

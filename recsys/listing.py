@@ -22,7 +22,7 @@ SHOWN_ATTRIBUTES = 3
 
 @dataclass(frozen=True, slots=True)
 class ListOptions:
-    """What a list may hold, and how it is shown."""
+    """Options of a list of recommendations."""
 
     k: int = 10
     exclude_seen: bool = False
@@ -31,12 +31,14 @@ class ListOptions:
 
 
 class ListedItem(TypedDict):
+    """One item of a list, as JSON."""
+
     item_id: str
     score: float
 
 
 class ListFields(TypedDict):
-    """A list as JSON, its parts named as the HTTP API does."""
+    """List of recommendations as JSON, with the field names of the HTTP API."""
 
     model_id: str
     source: str
@@ -44,27 +46,27 @@ class ListFields(TypedDict):
 
 
 def show_recommendations(
-    bundle: Path, clicks: Sequence[str], chosen: ListOptions, console: Console
+    bundle: Path, clicks: Sequence[str], options: ListOptions, console: Console
 ) -> None:
-    """Print what follows these clicks; unknown ids are said and passed over."""
+    """Print recommendations after these clicks; unknown ids are reported and skipped."""
     predictor = open_predictor(bundle)
     catalogue = predictor.catalogue
     allowed = None
-    if chosen.filters:
-        allowed = catalogue.allowed(read_filter(chosen.filters, catalogue.attributes))
-    found = {item_id: catalogue.find(item_id) for item_id in clicks}
-    unknown = [item_id for item_id, item in found.items() if item is None]
-    window = clicks[-predictor.window :]  # unknown clicks have their place in it, as in the service
-    known = [item for item_id in window if (item := found[item_id]) is not None]
-    excluded = known if chosen.exclude_seen else ()
-    ranking = predictor.recommend(known, RankingQuery(chosen.k, excluded, allowed))
-    if chosen.json:
-        said = {**list_as_json(ranking, predictor), "unknown_items": unknown}
-        sys.stdout.write(json.dumps(said, ensure_ascii=False) + "\n")
+    if options.filters:
+        allowed = catalogue.allowed(read_filter(options.filters, catalogue.attributes))
+    indices = {item_id: catalogue.find(item_id) for item_id in clicks}
+    unknown = [item_id for item_id, item in indices.items() if item is None]
+    window = clicks[-predictor.window :]  # unknown clicks count, as in the service
+    known = [item for item_id in window if (item := indices[item_id]) is not None]
+    excluded = known if options.exclude_seen else ()
+    ranking = predictor.recommend(known, RankingQuery(options.k, excluded, allowed))
+    if options.json:
+        fields = {**list_as_json(ranking, predictor), "unknown_items": unknown}
+        sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
         return
     if unknown:
         console.print(
-            f"Not in the catalogue, passed over: {', '.join(map(repr, unknown))}.", markup=False
+            f"Not in the catalogue, skipped: {', '.join(map(repr, unknown))}.", markup=False
         )
     title = "Most popular items" if ranking.source == "popular" else "Likely next"
     ids = catalogue.item_ids.take(ranking.items)
@@ -73,6 +75,7 @@ def show_recommendations(
 
 
 def list_as_json(ranking: Ranking, predictor: Predictor) -> ListFields:
+    """Return a list with the field names of the HTTP API."""
     ids = predictor.catalogue.item_ids.take(ranking.items)
     scored = zip(ids, ranking.scores, strict=True)
     return {
@@ -85,7 +88,7 @@ def list_as_json(ranking: Ranking, predictor: Predictor) -> ListFields:
 def ranked_tables(
     catalogue: Catalogue, scored: Sequence[tuple[str, float]], title: str, score: str = "score"
 ) -> Iterable[Table]:
-    """One row an item with its first attributes; then with ever fewer of them."""
+    """Yield tables with one row for each item, and fewer and fewer attributes."""
     names = list(catalogue.attributes)[:SHOWN_ATTRIBUTES]
     for shown in range(len(names), -1, -1):
         table = neat_table(title)

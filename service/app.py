@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from recsys import __version__
-from recsys.bundle.registry import bundle_of
+from recsys.bundle.registry import resolve_bundle
 from recsys.catalogue.catalogue import Catalogue
 from service import problems
 from service.api.dependencies import RunningService, SearchThread
@@ -52,11 +52,11 @@ Ids are texts of at most 128 characters; user ids have no "/". Errors are proble
 def create_app(settings: Settings) -> FastAPI:
     """Load and verify the bundle, then build the application; raise `BundleRefused`."""
     torch.set_num_threads(1)  # one thread ranks; more threads would compete for the cores
-    opened = [OpenedBundle.open(bundle_of(settings.bundle))]  # emptied when the model is served
+    opened = [OpenedBundle.open(resolve_bundle(settings.bundle))]  # emptied when the model is served
     metrics = ServiceMetrics()
 
     def first() -> OpenedBundle:
-        return opened.pop() if opened else OpenedBundle.open(bundle_of(settings.bundle))
+        return opened.pop() if opened else OpenedBundle.open(resolve_bundle(settings.bundle))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recsys.bundle.registry import POINTER, bundle_of, is_shelf
+from recsys.bundle.registry import CURRENT_VERSION, is_registry, resolve_bundle
 from recsys.errors import RecsysError
 from recsys.fileio import replace_file
 from service.model_manager import ModelManager, OpenedBundle
@@ -155,8 +155,8 @@ def registry_source(folder: Path) -> VersionSource:
 
     def read() -> RequestedVersion | None:
         # the stamp is read first, so that the content is at least as new
-        stamp = _write_stamp(folder / POINTER)
-        return RequestedVersion(bundle_of(folder), stamp) if stamp and is_shelf(folder) else None
+        stamp = _write_stamp(folder / CURRENT_VERSION)
+        return RequestedVersion(resolve_bundle(folder), stamp) if stamp and is_registry(folder) else None
 
     return read
 
@@ -170,7 +170,7 @@ class SharedVersionFile:
     """
 
     def __init__(self, path: Path, registry: Path) -> None:
-        self._path, self._pointer = path, registry / POINTER
+        self._path, self._pointer = path, registry / CURRENT_VERSION
 
     def read(self) -> RequestedVersion | None:
         """Return the requested version; None if there is no file or it is void."""

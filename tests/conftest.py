@@ -19,7 +19,7 @@ import uvloop
 from hypothesis import HealthCheck, settings
 from rich.console import Console
 
-from data.prepare import ClickOptions
+from data.click_options import ClickOptions
 from data.synthetic import write_shop
 from recsys.bundle.golden import open_predictor
 from recsys.predictor import Predictor

@@ -1,9 +1,9 @@
-"""`recsys recommend --clicks F`: a list for every visitor of a click file, as a file or as JSON.
+"""Batch recommendation: a list for every visitor of a click file (`recsys recommend --clicks`).
 
-The lists are those the service would give after the same clicks: one predictor makes both. A
-file has one row for each item of a list; it is written list by list, and appears at its name when
-the last one is in it. Where visitors are users (`--session-column none`), the newest session of
-each counts: the clicks after the last pause longer than the idle gap.
+The service gives the same lists after the same clicks, because both use the same predictor. The
+file has one row for each item of a list. It gets its name when it is complete. Where visitors are
+users (`--session-column none`), a list follows from the newest session: the clicks after the last
+pause longer than the idle gap.
 """
 
 import json
@@ -19,8 +19,9 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from rich.console import Console
 
+from data.click_options import ClickOptions
 from data.clicks import ClickLog
-from data.prepare import ClickOptions, read_log
+from data.prepare import read_log
 from recsys.bundle.golden import open_predictor
 from recsys.catalogue.catalogue import read_filter
 from recsys.errors import BadInput
@@ -30,14 +31,14 @@ from recsys.predictor import Predictor, Ranking, SessionState
 from recsys.retrieval.exact import RankingQuery
 from training.progress import bar, warn
 
-AT_ONCE = 64  # visitors
-WRITTEN_AT_ONCE = 4096  # visitors in a row group
-# ending of the file → what writes tables to it
+BATCH_VISITORS = 64
+ROW_GROUP_VISITORS = 4096
+# ending of the file → constructor of a table writer
 WRITERS: dict[str, Callable[[Path, pa.Schema], pq.ParquetWriter | pacsv.CSVWriter]] = {
     ".csv": lambda path, schema: pacsv.CSVWriter(path, schema),
     ".parquet": lambda path, schema: pq.ParquetWriter(path, schema, compression="zstd"),
 }
-FILE_COLUMNS = {  # behind that of the visitor
+FILE_COLUMNS = {  # after the column of the visitor
     "place": pa.int16(),
     "item_id": pa.string(),
     "score": pa.float32(),
@@ -46,8 +47,8 @@ FILE_COLUMNS = {  # behind that of the visitor
 
 
 @dataclass(frozen=True, slots=True)
-class BulkOptions:
-    """For whom, from what, how much, and where to."""
+class BatchOptions:
+    """Options of a batch recommendation."""
 
     bundle: Path
     clicks: ClickOptions
@@ -57,13 +58,13 @@ class BulkOptions:
     filters: Sequence[str] = ()  # attribute:value
 
     def __post_init__(self) -> None:
-        taken = list(get_type_hints(ListFields)) if self.out is None else list(FILE_COLUMNS)
-        if self.visitor_column in taken:
+        reserved = list(get_type_hints(ListFields)) if self.out is None else list(FILE_COLUMNS)
+        if self.visitor_column in reserved:
             raise BadInput(
                 "The lists cannot be written",
                 [
                     f"{self.visitor_column!r} would name the visitor and a part of the list, which "
-                    f"has {', '.join(taken)}. Rename the column in the click file."
+                    f"has {', '.join(reserved)}. Rename the column in the click file."
                 ],
             )
         if self.out is not None and self.out.suffix.lower() not in WRITERS:
@@ -74,11 +75,11 @@ class BulkOptions:
 
     @property
     def visitor_column(self) -> str:
-        """Name the column with an id for each list: of sessions, or of users."""
-        return self.clicks.columns.session or self.clicks.columns.user or ""
+        """Name of the column with an id for each list: of sessions, or of users."""
+        return self.clicks.visitor_column
 
 
-def recommend_all(options: BulkOptions, console: Console) -> int:
+def recommend_all(options: BatchOptions, console: Console) -> int:
     """Write the lists; return the number of visitors."""
     if options.out is not None:
         check_new_file(options.out, "The lists")
@@ -87,33 +88,36 @@ def recommend_all(options: BulkOptions, console: Console) -> int:
     if options.filters:
         catalogue = predictor.catalogue
         allowed = catalogue.allowed(read_filter(options.filters, catalogue.attributes))
-    wish = RankingQuery(options.k, allowed=allowed)
+    query = RankingQuery(options.k, allowed=allowed)
     with bar(console, "Reading clicks", "") as progress:
         log, duplicates = read_log(options.clicks, progress)
     warn(console, duplicates.warning)
-    visits = _Visits(log, predictor, options.clicks.gap)
+    sessions = _NewestSessions(log, predictor, options.clicks.session_gap_seconds)
     name = options.visitor_column
 
-    def lists() -> Iterator[tuple[range, Iterator[Ranking]]]:
+    def recommend() -> Iterator[tuple[range, Iterator[Ranking]]]:
         with bar(console, "Recommending", "visitors") as progress:
-            for start in range(0, len(log.group_ids), WRITTEN_AT_ONCE):
-                visitors = range(start, min(start + WRITTEN_AT_ONCE, len(log.group_ids)))
-                yield visitors, _rankings(predictor, visits, visitors, wish, options.exclude_seen)
+            for start in range(0, len(log.group_ids), ROW_GROUP_VISITORS):
+                visitors = range(start, min(start + ROW_GROUP_VISITORS, len(log.group_ids)))
+                yield (
+                    visitors,
+                    _rankings(predictor, sessions, visitors, query, options.exclude_seen),
+                )
                 progress(visitors.stop, len(log.group_ids))
 
     out = options.out
     if out is None:
-        for visitors, rankings in lists():
+        for visitors, rankings in recommend():
             for visitor, ranking in zip(visitors, rankings, strict=True):
-                said = {name: log.group_ids[visitor], **list_as_json(ranking, predictor)}
-                sys.stdout.write(json.dumps(said, ensure_ascii=False) + "\n")
+                fields = {name: log.group_ids[visitor], **list_as_json(ranking, predictor)}
+                sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
         return len(log.group_ids)
     writer = WRITERS[out.suffix.lower()]
     schema = pa.schema([(name, pa.string()), *FILE_COLUMNS.items()])
 
     def write(path: Path) -> None:
         with writer(path, schema) as file:
-            for visitors, rankings in lists():
+            for visitors, rankings in recommend():
                 file.write_table(_table(predictor, log, visitors, rankings, schema))
 
     replace_file(out, write)
@@ -121,14 +125,14 @@ def recommend_all(options: BulkOptions, console: Console) -> int:
     return len(log.group_ids)
 
 
-class _Visits:
-    """The newest session of each visitor in the order of its times, as indices of the catalogue."""
+class _NewestSessions:
+    """Newest session of each visitor, ordered by time, as item indices of the catalogue."""
 
     def __init__(self, log: ClickLog, predictor: Predictor, gap: int | None) -> None:
-        """gap: seconds of silence that end a session; None where visitors are sessions."""
-        known = predictor.catalogue.find_all(log.item_ids)
+        """gap: seconds without a click that end a session; None where visitors are sessions."""
+        indices = predictor.catalogue.find_all(log.item_ids)
         order = np.lexsort((log.time_ms, log.group))  # stable: equal times stay as in the file
-        self._items = known[log.item[order]]
+        self._items = indices[log.item[order]]
         visitors = np.arange(len(log.group_ids))
         group = log.group[order]
         self._ends = np.searchsorted(group, visitors, side="right")
@@ -139,22 +143,28 @@ class _Visits:
         starts = np.flatnonzero(begins)
         self._starts = starts[np.searchsorted(starts, self._ends) - 1]  # the last one before
 
-    def of(self, visitor: int) -> list[int]:
-        """With -1 for what the catalogue lacks."""
+    def items_of(self, visitor: int) -> list[int]:
+        """Return the clicked items, -1 for those that the catalogue lacks."""
         clicks: list[int] = self._items[self._starts[visitor] : self._ends[visitor]].tolist()
         return clicks
 
 
 def _rankings(
-    predictor: Predictor, visits: _Visits, visitors: range, wish: RankingQuery, exclude_seen: bool
+    predictor: Predictor,
+    sessions: _NewestSessions,
+    visitors: range,
+    query: RankingQuery,
+    exclude_seen: bool,
 ) -> Iterator[Ranking]:
-    for start in range(visitors.start, visitors.stop, AT_ONCE):
-        some = [visits.of(v) for v in range(start, min(start + AT_ONCE, visitors.stop))]
-        windows = [[i for i in clicks[-predictor.window :] if i >= 0] for clicks in some]
+    for start in range(visitors.start, visitors.stop, BATCH_VISITORS):
+        batch = [
+            sessions.items_of(v) for v in range(start, min(start + BATCH_VISITORS, visitors.stop))
+        ]
+        windows = [[i for i in clicks[-predictor.window :] if i >= 0] for clicks in batch]
         seen = [window if exclude_seen else () for window in windows]
-        wishes = [replace(wish, excluded=items) for items in seen]
+        queries = [replace(query, excluded=items) for items in seen]
         state = predictor.advance([SessionState(window) for window in windows])
-        yield from predictor.rank(state, windows, wishes)
+        yield from predictor.rank(state, windows, queries)
 
 
 def _table(

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from data.prepare import ClickOptions
+from data.click_options import ClickOptions
 from data.synthetic import write_shop
 from recsys.bundle.layout import MANIFEST
-from recsys.bundle.registry import destination, is_shelf, publish
+from recsys.bundle.registry import is_registry, output_folder, publish
 from recsys.fileio import check_new_folder, new_folder
 from training.pipeline import TrainOptions, train
 from training.recipe import load_recipe
@@ -46,11 +46,11 @@ def train_demo(out: Path, console: Console, command: str = "") -> None:
         train_shop(folder, out, console, command)
 
 
-def train_demo_shelf(shelf: Path, console: Console, command: str = "") -> None:
-    """Publish the shop's bundle in the model registry, unless it has a current version already."""
-    if is_shelf(shelf):
-        console.print(f"{shelf} names a bundle already.")
+def train_demo_registry(registry: Path, console: Console, command: str = "") -> None:
+    """Publish the shop's bundle in the model registry, unless it has a current version."""
+    if is_registry(registry):
+        console.print(f"{registry} has a current version already.")
         return
-    out = destination(None, shelf)
+    out = output_folder(None, registry)
     train_demo(out, console, command)
-    publish(shelf, out.name)
+    publish(registry, out.name)

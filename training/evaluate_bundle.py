@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from data.click_options import ClickOptions
 from data.duplicates import Duplicates
-from data.prepare import ClickOptions, prepare, read_sessions
+from data.prepare import prepare, read_sessions
 from data.sessions import SessionCounts, Sessions, reindex
 from data.statistics import describe
 from recsys.bundle.golden import open_predictor

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from data.prepare import ClickOptions
+from data.click_options import ClickOptions
 from recsys.errors import BadRecipe
 from training.pipeline import TrainOptions, train
 from training.recipe import Recipe, checked_recipe

@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from data.click_options import ClickOptions
 from data.items import read_attributes
-from data.prepare import ClickOptions, Prepared, prepare
+from data.prepare import Prepared, prepare
 from data.sessions import Sessions
 from data.statistics import describe
 from recsys.bundle.layout import REPORT
@@ -230,7 +231,7 @@ def _attributes(options: TrainOptions, train: Sessions) -> dict[str, dict[str, s
         return merged_attributes(old, {})
     item_ids = list(dict.fromkeys([*train.item_ids, *(old.item_ids if old is not None else ())]))
     columns = read_attributes(
-        options.items, options.clicks.columns.item, item_ids, options.clicks.delimiter
+        options.items, options.clicks.item_column, item_ids, options.clicks.delimiter
     )
     read = {name: dict(zip(item_ids, texts, strict=True)) for name, texts in columns.items()}
     return merged_attributes(old, read)

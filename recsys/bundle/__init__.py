@@ -1,1 +1,1 @@
-"""The bundle: the folder that training writes and the service loads."""
+"""Bundle: the folder that training writes and the service loads."""

@@ -1,8 +1,8 @@
-"""Golden sessions: what this model answered when it was exported, asked again on every load.
+"""Golden sessions: lists that the model gave at export, compared again on every load.
 
-Scores must agree within 1e-4 and the order wherever neighbouring scores differ by more than
-1e-5, because processors round differently. Also the one place that turns a bundle folder into
-a predictor that has proven itself.
+Scores must agree within 1e-4, and the order wherever neighbouring scores differ by more than 1e-5,
+because processors round differently. `open_predictor` turns a bundle folder into a verified
+predictor.
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from recsys.bundle.layout import GOLDEN
 from recsys.bundle.load import Bundle, load_bundle
-from recsys.bundle.manifest import distrusted
+from recsys.bundle.manifest import refuse_failures
 from recsys.errors import BundleRefused
 from recsys.predictor import Predictor, SessionState
 from recsys.retrieval.exact import ExactScan, RankingQuery
@@ -20,14 +20,14 @@ from recsys.retrieval.rerank import Reranked
 
 SCORE_TOLERANCE = 1e-4
 ORDER_TOLERANCE = 1e-5
-LEAST_FOUND = 0.9  # of the golden lists' items, by an index that overlooks some
+MIN_RECALL = 0.9  # of the items of the golden lists, for an approximate index
 LIST_LENGTH = 20
 WARM_UP_CALLS = 3  # TorchScript settles after two calls of a shape
 
 
 @dataclass(frozen=True, slots=True)
 class GoldenSession:
-    """Item ids clicked, some perhaps unknown, and the list that must follow."""
+    """Clicked item ids, some of them unknown, and the expected list."""
 
     clicks: list[str]
     items: list[str]
@@ -35,20 +35,22 @@ class GoldenSession:
 
 
 def ask(predictor: Predictor, clicks: Sequence[str]) -> GoldenSession:
-    """What the predictor answers to these clicks now."""
-    found = [predictor.catalogue.find(item_id) for item_id in clicks[-predictor.window :]]
-    known = [item for item in found if item is not None]
+    """Return the list that the predictor gives after these clicks."""
+    indices = [predictor.catalogue.find(item_id) for item_id in clicks[-predictor.window :]]
+    known = [item for item in indices if item is not None]
     ranking = predictor.recommend(known, RankingQuery(k=LIST_LENGTH))
     items = predictor.catalogue.item_ids.take(ranking.items)
     return GoldenSession(list(clicks), items, ranking.scores)
 
 
 def write_golden(path: Path, sessions: Iterable[GoldenSession]) -> None:
+    """Write one JSON object a line."""
     lines = [json.dumps(asdict(session), ensure_ascii=False) + "\n" for session in sessions]
     path.write_text("".join(lines), encoding="utf-8")
 
 
 def read_golden(path: Path) -> list[GoldenSession]:
+    """Read at least one golden session; raise `BundleRefused`."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         sessions = [GoldenSession(**json.loads(line)) for line in lines]
@@ -60,7 +62,7 @@ def read_golden(path: Path) -> list[GoldenSession]:
 
 
 def check_golden(predictor: Predictor, sessions: Sequence[GoldenSession]) -> None:
-    """Raises `BundleRefused` where an answer differs from the golden one."""
+    """Raise `BundleRefused` where an answer differs from the golden one."""
     for number, golden in enumerate(sessions, start=1):
         fault = difference(golden, ask(predictor, golden.clicks))
         if fault:
@@ -71,7 +73,7 @@ def check_golden(predictor: Predictor, sessions: Sequence[GoldenSession]) -> Non
 
 
 def difference(golden: GoldenSession, answer: GoldenSession) -> str | None:
-    """A sentence where two lists differ by more than rounding, else None."""
+    """Return a sentence where two lists differ by more than rounding, else None."""
     if len(golden.items) != len(answer.items):
         return f"{len(answer.items)} items instead of {len(golden.items)}."
     for place, (want, have) in enumerate(zip(golden.scores, answer.scores, strict=True), start=1):
@@ -84,9 +86,9 @@ def difference(golden: GoldenSession, answer: GoldenSession) -> str | None:
 
 
 def _apart(scores: Sequence[float], place: int) -> bool:
-    """The score at this place is further from both neighbours than rounding reaches.
+    """Return whether the score here differs from both neighbours by more than rounding.
 
-    The last place has a neighbour that the list does not show, so it is never judged.
+    The neighbour of the last place is not in the list, so the last place is never compared.
     """
     if place + 1 == len(scores):
         return False
@@ -97,29 +99,30 @@ def _apart(scores: Sequence[float], place: int) -> bool:
 
 
 def check_retrieval(predictor: Predictor, sessions: Sequence[GoldenSession]) -> None:
-    """Raises `BundleRefused` where an index overlooks much of the golden lists."""
+    """Raise `BundleRefused` where the index misses much of the golden lists."""
     wanted = [set(golden.items) for golden in sessions]
     found = [set(ask(predictor, golden.clicks).items) for golden in sessions]
-    both = sum(len(want & have) for want, have in zip(wanted, found, strict=True))
-    if both < LEAST_FOUND * sum(map(len, wanted)):
+    hits = sum(len(want & have) for want, have in zip(wanted, found, strict=True))
+    if hits < MIN_RECALL * sum(map(len, wanted)):
         raise BundleRefused(
-            f"The bundle's index finds {both} of the {sum(map(len, wanted))} items in the golden "
+            f"The bundle's index finds {hits} of the {sum(map(len, wanted))} items in the golden "
             "lists. It belongs to other weights: export the bundle anew."
         )
 
 
 def open_predictor(folder: Path) -> Predictor:
-    """Bundle folder → predictor: files verified, golden sessions answered, shapes warmed up.
+    """Return a predictor of a bundle: files verified, golden sessions compared, warmed up.
 
-    Raises `BundleRefused`.
+    Raises:
+        BundleRefused: the bundle is incomplete, damaged or gives other answers.
     """
     bundle = load_bundle(folder)
-    with distrusted(folder):
-        return _proven(bundle)
+    with refuse_failures(folder):
+        return _verified(bundle)
 
 
-def _proven(bundle: Bundle) -> Predictor:
-    """Has answered its golden sessions, and every shape of batch."""
+def _verified(bundle: Bundle) -> Predictor:
+    """Return a predictor after its golden sessions and a batch of every shape."""
     size = bundle.manifest.size
     retrieval = None
     if bundle.index is not None:

@@ -1,8 +1,8 @@
-"""What a bundle says of itself, and whether it is true: `recsys inspect`.
+"""Inspection of a bundle or a model registry: `recsys inspect`.
 
-A folder in, facts out; `as_json` gives them to a program, `recsys/bundle/inspect.py` to a
-person. A bundle that would be refused is described all the same, as far as its manifest goes, with
-what is wrong. Of a shelf, every bundle on it is named.
+`inspect_bundle`, `inspect_registry` and `find_nearest` collect facts; `as_json` and the `show_…`
+functions present them. A bundle that a service would refuse is described too, as far as its
+manifest goes, with the reason.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,19 +17,23 @@ from rich.text import Text
 from recsys.bundle.golden import open_predictor
 from recsys.bundle.layout import MANIFEST
 from recsys.bundle.manifest import Manifest, read_manifest
-from recsys.bundle.registry import bundle_of, bundles_on, is_shelf
-from recsys.console import add_row, metrics_tables, neat_table, print_fitting, size_said
+from recsys.bundle.registry import is_registry, list_bundles, resolve_bundle
+from recsys.console import add_row, format_bytes, metrics_tables, neat_table, print_fitting
 from recsys.errors import BadInput, BundleRefused
 from recsys.listing import ranked_tables
 from recsys.predictor import Predictor
 from recsys.retrieval.exact import RetrievalSettings, describe_retrieval
 
-MOST_CLICKED = 5
+MOST_CLICKED = 5  # items in the JSON object
+HEADLINE_METRICS = ("recall@20", "mrr@20")
+TEXT_WIDTH = 100  # columns of wrapped text
+SHOWN_DIGEST = 16  # characters of a file's sha256
+EXCLUDED = {"0": "nothing", "0.5": "half of the items", "0.99": "99 % of the items"}
 
 
 @dataclass(frozen=True)
 class RegistryEntry:
-    """A bundle on a shelf; the manifest is None where it cannot be read."""
+    """A bundle of a model registry; the manifest is None where it cannot be read."""
 
     name: str
     current: bool
@@ -39,27 +43,27 @@ class RegistryEntry:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A bundle; the predictor is None where it was refused, for the reason in `problem`."""
+    """Facts of a bundle; the predictor is None where it is refused, for the reason in `problem`."""
 
     folder: Path
     manifest: Manifest
-    sizes: dict[str, int]  # file → bytes, of those that are there; the manifest first
+    file_bytes: dict[str, int]  # file → size, the manifest first; missing files are left out
     predictor: Predictor | None
     problem: str | None
 
 
-def inspect_shelf(folder: Path) -> list[RegistryEntry]:
-    """Every bundle on it, the newest name last; nothing where the folder is no shelf."""
-    if not is_shelf(folder):
+def inspect_registry(folder: Path) -> list[RegistryEntry]:
+    """Return all bundles of a registry, the newest last; nothing of a folder that is none."""
+    if not is_registry(folder):
         return []
     try:
-        current = bundle_of(folder).name
-    except BundleRefused:  # whoever goes on with this shelf is told why
+        current = resolve_bundle(folder).name
+    except BundleRefused:  # the caller resolves the bundle, too, and reports it
         current = ""
-    return [_shelved(folder / name, name == current) for name in bundles_on(folder)]
+    return [_registry_entry(folder / name, name == current) for name in list_bundles(folder)]
 
 
-def _shelved(bundle: Path, current: bool) -> RegistryEntry:
+def _registry_entry(bundle: Path, current: bool) -> RegistryEntry:
     try:
         return RegistryEntry(bundle.name, current, read_manifest(bundle), None)
     except BundleRefused as refused:
@@ -67,7 +71,7 @@ def _shelved(bundle: Path, current: bool) -> RegistryEntry:
 
 
 def inspect_bundle(folder: Path) -> Inspection:
-    """Read, then verified as a service would; raises `BundleRefused` where nothing can be read."""
+    """Read a bundle and verify it as a service does; raise `BundleRefused` without a manifest."""
     manifest = read_manifest(folder)
     files = [folder / name for name in (MANIFEST, *manifest.files)]
     sizes = {file.name: file.stat().st_size for file in files if file.is_file()}
@@ -78,53 +82,58 @@ def inspect_bundle(folder: Path) -> Inspection:
 
 
 @dataclass(frozen=True, slots=True)
-class Nearest:
-    """Items clicked in the same way as one, by the cosine of their vectors."""
+class NearestItems:
+    """Items whose vectors are closest to that of one item, with their cosines."""
 
     item_id: str
     count: int  # its clicks in training
     items: Sequence[tuple[str, float]]
 
 
-def nearest(found: Inspection, item_id: str, k: int) -> Nearest:
-    """Raises `UnknownItem`, and `BadInput` where the bundle was refused."""
-    predictor = found.predictor
+def find_nearest(inspection: Inspection, item_id: str, k: int) -> NearestItems:
+    """Return the k nearest items; raise `UnknownItem`, or `BadInput` for a refused bundle."""
+    predictor = inspection.predictor
     if predictor is None:
-        raise BadInput("--item cannot be looked up", [f"the bundle was refused: {found.problem}"])
+        raise BadInput(
+            "--item cannot be looked up", [f"the bundle is refused: {inspection.problem}"]
+        )
     catalogue = predictor.catalogue
     item = catalogue.index(item_id)
     ranking = predictor.similar(item, k)
     ids = catalogue.item_ids.take(ranking.items)
-    return Nearest(
+    return NearestItems(
         item_id, int(catalogue.counts[item]), list(zip(ids, ranking.scores, strict=True))
     )
 
 
 def as_json(
-    found: Inspection, shelf: Sequence[RegistryEntry], near: Nearest | None = None
+    inspection: Inspection,
+    entries: Sequence[RegistryEntry],
+    nearest: NearestItems | None = None,
 ) -> dict[str, Any]:
-    """The manifest as it is, with what was found beside it."""
-    manifest = asdict(found.manifest)
+    """Return the fields of the manifest, with the results of the inspection beside them."""
+    manifest = asdict(inspection.manifest)
     digests = manifest.pop("files")
     facts = {
-        "folder": str(found.folder),
-        "verified": found.problem is None,
-        "problem": found.problem,
+        "folder": str(inspection.folder),
+        "verified": inspection.problem is None,
+        "problem": inspection.problem,
         **manifest,
         "files": {
-            name: {"bytes": size, "sha256": digests.get(name)} for name, size in found.sizes.items()
+            name: {"bytes": size, "sha256": digests.get(name)}
+            for name, size in inspection.file_bytes.items()
         },
-        "items": None if found.predictor is None else _items(found.predictor),
+        "items": None if inspection.predictor is None else _items_as_json(inspection.predictor),
     }
-    if near is not None:
-        similar = [{"item_id": item_id, "score": score} for item_id, score in near.items]
-        facts["nearest"] = {"item_id": near.item_id, "count": near.count, "items": similar}
-    if shelf:
-        facts["shelf"] = [_on_shelf(bundle) for bundle in shelf]
+    if nearest is not None:
+        similar = [{"item_id": item_id, "score": score} for item_id, score in nearest.items]
+        facts["nearest"] = {"item_id": nearest.item_id, "count": nearest.count, "items": similar}
+    if entries:
+        facts["shelf"] = [_entry_as_json(entry) for entry in entries]  # the name is a format
     return facts
 
 
-def _items(predictor: Predictor) -> dict[str, Any]:
+def _items_as_json(predictor: Predictor) -> dict[str, Any]:
     catalogue = predictor.catalogue
     first = catalogue.by_popularity[:MOST_CLICKED].tolist()
     return {
@@ -137,48 +146,44 @@ def _items(predictor: Predictor) -> dict[str, Any]:
     }
 
 
-def _on_shelf(bundle: RegistryEntry) -> dict[str, Any]:
-    manifest = bundle.manifest
+def _entry_as_json(entry: RegistryEntry) -> dict[str, Any]:
+    manifest = entry.manifest
     return {
-        "name": bundle.name,
-        "current": bundle.current,
+        "name": entry.name,
+        "current": entry.current,
         "model_id": None if manifest is None else manifest.model_id,
         "created": None if manifest is None else manifest.created,
-        "problem": bundle.problem,
+        "problem": entry.problem,
     }
 
 
-TEXT_WIDTH = 100  # of lines that are broken
-SHOWN_DIGEST = 16  # letters of a file's sha256
-HEADLINE = ("recall@20", "mrr@20")
-LEFT_OUT = {"0": "nothing", "0.5": "half of the items", "0.99": "99 % of the items"}
-
-
-def show_shelf(shelf: Sequence[RegistryEntry], console: Console) -> None:
-    table = neat_table("On the shelf", left=["bundle", "model", "written"], right=HEADLINE)
-    for bundle in shelf:
-        style = "bold" if bundle.current else ""
-        name = f"{bundle.name} (current)" if bundle.current else bundle.name
-        if bundle.manifest is None:
+def show_registry(entries: Sequence[RegistryEntry], console: Console) -> None:
+    table = neat_table(
+        "Model registry", left=["bundle", "model", "written"], right=HEADLINE_METRICS
+    )
+    for entry in entries:
+        style = "bold" if entry.current else ""
+        name = f"{entry.name} (current)" if entry.current else entry.name
+        if entry.manifest is None:
             add_row(table, name, "unreadable", "", "–", "–", style=style)
             continue
-        model = bundle.manifest.metrics.get("model", {})
-        figures = [f"{model[m]:.4f}" if m in model else "–" for m in HEADLINE]
-        about = (bundle.manifest.model_id, bundle.manifest.created)
+        model = entry.manifest.metrics.get("model", {})
+        figures = [f"{model[m]:.4f}" if m in model else "–" for m in HEADLINE_METRICS]
+        about = (entry.manifest.model_id, entry.manifest.created)
         add_row(table, name, *about, *figures, style=style)
     console.print(table)
-    for bundle in shelf:
-        if bundle.problem is not None:
-            console.print(f"{bundle.name}: {bundle.problem}", markup=False)
+    for entry in entries:
+        if entry.problem is not None:
+            console.print(f"{entry.name}: {entry.problem}", markup=False)
     console.print()
 
 
-def show_bundle(found: Inspection, console: Console) -> None:
-    manifest = found.manifest
-    console.print(Text(f"Model {manifest.model_id} in {found.folder}", style="bold"))
-    console.print(_facts(found))
+def show_bundle(inspection: Inspection, console: Console) -> None:
+    manifest = inspection.manifest
+    console.print(Text(f"Model {manifest.model_id} in {inspection.folder}", style="bold"))
+    console.print(_facts_table(inspection))
     console.print()
-    console.print(_files(found))
+    console.print(_files_table(inspection))
     console.print()
     if manifest.metrics.get("model"):
         rows = {"model": manifest.metrics["model"], **manifest.metrics.get("baselines", {})}
@@ -186,24 +191,24 @@ def show_bundle(found: Inspection, console: Console) -> None:
         print_fitting(console, metrics_tables(rows, f"Measured on {cases:,} next clicks"))
         console.print()
     if manifest.retrieval.recall:
-        console.print(_found_by(manifest.retrieval))
+        console.print(_index_recall_table(manifest.retrieval))
         console.print()
     settings = "  ".join(f"{name}={value}" for name, value in manifest.recipe.items())
     console.print(Text("Recipe", style="bold"))
     console.print(Text(settings), width=min(console.width, TEXT_WIDTH))
 
 
-def show_nearest(found: Inspection, near: Nearest, console: Console) -> None:
-    assert found.predictor is not None, "a bundle that was refused has no nearest items"
-    title = f"Nearest to {near.item_id} ({near.count:,} clicks in training)"
+def show_nearest(inspection: Inspection, nearest: NearestItems, console: Console) -> None:
+    assert inspection.predictor is not None, "a refused bundle has no nearest items"
+    title = f"Nearest to {nearest.item_id} ({nearest.count:,} clicks in training)"
     console.print()
     print_fitting(
-        console, ranked_tables(found.predictor.catalogue, near.items, title, score="cosine")
+        console, ranked_tables(inspection.predictor.catalogue, nearest.items, title, score="cosine")
     )
 
 
-def _facts(found: Inspection) -> Table:
-    manifest = found.manifest
+def _facts_table(inspection: Inspection) -> Table:
+    manifest = inspection.manifest
     table = neat_table(left=["", ""])
     table.show_header = False
     version = manifest.versions.get("session-recsys", "?")
@@ -211,31 +216,35 @@ def _facts(found: Inspection) -> Table:
     layers = f"{size.layers} {size.cell} layer{'s' if size.layers > 1 else ''}"
     scores = f"cosine scores × {size.scale:g}" if size.scale else "inner products"
     add_row(table, "written", f"{manifest.created}, by session-recsys {version}")
-    add_row(table, "items", _items_table(found))
+    add_row(table, "items", _items_text(inspection))
     add_row(table, "network", f"{layers} of {size.hidden} units, {size.embedding} items, {scores}")
     add_row(table, "remembers", f"the last {manifest.window} clicks of a session")
-    add_row(table, "trained on", _trained(manifest))
+    add_row(table, "trained on", _training_text(manifest))
     add_row(table, "finds items", describe_retrieval(manifest.retrieval))
     blend = manifest.training.get("blend", "none")
     if blend != "none":
         add_row(table, "neighbours", str(blend))
     checked = "all digests fit, and the golden sessions are answered as when it was written"
-    add_row(table, "verified", checked if found.problem is None else _refused(found.problem))
+    add_row(
+        table,
+        "verified",
+        checked if inspection.problem is None else _refused_text(inspection.problem),
+    )
     return table
 
 
-def _refused(problem: str) -> Text:
+def _refused_text(problem: str) -> Text:
     return Text(f"no: {problem}", style="bold red")
 
 
-def _items_table(found: Inspection) -> str:
-    count = f"{found.manifest.size.items:,}"
-    if found.predictor is None or not found.predictor.catalogue.attributes:
+def _items_text(inspection: Inspection) -> str:
+    count = f"{inspection.manifest.size.items:,}"
+    if inspection.predictor is None or not inspection.predictor.catalogue.attributes:
         return count
-    return f"{count}, with {', '.join(sorted(found.predictor.catalogue.attributes))}"
+    return f"{count}, with {', '.join(sorted(inspection.predictor.catalogue.attributes))}"
 
 
-def _trained(manifest: Manifest) -> str:
+def _training_text(manifest: Manifest) -> str:
     about: Mapping[str, Any] = manifest.training
     parts = [f"{about[name]:,} {name}" for name in ("sessions", "clicks") if name in about]
     if "cut_off" in about:
@@ -243,25 +252,27 @@ def _trained(manifest: Manifest) -> str:
     if "best_epoch" in about:
         parts.append(f"best epoch {about['best_epoch']}")
     if "parent" in about:
-        parts.append(f"going on from model {about['parent']}")
-    return ", ".join(parts) or "not said"
+        parts.append(f"continued from model {about['parent']}")
+    return ", ".join(parts) or "unknown"
 
 
-def _files(found: Inspection) -> Table:
+def _files_table(inspection: Inspection) -> Table:
     table = neat_table("Files", left=["file"], right=["size"])
     table.add_column("sha256", no_wrap=True, overflow="ellipsis")
-    for name, size in found.sizes.items():
-        add_row(table, name, size_said(size), found.manifest.files.get(name, "")[:SHOWN_DIGEST])
-    for name in found.manifest.files:
-        if name not in found.sizes:
+    for name, size in inspection.file_bytes.items():
+        add_row(
+            table, name, format_bytes(size), inspection.manifest.files.get(name, "")[:SHOWN_DIGEST]
+        )
+    for name in inspection.manifest.files:
+        if name not in inspection.file_bytes:
             add_row(table, name, "missing", "", style="bold red")
-    add_row(table, "together", size_said(sum(found.sizes.values())), "", style="dim")
+    add_row(table, "together", format_bytes(sum(inspection.file_bytes.values())), "", style="dim")
     return table
 
 
-def _found_by(settings: RetrievalSettings) -> Table:
-    """What the way of finding items overlooks, as measured when the bundle was written."""
+def _index_recall_table(settings: RetrievalSettings) -> Table:
+    """Return the recall of the index against exact scoring, measured at export."""
     table = neat_table("Found of exact lists", left=["left out"], right=["found"])
-    for what, share in settings.recall.items():
-        add_row(table, LEFT_OUT.get(what, f"the {what}"), f"{share:.4f}")
+    for excluded, recall in settings.recall.items():
+        add_row(table, EXCLUDED.get(excluded, f"the {excluded}"), f"{recall:.4f}")
     return table

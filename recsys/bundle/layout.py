@@ -1,4 +1,4 @@
-"""The files of a bundle, by name: they can be looked for without loading what reads them."""
+"""Names of the files of a bundle, in a module that imports nothing."""
 
 MANIFEST = "manifest.json"
 MODEL = "model.ts"
@@ -10,4 +10,9 @@ NEIGHBOURS = "neighbours.safetensors"
 INDEX = "retrieval.index"
 FILES = (MODEL, WEIGHTS, ITEMS, GOLDEN)
 OPTIONAL = (NEIGHBOURS, INDEX, REPORT)  # verified where the manifest names them
-IDENTITY = (WEIGHTS, ITEMS, NEIGHBOURS, INDEX)  # with the settings they decide the answers
+IDENTITY = (
+    WEIGHTS,
+    ITEMS,
+    NEIGHBOURS,
+    INDEX,
+)  # files that, with the settings, determine the answers

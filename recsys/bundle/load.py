@@ -1,18 +1,17 @@
-"""A bundle: the folder that training writes and serving loads; complete, immutable, verified.
+"""Loading of a bundle, the immutable folder that training writes and the service loads.
 
     manifest.json        format, model id, sizes, recipe, metrics, versions, a sha256 for each file
     model.ts             TorchScript: step, replay, scores, top_k; holds the recurrent weights
     weights.safetensors  item matrix, biases, the input table unless it is the matrix (these
                          memory-mapped) and all other weights
     items.parquet        id, count, attributes; row i is item index i
-    golden.jsonl         sessions with the lists this model gave when it was exported
-    neighbours.safetensors   only where neighbours are blended in: sessions to find them among
-    retrieval.index      only where some items are overlooked: finds candidates (memory-mapped)
-    report.html          what training measured, for people; optional
+    golden.jsonl         sessions with the lists that this model gave at export
+    neighbours.safetensors   only with a blend: the sessions that are searched for neighbours
+    retrieval.index      only with an approximate index: finds candidates (memory-mapped)
+    report.html          report of the training run; optional
 
-Loading trusts nothing: names are the fixed ones above, digests and sizes are compared, numbers
-must be finite. What the model answers is checked in `recsys/bundle/golden.py`. Format 1 is read
-too.
+Loading trusts nothing: file names are fixed, digests and sizes are compared, numbers must be
+finite. `recsys/bundle/golden.py` checks the answers of the model. Format 1 is read, too.
 """
 
 import hashlib
@@ -29,7 +28,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from recsys.bundle.layout import IDENTITY, INDEX, ITEMS, MODEL, NEIGHBOURS, WEIGHTS
-from recsys.bundle.manifest import Manifest, distrusted, read_manifest
+from recsys.bundle.manifest import Manifest, read_manifest, refuse_failures
 from recsys.catalogue.catalogue import Catalogue, read_catalogue
 from recsys.errors import BundleRefused
 from recsys.model.gru4rec import ModelSize
@@ -49,7 +48,7 @@ ROWS = 1 << 16  # of numbers checked at a time; all of them would take twice the
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle's files, open and consistent with each other."""
+    """Open files of a bundle, consistent with each other."""
 
     folder: Path
     manifest: Manifest
@@ -63,7 +62,7 @@ class Bundle:
 
 
 def digest(path: Path) -> str:
-    """sha256 of a file, in hexadecimal."""
+    """Return the sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -75,9 +74,9 @@ def model_id_of(
     blend: BlendSettings | None = None,
     index: IndexSettings | None = None,
 ) -> str:
-    """The name of what decides the answers: same files of `IDENTITY` and settings → same id.
+    """Return the model id: equal for equal files of `IDENTITY` and equal settings.
 
-    Of the size only what is not at its default is named, so that ids of format 1 stay true.
+    Fields of the size at their defaults do not count, so that ids of format 1 stay valid.
     """
     chosen = {
         field.name: getattr(size, field.name)
@@ -91,9 +90,9 @@ def model_id_of(
 
 
 def load_bundle(folder: Path) -> Bundle:
-    """Verify and open a bundle; raises `BundleRefused` with the first thing that is wrong."""
+    """Verify and open a bundle; raise `BundleRefused` with the first problem."""
     manifest = read_manifest(folder)
-    with distrusted(folder):
+    with refuse_failures(folder):
         return _load(folder, manifest)
 
 
@@ -198,7 +197,7 @@ def _load_model(path: Path) -> SessionModel:
 
 
 def _check_state(path: Path, model: SessionModel, size: ModelSize, inputs: Tensor) -> None:
-    """One step must give a state of the size that the manifest says."""
+    """Raise `BundleRefused` where a step gives a state of another size than the manifest."""
     before = torch.zeros(size.layers, 1, size.state_width)
     try:
         with torch.inference_mode():

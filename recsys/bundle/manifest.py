@@ -1,4 +1,4 @@
-"""What a bundle says of itself: read with distrust, refused with a sentence."""
+"""Manifest of a bundle: its fields, and the validation of a file that may hold anything."""
 
 import json
 import math
@@ -17,20 +17,20 @@ from recsys.retrieval.candidates import IndexSettings
 from recsys.retrieval.exact import EXACT_RETRIEVAL, RetrievalSettings
 
 FORMAT_VERSION = 2
-READABLE = (1, 2)  # format 1 has no cell, embedding and scale: those of `ModelSize`'s defaults
-LARGEST_MANIFEST = 1 << 20  # bytes
-LARGEST_SIZE, MOST_LAYERS, LONGEST_WINDOW = 1 << 31, 100, 10_000
+READABLE = (1, 2)  # format 1 lacks cell, embedding and scale: `ModelSize` has their defaults
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_SIZE, MAX_LAYERS, MAX_WINDOW = 1 << 31, 100, 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a bundle says of itself."""
+    """Content of manifest.json."""
 
     format_version: int
     model_id: str
     created: str  # UTC, ISO 8601
     size: ModelSize
-    window: int  # clicks a state remembers
+    window: int  # clicks that a state covers
     recipe: Mapping[str, Any]
     metrics: Mapping[str, Any]
     training: Mapping[str, Any]  # sessions, clicks, cut-off
@@ -40,12 +40,13 @@ class Manifest:
     retrieval: RetrievalSettings = EXACT_RETRIEVAL
 
     def to_json(self) -> str:
+        """Return the text of the file."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
 
 
 @contextmanager
-def distrusted(folder: Path) -> Iterator[None]:
-    """A bundle may hold anything: what fails in this block is refused, never a crash."""
+def refuse_failures(folder: Path) -> Iterator[None]:
+    """Turn any exception of the block into `BundleRefused`: a bundle may hold anything."""
     try:
         yield
     except RecsysError:
@@ -60,8 +61,8 @@ def distrusted(folder: Path) -> Iterator[None]:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Raises `BundleRefused` where it is missing or says what cannot be."""
-    with distrusted(folder):
+    """Read and validate the manifest; raise `BundleRefused`."""
+    with refuse_failures(folder):
         return _read_manifest(folder)
 
 
@@ -70,13 +71,15 @@ def _read_manifest(folder: Path) -> Manifest:
     if not folder.is_dir():
         raise BundleRefused(f"There is no bundle folder {folder}. Make one with recsys train.")
     if path.exists() and (path.is_symlink() or not path.is_file()):
-        raise BundleRefused(f"{path} is a link or no file; a bundle holds its own files.")
+        raise BundleRefused(
+            f"{path} is a link or not a file; a bundle holds its own files. Copy the file there."
+        )
     try:
         with path.open("rb") as file:
-            values = json.loads(file.read(LARGEST_MANIFEST))
+            values = json.loads(file.read(MAX_MANIFEST_BYTES))
     except FileNotFoundError as missing:
         raise BundleRefused(
-            f"{folder} is no bundle: it has no {MANIFEST}. Give the --out folder of recsys train."
+            f"{folder} is not a bundle: it has no {MANIFEST}. Give the --out of recsys train."
         ) from missing
     except (OSError, ValueError) as broken:
         raise BundleRefused(f"{path} is not readable JSON ({broken}).") from broken
@@ -84,22 +87,22 @@ def _read_manifest(folder: Path) -> Manifest:
 
 
 def _manifest(path: Path, values: object) -> Manifest:
-    found = values.get("format_version") if isinstance(values, dict) else None
-    if type(found) is not int or found not in READABLE:
-        newer = type(found) is int and found > FORMAT_VERSION
+    version = values.get("format_version") if isinstance(values, dict) else None
+    if type(version) is not int or version not in READABLE:
+        newer = type(version) is int and version > FORMAT_VERSION
         advice = "Upgrade session-recsys." if newer else "Train and export the bundle anew."
         raise BundleRefused(
-            f"{path} has bundle format {found!r}; this version reads {READABLE[0]} to "
+            f"{path} has bundle format {version!r}; this version reads {READABLE[0]} to "
             f"{READABLE[-1]}. {advice}"
         )
     assert isinstance(values, dict)
     try:
-        made = {
+        parts = {
             "size": ModelSize(**values["size"]),
             "blend": _blend_settings(values.get("blend")),
             "retrieval": _retrieval_settings(values.get("retrieval", {})),
         }
-        manifest = Manifest(**{**values, **made})
+        manifest = Manifest(**{**values, **parts})
     except (TypeError, KeyError, ValueError) as wrong:
         raise BundleRefused(f"{path} lacks or misuses a field ({wrong}).") from wrong
     maps = (manifest.recipe, manifest.metrics, manifest.training, manifest.versions)
@@ -114,23 +117,23 @@ def _manifest(path: Path, values: object) -> Manifest:
         raise BundleRefused(f"{path}: {NEIGHBOURS} and the settings of blend belong together.")
     if (INDEX in manifest.files) != (manifest.retrieval.index is not None):
         raise BundleRefused(f"{path}: {INDEX} and the settings of retrieval belong together.")
-    if type(manifest.window) is not int or not 1 <= manifest.window <= LONGEST_WINDOW:
+    if type(manifest.window) is not int or not 1 <= manifest.window <= MAX_WINDOW:
         raise BundleRefused(
-            f"{path}: window must be a whole number from 1 to {LONGEST_WINDOW:,}, "
+            f"{path}: window must be a whole number from 1 to {MAX_WINDOW:,}, "
             f"got {manifest.window!r}."
         )
     whole = [getattr(manifest.size, n) for n in ("items", "hidden", "layers", "embedding_width")]
-    if not all(type(number) is int and 0 <= number <= LARGEST_SIZE for number in whole):
+    if not all(type(number) is int and 0 <= number <= MAX_SIZE for number in whole):
         raise BundleRefused(f"{path}: the sizes must be whole numbers, got {manifest.size}.")
-    if manifest.size.layers > MOST_LAYERS:
-        raise BundleRefused(f"{path}: {manifest.size.layers:,} layers; {MOST_LAYERS} at most.")
+    if manifest.size.layers > MAX_LAYERS:
+        raise BundleRefused(f"{path}: {manifest.size.layers:,} layers; {MAX_LAYERS} at most.")
     if not isinstance(manifest.created, str) or not _finite(manifest.metrics):
         raise BundleRefused(f"{path}: created must be a text, and metrics have no NaN.")
     return manifest
 
 
 def _finite(values: object) -> bool:
-    """No NaN and nothing infinite, which JSON has not, at any depth."""
+    """Return whether no number at any depth is NaN or infinite, which JSON does not allow."""
     if isinstance(values, dict):
         return all(map(_finite, values.values()))
     if isinstance(values, list):

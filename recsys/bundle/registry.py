@@ -1,11 +1,11 @@
-"""A shelf: a folder of bundles, and a pointer that says which of them is served.
+"""The model registry: a folder of bundles, and a file that names the current version.
 
-    shelf/current          one line: the name of the bundle that is served
-    shelf/20260101-120000/ a bundle
-    shelf/20260102-120000/ the next one
+    registry/current          one line: the name of the bundle that is served
+    registry/20260101-120000/ a bundle
+    registry/20260102-120000/ the next one
 
-The pointer is a file that is replaced at once, so whoever reads it finds the old name or the new
-one. It holds a name and no path: whoever can write it chooses among the bundles that are there.
+The file `current` is replaced in one step, so a reader finds the old name or the new one. It holds
+a name and no path: write access to it chooses among the bundles of the registry and no others.
 """
 
 import re
@@ -16,91 +16,105 @@ from recsys.bundle.layout import MANIFEST
 from recsys.errors import BadInput, BundleRefused
 from recsys.fileio import replace_file
 
-POINTER = "current"
-UNFINISHED = ".unfinished"  # after a bundle's name: what a training run keeps until it is done
+CURRENT_VERSION = "current"
+UNFINISHED = ".unfinished"  # ends the name of the folder of a training run that is not done
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
-LONGEST_POINTER = 256  # bytes
+MAX_NAME_BYTES = 256
 
 
-def is_shelf(folder: Path) -> bool:
-    """The folder is no bundle itself, but says which of its bundles to take."""
-    return not (folder / MANIFEST).exists() and (folder / POINTER).exists()
+def is_registry(folder: Path) -> bool:
+    """Return whether the folder is no bundle and names a current version."""
+    return not (folder / MANIFEST).exists() and (folder / CURRENT_VERSION).exists()
 
 
-def bundle_of(folder: Path) -> Path:
-    """The folder itself or, of a shelf, the bundle that its pointer names.
+def resolve_bundle(folder: Path) -> Path:
+    """Return the folder itself or, of a model registry, its current version.
 
-    Raises `BundleRefused` where the pointer names none.
+    Raises:
+        BundleRefused: the registry's file `current` holds no name of a bundle.
     """
-    if not is_shelf(folder):
+    if not is_registry(folder):
         return folder
-    pointer = folder / POINTER
+    current = folder / CURRENT_VERSION
     try:
-        with pointer.open("rb") as file:
-            text = file.read(LONGEST_POINTER).decode("utf-8").strip()
-    except (OSError, ValueError) as broken:
-        raise BundleRefused(f"{pointer} is not readable ({broken}).") from broken
-    return named(folder, text)
+        with current.open("rb") as file:
+            name = file.read(MAX_NAME_BYTES).decode("utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise BundleRefused(f"{current} is not readable ({error}).") from error
+    return bundle_path(folder, name)
 
 
-def named(shelf: Path, name: str) -> Path:
-    """The bundle folder of that name; raises `BundleRefused` where it is no plain name."""
-    if not NAME.fullmatch(name) or name == POINTER:
+def bundle_path(registry: Path, name: str) -> Path:
+    """Return the folder of a bundle; raise `BundleRefused` where `name` is not a plain name."""
+    if not NAME.fullmatch(name) or name == CURRENT_VERSION:
         raise BundleRefused(
-            f"{name!r} is no name of a bundle in {shelf}. Give the name of a folder in it."
+            f"{name!r} is not the name of a bundle in {registry}. Give the name of a folder in it."
         )
-    return shelf / name
+    return registry / name
 
 
-def bundles_on(shelf: Path) -> list[str]:
-    """Names of the folders that hold a bundle, in order: the order of time where they are ours."""
+def list_bundles(registry: Path) -> list[str]:
+    """Return the names of all bundles, sorted; names that training gives sort by time."""
     return sorted(
         folder.name
-        for folder in shelf.iterdir()
+        for folder in registry.iterdir()
         if NAME.fullmatch(folder.name) and (folder / MANIFEST).is_file()
     )
 
 
-def publish(shelf: Path, name: str) -> None:
-    """Have the pointer name this bundle, which is there; raises `BadInput`, `BundleRefused`."""
-    refuse_bundle(shelf)
-    bundle = named(shelf, name)
+def publish(registry: Path, name: str) -> None:
+    """Make this bundle of the registry the current version.
+
+    Raises:
+        BadInput: the registry is a bundle itself, or has no bundle of that name.
+        BundleRefused: `name` is not a plain name.
+    """
+    check_not_a_bundle(registry)
+    bundle = bundle_path(registry, name)
     if not (bundle / MANIFEST).is_file():
         raise BadInput(
-            f"{shelf} cannot name {name!r}", [f"{bundle} holds no bundle. Export one there first."]
+            f"{name!r} cannot be published",
+            [f"{bundle} holds no bundle. Export one there first."],
         )
-    replace_file(shelf / POINTER, lambda beside: beside.write_text(f"{name}\n", encoding="utf-8"))
+    replace_file(
+        registry / CURRENT_VERSION, lambda path: path.write_text(f"{name}\n", encoding="utf-8")
+    )
 
 
-def destination(out: Path | None, shelf: Path | None, *, resume: bool = False) -> Path:
-    """Where a new bundle goes: a folder, or a shelf's next one; raises `BadInput` unless one is."""
-    if (out is None) == (shelf is None):
+def output_folder(out: Path | None, registry: Path | None, *, resume: bool = False) -> Path:
+    """Return the folder for a new bundle: `out`, or the next one of the registry.
+
+    Raises:
+        BadInput: neither is given, both are given, or the registry is a bundle.
+    """
+    if (out is None) == (registry is None):
         raise BadInput(
-            "Where does the bundle go?", ["give --out FOLDER, or --publish SHELF, and not both."]
+            "The bundle has no destination",
+            ["give --out FOLDER, or --publish REGISTRY, and not both."],
         )
     if out is not None:
         return out.resolve()
-    assert shelf is not None, "one of them is given"
-    refuse_bundle(shelf)
-    return next_bundle(shelf.resolve(), datetime.now(UTC), resume=resume)
+    assert registry is not None, "one of them is given"
+    check_not_a_bundle(registry)
+    return next_bundle(registry.resolve(), datetime.now(UTC), resume=resume)
 
 
-def refuse_bundle(folder: Path) -> None:
-    """Raise `BadInput` where a bundle is named as the shelf: no service would follow it."""
+def check_not_a_bundle(folder: Path) -> None:
+    """Raise `BadInput` where a bundle is given as a registry: no service would follow it."""
     if (folder / MANIFEST).exists():
         raise BadInput(
-            "Nothing can be published there",
+            "The bundle cannot be published there",
             [
-                f"{folder} is a bundle, not a shelf of bundles. Name a new folder, or the shelf "
+                f"{folder} is a bundle, not a model registry. Name a new folder, or the registry "
                 "that recsys serve --bundle is given."
             ],
         )
 
 
-def next_bundle(shelf: Path, now: datetime, *, resume: bool = False) -> Path:
-    """A folder for a new bundle, named by the time; with `resume`, that of the unfinished run."""
+def next_bundle(registry: Path, now: datetime, *, resume: bool = False) -> Path:
+    """Return a folder named by the time or, with `resume`, that of the last unfinished run."""
     if resume:
-        unfinished = sorted(shelf.glob(f"*{UNFINISHED}"))
+        unfinished = sorted(registry.glob(f"*{UNFINISHED}"))
         if unfinished:
             return unfinished[-1].with_name(unfinished[-1].name.removesuffix(UNFINISHED))
-    return shelf / now.strftime("%Y%m%d-%H%M%S")
+    return registry / now.strftime("%Y%m%d-%H%M%S")

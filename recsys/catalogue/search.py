@@ -1,8 +1,7 @@
-"""Items by words: which items have all of these words in their id or their attributes.
+"""Item search: find items that have all words of a query in their id or their attributes.
 
-A catalogue and a text come in, item indices go out, the most clicked first. Letters are compared
-without case and anywhere in a word, which needs no index: a million items are looked through in
-tenths of a second, so the caller does it where nobody waits. Knows nothing of vectors or HTTP.
+Words match without case and anywhere in a text, which needs no index. A search through a million
+items takes tenths of a second, so the service runs it in a thread.
 """
 
 from collections.abc import Sequence
@@ -14,15 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recsys.catalogue.attributes import numbers
 from recsys.catalogue.catalogue import Catalogue, Filter
+from recsys.catalogue.string_array import buffer_values
 
-MOST_WORDS = 8  # each costs a look at every text; further ones are not looked for
+MAX_WORDS = 8  # each is compared with every text; further words are ignored
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """A page of what was found, and how much there is of it."""
+    """One page of the matching items, and the total number of matches."""
 
     total: int
     items: Sequence[int]
@@ -31,31 +30,31 @@ class SearchResult:
 def search(
     catalogue: Catalogue, text: str, wanted: Filter, *, offset: int, limit: int
 ) -> SearchResult:
-    """Items that have every word and pass the filter; the one whose id the text is comes first.
+    """Return items that have every word and pass the filter, the most clicked first.
 
-    Raises `UnknownAttribute`.
+    An item whose id is the text comes before all others. Raises `UnknownAttribute`.
     """
     order = catalogue.by_popularity
-    words = text.split()[:MOST_WORDS]
+    words = text.split()[:MAX_WORDS]
     if words or wanted:
         mask = np.array(catalogue.allowed(wanted))
         for word in words:
-            mask &= _having(catalogue, word)
+            mask &= _contains(catalogue, word)
         order = order[mask[order]]
-        named = catalogue.find(text.strip())
-        if named is not None and mask[named]:
-            order = np.concatenate([[named], order[order != named]])
+        exact = catalogue.find(text.strip())
+        if exact is not None and mask[exact]:
+            order = np.concatenate([[exact], order[order != exact]])
     return SearchResult(len(order), order[offset : offset + limit].tolist())
 
 
-def _having(catalogue: Catalogue, word: str) -> NDArray[np.bool_]:
-    """(N,) bool: whose id or attribute has the word in it."""
+def _contains(catalogue: Catalogue, word: str) -> NDArray[np.bool_]:
+    """Return (N,) bool, true where the id or an attribute contains the word."""
 
     def test(texts: pa.StringArray) -> Any:
         return pc.match_substring(texts, word, ignore_case=True)
 
     mask = np.zeros(len(catalogue), dtype=bool)
-    mask[numbers(pc.indices_nonzero(test(catalogue.item_ids.array)), np.uint64)] = True
-    for labels in catalogue.attributes.values():
-        mask |= labels.passing(test)
+    mask[buffer_values(pc.indices_nonzero(test(catalogue.item_ids.array)), np.uint64)] = True
+    for attribute in catalogue.attributes.values():
+        mask |= attribute.matches(test)
     return mask

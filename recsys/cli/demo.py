@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from recsys.bundle.registry import destination
+from recsys.bundle.registry import output_folder
 from recsys.cli.command_line import as_typed
 from recsys.console import open_console
 
@@ -24,17 +24,19 @@ def demo(
     ] = None,
     publish: Annotated[
         Path | None,
-        typer.Option(help="Only train, onto this shelf; nothing to do where it has a bundle."),
+        typer.Option(
+            help="Only train, into this model registry; nothing to do where it has a bundle."
+        ),
     ] = None,
 ) -> None:
     """Train a synthetic shop, serve it on a private Redis, and show recommendations."""
     if out is not None or publish is not None:
-        from training.demo import train_demo, train_demo_shelf
+        from training.demo import train_demo, train_demo_registry
 
         if publish is None:
-            train_demo(destination(out, publish), open_console(stderr=True), command=as_typed())
+            train_demo(output_folder(out, publish), open_console(stderr=True), command=as_typed())
         else:
-            train_demo_shelf(publish, open_console(stderr=True), command=as_typed())
+            train_demo_registry(publish, open_console(stderr=True), command=as_typed())
         return
     from recsys.cli.run_demo import run_demo
 
@@ -44,8 +46,8 @@ def demo(
 @app.command(rich_help_panel="Try")
 def shop(
     out: Annotated[Path, typer.Option(help="Folder for the files; must be new or empty.")],
-    visits: Annotated[int, typer.Option(min=1, help="How many visits there are.")] = 15_000,
-    seed: Annotated[int, typer.Option(min=0, help="Decides who clicks what.")] = 1,
+    visits: Annotated[int, typer.Option(min=1, help="Number of visits.")] = 15_000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random clicks.")] = 1,
 ) -> None:
     """Write the demo's synthetic shop as files: clicks.csv, and items.csv with 600 products."""
     from training.demo import write_files

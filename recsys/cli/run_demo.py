@@ -1,7 +1,4 @@
-"""`recsys demo`: a synthetic shop, trained, served on a private Redis, and asked over HTTP.
-
-A composition root like `recsys/cli/main.py`: it may use every package, and nothing imports it.
-"""
+"""Demo: train on a synthetic shop, serve it on a private Redis, and request a list over HTTP."""
 
 import os
 import sys
@@ -32,7 +29,7 @@ SHOWN = 8
 
 
 def run_demo(*, check: bool, port: int, command: str = "") -> None:
-    """Click log to live answers; with `check`, ask, print and return."""
+    """Run the demo; with `check`, return after the first list is printed."""
     console = open_console()
     with tempfile.TemporaryDirectory(prefix="recsys-demo-") as temporary:
         folder = Path(temporary)
@@ -63,22 +60,22 @@ def run_demo(*, check: bool, port: int, command: str = "") -> None:
 
 
 def _heading(text: str, console: Console) -> None:
-    """A rule would be as long as a line of a pipe may be."""
+    """Print a heading; a rule would have no end in a pipe."""
     console.print(f"\n{text}\n", style="bold")
 
 
 @contextmanager
 def _service(bundle: Path, redis: str, port: int) -> Iterator[str]:
-    """The service in a thread of this process; gives its URL."""
+    """Run the service in a thread of this process; yield its URL."""
     given = {"bundle": bundle, "redis": redis, "port": port, "playground": True}
     settings = read_settings(given)
     with listen(settings) as bound:
         server = uvicorn.Server(config_of(create_app(settings), settings))
         thread = threading.Thread(target=server.run, args=([bound],), name="service", daemon=True)
         thread.start()
-        latest = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + START_SECONDS
         while not server.started:
-            if not thread.is_alive() or time.monotonic() > latest:
+            if not thread.is_alive() or time.monotonic() > deadline:
                 raise RecsysError(f"The service did not start within {START_SECONDS:.0f} s.")
             time.sleep(0.02)
         try:
@@ -95,7 +92,7 @@ def _names(folder: Path) -> dict[str, str]:
 
 
 def _ask(url: str, names: dict[str, str], console: Console) -> None:
-    """One visitor clicks three times; the answer after the last click is shown."""
+    """Send three clicks of one visitor; print the list after the last one."""
     with Client(url) as client:
         for item_id in SESSION:
             answer = client.recommend(user_id="ada", item_id=item_id, k=SHOWN)
@@ -108,7 +105,7 @@ def _ask(url: str, names: dict[str, str], console: Console) -> None:
 
 
 def _open(url: str) -> None:
-    """In a browser, where somebody sits before one: not in a pipe, a container or over SSH."""
+    """Open a browser, except in a pipe, in a container or over SSH."""
     if sys.stdout.isatty() and (os.environ.get("DISPLAY") or sys.platform in ("darwin", "win32")):
         webbrowser.open(f"{url}/")
 

@@ -1,7 +1,7 @@
-"""Commands that serve a bundle or read one: serve, bench, recommend, inspect, publish."""
+"""Commands that serve or read a bundle: serve, key, publish, bench, recommend, inspect."""
 
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,8 +9,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperOption
 
-from recsys.bundle.registry import bundle_of
-from recsys.cli.click_options import BundleOption, ReadArguments, takes_clicks
+from data.click_options import FROM_USERS, ClickOptions
+from recsys.bundle.registry import resolve_bundle
+from recsys.cli.click_options import (
+    PANEL,
+    BundleOption,
+    reading_options_given,
+    takes_clicks,
+)
 from recsys.console import add_row, neat_table, open_console
 from recsys.errors import BadInput, BundleRefused
 
@@ -18,7 +24,7 @@ app = typer.Typer()
 
 
 class ServeCommand(TyperCommand):
-    """`recsys serve`, whose help takes every setting and its default from the service."""
+    """Command `recsys serve`, whose help lists every setting of the service with its default."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         from service.settings import REQUIRED, described
@@ -40,7 +46,8 @@ class ServeCommand(TyperCommand):
 @app.command(rich_help_panel="Serve", cls=ServeCommand)
 def serve(
     bundle: Annotated[
-        Path | None, typer.Option(help="Bundle folder, or a shelf.", envvar="RECSYS_BUNDLE")
+        Path | None,
+        typer.Option(help="Bundle folder, or a model registry.", envvar="RECSYS_BUNDLE"),
     ] = None,
     redis: Annotated[
         str | None,
@@ -60,7 +67,7 @@ def serve(
         typer.Option(help="Processes, about one a core.", envvar="RECSYS_WORKERS"),
     ] = None,
 ) -> None:
-    """Answer over HTTP. Options win over environment variables."""
+    """Serve recommendations over HTTP. Options take precedence over environment variables."""
     from service.serve import serve as run
 
     given = {"bundle": bundle, "redis": redis, "host": host, "port": port, "workers": workers}
@@ -69,10 +76,10 @@ def serve(
 
 @app.command(rich_help_panel="Serve")
 def key() -> None:
-    """Make a key that may call the service, and the hash of it that the settings want.
+    """Generate an API key, and its hash for the settings.
 
-    The key is shown this once and kept nowhere. To replace a key, add the hash of the new one after
-    a comma, restart, give the new key to its users, and take the old hash out again.
+    The key is shown once and stored nowhere. To replace a key, add the hash of the new one after
+    a comma, restart, give the new key to its users, and remove the old hash.
     """
     from service.middleware.auth import hash_of, new_key
 
@@ -84,55 +91,61 @@ def key() -> None:
 
 @app.command(rich_help_panel="Serve")
 def publish(
-    shelf: Annotated[Path, typer.Argument(help="Folder of bundles.")],
-    name: Annotated[str, typer.Argument(help="Of a bundle folder in it.")],
+    registry: Annotated[Path, typer.Argument(help="Model registry: a folder of bundles.")],
+    name: Annotated[str, typer.Argument(help="Name of a bundle folder in it.")],
 ) -> None:
-    """Have a shelf name another of its bundles, also an older one, which services then take up.
+    """Make a bundle, also an older one, the current version of a registry. Services then load it.
 
-    The bundle is opened and verified first, as a service would.
+    The bundle is first opened and verified, as a service does.
     """
     from recsys.bundle.golden import open_predictor
-    from recsys.bundle.registry import named, refuse_bundle
+    from recsys.bundle.registry import bundle_path, check_not_a_bundle
     from recsys.bundle.registry import publish as run
 
-    refuse_bundle(shelf)
-    found = open_predictor(named(shelf, name))
-    run(shelf, name)
-    print(f"{shelf} names {name} now, model {found.model_id}.")
+    check_not_a_bundle(registry)
+    predictor = open_predictor(bundle_path(registry, name))
+    run(registry, name)
+    print(f"The current version of {registry} is {name} now, model {predictor.model_id}.")
 
 
 @app.command(rich_help_panel="Serve")
 def bench(
-    bundle: Annotated[Path, typer.Option(help="Bundle that is served: items, by popularity.")],
+    bundle: Annotated[
+        Path, typer.Option(help="Served bundle; its items are clicked by popularity.")
+    ],
     url: Annotated[str, typer.Option(help="The running service.")] = "http://127.0.0.1:8000",
     rate: Annotated[
         float, typer.Option(help="Requests a second; 0 is as fast as they are answered.")
     ] = 0.0,
-    seconds: Annotated[float, typer.Option(help="How long is measured.")] = 10.0,
-    warmup: Annotated[float, typer.Option(help="Seconds before that, not measured.")] = 2.0,
-    connections: Annotated[int, typer.Option(help="Open at the same time.")] = 32,
+    seconds: Annotated[float, typer.Option(help="Duration of the measurement.")] = 10.0,
+    warmup: Annotated[float, typer.Option(help="Seconds before the measurement.")] = 2.0,
+    connections: Annotated[int, typer.Option(help="Number of open connections.")] = 32,
     k: Annotated[int, typer.Option(min=1, max=100, help="Items asked for.")] = 20,
     clicks: Annotated[
         Path | None, typer.Option(help="Replay this click file, each visitor in order.")
     ] = None,
-    visitors: Annotated[int, typer.Option(min=1, help="At a time, where none is replayed.")] = 2000,
+    visitors: Annotated[
+        int, typer.Option(min=1, help="Concurrent visitors, without --clicks.")
+    ] = 2000,
     popularity: Annotated[float, typer.Option(help="P(item of rank r) ∝ r^-popularity.")] = 0.8,
     length: Annotated[float, typer.Option(help="P(session of n clicks) ∝ n^-length.")] = 1.5,
     event_ids: Annotated[
-        bool, typer.Option("--event-ids", help="Name each click, so that it could be repeated.")
+        bool, typer.Option("--event-ids", help="Give each click an event id.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Decides who clicks what.")] = 1,
-    api_key: Annotated[str | None, typer.Option(envvar="RECSYS_API_KEY", help="If needed.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random clicks.")] = 1,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="RECSYS_API_KEY", help="API key, if needed.")
+    ] = None,
     ceiling: Annotated[
-        bool, typer.Option(help="Measure first how fast the generator is by itself.")
+        bool, typer.Option(help="First measure the speed of the generator itself.")
     ] = True,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object only.")] = False,
-    picture: Annotated[Path | None, typer.Option(help="Save what is shown, as SVG.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Save the output as SVG.")] = None,
 ) -> None:
-    """How many requests a running service answers, and how long they take.
+    """Measure throughput and latency of a running service.
 
-    Each request records a click and asks for a list. With --rate, latency counts from the moment a
-    request was due, so a service that stalls is not spared. Exit code 1 where any answer is bad.
+    Each request records a click and asks for a list. With --rate, latency counts from the time at
+    which a request was due, so a stall counts in full. Exit code 1 where any answer is bad.
     """
     from recsys.bundle.layout import ITEMS
     from recsys.catalogue.catalogue import read_catalogue
@@ -142,13 +155,13 @@ def bench(
 
     options = BenchOptions(url, rate, seconds, warmup, connections, k, api_key, event_ids, ceiling)
     if clicks is None:
-        catalogue = read_catalogue(bundle_of(bundle) / ITEMS)
+        catalogue = read_catalogue(resolve_bundle(bundle) / ITEMS)
         ids = catalogue.item_ids.take(catalogue.by_popularity.tolist())
         visits = sample_clicks(
             ids, visitors=visitors, popularity=popularity, length=length, seed=seed
         )
     else:
-        from data.prepare import ClickOptions, read_sessions
+        from data.prepare import read_sessions
 
         sessions = read_sessions(ClickOptions(clicks)).sessions
         visits = replay_clicks([BenchClick(f"s{s}", item) for s, item in sessions.by_time()])
@@ -160,7 +173,8 @@ def bench(
 @app.command(rich_help_panel="Try")
 @takes_clicks
 def recommend(
-    clicks: ReadArguments,
+    context: typer.Context,
+    clicks: ClickOptions | None,
     bundle: BundleOption,
     items: Annotated[
         list[str] | None, typer.Argument(help="Item ids clicked so far, oldest first.")
@@ -171,7 +185,10 @@ def recommend(
     ] = None,
     by: Annotated[
         str | None,
-        typer.Option(help="Column of visitors: --session-column none --user-column BY."),
+        typer.Option(
+            help="Column of visitors: --session-column none --user-column BY.",
+            rich_help_panel=PANEL,
+        ),
     ] = None,
     exclude_seen: Annotated[
         bool, typer.Option("--exclude-seen", help="Leave out what was clicked.")
@@ -185,23 +202,21 @@ def recommend(
         typer.Option("--json", help="Print a JSON object; with --clicks one a line and visitor."),
     ] = False,
 ) -> None:
-    """What follows these clicks, in the terminal, or those of a whole click file.
+    """Recommend items after these clicks, or for every visitor of a click file.
 
     With --clicks, one list for each session. With --session-column none, or --by, one list for each
     visitor: it follows from the newest session, the clicks after the last pause longer than
     --idle-gap. Older sessions of the visitor do not count, as in the service.
     """
-    given = clicks.clicks is not None
-    one_way = (out is None) == json and not items if given else bool(items) and out is None
+    from_file = clicks is not None
+    one_way = (out is None) == json and not items if from_file else bool(items) and out is None
     if not one_way:
         raise BadInput(
             "The options cannot be used",
             ["give item ids, or --clicks FILE with --out FILE.csv, FILE.parquet or --json."],
         )
-    if not given:
-        read = {"by": by} | {field.name: getattr(clicks, field.name) for field in fields(clicks)}
-        defaults = {"by": None} | {field.name: field.default for field in fields(clicks)}
-        ignored = [f"--{name.replace('_', '-')}" for name in read if read[name] != defaults[name]]
+    if clicks is None:
+        ignored = reading_options_given(context)
         if ignored:
             raise BadInput(
                 "The options cannot be used",
@@ -213,53 +228,50 @@ def recommend(
         from recsys.listing import ListOptions, show_recommendations
 
         chosen = ListOptions(k, exclude_seen, filter or [], json)
-        show_recommendations(bundle_of(bundle), items or [], chosen, open_console(quiet=json))
+        show_recommendations(resolve_bundle(bundle), items or [], chosen, open_console(quiet=json))
         return
-    from recsys.cli.click_options import read_options
-    from training.batch_recommend import BulkOptions, recommend_all
+    from training.batch_recommend import BatchOptions, recommend_all
 
     if by is not None:
-        clicks = replace(clicks, session_column="none", user_column=by)
-    options = BulkOptions(
-        bundle_of(bundle), read_options(clicks), out, k, exclude_seen, filter or []
-    )
+        clicks = replace(clicks, session_column=FROM_USERS, user_column=by)
+    options = BatchOptions(resolve_bundle(bundle), clicks, out, k, exclude_seen, filter or [])
     recommend_all(options, open_console(stderr=True))
 
 
 @app.command(rich_help_panel="Try")
 def inspect(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder, or a shelf of them.")],
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder, or a model registry.")],
     item: Annotated[str | None, typer.Option(help="Show the items nearest to this one.")] = None,
     k: Annotated[int, typer.Option(min=1, max=100, help="How many of them.")] = 10,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object, nothing else.")
     ] = False,
 ) -> None:
-    """What a bundle holds, what it measured, how it finds items, and whether it would be served.
+    """Show what a bundle holds, what was measured, and whether a service would load it.
 
-    Of a shelf, all its bundles are listed and the current one is inspected. Exit code 2 where the
-    bundle would be refused.
+    Of a model registry, all bundles are listed and the current version is inspected. Exit code 2
+    where the bundle would be refused.
     """
     from recsys.bundle.inspect import (
         as_json,
+        find_nearest,
         inspect_bundle,
-        inspect_shelf,
-        nearest,
+        inspect_registry,
         show_bundle,
         show_nearest,
-        show_shelf,
+        show_registry,
     )
 
     console = open_console(quiet=json)
-    shelf = inspect_shelf(bundle)
-    if shelf:
-        show_shelf(shelf, console)
-    found = inspect_bundle(bundle_of(bundle))
-    near = None if item is None else nearest(found, item, k)
-    show_bundle(found, console)
-    if near is not None:
-        show_nearest(found, near, console)
+    entries = inspect_registry(bundle)
+    if entries:
+        show_registry(entries, console)
+    inspection = inspect_bundle(resolve_bundle(bundle))
+    nearest = None if item is None else find_nearest(inspection, item, k)
+    show_bundle(inspection, console)
+    if nearest is not None:
+        show_nearest(inspection, nearest, console)
     if json:
-        print(dumps(as_json(found, shelf, near), indent=2, ensure_ascii=False))
-    if found.problem is not None:
-        raise BundleRefused(found.problem)
+        print(dumps(as_json(inspection, entries, nearest), indent=2, ensure_ascii=False))
+    if inspection.problem is not None:
+        raise BundleRefused(inspection.problem)

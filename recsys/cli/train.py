@@ -1,4 +1,4 @@
-"""Commands that train a model or measure one: train, tune, finetune, evaluate."""
+"""Commands that train or evaluate a model: train, tune, finetune, evaluate."""
 
 import shlex
 import sys
@@ -7,14 +7,9 @@ from typing import Annotated
 
 import typer
 
-from recsys.bundle.registry import bundle_of, destination, publish
-from recsys.cli.click_options import (
-    BundleOption,
-    ClickArguments,
-    OutOption,
-    PublishOption,
-    takes_clicks,
-)
+from data.click_options import ClickOptions
+from recsys.bundle.registry import output_folder, publish, resolve_bundle
+from recsys.cli.click_options import BundleOption, OutOption, PublishOption, takes_clicks
 from recsys.cli.command_line import as_typed
 from recsys.console import open_console
 
@@ -24,9 +19,9 @@ app = typer.Typer()
 @app.command(rich_help_panel="Learn")
 @takes_clicks
 def train(
-    clicks: ClickArguments,
+    clicks: ClickOptions,
     out: OutOption = None,
-    shelf: PublishOption = None,
+    registry: PublishOption = None,
     recipe: Annotated[str, typer.Option(help="Built-in recipe, or a TOML file.")] = "default",
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override one setting: --set epochs=3.")
@@ -34,22 +29,21 @@ def train(
     items: Annotated[
         Path | None, typer.Option(help="Items file: attributes for filters and display.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, or cuda.")] = "auto",
     checkpoint_seconds: Annotated[
-        float, typer.Option(help="Work a crash may cost; large models write slowly.")
+        float, typer.Option(help="Interval of checkpoints; large models write slowly.")
     ] = 60.0,
 ) -> None:
-    """Learn from clicks, test against baselines, write a bundle."""
-    from recsys.cli.click_options import click_options
+    """Train on clicks, test against baselines, write a bundle."""
     from training.pipeline import TrainOptions
     from training.pipeline import train as run
     from training.recipe import load_recipe
 
     chosen = load_recipe(recipe, settings or [])
     options = TrainOptions(
-        clicks=click_options(clicks),
-        out=destination(out, shelf, resume=resume),
+        clicks=clicks,
+        out=output_folder(out, registry, resume=resume),
         recipe=chosen,
         items=items,
         resume=resume,
@@ -57,13 +51,13 @@ def train(
         command=as_typed(),
         checkpoint_seconds=checkpoint_seconds,
     )
-    _name_current(shelf, run(options, open_console(stderr=True)))
+    _name_current(registry, run(options, open_console(stderr=True)))
 
 
 @app.command(rich_help_panel="Learn")
 @takes_clicks
 def tune(
-    clicks: ClickArguments,
+    clicks: ClickOptions,
     out: Annotated[Path, typer.Option(help="Folder for the study; must be new or empty.")],
     recipe: Annotated[
         str, typer.Option(help="Built-in recipe, or a TOML file, to start from.")
@@ -72,25 +66,24 @@ def tune(
         list[str] | None, typer.Option("--set", help="Override one setting: --set epochs=3.")
     ] = None,
     space: Annotated[
-        str, typer.Option(help="What to try: quick, published, or a TOML file.")
+        str, typer.Option(help="Search space: quick, published, or a TOML file.")
     ] = "quick",
     trials: Annotated[
         int, typer.Option(min=1, help="Trials in all, those before --resume included.")
     ] = 50,
     time_limit: Annotated[
-        str | None, typer.Option(help="Stop after 2h, 1h30m, 45s; --resume goes on.")
+        str | None, typer.Option(help="Stop after 2h, 1h30m, 45s; --resume continues.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides which settings are tried.")] = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with this study.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue this study.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, or cuda.")] = "auto",
 ) -> None:
-    """Search for a better recipe; the test part is never seen.
+    """Search for a better recipe; the search never sees the test part.
 
     Trial 0 is the recipe itself. Each trial trains on all but the last training sessions and is
     scored on those by the recipe's select_by. Unpromising trials are stopped early. The folder
     holds study.db (Optuna, SQLite), trials.csv and best.toml, a recipe for recsys train.
     """
-    from recsys.cli.click_options import click_options
     from training.recipe import load_recipe
     from training.tuning.results import TuningOrigin
     from training.tuning.space import load_space
@@ -100,7 +93,7 @@ def tune(
     base = load_recipe(recipe, settings or [])
     command = shlex.join(["recsys", *sys.argv[1:]])
     options = TuneOptions(
-        clicks=click_options(clicks),
+        clicks=clicks,
         out=out.resolve(),
         origin=TuningOrigin(base, " ".join([recipe, *(settings or [])]), command),
         space=load_space(space, base),
@@ -116,10 +109,10 @@ def tune(
 @app.command(rich_help_panel="Learn")
 @takes_clicks
 def finetune(
-    clicks: ClickArguments,
+    clicks: ClickOptions,
     bundle: BundleOption,
     out: OutOption = None,
-    shelf: PublishOption = None,
+    registry: PublishOption = None,
     drop_vanished: Annotated[
         bool, typer.Option("--drop-vanished", help="Drop old items that the new clicks lack.")
     ] = False,
@@ -127,34 +120,32 @@ def finetune(
         list[str] | None, typer.Option("--set", help="Override one setting: --set epochs=2.")
     ] = None,
     items: Annotated[
-        Path | None, typer.Option(help="Items file; what it lacks stays as in the old bundle.")
+        Path | None, typer.Option(help="Items file; missing items stay as in the old bundle.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, or cuda.")] = "auto",
 ) -> None:
     """Continue a bundle on new clicks and new items; old items keep their order."""
-    from recsys.cli.click_options import click_options
     from training.finetune import FinetuneOptions
     from training.finetune import finetune as run
 
-    typed = click_options(clicks)
     options = FinetuneOptions(
-        bundle=bundle_of(bundle),
-        clicks=typed,
-        out=destination(out, shelf, resume=resume),
+        bundle=resolve_bundle(bundle),
+        clicks=clicks,
+        out=output_folder(out, registry, resume=resume),
         settings=settings or [],
         items=items,
         drop_vanished=drop_vanished,
         resume=resume,
         device=device,
     )
-    _name_current(shelf, run(options, open_console(stderr=True)))
+    _name_current(registry, run(options, open_console(stderr=True)))
 
 
 @app.command(rich_help_panel="Learn")
 @takes_clicks
 def evaluate(
-    clicks: ClickArguments,
+    clicks: ClickOptions,
     bundle: BundleOption,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object, nothing else.")
@@ -163,17 +154,16 @@ def evaluate(
         bool, typer.Option("--all-sessions", help="Test on every session; no split, no baselines.")
     ] = False,
     report: Annotated[
-        Path | None, typer.Option(help="Write what was measured as an HTML page, too.")
+        Path | None, typer.Option(help="Write the results as an HTML page, too.")
     ] = None,
 ) -> None:
-    """Recall, MRR, NDCG, coverage and latency of a bundle, beside the baselines."""
-    from recsys.cli.click_options import click_options
+    """Measure recall, MRR, NDCG, coverage and latency of a bundle, beside the baselines."""
     from training.evaluate_bundle import evaluate_bundle
 
     console = open_console(quiet=json)
     evaluate_bundle(
-        bundle_of(bundle),
-        click_options(clicks),
+        resolve_bundle(bundle),
+        clicks,
         console,
         every_session=all_sessions,
         print_json=json,
@@ -182,6 +172,6 @@ def evaluate(
     )
 
 
-def _name_current(shelf: Path | None, bundle: Path) -> None:
-    if shelf is not None:
-        publish(shelf, bundle.name)
+def _name_current(registry: Path | None, bundle: Path) -> None:
+    if registry is not None:
+        publish(registry, bundle.name)

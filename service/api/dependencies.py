@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Request
 
 from recsys.bundle.manifest import Manifest
-from recsys.bundle.registry import is_shelf
+from recsys.bundle.registry import is_registry
 from recsys.errors import Overloaded
 from service.batcher import Batcher
 from service.bundle_watcher import SharedVersionFile
@@ -71,7 +71,7 @@ class RunningService:
     @property
     def registry(self) -> Path:
         """Return the folder that holds the bundles a reload may name."""
-        return self.bundle if is_shelf(self.bundle) else self.bundle.resolve().parent
+        return self.bundle if is_registry(self.bundle) else self.bundle.resolve().parent
 
     @property
     def manifest(self) -> Manifest:

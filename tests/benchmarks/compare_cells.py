@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn import functional
 
-from data.prepare import ClickOptions, prepare
-from data.schema import Columns
+from data.click_options import ClickOptions
+from data.prepare import prepare
 from data.sessions import Sessions, reindex
 from data.split import split_by_fraction
 from recsys.allocation import keep_freed_memory
@@ -138,7 +138,7 @@ def main() -> None:
     given, console = arguments(), Console()
     torch.set_num_threads(1)
     keep_freed_memory()
-    prepared = prepare(ClickOptions(given.clicks, Columns(split=given.split_column)))
+    prepared = prepare(ClickOptions(given.clicks, split_column=given.split_column))
     cut = split_by_fraction(prepared.train, 0.1)
     train, held_out = cut.train.keep_sessions(cut.train.lengths >= 2), cut.test
     table = Table(

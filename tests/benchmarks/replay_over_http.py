@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 import torch
 
-from data.prepare import ClickOptions, prepare
-from data.schema import Columns
+from data.click_options import ClickOptions
+from data.prepare import prepare
 from data.sessions import Sessions, reindex
 from recsys.bundle.golden import open_predictor
 from recsys.model.ranking import UNRANKED
@@ -61,7 +61,7 @@ def main() -> int:
     options.add_argument("--split-column")
     given = options.parse_args()
     predictor = open_predictor(given.bundle)
-    test = prepare(ClickOptions(given.clicks, Columns(split=given.split_column))).test
+    test = prepare(ClickOptions(given.clicks, split_column=given.split_column)).test
     items = len(predictor.catalogue)
     measured = evaluate(predictor, reindex(test, predictor.catalogue.item_ids), items)
     with private_redis() as redis, served(given.bundle, redis) as url:

@@ -31,7 +31,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from data.prepare import ClickOptions, read_sessions
+from data.click_options import ClickOptions
+from data.prepare import read_sessions
 from data.sessions import Sessions, filter_to_fixed_point, known_items, reindex
 from data.split import split_by_fraction
 from recsys.allocation import keep_freed_memory

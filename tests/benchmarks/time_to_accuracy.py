@@ -25,8 +25,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from data.prepare import ClickOptions, prepare
-from data.schema import Columns
+from data.click_options import ClickOptions
+from data.prepare import prepare
 from data.sessions import Sessions, known_items, reindex
 from data.split import split_by_fraction
 from recsys.allocation import keep_freed_memory
@@ -255,10 +255,14 @@ def main() -> None:
     keep_freed_memory()
     recipe = load_recipe(given.recipe, [*given.set, f"patience={10**6}"])
     began = time.perf_counter()
-    columns = Columns(
-        given.session_column, None, given.item_column, given.time_column, None, given.split_column
+    options = ClickOptions(
+        given.clicks,
+        session_column=given.session_column,
+        item_column=given.item_column,
+        time_column=given.time_column,
+        split_column=given.split_column,
     )
-    prepared = prepare(ClickOptions(given.clicks, columns))
+    prepared = prepare(options)
     train, held_out = prepared.train, prepared.test
     if given.held_out == "valid":
         cut = split_by_fraction(prepared.train, recipe.validation or 0.1)

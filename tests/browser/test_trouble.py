@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Route, expect
 from rich.console import Console
 
-from data.prepare import ClickOptions
+from data.click_options import ClickOptions
 from recsys.client import Client
 from service.middleware.auth import hash_of, new_key
 from tests.browser.browsers import PATIENCE_MS, visiting

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from recsys.bundle.layout import ITEMS
-from recsys.bundle.registry import bundle_of
+from recsys.bundle.registry import resolve_bundle
 from recsys.catalogue.catalogue import read_catalogue
 from service.bench.command import BenchOptions, bench
 from service.bench.report import BenchResult
@@ -26,7 +26,7 @@ def visits(project: Project) -> Iterator[BenchClick]:
     """Draw visits by popularity from the items of the current bundle."""
     with tempfile.TemporaryDirectory() as folder:
         run(["docker", "cp", f"{project.containers('api')[0]}:/bundles", folder])
-        catalogue = read_catalogue(bundle_of(Path(folder) / "bundles") / ITEMS)
+        catalogue = read_catalogue(resolve_bundle(Path(folder) / "bundles") / ITEMS)
         ids = catalogue.item_ids.take(catalogue.by_popularity.tolist())
     return sample_clicks(ids, visitors=500, popularity=0.8, length=1.5, seed=time.time_ns() % 2**32)
 

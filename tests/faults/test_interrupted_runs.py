@@ -83,7 +83,7 @@ def test_a_disk_that_fills_up_loses_nothing_that_was_saved(
 
     assert full.ended() == 2
     assert "cannot be written" in full.text
-    assert "What was saved before is kept" in full.text
+    assert "The previous content is kept" in full.text
     assert killed.saved() == saved
     assert killed.files() == files
     assert killed.finish() == whole

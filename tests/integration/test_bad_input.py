@@ -9,7 +9,7 @@ from tests.support.training.command_line import GOOD, run
 
 
 def bad(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
-    """Name → (arguments of train without --out, a part of the sentence)."""
+    """Return name → (arguments of train without --out, a part of the message)."""
 
     def file(name: str, text: str) -> str:
         path = tmp_path / name

@@ -10,8 +10,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from data.prepare import ClickOptions, prepare
-from data.schema import Columns
+from data.click_options import ClickOptions
+from data.prepare import prepare
 from data.sessions import Sessions, reindex
 from recsys.bundle.golden import open_predictor
 from recsys.predictor import Predictor
@@ -142,9 +142,7 @@ async def test_real_clicks_are_served_as_measured(
     real_data: Path, redis_url: str, tmp_path: Path, blend: str
 ) -> None:
     """After one epoch, the lists of 300 prefixes and both metrics agree."""
-    options = ClickOptions(
-        real_data / "yoochoose_sep14" / "sessions.parquet", columns=Columns(split="split")
-    )
+    options = ClickOptions(real_data / "yoochoose_sep14" / "sessions.parquet", split_column="split")
     recipe = load_recipe("default", ["epochs=1", "refit=false", "hidden=64", "negatives=512"])
     if blend != "none":
         recipe = dataclasses.replace(recipe, blend=blend, blend_weight=0.5)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from data.prepare import ClickOptions, prepare
+from data.click_options import ClickOptions
+from data.prepare import prepare
 from data.sessions import Sessions, reindex
 from recsys.bundle.golden import open_predictor
 from recsys.model.ranking import top_k

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from data.prepare import ClickOptions
+from data.click_options import ClickOptions
 from recsys.bundle.golden import open_predictor
 from recsys.predictor import Predictor, SessionState
 from service.app import create_app

@@ -21,7 +21,8 @@ from typing import Any
 
 import torch
 
-from data.prepare import ClickOptions, prepare
+from data.click_options import ClickOptions
+from data.prepare import prepare
 from recsys.bundle.golden import open_predictor
 from recsys.errors import RecsysError
 from tests.soak.bounds import Bound

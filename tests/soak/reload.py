@@ -21,7 +21,7 @@ import uvloop
 
 from recsys.bundle.golden import ask, open_predictor
 from recsys.bundle.manifest import read_manifest
-from recsys.bundle.registry import POINTER, publish
+from recsys.bundle.registry import CURRENT_VERSION, publish
 from service.middleware.auth import hash_of, new_key
 from service.server.embedded_redis import private_redis
 from tests.soak.bounds import Bound
@@ -123,7 +123,7 @@ class Publisher:
             answer = await self._client.post("/v1/admin/reload", json={"bundle": name})
             reported = answer.status_code == 422 and sentence in answer.text
         else:
-            (self._registry / POINTER).write_text(f"{name}\n")
+            (self._registry / CURRENT_VERSION).write_text(f"{name}\n")
             reported = await _within(partial(_logged, self._server, name, sentence))
         if not reported:
             self._wrong.append(f"{name}: not reported: {sentence}")

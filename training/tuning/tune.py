@@ -12,7 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from data.prepare import ClickOptions, prepare
+from data.click_options import ClickOptions
+from data.prepare import prepare
 from data.sessions import Sessions, reindex
 from recsys.errors import BadInput
 from recsys.fileio import check_new_folder

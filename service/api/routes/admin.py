@@ -4,7 +4,7 @@ import asyncio
 
 from fastapi import APIRouter
 
-from recsys.bundle.registry import bundle_of, named
+from recsys.bundle.registry import bundle_path, resolve_bundle
 from recsys.client.schemas import Reloaded, ReloadRequest
 from service.api.dependencies import RunningService, ServiceDep
 from service.api.request_checks import StrictRoute
@@ -17,9 +17,9 @@ router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=StrictRoute)
 async def reload(body: ReloadRequest, service: ServiceDep) -> Reloaded:
     """Serve another bundle. If it is refused, nothing changes and the answer gives the reason."""
     if body.bundle is None:
-        folder = bundle_of(service.bundle)
+        folder = resolve_bundle(service.bundle)
     else:
-        folder = named(service.registry, body.bundle)
+        folder = bundle_path(service.registry, body.bundle)
     return await _announced(service, await service.models.replace(folder))
 
 

@@ -1,6 +1,6 @@
-"""The Vandal: breaks a bundle in each of the ways that a bad roll-out does, by name.
+"""Named kinds of damage to a bundle, as failed deployments cause them.
 
-Where the digests would give it away at once, it signs what it did, as a forger would.
+Most of them update the digests afterwards, so that the files themselves must reveal the damage.
 """
 
 import json
@@ -25,7 +25,7 @@ def edit_manifest(bundle: Path, change: Callable[[dict[str, Any]], object]) -> N
 
 
 def sign(bundle: Path) -> None:
-    """Give the manifest the digests of the files as they are."""
+    """Update the digests and the model id of the manifest."""
 
     def change(manifest: dict[str, Any]) -> None:
         manifest["files"] = {name: digest(bundle / name) for name in manifest["files"]}
@@ -86,7 +86,7 @@ def wrong_golden(bundle: Path) -> None:
     sign(bundle)
 
 
-BREAKS: dict[str, tuple[Callable[[Path], None], str]] = {  # with a part of what is said of it
+BREAKS: dict[str, tuple[Callable[[Path], None], str]] = {  # with a part of the error message
     "truncated file": (truncated, "weights.safetensors has the sha256"),
     "flipped byte": (flipped, "model.ts has the sha256"),
     "wrong sizes": (wrong_sizes, "the manifest says"),

@@ -1,8 +1,8 @@
-"""The Mutator: damages bundles and click files at random, the same way for the same number.
+"""Random damage to bundles and click files, deterministic for each number.
 
-Bytes are flipped, cut off, left out, doubled, filled with zeros or with noise; numbers and texts of
-a manifest become others. Most bundles are signed afterwards, so that the digests do not give them
-away and what reads the files has to.
+Bytes are flipped, cut off, removed, duplicated, overwritten with zeros or noise; values of a
+manifest are replaced. Most bundles get new digests, so that the readers of the files must find the
+damage.
 """
 
 import contextlib
@@ -28,10 +28,10 @@ CELLS: list[str] = ["", '"', "noon", "-1", "9" * 40, "1e999", "NaN", "\x00", "ü
 
 
 def flipped(draw: Random, content: bytes) -> bytes:
-    found = bytearray(content)
+    damaged = bytearray(content)
     for _ in range(draw.choice((1, 1, 3, 30))):
-        found[draw.randrange(len(found))] ^= 1 << draw.randrange(8)
-    return bytes(found)
+        damaged[draw.randrange(len(damaged))] ^= 1 << draw.randrange(8)
+    return bytes(damaged)
 
 
 def cut(draw: Random, content: bytes) -> bytes:
@@ -66,7 +66,7 @@ DAMAGES: tuple[Damage, ...] = (flipped, cut, without_a_piece, doubled, zeros, no
 
 
 def mutant_bundle(bundle: Path, out: Path, number: int) -> str:
-    """A damaged copy; gives what was done to it."""
+    """Write a damaged copy; return a description of the damage."""
     draw = Random(number)
     shutil.copytree(bundle, out)
     kind = draw.choice(("file", "file", "file", "manifest", "known"))
@@ -86,7 +86,7 @@ def mutant_bundle(bundle: Path, out: Path, number: int) -> str:
 
 
 def _odd_manifest(draw: Random, out: Path) -> str:
-    """One value of the manifest, at any depth, is another one or gone."""
+    """Replace or remove one value of the manifest, at any depth."""
     manifest = json.loads((out / MANIFEST).read_text())
     inner, way = manifest, []
     while True:
@@ -103,20 +103,20 @@ def _odd_manifest(draw: Random, out: Path) -> str:
         inner[name] = value
     (out / MANIFEST).write_text(json.dumps(manifest))
     if draw.random() < 0.5:
-        with contextlib.suppress(Exception):  # it may be past signing
+        with contextlib.suppress(Exception):  # the digests may be unreadable by now
             sign(out)
     return f"manifest {'.'.join(way)} = {str(value)[:30]!r}"
 
 
 def click_rows(draw: Random) -> list[list[str]]:
-    """A few sessions of a few items."""
+    """Return a few sessions of a few items."""
     return [
         [f"s{row // 3}", f"i{draw.randrange(9)}", str(1767225600 + 40 * row)] for row in range(90)
     ]
 
 
 def mutant_clicks(folder: Path, number: int) -> tuple[Path, str]:
-    """A damaged click file of some format, and what was done to it."""
+    """Write a damaged click file; return its path and a description of the damage."""
     draw = Random(number)
     rows, ending = click_rows(draw), draw.choice(("csv", "csv", "tsv", "parquet"))
     done = []

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from data.prepare import ClickOptions
+from data.click_options import ClickOptions
 from data.synthetic import write_shop
 from training.pipeline import TrainOptions, train
 from training.recipe import Recipe

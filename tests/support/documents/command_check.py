@@ -14,7 +14,7 @@ import click
 import yaml
 from typer.main import get_command
 
-from recsys.cli.main import app
+from recsys.cli.app import app
 from tests.support.documents.markdown import ROOT
 
 COMPOSE = {

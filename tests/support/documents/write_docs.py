@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
-from data.prepare import ClickOptions
+from data.click_options import ClickOptions
 from data.synthetic import write_shop
 from service.app import create_app
 from service.middleware.auth import hash_of, new_key

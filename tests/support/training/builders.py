@@ -1,4 +1,4 @@
-"""Small click logs and sessions that can be checked by eye, and a watcher that says nothing."""
+"""Small click logs and sessions for tests, and a training watcher without output."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from training.checkpoint import EpochResult
 
 
 def log_of(rows: list[tuple[str, str, int]], split: list[int] | None = None) -> ClickLog:
-    """Rows of (session or user, item, seconds)."""
+    """Build a log from rows of (session or user, item, seconds)."""
     groups = list(dict.fromkeys(group for group, _, _ in rows))
     items = list(dict.fromkeys(item for _, item, _ in rows))
     return ClickLog(
@@ -22,7 +22,7 @@ def log_of(rows: list[tuple[str, str, int]], split: list[int] | None = None) -> 
 
 
 def texts(sessions: Sessions) -> list[str]:
-    """Each session as one word of its item ids."""
+    """Return each session as one word of its item ids."""
     return ["".join(sessions.item_ids[code] for code in sessions[s]) for s in range(len(sessions))]
 
 
@@ -32,7 +32,7 @@ def words(*sessions: str) -> Sessions:
 
 
 class Quiet:
-    """Watches a run and says nothing."""
+    """Training watcher that records results and prints nothing."""
 
     def __init__(self) -> None:
         self.results: list[EpochResult] = []

@@ -1,4 +1,4 @@
-"""The command `recsys`, run in this process, and a click file that it can use."""
+"""The command `recsys` run in this process, and the text of a usable click file."""
 
 import sys
 
@@ -12,12 +12,12 @@ GOOD = "session_id,item_id,timestamp\n" + "".join(
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """Exit code, standard output, standard error."""
+    """Run a command; return the exit code, standard output and standard error."""
     sys.argv = ["recsys", *arguments]
     code = 0
     try:
         main()
     except SystemExit as ended:
         code = int(ended.code or 0)
-    said = capsys.readouterr()
-    return code, said.out, said.err
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err

@@ -1,4 +1,4 @@
-"""Reading: what is taken, what is refused, and with which sentence."""
+"""Reading of click files: accepted values, refused values and their messages."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data.click_options import ClickOptions
 from data.clicks import ClickLog, read_clicks
-from data.schema import Columns
 from recsys.errors import BadInput
 
 HEADER = "session_id,item_id,timestamp\n"
@@ -17,8 +17,7 @@ GOOD = HEADER + "s1,00123,1411434505\ns1,7,1411434506\ns2,00123,1411434507\n"
 def read(tmp_path: Path, text: str, name: str = "clicks.csv", **options: object) -> ClickLog:
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
-    columns = options.pop("columns", Columns())
-    return read_clicks(path, columns, **options)  # type: ignore[arg-type]
+    return read_clicks(ClickOptions(path, **options))  # type: ignore[arg-type]
 
 
 def refused(tmp_path: Path, text: str, name: str = "clicks.csv", **options: object) -> str:
@@ -56,7 +55,7 @@ def test_tsv_is_split_at_tabs(tmp_path: Path) -> None:
     assert len(read(tmp_path, GOOD.replace(",", "\t"), "clicks.tsv")) == 3
 
 
-def test_another_delimiter_is_taken_when_said(tmp_path: Path) -> None:
+def test_the_delimiter_option_is_used(tmp_path: Path) -> None:
     assert len(read(tmp_path, GOOD.replace(",", ";"), delimiter=";")) == 3
 
 
@@ -65,7 +64,7 @@ def test_whole_numbers_and_typed_times_of_parquet(tmp_path: Path) -> None:
     times = pa.array([1_411_434_505_000_000], pa.timestamp("us"))
     pq.write_table(pa.table({"session_id": [4], "item_id": [17], "timestamp": times}), path)
 
-    log = read_clicks(path, Columns())
+    log = read_clicks(ClickOptions(path))
 
     assert (log.group_ids, log.item_ids) == (("4",), ("17",))
     assert log.time_ms.tolist() == [1411434505000]
@@ -76,27 +75,29 @@ def test_a_folder_is_read_in_order_of_name(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text(HEADER.replace(",", "\t") + "s1\tearly\t10\n")
     (tmp_path / "notes.txt").write_text("not clicks")
 
-    assert read_clicks(tmp_path, Columns()).item_ids == ("early", "late")
+    assert read_clicks(ClickOptions(tmp_path)).item_ids == ("early", "late")
 
 
 def test_only_chosen_events_are_kept(tmp_path: Path) -> None:
     text = "session_id,item_id,timestamp,event_type\ns,a,1,pv\ns,b,2,buy\ns,c,3,pv\n"
 
-    log = read(tmp_path, text, columns=Columns(event="event_type"), events=("pv",))
+    log = read(tmp_path, text, events=("pv",))
 
     assert log.item_ids == ("a", "c")
 
 
 def test_progress_reaches_the_size_of_the_file(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    read(tmp_path, GOOD, progress=lambda done, total: seen.append((done, total)))
+    path = tmp_path / "clicks.csv"
+    path.write_text(GOOD)
+    read_clicks(ClickOptions(path), lambda done, total: seen.append((done, total)))
 
     assert seen[-1] == (len(GOOD), len(GOOD))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"nowhere\.csv does not exist"):
-        read_clicks(tmp_path / "nowhere.csv", Columns())
+        read_clicks(ClickOptions(tmp_path / "nowhere.csv"))
 
 
 @pytest.mark.parametrize("text", ["", HEADER, "\n"])
@@ -124,7 +125,7 @@ def test_every_bad_value_is_reported_with_row_and_value(tmp_path: Path) -> None:
 
     assert "row 2, session_id: '' is not an id" in message
     assert "row 3, item_id: 'NaN' is not an id" in message
-    assert "row 4, timestamp: 'yesterday' is no time" in message
+    assert "row 4, timestamp: 'yesterday' is not a time" in message
     assert "row 5, item_id: 'xxxxxxxxxxxxxxxxxxxx…' has 129 characters" in message
 
 
@@ -134,7 +135,7 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     assert "two columns are called 'item_id'" in refused(tmp_path, text)
 
 
-def test_a_year_no_clock_shows_is_refused(tmp_path: Path) -> None:
+def test_a_year_out_of_range_is_refused(tmp_path: Path) -> None:
     assert "row 2, timestamp: '9999-12-31'" in refused(
         tmp_path, HEADER + "s,a,0001-01-01\ns,b,9999-12-31\n"
     )
@@ -145,7 +146,7 @@ def test_a_time_before_the_calendar_is_refused(tmp_path: Path) -> None:
 
 
 def test_microseconds_are_refused_instead_of_misread(tmp_path: Path) -> None:
-    assert "is no time" in refused(tmp_path, HEADER + "s1,a,1411434505000000\n")
+    assert "is not a time" in refused(tmp_path, HEADER + "s1,a,1411434505000000\n")
 
 
 def test_seconds_and_milliseconds_in_one_column_are_refused(tmp_path: Path) -> None:
@@ -166,16 +167,16 @@ def test_a_truncated_parquet_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
     with pytest.raises(BadInput, match="not a readable Parquet file"):
-        read_clicks(path, Columns())
+        read_clicks(ClickOptions(path))
 
 
-def test_text_that_is_no_utf8_is_refused_with_its_row(tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_is_refused_with_its_row(tmp_path: Path) -> None:
     path = tmp_path / "clicks.csv"
     rows = b"".join(b"s%d,a,%d\n" % (n, n) for n in range(4000))
     path.write_bytes(HEADER.encode() + rows + b"s,\xe9,2\n")
 
-    with pytest.raises(BadInput, match=r"row 4,001, item_id: b'\\xe9' is no UTF-8"):
-        read_clicks(path, Columns())
+    with pytest.raises(BadInput, match=r"row 4,001, item_id: b'\\xe9' is not UTF-8"):
+        read_clicks(ClickOptions(path))
 
 
 def test_floating_point_ids_are_refused(tmp_path: Path) -> None:
@@ -183,7 +184,7 @@ def test_floating_point_ids_are_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"session_id": [1.0], "item_id": ["a"], "timestamp": [1]}), path)
 
     with pytest.raises(BadInput, match="session_id is double; ids must be texts or whole numbers"):
-        read_clicks(path, Columns())
+        read_clicks(ClickOptions(path))
 
 
 def test_texts_in_one_file_and_numbers_in_another_are_mixed_types(tmp_path: Path) -> None:
@@ -192,7 +193,7 @@ def test_texts_in_one_file_and_numbers_in_another_are_mixed_types(tmp_path: Path
         pq.write_table(table, tmp_path / f"{name}.parquet")
 
     with pytest.raises(BadInput, match="item_id has mixed types"):
-        read_clicks(tmp_path, Columns())
+        read_clicks(ClickOptions(tmp_path))
 
 
 def test_a_null_id_in_parquet_is_refused_with_its_row(tmp_path: Path) -> None:
@@ -200,13 +201,13 @@ def test_a_null_id_in_parquet_is_refused_with_its_row(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "clicks.parquet")
 
     with pytest.raises(BadInput, match=r"row 2, session_id: '' is not an id"):
-        read_clicks(tmp_path / "clicks.parquet", Columns())
+        read_clicks(ClickOptions(tmp_path / "clicks.parquet"))
 
 
 def test_no_such_event_shows_the_events_there_are(tmp_path: Path) -> None:
     text = "session_id,item_id,timestamp,event_type\ns,a,1,pv\n"
 
-    message = refused(tmp_path, text, columns=Columns(event="event_type"), events=("view",))
+    message = refused(tmp_path, text, events=("view",))
 
     assert "no click has the event view; column 'event_type' has: pv." in message
 
@@ -214,10 +215,10 @@ def test_no_such_event_shows_the_events_there_are(tmp_path: Path) -> None:
 def test_an_unknown_split_label_is_refused(tmp_path: Path) -> None:
     text = "session_id,item_id,timestamp,split\ns,a,1,training\n"
 
-    message = refused(tmp_path, text, columns=Columns(split="split"))
+    message = refused(tmp_path, text, split_column="split")
 
     assert "row 1, split: 'training' is none of train, valid, test" in message
 
 
 def test_an_unknown_ending_is_refused(tmp_path: Path) -> None:
-    assert "we read .csv, .tsv, .parquet" in refused(tmp_path, GOOD, "clicks.xlsx")
+    assert "Give a file that ends in .csv, .tsv, .parquet" in refused(tmp_path, GOOD, "clicks.xlsx")

@@ -1,4 +1,4 @@
-"""Rows that stand in a log twice are counted and said, and go only where that is asked for."""
+"""Duplicate rows are counted and reported, and removed only on request."""
 
 import json
 from pathlib import Path
@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from data import duplicates
+from data.click_options import ClickOptions
 from data.clicks import read_clicks
 from data.duplicates import Duplicates, find_duplicates, without_duplicates
-from data.schema import Columns
 from recsys.errors import BadInput
 from tests.support.training.builders import log_of
 from tests.support.training.command_line import GOOD, run
@@ -52,7 +52,7 @@ def test_rows_that_hash_alike_are_compared_as_a_whole(monkeypatch: pytest.Monkey
     assert find_duplicates(log)[0].tolist() == [False, False, False, True, False]
 
 
-def test_times_that_tell_nothing_are_said_to_be_so() -> None:
+def test_coarse_times_are_reported() -> None:
     days = [("s1", item, 0) for item in "abab"] + [("s2", item, 1) for item in "cdc"]
     seconds = [("s1", item, at) for at, item in enumerate("abab")] * 2
 
@@ -75,16 +75,16 @@ def test_the_event_tells_a_view_from_a_cart_where_files_have_it(
     path = tmp_path / f"clicks.{ending}"
     table.to_csv(path, index=False) if ending == "csv" else table.to_parquet(path, index=False)
 
-    _, found = find_duplicates(read_clicks(path, Columns(event="kind")))
+    _, found = find_duplicates(read_clicks(ClickOptions(path, event_column="kind")))
     assert found == Duplicates(4, 8, by_event=True)
-    assert find_duplicates(read_clicks(path, Columns()))[1] == Duplicates(6, 8)
+    assert find_duplicates(read_clicks(ClickOptions(path)))[1] == Duplicates(6, 8)
     named = tmp_path / f"default.{ending}"
     table = table.rename(columns={"kind": "event_type"})
     table.to_csv(named, index=False) if ending == "csv" else table.to_parquet(named, index=False)
-    assert find_duplicates(read_clicks(named, Columns()))[1] == Duplicates(4, 8, by_event=True)
+    assert find_duplicates(read_clicks(ClickOptions(named)))[1] == Duplicates(4, 8, by_event=True)
 
 
-def test_files_of_which_only_some_have_events_are_compared_without_and_it_is_said(
+def test_events_of_only_some_files_are_not_compared_and_a_warning_says_so(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "1.csv").write_text(
@@ -92,7 +92,7 @@ def test_files_of_which_only_some_have_events_are_compared_without_and_it_is_sai
     )
     (tmp_path / "2.csv").write_text("session_id,item_id,timestamp\ns1,b,11\n")
 
-    _, found = find_duplicates(read_clicks(tmp_path, Columns()))
+    _, found = find_duplicates(read_clicks(ClickOptions(tmp_path)))
 
     assert found == Duplicates(1, 3, event_in_some=True)
     assert found.warning is not None
@@ -112,14 +112,14 @@ def test_an_event_column_that_was_typed_must_be_there(
     assert "no column 'knid'. Did you mean 'kind'?" in said
 
 
-def test_an_event_column_that_is_no_text_is_left_alone(tmp_path: Path) -> None:
+def test_an_event_column_that_is_not_text_is_ignored(tmp_path: Path) -> None:
     table = pd.DataFrame({"session_id": ["s"], "item_id": ["a"], "timestamp": [1]})
     table["event_type"] = [[1, 2]]
     table.to_parquet(tmp_path / "clicks.parquet", index=False)
 
-    assert read_clicks(tmp_path / "clicks.parquet", Columns()).event is None
+    assert read_clicks(ClickOptions(tmp_path / "clicks.parquet")).event is None
     with pytest.raises(BadInput, match="event_type is list<"):
-        read_clicks(tmp_path / "clicks.parquet", Columns(event="event_type"))
+        read_clicks(ClickOptions(tmp_path / "clicks.parquet", event_column="event_type"))
 
 
 def test_many_clicks_are_compared_by_whole_columns() -> None:
@@ -144,7 +144,7 @@ def test_many_clicks_are_compared_by_whole_columns() -> None:
     assert repeats[count:].all()
 
 
-def test_a_file_concatenated_with_itself_is_said_and_mended(
+def test_a_file_concatenated_with_itself_is_reported_and_corrected(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     once, twice = tmp_path / "once.csv", tmp_path / "twice.csv"

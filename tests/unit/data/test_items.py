@@ -40,10 +40,10 @@ def test_an_item_with_two_rows_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_of_other_items_is_refused(tmp_path: Path) -> None:
-    assert "1 items, none of which was clicked" in refused(written(tmp_path, "item_id,n\nq,1\n"))
+    assert "1 items without any click" in refused(written(tmp_path, "item_id,n\nq,1\n"))
 
 
-def test_reserved_and_doubled_columns_are_refused(tmp_path: Path) -> None:
+def test_reserved_and_duplicate_columns_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot be called 'item_id'"):
         read_attributes(written(tmp_path, "sku,item_id\na,1\n"), "sku", ["a"])
     assert "cannot be called 'count'" in refused(written(tmp_path, "item_id,count\na,1\n"))

@@ -8,19 +8,19 @@ from recsys.errors import BadInput
 from tests.support.training.builders import log_of, texts, words
 
 
-def test_clicks_stand_by_time_and_equal_times_by_row() -> None:
+def test_clicks_are_ordered_by_time_and_equal_times_by_row() -> None:
     log = log_of([("s", "c", 9), ("s", "a", 5), ("s", "b", 5)])
 
     assert texts(sessionise(log, None)) == ["abc"]
 
 
-def test_sessions_stand_by_their_first_click() -> None:
+def test_sessions_are_ordered_by_their_first_click() -> None:
     log = log_of([("late", "a", 50), ("late", "b", 60), ("early", "c", 10), ("early", "d", 99)])
 
     assert texts(sessionise(log, None)) == ["cd", "ab"]
 
 
-def test_interleaved_sessions_are_told_apart() -> None:
+def test_interleaved_sessions_are_separated() -> None:
     log = log_of([("x", "a", 1), ("y", "b", 2), ("x", "c", 3), ("y", "d", 4)])
 
     assert texts(sessionise(log, None)) == ["ac", "bd"]
@@ -32,7 +32,7 @@ def test_a_user_is_cut_where_the_pause_is_longer_than_the_gap() -> None:
     assert texts(sessionise(log, idle_gap_seconds=1800)) == ["ab", "c", "d"]
 
 
-def test_a_session_torn_between_train_and_test_is_refused() -> None:
+def test_a_session_in_both_train_and_test_is_refused() -> None:
     log = log_of([("s", "a", 1), ("s", "b", 2)], split=[0, 2])
 
     with pytest.raises(BadInput, match="session 's' has clicks of more than one"):

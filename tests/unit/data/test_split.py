@@ -47,7 +47,7 @@ def test_more_days_than_the_log_has_are_refused() -> None:
         split_by_days(shop(), 30)
 
 
-def test_a_column_is_honoured_as_it_is() -> None:
+def test_a_split_column_decides_the_parts() -> None:
     split = split_by_column(shop([0, 0, 2, 2, 1, 1, 2, 2]))
 
     assert texts(split.train) == ["ab"]

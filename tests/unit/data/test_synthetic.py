@@ -2,8 +2,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data.click_options import ClickOptions
 from data.clicks import read_clicks
-from data.schema import Columns
 from data.synthetic import Shop, write_shop
 
 
@@ -17,7 +17,7 @@ def test_the_successor_is_the_next_product_of_the_same_maker() -> None:
     assert names[after] == "Birch Sleeping bag"
 
 
-def test_the_round_of_a_category_closes() -> None:
+def test_the_products_of_a_category_form_a_cycle() -> None:
     shop = Shop(makers=1)
     items = np.arange(len(shop))
     walked = items
@@ -53,4 +53,4 @@ def test_one_seed_is_one_shop_and_the_files_can_be_read(tmp_path: Path) -> None:
 
     first, second = ((tmp_path / n / "clicks.csv").read_bytes() for n in ("a", "b"))
     assert first == second
-    assert len(read_clicks(tmp_path / "a" / "clicks.csv", Columns())) > 100
+    assert len(read_clicks(ClickOptions(tmp_path / "a" / "clicks.csv"))) > 100

@@ -8,7 +8,7 @@ from pathlib import Path
 from typer.main import get_command
 
 from recsys import __version__
-from recsys.cli.main import app
+from recsys.cli.app import app
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from data.click_options import ClickOptions
 from data.clicks import read_clicks
-from data.schema import Columns
 from tests.support.documents import clean_checkout
 from tests.support.documents.command_check import COMPOSE, check_command
 from tests.support.documents.markdown import (
@@ -46,7 +46,7 @@ def test_every_block_is_valid(path: Path, tmp_path: Path) -> None:
             case "csv":
                 rows = tmp_path / "rows.csv"
                 rows.write_text(block.text)
-                assert len(read_clicks(rows, Columns())) == len(block.text.splitlines()) - 1
+                assert len(read_clicks(ClickOptions(rows))) == len(block.text.splitlines()) - 1
             case "toml":
                 checked_recipe(tomllib.loads(block.text))
             case "yaml":
@@ -116,7 +116,7 @@ def test_the_rows_of_the_readme_are_read_as_documented(tmp_path: Path) -> None:
     path = tmp_path / "clicks.csv"
     path.write_text(rows)
 
-    log = read_clicks(path, Columns())
+    log = read_clicks(ClickOptions(path))
 
     assert "00123" in log.item_ids
     assert (log.time_ms // 1000).tolist() == [1767225600 + n for n in (0, 40, 45, 85, 90, 130)]

@@ -1,4 +1,4 @@
-"""Tables fit the window they are looked at through, and show every cell as it is."""
+"""Tables fit the window and show every cell literally."""
 
 import io
 import os
@@ -14,11 +14,11 @@ from rich.console import Console
 from recsys.console import (
     HEADINGS,
     add_row,
+    format_bytes,
     metrics_tables,
     neat_table,
     open_console,
     print_fitting,
-    size_said,
 )
 from recsys.listing import ranked_tables
 from recsys.predictor import Predictor
@@ -58,7 +58,7 @@ def test_a_narrow_window_shows_fewer_figures_and_breaks_none(width: int) -> None
     assert len(rows) == 2, "no name is broken over two lines"
 
 
-def test_what_was_not_measured_is_a_dash() -> None:
+def test_a_missing_metric_is_a_dash() -> None:
     assert printed(80, {"model": {"recall@20": 0.5}})[-1].split() == [
         "model", "–", "–", "–", "0.5000", "–", "–", "–",
     ]  # fmt: skip
@@ -104,13 +104,13 @@ def test_a_pipe_has_long_lines_and_no_control_codes(
         assert "Aurora" in out
 
 
-def test_the_width_that_is_asked_for_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_width_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "50")
     assert open_console().width == 50
 
 
-def test_no_colour_is_shown_where_none_is_wanted(trained: TrainedShop) -> None:
-    """In a terminal of its own, with NO_COLOR: bold and dim are no colours."""
+def test_no_colour_variable_removes_colours(trained: TrainedShop) -> None:
+    """Run in a terminal with NO_COLOR: bold and dim are not colours."""
     command = [sys.executable, "-m", "recsys", "inspect", str(trained.bundle)]
     environment = {**os.environ, "NO_COLOR": "1", "TERM": "xterm-256color", "COLUMNS": "80"}
     ours, theirs = pty.openpty()
@@ -133,7 +133,7 @@ def _read(terminal: int) -> bytes:
         return b""
 
 
-def test_sizes_are_said_in_three_figures() -> None:
-    assert [size_said(n) for n in (12, 1500, 3_514_892, 5e9)] == [
+def test_sizes_have_three_digits() -> None:
+    assert [format_bytes(n) for n in (12, 1500, 3_514_892, 5e9)] == [
         "12 bytes", "1.5 KB", "3.5 MB", "5.0 GB",
     ]  # fmt: skip

@@ -71,7 +71,7 @@ def test_a_parent_that_is_a_file_is_refused(tmp_path: Path) -> None:
         check_new_folder(tmp_path / "file" / "out", "The bundle")
 
 
-def test_whoever_may_read_the_folder_may_read_its_files(tmp_path: Path) -> None:
+def test_readers_of_the_folder_may_read_its_files(tmp_path: Path) -> None:
     """A bundle is often trained by one user and served by another."""
     with new_folder(tmp_path / "out") as folder:
         (folder / "weights").write_bytes(b"1")

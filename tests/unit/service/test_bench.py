@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from recsys.cli.main import app
+from recsys.cli.app import app
 from recsys.errors import BadInput
 from service.bench import command
 from service.bench.command import BenchOptions, bench

@@ -1,4 +1,4 @@
-"""Lists for a whole click file: the same as one visitor after another gets."""
+"""Batch recommendation gives the lists that single requests give."""
 
 import json
 from pathlib import Path
@@ -9,15 +9,14 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from data.prepare import ClickOptions
-from data.schema import Columns
-from recsys.cli.main import app
+from data.click_options import ClickOptions
+from recsys.cli.app import app
 from recsys.errors import BadInput, UnknownAttribute
 from recsys.predictor import Predictor
 from recsys.retrieval.exact import RankingQuery
 from tests.support.bundles.trained_shop import TrainedShop
 from training import batch_recommend as bulk
-from training.batch_recommend import BulkOptions, recommend_all
+from training.batch_recommend import BatchOptions, recommend_all
 
 TENT, BAG = "aurora-tent", "aurora-sleeping-bag"
 
@@ -32,14 +31,14 @@ def clicks(tmp_path: Path) -> Path:
 
 
 def made(trained: TrainedShop, clicks: Path, out: Path, **options: object) -> pd.DataFrame:
-    read = ClickOptions(clicks, Columns(session="who"))
-    given = BulkOptions(trained.bundle, read, out, **options)  # type: ignore[arg-type]
+    read = ClickOptions(clicks, session_column="who")
+    given = BatchOptions(trained.bundle, read, out, **options)  # type: ignore[arg-type]
     recommend_all(given, Console(quiet=True))
     lists: pd.DataFrame = pq.read_table(out).to_pandas()
     return lists
 
 
-def test_everybody_gets_the_list_after_their_clicks_in_order_of_time(
+def test_every_visitor_gets_the_list_after_its_clicks_in_order_of_time(
     trained: TrainedShop, predictor: Predictor, clicks: Path, tmp_path: Path
 ) -> None:
     lists = made(trained, clicks, tmp_path / "r.parquet", k=5)
@@ -56,19 +55,19 @@ def test_everybody_gets_the_list_after_their_clicks_in_order_of_time(
     assert set(lists[lists["who"] == "c"]["source"]) == {"popular"}
 
 
-def test_what_was_seen_may_be_left_out(trained: TrainedShop, clicks: Path, tmp_path: Path) -> None:
+def test_clicked_items_can_be_excluded(trained: TrainedShop, clicks: Path, tmp_path: Path) -> None:
     lists = made(trained, clicks, tmp_path / "r.parquet", exclude_seen=True)
 
     assert not {TENT, BAG} & set(lists[lists["who"] == "a"]["item_id"])
 
 
-def test_many_are_written_piece_by_piece(
+def test_many_lists_are_written_in_row_groups(
     trained: TrainedShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk, "AT_ONCE", 7)
-    monkeypatch.setattr(bulk, "WRITTEN_AT_ONCE", 50)
+    monkeypatch.setattr(bulk, "BATCH_VISITORS", 7)
+    monkeypatch.setattr(bulk, "ROW_GROUP_VISITORS", 50)
     out = tmp_path / "r.parquet"
-    given = BulkOptions(trained.bundle, ClickOptions(trained.clicks), out, k=3)
+    given = BatchOptions(trained.bundle, ClickOptions(trained.clicks), out, k=3)
 
     visitors = recommend_all(given, Console(quiet=True))
 
@@ -107,7 +106,7 @@ def test_a_run_that_fails_leaves_the_old_file(
         [TENT, "--out", "r.csv"],
     ],
 )
-def test_one_of_two_ways_must_be_chosen(trained: TrainedShop, arguments: list[str]) -> None:
+def test_item_ids_or_a_click_file_must_be_given(trained: TrainedShop, arguments: list[str]) -> None:
     ran = CliRunner().invoke(app, ["recommend", "--bundle", str(trained.bundle), *arguments])
 
     assert isinstance(ran.exception, BadInput)
@@ -250,12 +249,12 @@ def test_a_filter_holds_for_one_list_and_for_many(trained: TrainedShop, week: Pa
         CliRunner().invoke(app, words, catch_exceptions=False)
 
 
-def test_the_ending_of_the_file_is_its_format(
+def test_the_suffix_of_the_file_decides_its_format(
     trained: TrainedShop, clicks: Path, tmp_path: Path
 ) -> None:
     columnar = made(trained, clicks, tmp_path / "r.parquet", k=5)
-    given = BulkOptions(
-        trained.bundle, ClickOptions(clicks, Columns(session="who")), tmp_path / "r.csv", k=5
+    given = BatchOptions(
+        trained.bundle, ClickOptions(clicks, session_column="who"), tmp_path / "r.csv", k=5
     )
     recommend_all(given, Console(quiet=True))
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from data.prepare import ClickOptions
+from data.click_options import ClickOptions
 from data.sessions import Sessions, reindex
 from recsys.bundle.golden import open_predictor
 from recsys.bundle.layout import MANIFEST, NEIGHBOURS

@@ -9,7 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from data.prepare import ClickOptions
+from data.click_options import ClickOptions
 from recsys.bundle.golden import open_predictor
 from recsys.bundle.layout import MANIFEST, WEIGHTS
 from recsys.bundle.load import load_bundle

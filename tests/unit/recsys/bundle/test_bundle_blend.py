@@ -1,4 +1,4 @@
-"""A bundle with session neighbours: they are part of what is verified and of the model id."""
+"""Session neighbours of a bundle are verified and part of its model id."""
 
 import json
 import shutil
@@ -75,9 +75,7 @@ def test_indices_out_of_range_are_refused_under_true_digests(bundle: Path) -> No
     ],
     ids=str,
 )
-def test_a_manifest_that_lies_about_the_blend_is_refused(
-    bundle: Path, change: dict[str, Any]
-) -> None:
+def test_a_manifest_with_a_wrong_blend_is_refused(bundle: Path, change: dict[str, Any]) -> None:
     edit_manifest(bundle, lambda m: m.update(change))
 
     assert str(bundle) in refused(bundle)
@@ -106,7 +104,7 @@ def test_the_neighbours_and_the_weight_are_part_of_the_model_id(
     assert changed != open_predictor(blended.bundle).model_id
 
 
-def test_similar_items_are_the_models_alone(blended: TrainedShop) -> None:
+def test_similar_items_come_from_the_model_without_neighbours(blended: TrainedShop) -> None:
     predictor = open_predictor(blended.bundle)
 
     assert predictor.similar(0, 5) == predictor.without_neighbours().similar(0, 5)

@@ -1,4 +1,4 @@
-"""Bundles of every cell, embedding and score: what must fit together, and what names the model."""
+"""Bundles of every cell, embedding and score: consistency of the parts, and the model id."""
 
 import hashlib
 import json
@@ -72,7 +72,7 @@ def test_the_input_table_is_there_and_of_its_size_or_refused(
 
 
 def test_cosine_bundles_hold_vectors_of_length_one(zoo: ModelKinds) -> None:
-    """Of items; the rows of one-hot clicks are weights and keep their lengths."""
+    """Vectors of items are normalised; rows of one-hot inputs are weights and are not."""
     for kind, tables in (
         ("lstm separate cosine", ("matrix", "inputs")),
         ("gru none cosine", ("matrix",)),
@@ -83,7 +83,7 @@ def test_cosine_bundles_hold_vectors_of_length_one(zoo: ModelKinds) -> None:
     assert weights["inputs"].norm(dim=1).std() > 0.01
 
 
-def test_what_decides_the_answers_decides_the_id() -> None:
+def test_the_model_id_changes_with_all_that_changes_answers() -> None:
     """The same files read with another cell, embedding or scale are another model."""
     files = {WEIGHTS: "aa", ITEMS: "bb"}
     sizes = [

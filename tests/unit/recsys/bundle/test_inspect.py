@@ -1,4 +1,4 @@
-"""`recsys inspect` says what a bundle says, and never that a broken one is whole."""
+"""`recsys inspect` describes a bundle, and never calls a broken one verified."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ import pytest
 
 from recsys.bundle.layout import MANIFEST
 from recsys.bundle.manifest import read_manifest
-from recsys.bundle.registry import POINTER, publish
+from recsys.bundle.registry import CURRENT_VERSION, publish
 from recsys.predictor import Predictor
 from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.training.command_line import run
@@ -17,7 +17,7 @@ TENT = "aurora-tent"
 
 
 @pytest.fixture
-def shelf(trained: TrainedShop, other_bundle: Path, tmp_path: Path) -> Path:
+def registry(trained: TrainedShop, other_bundle: Path, tmp_path: Path) -> Path:
     for name, bundle in {"one": trained.bundle, "two": other_bundle}.items():
         shutil.copytree(bundle, tmp_path / name)
     publish(tmp_path, "two")
@@ -32,31 +32,31 @@ def test_everything_of_the_manifest_is_in_the_json(
     )
 
     assert (code, err) == (0, "")
-    found = json.loads(out)
+    facts = json.loads(out)
     manifest = json.loads((trained.bundle / MANIFEST).read_text())
     digests = manifest.pop("files")
-    assert manifest.items() <= found.items()
-    files = found["files"]
+    assert manifest.items() <= facts.items()
+    files = facts["files"]
     assert {name: file["sha256"] for name, file in files.items() if name != MANIFEST} == digests
     assert all(f["bytes"] == (trained.bundle / n).stat().st_size for n, f in files.items())
-    assert (found["verified"], found["problem"]) == (True, None)
-    assert found["items"]["count"] == 200
-    assert found["items"]["attributes"] == ["brand", "category", "name"]
+    assert (facts["verified"], facts["problem"]) == (True, None)
+    assert facts["items"]["count"] == 200
+    assert facts["items"]["attributes"] == ["brand", "category", "name"]
     first = predictor.catalogue.item_ids[int(predictor.catalogue.by_popularity[0])]
-    assert found["items"]["most_clicked"][0]["item_id"] == first
-    assert len(found["nearest"]["items"]) == 3
-    assert TENT not in [near["item_id"] for near in found["nearest"]["items"]]
-    assert "shelf" not in found
+    assert facts["items"]["most_clicked"][0]["item_id"] == first
+    assert len(facts["nearest"]["items"]) == 3
+    assert TENT not in [near["item_id"] for near in facts["nearest"]["items"]]
+    assert "shelf" not in facts
 
 
-def test_a_person_reads_files_figures_recipe_and_neighbours(
+def test_the_text_shows_files_figures_recipe_and_neighbours(
     capsys: pytest.CaptureFixture[str], trained: TrainedShop
 ) -> None:
     code, out, _ = run(capsys, "inspect", str(trained.bundle), "--item", TENT)
 
     manifest = read_manifest(trained.bundle)
     assert code == 0
-    for said in (
+    for text in (
         f"Model {manifest.model_id} in {trained.bundle}",
         "200, with brand, category, name",
         "1 gru layer of 32 units, shared items, cosine scores × 16",
@@ -67,20 +67,20 @@ def test_a_person_reads_files_figures_recipe_and_neighbours(
         "hidden=32  layers=1",
         f"Nearest to {TENT}",
     ):
-        assert said in out, said
+        assert text in out, text
 
 
-def test_of_a_shelf_all_bundles_are_named_and_the_current_one_is_inspected(
-    capsys: pytest.CaptureFixture[str], shelf: Path
+def test_all_bundles_of_a_registry_are_listed_and_the_current_one_is_inspected(
+    capsys: pytest.CaptureFixture[str], registry: Path
 ) -> None:
-    code, out, _ = run(capsys, "inspect", str(shelf))
+    code, out, _ = run(capsys, "inspect", str(registry))
     assert code == 0
     assert "two (current)" in out
     unwrapped = "".join(out.split())
-    assert f"Model{read_manifest(shelf / 'two').model_id}in{shelf / 'two'}" in unwrapped
-    (shelf / "one" / MANIFEST).write_text("no JSON")
+    assert f"Model{read_manifest(registry / 'two').model_id}in{registry / 'two'}" in unwrapped
+    (registry / "one" / MANIFEST).write_text("no JSON")
 
-    code, out, _ = run(capsys, "inspect", str(shelf), "--json")
+    code, out, _ = run(capsys, "inspect", str(registry), "--json")
 
     assert code == 0
     one, two = json.loads(out)["shelf"]
@@ -112,8 +112,8 @@ def test_a_damaged_bundle_is_described_and_refused(
     assert "--item cannot be looked up" in err
 
 
-def test_what_cannot_be_inspected_is_said(
-    capsys: pytest.CaptureFixture[str], trained: TrainedShop, shelf: Path, tmp_path: Path
+def test_the_reason_is_given_where_nothing_can_be_inspected(
+    capsys: pytest.CaptureFixture[str], trained: TrainedShop, registry: Path, tmp_path: Path
 ) -> None:
     cases = {
         (str(tmp_path / "none"),): "There is no bundle folder",
@@ -122,8 +122,8 @@ def test_what_cannot_be_inspected_is_said(
     for arguments, sentence in cases.items():
         code, _, err = run(capsys, "inspect", *arguments)
         assert (code, sentence in err) == (2, True), err
-    (shelf / POINTER).write_text("../elsewhere")
-    code, out, err = run(capsys, "inspect", str(shelf))
+    (registry / CURRENT_VERSION).write_text("../elsewhere")
+    code, out, err = run(capsys, "inspect", str(registry))
     assert code == 2
     assert "(current)" not in out
-    assert "is no name of a bundle" in err
+    assert "is not the name of a bundle" in err

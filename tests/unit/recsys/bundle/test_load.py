@@ -1,4 +1,4 @@
-"""A bundle is data to distrust: whatever is wrong with one is refused with a sentence."""
+"""Every defect of a bundle is refused with a message."""
 
 import hashlib
 import json
@@ -62,7 +62,7 @@ def test_a_bundle_holds_what_the_design_says_and_no_pickle(trained: TrainedShop)
 
 def test_a_missing_folder_and_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
     assert "There is no bundle folder" in refused(tmp_path / "none")
-    assert "is no bundle: it has no manifest.json" in refused(tmp_path)
+    assert "is not a bundle: it has no manifest.json" in refused(tmp_path)
 
 
 @pytest.mark.parametrize("name", [MODEL, WEIGHTS, ITEMS, GOLDEN, REPORT])
@@ -102,7 +102,7 @@ def test_a_newer_format_asks_for_an_upgrade(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"format_version": 1}', "\x00"])
-def test_a_manifest_that_is_none_is_refused(bundle: Path, text: str) -> None:
+def test_a_manifest_that_is_not_a_manifest_is_refused(bundle: Path, text: str) -> None:
     (bundle / MANIFEST).write_text(text)
 
     assert MANIFEST in refused(bundle)
@@ -138,7 +138,7 @@ def test_a_manifest_that_is_none_is_refused(bundle: Path, text: str) -> None:
     ],
     ids=str,
 )
-def test_a_manifest_that_lies_is_refused(bundle: Path, change: dict[str, Any]) -> None:
+def test_a_manifest_with_wrong_values_is_refused(bundle: Path, change: dict[str, Any]) -> None:
     edit_manifest(bundle, lambda m: m.update(change))
 
     assert str(bundle) in refused(bundle)
@@ -176,10 +176,10 @@ def test_a_manifest_that_is_no_file_is_refused_at_once(
     (bundle / MANIFEST).rename(bundle / "elsewhere")
     make(bundle / MANIFEST)
 
-    assert "is a link or no file" in refused(bundle)
+    assert "is a link or not a file" in refused(bundle)
 
 
-def test_weights_that_are_no_numbers_are_refused(bundle: Path) -> None:
+def test_weights_with_nan_are_refused(bundle: Path) -> None:
     no_numbers(bundle)
 
     assert "NaN or infinite" in refused(bundle)
@@ -234,7 +234,7 @@ def test_the_golden_sessions_hold_the_odd_cases_too(
     check_golden(predictor, sessions)
 
 
-def test_rounding_is_forgiven_and_nothing_more(tmp_path: Path) -> None:
+def test_only_differences_of_rounding_are_accepted(tmp_path: Path) -> None:
     golden = GoldenSession(["a"], ["x", "y", "z"], [3.0, 2.0, 2.0 - 1e-6])
 
     swapped = GoldenSession(["a"], ["x", "z", "y"], [3.0, 2.0, 2.0])

@@ -1,4 +1,4 @@
-"""Compact texts read like the sequences of strings that they were made of."""
+"""String arrays and attributes behave like the sequences of strings they are made of."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -6,14 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.catalogue.attributes import AT_ONCE, CategoricalAttribute, StringArray
+from recsys.catalogue.attributes import CategoricalAttribute
+from recsys.catalogue.string_array import CHUNK, StringArray
 
 WORDS = ("tea", "", "Käse", "茶", "tea", "\N{TEACUP WITHOUT HANDLE}")
 anything = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 @given(st.lists(anything))
-def test_texts_come_back_as_they_went_in(texts: list[str]) -> None:
+def test_a_string_array_returns_its_strings(texts: list[str]) -> None:
     found = StringArray.of(texts)
 
     assert list(found) == texts
@@ -39,14 +40,14 @@ def test_a_part_of_an_array_is_read_from_its_own_start() -> None:
     assert list(StringArray(pa.array(WORDS)[2:4])) == ["Käse", "茶"]
 
 
-def test_more_texts_than_are_gone_through_at_once() -> None:
-    texts = [str(number) for number in range(AT_ONCE + 2)]
+def test_more_strings_than_one_chunk_are_iterated() -> None:
+    texts = [str(number) for number in range(CHUNK + 2)]
 
     assert list(StringArray.of(texts)) == texts
 
 
 @given(st.lists(st.none() | st.sampled_from(WORDS)))
-def test_labels_come_back_as_they_went_in(texts: list[str | None]) -> None:
+def test_an_attribute_returns_its_strings(texts: list[str | None]) -> None:
     found = CategoricalAttribute.of(texts)
 
     assert list(found) == texts
@@ -56,32 +57,32 @@ def test_labels_come_back_as_they_went_in(texts: list[str | None]) -> None:
 
 
 @given(st.lists(st.none() | anything, max_size=8), st.lists(anything, max_size=3))
-def test_one_of_is_in_for_those_who_have_a_text(texts: list[str | None], others: list[str]) -> None:
+def test_is_in_is_true_where_a_string_is_wanted(texts: list[str | None], others: list[str]) -> None:
     wanted = [*others, *(text for text in texts[::3] if text is not None)]
 
-    assert CategoricalAttribute.of(texts).one_of(wanted).tolist() == [
+    assert CategoricalAttribute.of(texts).is_in(wanted).tolist() == [
         text in wanted for text in texts
     ]
 
 
 @pytest.mark.parametrize("distinct", [3, 200, 40_000])
-def test_labels_of_few_and_of_many_values_are_told_apart(distinct: int) -> None:
+def test_attributes_of_few_and_of_many_values_are_equal_to_their_strings(distinct: int) -> None:
     texts = [str(number % distinct) for number in range(100_000)]
 
-    found = CategoricalAttribute.of(texts).one_of(["2", "199", "39999"])
+    found = CategoricalAttribute.of(texts).is_in(["2", "199", "39999"])
 
     assert found.tolist() == [text in ("2", "199", "39999") for text in texts]
 
 
 def test_half_a_surrogate_pair_equals_no_text() -> None:
-    assert CategoricalAttribute.of(["tea", None]).one_of(["\ud800", "tea"]).tolist() == [
+    assert CategoricalAttribute.of(["tea", None]).is_in(["\ud800", "tea"]).tolist() == [
         True,
         False,
     ]
 
 
 @pytest.mark.parametrize("size", [3, 7])
-def test_the_most_frequent_texts_come_with_how_often_they_stand(size: int) -> None:
+def test_the_most_frequent_strings_come_with_their_frequencies(size: int) -> None:
     few = CategoricalAttribute.of(["tea", None, "cup", "tea", "tea", "cup", "pot"])
     many = CategoricalAttribute.of(
         ["tea", None, "", "pot", "tea"][:size]
@@ -94,7 +95,7 @@ def test_the_most_frequent_texts_come_with_how_often_they_stand(size: int) -> No
 
 
 def test_a_missing_text_passes_no_test() -> None:
-    found = CategoricalAttribute.of(["tea", None, "pot"]).passing(
+    found = CategoricalAttribute.of(["tea", None, "pot"]).matches(
         lambda texts: pc.not_equal(texts, "pot")
     )
 

@@ -102,7 +102,7 @@ def test_all_ids_are_found_at_once_as_they_are_one_by_one() -> None:
     assert SHELF.find_all([]).tolist() == []
 
 
-def test_what_a_filter_allows_cannot_be_changed_by_who_asked_first() -> None:
+def test_the_shared_mask_of_a_filter_is_read_only() -> None:
     allowed = SHELF.allowed({"kind": ["ware"]})
 
     with pytest.raises(ValueError, match="read-only"):
@@ -115,12 +115,12 @@ def test_an_empty_catalogue_is_refused() -> None:
         Catalogue((), np.array([], dtype=np.int64))
 
 
-def test_a_doubled_id_is_refused() -> None:
+def test_a_duplicate_id_is_refused() -> None:
     with pytest.raises(BundleRefused, match="item id 'a' twice"):
         Catalogue(("a", "a"), np.array([1, 1]))
 
 
-def test_reading_and_filtering_leave_pandas_alone(tmp_path: Path) -> None:
+def test_reading_and_filtering_load_no_pandas(tmp_path: Path) -> None:
     """pyarrow loads it when asked for numpy arrays: 25 MB, and a third of a second."""
     SHELF.write(tmp_path / "items.parquet")
     script = (
@@ -133,7 +133,7 @@ def test_reading_and_filtering_leave_pandas_alone(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "items.parquet")], check=True)
 
 
-def test_a_filter_that_is_long_is_answered_and_not_remembered() -> None:
+def test_a_long_filter_is_answered_and_not_cached() -> None:
     remembered = SHELF._allowed.cache_info().currsize
     for number in range(50):
         wanted = ["red", *(f"{number} {value}" for value in range(100))]

@@ -1,10 +1,10 @@
-"""Items are found by any words of theirs, in any case, the most clicked first."""
+"""Search finds items by their words, without case, the most clicked first."""
 
 import numpy as np
 import pytest
 
 from recsys.catalogue.catalogue import Catalogue
-from recsys.catalogue.search import MOST_WORDS, search
+from recsys.catalogue.search import MAX_WORDS, search
 from recsys.errors import UnknownAttribute
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -33,10 +33,10 @@ def test_words_are_found_in_ids_and_attributes_whatever_their_case() -> None:
     assert found("mate") == []
 
 
-def test_every_word_must_be_there_each_where_it_likes() -> None:
+def test_every_word_must_match_in_any_field() -> None:
     assert found("ware pot") == ["teapot"]
     assert found("tea drink") == ["tea"]
-    assert found("tea " * (MOST_WORDS + 1)) == found("tea tea")
+    assert found("tea " * (MAX_WORDS + 1)) == found("tea tea")
 
 
 def test_an_item_whose_id_is_typed_comes_first() -> None:
@@ -44,13 +44,13 @@ def test_an_item_whose_id_is_typed_comes_first() -> None:
     assert found("tea", kind=["ware"]) == ["teapot", "50%.*"]
 
 
-def test_signs_are_letters_like_others() -> None:
+def test_special_characters_match_literally() -> None:
     assert found(HOSTILE) == [HOSTILE]
     assert found(".*") == found("%") == ["50%.*"]
     assert found("\x00") == found("[") == found("\\") == []
 
 
-def test_pages_follow_each_other_and_know_how_much_there_is() -> None:
+def test_pages_are_consecutive_and_report_the_total() -> None:
     pages = [search(SHELF, "", {"kind": ["ware"]}, offset=at, limit=3) for at in (0, 3, 6)]
 
     assert [page.total for page in pages] == [4, 4, 4]
@@ -59,6 +59,6 @@ def test_pages_follow_each_other_and_know_how_much_there_is() -> None:
     assert SHELF.item_ids.take(ids) == ["teapot", "cup", HOSTILE, "50%.*"]
 
 
-def test_an_attribute_that_is_not_there_is_refused() -> None:
+def test_an_unknown_attribute_is_refused() -> None:
     with pytest.raises(UnknownAttribute, match="They have: kind, name"):
         search(SHELF, "", {"colour": ["red"]}, offset=0, limit=1)

@@ -1,4 +1,4 @@
-"""The command line as a person meets it: help, one-line errors, exit codes, nothing half-done."""
+"""The command line: help, error messages, exit codes, and no partial output."""
 
 import fcntl
 import html
@@ -29,7 +29,7 @@ def clicks(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "verb", ["demo", "train", "tune", "evaluate", "serve", "recommend", "shop"]
 )
-def test_every_verb_explains_itself(capsys: pytest.CaptureFixture[str], verb: str) -> None:
+def test_every_verb_has_a_help_text(capsys: pytest.CaptureFixture[str], verb: str) -> None:
     code, out, _ = run(capsys, verb, "--help")
 
     assert code == 0
@@ -268,7 +268,7 @@ def test_a_path_is_never_markup(
     assert f"--bundle {out}" in err
 
 
-def test_a_taken_port_is_said_before_anything_is_loaded(
+def test_a_port_in_use_is_reported_before_anything_is_loaded(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -280,9 +280,9 @@ def test_a_taken_port_is_said_before_anything_is_loaded(
 
 
 def test_help_needs_neither_torch_nor_pandas_nor_the_web(tmp_path: Path) -> None:
-    """A serving machine has no pandas; nobody should wait for torch to read a help text."""
+    """A serving machine has no pandas, and a help text must not wait for torch."""
     code = (
-        "import sys; from recsys.cli.main import app; "
+        "import sys; from recsys.cli.app import app; "
         "heavy = {'torch', 'pandas', 'optuna', 'fastapi', 'uvicorn'} & set(sys.modules); "
         "sys.exit(str(heavy) if heavy else 0)"
     )

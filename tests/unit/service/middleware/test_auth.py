@@ -8,7 +8,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from recsys.cli.main import app
+from recsys.cli.app import app
 from recsys.errors import BadInput
 from service.middleware import auth as access
 from service.middleware.auth import Keys, hash_of, new_key

@@ -10,7 +10,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from data.prepare import ClickOptions, prepare
+from data.click_options import ClickOptions
+from data.prepare import prepare
 from data.sessions import Sessions
 from recsys.bundle.golden import open_predictor
 from recsys.bundle.layout import INDEX

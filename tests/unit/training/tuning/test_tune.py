@@ -171,7 +171,7 @@ def test_an_invalid_time_limit_is_refused(text: str) -> None:
 
 
 def test_training_needs_no_optuna() -> None:
-    code = "import sys; sys.modules['optuna'] = None; import training.pipeline, recsys.cli.main"
+    code = "import sys; sys.modules['optuna'] = None; import training.pipeline, recsys.cli.app"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr

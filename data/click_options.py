@@ -1,0 +1,153 @@
+"""Options that say how click files are read, filtered and split.
+
+One dataclass serves Python and the command line: each field carries the help text of its option.
+This module loads no pandas, so that `--help` is quick.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from recsys.errors import BadInput
+
+EVENT_COLUMN = "event_type"  # default name of the column of event types
+FROM_USERS = "none"  # as the session column: cut sessions from the clicks of each user
+
+
+@dataclass(frozen=True, slots=True)
+class OptionHelp:
+    """Help text of a command-line option, with its name where the field has another one."""
+
+    text: str
+    name: str = ""
+    reading: bool = True  # False: it filters or splits the sessions that were read
+
+
+@dataclass(frozen=True, slots=True)
+class ClickOptions:
+    """Options for reading, filtering and splitting click files.
+
+    Raises:
+        BadInput: with every option that cannot be used.
+    """
+
+    path: Annotated[
+        Path, OptionHelp("Click file (.csv, .tsv, .parquet), or a folder of them.", "--clicks")
+    ]
+    session_column: Annotated[
+        str, OptionHelp("Column of the session id; 'none' cuts sessions from users.")
+    ] = "session_id"
+    user_column: Annotated[
+        str, OptionHelp("Column of the user id; read with --session-column none.")
+    ] = "user_id"
+    item_column: Annotated[str, OptionHelp("Column of the item id.")] = "item_id"
+    time_column: Annotated[
+        str, OptionHelp("Column of the time: epoch seconds, milliseconds, or ISO 8601.")
+    ] = "timestamp"
+    event_column: Annotated[
+        str | None,
+        OptionHelp(
+            "Column of the event type, for --events and to tell duplicates apart; without this "
+            "option event_type, where all files have it."
+        ),
+    ] = None
+    events: Annotated[
+        Sequence[str],
+        OptionHelp("Keep these event types only; repeat, or separate by commas."),
+    ] = ()
+    delimiter: Annotated[str | None, OptionHelp("Separator of text files: ',' ';' '|' or tab.")] = (
+        None
+    )
+    idle_gap_seconds: Annotated[
+        int,
+        OptionHelp(
+            "Seconds without a click that end a session, with --session-column none.", "--idle-gap"
+        ),
+    ] = 1800
+    drop_duplicates: Annotated[
+        bool, OptionHelp("Remove exact duplicate rows: same session or user, item, time and event.")
+    ] = False
+    min_length: Annotated[int, OptionHelp("Drop sessions of fewer clicks.", reading=False)] = 2
+    min_support: Annotated[
+        int, OptionHelp("Drop items clicked less often in training.", reading=False)
+    ] = 1
+    collapse: Annotated[
+        bool, OptionHelp("Count consecutive clicks on one item as one.", reading=False)
+    ] = False
+    split_column: Annotated[
+        str | None,
+        OptionHelp("Column that says train, valid or test; else split by time.", reading=False),
+    ] = None
+    test_days: Annotated[
+        float | None, OptionHelp("Test on the sessions of the last N days.", reading=False)
+    ] = None
+    test_fraction: Annotated[
+        float, OptionHelp("Test on this last share of the sessions.", reading=False)
+    ] = 0.1
+
+    def __post_init__(self) -> None:
+        names = self.columns()
+        rules = [
+            ("--min-length must be at least 2", self.min_length >= 2, self.min_length),
+            ("--min-support must be at least 1", self.min_support >= 1, self.min_support),
+            (
+                "--idle-gap must be at least 1 second",
+                self.idle_gap_seconds >= 1,
+                self.idle_gap_seconds,
+            ),
+            (
+                "--test-fraction must be above 0 and below 1",
+                0 < self.test_fraction < 1,
+                self.test_fraction,
+            ),
+            (
+                "--test-days must be above 0 and finite",
+                self.test_days is None or 0 < self.test_days < math.inf,
+                self.test_days,
+            ),
+            (
+                "--delimiter must be one character, or tab",
+                self.delimiter is None
+                or self.delimiter in ("tab", "\\t")
+                or len(self.delimiter) == 1,
+                repr(self.delimiter),
+            ),
+            (
+                "column names must differ and not be empty",
+                len(set(names)) == len(names) and "" not in names,
+                ", ".join(map(repr, names)),
+            ),
+        ]
+        problems = [f"{rule}, got {value}." for rule, holds, value in rules if not holds]
+        if problems:
+            raise BadInput("The options cannot be used", problems)
+
+    def columns(self) -> list[str]:
+        """Return the names of the columns that every file must have."""
+        names = [self.visitor_column, self.item_column, self.time_column]
+        optional = (self.required_event_column, self.split_column)
+        return names + [name for name in optional if name is not None]
+
+    @property
+    def visitor_column(self) -> str:
+        """Name of the column whose ids group the clicks: of sessions, or of users."""
+        return self.user_column if self.cuts_sessions else self.session_column
+
+    @property
+    def cuts_sessions(self) -> bool:
+        """True where sessions are cut from the clicks of each user."""
+        return self.session_column == FROM_USERS
+
+    @property
+    def session_gap_seconds(self) -> int | None:
+        """Seconds without a click that end a session; None where a column names the sessions."""
+        return self.idle_gap_seconds if self.cuts_sessions else None
+
+    @property
+    def required_event_column(self) -> str | None:
+        """Name of the event column; None where no option needs one."""
+        if self.event_column is None and self.events:
+            return EVENT_COLUMN
+        return self.event_column
