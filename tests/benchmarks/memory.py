@@ -115,13 +115,13 @@ def _table(title: str, memory: dict[int, Resident]) -> Table:
 def catalogue(bundle: Bundle, rounds: int = 5) -> None:
     """Print CPU time and memory of reading a catalogue, and CPU time of each method."""
     before, began = resident(os.getpid()).written, time.process_time()
-    items = read_catalogue(bundle / ITEMS)
-    items.find("nothing")
+    opened = read_catalogue(bundle / ITEMS)
+    opened.find("nothing")
     took = time.process_time() - began
-    _ = items.popularity, items.by_popularity
+    _ = opened.popularity, opened.by_popularity
     grown = resident(os.getpid()).written - before
-    console.print(f"{len(items):,} items: read in {took:.2f} s of CPU, {grown:,.0f} MB")
-    for name, (call, times) in _methods(items).items():
+    console.print(f"{len(opened):,} items: read in {took:.2f} s of CPU, {grown:,.0f} MB")
+    for name, (call, times) in _methods(opened).items():
         spent = []
         for _ in range(rounds):
             began = time.process_time()
@@ -130,22 +130,30 @@ def catalogue(bundle: Bundle, rounds: int = 5) -> None:
         console.print(f"{name}: {spent[0]:,.2f} µs, then {min(spent[1:]):,.2f}")
 
 
-def _methods(items: Catalogue) -> dict[str, tuple[Callable[[], object], int]]:
+def _methods(catalogue: Catalogue) -> dict[str, tuple[Callable[[], object], int]]:
     """Return the calls to time, with the number of lookups in each."""
     draw = np.random.default_rng(1)
-    lists = draw.integers(0, len(items), (LOOKUPS // 20, 20)).tolist()
-    ids = ["".join(list(items.item_ids[item])) for items in lists for item in items]  # not hashed
+    lists = draw.integers(0, len(catalogue), (LOOKUPS // 20, 20)).tolist()
+    ids = [
+        "".join(list(catalogue.item_ids[item])) for items in lists for item in items
+    ]  # not hashed
     unknown = [item_id + "?" for item_id in ids]
     methods: dict[str, tuple[Callable[[], object], int]] = {
-        "find, different ids": (lambda: [items.find(item_id) for item_id in ids], len(ids)),
-        "find, the same 20": (lambda: [items.find(i) for i in ids[:20] * (LOOKUPS // 20)], LOOKUPS),
-        "find, unknown": (lambda: [items.find(item_id) for item_id in unknown], len(ids)),
-        "find all": (lambda: items.find_all(ids), len(ids)),
-        "ids of 20 items": (lambda: [items.item_ids.take(items) for items in lists], len(lists)),
+        "find, different ids": (lambda: [catalogue.find(item_id) for item_id in ids], len(ids)),
+        "find, the same 20": (
+            lambda: [catalogue.find(i) for i in ids[:20] * (LOOKUPS // 20)],
+            LOOKUPS,
+        ),
+        "find, unknown": (lambda: [catalogue.find(item_id) for item_id in unknown], len(ids)),
+        "find all": (lambda: catalogue.find_all(ids), len(ids)),
+        "ids of 20 items": (
+            lambda: [catalogue.item_ids.take(items) for items in lists],
+            len(lists),
+        ),
     }
-    for name, texts in items.attributes.items():
+    for name, texts in catalogue.attributes.items():
         wanted = {name: [texts[0] or ""]}
-        methods[f"allowed, {name}"] = (partial(items.allowed, wanted), 1)
+        methods[f"allowed, {name}"] = (partial(catalogue.allowed, wanted), 1)
     return methods
 
 
