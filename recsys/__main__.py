@@ -1,6 +1,6 @@
 """`python -m recsys`."""
 
-from recsys.cli.shadowing import leave_out_current_folder
+from recsys.shadowing import leave_out_current_folder
 
 if __name__ == "__main__":
     leave_out_current_folder()

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import copy2, rmtree
-from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from recsys.errors import BadInput, Interrupted, Problems, RecsysError, UnknownItem
 from recsys.shadowing import ROOT, check_packages
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from rich.console import Console
 
-    from data.prepare import ClickOptions
-    from data.schema import Columns
+    from data.click_options import ClickOptions
     from recsys.predictor import Predictor, Ranking
     from recsys.retrieval.exact import RankingQuery
 
@@ -119,26 +118,21 @@ def fit(
     """
     check_packages()
     _quiet_threads()
-    from data.prepare import ClickOptions
-    from data.schema import EVENT_COLUMN, Columns
+    from data.click_options import FROM_USERS, ClickOptions
     from training.pipeline import TrainOptions, train
     from training.recipe import load_recipe
 
     overrides = dict(settings or {}) | ({} if seed is None else {"seed": seed})
-    columns = Columns(
-        session=None if user is not None else session,
-        user=user,
-        item=item,
-        time=time,
-        event=EVENT_COLUMN if event is None and events else event,
-        split=split_column,
-    )
     folder = Path(tempfile.mkdtemp(prefix="recsys-"))
     bundle = folder / "bundle" if out is None else Path(out).resolve()
     with _deleted_on_failure(folder), _in_python_terms(folder):
         options = ClickOptions(
-            path=_clicks_path(clicks, columns, folder / "clicks.parquet"),
-            columns=columns,
+            path=folder / "clicks.parquet",
+            session_column=session if user is None else FROM_USERS,
+            user_column="user_id" if user is None else user,
+            item_column=item,
+            time_column=time,
+            event_column=event,
             events=tuple(events),
             delimiter=delimiter,
             idle_gap_seconds=idle_gap_seconds,
@@ -146,9 +140,11 @@ def fit(
             min_length=min_length,
             min_support=min_support,
             collapse=collapse,
+            split_column=split_column,
             test_days=test_days,
             test_fraction=test_fraction,
         )
+        options = _with_clicks(options, clicks)
         run = TrainOptions(
             clicks=options,
             out=bundle,
@@ -169,9 +165,9 @@ def load(path: str | Path) -> "Model":
         BundleRefused: the folder holds no bundle, or the bundle is damaged.
     """
     _quiet_threads()
-    from recsys.bundle.registry import bundle_of
+    from recsys.bundle.registry import resolve_bundle
 
-    bundle = bundle_of(Path(path).resolve())
+    bundle = resolve_bundle(Path(path).resolve())
     return Model(bundle, _open(bundle))
 
 
@@ -469,20 +465,17 @@ class Model:
         self, clicks: "Clicks", given: Mapping[str, str | None], folder: Path, name: str
     ) -> "ClickOptions":
         """Return how to read clicks: as `fit` did, except for the columns that are given."""
-        from data.prepare import ClickOptions
-        from data.schema import Columns
+        from data.click_options import FROM_USERS, ClickOptions
 
-        base = self._options
-        columns = replace(Columns() if base is None else base.columns, split=None)
-        columns = replace(columns, **{name: value for name, value in given.items() if value})
+        path = folder / f"{name}.parquet"
+        base = ClickOptions(path) if self._options is None else self._options
+        columns: dict[str, Any] = {
+            f"{name}_column": value for name, value in given.items() if value is not None
+        }
         if given["user"] is not None:
-            columns = replace(columns, session=None)
-        elif given["session"] is not None:
-            columns = replace(columns, user=None)
-        path = _clicks_path(clicks, columns, folder / f"{name}.parquet")
-        if base is None:
-            return ClickOptions(path=path, columns=columns)
-        return replace(base, path=path, columns=columns)
+            columns["session_column"] = FROM_USERS
+        options = replace(base, path=path, split_column=None, **columns)
+        return _with_clicks(options, clicks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -563,20 +556,22 @@ def _sessions(
     return sessions, True
 
 
-def _clicks_path(clicks: "Clicks", columns: "Columns", path: Path) -> Path:
-    """Return the path of the clicks; a DataFrame is written to `path` first."""
-    from data.schema import EVENT_COLUMN, missing_column
+def _with_clicks(options: "ClickOptions", clicks: "Clicks") -> "ClickOptions":
+    """Return the options with the path of the clicks; a DataFrame is written to their path."""
+    from data.click_options import EVENT_COLUMN
+    from data.schema import missing_column
 
     if isinstance(clicks, str | Path):
-        return Path(clicks)
+        return replace(options, path=Path(clicks))
     frame = _frame_of(clicks, "The clicks")
-    wanted = columns.wanted()
+    wanted = options.columns()
     present = list(frame.columns)
     problems = [missing_column(name, present) for name in wanted if name not in present]
     if problems:
         raise BadInput("The clicks cannot be used", [f"the DataFrame: {p}" for p in problems])
     names = dict.fromkeys([*wanted, *({EVENT_COLUMN} & set(present))])
-    return _write_frame(frame[list(names)], path, "The clicks")
+    _write_frame(frame[list(names)], options.path, "The clicks")
+    return options
 
 
 def _items_path(items: "Clicks", path: Path) -> Path:

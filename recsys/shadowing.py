@@ -15,6 +15,18 @@ ROOT = Path(__file__).resolve().parents[1]  # the folder that holds `recsys` and
 PACKAGES = ("data", "training", "service")
 
 
+def leave_out_current_folder() -> None:
+    """Take the current folder off the search path, where `python -m` has put it.
+
+    The console script `recsys` does not search it either. A checkout of this project stays.
+    """
+    if sys.flags.safe_path or not sys.path:
+        return
+    first = Path(sys.path[0]).resolve()
+    if first == Path.cwd().resolve() and first != ROOT:
+        del sys.path[0]
+
+
 def check_packages(names: Sequence[str] = PACKAGES) -> None:
     """Raise `BadInput` with every file or folder that hides one of our packages.
 

@@ -156,7 +156,11 @@ def registry_source(folder: Path) -> VersionSource:
     def read() -> RequestedVersion | None:
         # the stamp is read first, so that the content is at least as new
         stamp = _write_stamp(folder / CURRENT_VERSION)
-        return RequestedVersion(resolve_bundle(folder), stamp) if stamp and is_registry(folder) else None
+        return (
+            RequestedVersion(resolve_bundle(folder), stamp)
+            if stamp and is_registry(folder)
+            else None
+        )
 
     return read
 

@@ -124,7 +124,7 @@ def predictor(trained: TrainedShop) -> Predictor:
 
 
 @pytest.fixture(scope="session")
-def zoo(predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> ModelKinds:
+def model_kinds(predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> ModelKinds:
     """Return one model of every kind over the items of the shop."""
     return ModelKinds(tmp_path_factory.mktemp("kinds"), predictor.catalogue)
 

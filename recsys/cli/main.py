@@ -4,8 +4,8 @@ import os
 import sys
 
 from recsys.allocation import keep_freed_memory
-from recsys.cli.shadowing import check_packages
 from recsys.errors import Interrupted, RecsysError
+from recsys.shadowing import check_packages
 
 
 def main() -> None:

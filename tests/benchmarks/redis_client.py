@@ -32,14 +32,14 @@ def main(clicks: int = 10, visits: int = 4000) -> None:
 
 async def table_of(url: str, clicks: int, visits: int) -> Table:
     table = Table("visits in a batch", "CPU µs a batch", "CPU µs a visit", "wall-clock µs a batch")
-    link = redis_client_for(url)
-    store = store_on(link, history_length=clicks)
+    redis_client = redis_client_for(url)
+    store = store_on(redis_client, history_length=clicks)
     for _ in range(clicks):
         await store.visit([Visit(user, (Click(ITEM),)) for user in USERS])
     for size in (1, 4, 32):
         cpu, clock = min([await measure_round(store, size, visits) for _ in range(ROUNDS)])
         table.add_row(str(size), f"{cpu:.0f}", f"{cpu / size:.1f}", f"{clock:.0f}")
-    await link.close()
+    await redis_client.close()
     return table
 
 

@@ -207,11 +207,11 @@ async def bytes_per_user(
 ) -> float:
     """Store so many clicks and a hidden state for each user; return the bytes per user."""
     client, draw = Redis.from_url(url), np.random.default_rng(1)
-    link = redis_client_for(url)
+    redis_client = redis_client_for(url)
     limits = StoreLimits(
         history_length=50, idle_seconds=86_400, event_ids_kept=1000, tombstone_seconds=300
     )
-    store = RedisStore(link, limits)
+    store = RedisStore(redis_client, limits)
     await store.visit([Visit("first")])
     before = (await client.info("memory"))["used_memory"]
     for start in range(0, count, USERS_AT_ONCE):
@@ -233,7 +233,7 @@ async def bytes_per_user(
         stored, _ = await store.exchange(states, [])
         assert stored == len(states), f"{stored} of {len(states)} states were stored"
     after = (await client.info("memory"))["used_memory"]
-    await link.close()
+    await redis_client.close()
     await client.aclose()
     return float(after - before) / count
 

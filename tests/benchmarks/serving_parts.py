@@ -81,8 +81,8 @@ async def fill(
         (len(ids) * draw.random(4096) ** 3).astype(int)
     ].tolist()
     names = ids.take(clicked)
-    link = redis_client_for(url)
-    store = store_on(link, history_length=50)
+    redis_client = redis_client_for(url)
+    store = store_on(redis_client, history_length=50)
     states = predictor.advance([SessionState([item]) for item in clicked[:32]])
     visitors = users()
 
@@ -121,7 +121,7 @@ async def fill(
     parts["write the answer"] = write
     for name, part in parts.items():
         table.add_row(name, *[f"{await cost(part, size):.0f}" for size in BATCHES])
-    await link.close()
+    await redis_client.close()
     app = create_app(read_settings({"bundle": bundle, "redis": url}))
     freeze_garbage_collector()
     async with app.router.lifespan_context(app):

@@ -129,11 +129,11 @@ async def test_eager_scripted_and_http_agree(
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_every_kind_of_model_is_served_as_it_is(
-    trained: TrainedShop, zoo: ModelKinds, redis_url: str, kind: str
+    trained: TrainedShop, model_kinds: ModelKinds, redis_url: str, kind: str
 ) -> None:
     test = prepare(ClickOptions(trained.clicks)).test
 
-    await check_parity(zoo.eager(kind), zoo.bundle(kind), redis_url, test, count=30)
+    await check_parity(model_kinds.eager(kind), model_kinds.bundle(kind), redis_url, test, count=30)
 
 
 @pytest.mark.real

@@ -52,9 +52,11 @@ def scorers(
 
 
 @pytest.fixture(scope="module", params=(*NAMES, *KINDS))
-def scorer(request: pytest.FixtureRequest, scorers: dict[str, Scorer], zoo: ModelKinds) -> Scorer:
+def scorer(
+    request: pytest.FixtureRequest, scorers: dict[str, Scorer], model_kinds: ModelKinds
+) -> Scorer:
     if request.param in KINDS:
-        return zoo.scripted(request.param)
+        return model_kinds.scripted(request.param)
     assert tuple(scorers) == NAMES
     return scorers[request.param]
 
@@ -137,10 +139,11 @@ def test_the_model_beats_markov_on_clicks_of_a_markov_chain(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_eager_and_scripted_models_score_alike(
-    zoo: ModelKinds, sessions: tuple[Sessions, Sessions], kind: str
+    model_kinds: ModelKinds, sessions: tuple[Sessions, Sessions], kind: str
 ) -> None:
     eager, scripted = (
-        p.scores_along(first_sessions(sessions)) for p in (zoo.eager(kind), zoo.scripted(kind))
+        p.scores_along(first_sessions(sessions))
+        for p in (model_kinds.eager(kind), model_kinds.scripted(kind))
     )
 
     torch.testing.assert_close(eager, scripted, atol=1e-5, rtol=1e-5)

@@ -234,10 +234,10 @@ async def test_losing_the_cache_or_changing_the_bundle_changes_nothing_a_replay_
 
 @pytest.mark.parametrize("kind", [*KINDS, "blended"])
 async def test_a_window_that_slides_forgets_what_left_it(
-    zoo: ModelKinds, trained: TrainedShop, redis_url: str, tmp_path: Path, kind: str
+    model_kinds: ModelKinds, trained: TrainedShop, redis_url: str, tmp_path: Path, kind: str
 ) -> None:
     """With a window of 3, one click too many changes the state far more than rounding."""
-    bundle = blended_in(tmp_path, trained) if kind == "blended" else zoo.bundle(kind)
+    bundle = blended_in(tmp_path, trained) if kind == "blended" else model_kinds.bundle(kind)
     predictor = open_predictor(bundle)
     ids = predictor.catalogue.item_ids
     app = create_app(Settings(bundle=bundle, redis=redis_url, **PATIENT))  # type: ignore[arg-type]

@@ -23,12 +23,12 @@ ADMIN = {"Authorization": f"Bearer {KEY}"}
 
 
 @dataclass
-class Served:
+class RegistryService:
     """Service of a model registry with the bundles `old` and `new`."""
 
     app: FastAPI
     client: httpx.AsyncClient
-    shelf: Path
+    registry: Path
 
     @property
     def running(self) -> RunningService:
@@ -36,7 +36,7 @@ class Served:
         return running
 
     def model_id(self, name: str) -> str:
-        return read_manifest(self.shelf / name).model_id
+        return read_manifest(self.registry / name).model_id
 
     async def reload(self, **body: str) -> httpx.Response:
         return await self.client.post("/v1/admin/reload", json=body, headers=ADMIN)
@@ -48,7 +48,9 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(old: Path, new: Path, registry: Path, redis_url: str) -> AsyncIterator[Served]:
+async def serving(
+    old: Path, new: Path, registry: Path, redis_url: str
+) -> AsyncIterator[RegistryService]:
     """Copy both bundles to the registry and serve `old`."""
     for name, bundle in (("old", old), ("new", new)):
         shutil.copytree(bundle, registry / name)
@@ -62,10 +64,10 @@ async def serving(old: Path, new: Path, registry: Path, redis_url: str) -> Async
     )
     async with AsyncExitStack() as stack:
         app = create_app(settings)
-        yield Served(app, await stack.enter_async_context(client_of(app)), registry)
+        yield RegistryService(app, await stack.enter_async_context(client_of(app)), registry)
 
 
-async def until(service: Served, model_id: str) -> None:
+async def until(service: RegistryService, model_id: str) -> None:
     async with asyncio.timeout(20):
         while await service.model() != model_id:
             await asyncio.sleep(0.02)

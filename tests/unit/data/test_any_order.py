@@ -12,9 +12,12 @@ from tests.support.redis.session_machine import check_random_steps, service_unde
 
 
 def test_any_order_of_clicks_reads_deletions_pauses_and_reloads(
-    zoo: ModelKinds, redis_url: str
+    model_kinds: ModelKinds, redis_url: str
 ) -> None:
-    bundles = [zoo.bundle("gru shared", window=9), zoo.bundle("lstm separate", window=4)]
+    bundles = [
+        model_kinds.bundle("gru shared", window=9),
+        model_kinds.bundle("lstm separate", window=4),
+    ]
     with service_under_test(bundles, redis_url) as service:
         assert check_random_steps(service, examples=30, steps=25) >= 30
 

@@ -12,24 +12,24 @@ from recsys.bundle.layout import MANIFEST
 from recsys.bundle.registry import publish
 from service.bundle_watcher import SharedVersionFile
 from tests.support.bundles.trained_shop import TrainedShop
-from tests.support.service.registry_service import Served, serving, until
+from tests.support.service.registry_service import RegistryService, serving, until
 
 
 @pytest.fixture
 async def served(
     trained: TrainedShop, other_bundle: Path, tmp_path: Path, redis_url: str
-) -> AsyncIterator[Served]:
+) -> AsyncIterator[RegistryService]:
     async with serving(trained.bundle, other_bundle, tmp_path, redis_url) as found:
         yield found
 
 
-async def test_the_current_version_of_the_registry_is_served(served: Served) -> None:
-    publish(served.shelf, "new")
+async def test_the_current_version_of_the_registry_is_served(served: RegistryService) -> None:
+    publish(served.registry, "new")
 
     await until(served, served.model_id("new"))
 
 
-async def test_an_unchanged_current_version_does_not_undo_a_reload(served: Served) -> None:
+async def test_an_unchanged_current_version_does_not_undo_a_reload(served: RegistryService) -> None:
     await served.reload(bundle="new")
 
     await asyncio.sleep(0.3)
@@ -37,31 +37,33 @@ async def test_an_unchanged_current_version_does_not_undo_a_reload(served: Serve
     assert await served.model() == served.model_id("new")
 
 
-async def test_an_unforeseen_damage_of_a_bundle_does_not_end_the_watcher(served: Served) -> None:
-    manifest = served.shelf / "broken" / MANIFEST
-    shutil.copytree(served.shelf / "new", manifest.parent)
+async def test_an_unforeseen_damage_of_a_bundle_does_not_end_the_watcher(
+    served: RegistryService,
+) -> None:
+    manifest = served.registry / "broken" / MANIFEST
+    shutil.copytree(served.registry / "new", manifest.parent)
     for damage in (
         '"retrieval": null',
         '"retrieval": []',
         '"created": 5',
         '"window": 1' + "0" * 30,
     ):
-        whole = (served.shelf / "new" / MANIFEST).read_text().rstrip()
+        whole = (served.registry / "new" / MANIFEST).read_text().rstrip()
         manifest.write_text(f"{whole[:-1]}, {damage}}}")  # of two equal keys the last one counts
-        publish(served.shelf, "broken")
+        publish(served.registry, "broken")
         answer = await served.reload(bundle="broken")
         assert answer.status_code == 422, damage
     await asyncio.sleep(0.2)
 
-    publish(served.shelf, "new")
+    publish(served.registry, "new")
 
     await until(served, served.model_id("new"))
 
 
-async def test_the_same_version_written_again_is_a_new_request(served: Served) -> None:
+async def test_the_same_version_written_again_is_a_new_request(served: RegistryService) -> None:
     await served.reload(bundle="new")
 
-    publish(served.shelf, "old")  # which was the current version before
+    publish(served.registry, "old")  # which was the current version before
 
     await until(served, served.model_id("old"))
 

@@ -18,7 +18,7 @@ from service.recommender import RecommendationResult
 from tests.support.bundles.broken_bundles import BREAKS
 from tests.support.bundles.model_kinds import ModelKinds
 from tests.support.bundles.trained_shop import TrainedShop
-from tests.support.service.registry_service import ADMIN, Served, serving
+from tests.support.service.registry_service import ADMIN, RegistryService, serving
 
 TENT, BAG = "aurora-tent", "aurora-sleeping-bag"
 REFUSED_TWICE = 'recsys_reloads_total{outcome="refused"} 2.0'
@@ -27,12 +27,12 @@ REFUSED_TWICE = 'recsys_reloads_total{outcome="refused"} 2.0'
 @pytest.fixture
 async def served(
     trained: TrainedShop, other_bundle: Path, tmp_path: Path, redis_url: str
-) -> AsyncIterator[Served]:
+) -> AsyncIterator[RegistryService]:
     async with serving(trained.bundle, other_bundle, tmp_path, redis_url) as found:
         yield found
 
 
-async def test_a_reload_serves_the_bundle_that_is_named(served: Served) -> None:
+async def test_a_reload_serves_the_bundle_that_is_named(served: RegistryService) -> None:
     old, new = served.model_id("old"), served.model_id("new")
 
     answer = await served.reload(bundle="new")
@@ -45,7 +45,7 @@ async def test_a_reload_serves_the_bundle_that_is_named(served: Served) -> None:
     assert f'recsys_model_info{{model_id="{old}"}} 0.0' in metrics
 
 
-async def test_a_reload_without_a_name_serves_the_current_version(served: Served) -> None:
+async def test_a_reload_without_a_name_serves_the_current_version(served: RegistryService) -> None:
     assert (await served.reload(bundle="new")).status_code == 200
 
     answer = await served.reload()
@@ -56,14 +56,14 @@ async def test_a_reload_without_a_name_serves_the_current_version(served: Served
     }
 
 
-async def test_a_reload_of_the_served_bundle_changes_nothing(served: Served) -> None:
+async def test_a_reload_of_the_served_bundle_changes_nothing(served: RegistryService) -> None:
     answer = await served.reload(bundle="old")
 
     assert answer.json() == dict.fromkeys(("model_id", "previous_model_id"), served.model_id("old"))
     assert (await served.client.post("/v1/admin/rollback", headers=ADMIN)).status_code == 409
 
 
-async def test_a_rollback_goes_back_and_forth(served: Served) -> None:
+async def test_a_rollback_goes_back_and_forth(served: RegistryService) -> None:
     old, new = served.model_id("old"), served.model_id("new")
     await served.reload(bundle="new")
 
@@ -73,7 +73,7 @@ async def test_a_rollback_goes_back_and_forth(served: Served) -> None:
         assert await served.model() == expected
 
 
-async def test_states_move_over_by_replay(served: Served) -> None:
+async def test_states_move_over_by_replay(served: RegistryService) -> None:
     """After a reload the list is the one of the new model for the whole session."""
     for item in (TENT, BAG):
         body = {"user_id": "ada", "item_id": item}
@@ -91,13 +91,13 @@ async def test_states_move_over_by_replay(served: Served) -> None:
 
 @pytest.mark.parametrize("name", BREAKS)
 async def test_a_broken_bundle_is_refused_and_the_old_model_stays(
-    served: Served, name: str
+    served: RegistryService, name: str
 ) -> None:
     damage, sentence = BREAKS[name]
-    damage(served.shelf / "new")
+    damage(served.registry / "new")
 
     answer = await served.reload(bundle="new")
-    publish_anyway(served.shelf, "new")
+    publish_anyway(served.registry, "new")
     async with asyncio.timeout(20):
         while REFUSED_TWICE not in (await served.client.get("/metrics")).text:
             await asyncio.sleep(0.02)
@@ -112,19 +112,19 @@ def publish_anyway(shelf: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["../old", "/etc", "a/b", ".", "unknown"])
-async def test_a_name_outside_the_registry_is_refused(served: Served, name: str) -> None:
+async def test_a_name_outside_the_registry_is_refused(served: RegistryService, name: str) -> None:
     answer = await served.reload(bundle=name)
 
     assert answer.status_code == 422
     assert await served.model() == served.model_id("old")
 
 
-async def test_admin_calls_need_an_admin_key(served: Served) -> None:
+async def test_admin_calls_need_an_admin_key(served: RegistryService) -> None:
     for path in ("/v1/admin/reload", "/v1/admin/rollback"):
         assert (await served.client.post(path, json={})).status_code == 401
 
 
-async def test_every_answer_during_reloads_is_of_one_model(served: Served) -> None:
+async def test_every_answer_during_reloads_is_of_one_model(served: RegistryService) -> None:
     ids = {served.model_id("old"), served.model_id("new")}
     done = asyncio.Event()
     seen: list[str] = []
@@ -148,7 +148,9 @@ async def test_every_answer_during_reloads_is_of_one_model(served: Served) -> No
     assert set(seen) == ids
 
 
-async def test_a_filter_of_the_old_models_attributes_is_refused_by_itself(served: Served) -> None:
+async def test_a_filter_of_the_old_models_attributes_is_refused_by_itself(
+    served: RegistryService,
+) -> None:
     """The new bundle has no attributes. The query with a filter fails, the other one does not."""
     assert served.running.recommender.predictor.catalogue.attributes
     filtered = {"items": [TENT], "filter": {"category": ["Camping"]}}
@@ -164,7 +166,7 @@ async def test_a_filter_of_the_old_models_attributes_is_refused_by_itself(served
     assert second.items
 
 
-async def test_the_openapi_document_describes_the_served_model(served: Served) -> None:
+async def test_the_openapi_document_describes_the_served_model(served: RegistryService) -> None:
     def named(document: httpx.Response) -> object:
         schemas = document.json()["components"]["schemas"]
         return schemas["RecommendationRequest"]["properties"]["filter"].get("propertyNames")
@@ -177,7 +179,7 @@ async def test_the_openapi_document_describes_the_served_model(served: Served) -
     assert after == {"maxLength": 512}
 
 
-async def test_a_replaced_model_is_freed(served: Served) -> None:
+async def test_a_replaced_model_is_freed(served: RegistryService) -> None:
     old = weakref.ref(served.running.models.current.predictor)
     await served.reload(bundle="new")
 
@@ -186,10 +188,10 @@ async def test_a_replaced_model_is_freed(served: Served) -> None:
     assert old() is None
 
 
-async def test_a_bundle_that_cannot_be_read_is_refused(served: Served) -> None:
+async def test_a_bundle_that_cannot_be_read_is_refused(served: RegistryService) -> None:
     """A folder stands in the place of the manifest."""
-    (served.shelf / "closed").mkdir()
-    (served.shelf / "closed" / MANIFEST).mkdir()
+    (served.registry / "closed").mkdir()
+    (served.registry / "closed" / MANIFEST).mkdir()
 
     answer = await served.reload(bundle="closed")
 
@@ -197,7 +199,7 @@ async def test_a_bundle_that_cannot_be_read_is_refused(served: Served) -> None:
     assert "no file" in answer.json()["detail"]
 
 
-async def test_similar_items_name_the_model_that_found_them(served: Served) -> None:
+async def test_similar_items_name_the_model_that_found_them(served: RegistryService) -> None:
     async def similar() -> tuple[str, str]:
         answer = (await served.client.get(f"/v1/items/{TENT}/similar?k=5")).json()
         return answer["model_id"], json.dumps(answer["items"])
@@ -220,10 +222,13 @@ async def test_similar_items_name_the_model_that_found_them(served: Served) -> N
 
 
 async def test_a_smaller_window_for_a_while_costs_no_click(
-    zoo: ModelKinds, tmp_path: Path, redis_url: str
+    model_kinds: ModelKinds, tmp_path: Path, redis_url: str
 ) -> None:
     """The length of the stored history does not depend on the window of the served model."""
-    wide, narrow = zoo.bundle("gru shared", window=60), zoo.bundle("gru shared", window=5)
+    wide, narrow = (
+        model_kinds.bundle("gru shared", window=60),
+        model_kinds.bundle("gru shared", window=5),
+    )
     async with serving(wide, narrow, tmp_path, redis_url) as served:
 
         async def click(*events: int) -> None:

@@ -26,10 +26,10 @@ def bundle(trained: TrainedShop, tmp_path: Path) -> Path:
 
 
 def test_format_1_is_read_as_the_gru_it_was_under_its_old_id(
-    zoo: ModelKinds, tmp_path: Path
+    model_kinds: ModelKinds, tmp_path: Path
 ) -> None:
     """It had three sizes, and its id was made of digests and window alone."""
-    bundle = Path(shutil.copytree(zoo.bundle("gru shared"), tmp_path / "bundle"))
+    bundle = Path(shutil.copytree(model_kinds.bundle("gru shared"), tmp_path / "bundle"))
     now = open_predictor(bundle)
     sizes = {"items": len(now.catalogue), "hidden": 8, "layers": 1}
     edit_manifest(bundle, lambda m: m.update(format_version=1, size=sizes))
@@ -55,9 +55,9 @@ def test_a_model_with_another_state_is_refused(bundle: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["lstm separate", "gru none"])
 def test_the_input_table_is_there_and_of_its_size_or_refused(
-    zoo: ModelKinds, tmp_path: Path, kind: str
+    model_kinds: ModelKinds, tmp_path: Path, kind: str
 ) -> None:
-    bundle = Path(shutil.copytree(zoo.bundle(kind), tmp_path / "bundle"))
+    bundle = Path(shutil.copytree(model_kinds.bundle(kind), tmp_path / "bundle"))
     weights = load_file(bundle / WEIGHTS)
     inputs = weights.pop("inputs")
     for wrong in ({}, {"inputs": inputs[:, :-1].contiguous()}, {"inputs": inputs[:-1]}):
@@ -71,13 +71,13 @@ def test_the_input_table_is_there_and_of_its_size_or_refused(
     assert "NaN or infinite" in refused(bundle)
 
 
-def test_cosine_bundles_hold_vectors_of_length_one(zoo: ModelKinds) -> None:
+def test_cosine_bundles_hold_vectors_of_length_one(model_kinds: ModelKinds) -> None:
     """Vectors of items are normalised; rows of one-hot inputs are weights and are not."""
     for kind, tables in (
         ("lstm separate cosine", ("matrix", "inputs")),
         ("gru none cosine", ("matrix",)),
     ):
-        weights = load_file(zoo.bundle(kind) / WEIGHTS)
+        weights = load_file(model_kinds.bundle(kind) / WEIGHTS)
         for table in tables:
             torch.testing.assert_close(weights[table].norm(dim=1), torch.ones(200))
     assert weights["inputs"].norm(dim=1).std() > 0.01
