@@ -219,7 +219,7 @@ def write_shop(folder: Path, *, makers: int = 3, sessions: int = 15_000, seed: i
 
 
 def _maker(number: int) -> str:
-    """Return Aurora, Birch, …, then Aurora 2, Birch 2, …"""
+    """Return Aurora, Birch, …, then Aurora 2, Birch 2, and so on."""
     again, which = divmod(number, len(MAKERS))
     return MAKERS[which] if again == 0 else f"{MAKERS[which]} {again + 1}"
 

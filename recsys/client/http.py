@@ -10,6 +10,7 @@ it is sent.
 import asyncio
 import inspect
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -129,11 +130,12 @@ class Endpoint(Generic[Arguments, Answer]):
         return self._call if client is None else MethodType(self._call, client)
 
 
-class Endpoints:
+class Endpoints(ABC):
     """Calls of the API, one method for each."""
 
+    @abstractmethod
     def _send(self, call: ApiCall[Any]) -> Any:
-        raise NotImplementedError
+        """Send a call; return its answer, or a coroutine of it."""
 
     @Endpoint
     def recommend(self, **params: Unpack[RecommendationParams]) -> ApiCall[Recommendations]:

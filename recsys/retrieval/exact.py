@@ -34,7 +34,7 @@ class RankingQuery:
 
 @dataclass(frozen=True, slots=True)
 class RetrievalSettings:
-    """How a bundle finds items, and the measurement behind it, as the manifest stores them.
+    """Retrieval method of a bundle and its measured recall, as the manifest stores them.
 
     Raises:
         ValueError: the kind is unknown, or differs from the kind of the index.

@@ -84,7 +84,7 @@ def build_neighbour_index(train: Sessions, items: int, candidates: int) -> Neigh
 
 
 def _clicks_to_go(train: Sessions) -> NDArray[np.int64]:
-    """Return 1 for a session's last click, 2 for the click before it, …"""
+    """Return 1 for a session's last click, 2 for the click before it, and so on."""
     return np.repeat(train.offsets[1:], train.lengths) - np.arange(len(train.items))
 
 

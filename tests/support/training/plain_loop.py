@@ -99,7 +99,10 @@ class PlainLoop:
     """Model, optimizers and the training loop."""
 
     def __init__(self, counts: NDArray[np.int64], settings: Published = Published()) -> None:
-        """counts: (N,) int64 clicks of each item in training, each at least 1."""
+        """Prepare the loop.
+
+        counts: (N,) int64 clicks of each item in training, each at least 1.
+        """
         torch.manual_seed(settings.seed)
         self.settings = settings
         self.items = nn.Embedding(len(counts), settings.hidden, sparse=True)  # input and output

@@ -56,6 +56,7 @@ class TrainingRun:
         """Start the command.
 
         Args:
+            *options: Further options of the command.
             disk: Largest size of a file, in bytes.
             mortal: Let the kernel kill the process that writes more.
         """

@@ -16,7 +16,7 @@ def test_lengths_are_counted_by_hand() -> None:
 
 
 def test_popularity_is_the_share_of_the_most_clicked_items() -> None:
-    """a 4 times, b 3 times, c and d once: of 4 items, half are a and b, with 7 of 9 clicks."""
+    """A 4 times, b 3 times, c and d once: of 4 items, half are a and b, with 7 of 9 clicks."""
     found = describe(words("aab", "ab", "acbd"))
 
     assert found.top_items == pytest.approx({0.01: 4 / 9, 0.1: 4 / 9, 0.5: 7 / 9})

@@ -270,7 +270,7 @@ def test_values_of_a_dataframe_are_checked_as_those_of_a_file() -> None:
     mixed.loc[3, "item_id"] = 7
     clicks["timestamp"] = "yesterday"
 
-    with pytest.raises(BadInput, match="the DataFrame: row 1, timestamp: 'yesterday' is no time"):
+    with pytest.raises(BadInput, match="the DataFrame: row 1, timestamp: 'yesterday'"):
         recsys.fit(clicks, progress=False)
     with pytest.raises(BadInput, match="Give each column one type"):
         recsys.fit(mixed, progress=False)

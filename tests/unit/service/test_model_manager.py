@@ -196,7 +196,7 @@ async def test_a_bundle_that_cannot_be_read_is_refused(served: RegistryService) 
     answer = await served.reload(bundle="closed")
 
     assert answer.status_code == 422
-    assert "no file" in answer.json()["detail"]
+    assert "not a file" in answer.json()["detail"]
 
 
 async def test_similar_items_name_the_model_that_found_them(served: RegistryService) -> None:

@@ -183,7 +183,7 @@ HOUR = 3600
 
 @pytest.fixture
 def week(tmp_path: Path) -> Path:
-    """A visitor who came on three days; carts, too, and semicolons between the columns."""
+    """Write a visitor who came on three days, with carts, separated by semicolons."""
     rows = [
         ("a", BAG, 0, "view"),
         ("a", TENT, 24 * HOUR, "view"),

@@ -18,7 +18,7 @@ from tests.unit.recsys.bundle.test_load import refused
 
 @pytest.fixture
 def bundle(blended: TrainedShop, tmp_path: Path) -> Path:
-    """A copy to break."""
+    """Return a copy to break."""
     return Path(shutil.copytree(blended.bundle, tmp_path / "bundle"))
 
 

@@ -21,7 +21,7 @@ from tests.unit.recsys.bundle.test_load import refused
 
 @pytest.fixture
 def bundle(trained: TrainedShop, tmp_path: Path) -> Path:
-    """A copy of a GRU's bundle to break."""
+    """Return a copy of the bundle of a GRU to break."""
     return Path(shutil.copytree(trained.bundle, tmp_path / "bundle"))
 
 

@@ -36,7 +36,7 @@ from training.recipe import Recipe
 
 @pytest.fixture
 def bundle(trained: TrainedShop, tmp_path: Path) -> Path:
-    """A copy to break."""
+    """Return a copy to break."""
     return Path(shutil.copytree(trained.bundle, tmp_path / "bundle"))
 
 

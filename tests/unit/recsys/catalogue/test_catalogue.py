@@ -121,7 +121,7 @@ def test_a_duplicate_id_is_refused() -> None:
 
 
 def test_reading_and_filtering_load_no_pandas(tmp_path: Path) -> None:
-    """pyarrow loads it when asked for numpy arrays: 25 MB, and a third of a second."""
+    """Pyarrow loads it when asked for numpy arrays: 25 MB, and a third of a second."""
     SHELF.write(tmp_path / "items.parquet")
     script = (
         "import pathlib, sys; from recsys.catalogue.catalogue import read_catalogue;"

@@ -13,7 +13,7 @@ CONSOLE_SCRIPT = "from recsys.cli.main import main\nmain()\n"  # as an installer
 
 @pytest.fixture(params=["data.py", "data/__init__.py", "service/__init__.py", "service/app.py"])
 def project(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    """A folder of a user, with a file of the name of one of our packages."""
+    """Return a folder of a user, with a file of the name of one of our packages."""
     file: Path = tmp_path / "project" / request.param
     file.parent.mkdir(parents=True)
     file.write_text("raise RuntimeError('this is not a package of session-recsys')\n")

@@ -297,7 +297,7 @@ def test_help_of_a_method_shows_its_arguments_and_its_answer() -> None:
 
 
 async def test_a_type_checker_knows_the_answers_of_both_clients(url: str, client: Client) -> None:
-    """mypy checks these calls; `assert_type` has no effect at run time."""
+    """Mypy checks these calls; `assert_type` has no effect at run time."""
     assert_type(client.similar(TENT, k=2), SimilarItems)
     async with AsyncClient(url, api_key=KEY) as awaited:
         assert_type(await awaited.similar(TENT), SimilarItems)

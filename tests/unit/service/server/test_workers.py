@@ -80,7 +80,7 @@ def test_a_worker_that_is_killed_is_replaced_and_no_click_is_lost(url: str) -> N
 
 
 def test_workers_share_the_memory_of_code_and_model(url: str) -> None:
-    """torch alone needs more than 100 MB; the promise is 250 MB a worker, with items."""
+    """Torch alone needs more than 100 MB; the promise is 250 MB a worker, with items."""
     for number in range(30):
         assert ask(url, f"visitor {number}").status_code == 200
 

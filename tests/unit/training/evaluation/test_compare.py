@@ -91,7 +91,7 @@ def test_accuracy_by_position_is_counted_by_hand() -> None:
 
 
 def test_accuracy_by_popularity_is_counted_by_hand() -> None:
-    """a's clicks have their middle at 12.5 of 325, the first decile; y's at 324.5, the last."""
+    """A's clicks have their middle at 12.5 of 325, the first decile; y's at 324.5, the last."""
     found = compare_with_intervals(evaluated(*["ba", "by", "bz"] * 10, model=FORWARD), COUNTS)
 
     parts = {part.slice.name: part for part in found.popularity}
