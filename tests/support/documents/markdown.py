@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[3]
 FOLDERS = (".", "data", "docker", "docs")
 PAGES = sorted(page for folder in FOLDERS for page in (ROOT / folder).glob("*.md"))
 READ = [path for path in PAGES if path.name != "CHANGELOG.md"]  # pages whose code runs
-DOCKER = "needs Docker, where make compose-check types it"  # the only reason not to run a block
+DOCKER = "needs Docker; make compose-check runs it"  # the only reason not to run a block
 PROGRAMS = (
     "recsys",
     "curl",

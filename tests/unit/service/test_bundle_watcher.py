@@ -71,20 +71,20 @@ async def test_the_same_version_written_again_is_a_new_request(served: RegistryS
 def test_a_request_to_other_workers_is_valid_until_the_current_version_is_written(
     tmp_path: Path,
 ) -> None:
-    shelf = tmp_path / "shelf"
+    registry = tmp_path / "registry"
     for name in ("a", "b"):
-        (shelf / name).mkdir(parents=True)
-        (shelf / name / MANIFEST).write_text("{}")
-    publish(shelf, "a")
-    shared_file = SharedVersionFile(tmp_path / "requested", shelf)
+        (registry / name).mkdir(parents=True)
+        (registry / name / MANIFEST).write_text("{}")
+    publish(registry, "a")
+    shared_file = SharedVersionFile(tmp_path / "requested", registry)
     assert shared_file.read() is None
 
-    shared_file.write(shelf / "b")
+    shared_file.write(registry / "b")
     requested = shared_file.read()
     assert requested is not None
-    assert requested.folder == shelf / "b"
+    assert requested.folder == registry / "b"
 
-    publish(shelf, "a")
+    publish(registry, "a")
     assert shared_file.read() is None
 
 

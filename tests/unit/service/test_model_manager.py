@@ -107,8 +107,8 @@ async def test_a_broken_bundle_is_refused_and_the_old_model_stays(
     assert await served.model() == served.model_id("old")
 
 
-def publish_anyway(shelf: Path, name: str) -> None:
-    (shelf / "current").write_text(name)
+def publish_anyway(registry: Path, name: str) -> None:
+    (registry / "current").write_text(name)
 
 
 @pytest.mark.parametrize("name", ["../old", "/etc", "a/b", ".", "unknown"])

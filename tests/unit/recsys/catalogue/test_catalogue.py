@@ -11,7 +11,7 @@ import pytest
 from recsys.catalogue.catalogue import Catalogue, read_catalogue
 from recsys.errors import BundleRefused, UnknownAttribute, UnknownItem
 
-SHELF = Catalogue(
+CATALOGUE = Catalogue(
     item_ids=("tea", "pot", "cup", "007"),
     counts=np.array([5, 9, 5, 1]),
     attributes={"colour": ["green", "red", None, "red"], "kind": ["drink", "ware", "ware", "spy"]},
@@ -21,15 +21,15 @@ NO_TEXT = pa.array([b"x", b"\xff"]).view(pa.string())
 
 
 def test_most_clicked_come_first_and_equal_counts_stand_by_index() -> None:
-    order = np.argsort(-SHELF.popularity)
+    order = np.argsort(-CATALOGUE.popularity)
 
-    assert [SHELF.item_ids[item] for item in order] == ["pot", "tea", "cup", "007"]
-    assert len(set(SHELF.popularity.tolist())) == len(SHELF)
+    assert [CATALOGUE.item_ids[item] for item in order] == ["pot", "tea", "cup", "007"]
+    assert len(set(CATALOGUE.popularity.tolist())) == len(CATALOGUE)
 
 
 def test_a_filter_is_or_within_an_attribute_and_and_across() -> None:
-    assert SHELF.allowed({"colour": ["red", "green"]}).tolist() == [True, True, False, True]
-    assert SHELF.allowed({"colour": ["red"], "kind": ["ware"]}).tolist() == [
+    assert CATALOGUE.allowed({"colour": ["red", "green"]}).tolist() == [True, True, False, True]
+    assert CATALOGUE.allowed({"colour": ["red"], "kind": ["ware"]}).tolist() == [
         False,
         True,
         False,
@@ -38,30 +38,30 @@ def test_a_filter_is_or_within_an_attribute_and_and_across() -> None:
 
 
 def test_a_value_no_item_has_allows_nothing() -> None:
-    assert not SHELF.allowed({"colour": ["mauve"]}).any()
+    assert not CATALOGUE.allowed({"colour": ["mauve"]}).any()
 
 
 def test_an_item_without_a_value_matches_no_filter() -> None:
-    assert not SHELF.allowed({"colour": ["red", "green", ""]})[2]
+    assert not CATALOGUE.allowed({"colour": ["red", "green", ""]})[2]
 
 
 def test_an_unknown_attribute_is_named_beside_the_known_ones() -> None:
     with pytest.raises(UnknownAttribute, match=r"'size' is not an attribute.*colour, kind"):
-        SHELF.allowed({"size": ["L"]})
+        CATALOGUE.allowed({"size": ["L"]})
 
 
 def test_an_unknown_item_is_named_with_the_catalogue_size() -> None:
     with pytest.raises(UnknownItem, match="'mate' is not in the catalogue of 4 items"):
-        SHELF.index("mate")
+        CATALOGUE.index("mate")
 
 
 def test_write_and_read_change_nothing(tmp_path: Path) -> None:
-    SHELF.write(tmp_path / "items.parquet")
+    CATALOGUE.write(tmp_path / "items.parquet")
 
     again = read_catalogue(tmp_path / "items.parquet")
 
-    assert list(again.item_ids) == list(SHELF.item_ids)
-    assert again.counts.tolist() == SHELF.counts.tolist()
+    assert list(again.item_ids) == list(CATALOGUE.item_ids)
+    assert again.counts.tolist() == CATALOGUE.counts.tolist()
     assert {name: list(texts) for name, texts in again.attributes.items()} == {
         "colour": ["green", "red", None, "red"],
         "kind": ["drink", "ware", "ware", "spy"],
@@ -98,16 +98,16 @@ def test_a_file_that_is_no_catalogue_is_refused(
 
 
 def test_all_ids_are_found_at_once_as_they_are_one_by_one() -> None:
-    assert SHELF.find_all(["cup", "mate", "tea", "cup"]).tolist() == [2, -1, 0, 2]
-    assert SHELF.find_all([]).tolist() == []
+    assert CATALOGUE.find_all(["cup", "mate", "tea", "cup"]).tolist() == [2, -1, 0, 2]
+    assert CATALOGUE.find_all([]).tolist() == []
 
 
 def test_the_shared_mask_of_a_filter_is_read_only() -> None:
-    allowed = SHELF.allowed({"kind": ["ware"]})
+    allowed = CATALOGUE.allowed({"kind": ["ware"]})
 
     with pytest.raises(ValueError, match="read-only"):
         allowed[0] = True
-    assert SHELF.allowed({"kind": ["ware", "ware"]}).tolist() == allowed.tolist()
+    assert CATALOGUE.allowed({"kind": ["ware", "ware"]}).tolist() == allowed.tolist()
 
 
 def test_an_empty_catalogue_is_refused() -> None:
@@ -122,7 +122,7 @@ def test_a_duplicate_id_is_refused() -> None:
 
 def test_reading_and_filtering_load_no_pandas(tmp_path: Path) -> None:
     """Pyarrow loads it when asked for numpy arrays: 25 MB, and a third of a second."""
-    SHELF.write(tmp_path / "items.parquet")
+    CATALOGUE.write(tmp_path / "items.parquet")
     script = (
         "import pathlib, sys; from recsys.catalogue.catalogue import read_catalogue;"
         "found = read_catalogue(pathlib.Path(sys.argv[1]));"
@@ -134,13 +134,13 @@ def test_reading_and_filtering_load_no_pandas(tmp_path: Path) -> None:
 
 
 def test_a_long_filter_is_answered_and_not_cached() -> None:
-    remembered = SHELF._allowed.cache_info().currsize
+    remembered = CATALOGUE._allowed.cache_info().currsize
     for number in range(50):
         wanted = ["red", *(f"{number} {value}" for value in range(100))]
         assert (
-            SHELF.allowed({"colour": wanted}).tolist()
-            == SHELF.allowed({"colour": ["red"]}).tolist()
+            CATALOGUE.allowed({"colour": wanted}).tolist()
+            == CATALOGUE.allowed({"colour": ["red"]}).tolist()
         )
-    assert not SHELF.allowed({"colour": ["x" * 10_000]}).any()
+    assert not CATALOGUE.allowed({"colour": ["x" * 10_000]}).any()
 
-    assert SHELF._allowed.cache_info().currsize <= remembered + 1
+    assert CATALOGUE._allowed.cache_info().currsize <= remembered + 1

@@ -8,7 +8,7 @@ from recsys.catalogue.search import MAX_WORDS, search
 from recsys.errors import UnknownAttribute
 
 HOSTILE = "<img src=x onerror=alert(1)>"
-SHELF = Catalogue(
+CATALOGUE = Catalogue(
     item_ids=("tea", "teapot", "cup", "007", HOSTILE, "50%.*"),
     counts=np.array([5, 9, 5, 1, 2, 1]),
     attributes={
@@ -19,7 +19,9 @@ SHELF = Catalogue(
 
 
 def found(text: str, offset: int = 0, limit: int = 10, **wanted: list[str]) -> list[str]:
-    return SHELF.item_ids.take(search(SHELF, text, wanted, offset=offset, limit=limit).items)
+    return CATALOGUE.item_ids.take(
+        search(CATALOGUE, text, wanted, offset=offset, limit=limit).items
+    )
 
 
 def test_without_words_everything_is_found_the_most_clicked_first() -> None:
@@ -51,14 +53,14 @@ def test_special_characters_match_literally() -> None:
 
 
 def test_pages_are_consecutive_and_report_the_total() -> None:
-    pages = [search(SHELF, "", {"kind": ["ware"]}, offset=at, limit=3) for at in (0, 3, 6)]
+    pages = [search(CATALOGUE, "", {"kind": ["ware"]}, offset=at, limit=3) for at in (0, 3, 6)]
 
     assert [page.total for page in pages] == [4, 4, 4]
     assert [len(page.items) for page in pages] == [3, 1, 0]
     ids = [item for page in pages for item in page.items]
-    assert SHELF.item_ids.take(ids) == ["teapot", "cup", HOSTILE, "50%.*"]
+    assert CATALOGUE.item_ids.take(ids) == ["teapot", "cup", HOSTILE, "50%.*"]
 
 
 def test_an_unknown_attribute_is_refused() -> None:
     with pytest.raises(UnknownAttribute, match="They have: kind, name"):
-        search(SHELF, "", {"colour": ["red"]}, offset=0, limit=1)
+        search(CATALOGUE, "", {"colour": ["red"]}, offset=0, limit=1)

@@ -226,11 +226,11 @@ async def test_similar_items_leave_out_the_item_itself(client: httpx.AsyncClient
 
 
 async def test_an_unknown_item_has_no_similar_ones(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/v1/items/shelf/of/tea/similar")
+    answer = await client.get("/v1/items/box/of/tea/similar")
 
     assert answer.status_code == 404
     assert answer.headers["content-type"] == PROBLEM
-    assert "'shelf/of/tea' is not in the catalogue of 200 items" in answer.json()["detail"]
+    assert "'box/of/tea' is not in the catalogue of 200 items" in answer.json()["detail"]
 
 
 async def test_the_model_is_described(
