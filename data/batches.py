@@ -179,7 +179,7 @@ def _bucketed(
     """Return the order of the rows, and the step of each row in that order.
 
     The rows of `STEPS_MIXED` steps form a group. A group is sorted by length, longest first, and
-    cut into steps of about `clicks_per_step` clicks, which then stand in random order.
+    cut into steps of about `clicks_per_step` clicks, which are then in random order.
     """
     group = (np.cumsum(lengths) - 1) // (clicks_per_step * STEPS_MIXED)
     order = np.lexsort((-lengths, group))

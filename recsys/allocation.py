@@ -1,6 +1,6 @@
 """Settings of the memory allocator: keep freed memory in the process.
 
-By default glibc returns every block above 128 KB to the kernel and asks for zeroed pages again.
+By default glibc returns every block above 128 KB to the kernel and requests zeroed pages again.
 Training allocates score matrices of megabytes at every step, and spent a quarter of its CPU time on
 that.
 """

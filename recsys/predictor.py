@@ -1,7 +1,7 @@
 """Predictor of a trained model: synchronous, in batches, shared by evaluation and service.
 
 Takes item indices and returns lists of item indices. It holds the window and the popular items; it
-does not know Redis, HTTP or files. Shape letters stand in `recsys/model/gru4rec.py`.
+does not know Redis, HTTP or files. Shape letters are listed in `recsys/model/gru4rec.py`.
 """
 
 import copy

@@ -94,8 +94,8 @@ class ServiceMetrics:
         self._states_kept = cache(self.states_kept.labels)
         self.redis_servers = Gauge(
             "recsys_redis_servers",
-            "Redis servers by state of their circuit breaker: closed (in use), open (not asked for "
-            "a moment, after failures in a row), half-open (one trial request).",
+            "Redis servers by state of their circuit breaker: closed (in use), open (not called "
+            "for a moment, after failures in a row), half-open (one trial request).",
             ("circuit",),
             registry=registry,
             multiprocess_mode="livesum",

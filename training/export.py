@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import recsys
 from data.sessions import Sessions
-from recsys.bundle.golden import ask, open_predictor, write_golden
+from recsys.bundle.golden import compute_golden_session, open_predictor, write_golden
 from recsys.bundle.layout import (
     FILES,
     GOLDEN,
@@ -107,7 +107,9 @@ def write_bundle(out: Path, export: Export) -> Manifest:
         if export.retrieval.index is not None:
             export.retrieval.index.write(folder / INDEX)
         predictor = eager_predictor(export.weights, export.catalogue, export.recipe, export.blend)
-        write_golden(folder / GOLDEN, [ask(predictor, clicks) for clicks in export.golden])
+        write_golden(
+            folder / GOLDEN, [compute_golden_session(predictor, clicks) for clicks in export.golden]
+        )
         named = [name for name in (*FILES, NEIGHBOURS, INDEX) if (folder / name).exists()]
         manifest = _manifest(export, {name: digest(folder / name) for name in named})
         if export.report is not None:

@@ -53,7 +53,7 @@ class Initialiser(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Return a text that differs between initialisers; checkpoints are told apart by it."""
+        """Return a text that differs between initialisers; it distinguishes checkpoints."""
         ...
 
     def catalogue(self, sessions: Sessions) -> Catalogue:

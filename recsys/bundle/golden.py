@@ -34,7 +34,7 @@ class GoldenSession:
     scores: list[float]
 
 
-def ask(predictor: Predictor, clicks: Sequence[str]) -> GoldenSession:
+def compute_golden_session(predictor: Predictor, clicks: Sequence[str]) -> GoldenSession:
     """Return the list that the predictor gives after these clicks."""
     indices = [predictor.catalogue.find(item_id) for item_id in clicks[-predictor.window :]]
     known = [item for item in indices if item is not None]
@@ -64,7 +64,7 @@ def read_golden(path: Path) -> list[GoldenSession]:
 def check_golden(predictor: Predictor, sessions: Sequence[GoldenSession]) -> None:
     """Raise `BundleRefused` where an answer differs from the golden one."""
     for number, golden in enumerate(sessions, start=1):
-        fault = difference(golden, ask(predictor, golden.clicks))
+        fault = difference(golden, compute_golden_session(predictor, golden.clicks))
         if fault:
             raise BundleRefused(
                 f"The bundle answers golden session {number} wrongly: {fault} "
@@ -101,7 +101,7 @@ def _apart(scores: Sequence[float], place: int) -> bool:
 def check_retrieval(predictor: Predictor, sessions: Sequence[GoldenSession]) -> None:
     """Raise `BundleRefused` where the index misses much of the golden lists."""
     wanted = [set(golden.items) for golden in sessions]
-    found = [set(ask(predictor, golden.clicks).items) for golden in sessions]
+    found = [set(compute_golden_session(predictor, golden.clicks).items) for golden in sessions]
     hits = sum(len(want & have) for want, have in zip(wanted, found, strict=True))
     if hits < MIN_RECALL * sum(map(len, wanted)):
         raise BundleRefused(

@@ -120,7 +120,7 @@ def bench(
     seconds: Annotated[float, typer.Option(help="Duration of the measurement.")] = 10.0,
     warmup: Annotated[float, typer.Option(help="Seconds before the measurement.")] = 2.0,
     connections: Annotated[int, typer.Option(help="Number of open connections.")] = 32,
-    k: Annotated[int, typer.Option(min=1, max=100, help="Items asked for.")] = 20,
+    k: Annotated[int, typer.Option(min=1, max=100, help="Number of items in each list.")] = 20,
     clicks: Annotated[
         Path | None, typer.Option(help="Replay this click file, each visitor in order.")
     ] = None,
@@ -144,7 +144,7 @@ def bench(
 ) -> None:
     """Measure throughput and latency of a running service.
 
-    Each request records a click and asks for a list. With --rate, latency counts from the time at
+    Each request records a click and gets a list. With --rate, latency counts from the time at
     which a request was due, so a stall counts in full. Exit code 1 where any answer is bad.
     """
     from recsys.bundle.layout import ITEMS

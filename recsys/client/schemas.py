@@ -33,7 +33,9 @@ def encodable(text: str) -> str:
 
 def _no_path_separator(text: str) -> str:
     if "/" in text or text in (".", ".."):
-        raise ValueError("must not contain '/' or be '.' or '..', because user ids stand in paths")
+        raise ValueError(
+            "must not contain '/' or be '.' or '..', because user ids are parts of paths"
+        )
     return text
 
 

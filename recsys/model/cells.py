@@ -6,7 +6,7 @@ training, replay and serving need not know the kind of cell. The inputs of a cel
 
 Rows are packed as in torch's `PackedSequence`: the first batch_sizes[0] rows are the first step of
 every session, longest session first, then batch_sizes[1] rows of the second step, and so on. Shape
-letters stand in `recsys/model/gru4rec.py`; `packed` is the number of packed rows, `gates` the
+letters are listed in `recsys/model/gru4rec.py`; `packed` is the number of packed rows, `gates` the
 number of gates, `state_width` H, or 2H where the cell has a memory beside its output.
 """
 

@@ -1,6 +1,6 @@
 """Lists and ranks from scores. This module alone decides what equal scores mean.
 
-Lists: scores fall, equal scores stand in the order of their item index.
+Lists: scores fall, equal scores are in the order of their item index.
 Ranks: conservative, so a target that ties with others is ranked behind all of them. A model
 whose scores have collapsed to one value therefore gets a metric of 0, not of 1.
 """
@@ -47,7 +47,7 @@ def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return the `k` largest entries of each row, in no order. Scriptable.
 
     The result is that of `torch.topk`, from one quick pass over many items and a slow one over few:
-    the k largest items all stand in the k groups with the largest maxima.
+    the k largest items are all in the k groups with the largest maxima.
 
     Args:
         scores: (B, N) of any number type.

@@ -26,7 +26,7 @@ from recsys.retrieval.candidates import IndexSettings, Windows, index_width, wit
 STEPS = 127.0
 GROUP = 8  # items of which the largest score is kept
 BLOCK = 8192  # items scored at a time, which stay in the cache; a multiple of GROUP
-CANDIDATES_PER_GROUP = 2  # candidates asked for, for each group that is taken whole
+CANDIDATES_PER_GROUP = 2  # candidates for each group that is taken whole
 OVERSAMPLING = 4  # candidates for each item of the list, which hides the rounding
 MIN_INT32 = torch.iinfo(torch.int32).min
 

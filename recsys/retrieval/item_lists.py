@@ -2,7 +2,7 @@
 
 A hidden state depends mostly on the last click. So the items that score highest for a state stand,
 nearly all, in the lists of the last clicks, which are computed when the bundle is written. Items
-that would stand in very many lists are kept apart as common items and scored for every query. A
+that would be in very many lists are kept apart as common items and scored for every query. A
 query reads a few lists, however large the catalogue is. The training measures what this overlooks.
 """
 

@@ -127,7 +127,7 @@ class Reranked:
         max_k: int,
     ) -> list[TopK | None]:
         """Return the lists of one part; an excluded candidate counts towards `max_k`."""
-        items = np.sort(items, axis=1)  # equal scores stand in the order of their index
+        items = np.sort(items, axis=1)  # equal scores are in the order of their index
         shown = items >= 0
         shown[:, 1:] &= items[:, 1:] != items[:, :-1]
         beyond = [query.k > max_k for query in queries]

@@ -19,7 +19,7 @@ import httpx
 import numpy as np
 import uvloop
 
-from recsys.bundle.golden import ask, open_predictor
+from recsys.bundle.golden import compute_golden_session, open_predictor
 from recsys.bundle.manifest import read_manifest
 from recsys.bundle.registry import CURRENT_VERSION, publish
 from service.middleware.auth import hash_of, new_key
@@ -60,7 +60,10 @@ async def _measured(
 ) -> list[Bound]:
     predictors = [open_predictor(model) for model in models]
     items = predictors[0].catalogue.item_ids[:100]
-    lists = {p.model_id: {item: ask(p, [item]).items for item in items} for p in predictors}
+    lists = {
+        p.model_id: {item: compute_golden_session(p, [item]).items for item in items}
+        for p in predictors
+    }
 
     def make(number: int) -> LoadRequest:
         item = items[number // 2 % len(items)]

@@ -21,7 +21,7 @@ from recsys.retrieval.item_lists import ItemLists
 from recsys.retrieval.rerank import query_vectors
 
 LIST_LENGTH = 64  # items of a list
-MAX_COMMON = 2048  # items that stand in the most lists and are scored for every query instead
+MAX_COMMON = 2048  # items that are in the most lists and are scored for every query instead
 COMMON_SHARE = 0.1  # of a small catalogue
 SAMPLED_CLICKS = 4000  # clicks whose lists decide which items are common
 LISTS_AT_ONCE = 128  # lists, whose scores stay in the cache
@@ -60,7 +60,7 @@ def build_item_lists(
 
 
 def _common(predictor: Predictor, next_items: "NextItems") -> NDArray[np.int64]:
-    """Return the items that stand in most lists of clicks sampled by popularity."""
+    """Return the items that are in most lists of clicks sampled by popularity."""
     counts = np.maximum(predictor.catalogue.counts, 1)
     random = np.random.default_rng(1)
     clicked = random.choice(len(counts), SAMPLED_CLICKS, p=counts / counts.sum())
@@ -81,7 +81,7 @@ class NextItems:
 
         Args:
             predictor: the trained model.
-            items: (C,) int64 item indices that may stand in a list.
+            items: (C,) int64 item indices that may be in a list.
             scale: scale of cosine scores, 0 for inner products.
             bias_unit: see `IndexSettings`.
         """

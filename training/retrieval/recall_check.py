@@ -1,6 +1,6 @@
 """Choose how a bundle finds its items: the cheapest retrieval that passes a recall check.
 
-The check asks for the lists of hidden states from validation sessions, with none, half and 99 % of
+The check computes the lists of hidden states from validation sessions, with none, half and 99 % of
 the items excluded and with the best items excluded, and compares them with the exact lists. Where a
 kind falls short, the next more exact kind is tried. A small catalogue is scored exactly.
 """

@@ -27,7 +27,7 @@ HEAD = """# HTTP API
 <!-- made from the OpenAPI document by `make docs`; a test compares it and runs every example -->
 
 JSON over HTTP/1.1. The same, to be tried in a browser, is at `/docs` of a running service, and as
-OpenAPI 3.1 at `/openapi.json`. The examples ask a service of the synthetic shop on
+OpenAPI 3.1 at `/openapi.json`. The examples call a service of the synthetic shop on
 `http://127.0.0.1:8000`, as [quick-start.md](quick-start.md) starts it; scores depend on the model.
 Where keys are set, each call but health and `/docs` needs `Authorization: Bearer …`:
 [access.md](access.md). Words are in [glossary.md](glossary.md).
@@ -232,7 +232,8 @@ Whatever is refused is answered with `application/problem+json` (RFC 9457):
 {_fields_table(document, reference, "field of a problem")}
 {table}
 
-429 and 503 say in `Retry-After` when to ask again. Bounds of heads, URLs, connections and time,
-which are met before a call is known (400, 408, 414, 431, 503): [access.md](access.md#limits).
+429 and 503 say in `Retry-After` when to send the request again. Limits of headers,
+URLs, connections and time, which apply before the call is known (400, 408, 414, 431, 503):
+[access.md](access.md#limits).
 
 {NEW_LINE.join(_shown(A_PROBLEM, answers))}"""
