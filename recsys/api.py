@@ -346,11 +346,7 @@ class Model:
         return target
 
     def serve(
-        self,
-        host: str = "127.0.0.1",
-        port: int = 8000,
-        redis: str = "embedded",
-        workers: int = 1,
+        self, host: str = "127.0.0.1", port: int = 8000, redis: str = "embedded", workers: int = 1
     ) -> None:
         """Run the service of this model in a process of its own, until Ctrl-C or an interrupt.
 
@@ -527,9 +523,7 @@ def _override(name: str, value: object) -> str:
     return f"{name}={value!r}" if isinstance(value, str) else f"{name}={value}"
 
 
-def _sessions(
-    items: Sequence[str] | Sequence[Sequence[str]],
-) -> tuple[list[Sequence[str]], bool]:
+def _sessions(items: Sequence[str] | Sequence[Sequence[str]]) -> tuple[list[Sequence[str]], bool]:
     """Return a list of sessions, and whether several were given.
 
     Raises:

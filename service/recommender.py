@@ -321,10 +321,7 @@ class Recommender:
         return self.predictor.catalogue.allowed(query_filter)
 
     def _queue_states(
-        self,
-        queries: Sequence[RecommendationQuery],
-        sessions: Sequence[_Session],
-        states: Tensor,
+        self, queries: Sequence[RecommendationQuery], sessions: Sequence[_Session], states: Tensor
     ) -> None:
         """Queue new states for the next round trip; states: (L, B, width)."""
         self._metrics.count_states(Counter(session.origin for session in sessions))

@@ -107,9 +107,7 @@ def find_nearest(inspection: Inspection, item_id: str, k: int) -> NearestItems:
 
 
 def as_json(
-    inspection: Inspection,
-    entries: Sequence[RegistryEntry],
-    nearest: NearestItems | None = None,
+    inspection: Inspection, entries: Sequence[RegistryEntry], nearest: NearestItems | None = None
 ) -> dict[str, Any]:
     """Return the fields of the manifest, with the results of the inspection beside them."""
     manifest = asdict(inspection.manifest)

@@ -81,10 +81,7 @@ def kill_server(bundle: Path, folder: Path, kills: int, workers: int = 1) -> lis
 def stop_server(bundle: Path, folder: Path, kills: int) -> list[Bound]:
     """Stop the server with SIGTERM: it finishes the accepted requests and exits with 0."""
     statuses: list[int] = []
-    with (
-        private_redis() as redis,
-        ServerProcess(bundle, redis, folder / "stops.log") as server,
-    ):
+    with private_redis() as redis, ServerProcess(bundle, redis, folder / "stops.log") as server:
 
         def die() -> None:
             statuses.append(server.stop())

@@ -19,13 +19,7 @@ from data.split import split_by_fraction
 from recsys.predictor import Predictor
 from recsys.ragged import windows_along
 from recsys.retrieval.candidates import KINDS, CandidateIndex, Windows
-from recsys.retrieval.exact import (
-    EXACT_RETRIEVAL,
-    RankingQuery,
-    Retrieval,
-    RetrievalSettings,
-    TopK,
-)
+from recsys.retrieval.exact import EXACT_RETRIEVAL, RankingQuery, Retrieval, RetrievalSettings, TopK
 from recsys.retrieval.rerank import Reranked, query_vectors
 from training.evaluation.evaluate import LIST_LENGTH, SCORES_AT_ONCE
 from training.model.weights import Weights

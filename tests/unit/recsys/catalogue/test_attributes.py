@@ -75,10 +75,7 @@ def test_attributes_of_few_and_of_many_values_are_equal_to_their_strings(distinc
 
 
 def test_half_a_surrogate_pair_equals_no_text() -> None:
-    assert CategoricalAttribute.of(["tea", None]).is_in(["\ud800", "tea"]).tolist() == [
-        True,
-        False,
-    ]
+    assert CategoricalAttribute.of(["tea", None]).is_in(["\ud800", "tea"]).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("size", [3, 7])

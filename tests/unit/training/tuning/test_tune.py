@@ -143,11 +143,7 @@ def test_two_processes_do_not_work_on_one_study(
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_mistakes_are_named_and_leave_no_folder(
-    capsys: pytest.CaptureFixture[str],
-    clicks: Path,
-    tmp_path: Path,
-    more: list[str],
-    sentence: str,
+    capsys: pytest.CaptureFixture[str], clicks: Path, tmp_path: Path, more: list[str], sentence: str
 ) -> None:
     code, _, err = tune(capsys, clicks, tmp_path / "study", 1, *more)
 
