@@ -102,9 +102,6 @@ def _options(*, required: bool) -> list[inspect.Parameter]:
 def _click_options(values: Mapping[str, Any]) -> ClickOptions:
     """Raise `BadInput` with every option that cannot be used."""
     events = [
-        event.strip()
-        for text in values["events"] or ()
-        for event in text.split(",")
-        if event.strip()
+        event.strip() for t in values["events"] or () for event in t.split(",") if event.strip()
     ]
     return ClickOptions(**{**values, "events": tuple(events)})

@@ -191,10 +191,8 @@ def validation_states(predictor: Predictor, sessions: Sessions) -> States:
     share = min(1.0, STATES / max(int(cases.sum()), 1))
     picked = np.flatnonzero(np.diff(np.floor(np.arange(len(known) + 1) * share)))
     chosen = [known[at] for at in picked.tolist()]
-    hidden, windows = (
-        predictor.hidden_along(chosen),
-        windows_along(chosen, predictor.window).known(),
-    )
+    hidden = predictor.hidden_along(chosen)
+    windows = windows_along(chosen, predictor.window).known()
     rows = np.flatnonzero(windows.lengths > 0)
     clicks = [windows.part(at, at + 1).items.tolist() for at in rows.tolist()]
     return States(hidden[torch.from_numpy(rows)], clicks)
