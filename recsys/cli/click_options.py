@@ -1,4 +1,4 @@
-"""Command-line options that several commands share.
+"""Command-line options that several commands share, and the text of the command.
 
 `takes_clicks` turns the fields of `ClickOptions` into options of a command.
 """
@@ -6,6 +6,8 @@
 import dataclasses
 import functools
 import inspect
+import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -68,6 +70,11 @@ def reading_options_given(context: typer.Context) -> list[str]:
         if of_panel and source is not None and source.name == "COMMANDLINE":
             given.append(parameter.opts[0])
     return given
+
+
+def as_typed() -> str:
+    """Return the command that the user typed, quoted for a shell."""
+    return shlex.join(["recsys", *sys.argv[1:]])
 
 
 def _options(*, required: bool) -> list[inspect.Parameter]:

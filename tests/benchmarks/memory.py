@@ -134,9 +134,8 @@ def _methods(catalogue: Catalogue) -> dict[str, tuple[Callable[[], object], int]
     """Return the calls to time, with the number of lookups in each."""
     draw = np.random.default_rng(1)
     lists = draw.integers(0, len(catalogue), (LOOKUPS // 20, 20)).tolist()
-    ids = [
-        "".join(list(catalogue.item_ids[item])) for items in lists for item in items
-    ]  # not hashed
+    # not hashed
+    ids = ["".join(list(catalogue.item_ids[item])) for items in lists for item in items]
     unknown = [item_id + "?" for item_id in ids]
     methods: dict[str, tuple[Callable[[], object], int]] = {
         "find, different ids": (lambda: [catalogue.find(item_id) for item_id in ids], len(ids)),

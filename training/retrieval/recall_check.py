@@ -125,17 +125,16 @@ class States:
 class RecallCheck:
     """Recall@20 of a retrieval, relative to the exact lists."""
 
-    def __init__(self, predictor: Predictor, states: States, seed: int = 1) -> None:
+    def __init__(self, predictor: Predictor, states: States) -> None:
         """Compute the exact lists.
 
         Args:
             predictor: the trained model.
             states: hidden states to make lists for.
-            seed: of the random choice of excluded items.
         """
         self._states = states
         self._rows = max(SCORES_AT_ONCE // len(predictor.catalogue), 1)
-        masks = allowed_masks(len(predictor.catalogue), seed)
+        masks = allowed_masks(len(predictor.catalogue), seed=1)
         self._queries = {
             f"{share:g}": [RankingQuery(LIST_LENGTH, allowed=mask)] * len(states)
             for share, mask in zip(EXCLUDED_SHARES, masks, strict=True)

@@ -81,9 +81,8 @@ def test_half_a_surrogate_pair_equals_no_text() -> None:
 @pytest.mark.parametrize("size", [3, 7])
 def test_the_most_frequent_strings_come_with_their_frequencies(size: int) -> None:
     few = CategoricalAttribute.of(["tea", None, "cup", "tea", "tea", "cup", "pot"])
-    many = CategoricalAttribute.of(
-        ["tea", None, "", "pot", "tea"][:size]
-    )  # most differ: each is kept
+    # most differ: each is kept
+    many = CategoricalAttribute.of(["tea", None, "", "pot", "tea"][:size])
 
     assert few.most_frequent(2) == (3, [("tea", 3), ("cup", 2)])
     assert many.most_frequent(9) == (

@@ -37,9 +37,8 @@ def counts_of(
 
 
 TARGET = torch.tensor([0, 1, 4])
-SAMPLED = torch.tensor(
-    [[1.0, 0.0], [0.5, 2.0]], dtype=torch.float64
-)  # candidate 0 was sampled twice
+# candidate 0 was sampled twice
+SAMPLED = torch.tensor([[1.0, 0.0], [0.5, 2.0]], dtype=torch.float64)
 
 
 def test_a_second_copy_of_the_target_is_no_negative_of_its_row_but_of_others() -> None:
