@@ -145,10 +145,7 @@ def _methods(catalogue: Catalogue) -> dict[str, tuple[Callable[[], object], int]
         ),
         "find, unknown": (lambda: [catalogue.find(item_id) for item_id in unknown], len(ids)),
         "find all": (lambda: catalogue.find_all(ids), len(ids)),
-        "ids of 20 items": (
-            lambda: [catalogue.item_ids.take(items) for items in lists],
-            len(lists),
-        ),
+        "ids of 20 items": (lambda: [catalogue.item_ids.take(row) for row in lists], len(lists)),
     }
     for name, texts in catalogue.attributes.items():
         wanted = {name: [texts[0] or ""]}

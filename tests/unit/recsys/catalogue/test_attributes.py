@@ -60,9 +60,7 @@ def test_an_attribute_returns_its_strings(texts: list[str | None]) -> None:
 def test_is_in_is_true_where_a_string_is_wanted(texts: list[str | None], others: list[str]) -> None:
     wanted = [*others, *(text for text in texts[::3] if text is not None)]
 
-    assert CategoricalAttribute.of(texts).is_in(wanted).tolist() == [
-        text in wanted for text in texts
-    ]
+    assert CategoricalAttribute.of(texts).is_in(wanted).tolist() == [t in wanted for t in texts]
 
 
 @pytest.mark.parametrize("distinct", [3, 200, 40_000])

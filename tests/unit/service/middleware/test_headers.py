@@ -83,9 +83,7 @@ async def test_browsers_may_cache_files_of_pages_and_revalidate_them(open_client
 
 async def test_the_documentation_page_runs_only_its_own_scripts(client: httpx.AsyncClient) -> None:
     answer = await client.get("/docs")
-    policy = dict(
-        rule.split(" ", 1) for rule in answer.headers["content-security-policy"].split("; ")
-    )
+    policy = dict(r.split(" ", 1) for r in answer.headers["content-security-policy"].split("; "))
 
     (script,) = re.findall("<script>(.*?)</script>", answer.text, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -26,8 +26,7 @@ def counts_of(
 ) -> CandidateCounts:
     """Return counts of each candidate, of each row's target, and of other (row, candidate)."""
     at = {
-        (row, target): of_targets[row]
-        for row, target in enumerate(TARGET.tolist()[: len(of_targets)])
+        (row, item): of_targets[row] for row, item in enumerate(TARGET.tolist()[: len(of_targets)])
     }
     at |= others or {}
     positions = torch.tensor([row * len(copies) + candidate for row, candidate in at])
