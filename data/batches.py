@@ -102,10 +102,7 @@ class SessionParallelBatches(BatchPlan):
         now = slice(self._offsets[step], self._offsets[step + 1])
         rows = self._row[now]
         return Batch(
-            *self._inputs_and_targets(step),
-            np.array([len(rows)]),
-            rows,
-            self._is_new_session[now],
+            *self._inputs_and_targets(step), np.array([len(rows)]), rows, self._is_new_session[now]
         )
 
 

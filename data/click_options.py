@@ -54,8 +54,7 @@ class ClickOptions:
         ),
     ] = None
     events: Annotated[
-        Sequence[str],
-        OptionHelp("Keep these event types only; repeat, or separate by commas."),
+        Sequence[str], OptionHelp("Keep these event types only; repeat, or separate by commas.")
     ] = ()
     delimiter: Annotated[str | None, OptionHelp("Separator of text files: ',' ';' '|' or tab.")] = (
         None

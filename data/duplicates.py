@@ -84,11 +84,7 @@ def find_duplicates(log: ClickLog) -> tuple[NDArray[np.bool_], Duplicates]:
     rows = int(np.count_nonzero(repeats))
     coarse = rows > 0 and _coarse_times(log, ~repeats)
     duplicates = Duplicates(
-        rows,
-        len(log),
-        coarse,
-        by_event=log.event is not None,
-        event_in_some=log.event_in_some,
+        rows, len(log), coarse, by_event=log.event is not None, event_in_some=log.event_in_some
     )
     return repeats, duplicates
 

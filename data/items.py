@@ -47,9 +47,7 @@ def read_attributes(
             "The items file cannot be used",
             [f"{path} has {len(ids):,} items without any click. Check --item-column."],
         )
-    return {
-        name: [None if r is None else column[r] for r in rows] for name, column in texts.items()
-    }
+    return {name: [None if r is None else cells[r] for r in rows] for name, cells in texts.items()}
 
 
 def _table(path: Path, item_column: str, delimiter: str | None) -> pa.Table:

@@ -14,15 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-MISSING_TEXTS = (
-    "",
-    "nan",
-    "NaN",
-    "null",
-    "NULL",
-    "None",
-    "<NA>",
-)  # texts that stand for a missing id
+MISSING_TEXTS = ("", "nan", "NaN", "null", "NULL", "None", "<NA>")  # they stand for a missing id
 MAX_ID_LENGTH = 128  # characters, as in the HTTP API
 FIRST_MILLISECONDS = 1e11  # as seconds the year 5138, as milliseconds 1973
 FIRST_MICROSECONDS = 1e14

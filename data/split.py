@@ -47,9 +47,7 @@ def split_by_days(sessions: Sessions, days: float) -> Split:
 def split_by_column(sessions: Sessions) -> Split:
     """Split as the split column labels sessions; only `valid` may be missing."""
     assert sessions.split is not None, "Read the clicks with a split column first."
-    parts = {
-        name: sessions.keep_sessions(sessions.split == code) for code, name in enumerate(SPLITS)
-    }
+    parts = {part: sessions.keep_sessions(sessions.split == i) for i, part in enumerate(SPLITS)}
     empty = [name for name in ("train", "test") if len(parts[name]) == 0]
     if empty:
         raise BadInput(

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from pandas import DataFrame
-    from rich.console import Console
 
     from data.click_options import ClickOptions
     from recsys.predictor import Predictor, Ranking
@@ -119,6 +118,7 @@ def fit(
     check_packages()
     _quiet_threads()
     from data.click_options import FROM_USERS, ClickOptions
+    from recsys.console import open_api_console
     from training.pipeline import TrainOptions, train
     from training.recipe import load_recipe
 
@@ -154,7 +154,7 @@ def fit(
             device=device,
             command="recsys.fit",
         )
-        train(run, _console(progress))
+        train(run, open_api_console(progress=progress))
         return Model(bundle, _open(bundle), options, folder)
 
 
@@ -302,11 +302,12 @@ class Model:
         check_packages()
         from data.prepare import prepare, read_sessions
         from data.sessions import reindex
+        from recsys.console import open_api_console
         from training.evaluation.compare import compare_with_intervals, evaluate_with_baselines
         from training.evaluation.evaluate import evaluate
         from training.report.summary import summary
 
-        catalogue = self._predictor.catalogue
+        predictor, catalogue = self._predictor, self._predictor.catalogue
         given = {"session": session, "item": item, "time": time, "user": user}
         with tempfile.TemporaryDirectory(prefix="recsys-") as name, _in_python_terms(Path(name)):
             test = read_sessions(self._reading(clicks, given, Path(name), "test")).sessions
@@ -317,11 +318,10 @@ class Model:
                 learned = prepare(self._options).train
             if learned is None:
                 tested = reindex(test, catalogue.item_ids)
-                results = {"model": evaluate(self._predictor, tested, len(catalogue))}
+                results = {"model": evaluate(predictor, tested, len(catalogue))}
             else:
-                results = evaluate_with_baselines(
-                    self._predictor, catalogue, learned, test, _console(progress)
-                )
+                console = open_api_console(progress=progress)
+                results = evaluate_with_baselines(predictor, catalogue, learned, test, console)
         model = results["model"]
         return EvaluationReport(
             metrics=_metrics_frame({name: result.metrics for name, result in results.items()}),
@@ -346,11 +346,7 @@ class Model:
         return target
 
     def serve(
-        self,
-        host: str = "127.0.0.1",
-        port: int = 8000,
-        redis: str = "embedded",
-        workers: int = 1,
+        self, host: str = "127.0.0.1", port: int = 8000, redis: str = "embedded", workers: int = 1
     ) -> None:
         """Run the service of this model in a process of its own, until Ctrl-C or an interrupt.
 
@@ -516,20 +512,12 @@ def _quiet_threads() -> None:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def _console(progress: bool) -> "Console":
-    from recsys.notebook import open_api_console
-
-    return open_api_console(progress=progress)
-
-
 def _override(name: str, value: object) -> str:
     """Return a setting as `--set` writes it."""
     return f"{name}={value!r}" if isinstance(value, str) else f"{name}={value}"
 
 
-def _sessions(
-    items: Sequence[str] | Sequence[Sequence[str]],
-) -> tuple[list[Sequence[str]], bool]:
+def _sessions(items: Sequence[str] | Sequence[Sequence[str]]) -> tuple[list[Sequence[str]], bool]:
     """Return a list of sessions, and whether several were given.
 
     Raises:

@@ -1,18 +1,21 @@
-"""Tables for a terminal: one style for all commands, never wider than the window.
+"""Tables for a terminal or a notebook: one style for all commands, never wider than the window.
 
 Output to a file or a pipe has no maximum width and no control codes. Cells are `Text`, so an id or
 a path is never markup.
 """
 
+import importlib.util
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.control import Control
 from rich.table import Table
 from rich.text import Text
 
 UNBOUNDED = 10_000  # columns, for output to a file or a pipe
+NOTEBOOK_COLUMNS = 100
 
 MetricValues = Mapping[str, Mapping[str, float]]  # recommender → metric → value
 HEADINGS = {  # metric → heading, short enough for 80 columns
@@ -24,13 +27,8 @@ HEADINGS = {  # metric → heading, short enough for 80 columns
     "ndcg@20": "NDCG@20",
     "coverage@20": "cover@20",
 }
-DISPENSABLE = (
-    "recall@5",
-    "recall@10",
-    "ndcg@20",
-    "recall@1",
-    "coverage@20",
-)  # left out in this order where the window is narrow
+# left out in this order where the window is narrow
+DISPENSABLE = ("recall@5", "recall@10", "ndcg@20", "recall@1", "coverage@20")
 
 
 def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
@@ -39,6 +37,24 @@ def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = UNBOUNDED
     return console
+
+
+def open_api_console(*, progress: bool) -> Console:
+    """Return a console on standard error or in a notebook cell; a silent one without `progress`."""
+    console = open_console(stderr=True, quiet=not progress)
+    return NotebookConsole() if progress and console.is_jupyter else console
+
+
+class NotebookConsole(Console):
+    """Console of a notebook cell. It draws bars if ipywidgets is installed."""
+
+    def __init__(self) -> None:
+        bars = importlib.util.find_spec("ipywidgets") is not None
+        width = NOTEBOOK_COLUMNS
+        super().__init__(width=width, highlight=False, force_terminal=bars, force_interactive=False)
+
+    def control(self, *control: Control) -> None:
+        """Move no cursor: a cell has none, and shows each control code as an empty line."""
 
 
 def neat_table(title: str = "", *, left: Sequence[str] = (), right: Sequence[str] = ()) -> Table:

@@ -6,7 +6,6 @@ comes first on `sys.path` and hides ours. This module knows nothing of what the 
 
 import importlib.util
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from recsys.errors import BadInput
@@ -27,17 +26,14 @@ def leave_out_current_folder() -> None:
         del sys.path[0]
 
 
-def check_packages(names: Sequence[str] = PACKAGES) -> None:
+def check_packages() -> None:
     """Raise `BadInput` with every file or folder that hides one of our packages.
-
-    Args:
-        names: the packages that the caller is about to import.
 
     Raises:
         BadInput: a package is hidden or not installed.
     """
     problems = []
-    for name in names:
+    for name in PACKAGES:
         location = _location(name)
         if location is None:
             problems.append(f"the package {name!r} is not in {ROOT}. Install session-recsys again.")

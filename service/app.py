@@ -52,9 +52,7 @@ Ids are texts of at most 128 characters; user ids have no "/". Errors are proble
 def create_app(settings: Settings) -> FastAPI:
     """Load and verify the bundle, then build the application; raise `BundleRefused`."""
     torch.set_num_threads(1)  # one thread ranks; more threads would compete for the cores
-    opened = [
-        OpenedBundle.open(resolve_bundle(settings.bundle))
-    ]  # emptied when the model is served
+    opened = [OpenedBundle.open(resolve_bundle(settings.bundle))]  # emptied when it is served
     metrics = ServiceMetrics()
 
     def first() -> OpenedBundle:

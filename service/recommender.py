@@ -54,6 +54,7 @@ FLUSH_SECONDS = 0.02  # how long a state waits for the round trip of another bat
 IN_LOOP_SECONDS = 0.01
 SMOOTHING = 0.9  # weight of the past in the average time of a query
 RankingType = TypeVar("RankingType", Ranking, Ranking | None)
+Rank = Callable[[Tensor, Sequence[Sequence[int]], Sequence[RankingQuery]], list[RankingType]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,8 +255,8 @@ class Recommender:
         in_thread = partial(asyncio.get_running_loop().run_in_executor, self._worker)
         quick = self._seconds_per_query * len(queries) < IN_LOOP_SECONDS
         if not quick or any(query.filter for query in queries):
-            return await in_thread(self._rank, queries, sessions)
-        states, rankings = self._rank_quickly(queries, sessions)
+            return await in_thread(self._rank, self.predictor.rank, queries, sessions)
+        states, rankings = self._rank(self.predictor.rank_quickly, queries, sessions)
         missing = [index for index, ranking in enumerate(rankings) if ranking is None]
         if missing:
             completed = await in_thread(
@@ -270,24 +271,18 @@ class Recommender:
         return states, [ranking for ranking in rankings if ranking is not None]
 
     def _rank(
-        self, queries: Sequence[RecommendationQuery], sessions: Sequence[_Session]
-    ) -> tuple[Tensor, list[Ranking]]:
+        self,
+        rank: Rank[RankingType],
+        queries: Sequence[RecommendationQuery],
+        sessions: Sequence[_Session],
+    ) -> tuple[Tensor, list[RankingType]]:
         with self._timed(queries):
             states = self.predictor.advance([session.model_input for session in sessions])
-            return states, self._rankings(self.predictor.rank, states, queries, sessions)
-
-    def _rank_quickly(
-        self, queries: Sequence[RecommendationQuery], sessions: Sequence[_Session]
-    ) -> tuple[Tensor, list[Ranking | None]]:
-        with self._timed(queries):
-            states = self.predictor.advance([session.model_input for session in sessions])
-            return states, self._rankings(self.predictor.rank_quickly, states, queries, sessions)
+            return states, self._rankings(rank, states, queries, sessions)
 
     def _rankings(
         self,
-        rank: Callable[
-            [Tensor, Sequence[Sequence[int]], Sequence[RankingQuery]], list[RankingType]
-        ],
+        rank: Rank[RankingType],
         states: Tensor,
         queries: Sequence[RecommendationQuery],
         sessions: Sequence[_Session],
@@ -321,10 +316,7 @@ class Recommender:
         return self.predictor.catalogue.allowed(query_filter)
 
     def _queue_states(
-        self,
-        queries: Sequence[RecommendationQuery],
-        sessions: Sequence[_Session],
-        states: Tensor,
+        self, queries: Sequence[RecommendationQuery], sessions: Sequence[_Session], states: Tensor
     ) -> None:
         """Queue new states for the next round trip; states: (L, B, width)."""
         self._metrics.count_states(Counter(session.origin for session in sessions))

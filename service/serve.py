@@ -124,9 +124,7 @@ def _app(settings: Settings) -> "FastAPI":
 
 
 def config_of(
-    app: Callable[..., Any],
-    settings: Settings,
-    count: Callable[[int], None] = lambda status: None,
+    app: Callable[..., Any], settings: Settings, count: Callable[[int], None] = lambda status: None
 ) -> uvicorn.Config:
     """Return the configuration of uvicorn.
 

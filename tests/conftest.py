@@ -25,11 +25,14 @@ from recsys.bundle.golden import open_predictor
 from recsys.predictor import Predictor
 from service.app import create_app
 from service.logs import OWN_LOGGERS, LineFormatter
+from service.redis_client.client import RedisClient
 from service.server.embedded_redis import private_redis
 from service.settings import Settings
 from tests.support.bundles.model_kinds import ModelKinds
 from tests.support.bundles.trained_shop import SMALL, TrainedShop
+from tests.support.redis.stores import redis_client_for
 from tests.support.service.app_client import PATIENT, ClientOf, client_of
+from tests.support.service.registry_service import RegistryService, serving
 from training.pipeline import TrainOptions, train
 
 
@@ -144,6 +147,13 @@ def redis_url(redis_server: str) -> Iterator[str]:
 
 
 @pytest.fixture
+async def redis_client(redis_url: str) -> AsyncIterator[RedisClient]:
+    opened = redis_client_for(redis_url)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
 def open_client(trained: TrainedShop, redis_url: str) -> ClientOf:
     """Return a function that opens a client of the service; keyword arguments are settings."""
 
@@ -158,6 +168,14 @@ def open_client(trained: TrainedShop, redis_url: str) -> ClientOf:
 async def client(open_client: ClientOf) -> AsyncIterator[httpx.AsyncClient]:
     async with open_client() as opened:
         yield opened
+
+
+@pytest.fixture
+async def served(
+    trained: TrainedShop, other_bundle: Path, tmp_path: Path, redis_url: str
+) -> AsyncIterator[RegistryService]:
+    async with serving(trained.bundle, other_bundle, tmp_path, redis_url) as service:
+        yield service
 
 
 @pytest.fixture(scope="session")

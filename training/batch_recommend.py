@@ -156,10 +156,8 @@ def _rankings(
     query: RankingQuery,
     exclude_seen: bool,
 ) -> Iterator[Ranking]:
-    for start in range(visitors.start, visitors.stop, BATCH_VISITORS):
-        batch = [
-            sessions.items_of(v) for v in range(start, min(start + BATCH_VISITORS, visitors.stop))
-        ]
+    for start in range(0, len(visitors), BATCH_VISITORS):
+        batch = [sessions.items_of(v) for v in visitors[start : start + BATCH_VISITORS]]
         windows = [[i for i in clicks[-predictor.window :] if i >= 0] for clicks in batch]
         seen = [window if exclude_seen else () for window in windows]
         queries = [replace(query, excluded=items) for items in seen]

@@ -233,11 +233,6 @@ SETTINGS = {
 }
 
 
-def recipe_names() -> list[str]:
-    """Return the names of the built-in recipes."""
-    return shipped_names("recipe")
-
-
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     """Return a built-in recipe, or that of a TOML file, with `name=value` overrides on top.
 

@@ -301,11 +301,7 @@ class Trainer:
         if state.step == 0:
             phase.step.begin_epoch()
         self._listener.epoch_begins(
-            state.phase,
-            state.epoch + 1,
-            phase.epochs,
-            plan.clicks_before(state.step),
-            plan.clicks,
+            state.phase, state.epoch + 1, phase.epochs, plan.clicks_before(state.step), plan.clicks
         )
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
         started = saved = time.monotonic()

@@ -107,9 +107,7 @@ def find_nearest(inspection: Inspection, item_id: str, k: int) -> NearestItems:
 
 
 def as_json(
-    inspection: Inspection,
-    entries: Sequence[RegistryEntry],
-    nearest: NearestItems | None = None,
+    inspection: Inspection, entries: Sequence[RegistryEntry], nearest: NearestItems | None = None
 ) -> dict[str, Any]:
     """Return the fields of the manifest, with the results of the inspection beside them."""
     manifest = asdict(inspection.manifest)
@@ -224,17 +222,11 @@ def _facts_table(inspection: Inspection) -> Table:
     blend = manifest.training.get("blend", "none")
     if blend != "none":
         add_row(table, "neighbours", str(blend))
-    checked = "all digests fit, and the golden sessions are answered as when it was written"
-    add_row(
-        table,
-        "verified",
-        checked if inspection.problem is None else _refused_text(inspection.problem),
-    )
+    verified = Text("all digests fit, and the golden sessions are answered as when it was written")
+    if inspection.problem is not None:
+        verified = Text(f"no: {inspection.problem}", style="bold red")
+    add_row(table, "verified", verified)
     return table
-
-
-def _refused_text(problem: str) -> Text:
-    return Text(f"no: {problem}", style="bold red")
 
 
 def _items_text(inspection: Inspection) -> str:

@@ -10,9 +10,4 @@ NEIGHBOURS = "neighbours.safetensors"
 INDEX = "retrieval.index"
 FILES = (MODEL, WEIGHTS, ITEMS, GOLDEN)
 OPTIONAL = (NEIGHBOURS, INDEX, REPORT)  # verified where the manifest names them
-IDENTITY = (
-    WEIGHTS,
-    ITEMS,
-    NEIGHBOURS,
-    INDEX,
-)  # files that, with the settings, determine the answers
+IDENTITY = (WEIGHTS, ITEMS, NEIGHBOURS, INDEX)  # files that decide the answers, with the settings

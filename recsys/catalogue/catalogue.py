@@ -106,8 +106,7 @@ class Catalogue:
         Takes tenths of a second for a million items, once.
         """
         return {
-            name: attribute.most_frequent(LISTED_VALUES)
-            for name, attribute in self.attributes.items()
+            name: values.most_frequent(LISTED_VALUES) for name, values in self.attributes.items()
         }
 
     def allowed(self, wanted: Filter) -> NDArray[np.bool_]:

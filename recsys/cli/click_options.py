@@ -1,4 +1,4 @@
-"""Command-line options that several commands share.
+"""Command-line options that several commands share, and the text of the command.
 
 `takes_clicks` turns the fields of `ClickOptions` into options of a command.
 """
@@ -6,6 +6,8 @@
 import dataclasses
 import functools
 import inspect
+import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -70,6 +72,11 @@ def reading_options_given(context: typer.Context) -> list[str]:
     return given
 
 
+def as_typed() -> str:
+    """Return the command that the user typed, quoted for a shell."""
+    return shlex.join(["recsys", *sys.argv[1:]])
+
+
 def _options(*, required: bool) -> list[inspect.Parameter]:
     hints = get_type_hints(ClickOptions, include_extras=True)
     options = []
@@ -102,9 +109,6 @@ def _options(*, required: bool) -> list[inspect.Parameter]:
 def _click_options(values: Mapping[str, Any]) -> ClickOptions:
     """Raise `BadInput` with every option that cannot be used."""
     events = [
-        event.strip()
-        for text in values["events"] or ()
-        for event in text.split(",")
-        if event.strip()
+        event.strip() for t in values["events"] or () for event in t.split(",") if event.strip()
     ]
     return ClickOptions(**{**values, "events": tuple(events)})

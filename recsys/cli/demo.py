@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from recsys.bundle.registry import output_folder
-from recsys.cli.command_line import as_typed
+from recsys.cli.click_options import as_typed
 from recsys.console import open_console
 
 app = typer.Typer()

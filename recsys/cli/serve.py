@@ -11,12 +11,7 @@ from typer.core import TyperCommand, TyperOption
 
 from data.click_options import FROM_USERS, ClickOptions
 from recsys.bundle.registry import resolve_bundle
-from recsys.cli.click_options import (
-    PANEL,
-    BundleOption,
-    reading_options_given,
-    takes_clicks,
-)
+from recsys.cli.click_options import PANEL, BundleOption, reading_options_given, takes_clicks
 from recsys.console import add_row, neat_table, open_console
 from recsys.errors import BadInput, BundleRefused
 
@@ -63,8 +58,7 @@ def serve(
         int | None, typer.Option(help="Port; 0 takes a free one.", envvar="RECSYS_PORT")
     ] = None,
     workers: Annotated[
-        int | None,
-        typer.Option(help="Processes, about one a core.", envvar="RECSYS_WORKERS"),
+        int | None, typer.Option(help="Processes, about one a core.", envvar="RECSYS_WORKERS")
     ] = None,
 ) -> None:
     """Serve recommendations over HTTP. Options take precedence over environment variables."""

@@ -1,7 +1,5 @@
 """Commands that train or evaluate a model: train, tune, finetune, evaluate."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +7,13 @@ import typer
 
 from data.click_options import ClickOptions
 from recsys.bundle.registry import output_folder, publish, resolve_bundle
-from recsys.cli.click_options import BundleOption, OutOption, PublishOption, takes_clicks
-from recsys.cli.command_line import as_typed
+from recsys.cli.click_options import (
+    BundleOption,
+    OutOption,
+    PublishOption,
+    as_typed,
+    takes_clicks,
+)
 from recsys.console import open_console
 
 app = typer.Typer()
@@ -91,11 +94,10 @@ def tune(
     from training.tuning.tune import tune as run
 
     base = load_recipe(recipe, settings or [])
-    command = shlex.join(["recsys", *sys.argv[1:]])
     options = TuneOptions(
         clicks=clicks,
         out=out.resolve(),
-        origin=TuningOrigin(base, " ".join([recipe, *(settings or [])]), command),
+        origin=TuningOrigin(base, " ".join([recipe, *(settings or [])]), as_typed()),
         space=load_space(space, base),
         trials=trials,
         seed=seed,

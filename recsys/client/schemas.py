@@ -104,10 +104,7 @@ class RecommendationRequest(Body):
     k: ListLength = Field(20, description="how many items to return")
     exclude_seen: bool = Field(False, description="leave out all items clicked in this session")
     exclude_items: list[Id] = Field(
-        default_factory=list,
-        max_length=1000,
-        fail_fast=True,
-        description="leave these items out",
+        default_factory=list, max_length=1000, fail_fast=True, description="leave these items out"
     )
     filter: dict[Value, Values] = Field(
         default_factory=dict,

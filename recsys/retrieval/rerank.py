@@ -21,11 +21,7 @@ class Reranked:
     """Retrieval by the candidates of an index, scored again in float32."""
 
     def __init__(
-        self,
-        index: CandidateIndex,
-        exact: ExactScan,
-        scale: float,
-        few_allowed: int = FEW_ALLOWED,
+        self, index: CandidateIndex, exact: ExactScan, scale: float, few_allowed: int = FEW_ALLOWED
     ) -> None:
         """Join an index and an exact scan.
 

@@ -51,10 +51,7 @@ def use_document(app: FastAPI, catalogue: Callable[[], Catalogue], *, keyed: boo
         served = catalogue()
         if served not in cache:
             document = get_openapi(
-                title=app.title,
-                version=app.version,
-                description=app.description,
-                routes=app.routes,
+                title=app.title, version=app.version, description=app.description, routes=app.routes
             )
             add_problems(document, keyed=keyed)
             add_examples(document, served)

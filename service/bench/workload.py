@@ -23,12 +23,7 @@ class BenchClick:
 
 
 def sample_clicks(
-    item_ids: Sequence[str],
-    *,
-    visitors: int,
-    popularity: float,
-    length: float,
-    seed: int,
+    item_ids: Sequence[str], *, visitors: int, popularity: float, length: float, seed: int
 ) -> Iterator[BenchClick]:
     """Yield random clicks without end.
 

@@ -50,8 +50,4 @@ class AnswerHeaders:
 
 def common_headers(request_id: str, *, file: bool = False) -> list[tuple[bytes, bytes]]:
     """Return the headers of an answer. A browser may cache a `file` if it revalidates it."""
-    return [
-        (b"x-request-id", request_id.encode()),
-        NO_SNIFFING,
-        REVALIDATE if file else NO_STORE,
-    ]
+    return [(b"x-request-id", request_id.encode()), NO_SNIFFING, REVALIDATE if file else NO_STORE]

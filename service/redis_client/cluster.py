@@ -86,8 +86,7 @@ class Cluster:
         await self._wait_for_map(deadline)
         replies: list[Reply] = [ConnectionFailed("SlotNotCovered")] * len(calls)
         targets = {
-            index: self._map.server_of(key_slot(call.key.encode()))
-            for index, call in enumerate(calls)
+            i: self._map.server_of(key_slot(call.key.encode())) for i, call in enumerate(calls)
         }
         if None in targets.values():
             self._request_map()

@@ -256,9 +256,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(headers) > bounds.max_headers:
             detail = f"A request may have at most {bounds.max_headers:,} headers."
             return _final(431, detail)
-        if (
-            max(self._received, 0) + self._piece > bounds.max_head_bytes
-        ):  # else only the body is long
+        if max(self._received, 0) + self._piece > bounds.max_head_bytes:  # else the body is long
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in headers)
             if size > bounds.max_head_bytes:
                 return self._too_large()

@@ -40,11 +40,7 @@ from tests.support.service.servers import served
 console = Console()
 EVERY_SECONDS = 0.1  # interval between two rounds of all calls
 P99_MS, RECOVERY_SECONDS = 150.0, 5.0  # promised
-DEFAULTS = {
-    "RECSYS_REDIS_TIMEOUT_MS": 50,
-    "RECSYS_REDIS_BUDGET_MS": 100,
-    "RECSYS_DEADLINE_MS": 150,
-}
+DEFAULTS = {"RECSYS_REDIS_TIMEOUT_MS": 50, "RECSYS_REDIS_BUDGET_MS": 100, "RECSYS_DEADLINE_MS": 150}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +129,7 @@ async def service(bundle: Path, proxy: ChaosProxy, patience: float) -> AsyncIter
 
 
 async def measure(
-    fault: Fault | None,
-    client: QuickClient,
-    proxy: ChaosProxy,
-    server: RedisServer,
-    seconds: float,
+    fault: Fault | None, client: QuickClient, proxy: ChaosProxy, server: RedisServer, seconds: float
 ) -> FaultResult:
     """Make all calls during the fault, then wait for the recovery."""
     with server.client() as redis:

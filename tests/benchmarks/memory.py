@@ -134,9 +134,8 @@ def _methods(catalogue: Catalogue) -> dict[str, tuple[Callable[[], object], int]
     """Return the calls to time, with the number of lookups in each."""
     draw = np.random.default_rng(1)
     lists = draw.integers(0, len(catalogue), (LOOKUPS // 20, 20)).tolist()
-    ids = [
-        "".join(list(catalogue.item_ids[item])) for items in lists for item in items
-    ]  # not hashed
+    # not hashed
+    ids = ["".join(list(catalogue.item_ids[item])) for items in lists for item in items]
     unknown = [item_id + "?" for item_id in ids]
     methods: dict[str, tuple[Callable[[], object], int]] = {
         "find, different ids": (lambda: [catalogue.find(item_id) for item_id in ids], len(ids)),
@@ -146,10 +145,7 @@ def _methods(catalogue: Catalogue) -> dict[str, tuple[Callable[[], object], int]
         ),
         "find, unknown": (lambda: [catalogue.find(item_id) for item_id in unknown], len(ids)),
         "find all": (lambda: catalogue.find_all(ids), len(ids)),
-        "ids of 20 items": (
-            lambda: [catalogue.item_ids.take(items) for items in lists],
-            len(lists),
-        ),
+        "ids of 20 items": (lambda: [catalogue.item_ids.take(row) for row in lists], len(lists)),
     }
     for name, texts in catalogue.attributes.items():
         wanted = {name: [texts[0] or ""]}

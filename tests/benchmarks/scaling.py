@@ -58,9 +58,9 @@ MEAN_EXTRA_CLICKS = 2.2  # in addition to two clicks in every session
 CASES_IN_TABLE = 10_000
 
 
-def write_log(path: Path, clicks: int, items: int, seed: int = 1) -> None:
+def write_log(path: Path, clicks: int, items: int) -> None:
     """Write exactly that many clicks, at least one on each item if there are enough clicks."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(1)
     lengths = 2 + rng.geometric(1 / (1 + MEAN_EXTRA_CLICKS), clicks // 2) - 1
     lengths = lengths[: np.searchsorted(np.cumsum(lengths), clicks) + 1]
     session = np.repeat(np.arange(len(lengths)), lengths)[:clicks]

@@ -5,6 +5,8 @@ The servers and sentinels are real. The tests check answers and wait without a t
 """
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -17,7 +19,12 @@ from service.redis_client.server import RedisCall, Script
 from service.settings import Settings
 from service.store.session_store import user_key
 from tests.support.bundles.trained_shop import TrainedShop
-from tests.support.redis.failover import address_failover, cluster_failover, sentinel_failover
+from tests.support.redis.failover import (
+    Failover,
+    address_failover,
+    cluster_failover,
+    sentinel_failover,
+)
 from tests.support.redis.servers import redis_cluster, redis_pair, wait_until
 from tests.support.redis.stores import primary_of, redis_client_for
 from tests.support.service.app_client import PATIENT, client_of
@@ -82,27 +89,28 @@ class Clicker:
             assert len(found) >= min(len(events), SHOWN), user
 
 
-def settings_of(trained: TrainedShop, url: str) -> Settings:
-    values = {"redis": url, "user_id_secret": SECRET, **PATIENT, "redis_timeout_ms": 500}
+@asynccontextmanager
+async def clicker_of(trained: TrainedShop, failover: Failover) -> AsyncIterator[Clicker]:
+    """Serve the bundle, store a click of each user, and wait for the replica."""
+    values = {"redis": failover.url, "user_id_secret": SECRET, **PATIENT, "redis_timeout_ms": 500}
     values |= {"redis_budget_ms": 1000, "redis_pause_ms": 200}
-    return Settings(bundle=trained.bundle, **values)  # type: ignore[arg-type]
+    settings = Settings(bundle=trained.bundle, **values)  # type: ignore[arg-type]
+    async with client_of(create_app(settings)) as client:
+        clicker = Clicker(client)
+        for user in USERS:
+            assert await clicker.click_until_stored(user) == 0
+        await asyncio.to_thread(failover.wait_for_replica)
+        yield clicker
 
 
 async def test_a_primary_that_the_sentinels_replace(trained: TrainedShop) -> None:
-    async with sentinel_failover() as failover:
-        app = create_app(settings_of(trained, failover.url))
-        async with client_of(app) as client:
-            clicker = Clicker(client)
-            for user in USERS:
-                assert await clicker.click_until_stored(user) == 0
-            await asyncio.to_thread(failover.wait_for_replica)
+    async with sentinel_failover() as failover, clicker_of(trained, failover) as clicker:
+        failover.primary.kill()
 
-            failover.primary.kill()
-
-            assert await clicker.click_until_stored("ada") > 0
-            for user in USERS:
-                assert (await clicker.click(user))["stored"]
-            await clicker.check()
+        assert await clicker.click_until_stored("ada") > 0
+        for user in USERS:
+            assert (await clicker.click(user))["stored"]
+        await clicker.check()
 
 
 @pytest.mark.both_loops
@@ -200,25 +208,18 @@ async def test_a_silent_primary_of_a_cluster_disturbs_no_user_of_the_others() ->
 
 
 async def test_a_primary_of_a_cluster_that_its_replica_replaces(trained: TrainedShop) -> None:
-    async with cluster_failover(SECRET) as failover:
-        app = create_app(settings_of(trained, failover.url))
-        async with client_of(app) as client:
-            clicker = Clicker(client)
-            for user in USERS:
-                assert await clicker.click_until_stored(user) == 0
-            await asyncio.to_thread(failover.wait_for_replica)
+    async with cluster_failover(SECRET) as failover, clicker_of(trained, failover) as clicker:
+        failover.primary.kill()
 
-            failover.primary.kill()
-
-            affected = [user for user in USERS if failover.affects(user)]
-            others = [user for user in USERS if not failover.affects(user)]
-            attempts, stored_again = 0, False
-            while not stored_again and attempts < ATTEMPTS:
-                attempts += 1
-                answers = [await clicker.click(user) for user in others]
-                assert all(answer["stored"] for answer in answers)
-                stored_again = (await clicker.click(affected[0]))["stored"]
-            assert attempts > 1
-            for user in affected:
-                assert await clicker.click_until_stored(user) == 0
-            await clicker.check()
+        affected = [user for user in USERS if failover.affects(user)]
+        others = [user for user in USERS if not failover.affects(user)]
+        attempts, stored_again = 0, False
+        while not stored_again and attempts < ATTEMPTS:
+            attempts += 1
+            answers = [await clicker.click(user) for user in others]
+            assert all(answer["stored"] for answer in answers)
+            stored_again = (await clicker.click(affected[0]))["stored"]
+        assert attempts > 1
+        for user in affected:
+            assert await clicker.click_until_stored(user) == 0
+        await clicker.check()

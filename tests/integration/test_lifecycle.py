@@ -116,7 +116,5 @@ def test_no_module_of_the_service_reads_the_wall_clock() -> None:
     wall_clock = re.compile(r"\btime\.time\(|datetime\.(now|utcnow|today)|\btime\.localtime")
 
     assert not [
-        path
-        for path in (ROOT / "service").rglob("*.py")
-        if wall_clock.search(path.read_text("utf-8"))
+        p for p in (ROOT / "service").rglob("*.py") if wall_clock.search(p.read_text("utf-8"))
     ]

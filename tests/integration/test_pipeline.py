@@ -58,9 +58,7 @@ async def test_what_is_measured_is_what_is_served(any_shop: TrainedShop, redis_u
 
 def prefixes_of(sessions: Sessions, count: int) -> list[NDArray[np.int32]]:
     """Return the first prefixes of the sessions, in order."""
-    found = [
-        sessions[s][: end + 1] for s in range(len(sessions)) for end in range(len(sessions[s]))
-    ]
+    found = [sessions[s][: n + 1] for s in range(len(sessions)) for n in range(len(sessions[s]))]
     return found[:count]
 
 

@@ -120,12 +120,10 @@ async def test_tls_with_certificates_on_both_sides(certificates: Certificates) -
     with own_redis(tls=certificates) as server:
         where = f"rediss://127.0.0.1:{server.port}"
         await check_store_at(f"{where}?{trusted}&{own}")
-        await check_failure_at(
-            where, "SSLCertVerificationError"
-        )  # the system does not know the authority
-        redis_client = redis_client_for(
-            f"{where}?{trusted}"
-        )  # without the certificate that Redis asks for
+        # the system does not know the authority
+        await check_failure_at(where, "SSLCertVerificationError")
+        # without the certificate that Redis asks for
+        redis_client = redis_client_for(f"{where}?{trusted}")
         assert not await redis_client.ping()
         await redis_client.close()
 

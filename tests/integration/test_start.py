@@ -179,9 +179,7 @@ async def test_a_redis_that_answers_is_not_logged(
 def test_a_misspelled_variable_is_named_with_the_nearest_setting() -> None:
     names = ["RECSYS_RATELIMIT", "RECSYS_XYZ", "recsys_admin_key_hash", "PATH", "MY_RECSYS_PORT"]
 
-    near, far, file = sorted(
-        misspelled(names), key=lambda sentence: names.index(sentence.split()[0])
-    )
+    near, far, file = sorted(misspelled(names), key=lambda text: names.index(text.split()[0]))
 
     assert near == (
         "RECSYS_RATELIMIT is not a setting and has no effect. Did you mean RECSYS_RATE_LIMIT?"

@@ -61,10 +61,8 @@ def scorer(
     return scorers[request.param]
 
 
-def first_sessions(
-    sessions: tuple[Sessions, Sessions], count: int = 20
-) -> Sequence[NDArray[np.int32]]:
-    return [sessions[1][s] for s in range(count)]
+def first_sessions(sessions: tuple[Sessions, Sessions]) -> Sequence[NDArray[np.int32]]:
+    return [sessions[1][s] for s in range(20)]
 
 
 def test_there_is_one_row_of_scores_for_every_next_click(

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -24,13 +23,6 @@ from service.store.session_store import (
 from tests.support.redis.chaos_proxy import ChaosProxy, FaultMode
 from tests.support.redis.servers import own_redis
 from tests.support.redis.stores import redis_client_for, store_on, visit
-
-
-@pytest.fixture
-async def redis_client(redis_url: str) -> AsyncIterator[RedisClient]:
-    redis_client = redis_client_for(redis_url)
-    yield redis_client
-    await redis_client.close()
 
 
 @pytest.fixture

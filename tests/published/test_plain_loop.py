@@ -100,9 +100,7 @@ def test_cross_entropy_with_raw_counts_is_the_formula_written_out() -> None:
     loss = in_float64(sample_alpha=0.5).loss(SCORES, torch.tensor([3, 5, 2, 6]))
 
     correction = [math.log(16), math.log(25), math.log(math.sqrt(9)), math.log(math.sqrt(3))]
-    rows = [
-        [math.exp(s - c) for s, c in zip(row, correction, strict=True)] for row in SCORES.tolist()
-    ]
+    rows = [[math.exp(s - c) for s, c in zip(r, correction, strict=True)] for r in SCORES.tolist()]
     expected = -math.log(rows[0][0] / sum(rows[0])) - math.log(rows[1][1] / sum(rows[1]))
     assert loss.item() == pytest.approx(expected, abs=1e-12)
 

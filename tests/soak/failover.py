@@ -33,12 +33,7 @@ from tests.support.service.steady_load import LoadResponse, SteadyLoad
 SECRET = "a pepper of this shop"
 BEFORE_SECONDS, MOVE_SECONDS, AFTER_SECONDS = 4.0, 1.0, 5.0
 BACK_SECONDS = 2.0  # promised, from the moment a writable server can be reached
-EXPECTED = {
-    "200 full",
-    "200 degraded",
-    "200 from reads, not stored",
-    "503 of the clicks call",
-}
+EXPECTED = {"200 full", "200 degraded", "200 from reads, not stored", "503 of the clicks call"}
 DEPLOYMENTS: dict[str, Callable[[], RunningFailover]] = {
     "sentinel": sentinel_failover,
     "address": partial(address_failover, MOVE_SECONDS),

@@ -63,12 +63,11 @@ def acknowledged(response: LoadResponse) -> bool:
     return response.status == 200 and bool(response.body.get("stored", True))
 
 
-def kill_server(bundle: Path, folder: Path, kills: int, workers: int = 1) -> list[Bound]:
+def kill_server(bundle: Path, folder: Path, kills: int) -> list[Bound]:
     """Kill the server and start it again; Redis keeps running."""
-    settings = {"RECSYS_WORKERS": str(workers)}
     with (
         private_redis() as redis,
-        ServerProcess(bundle, redis, folder / "kills.log", **settings) as server,
+        ServerProcess(bundle, redis, folder / "kills.log", RECSYS_WORKERS="1") as server,
     ):
 
         def die() -> None:
@@ -81,10 +80,7 @@ def kill_server(bundle: Path, folder: Path, kills: int, workers: int = 1) -> lis
 def stop_server(bundle: Path, folder: Path, kills: int) -> list[Bound]:
     """Stop the server with SIGTERM: it finishes the accepted requests and exits with 0."""
     statuses: list[int] = []
-    with (
-        private_redis() as redis,
-        ServerProcess(bundle, redis, folder / "stops.log") as server,
-    ):
+    with private_redis() as redis, ServerProcess(bundle, redis, folder / "stops.log") as server:
 
         def die() -> None:
             statuses.append(server.stop())

@@ -104,14 +104,10 @@ def _all_of(name: str, attempt: Callable[[int], tuple[str, str]], count: int) ->
                     break
     return [
         Bound(
-            f"damaged {name}: refused, still usable",
-            f"{outcomes[REFUSED]:,}, {outcomes[USED]:,}",
+            f"damaged {name}: refused, still usable", f"{outcomes[REFUSED]:,}, {outcomes[USED]:,}"
         ),
         Bound(
-            f"damaged {name}: neither",
-            "\n".join([str(len(wrong)), *wrong[:20]]),
-            "0",
-            not wrong,
+            f"damaged {name}: neither", "\n".join([str(len(wrong)), *wrong[:20]]), "0", not wrong
         ),
     ]
 

@@ -179,9 +179,7 @@ def _answer_bounds(
     statuses = Counter(answer.status for answer in responses)
     good = [answer for answer in responses if answer.status == 200]
     unknown = [answer for answer in good if answer.body["model_id"] not in lists]
-    mixed = [
-        answer for answer in good if answer not in unknown and not _is_consistent(answer, lists)
-    ]
+    mixed = [a for a in good if a not in unknown and not _is_consistent(a, lists)]
     p99, longest = np.percentile([answer.seconds * 1000 for answer in responses], (99, 100))
     others = {status: n for status, n in statuses.items() if status != 200}
     return [

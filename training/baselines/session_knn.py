@@ -89,10 +89,7 @@ def _clicks_to_go(train: Sessions) -> NDArray[np.int64]:
 
 
 def _holders(
-    clicks: NDArray[np.int64],
-    session: NDArray[np.int64],
-    place: NDArray[np.int64],
-    sessions: int,
+    clicks: NDArray[np.int64], session: NDArray[np.int64], place: NDArray[np.int64], sessions: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return pairs of item and session, newest session first, with the item's last position."""
     key = clicks * sessions + (sessions - 1 - session)

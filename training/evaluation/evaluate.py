@@ -136,9 +136,7 @@ def _evaluation(
 ) -> Evaluation:
     metrics = metrics_at(conservative, CUTOFFS)
     optimistic = metrics_at(standard, CUTOFFS)
-    affected = [
-        name for name, value in metrics.items() if optimistic[name] - value > TOLERATED_TIES
-    ]
+    affected = [name for name, low in metrics.items() if optimistic[name] - low > TOLERATED_TIES]
     warning = None
     if affected:
         warning = (

@@ -44,9 +44,7 @@ def session_sums(
     return np.bincount(session, weights=values, minlength=sessions).astype(np.float32)
 
 
-def resampled_sums(
-    per_session: NDArray[np.float32], *, resamples: int = RESAMPLES, seed: int = SEED
-) -> NDArray[np.float64]:
+def resampled_sums(per_session: NDArray[np.float32], *, seed: int = SEED) -> NDArray[np.float64]:
     """Draw as many sessions as there are, with replacement, and add up each column.
 
     The draws depend on the seed and the number of sessions alone.
@@ -54,18 +52,17 @@ def resampled_sums(
     Args:
         per_session: (sessions, columns) float32, which is exact to 1e-6 of a mean and twice as
             fast as float64.
-        resamples: Number of repetitions.
         seed: Seed of the draws.
 
     Returns:
-        (resamples, columns) float64.
+        (RESAMPLES, columns) float64.
     """
     sessions, columns = per_session.shape
     generator = np.random.default_rng(seed)
-    sums = np.empty((resamples, columns))
+    sums = np.empty((RESAMPLES, columns))
     rows = max(WEIGHTS_AT_ONCE // sessions, 1)
-    for start in range(0, resamples, rows):
-        weights = np.empty((min(rows, resamples - start), sessions), dtype=np.float32)
+    for start in range(0, RESAMPLES, rows):
+        weights = np.empty((min(rows, RESAMPLES - start), sessions), dtype=np.float32)
         for weight in weights:
             sampled = generator.integers(sessions, size=sessions)
             weight[:] = np.bincount(sampled, minlength=sessions)

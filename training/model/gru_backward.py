@@ -59,11 +59,7 @@ def read_layer(
 
 @torch.no_grad()
 def _states(
-    cell: Cell,
-    gates: Tensor,
-    batch_sizes: Tensor,
-    state: Tensor,
-    dropout_mask: Tensor | None,
+    cell: Cell, gates: Tensor, batch_sizes: Tensor, state: Tensor, dropout_mask: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Return the states before and after every click, each (clicks, state width)."""
     states_before, states_after = [], []

@@ -217,9 +217,9 @@ def learning_rate_at(recipe: Recipe, share: float) -> float:
     if share < recipe.warmup:
         return recipe.learning_rate * share / recipe.warmup
     remaining = (1 - share) / (1 - recipe.warmup)
-    factor = {
+    factors = {
         "constant": 1.0,
         "linear": remaining,
         "cosine": (1 - math.cos(math.pi * remaining)) / 2,
-    }[recipe.schedule]
-    return recipe.learning_rate * factor
+    }
+    return recipe.learning_rate * factors[recipe.schedule]

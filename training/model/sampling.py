@@ -162,11 +162,7 @@ class SampledCandidates:
     """Candidates of a sampled softmax, each counted once or as often as it was sampled."""
 
     def __init__(
-        self,
-        recipe: Recipe,
-        sampler: NegativeSampler,
-        clicks_per_step: float,
-        device: torch.device,
+        self, recipe: Recipe, sampler: NegativeSampler, clicks_per_step: float, device: torch.device
     ) -> None:
         self._samples = recipe.negatives
         self._sampler = sampler

@@ -79,11 +79,7 @@ class TrainingStep:
     """
 
     def __init__(
-        self,
-        weights: Weights,
-        recipe: Recipe,
-        candidates: CandidateSampler,
-        device: torch.device,
+        self, weights: Weights, recipe: Recipe, candidates: CandidateSampler, device: torch.device
     ) -> None:
         """Prepare optimizers and state.
 
@@ -227,11 +223,7 @@ class TrainingStep:
         touched = [(biases.scored(candidates), self._bias)]
         if separate is None or self._inputs is None:
             return [*touched, (items, self._matrix)]  # inputs and candidates share these rows
-        return [
-            *touched,
-            (items.scored(candidates), self._matrix),
-            (separate.rows, self._inputs),
-        ]
+        return [*touched, (items.scored(candidates), self._matrix), (separate.rows, self._inputs)]
 
     def _clip(self, touched: list[tuple[TouchedRows, Optimizer]]) -> Tensor:
         """Return the norm of the whole gradient, then scale it down to the recipe's limit."""

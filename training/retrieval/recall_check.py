@@ -19,13 +19,7 @@ from data.split import split_by_fraction
 from recsys.predictor import Predictor
 from recsys.ragged import windows_along
 from recsys.retrieval.candidates import KINDS, CandidateIndex, Windows
-from recsys.retrieval.exact import (
-    EXACT_RETRIEVAL,
-    RankingQuery,
-    Retrieval,
-    RetrievalSettings,
-    TopK,
-)
+from recsys.retrieval.exact import EXACT_RETRIEVAL, RankingQuery, Retrieval, RetrievalSettings, TopK
 from recsys.retrieval.rerank import Reranked, query_vectors
 from training.evaluation.evaluate import LIST_LENGTH, SCORES_AT_ONCE
 from training.model.weights import Weights
@@ -131,17 +125,16 @@ class States:
 class RecallCheck:
     """Recall@20 of a retrieval, relative to the exact lists."""
 
-    def __init__(self, predictor: Predictor, states: States, seed: int = 1) -> None:
+    def __init__(self, predictor: Predictor, states: States) -> None:
         """Compute the exact lists.
 
         Args:
             predictor: the trained model.
             states: hidden states to make lists for.
-            seed: of the random choice of excluded items.
         """
         self._states = states
         self._rows = max(SCORES_AT_ONCE // len(predictor.catalogue), 1)
-        masks = allowed_masks(len(predictor.catalogue), seed)
+        masks = allowed_masks(len(predictor.catalogue), seed=1)
         self._queries = {
             f"{share:g}": [RankingQuery(LIST_LENGTH, allowed=mask)] * len(states)
             for share, mask in zip(EXCLUDED_SHARES, masks, strict=True)
@@ -197,10 +190,8 @@ def validation_states(predictor: Predictor, sessions: Sessions) -> States:
     share = min(1.0, STATES / max(int(cases.sum()), 1))
     picked = np.flatnonzero(np.diff(np.floor(np.arange(len(known) + 1) * share)))
     chosen = [known[at] for at in picked.tolist()]
-    hidden, windows = (
-        predictor.hidden_along(chosen),
-        windows_along(chosen, predictor.window).known(),
-    )
+    hidden = predictor.hidden_along(chosen)
+    windows = windows_along(chosen, predictor.window).known()
     rows = np.flatnonzero(windows.lengths > 0)
     clicks = [windows.part(at, at + 1).items.tolist() for at in rows.tolist()]
     return States(hidden[torch.from_numpy(rows)], clicks)

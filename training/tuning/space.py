@@ -125,9 +125,8 @@ def load_space(name_or_path: str, base: Recipe) -> Space:
     for at, (name, table) in enumerate(tables.items()):
         wrong = [*_wrong_name(name, table), *_wrong_when(name, table, list(tables)[at:])]
         if name in SETTINGS and isinstance(table, dict):
-            wrong += (
-                _wrong_choices(name, table) if "choices" in table else _wrong_range(name, table)
-            )
+            check = _wrong_choices if "choices" in table else _wrong_range
+            wrong += check(name, table)
         if not wrong:
             dimensions.append(_dimension(name, table))
             wrong = _wrong_recipes(dimensions[-1], base)
@@ -217,9 +216,7 @@ def _wrong_choices(name: str, table: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(choices, list) or not choices:
         yield f"{name}.choices must be a list of at least one value, got {choices!r}."
         return
-    wrong = [
-        problem for value in choices for problem in _wrong_value(f"{name}.choices", name, value)
-    ]
+    wrong = [p for value in choices for p in _wrong_value(f"{name}.choices", name, value)]
     yield from wrong
     if not wrong and len(set(choices)) < len(choices):
         yield f"{name}.choices names a value twice, got {choices!r}."

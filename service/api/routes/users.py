@@ -50,14 +50,12 @@ async def record(user_id: UserId, body: NewClicks, service: ServiceDep) -> Click
     if not body.consent:
         return ClicksTaken(accepted=0, duplicates=0, unknown_items=unknown)
     clicks = [Click(c.item_id, c.event_id, c.timestamp) for c in body.clicks]
-    stored = await _visit(service, Visit(user_id, clicks))
-    if stored.refused:
+    saved = await _visit(service, Visit(user_id, clicks))
+    if saved.refused:
         raise StoreUnavailable(
-            f"Redis refuses writes now ({stored.refused}). Send the clicks again later."
+            f"Redis refuses writes now ({saved.refused}). Send the clicks again later."
         )
-    return ClicksTaken(
-        accepted=stored.accepted, duplicates=stored.duplicates, unknown_items=unknown
-    )
+    return ClicksTaken(accepted=saved.accepted, duplicates=saved.duplicates, unknown_items=unknown)
 
 
 @router.get("/recommendations", response_model=Recommendations)

@@ -220,9 +220,7 @@ def _rule(schema: Document) -> str:
 
 def _problems(document: Document, answers: Answers) -> str:
     described = document["components"]["responses"].items()
-    rows = [
-        f"| {n.removeprefix('problem-')} | {problem['description']} |" for n, problem in described
-    ]
+    rows = [f"| {n.removeprefix('problem-')} | {p['description']} |" for n, p in described]
     table = "\n".join(["| status | |", "|---|---|", *rows])
     reference = {"$ref": "#/components/schemas/Problem"}
     return f"""## Problems

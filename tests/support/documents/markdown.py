@@ -15,14 +15,8 @@ FOLDERS = (".", "data", "docker", "docs")
 PAGES = sorted(page for folder in FOLDERS for page in (ROOT / folder).glob("*.md"))
 READ = [path for path in PAGES if path.name != "CHANGELOG.md"]  # pages whose code runs
 DOCKER = "needs Docker; make compose-check runs it"  # the only reason not to run a block
-PROGRAMS = (
-    "recsys",
-    "curl",
-    "python",
-    "make",
-    ".",
-    "py-spy",
-)  # that tests/support/documents/doc_runner.py runs
+# those that tests/support/documents/doc_runner.py runs
+PROGRAMS = ("recsys", "curl", "python", "make", ".", "py-spy")
 ASSIGNMENT = re.compile(r"[A-Z_]+=")
 FENCE = re.compile(r"^```([\w-]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 NOT_RUN = re.compile(r"<!-- not run: (.+?) -->\n\Z")

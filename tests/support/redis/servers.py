@@ -115,10 +115,7 @@ class RedisServer:
     def start(self) -> None:
         """Start the process and wait until it listens."""
         self._process = subprocess.Popen(
-            self._command,
-            env=self._environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            self._command, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         wait_until(self._listens, "redis-server listens")
 

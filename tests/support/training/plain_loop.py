@@ -169,9 +169,8 @@ class PlainLoop:
         """
         settings, rows = self.settings, len(inputs)
         candidates = torch.cat([targets, negatives])  # (B+S,)
-        vectors = self.items(
-            torch.cat([inputs, candidates])
-        )  # one lookup, one gradient for both roles
+        # one lookup, one gradient for both roles
+        vectors = self.items(torch.cat([inputs, candidates]))
         clicked, outputs = vectors.split([rows, len(candidates)])  # (B, H), (B+S, H)
         clicked = functional.dropout(clicked, settings.dropout_embedding)
         state = functional.dropout(self.cell(clicked, state), settings.dropout_hidden)

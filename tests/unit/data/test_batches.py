@@ -51,10 +51,7 @@ def test_a_row_that_ends_takes_the_next_waiting_session() -> None:
         if b.is_new_session is not None
     ]
 
-    assert seen == [
-        ([0, 3], [1, 4], [True, True]),
-        ([1, 5], [2, 6], [False, True]),
-    ]
+    assert seen == [([0, 3], [1, 4], [True, True]), ([1, 5], [2, 6], [False, True])]
 
 
 def test_the_last_batches_have_fewer_rows() -> None:

@@ -36,8 +36,7 @@ def test_ids_stay_texts_and_times_become_milliseconds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "written",
-    ["1411434505", "1411434505000", "2014-09-23T01:08:25Z", "2014-09-23 03:08:25+02:00"],
+    "written", ["1411434505", "1411434505000", "2014-09-23T01:08:25Z", "2014-09-23 03:08:25+02:00"]
 )
 def test_seconds_milliseconds_and_iso_mean_the_same(tmp_path: Path, written: str) -> None:
     log = read(tmp_path, HEADER + f"s1,a,{written}\n")

@@ -84,9 +84,7 @@ def test_the_event_tells_a_view_from_a_cart_where_files_have_it(
     assert find_duplicates(read_clicks(ClickOptions(named)))[1] == Duplicates(4, 8, by_event=True)
 
 
-def test_events_of_only_some_files_are_not_compared_and_a_warning_says_so(
-    tmp_path: Path,
-) -> None:
+def test_events_of_only_some_files_are_not_compared_and_a_warning_says_so(tmp_path: Path) -> None:
     (tmp_path / "1.csv").write_text(
         "session_id,item_id,timestamp,event_type\ns1,a,10,view\ns1,a,10,cart\n"
     )

@@ -30,7 +30,7 @@ from tests.support.documents.small_runs import SMALLER
 from training.recipe import checked_recipe
 
 NOT_RUN = {  # reason → number of blocks on all pages
-    DOCKER: 6,
+    DOCKER: 6
 }
 DIAGRAMS = ("flowchart", "sequenceDiagram", "stateDiagram-v2")
 

@@ -57,9 +57,7 @@ async def test_the_page_of_the_api_is_the_document_that_is_served(open_client: C
     assert len(list(calls(document))) == sum(len(m) for m in document["paths"].values())
 
 
-async def test_every_example_of_the_page_is_answered_as_shown(
-    open_client: ClientOf,
-) -> None:
+async def test_every_example_of_the_page_is_answered_as_shown(open_client: ClientOf) -> None:
     written = answers_on_the_page()
     tried = 0
     async with open_client(admin_key_hashes=hash_of(KEY)) as client:

@@ -15,14 +15,7 @@ import pytest
 import recsys
 from recsys.bundle.manifest import read_manifest
 from recsys.client import Client
-from recsys.errors import (
-    BadInput,
-    BadRecipe,
-    BundleRefused,
-    Interrupted,
-    RecsysError,
-    UnknownItem,
-)
+from recsys.errors import BadInput, BadRecipe, BundleRefused, Interrupted, RecsysError, UnknownItem
 from recsys.predictor import Predictor
 from recsys.retrieval.exact import RankingQuery
 from recsys.shadowing import ROOT

@@ -26,10 +26,7 @@ from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.training.command_line import run
 
 EVIL = "[red]a[/red] \x1b[31mb"
-FIGURES = {
-    "model": dict.fromkeys(HEADINGS, 0.5),
-    "sequential rules": dict.fromkeys(HEADINGS, 0.25),
-}
+FIGURES = {"model": dict.fromkeys(HEADINGS, 0.5), "sequential rules": dict.fromkeys(HEADINGS, 0.25)}
 
 
 def printed(width: int, metrics: Mapping[str, Mapping[str, float]] = FIGURES) -> list[str]:

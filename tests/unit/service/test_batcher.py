@@ -32,11 +32,9 @@ class Doubler:
         return [2 * number for number in numbers]
 
 
-def batcher_of(
-    doubler: Doubler, *, batch_size: int = 4, queue_size: int = 100, deadline_ms: int = 5000
-) -> Batcher[int, int]:
+def batcher_of(doubler: Doubler, batch_size: int = 4, queue_size: int = 100) -> Batcher[int, int]:
     batcher = Batcher[int, int](
-        doubler, batch_size=batch_size, queue_size=queue_size, deadline_ms=deadline_ms
+        doubler, batch_size=batch_size, queue_size=queue_size, deadline_ms=5000
     )
     batcher.start()
     return batcher

@@ -82,9 +82,7 @@ def test_the_number_of_visitors_at_a_time_is_bounded() -> None:
 
     ends = {click.user_id: at for at, click in enumerate(clicks)}
     begins = {click.user_id: at for at, click in reversed(list(enumerate(clicks)))}
-    present = [
-        sum(begins[user] <= at <= ends[user] for user in ends) for at in range(100, 5000, 500)
-    ]
+    present = [sum(begins[u] <= at <= ends[u] for u in ends) for at in range(100, 5000, 500)]
     assert len(ends) > 500
     assert max(present) <= 5
 

@@ -2,25 +2,13 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-import pytest
 
 from recsys.bundle.layout import MANIFEST
 from recsys.bundle.registry import publish
 from service.bundle_watcher import SharedVersionFile
-from tests.support.bundles.trained_shop import TrainedShop
-from tests.support.service.registry_service import RegistryService, serving, until
-
-
-@pytest.fixture
-async def served(
-    trained: TrainedShop, other_bundle: Path, tmp_path: Path, redis_url: str
-) -> AsyncIterator[RegistryService]:
-    async with serving(trained.bundle, other_bundle, tmp_path, redis_url) as found:
-        yield found
+from tests.support.service.registry_service import RegistryService, until
 
 
 async def test_the_current_version_of_the_registry_is_served(served: RegistryService) -> None:

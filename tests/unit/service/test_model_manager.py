@@ -4,7 +4,6 @@ import asyncio
 import gc
 import json
 import weakref
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -17,19 +16,10 @@ from service.api.fast_path import query_of
 from service.recommender import RecommendationResult
 from tests.support.bundles.broken_bundles import BREAKS
 from tests.support.bundles.model_kinds import ModelKinds
-from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.service.registry_service import ADMIN, RegistryService, serving
 
 TENT, BAG = "aurora-tent", "aurora-sleeping-bag"
 REFUSED_TWICE = 'recsys_reloads_total{outcome="refused"} 2.0'
-
-
-@pytest.fixture
-async def served(
-    trained: TrainedShop, other_bundle: Path, tmp_path: Path, redis_url: str
-) -> AsyncIterator[RegistryService]:
-    async with serving(trained.bundle, other_bundle, tmp_path, redis_url) as found:
-        yield found
 
 
 async def test_a_reload_serves_the_bundle_that_is_named(served: RegistryService) -> None:

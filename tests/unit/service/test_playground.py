@@ -28,9 +28,7 @@ async def test_the_playground_is_off_by_default(client: httpx.AsyncClient) -> No
     assert "/v1/playground/state" not in (await client.get("/openapi.json")).text
 
 
-async def test_all_files_that_the_page_names_exist(
-    open_client: ClientOf,
-) -> None:
+async def test_all_files_that_the_page_names_exist(open_client: ClientOf) -> None:
     async with open_client(playground=True) as client:
         page = await client.get("/")
         named = {

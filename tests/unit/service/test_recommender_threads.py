@@ -34,9 +34,7 @@ class RecordingRetrieval:
     ) -> list[TopK | None]:
         self.calls.append(("quick_top_k", threading.current_thread().name.partition("_")[0]))
         found = [TopK([3] * query.k, [0.5] * query.k) for query in queries]
-        return [
-            best if query.k <= MAX_K else None for best, query in zip(found, queries, strict=True)
-        ]
+        return [best if q.k <= MAX_K else None for best, q in zip(found, queries, strict=True)]
 
 
 @pytest.fixture

@@ -58,9 +58,7 @@ class Killed(BaseException):
     """Exception that no handler of the package catches."""
 
 
-def test_the_weight_is_chosen_once_before_the_refit_and_kept_over_a_kill(
-    tmp_path: Path,
-) -> None:
+def test_the_weight_is_chosen_once_before_the_refit_and_kept_over_a_kill(tmp_path: Path) -> None:
     first, second = RecordingChooser(), RecordingChooser()
     with pytest.raises(Killed):
         Trainer(TINY, tmp_path, CPU, KilledInRefit(), first).train(CLICKS, None)

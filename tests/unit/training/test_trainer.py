@@ -17,14 +17,7 @@ from training.recipe import Recipe
 from training.trainer import Trainer, TrainingResult
 
 TINY = Recipe(
-    hidden=8,
-    epochs=4,
-    batch=4,
-    negatives=6,
-    validation=0.2,
-    momentum=0.1,
-    warmup=0.0,
-    patience=4,
+    hidden=8, epochs=4, batch=4, negatives=6, validation=0.2, momentum=0.1, warmup=0.0, patience=4
 )
 CPU = torch.device("cpu")
 CLICKS = words(*["abcd", "bcda", "cdab", "dabc", "abca", "bc"] * 20)

@@ -169,8 +169,5 @@ def test_attributes_that_were_read_win_and_the_old_ones_stay() -> None:
 
     merged = merged_attributes(old, {"brand": {"a": "z", "b": None, "c": "w"}})
 
-    assert merged == {
-        "brand": {"a": "z", "b": "y", "c": "w"},
-        "colour": {"a": "red", "b": None},
-    }
+    assert merged == {"brand": {"a": "z", "b": "y", "c": "w"}, "colour": {"a": "red", "b": None}}
     assert merged_attributes(None, {}) == {}

@@ -39,20 +39,6 @@ def test_the_file_names_no_session_and_no_user(blended: TrainedShop) -> None:
     assert set(arrays) == {"starts", "holders", "places", "offsets", "clicks", "age_days", "rarity"}
 
 
-def test_a_missing_a_flipped_and_a_truncated_file_are_refused(bundle: Path) -> None:
-    path = bundle / NEIGHBOURS
-    whole = path.read_bytes()
-    flipped = bytearray(whole)
-    flipped[len(whole) // 2] ^= 1
-
-    path.write_bytes(flipped)
-    assert f"{NEIGHBOURS} has the sha256" in refused(bundle)
-    path.write_bytes(whole[:-10])
-    assert f"{NEIGHBOURS} has the sha256" in refused(bundle)
-    path.unlink()
-    assert f"{NEIGHBOURS} is missing" in refused(bundle)
-
-
 def test_indices_out_of_range_are_refused_under_true_digests(bundle: Path) -> None:
     arrays = load_file(bundle / NEIGHBOURS)
     arrays["clicks"][0] = 200

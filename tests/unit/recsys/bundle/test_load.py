@@ -22,7 +22,7 @@ from recsys.bundle.golden import (
     read_golden,
     write_golden,
 )
-from recsys.bundle.layout import GOLDEN, ITEMS, MANIFEST, MODEL, REPORT, WEIGHTS
+from recsys.bundle.layout import GOLDEN, ITEMS, MANIFEST, MODEL, NEIGHBOURS, REPORT, WEIGHTS
 from recsys.bundle.load import digest
 from recsys.errors import BundleRefused
 from recsys.model.gru4rec import ModelSize
@@ -65,8 +65,11 @@ def test_a_missing_folder_and_a_folder_that_is_no_bundle(tmp_path: Path) -> None
     assert "is not a bundle: it has no manifest.json" in refused(tmp_path)
 
 
-@pytest.mark.parametrize("name", [MODEL, WEIGHTS, ITEMS, GOLDEN, REPORT])
-def test_a_missing_a_flipped_and_a_truncated_file_are_refused(bundle: Path, name: str) -> None:
+@pytest.mark.parametrize("name", [MODEL, WEIGHTS, ITEMS, GOLDEN, REPORT, NEIGHBOURS])
+def test_a_missing_a_flipped_and_a_truncated_file_are_refused(
+    blended: TrainedShop, tmp_path: Path, name: str
+) -> None:
+    bundle = Path(shutil.copytree(blended.bundle, tmp_path / "bundle"))
     path = bundle / name
     whole = path.read_bytes()
     flipped = bytearray(whole)

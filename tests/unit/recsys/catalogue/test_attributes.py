@@ -60,9 +60,7 @@ def test_an_attribute_returns_its_strings(texts: list[str | None]) -> None:
 def test_is_in_is_true_where_a_string_is_wanted(texts: list[str | None], others: list[str]) -> None:
     wanted = [*others, *(text for text in texts[::3] if text is not None)]
 
-    assert CategoricalAttribute.of(texts).is_in(wanted).tolist() == [
-        text in wanted for text in texts
-    ]
+    assert CategoricalAttribute.of(texts).is_in(wanted).tolist() == [t in wanted for t in texts]
 
 
 @pytest.mark.parametrize("distinct", [3, 200, 40_000])
@@ -75,18 +73,14 @@ def test_attributes_of_few_and_of_many_values_are_equal_to_their_strings(distinc
 
 
 def test_half_a_surrogate_pair_equals_no_text() -> None:
-    assert CategoricalAttribute.of(["tea", None]).is_in(["\ud800", "tea"]).tolist() == [
-        True,
-        False,
-    ]
+    assert CategoricalAttribute.of(["tea", None]).is_in(["\ud800", "tea"]).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("size", [3, 7])
 def test_the_most_frequent_strings_come_with_their_frequencies(size: int) -> None:
     few = CategoricalAttribute.of(["tea", None, "cup", "tea", "tea", "cup", "pot"])
-    many = CategoricalAttribute.of(
-        ["tea", None, "", "pot", "tea"][:size]
-    )  # most differ: each is kept
+    # most differ: each is kept
+    many = CategoricalAttribute.of(["tea", None, "", "pot", "tea"][:size])
 
     assert few.most_frequent(2) == (3, [("tea", 3), ("cup", 2)])
     assert many.most_frequent(9) == (

@@ -18,10 +18,8 @@ CATALOGUE = Catalogue(
 )
 
 
-def found(text: str, offset: int = 0, limit: int = 10, **wanted: list[str]) -> list[str]:
-    return CATALOGUE.item_ids.take(
-        search(CATALOGUE, text, wanted, offset=offset, limit=limit).items
-    )
+def found(text: str, **wanted: list[str]) -> list[str]:
+    return CATALOGUE.item_ids.take(search(CATALOGUE, text, wanted, offset=0, limit=10).items)
 
 
 def test_without_words_everything_is_found_the_most_clicked_first() -> None:

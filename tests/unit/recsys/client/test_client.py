@@ -221,10 +221,7 @@ async def test_a_click_counts_once_if_its_answer_was_lost(
 ) -> None:
     """This includes clicks whose event id is given as None."""
     unnamed: Any = {"item_id": TENT, "event_id": None}
-    with (
-        losing_proxy(url, how) as proxy,
-        Client(proxy, api_key=KEY, timeout=60) as losing,
-    ):
+    with losing_proxy(url, how) as proxy, Client(proxy, api_key=KEY, timeout=60) as losing:
         losing.recommend(user_id="ada", **unnamed)
         losing.recommend_many([unnamed | {"user_id": "ada"}])
         losing.record("ada", [unnamed, TENT])

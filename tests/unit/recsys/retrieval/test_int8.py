@@ -67,9 +67,7 @@ def test_the_product_of_codes_is_exact(
     if not fast:
         monkeypatch.setattr(int8, "_int_mm", None)
     random = np.random.default_rng(rows)
-    queries, codes = (
-        random.integers(-127, 128, (count, 136), dtype=np.int8) for count in (rows, 200)
-    )
+    queries, codes = (random.integers(-127, 128, (n, 136), dtype=np.int8) for n in (rows, 200))
     queries[0], codes[0] = 127, -127  # the largest possible sum
     out = torch.empty((rows, 200), dtype=torch.int32)
 

@@ -101,9 +101,7 @@ async def test_a_look_up_describes_each_item_once_and_names_unknown_ones(
         assert (await client.post("/v1/items:lookup", json={"item_ids": wrong})).status_code == 422
 
 
-async def test_attributes_have_values_with_counts_of_items(
-    client: httpx.AsyncClient,
-) -> None:
+async def test_attributes_have_values_with_counts_of_items(client: httpx.AsyncClient) -> None:
     found = (await get(client, "/v1/attributes"))["attributes"]
 
     by_name = {attribute["name"]: attribute for attribute in found}

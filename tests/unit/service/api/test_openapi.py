@@ -31,9 +31,7 @@ def refusals(found: dict[str, Any], path: str, method: str) -> set[str]:
     return {status for status in responses if status >= "400"}
 
 
-async def test_the_document_names_all_problems_of_each_call(
-    client: httpx.AsyncClient,
-) -> None:
+async def test_the_document_names_all_problems_of_each_call(client: httpx.AsyncClient) -> None:
     found = await document(client)
 
     assert refusals(found, ASK, "post") == {"400", "413", "415", "421", "422", "429", "503"}
@@ -107,9 +105,7 @@ async def test_an_encoded_slash_in_a_user_id_is_refused(
     ]
 
 
-async def test_other_user_ids_are_returned_unchanged(
-    client: httpx.AsyncClient,
-) -> None:
+async def test_other_user_ids_are_returned_unchanged(client: httpx.AsyncClient) -> None:
     for user in ("ada%2Fclicks", "ä ö?#&=+;", "a\\b", "..a", "\x00\n", "%", "\U0001f9a6"):
         path = f"/v1/users/{httpx.QueryParams({'u': user})['u']}"
         url = "/v1/users/" + "".join(f"%{byte:02X}" for byte in user.encode())
@@ -132,13 +128,9 @@ async def test_an_unknown_attribute_in_a_batch_names_its_request(client: httpx.A
     assert answer.json()["errors"][0]["field"] == "requests.1.filter"
 
 
-async def test_a_float_without_a_fraction_is_an_integer(
-    client: httpx.AsyncClient,
-) -> None:
+async def test_a_float_without_a_fraction_is_an_integer(client: httpx.AsyncClient) -> None:
     answer = await client.post(
-        ASK,
-        content=b'{"user_id": "ada", "k": 3.0}',
-        headers={"content-type": "application/json"},
+        ASK, content=b'{"user_id": "ada", "k": 3.0}', headers={"content-type": "application/json"}
     )
 
     assert len(answer.json()["items"]) == 3

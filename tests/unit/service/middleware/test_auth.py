@@ -64,9 +64,7 @@ async def test_health_and_pages_need_no_key(open_client: ClientOf, path: str) ->
         assert (await client.get(path)).status_code in (200, 307)
 
 
-async def test_two_keys_are_valid_at_once_and_a_removed_key_is_not(
-    open_client: ClientOf,
-) -> None:
+async def test_two_keys_are_valid_at_once_and_a_removed_key_is_not(open_client: ClientOf) -> None:
     async with open_client(**KEYED) as client:
         for key in (KEY, NEXT):
             headers = bearer(key, "bearer")  # the scheme's case does not matter
@@ -93,9 +91,7 @@ async def test_admin_calls_need_an_admin_key_which_opens_no_other_call(
     assert 'error="insufficient_scope"' in refused.headers["www-authenticate"]
 
 
-async def test_without_an_admin_key_admin_calls_are_off(
-    open_client: ClientOf,
-) -> None:
+async def test_without_an_admin_key_admin_calls_are_off(open_client: ClientOf) -> None:
     async with open_client() as client:
         refused = await client.post("/v1/admin/nothing", headers=bearer(ADMIN))
         assert (await client.get("/v1/model")).status_code == 200  # no key is set: the API is open
@@ -243,9 +239,7 @@ def test_a_key_cannot_open_both_api_and_admin_calls() -> None:
         settings(api_key_hashes=hash_of(KEY), admin_key_hashes=f"{hash_of(ADMIN)},{hash_of(KEY)}")
 
 
-def test_hashes_in_the_environment_are_separated_by_commas(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_hashes_in_the_environment_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECSYS_API_KEY_HASHES", f" {hash_of(KEY)}, {hash_of(NEXT)},")
 
     assert settings().api_key_hashes == (hash_of(KEY), hash_of(NEXT))

@@ -71,9 +71,7 @@ def test_a_request_id_is_accepted_if_it_is_safe(sent: bytes, taken: bool) -> Non
     assert name
 
 
-async def test_browsers_may_cache_files_of_pages_and_revalidate_them(
-    open_client: ClientOf,
-) -> None:
+async def test_browsers_may_cache_files_of_pages_and_revalidate_them(open_client: ClientOf) -> None:
     async with open_client(playground=True) as client:
         for path in ("/static-offline-docs/swagger-ui.css", "/playground/app.js"):
             answer = await client.get(path)
@@ -83,13 +81,9 @@ async def test_browsers_may_cache_files_of_pages_and_revalidate_them(
             assert (same.status_code, same.content) == (304, b"")
 
 
-async def test_the_documentation_page_runs_only_its_own_scripts(
-    client: httpx.AsyncClient,
-) -> None:
+async def test_the_documentation_page_runs_only_its_own_scripts(client: httpx.AsyncClient) -> None:
     answer = await client.get("/docs")
-    policy = dict(
-        rule.split(" ", 1) for rule in answer.headers["content-security-policy"].split("; ")
-    )
+    policy = dict(r.split(" ", 1) for r in answer.headers["content-security-policy"].split("; "))
 
     (script,) = re.findall("<script>(.*?)</script>", answer.text, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

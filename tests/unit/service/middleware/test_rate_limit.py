@@ -91,9 +91,7 @@ async def test_a_burst_is_accepted_and_the_bucket_empties_evenly(
     assert second == [200] * 4 + [429] * 21
 
 
-async def test_the_number_of_buckets_is_bounded(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_the_number_of_buckets_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate, "MAX_CALLERS", 3)
     calls = Callers("1/hour")
     for address in "abcabcd":

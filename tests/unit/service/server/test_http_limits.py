@@ -155,10 +155,7 @@ def test_an_endless_head_is_431(serve: Serve, echo: Echo) -> None:
 @pytest.mark.parametrize(
     ("head", "status"),
     [
-        (
-            GET[:-2] + b"X-A: " + b"a" * 1976 + b"\r\n\r\n",
-            200,
-        ),  # with 3 * 4 + 12 bytes
+        (GET[:-2] + b"X-A: " + b"a" * 1976 + b"\r\n\r\n", 200),  # with 3 * 4 + 12 bytes
         (GET[:-2] + b"X-A: " + b"a" * 1984 + b"\r\n\r\n", 431),
         (GET[:-2] + b"X-A: a\r\n" * 19 + b"\r\n", 200),
         (GET[:-2] + b"X-A: a\r\n" * 20 + b"\r\n", 431),

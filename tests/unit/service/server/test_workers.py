@@ -54,10 +54,7 @@ def test_metrics_are_the_sums_of_all_workers(url: str) -> None:
     shown = {httpx.get(url + "/metrics", timeout=10).text for _ in range(4)}
     name = f'recsys_requests_total{{method="POST",route="{PATH}",status="200"}}'
     counts = {
-        float(line.rsplit(" ", 1)[1])
-        for text in shown
-        for line in text.splitlines()
-        if name in line
+        float(row.rsplit(" ", 1)[1]) for text in shown for row in text.splitlines() if name in row
     }
     assert counts == {30.0}
 

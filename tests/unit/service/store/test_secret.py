@@ -1,7 +1,7 @@
 """All processes hash user ids with the same secret, also after Redis lost it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 import redis as redis_py
@@ -13,13 +13,6 @@ from service.store.session_store import SECRET_KEY, Click
 from tests.support.redis.stores import redis_client_for, shared_secret_store_on, visit
 
 KEY = "a secret"
-
-
-@pytest.fixture
-async def redis_client(redis_url: str) -> AsyncIterator[RedisClient]:
-    redis_client = redis_client_for(redis_url)
-    yield redis_client
-    await redis_client.close()
 
 
 @pytest.fixture

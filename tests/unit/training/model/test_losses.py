@@ -26,8 +26,7 @@ def counts_of(
 ) -> CandidateCounts:
     """Return counts of each candidate, of each row's target, and of other (row, candidate)."""
     at = {
-        (row, target): of_targets[row]
-        for row, target in enumerate(TARGET.tolist()[: len(of_targets)])
+        (row, item): of_targets[row] for row, item in enumerate(TARGET.tolist()[: len(of_targets)])
     }
     at |= others or {}
     positions = torch.tensor([row * len(copies) + candidate for row, candidate in at])
@@ -37,9 +36,8 @@ def counts_of(
 
 
 TARGET = torch.tensor([0, 1, 4])
-SAMPLED = torch.tensor(
-    [[1.0, 0.0], [0.5, 2.0]], dtype=torch.float64
-)  # candidate 0 was sampled twice
+# candidate 0 was sampled twice
+SAMPLED = torch.tensor([[1.0, 0.0], [0.5, 2.0]], dtype=torch.float64)
 
 
 def test_a_second_copy_of_the_target_is_no_negative_of_its_row_but_of_others() -> None:

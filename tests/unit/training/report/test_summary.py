@@ -98,10 +98,7 @@ def test_a_group_is_weak_only_where_its_whole_interval_is_below_all() -> None:
         comparison(
             {},
             positions=(part("1", low), part("2", unsure), part("21–50", unknown)),
-            popularity=(
-                part("10", low, (1, 3)),
-                part("not in training", Estimate(0.0, 0.0, 0.0)),
-            ),
+            popularity=(part("10", low, (1, 3)), part("not in training", Estimate(0.0, 0.0, 0.0))),
         )
     )
 

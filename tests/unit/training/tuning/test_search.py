@@ -105,9 +105,7 @@ def test_a_bad_recipe_is_improved_in_few_trials(whole: list[dict[str, str]]) -> 
     assert best > 1.5 * float(whole[0]["score"])
 
 
-def test_unpromising_trials_are_pruned_before_their_last_epoch(
-    whole: list[dict[str, str]],
-) -> None:
+def test_unpromising_trials_are_pruned_before_their_last_epoch(whole: list[dict[str, str]]) -> None:
     pruned = [row for row in whole if row["ending"] == "pruned"]
 
     assert pruned
@@ -232,9 +230,7 @@ def test_invalid_settings_are_recorded_as_failed(tmp_path: Path) -> None:
     assert {row["score"] for row in failed} == {""}
 
 
-def test_importances_need_ten_trials_and_no_base_within_the_space(
-    tmp_path: Path,
-) -> None:
+def test_importances_need_ten_trials_and_no_base_within_the_space(tmp_path: Path) -> None:
     rates = Space((Dimension("learning_rate", 0.01, 1.0), Dimension("sample_alpha", 0.0, 1.0)))
     base = dataclasses.replace(BAD, epochs=1)
     search(tmp_path, 9, space=rates, base=base)

@@ -68,9 +68,7 @@ def test_the_test_part_changes_nothing(
     """The last 3 of 30 sessions are the test: others click other items, one of them new."""
     header, *lines = GOOD.splitlines()
     others = [line.replace(",i", ",new") if line.startswith("s29,") else line for line in lines]
-    others = [
-        line.replace(",i1,", ",i4,") if line[:3] in ("s27", "s28") else line for line in others
-    ]
+    others = [r.replace(",i1,", ",i4,") if r[:3] in ("s27", "s28") else r for r in others]
     assert others[: 27 * 3] == lines[: 27 * 3]
     other = tmp_path / "other.csv"
     other.write_text("\n".join([header, *others]) + "\n")
@@ -143,11 +141,7 @@ def test_two_processes_do_not_work_on_one_study(
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_mistakes_are_named_and_leave_no_folder(
-    capsys: pytest.CaptureFixture[str],
-    clicks: Path,
-    tmp_path: Path,
-    more: list[str],
-    sentence: str,
+    capsys: pytest.CaptureFixture[str], clicks: Path, tmp_path: Path, more: list[str], sentence: str
 ) -> None:
     code, _, err = tune(capsys, clicks, tmp_path / "study", 1, *more)
 
