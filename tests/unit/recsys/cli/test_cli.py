@@ -291,6 +291,13 @@ def test_help_needs_neither_torch_nor_pandas_nor_the_web(tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
 
 
+def test_the_service_does_not_load_the_client_library() -> None:
+    """The schemas stand beside the client; each worker would load httpx in vain."""
+    code = "import sys, service.app; sys.exit('httpx' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 def test_old_names_are_one_warning_in_plain_words(tmp_path: Path, clicks: Path) -> None:
     recipe = tmp_path / "old.toml"
     recipe.write_text('optimiser = "adam"\ncolumns = "drawn"\nbatches = "lanes"\n')
