@@ -521,8 +521,16 @@ def _sessions(items: Sequence[str] | Sequence[Sequence[str]]) -> tuple[list[Sequ
     """Return a list of sessions, and whether several were given.
 
     Raises:
-        BadInput: `items` is one text, or mixes ids and lists.
+        BadInput: `items` is one text or a table, is no list, or mixes ids and lists.
     """
+    if not isinstance(items, Iterable) or hasattr(items, "columns"):  # list(table): its columns
+        raise BadInput(
+            "The session cannot be used",
+            [
+                f"got {type(items).__name__}. Give a list of item ids, or a list of such lists; "
+                "of a DataFrame the column of the items."
+            ],
+        )
     listed = [items] if isinstance(items, str) else list(items)
     texts = [isinstance(item, str) for item in listed]
     if isinstance(items, str) or len(set(texts)) > 1:

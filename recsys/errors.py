@@ -16,6 +16,8 @@
     └── ServiceUnreachable      our HTTP client received no answer
 
 Messages have three parts: what is wrong, what we got, what to do.
+
+`RenamedSetting` is the one warning; a program goes on after it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,6 +27,10 @@ SHOWN_PROBLEMS = 10  # the first problems must stay visible
 
 class RecsysError(Exception):
     """Base class: something outside this program must change; the message says what."""
+
+
+class RenamedSetting(FutureWarning):
+    """Old name of a setting or of a value, which still works; the message gives the new one."""
 
 
 class Problems(RecsysError):

@@ -22,7 +22,7 @@ import pydantic
 from pydantic import ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from recsys.errors import BadRecipe, Problems
+from recsys.errors import BadRecipe, Problems, RenamedSetting
 from recsys.model.cells import CELLS
 from recsys.model.gru4rec import EMBEDDINGS, ModelSize
 from recsys.retrieval.candidates import KINDS, REMOVED_KINDS
@@ -252,13 +252,15 @@ def checked_recipe(given: Mapping[str, object], overrides: Sequence[str] = ()) -
     Raises:
         BadRecipe: A setting is unknown, of the wrong type or out of range. It lists every problem.
     """
-    values, problems = current_names(given), []
+    old_names: list[str] = []
+    values, problems = current_names(given, old_names), []
     for override in overrides:
         name, equals, text = override.partition("=")
         if equals:
-            values |= current_names({name.strip(): _value(text.strip())})
+            values |= current_names({name.strip(): _value(text.strip())}, old_names)
         else:
             problems.append(f"--set {override!r} has no '='. Write --set name=value.")
+    warn_of_old_names("recipe", old_names)
     try:
         recipe = Recipe(**values)  # type: ignore[arg-type]  # pydantic checks every type
     except BadRecipe as wrong:
@@ -268,16 +270,16 @@ def checked_recipe(given: Mapping[str, object], overrides: Sequence[str] = ()) -
     return recipe
 
 
-def current_names(values: Mapping[str, object]) -> dict[str, object]:
-    """Return the settings under their current names and values; warn about each old one."""
+def current_names(values: Mapping[str, object], old_names: list[str]) -> dict[str, object]:
+    """Return the settings under their current names and values; add each old one to `old_names`."""
     settings: dict[str, object] = {}
     for old, given in values.items():
         name = RENAMED_SETTINGS.get(old, old)
         value = _current_value(name, given)
         if name != old:
-            _warn(f"The setting {old} is now called {name}. The old name still works.")
+            old_names.append(f"{old} is now {name}")
         if isinstance(given, str | list) and value != given:
-            _warn(f"The value {given!r} of {name} is now {value!r}. The old value still works.")
+            old_names.append(f"{name} = {given!r} is now {value!r}")
         settings[name] = value
     return settings
 
@@ -288,8 +290,12 @@ def _current_value(name: str, value: object) -> object:
     return RENAMED_VALUES.get(name, {}).get(value, value) if isinstance(value, str) else value
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, FutureWarning, stacklevel=4)
+def warn_of_old_names(kind: str, old_names: Sequence[str]) -> None:
+    """Give one warning with all old names of a recipe or a space."""
+    if old_names:
+        text = "; ".join(dict.fromkeys(old_names))
+        message = f"The {kind} has old names, which still work: {text}."
+        warnings.warn(message, RenamedSetting, stacklevel=4)
 
 
 def original_names(recipe: Recipe) -> dict[str, object]:
@@ -315,7 +321,7 @@ def checked_settings(values: Mapping[str, object]) -> tuple[dict[str, object], l
     """
     settings: dict[str, object] = {}
     problems = []
-    for name, value in current_names(values).items():
+    for name, value in values.items():
         if name not in SETTINGS:
             problems.append(_unknown(name))
             continue

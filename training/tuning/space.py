@@ -14,7 +14,14 @@ from typing import Any
 from optuna.trial import BaseTrial
 
 from recsys.errors import BadRecipe, BadSpace
-from training.recipe import SETTINGS, Recipe, checked_settings, current_names, read_toml
+from training.recipe import (
+    SETTINGS,
+    Recipe,
+    checked_settings,
+    current_names,
+    read_toml,
+    warn_of_old_names,
+)
 
 Value = bool | int | float | str
 When = tuple[tuple[str, tuple[Value, ...]], ...]  # (setting, its values), all of which must hold
@@ -138,13 +145,16 @@ def load_space(name_or_path: str, base: Recipe) -> Space:
 
 def _with_current_names(tables: Mapping[str, Any]) -> dict[str, Any]:
     """Return the tables with the current names and values of renamed settings."""
-    current: dict[str, Any] = current_names(tables)
+    old_names: list[str] = []
+    current: dict[str, Any] = current_names(tables, old_names)
     for name, table in current.items():
         if isinstance(table, dict) and "choices" in table:
-            table = table | {"choices": current_names({name: table["choices"]})[name]}
+            choices = current_names({name: table["choices"]}, old_names)
+            table = table | {"choices": choices[name]}
         if isinstance(table, dict) and isinstance(table.get("when"), dict):
-            table = table | {"when": current_names(table["when"])}
+            table = table | {"when": current_names(table["when"], old_names)}
         current[name] = table
+    warn_of_old_names("space", old_names)
     return current
 
 

@@ -132,6 +132,8 @@ def test_an_unknown_item_is_named_with_the_most_similar_id(loaded: recsys.Model)
         (["aurora-tent", ["aurora-kettle"]], "Give a list of item ids, or a list of such lists"),
         ([[7]], "item ids are texts, got 7. Write '7'."),
         ([7, 8], "item ids are texts, got 7. Write '7'."),
+        (None, "got NoneType. Give a list of item ids"),
+        (pd.DataFrame({"item_id": ["aurora-tent"]}), "got DataFrame. Give a list of item ids"),
     ],
 )
 def test_a_session_that_is_no_list_of_ids_is_refused(

@@ -289,3 +289,33 @@ def test_help_needs_neither_torch_nor_pandas_nor_the_web(tmp_path: Path) -> None
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr
+
+
+def test_the_service_does_not_load_the_client_library() -> None:
+    """The schemas stand beside the client; each worker would load httpx in vain."""
+    code = "import sys, service.app; sys.exit('httpx' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_old_names_are_one_warning_in_plain_words(tmp_path: Path, clicks: Path) -> None:
+    recipe = tmp_path / "old.toml"
+    recipe.write_text('optimiser = "adam"\ncolumns = "drawn"\nbatches = "lanes"\n')
+    settings = [*QUICK, "--set", "columns=full", "--set", "validation=0.0"]
+    files = ["--clicks", str(clicks), "--out", str(tmp_path / "bundle"), "--recipe", str(recipe)]
+
+    done = subprocess.run(
+        [sys.executable, "-m", "recsys", "train", *files, *settings],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[0] == (
+        "warning: The recipe has old names, which still work: optimiser is now optimizer; "
+        "columns is now scored_items; scored_items = 'drawn' is now 'with-duplicates'; "
+        "batches = 'lanes' is now 'session-parallel'; scored_items = 'full' is now 'all'."
+    )
+    assert done.stderr.count("old names") == 1
+    assert ".py:" not in done.stderr

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import FixedTrial
 
-from recsys.errors import BadSpace
+from recsys.errors import BadSpace, RenamedSetting
 from training.recipe import Recipe, shipped_names
 from training.tuning.space import Dimension, Space, load_space
 
@@ -195,9 +195,13 @@ def test_a_space_with_old_names_works_and_names_the_new_ones(tmp_path: Path) -> 
     path = tmp_path / "old.toml"
     path.write_text(text)
 
-    with pytest.warns(FutureWarning) as caught:
+    with pytest.warns(RenamedSetting) as caught:
         space = load_space(str(path), Recipe())
 
-    assert any("columns is now called scored_items" in str(warning.message) for warning in caught)
+    assert [str(warning.message) for warning in caught] == [
+        "The space has old names, which still work: columns is now scored_items; "
+        "scored_items = ['distinct', 'drawn'] is now ['unique', 'with-duplicates']; "
+        "optimiser is now optimizer."
+    ]
     assert space.dimensions[0] == Dimension("scored_items", choices=("unique", "with-duplicates"))
     assert space.dimensions[1].when == (("optimizer", ("adagrad",)),)
