@@ -11,7 +11,7 @@ IMAGE = docker build --build-arg EXTRA_INDEX_URL="$(EXTRA_INDEX_URL)" \
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test docs-check browser-test browser screenshots faults soak fuzz docs check format clean install image compose-check
+.PHONY: help demo test docs-check browser-test browser redis screenshots faults soak fuzz docs check format clean install image compose-check
 
 help: ## show this list
 	@echo "session-recsys: make TARGET [ARGS=…] [PYTHON=python3.11]"
@@ -35,6 +35,11 @@ browser: install ## a Chromium for the browser tests, where there is none
 	    run=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 	    $$run apt-get update && $$run apt-get install --yes --no-install-recommends chromium; \
 	  else $(BIN)/playwright install chromium; fi; }
+
+redis: ## a redis-server of Debian on the PATH, with TLS, for the tests that need one
+	@command -v redis-server || { \
+	  run=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$run apt-get update && $$run apt-get install --yes --no-install-recommends redis-server; }
 
 screenshots: browser ## docs/images/, by the browser tests, of the trained demo shop
 	RECSYS_PICTURES=docs/images $(BIN)/pytest tests/browser/test_pictures.py

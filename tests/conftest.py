@@ -49,6 +49,8 @@ def pytest_report_header(config: pytest.Config) -> str:
     left_out += ["long runs (make soak)"]
     if not os.environ.get("RECSYS_REAL_DATA"):
         left_out.append("real click logs (RECSYS_REAL_DATA=FOLDER make test)")
+    if shutil.which("redis-server") is None:
+        left_out.append("Redis by TLS and of version 7 (make redis)")
     if shutil.which("openssl") is None:
         left_out.append("Redis by TLS (install openssl)")
     return f"make test leaves out: {', '.join(left_out)}"

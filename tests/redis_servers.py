@@ -151,7 +151,7 @@ class RedisServer:
             said = self._process.communicate()[0].decode(errors="replace")
             self._process = None
             if self._tls is not None and "tls" in said.lower():
-                pytest.skip("The redis-server here was built without TLS.")
+                pytest.skip("The redis-server here was built without TLS. Install one: make redis.")
             raise AssertionError(f"redis-server ended: {said[-400:]}")
         with closing(socket.socket()) as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
@@ -233,7 +233,7 @@ def _running(server: RedisServer) -> Iterator[RedisServer]:
 def redis_pair(*arguments: str) -> Iterator[tuple[RedisServer, RedisServer]]:
     """A primary, and a replica in step with it."""
     with own_redis(*FAST_REPLICATION, *arguments) as primary:
-        follow = ("--replicaof", f"127.0.0.1 {primary.port}")
+        follow = ("--replicaof", "127.0.0.1", str(primary.port))
         with own_redis(*FAST_REPLICATION, *arguments, *follow) as replica:
             wait_until(partial(_follows, replica), "the replica is in step")
             yield primary, replica

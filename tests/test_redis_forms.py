@@ -174,6 +174,8 @@ async def test_a_cluster_whose_servers_do_not_know_their_names() -> None:
     with redis_cluster(masters=2) as servers, ExitStack() as stack:
         clients = [stack.enter_context(server.client()) for server in servers]
         for client in clients:
+            if not client.config_get("cluster-preferred-endpoint-type"):
+                pytest.skip("The redis-server here is older than 7.0. Install one: make redis.")
             client.config_set("cluster-preferred-endpoint-type", "unknown-endpoint")
         key, other = "recsys:{a}", "recsys:{b}"
         call = Call(("GET", key), key, repeatable=True)
