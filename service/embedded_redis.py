@@ -3,7 +3,9 @@
 For `recsys serve --redis embedded`, the demo and the tests.
 """
 
+import contextlib
 import logging
+import secrets
 import shutil
 import socket
 import subprocess
@@ -123,10 +125,16 @@ def _guard(pid: int, folder: str) -> "subprocess.Popen[bytes]":
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port of 127.0.0.1 that is free now.
+
+    It is below the ports that Linux gives to outgoing connections (from 32768), so that no
+    connection takes it before the caller listens on it.
+    """
+    while True:
+        port = 10_000 + secrets.randbelow(22_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _await_server(server: "subprocess.Popen[bytes]", address: Address, log: Path) -> None:
