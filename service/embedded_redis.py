@@ -114,7 +114,7 @@ def _guard(pid: int, folder: str) -> "subprocess.Popen[bytes]":
     The shell waits for the end of its input, which comes when the last process that holds the
     other end of the pipe is gone.
     """
-    script = 'cat >/dev/null; kill "$1" && rm -rf "$2"'
+    script = 'cat >/dev/null; kill "$1"; rm -rf "$2"'
     return subprocess.Popen(
         ["sh", "-c", script, "sh", str(pid), folder],
         stdin=subprocess.PIPE,
