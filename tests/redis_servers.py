@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from service.embedded_redis import find_redis_server, free_port
 
 START_SECONDS = 60.0
 SLOTS = 16384
+FIRST_OUTGOING_PORT = 32_768  # of Linux
 BUS = 10_000  # the members of a cluster talk to each other on the port so much higher
 SENTINEL_NAME, DOWN_AFTER_MS = "the-shop", 1000
 FAST_REPLICATION = ("--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0")
@@ -190,11 +191,12 @@ def _comes(holds: Callable[[], bool], seconds: float, look_seconds: float = 0.02
 
 
 def _port_with_bus() -> int:
-    """A free one whose bus port is free, too."""
+    """Return a free port whose bus port is free, too, and below those of outgoing connections."""
     while True:
         port = free_port()
-        with closing(socket.socket()) as probe:
-            if port + BUS < 65536 and probe.connect_ex(("127.0.0.1", port + BUS)) != 0:
+        with closing(socket.socket()) as probe, suppress(OSError):
+            if port + BUS < FIRST_OUTGOING_PORT:
+                probe.bind(("127.0.0.1", port + BUS))
                 return port
 
 
