@@ -306,7 +306,11 @@ def test_progress_is_written_to_the_error_stream_or_nowhere(
 
 
 def test_a_served_model_answers_until_it_is_interrupted(trained: TrainedShop) -> None:
-    script = f"import recsys; recsys.load({str(trained.bundle)!r}).serve(port=0)"
+    script = (
+        # a shell that starts the tests in the background lets them ignore SIGINT
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"import recsys; recsys.load({str(trained.bundle)!r}).serve(port=0)"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", script], env=environment(), stderr=subprocess.PIPE, text=True
     ) as process:
