@@ -314,18 +314,21 @@ def test_a_served_model_answers_until_it_is_interrupted(trained: TrainedShop) ->
     with subprocess.Popen(
         [sys.executable, "-c", script], env=environment(), stderr=subprocess.PIPE, text=True
     ) as process:
-        assert process.stderr is not None
-        log = ""
-        while "Serving" not in log:
-            line = process.stderr.readline()
-            assert line, log
-            log += line
-        found = re.search(r"http://[\d.]+:\d+", log)
-        assert found is not None
-        with Client(found[0], retries=20) as client:
-            answer = client.recommend(user_id="ada", item_id="aurora-tent", k=3)
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        try:
+            assert process.stderr is not None
+            log = ""
+            while "Serving" not in log:
+                line = process.stderr.readline()
+                assert line, log
+                log += line
+            found = re.search(r"http://[\d.]+:\d+", log)
+            assert found is not None
+            with Client(found[0], retries=20) as client:
+                answer = client.recommend(user_id="ada", item_id="aurora-tent", k=3)
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+        finally:
+            process.kill()
 
     assert (answer.stored, len(answer.items), process.returncode) == (True, 3, 0)
 
