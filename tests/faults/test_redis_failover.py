@@ -119,6 +119,7 @@ async def test_an_address_that_leads_to_another_server_after_its_own_was_demoted
     async with address_failover(move_seconds=0) as failover:
         redis_client = redis_client_for(failover.url)
         assert await redis_client.run("write", [write("a")]) == [[b"", b"a"]]
+        await asyncio.to_thread(failover.wait_for_replica)
         await asyncio.to_thread(failover.fail, lambda replica: None)
 
         replies: list[Any] = await redis_client.run("write", [write("b")])
