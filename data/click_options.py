@@ -6,7 +6,7 @@ This module loads no pandas, so that `--help` is quick.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
@@ -128,6 +128,11 @@ class ClickOptions:
         names = [self.visitor_column, self.item_column, self.time_column]
         optional = (self.required_event_column, self.split_column)
         return names + [name for name in optional if name is not None]
+
+    def option_of(self, column: str) -> str:
+        """Return the command-line option that names a column."""
+        named = {getattr(self, f.name): f.name for f in fields(self) if f.name.endswith("_column")}
+        return "--" + named.get(column, "event_column").replace("_", "-")
 
     @property
     def visitor_column(self) -> str:

@@ -89,7 +89,7 @@ def _has_event(file: ClickFile, options: ClickOptions) -> bool:
 
 def _check_columns(files: Sequence[ClickFile], options: ClickOptions) -> None:
     """Raise `BadInput` for a missing column, or an id or event of several types."""
-    wanted = options.columns()
+    wanted = {name: options.option_of(name) for name in options.columns()}
     problems = [problem for file in files for problem in file.check_columns(wanted)]
     if not problems:
         ids = (options.visitor_column, options.item_column, options.required_event_column)

@@ -4,7 +4,7 @@ This module reads formats; `data/clicks.py` interprets the values.
 """
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,14 +63,20 @@ class ClickFile:
         except (OSError, pa.ArrowException) as broken:
             raise BadInput(f"{self.path} cannot be read", [_sentence(broken)]) from broken
 
-    def check_columns(self, names: list[str]) -> list[str]:
-        """Return a problem for every named column that is missing or occurs twice."""
+    def check_columns(self, names: Mapping[str, str]) -> list[str]:
+        """Return a problem for every column that is missing or occurs twice.
+
+        Args:
+            names: name of a column → the option that names it, or "".
+        """
         present = self.columns()
         wrong = self._wrong_delimiter(present)
         if wrong:
             return [wrong]
         problems = [
-            f"{self.path}: {missing_column(name, present)}" for name in names if name not in present
+            f"{self.path}: {missing_column(name, present, option)}"
+            for name, option in names.items()
+            if name not in present
         ]
         problems += [
             f"{self.path}: two columns are called {name!r}. Rename one of them."

@@ -53,7 +53,8 @@ def read_attributes(
 def _table(path: Path, item_column: str, delimiter: str | None) -> pa.Table:
     files = click_files(path, delimiter)
     names = files[0].columns()
-    problems = [p for file in files for p in file.check_columns([item_column, *names])]
+    wanted = dict.fromkeys(names, "") | {item_column: "--item-column"}
+    problems = [p for file in files for p in file.check_columns(wanted)]
     if not problems:
         problems = mixed_types(files, item_column)
     if problems:

@@ -22,11 +22,12 @@ YEAR_ONE_MS = -62_135_596_800_000  # the earliest time that calendars represent
 SPLITS = ("train", "valid", "test")
 
 
-def missing_column(name: str, present: Sequence[str]) -> str:
-    """Return the message for a missing column, with the most similar name."""
+def missing_column(name: str, present: Sequence[str], option: str = "") -> str:
+    """Return the message for a missing column, with the most similar name and the option to set."""
     near = difflib.get_close_matches(name, present, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"no column {name!r}.{hint} It has: {', '.join(map(repr, present))}."
+    remedy = f" Set {option} to one of them." if option and present else ""
+    return f"no column {name!r}.{hint} It has: {', '.join(map(repr, present)) or 'none'}.{remedy}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,14 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from shutil import copy2, rmtree
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
-from recsys.errors import BadInput, Interrupted, Problems, RecsysError, UnknownItem
+from recsys.errors import BadInput, BadRecipe, Interrupted, Problems, RecsysError, UnknownItem
 from recsys.shadowing import ROOT, check_packages
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def fit(
     Args:
         clicks: a DataFrame, a file (.csv, .tsv, .parquet) or a folder of such files.
         session: column of the session id; not read if `user` is given.
-        item: column of the item id, in `clicks` and in `items`.
+        item: column of the item id, in `clicks` and in `items`. Ids become texts.
         time: column of the time: datetimes, epoch seconds, epoch milliseconds or ISO 8601.
         user: column of the user id; sessions are then cut where a user pauses.
         event: column of the event type; by default `event_type`, if the clicks have it.
@@ -118,22 +119,29 @@ def fit(
     check_packages()
     _quiet_threads()
     from data.click_options import FROM_USERS, ClickOptions
+    from data.dataframes import items_path, with_clicks
     from recsys.console import open_api_console
     from training.pipeline import TrainOptions, train
     from training.recipe import load_recipe
 
+    if not isinstance(settings, Mapping | None):
+        raise BadRecipe(
+            "The recipe cannot be used",
+            [f"settings are names with values, got {settings!r}. Write {{'epochs': 3}}."],
+        )
     overrides = dict(settings or {}) | ({} if seed is None else {"seed": seed})
     folder = Path(tempfile.mkdtemp(prefix="recsys-"))
-    bundle = folder / "bundle" if out is None else Path(out).resolve()
-    with _deleted_on_failure(folder), _in_python_terms(folder):
+    bundle = folder / "bundle" if out is None else _full(out)
+    with ExitStack() as on_failure, _in_python_terms(folder):
+        on_failure.callback(rmtree, folder, ignore_errors=True)
         options = ClickOptions(
             path=folder / "clicks.parquet",
-            session_column=session if user is None else FROM_USERS,
-            user_column="user_id" if user is None else user,
-            item_column=item,
-            time_column=time,
+            session_column=str(session) if user is None else FROM_USERS,
+            user_column="user_id" if user is None else str(user),
+            item_column=str(item),
+            time_column=str(time),
             event_column=event,
-            events=tuple(events),
+            events=tuple(_texts(events, "events")),
             delimiter=delimiter,
             idle_gap_seconds=idle_gap_seconds,
             drop_duplicates=drop_duplicates,
@@ -144,18 +152,20 @@ def fit(
             test_days=test_days,
             test_fraction=test_fraction,
         )
-        options = _with_clicks(options, clicks)
+        options = with_clicks(options, clicks)
         run = TrainOptions(
             clicks=options,
             out=bundle,
             recipe=load_recipe(str(recipe), [_override(*pair) for pair in overrides.items()]),
-            items=None if items is None else _items_path(items, folder / "items.parquet"),
+            items=items_path(items, options.item_column, folder),
             resume=resume,
             device=device,
             command="recsys.fit",
         )
         train(run, open_api_console(progress=progress))
-        return Model(bundle, _open(bundle), options, folder)
+        model = Model(bundle, _open(bundle), options, folder)
+        on_failure.pop_all()
+        return model
 
 
 def load(path: str | Path) -> "Model":
@@ -167,7 +177,7 @@ def load(path: str | Path) -> "Model":
     _quiet_threads()
     from recsys.bundle.registry import resolve_bundle
 
-    bundle = resolve_bundle(Path(path).resolve())
+    bundle = resolve_bundle(_full(path))
     return Model(bundle, _open(bundle))
 
 
@@ -239,14 +249,14 @@ class Model:
         Raises:
             UnknownItem: the catalogue lacks a clicked item.
             UnknownAttribute: `filter` names an attribute that the items lack.
-            BadInput: `items` or `k` cannot be used.
+            BadInput: an argument cannot be used.
         """
         from recsys.retrieval.exact import RankingQuery
 
         sessions, several = _sessions(items)
-        if k < 1:
-            raise BadInput("The list cannot be made", [f"k must be at least 1, got {k}."])
-        query = RankingQuery(k, self._known(exclude_items), self._allowed(filter))
+        _check_list(k, unknown)
+        excluded = self._known(_texts(exclude_items, "exclude_items"))
+        query = RankingQuery(k, excluded, self._allowed(filter))
         if unknown == "raise":
             for item_id in dict.fromkeys(item_id for session in sessions for item_id in session):
                 self._index(item_id)
@@ -269,7 +279,9 @@ class Model:
 
         Raises:
             UnknownItem: the catalogue lacks the item.
+            BadInput: `k` cannot be used.
         """
+        _check_list(k)
         ranking = self._predictor.similar(self._index(item), k)
         return self._frame(ranking.items, ranking.scores)
 
@@ -338,7 +350,7 @@ class Model:
         """
         from recsys.fileio import check_new_folder, new_folder
 
-        target = Path(path).resolve()
+        target = _full(path)
         check_new_folder(target, "The bundle")
         with new_folder(target) as unfinished:
             for file in self.folder.iterdir():
@@ -367,6 +379,13 @@ class Model:
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         _run_until_interrupted(command, {**os.environ, "PYTHONPATH": path})
 
+    def __reduce__(self) -> str:
+        """Refuse to be pickled or copied: the files of the bundle would not be in the copy."""
+        raise RecsysError(
+            f"{self!r} cannot be pickled or copied: it belongs to a folder. Save it with "
+            "save(path), and open it with recsys.load(path) where it is needed."
+        )
+
     def __repr__(self) -> str:
         recall = self._manifest.metrics.get("model", {}).get("recall@20")
         measured = "" if recall is None else f", recall@20 {recall:.4f}"
@@ -379,11 +398,13 @@ class Model:
         trained = [f"{about[name]:,} {name}" for name in ("sessions", "clicks") if name in about]
         facts = f"{len(self._predictor.catalogue):,} items"
         facts += f", trained on {' and '.join(trained)}" if trained else ""
+        ranked = self._manifest.metrics.get("cases")
+        cases = "" if ranked is None else f" ({ranked:,} next clicks)"
         return "".join(
             [
                 f"<p><b>recsys.Model {html.escape(self.model_id)}</b>: {facts}.<br>"
                 f"Bundle: <code>{html.escape(str(self.folder))}</code></p>",
-                "<p>Metrics on the test part of training:</p>",
+                f"<p>Metrics on the test part of training{cases}; the best are bold:</p>",
                 _metrics_html(self.metrics),
                 self._example_html(),
             ]
@@ -438,10 +459,11 @@ class Model:
     ) -> "NDArray[np.bool_] | None":
         if not wanted:
             return None
-        lists = {
-            name: [values] if isinstance(values, str) else list(values)
-            for name, values in wanted.items()
-        }
+        if not isinstance(wanted, Mapping):
+            raise BadInput(
+                "filter cannot be used", [f"got {wanted!r}. Give attributes with their values."]
+            )
+        lists = {name: _texts(values, f"filter[{name!r}]") for name, values in wanted.items()}
         return self._predictor.catalogue.allowed(lists)
 
     def _frame(
@@ -462,16 +484,17 @@ class Model:
     ) -> "ClickOptions":
         """Return how to read clicks: as `fit` did, except for the columns that are given."""
         from data.click_options import FROM_USERS, ClickOptions
+        from data.dataframes import with_clicks
 
         path = folder / f"{name}.parquet"
         base = ClickOptions(path) if self._options is None else self._options
         columns: dict[str, Any] = {
-            f"{name}_column": value for name, value in given.items() if value is not None
+            f"{name}_column": str(value) for name, value in given.items() if value is not None
         }
         if given["user"] is not None:
             columns["session_column"] = FROM_USERS
         options = replace(base, path=path, split_column=None, **columns)
-        return _with_clicks(options, clicks)
+        return with_clicks(options, clicks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -491,15 +514,6 @@ class EvaluationReport:
         return f"{_metrics_html(self.metrics)}<p>{html.escape(self.summary)}</p>"
 
 
-@contextmanager
-def _deleted_on_failure(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        rmtree(folder, ignore_errors=True)
-        raise
-
-
 def _open(bundle: Path) -> "Predictor":
     from recsys.bundle.golden import open_predictor
 
@@ -510,6 +524,33 @@ def _quiet_threads() -> None:
     """Let idle threads of torch sleep, as the command line does: spinning threads slow it down."""
     if "torch" not in sys.modules:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def _full(path: str | Path) -> Path:
+    return Path(path).expanduser().resolve()
+
+
+def _check_list(k: int, unknown: str = "raise") -> None:
+    """Raise `BadInput` if no list can have this length, or `unknown` is neither of its words."""
+    problems = []
+    if not isinstance(k, Integral) or k < 1:
+        problems.append(f"k must be at least 1, got {k!r}. Give a whole number.")
+    if unknown not in ("raise", "ignore"):
+        problems.append(f"unknown is 'raise' or 'ignore', got {unknown!r}. Give one of them.")
+    if problems:
+        raise BadInput("The list cannot be made", problems)
+
+
+def _texts(given: object, what: str) -> list[str]:
+    """Return a list of texts; one text alone is a list of one."""
+    one = isinstance(given, str) or not isinstance(given, Iterable)
+    values = [given] if one else list(cast("Iterable[object]", given))
+    for value in values:
+        if not isinstance(value, str):
+            raise BadInput(
+                f"{what} cannot be used", [f"it takes texts, got {value!r}. Write {str(value)!r}."]
+            )
+    return cast("list[str]", values)
 
 
 def _override(name: str, value: object) -> str:
@@ -550,56 +591,6 @@ def _sessions(items: Sequence[str] | Sequence[Sequence[str]]) -> tuple[list[Sequ
             [f"item ids are texts, got {wrong[0]!r}. Write {str(wrong[0])!r}."],
         )
     return sessions, True
-
-
-def _with_clicks(options: "ClickOptions", clicks: "Clicks") -> "ClickOptions":
-    """Return the options with the path of the clicks; a DataFrame is written to their path."""
-    from data.click_options import EVENT_COLUMN
-    from data.schema import missing_column
-
-    if isinstance(clicks, str | Path):
-        return replace(options, path=Path(clicks))
-    frame = _frame_of(clicks, "The clicks")
-    wanted = options.columns()
-    present = list(frame.columns)
-    problems = [missing_column(name, present) for name in wanted if name not in present]
-    if problems:
-        raise BadInput("The clicks cannot be used", [f"the DataFrame: {p}" for p in problems])
-    names = dict.fromkeys([*wanted, *({EVENT_COLUMN} & set(present))])
-    _write_frame(frame[list(names)], options.path, "The clicks")
-    return options
-
-
-def _items_path(items: "Clicks", path: Path) -> Path:
-    if isinstance(items, str | Path):
-        return Path(items)
-    return _write_frame(_frame_of(items, "The items"), path, "The items")
-
-
-def _frame_of(given: object, what: str) -> "DataFrame":
-    from pandas import DataFrame
-
-    if not isinstance(given, DataFrame):
-        raise BadInput(
-            f"{what} cannot be used",
-            [f"got {type(given).__name__}. Give a DataFrame, or the path of a file or folder."],
-        )
-    return given.rename(columns=str)
-
-
-def _write_frame(frame: "DataFrame", path: Path, what: str) -> Path:
-    """Write a Parquet file, so that DataFrames are checked by the code that reads files."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), path)
-    except (pa.ArrowException, ValueError, TypeError) as failed:
-        raise BadInput(
-            f"{what} cannot be used",
-            [f"the DataFrame cannot become a table ({failed}). Give each column one type."],
-        ) from failed
-    return path
 
 
 @contextmanager
@@ -648,7 +639,12 @@ def _headline(metrics: "DataFrame") -> "DataFrame":
 
 
 def _metrics_html(metrics: "DataFrame") -> str:
-    return str(_headline(metrics).rename_axis(None).to_html(float_format="{:.4f}".format, border=0))
+    """Return a table with the best values of each column in bold; its row names are ours."""
+    shown = _headline(metrics).rename_axis(None)
+    rounded = shown.round(4)
+    texts = shown.map("{:.4f}".format).where(shown.notna(), "–")
+    bold = "<b>" + texts + "</b>"
+    return str(texts.mask(rounded.eq(rounded.max()), bold).to_html(escape=False, border=0))
 
 
 def _run_until_interrupted(command: Sequence[str], environment: Mapping[str, str]) -> None:

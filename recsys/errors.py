@@ -81,7 +81,7 @@ class UnknownAttribute(RecsysError):
 
     def __init__(self, attribute: str, known: Sequence[str], field: str = "filter") -> None:
         self.field = field
-        known_text = ", ".join(known) if known else "none (train with --items to have some)"
+        known_text = ", ".join(known) if known else "none (train with a table of items)"
         super().__init__(
             f"{attribute!r} is not an attribute of the items. They have: {known_text}."
         )

@@ -209,9 +209,13 @@ def choose_device(name: str) -> torch.device:
             return torch.device(name)
         except RuntimeError:
             pass
+    if torch.cuda.is_available():
+        sees = "torch sees cpu and cuda. Give one of them, or auto"
+    else:
+        sees = "torch sees no graphics card. Give cpu or auto"
     raise BadInput(
         "--device cannot be used",
-        [f"got {name!r}; torch sees cpu{' and cuda' if torch.cuda.is_available() else ' alone'}."],
+        [f"got {name!r}; {sees}."],
     )
 
 

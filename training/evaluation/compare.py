@@ -3,8 +3,9 @@
 `evaluate_with_baselines` ranks; `compare_with_intervals` resamples what was ranked.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +72,7 @@ def evaluate_with_baselines(
         catalogue: The model's items.
         train: Sessions from which the baselines learn.
         test: Sessions whose next clicks are ranked.
-        console: Shows a bar for each recommender.
+        console: Shows a bar.
 
     Returns:
         Recommender → evaluation, the model first.
@@ -86,10 +87,18 @@ def evaluate_with_baselines(
         **baselines(catalogue, learned),
     }
     results = {}
-    for name, scorer in scorers.items():
-        with bar(console, f"Testing {name}", "sessions") as progress:
-            results[name] = evaluate(scorer, tested, len(catalogue), progress)
+    # one bar: a notebook keeps an empty line for each
+    with bar(console, "Testing the model and the baselines", "sessions") as progress:
+        for before, (name, scorer) in enumerate(scorers.items()):
+            advance = partial(_advance, progress, before, len(scorers))
+            results[name] = evaluate(scorer, tested, len(catalogue), advance)
     return results
+
+
+def _advance(
+    progress: Callable[[int, int], None], before: int, scorers: int, done: int, total: int
+) -> None:
+    progress(before * total + done, scorers * total)
 
 
 def compare_with_intervals(

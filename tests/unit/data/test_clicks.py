@@ -115,6 +115,7 @@ def test_a_missing_column_brings_the_nearest_name(tmp_path: Path) -> None:
     message = refused(tmp_path, GOOD.replace("item_id", "itemid"))
 
     assert "no column 'item_id'. Did you mean 'itemid'?" in message
+    assert message.endswith("Set --item-column to one of them.")
 
 
 def test_every_bad_value_is_reported_with_row_and_value(tmp_path: Path) -> None:

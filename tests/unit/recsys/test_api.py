@@ -1,19 +1,25 @@
 """The Python API: DataFrames in and out, the model of the command line, clear errors."""
 
+import copy
 import dataclasses
+import pickle
 import re
 import signal
 import subprocess
 import sys
 import sysconfig
 import venv
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 import recsys
 from recsys.bundle.manifest import read_manifest
+from recsys.bundle.registry import publish
 from recsys.client import Client
 from recsys.errors import BadInput, BadRecipe, BundleRefused, Interrupted, RecsysError, UnknownItem
 from recsys.predictor import Predictor
@@ -141,8 +147,35 @@ def test_a_session_that_is_no_list_of_ids_is_refused(
 ) -> None:
     with pytest.raises(BadInput, match=re.escape(message)):
         loaded.recommend(items)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"k": 0}, "k must be at least 1, got 0. Give a whole number."),
+        ({"k": 2.5}, "k must be at least 1, got 2.5."),
+        ({"k": "3"}, "k must be at least 1, got '3'."),
+        ({"unknown": "drop"}, "unknown is 'raise' or 'ignore', got 'drop'."),
+        ({"exclude_items": [7]}, "exclude_items cannot be used: it takes texts, got 7. Write '7'."),
+        ({"filter": "brand=Aurora"}, "filter cannot be used: got 'brand=Aurora'."),
+        ({"filter": {"brand": 7}}, "filter['brand'] cannot be used: it takes texts, got 7."),
+    ],
+)
+def test_arguments_of_a_list_that_cannot_be_used_are_refused(
+    loaded: recsys.Model, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BadInput, match=re.escape(message)):
+        loaded.recommend(["aurora-tent"], **arguments)
     with pytest.raises(BadInput, match="k must be at least 1, got 0"):
-        loaded.recommend([], k=0)
+        loaded.similar("aurora-tent", k=0)
+
+
+def test_one_text_is_one_id_and_lists_end_with_the_catalogue(loaded: recsys.Model) -> None:
+    everything = loaded.recommend(["aurora-tent"], k=10_000)
+    without = loaded.recommend(["aurora-tent"], k=10_000, exclude_items="aurora-kettle")
+
+    assert len(everything) == 200
+    assert set(everything["item_id"]) - set(without["item_id"]) == {"aurora-kettle"}
 
 
 def test_similar_items_are_those_of_the_predictor(
@@ -205,6 +238,76 @@ def test_a_saved_model_is_loaded_again_and_no_folder_is_written_over(
         model.save(saved)
 
 
+def test_a_model_is_saved_and_not_pickled(loaded: recsys.Model) -> None:
+    for copied in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(RecsysError, match=r"cannot be pickled or copied.*recsys\.load\(path\)"):
+            copied(loaded)
+
+
+def test_a_path_may_start_at_the_home_folder(
+    trained: TrainedShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    quick_clicks().to_csv(tmp_path / "clicks.csv", index=False)
+
+    model = recsys.fit("~/clicks.csv", out="~/bundle", settings=QUICK, progress=False)
+
+    assert model.folder == tmp_path / "bundle"
+    assert model.save("~/saved") == tmp_path / "saved"
+    assert recsys.load("~/saved").model_id == model.model_id
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda clicks: clicks.astype({"item_id": "category", "session_id": "category"}),
+        lambda clicks: clicks.set_index("session_id"),
+        lambda clicks: clicks.assign(
+            timestamp=pd.to_datetime(clicks["timestamp"], unit="s", utc=True).dt.tz_convert(
+                "Asia/Tokyo"
+            )
+        ),
+        lambda clicks: clicks.assign(event_type="view", note=[[]] * len(clicks)),
+    ],
+    ids=["categories", "index", "time zone", "other columns"],
+)
+def test_other_forms_of_the_same_clicks_give_the_same_model(
+    change: Callable[[pd.DataFrame], pd.DataFrame],
+) -> None:
+    clicks = quick_clicks()
+
+    model = recsys.fit(change(clicks), events=[], settings=QUICK, progress=False)
+
+    assert model.model_id == recsys.fit(clicks, settings=QUICK, progress=False).model_id
+
+
+def test_items_may_be_indexed_by_their_id_and_columns_may_be_numbered() -> None:
+    clicks = quick_clicks().set_axis([0, 1, 2], axis="columns")
+    items = pd.DataFrame({1: ["i0", "i1"], "brand": ["Aurora", None]}).set_index(1)
+
+    model = recsys.fit(
+        clicks,
+        session=0,  # type: ignore[arg-type]
+        item=1,  # type: ignore[arg-type]
+        time=2,  # type: ignore[arg-type]
+        items=items.rename_axis("1"),
+        settings=QUICK,
+        progress=False,
+    )
+
+    assert model.recommend(["i0"], filter={"brand": "Aurora"})["item_id"].tolist() == ["i0"]
+
+
+def test_two_trainings_at_once_give_the_same_model() -> None:
+    def train(_: int) -> str:
+        return recsys.fit(quick_clicks(), settings=QUICK, progress=False).model_id
+
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(train, range(2))
+
+    assert first == second == train(0)
+
+
 def test_a_temporary_folder_lives_as_long_as_its_model(tmp_path: Path) -> None:
     model = recsys.fit(quick_clicks(), settings=QUICK, progress=False)
     folder = model.folder
@@ -248,6 +351,12 @@ def test_a_stopped_training_says_whether_it_can_be_continued(
     [
         ({"item_id": "itm_id"}, {}, "no column 'item_id'. Did you mean 'itm_id'?"),
         ({}, {"time": "at"}, "the DataFrame: no column 'at'."),
+        ({"item_id": "itemid"}, {}, "Set item to one of them."),
+        ({"session_id": "item_id"}, {"session": "item_id", "item": "i"}, "no column 'i'."),
+        ({}, {"events": "view"}, "no column 'event_type'."),
+        ({}, {"events": 7}, "events cannot be used: it takes texts, got 7. Write '7'."),
+        ({}, {"device": "gpu"}, "device cannot be used: got 'gpu'; torch sees"),
+        ({}, {"items": pd.DataFrame({"itemid": ["i1"]})}, "Did you mean 'itemid'?"),
         ({}, {"test_fraction": 2}, "test_fraction must be above 0 and below 1, got 2"),
         ({}, {"idle_gap_seconds": 0}, "idle_gap_seconds must be at least 1 second, got 0"),
     ],
@@ -267,12 +376,31 @@ def test_values_of_a_dataframe_are_checked_as_those_of_a_file() -> None:
 
     with pytest.raises(BadInput, match="the DataFrame: row 1, timestamp: 'yesterday'"):
         recsys.fit(clicks, progress=False)
+    with pytest.raises(BadInput, match="two columns are called 'item_id'"):
+        recsys.fit(pd.concat([clicks, clicks[["item_id"]]], axis="columns"), progress=False)
+    with pytest.raises(BadInput, match=r"no column 'item_id'\. It has: none\."):
+        recsys.fit(pd.DataFrame(), progress=False)
+    with pytest.raises(BadInput, match="has a header but no clicks"):
+        recsys.fit(clicks.head(0), progress=False)
     with pytest.raises(BadInput, match="Give each column one type"):
         recsys.fit(mixed, progress=False)
     with pytest.raises(BadInput, match=r"got list\. Give a DataFrame, or the path"):
         recsys.fit([1], progress=False)  # type: ignore[arg-type]
     with pytest.raises(BadRecipe, match=r"epoch is not a setting\. Did you mean epochs\?"):
         recsys.fit(clicks, settings={"epoch": 3}, progress=False)
+    with pytest.raises(BadRecipe, match=r"settings are names with values, got \['epochs=3'\]"):
+        recsys.fit(clicks, settings=["epochs=3"], progress=False)  # type: ignore[arg-type]
+    with pytest.raises(BadRecipe, match=r"no recipe 'accuratte'\. Did you mean accurate\?"):
+        recsys.fit(clicks, recipe="accuratte", progress=False)
+
+
+def test_a_registry_gives_its_current_version(loaded: recsys.Model, tmp_path: Path) -> None:
+    loaded.save(tmp_path / "first")
+    with pytest.raises(BundleRefused, match=r"has no manifest\.json"):
+        recsys.load(tmp_path)
+    publish(tmp_path, "first")
+
+    assert recsys.load(tmp_path).folder == tmp_path / "first"
 
 
 def test_a_folder_without_a_bundle_is_refused(tmp_path: Path) -> None:
@@ -287,6 +415,9 @@ def test_a_notebook_shows_metrics_and_an_example_and_escapes_what_it_shows(
 
     assert page.count("<table") == 2
     assert "session popularity" in page
+    assert "next clicks); the best are bold" in page
+    best = loaded.metrics["mrr@20"].max()
+    assert f"<td><b>{best:.4f}</b></td>" in page
     assert "<p>After " in page
     assert re.fullmatch(
         r"<recsys\.Model [0-9a-f]{16}: 200 items, recall@20 0\.\d{4}, in /\S+>", repr(loaded)
