@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.catalogue.catalogue import Catalogue
+from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import Blend
 from recsys.ragged import RaggedArray, rows_of, windows_along
 from recsys.retrieval.candidates import Windows
@@ -71,6 +72,7 @@ class Predictor:
         window: int,
         inputs: Tensor | None = None,
         model_id: str = "unsaved",
+        repeats: RepeatTerm | None = None,
         blend: Blend | None = None,
         retrieval: Retrieval | None = None,
     ) -> None:
@@ -86,6 +88,7 @@ class Predictor:
             window: clicks that count, at most; older ones are dropped.
             inputs: (N, input_width) float32, the input table; None where it is the item matrix.
             model_id: identifies the weights and settings.
+            repeats: bonus for items of the session, None for no bonus.
             blend: session neighbours to blend in, None for the model only.
             retrieval: finds the best items; None to score every item.
         """
@@ -95,12 +98,13 @@ class Predictor:
         self.hidden = int(matrix.size(1))
         self.window = window
         self.model_id = model_id
+        self.repeats = repeats
         self.blend = blend
         self._model = model
         self._matrix = matrix
         self._inputs = matrix if inputs is None else inputs
         self._bias = bias
-        self._retrieval = retrieval or ExactScan(model, matrix, bias)
+        self._retrieval = retrieval or self.exact_retrieval
         self._popularity = torch.from_numpy(catalogue.popularity)
 
     @torch.inference_mode()
@@ -230,6 +234,13 @@ class Predictor:
         other.blend = None
         return other
 
+    def with_repeats(self, repeats: RepeatTerm | None) -> "Predictor":
+        """Return a predictor with the same model and this repeat term, which scores every item."""
+        other = copy.copy(self)
+        other.repeats = repeats
+        other._retrieval = other.exact_retrieval
+        return other
+
     def with_exact_retrieval(self) -> "Predictor":
         """Return a predictor with the same model that scores every item."""
         other = copy.copy(self)
@@ -239,7 +250,7 @@ class Predictor:
     @property
     def exact_retrieval(self) -> ExactScan:
         """Return a scan of all items with this predictor's model."""
-        return ExactScan(self._model, self._matrix, self._bias)
+        return ExactScan(self._model, self._matrix, self._bias, self.repeats)
 
     @torch.inference_mode()
     def scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor:
@@ -305,10 +316,16 @@ class Predictor:
 
     def _scores(self, hidden: Tensor, windows: RaggedArray) -> Tensor:
         scores = self._model.scores(self._matrix, self._bias, hidden)
+        if self.repeats is not None:
+            self.repeats.add_to(scores, windows.lists())
         if self.blend is not None:
-            scores = self.blend.mix(scores, windows)
+            scores = self.blend.mix(self.calibrated(scores), windows)
         scores[torch.from_numpy(windows.lengths == 0)] = self._popularity
         return scores
+
+    def calibrated(self, scores: Tensor) -> Tensor:
+        """Return the model's scores divided by the temperature: their softmax is calibrated."""
+        return scores if self.repeats is None else scores / self.repeats.temperature
 
     @torch.inference_mode()
     def similar(self, item: int, k: int) -> Ranking:

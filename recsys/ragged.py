@@ -6,6 +6,7 @@ that have a score of their own.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,11 @@ class RaggedArray:
         """Return the rows `first` … `last`-1."""
         offsets = self.offsets[first : last + 1]
         return RaggedArray(offsets - offsets[0], self.items[offsets[0] : offsets[-1]])
+
+    def lists(self) -> list[list[int]]:
+        """Return the rows as lists."""
+        items, ends = self.items.tolist(), self.offsets.tolist()
+        return [items[start:end] for start, end in pairwise(ends)]
 
     def known(self) -> "RaggedArray":
         """Return the same rows without entries of -1."""

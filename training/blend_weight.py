@@ -19,7 +19,6 @@ from training.baselines.session_knn import build_neighbour_index
 from training.evaluation.evaluate import SCORES_AT_ONCE, in_chunks
 from training.evaluation.metrics import metrics_at
 from training.recipe import Recipe
-from training.trainer import WeightChooser
 
 WEIGHTS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8)
 CASES = 20_000  # about so many validation cases, of sessions spread evenly over time
@@ -62,15 +61,20 @@ def blend_summary(recipe: Recipe, weight: float) -> str:
     return f"{recipe.blend} with a weight of {weight:g}, {source}"
 
 
-def chooser_of(recipe: Recipe) -> WeightChooser | None:
-    """Return the function that chooses the weight after the search; None without a blend."""
-    if recipe.blend == "none":
-        return None
-    if recipe.blend_weight > 0:
-        return lambda predictor, train, valid: recipe.blend_weight
-    return lambda predictor, train, valid: best_weight(
-        weigh(recipe, predictor, train, valid), recipe.select_by
-    )
+def choose_weight(
+    recipe: Recipe, predictor: Predictor, train: Sessions, valid: Sessions | None
+) -> float:
+    """Return the recipe's weight, or the best one on validation sessions; 0 without a blend.
+
+    Args:
+        recipe: Settings of the neighbours.
+        predictor: Predictor trained on `train`.
+        train: Sessions of the neighbours, items as codes of their log.
+        valid: Sessions to validate on, items as codes of their log, if there are any.
+    """
+    if recipe.blend == "none" or recipe.blend_weight > 0 or valid is None:
+        return recipe.blend_weight
+    return best_weight(weigh(recipe, predictor, train, valid), recipe.select_by)
 
 
 def best_weight(metrics: dict[float, dict[str, float]], select_by: str) -> float:
@@ -95,7 +99,7 @@ def weigh(
     targets = torch.from_numpy(validated.next_clicks.astype(np.int64))
     ranks = {weight: torch.empty_like(targets) for weight in (0.0, *WEIGHTS)}
     for sessions, cases in in_chunks(validated, max(SCORES_AT_ONCE // len(catalogue), 1)):
-        log_model = torch.log_softmax(predictor.scores_along(sessions), dim=1)
+        log_model = torch.log_softmax(predictor.calibrated(predictor.scores_along(sessions)), dim=1)
         rows = neighbours.score(windows_along(sessions, predictor.window).known())
         for weight, of_weight in ranks.items():
             scores = mix_log_probabilities(log_model, rows, weight) if weight else log_model

@@ -19,6 +19,7 @@ from torch import Tensor
 from data.sessions import Sessions
 from recsys.errors import BadInput
 from recsys.fileio import replace_file
+from training.additions import Additions
 from training.recipe import Recipe, original_names
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -49,7 +50,7 @@ class TrainerState:
     norms: list[float] = field(default_factory=list)  # gradient norms of some of these steps
     best_epoch: int = 0
     best_score: float = -1.0
-    blend_weight: float = 0.0  # of the neighbours, chosen at the end of the search
+    additions: Additions = Additions()  # chosen at the end of the search
     results: list[EpochResult] = field(default_factory=list)
 
 
@@ -110,7 +111,8 @@ def load_checkpoint(
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         values = json.loads(metadata["position"])
         results = [EpochResult(**result) for result in values.pop("results")]
-        state = TrainerState(**values, results=results)
+        additions = Additions.from_json(values.pop("additions"))
+        state = TrainerState(**values, results=results, additions=additions)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as broken:
         raise BadInput("The run cannot be resumed", [f"{path} is damaged ({broken})."]) from broken
     if metadata["fingerprint"] != run:

@@ -37,6 +37,7 @@ from recsys.bundle.manifest import FORMAT_VERSION, Manifest
 from recsys.catalogue.catalogue import Catalogue
 from recsys.fileio import new_folder
 from recsys.model.gru4rec import SessionRNN
+from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import Blend
 from training.model.weights import Weights, eager_predictor
 from training.recipe import Recipe
@@ -81,6 +82,7 @@ class Export:
     metrics: Mapping[str, Any]
     training: Mapping[str, Any]
     golden: Sequence[Sequence[str]]  # item ids of the golden sessions
+    repeats: RepeatTerm | None = None
     blend: Blend | None = None
     retrieval: ChosenRetrieval = EVERY_ITEM
     report: Callable[[Manifest], str] | None = None  # makes the HTML report
@@ -106,7 +108,9 @@ def write_bundle(out: Path, export: Export) -> Manifest:
             export.blend.neighbours.index.write(folder / NEIGHBOURS)
         if export.retrieval.index is not None:
             export.retrieval.index.write(folder / INDEX)
-        predictor = eager_predictor(export.weights, export.catalogue, export.recipe, export.blend)
+        predictor = eager_predictor(
+            export.weights, export.catalogue, export.recipe, export.blend, export.repeats
+        )
         write_golden(
             folder / GOLDEN, [compute_golden_session(predictor, clicks) for clicks in export.golden]
         )
@@ -146,7 +150,12 @@ def _manifest(export: Export, digests: Mapping[str, str]) -> Manifest:
     blend = None if export.blend is None else export.blend.settings
     return Manifest(
         format_version=FORMAT_VERSION,
-        model_id=model_id_of(digests, recipe.window, size, blend, export.retrieval.settings.index),
+        model_id=model_id_of(
+            digests,
+            recipe.window,
+            size,
+            (export.repeats, blend, export.retrieval.settings.index),
+        ),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         size=size,
         window=recipe.window,
@@ -160,6 +169,7 @@ def _manifest(export: Export, digests: Mapping[str, str]) -> Manifest:
             **{name: version(name) for name in LIBRARIES},
         },
         files=dict(digests),
+        repeats=export.repeats,
         blend=blend,
         retrieval=export.retrieval.settings,
     )

@@ -21,10 +21,12 @@ from recsys.bundle.layout import REPORT
 from recsys.bundle.registry import UNFINISHED
 from recsys.errors import BadInput
 from recsys.fileio import check_new_folder
+from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import Blend
 from recsys.predictor import Predictor
 from recsys.retrieval.exact import describe_retrieval
-from training.blend_weight import blend_of, blend_summary, chooser_of
+from training.additions import chooser_of
+from training.blend_weight import blend_of, blend_summary
 from training.evaluation.compare import compare_with_intervals, evaluate_with_baselines
 from training.evaluation.results import as_json, show
 from training.export import Export, golden_clicks, write_bundle
@@ -87,11 +89,13 @@ def train(options: TrainOptions, console: Console) -> Path:
     _check_out(options)
     prepared, attributes = _read(options, console)
     trained = _fit(options, prepared, attributes, device, console)
-    recipe, catalogue = options.recipe, trained.catalogue
-    blend = blend_of(recipe, catalogue, prepared.train, trained.blend_weight)
+    recipe, catalogue, additions = options.recipe, trained.catalogue, trained.additions
+    blend = blend_of(recipe, catalogue, prepared.train, additions.blend_weight)
+    if recipe.repeats != "none":
+        console.print(f"Repeated items: {additions.repeats_summary}.")
     if recipe.blend != "none":
-        console.print(f"Blend: {blend_summary(recipe, trained.blend_weight)}.")
-    predictor = eager_predictor(trained.weights, catalogue, recipe, blend)
+        console.print(f"Blend: {blend_summary(recipe, additions.blend_weight)}.")
+    predictor = eager_predictor(trained.weights, catalogue, recipe, blend, additions.repeats)
     report_data = _compare(options, prepared, trained, predictor, device, console)
     retrieval = _retrieval(recipe, prepared, trained, predictor, console)
     export = _export(options, prepared, trained, report_data, blend, retrieval)
@@ -143,10 +147,14 @@ def _fit(
             options.work,
             device,
             bars,
-            choose_weight=chooser_of(recipe),
+            choose_additions=chooser_of(recipe, _kept_repeats(options)),
             checkpoint_seconds=options.checkpoint_seconds,
         )
         return trainer.train(prepared.train, prepared.valid, initialiser)
+
+
+def _kept_repeats(options: TrainOptions) -> RepeatTerm | None:
+    return None if options.warm_start is None else options.warm_start.base_model.repeats
 
 
 def _compare(
@@ -279,10 +287,12 @@ def _export(
             "clicks": len(prepared.train.items),
             "cut_off": prepared.cut_off,
             "best_epoch": trained.best_epoch,
-            "blend": blend_summary(options.recipe, trained.blend_weight),
+            "repeats": trained.additions.repeats_summary,
+            "blend": blend_summary(options.recipe, trained.additions.blend_weight),
             **(options.warm_start.record(prepared.train) if options.warm_start else {}),
         },
         golden=golden_clicks(prepared.train, options.recipe.window),
+        repeats=trained.additions.repeats,
         blend=blend,
         retrieval=retrieval,
         report=lambda manifest: render_report(manifest, report_data),

@@ -80,6 +80,7 @@ CHOICES = {
     "batches": ("sessions", "session-parallel"),
     "precision": ("float32", "bfloat16"),
     "scored_items": ("unique", "with-duplicates", "all"),
+    "repeats": ("auto", "none"),
     "blend": ("none", "v-sknn", "vstan"),
     "retrieval": ("auto", "exact", *reversed(KINDS)),
     "select_by": ("recall@20", "mrr@20", "ndcg@20"),
@@ -151,6 +152,7 @@ class Recipe:
     window: AtLeastOne = 50  # last clicks that a state is computed from, offline and in the service
     seed: Seed = 1  # of all random numbers; the same seed gives the same weights
     retrieval: str = "auto"  # how a bundle finds items; auto: the fastest way with enough recall
+    repeats: str = "auto"  # bonus for items of the session: auto, fitted on validation; none
     # session neighbours blended with the model (recsys/neighbours/scoring.py)
     blend: str = "none"  # none, v-sknn or vstan
     blend_weight: Share = 0.0  # weight of the neighbours; 0: chosen on the validation sessions

@@ -11,7 +11,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ from data.split import split_by_fraction
 from recsys.catalogue.catalogue import Catalogue
 from recsys.errors import BadInput, Interrupted, TrainingStopped
 from recsys.predictor import Predictor
+from training.additions import Additions, AdditionsChooser
 from training.checkpoint import (
     CHECKPOINT,
     EpochResult,
@@ -142,11 +143,7 @@ class TrainingResult:
     catalogue: Catalogue
     results: list[EpochResult]
     best_epoch: int
-    blend_weight: float = 0.0  # of session neighbours beside the model; 0 for the model alone
-
-
-# (the search's best predictor, sessions it learned from, sessions to validate on) → weight
-WeightChooser = Callable[[Predictor, Sessions, Sessions], float]
+    additions: Additions = Additions()
 
 
 @dataclass
@@ -170,7 +167,7 @@ class Trainer:
         folder: Path,
         device: torch.device,
         listener: ProgressListener,
-        choose_weight: WeightChooser | None = None,
+        choose_additions: AdditionsChooser | None = None,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
     ) -> None:
         """Prepare a run.
@@ -180,14 +177,14 @@ class Trainer:
             folder: Existing folder for the checkpoint.
             device: Where the model is trained; validation runs on the CPU.
             listener: Receives the progress.
-            choose_weight: Chooses the blend's weight at the end of the search; None for no blend.
+            choose_additions: Chooses the additions at the end of the search; None for none.
             checkpoint_seconds: Time between checkpoints within an epoch, in seconds.
         """
         self._recipe = recipe
         self._folder = folder
         self._device = device
         self._listener = listener
-        self._choose_weight = choose_weight
+        self._choose_additions = choose_additions
         self._checkpoint_seconds = checkpoint_seconds
         self._state = TrainerState()
         self._restored: dict[str, dict[str, Tensor]] = {}
@@ -228,14 +225,14 @@ class Trainer:
         with stop_on_signal(stop) as stop:
             if self._state.phase == "search":
                 trained = self._run_phase(search_part, valid, self._recipe.epochs, stop)
-                trained = self._with_blend_weight(trained, search_part, valid)
+                trained = self._with_additions(trained, search_part, valid)
                 if valid is None or not may_refit:
                     return trained
                 self._state = TrainerState(
                     phase="refit",
                     best_epoch=trained.best_epoch,
                     best_score=self._state.best_score,
-                    blend_weight=trained.blend_weight,
+                    additions=trained.additions,
                     results=self._state.results,
                 )
             return self._run_phase(train, None, self._state.best_epoch, stop)
@@ -274,7 +271,7 @@ class Trainer:
             phase.catalogue,
             state.results,
             state.best_epoch,
-            state.blend_weight,
+            state.additions,
         )
 
     def _begin_phase(self, sessions: Sessions, valid: Sessions | None, epochs: int) -> _Phase:
@@ -396,17 +393,15 @@ class Trainer:
             return False
         return self._state.epoch - self._state.best_epoch >= self._recipe.patience
 
-    def _with_blend_weight(
+    def _with_additions(
         self, trained: TrainingResult, search_part: Sessions, valid: Sessions | None
     ) -> TrainingResult:
-        """Return the result with the blend's weight, which is chosen once, after the search."""
-        if self._choose_weight is None:
+        """Return the result with the additions, which are chosen once, after the search."""
+        if self._choose_additions is None:
             return trained
-        if valid is None:
-            return dataclasses.replace(trained, blend_weight=self._recipe.blend_weight)
         predictor = self._predictor(trained.weights, trained.catalogue)
-        weight = self._choose_weight(predictor, search_part, valid)
-        return dataclasses.replace(trained, blend_weight=weight)
+        additions = self._choose_additions(predictor, search_part, valid)
+        return dataclasses.replace(trained, additions=additions)
 
     def _validate(self, phase: _Phase, valid: Sessions) -> dict[str, float]:
         predictor = self._predictor(phase.step.result, phase.catalogue)

@@ -23,6 +23,7 @@ from recsys.bundle.manifest import Manifest
 from recsys.catalogue.catalogue import Catalogue
 from recsys.errors import BadInput, BadRecipe, BundleRefused
 from recsys.model.gru4rec import ModelSize
+from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import Blend
 from training.evaluation.evaluate import Evaluation, evaluate
 from training.model.weights import Weights, eager_predictor
@@ -49,12 +50,18 @@ class BaseModel:
         """Return the model ids from the first ancestor, trained from scratch, to this model."""
         return [*self.manifest.training.get("lineage", []), self.model_id]
 
+    @property
+    def repeats(self) -> RepeatTerm | None:
+        return self.manifest.repeats
+
     def results(self, test: Sessions) -> dict[str, Evaluation]:
         """Return the evaluation of this model as `parent`; empty where it knows no target item."""
         tested = reindex(test, self.catalogue.item_ids)
         if not (tested.next_clicks >= 0).any():
             return {}
-        predictor = eager_predictor(self.weights, self.catalogue, self.recipe, self.blend)
+        predictor = eager_predictor(
+            self.weights, self.catalogue, self.recipe, self.blend, self.repeats
+        )
         return {"parent": evaluate(predictor, tested, len(self.catalogue))}
 
 
@@ -76,7 +83,9 @@ def read_base_model(folder: Path) -> BaseModel:
     if not isinstance(lineage, list) or not all(isinstance(name, str) for name in lineage):
         raise BundleRefused(f"{folder}: its lineage is no list of model ids. Train it anew.")
     weights = _read_weights(folder / WEIGHTS, size)
-    predictor = eager_predictor(weights, bundle.catalogue, recipe, bundle.blend)
+    predictor = eager_predictor(
+        weights, bundle.catalogue, recipe, bundle.blend, manifest.repeats
+    )
     check_golden(predictor, read_golden(folder / GOLDEN))
     return BaseModel(manifest, bundle.catalogue, weights, recipe, bundle.blend)
 

@@ -126,7 +126,7 @@ def _verified(bundle: Bundle) -> Predictor:
     size = bundle.manifest.size
     retrieval = None
     if bundle.index is not None:
-        exact = ExactScan(bundle.model, bundle.matrix, bundle.bias)
+        exact = ExactScan(bundle.model, bundle.matrix, bundle.bias, bundle.manifest.repeats)
         retrieval = Reranked(bundle.index, exact, size.scale)
     predictor = Predictor(
         bundle.model,
@@ -138,6 +138,7 @@ def _verified(bundle: Bundle) -> Predictor:
         state_width=size.state_width,
         window=bundle.manifest.window,
         model_id=bundle.manifest.model_id,
+        repeats=bundle.manifest.repeats,
         blend=bundle.blend,
         retrieval=retrieval,
     )

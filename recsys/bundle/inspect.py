@@ -219,9 +219,10 @@ def _facts_table(inspection: Inspection) -> Table:
     add_row(table, "remembers", f"the last {manifest.window} clicks of a session")
     add_row(table, "trained on", _training_text(manifest))
     add_row(table, "finds items", describe_retrieval(manifest.retrieval))
-    blend = manifest.training.get("blend", "none")
-    if blend != "none":
-        add_row(table, "neighbours", str(blend))
+    for label, name in (("repeated items", "repeats"), ("neighbours", "blend")):
+        summary = manifest.training.get(name, "none")
+        if summary != "none":
+            add_row(table, label, str(summary))
     verified = Text("all digests fit, and the golden sessions are answered as when it was written")
     if inspection.problem is not None:
         verified = Text(f"no: {inspection.problem}", style="bold red")

@@ -32,6 +32,7 @@ from recsys.bundle.manifest import Manifest, read_manifest, refuse_failures
 from recsys.catalogue.catalogue import Catalogue, read_catalogue
 from recsys.errors import BundleRefused
 from recsys.model.gru4rec import ModelSize
+from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import Blend, BlendSettings
 from recsys.neighbours.index import read_index
 from recsys.neighbours.scoring import SessionNeighbours
@@ -71,12 +72,12 @@ def model_id_of(
     digests: Mapping[str, str],
     window: int,
     size: ModelSize,
-    blend: BlendSettings | None = None,
-    index: IndexSettings | None = None,
+    others: Sequence[RepeatTerm | BlendSettings | IndexSettings | None] = (),
 ) -> str:
     """Return the model id: equal for equal files of `IDENTITY` and equal settings.
 
-    Fields of the size at their defaults do not count, so that ids of format 1 stay valid.
+    Fields of the size at their defaults do not count, so that ids of format 1 stay valid; nor do
+    other settings that are None.
     """
     chosen = {
         field.name: getattr(size, field.name)
@@ -84,7 +85,7 @@ def model_id_of(
         if field.name in MEANING and getattr(size, field.name) != field.default
     }
     text = "".join(digests[name] for name in IDENTITY if name in digests) + str(window)
-    named = [chosen, *(asdict(settings) for settings in (blend, index) if settings is not None)]
+    named = [chosen, *(asdict(settings) for settings in others if settings is not None)]
     text += "".join(json.dumps(part, sort_keys=True) for part in named if part)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -100,7 +101,10 @@ def _load(folder: Path, manifest: Manifest) -> Bundle:
     for name, expected in manifest.files.items():
         _check_file(folder / name, expected)
     found = model_id_of(
-        manifest.files, manifest.window, manifest.size, manifest.blend, manifest.retrieval.index
+        manifest.files,
+        manifest.window,
+        manifest.size,
+        (manifest.repeats, manifest.blend, manifest.retrieval.index),
     )
     if found != manifest.model_id:
         raise BundleRefused(

@@ -11,13 +11,15 @@ from typing import Any
 from recsys.bundle.layout import FILES, INDEX, MANIFEST, NEIGHBOURS, OPTIONAL
 from recsys.errors import BundleRefused, RecsysError
 from recsys.model.gru4rec import ModelSize
+from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import BlendSettings
 from recsys.neighbours.scoring import NeighbourSettings
 from recsys.retrieval.candidates import IndexSettings
 from recsys.retrieval.exact import EXACT_RETRIEVAL, RetrievalSettings
 
-FORMAT_VERSION = 2
-READABLE = (1, 2)  # format 1 lacks cell, embedding and scale: `ModelSize` has their defaults
+FORMAT_VERSION = 3
+# Format 1 lacks cell, embedding and scale: `ModelSize` has their defaults. Format 2 lacks repeats.
+READABLE = (1, 2, 3)
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_SIZE, MAX_LAYERS, MAX_WINDOW = 1 << 31, 100, 10_000
 
@@ -36,6 +38,7 @@ class Manifest:
     training: Mapping[str, Any]  # sessions, clicks, cut-off
     versions: Mapping[str, str]
     files: Mapping[str, str]  # name → sha256
+    repeats: RepeatTerm | None = None  # bonus for items of the session
     blend: BlendSettings | None = None  # session neighbours beside the model
     retrieval: RetrievalSettings = EXACT_RETRIEVAL
 
@@ -99,6 +102,7 @@ def _manifest(path: Path, values: object) -> Manifest:
     try:
         parts = {
             "size": ModelSize(**values["size"]),
+            "repeats": _repeat_term(values.get("repeats")),
             "blend": _blend_settings(values.get("blend")),
             "retrieval": _retrieval_settings(values.get("retrieval", {})),
         }
@@ -139,6 +143,10 @@ def _finite(values: object) -> bool:
     if isinstance(values, list):
         return all(map(_finite, values))
     return not isinstance(values, float) or math.isfinite(values)
+
+
+def _repeat_term(values: Any) -> RepeatTerm | None:
+    return None if values is None else RepeatTerm(**values)
 
 
 def _blend_settings(values: Any) -> BlendSettings | None:

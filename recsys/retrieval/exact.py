@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.model.ranking import NEVER
+from recsys.model.repeats import RepeatTerm
 from recsys.retrieval.candidates import KINDS, REMOVED_KINDS, IndexSettings, Windows
 
 SCORES_AT_ONCE = 8_000_000  # of an exact scan, 32 MB; each part of a batch reads all items
@@ -121,15 +122,22 @@ class ItemScorer(Protocol):
 class ExactScan:
     """Retrieval that scores every item in float32."""
 
-    def __init__(self, model: ItemScorer, matrix: Tensor, bias: Tensor) -> None:
+    def __init__(
+        self,
+        model: ItemScorer,
+        matrix: Tensor,
+        bias: Tensor,
+        repeats: RepeatTerm | None = None,
+    ) -> None:
         """Hold the item vectors.
 
         Args:
             model: computes scores from them.
             matrix: (N, H) float32.
             bias: (N,) float32.
+            repeats: bonus for items of the session, None for no bonus.
         """
-        self.matrix, self.bias = matrix, bias
+        self.matrix, self.bias, self.repeats = matrix, bias, repeats
         self._model = model
 
     def top_k(self, hidden: Tensor, clicks: Windows, queries: Sequence[RankingQuery]) -> list[TopK]:
@@ -139,10 +147,16 @@ class ExactScan:
         return [
             top_k
             for part in parts
-            for top_k in top_k_lists(
-                self._model, self._model.scores(self.matrix, self.bias, hidden[part]), queries[part]
-            )
+            for top_k in self._top_k(hidden[part], clicks[part], queries[part])
         ]
+
+    def _top_k(
+        self, hidden: Tensor, clicks: Windows, queries: Sequence[RankingQuery]
+    ) -> list[TopK]:
+        scores = self._model.scores(self.matrix, self.bias, hidden)
+        if self.repeats is not None:
+            self.repeats.add_to(scores, clicks)
+        return top_k_lists(self._model, scores, queries)
 
     def quick_top_k(
         self, hidden: Tensor, clicks: Windows, queries: Sequence[RankingQuery]

@@ -1,8 +1,12 @@
-"""Top-k retrieval by an index: take its candidates and score them again in float32."""
+"""Top-k retrieval by an index: take its candidates and score them again in float32.
+
+The items of the session are candidates, too, because a repeat term changes their scores.
+"""
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +14,11 @@ from torch import Tensor
 
 from recsys.model.gru4rec import MIN_LENGTH
 from recsys.model.ranking import NEVER
-from recsys.retrieval.candidates import MEASURED_K, CandidateIndex, Windows
+from recsys.retrieval.candidates import CandidateIndex, Windows
 from recsys.retrieval.exact import ExactScan, RankingQuery, TopK, shown_items
 
 FEW_ALLOWED = 20_000  # so few allowed items are all scored, without the index
+COUNT_STEP = 10  # of the number of candidates
 VECTORS_AT_ONCE = 32_768  # copied together to be scored, 16 MB of 128 numbers
 
 
@@ -51,92 +56,85 @@ class Reranked:
     ) -> list[TopK | None]:
         """Return the lists that the index finds, None for the others."""
         vectors = query_vectors(hidden, self._scale)
+        bonuses = [self._bonuses(window) for window in clicks]
+        batch = _Batch(vectors, clicks, queries, bonuses)
         lists: dict[int, TopK | None] = {}
-        for count, rows in _rows_by_count(queries).items():
-            unfiltered = self._unfiltered(vectors, clicks, queries, rows, count)
+        for count, rows in _rows_by_count(batch).items():
+            unfiltered = self._unfiltered(batch.only(rows), count)
             lists.update(zip(rows, unfiltered, strict=True))
         for at, query in enumerate(queries):
             if query.allowed is not None:
-                vector = vectors[at : at + 1]
-                lists[at] = self._filtered(vector, clicks[at], query, query.allowed)
+                lists[at] = self._filtered(batch.only([at]), query.allowed)
         return [lists[at] for at in range(len(queries))]
 
-    def _unfiltered(
-        self,
-        vectors: NDArray[np.float32],
-        clicks: Windows,
-        queries: Sequence[RankingQuery],
-        rows: Sequence[int],
-        count: int,
-    ) -> list[TopK | None]:
-        """Return lists for some rows; None where a list is longer than the index's `max_k`."""
-        own = vectors if len(rows) == len(vectors) else vectors[rows]
-        items = self._index.candidates(own, [clicks[row] for row in rows], count)
-        return self._scored(own, items, [queries[row] for row in rows], self._index.max_k)
+    def _bonuses(self, window: Sequence[int]) -> Mapping[int, float]:
+        repeats = self._exact.repeats
+        return {} if repeats is None else repeats.bonuses(window)
 
-    def _filtered(
-        self,
-        vector: NDArray[np.float32],
-        clicks: Sequence[int],
-        query: RankingQuery,
-        allowed: NDArray[np.bool_],
-    ) -> TopK | None:
-        """Return the list for one vector, (1, H); None where the index would overlook items."""
+    def _unfiltered(self, batch: "_Batch", count: int) -> list[TopK | None]:
+        """Return the lists; None where a list is longer than the index's `max_k`."""
+        items = self._index.candidates(batch.vectors, batch.clicks, count)
+        return self._scored(batch, items, self._index.max_k)
+
+    def _filtered(self, batch: "_Batch", allowed: NDArray[np.bool_]) -> TopK | None:
+        """Return the list of a batch of one; None where the index would overlook items."""
         if np.count_nonzero(allowed) <= self._few_allowed:
             items = np.flatnonzero(allowed)[None]
         elif self._index.settings.exhaustive:
-            items = self._index.candidates(vector, [clicks], _count(query), allowed)
+            count = _count(batch.queries[0], batch.bonuses[0])
+            items = self._index.candidates(batch.vectors, batch.clicks, count, allowed)
         else:
             return None
-        return self._scored(vector, items, [query])[0]
+        return self._scored(batch, items)[0]
 
     def _scored(
-        self,
-        vectors: NDArray[np.float32],
-        items: NDArray[np.int64],
-        queries: Sequence[RankingQuery],
-        max_k: int = sys.maxsize,
+        self, batch: "_Batch", items: NDArray[np.int64], max_k: int = sys.maxsize
     ) -> list[TopK | None]:
         """Return the best of the candidates; None where a list ends beyond `max_k`.
 
         A row's scores are the same in any batch, so the size of the parts does not matter.
 
         Args:
-            vectors: (B, H) float32.
+            batch: B rows.
             items: (B, C) int64, -1 where there is no candidate.
-            queries: B queries.
             max_k: the longest list that the candidates were found for.
         """
         rows = max(VECTORS_AT_ONCE // max(items.shape[1], 1), 1)
-        parts = [slice(at, at + rows) for at in range(0, len(items), rows)]
+        if len(items) <= rows:
+            return self._scored_together(batch, items, max_k)
+        parts = [range(at, min(at + rows, len(items))) for at in range(0, len(items), rows)]
         return [
             top_k
             for part in parts
-            for top_k in self._scored_together(vectors[part], items[part], queries[part], max_k)
+            for top_k in self._scored_together(batch.only(part), items[part], max_k)
         ]
 
     def _scored_together(
-        self,
-        vectors: NDArray[np.float32],
-        items: NDArray[np.int64],
-        queries: Sequence[RankingQuery],
-        max_k: int,
+        self, batch: "_Batch", items: NDArray[np.int64], max_k: int
     ) -> list[TopK | None]:
-        """Return the lists of one part; an excluded candidate counts towards `max_k`."""
-        items = np.sort(items, axis=1)  # equal scores are in the order of their index
-        shown = items >= 0
-        shown[:, 1:] &= items[:, 1:] != items[:, :-1]
+        """Return the lists of one part.
+
+        An excluded candidate counts towards `max_k`, and so does one whose bonus is negative: each
+        makes room for an item that the index may have overlooked.
+        """
+        queries = batch.queries
         beyond = [query.k > max_k for query in queries]
         for row, query in enumerate(queries):
-            if query.excluded:
-                excluded = shown[row] & np.isin(items[row], query.excluded)
-                shown[row] &= ~excluded
-                beyond[row] = query.k + int(np.count_nonzero(excluded)) > max_k
+            gone = [*query.excluded, *demoted(batch.bonuses[row])]
+            if gone and not beyond[row] and query.k + len(gone) > max_k:
+                beyond[row] = query.k + len(np.intersect1d(items[row], gone)) > max_k
         if all(beyond):
             return [None] * len(queries)
+        items = np.sort(self._with_repeated(batch, items), axis=1)  # ties are in index order
+        shown = items >= 0
+        shown[:, 1:] &= items[:, 1:] != items[:, :-1]
         taken = self._matrix.take(items, axis=0, mode="clip")  # (B, C, H)
-        scores = np.einsum("bch,bh->bc", taken, vectors)  # no threads, which would only spin
+        scores = np.einsum("bch,bh->bc", taken, batch.vectors)  # no threads, which would only spin
         scores += self._bias.take(items, mode="clip")
+        for row, query in enumerate(queries):
+            _add_bonuses(scores[row], items[row], batch.bonuses[row])
+            if query.excluded:
+                shown[row] &= ~np.isin(items[row], query.excluded)
         scores[~shown | np.isnan(scores)] = NEVER
         order = np.argsort(-scores, axis=1, kind="stable")[:, : max(query.k for query in queries)]
         rows = np.arange(len(items))[:, None]
@@ -146,22 +144,79 @@ class Reranked:
             for row, query in enumerate(queries)
         ]
 
+    def _with_repeated(self, batch: "_Batch", items: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the candidates with the allowed items of the windows: (B, C) int64."""
+        most = max(map(len, batch.bonuses))
+        if most == 0:
+            return items
+        repeated = np.full((len(items), most), -1, dtype=np.int64)
+        for row, (query, bonuses) in enumerate(zip(batch.queries, batch.bonuses, strict=True)):
+            allowed = [i for i in bonuses if query.allowed is None or query.allowed[i]]
+            repeated[row, : len(allowed)] = allowed
+        return np.concatenate([items, repeated], axis=1)
 
-def _rows_by_count(queries: Sequence[RankingQuery]) -> dict[int, list[int]]:
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Queries that are answered together."""
+
+    vectors: NDArray[np.float32]  # (B, H)
+    clicks: Windows
+    queries: Sequence[RankingQuery]
+    bonuses: Sequence[Mapping[int, float]]  # of the items of each window
+
+    def only(self, rows: Sequence[int]) -> "_Batch":
+        """Return some of the rows."""
+        if len(rows) == len(self.queries):
+            return self
+        return _Batch(
+            self.vectors[rows],
+            [self.clicks[row] for row in rows],
+            [self.queries[row] for row in rows],
+            [self.bonuses[row] for row in rows],
+        )
+
+
+def _rows_by_count(batch: _Batch) -> dict[int, list[int]]:
     """Return candidate count → the rows without a filter that need so many candidates."""
     rows: dict[int, list[int]] = {}
-    for at, query in enumerate(queries):
+    for at, (query, bonuses) in enumerate(zip(batch.queries, batch.bonuses, strict=True)):
         if query.allowed is None:
-            rows.setdefault(_count(query), []).append(at)
+            rows.setdefault(_count(query, bonuses), []).append(at)
     return rows
 
 
-def _count(query: RankingQuery) -> int:
-    """Return the candidates that a list needs, in steps of `MEASURED_K` so that rows share a call.
+def _count(query: RankingQuery, bonuses: Mapping[int, float]) -> int:
+    """Return the candidates that a list needs, in steps so that rows share a call.
 
     The count can change which items are found, so it depends on the row's own query alone.
     """
-    return math.ceil(max(query.k + len(query.excluded), 1) / MEASURED_K) * MEASURED_K
+    wanted = query.k + len(query.excluded) + len(demoted(bonuses))
+    return math.ceil(max(wanted, 1) / COUNT_STEP) * COUNT_STEP
+
+
+def demoted(bonuses: Mapping[int, float]) -> list[int]:
+    """Return the items whose bonus is negative."""
+    return [item for item, bonus in bonuses.items() if bonus < 0]
+
+
+def _add_bonuses(
+    scores: NDArray[np.float32], items: NDArray[np.int64], bonuses: Mapping[int, float]
+) -> None:
+    """Add the bonuses to one row of scores, in place.
+
+    Args:
+        scores: (C,) float32.
+        items: (C,) int64 in rising order; of equal ones the first gets the bonus.
+        bonuses: item index → bonus.
+    """
+    if not bonuses:
+        return
+    repeated = np.fromiter(bonuses, np.int64, len(bonuses))
+    values = np.fromiter(bonuses.values(), np.float32, len(bonuses))
+    at = np.searchsorted(items, repeated)
+    found = items.take(at, mode="clip") == repeated
+    scores[at[found]] += values[found]
 
 
 def query_vectors(hidden: Tensor, scale: float) -> NDArray[np.float32]:

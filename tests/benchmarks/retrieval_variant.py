@@ -33,10 +33,11 @@ def write_variant(bundle: Path, kind: str, out: Path) -> Path:
         files[INDEX] = digest(out / INDEX)
         settings = RetrievalSettings(kind, index.settings)
     size, window, blend = opened.manifest.size, opened.manifest.window, opened.manifest.blend
+    repeats = opened.manifest.repeats
     manifest |= {
         "files": files,
         "retrieval": asdict(settings),
-        "model_id": model_id_of(files, window, size, blend, settings.index),
+        "model_id": model_id_of(files, window, size, (repeats, blend, settings.index)),
     }
     (out / MANIFEST).write_text(json.dumps(manifest))
     open_predictor(out)

@@ -22,7 +22,8 @@ from tests.support.bundles.model_kinds import KINDS, ModelKinds
 from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.service.app_client import PATIENT, client_of
 from tests.support.training.builders import Quiet
-from training.blend_weight import blend_of, chooser_of
+from training.additions import chooser_of
+from training.blend_weight import blend_of
 from training.evaluation.evaluate import evaluate
 from training.evaluation.metrics import metrics_at
 from training.export import Export, write_bundle
@@ -106,10 +107,12 @@ def trained_eagerly(
     run = Trainer(recipe, folder, torch.device("cpu"), Quiet(), chooser_of(recipe))
     trained = run.train(prepared.train, None)
     weights, catalogue = trained.weights, trained.catalogue
-    blend = blend_of(recipe, catalogue, prepared.train, trained.blend_weight)
+    additions = trained.additions
+    blend = blend_of(recipe, catalogue, prepared.train, additions.blend_weight)
     golden = [[catalogue.item_ids[0]]]
-    write_bundle(folder / "bundle", Export(weights, catalogue, recipe, {}, {}, golden, blend=blend))
-    return eager_predictor(weights, catalogue, recipe, blend), weights
+    export = Export(weights, catalogue, recipe, {}, {}, golden, additions.repeats, blend)
+    write_bundle(folder / "bundle", export)
+    return eager_predictor(weights, catalogue, recipe, blend, additions.repeats), weights
 
 
 @pytest.mark.parametrize(("layers", "blend"), [(1, "none"), (2, "none"), (1, "v-sknn")])

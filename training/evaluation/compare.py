@@ -21,7 +21,7 @@ from training.evaluation.slices import Slice, by_popularity, by_position
 from training.progress import bar
 
 MODEL = "model"  # the row that the others are compared with
-RELATIVES = ("model alone", "parent")  # rows that are models too, so no baselines
+RELATIVES = ("model alone", "without repeats", "parent")  # rows that are models too, so no baselines
 COMPARED = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr@20", "ndcg@20")
 HEADLINE = ("recall@20", "mrr@20")  # metrics of slices and of the manifest's intervals
 SLICED_BASELINE_BY = "mrr@20"  # its best baseline stands beside the model in the slices
@@ -68,7 +68,7 @@ def evaluate_with_baselines(
 
     Args:
         model: The model; one with session neighbours is also measured without them, as
-            "model alone".
+            "model alone", one with a repeat term without it, as "without repeats".
         catalogue: The model's items.
         train: Sessions from which the baselines learn.
         test: Sessions whose next clicks are ranked.
@@ -84,6 +84,7 @@ def evaluate_with_baselines(
     scorers: dict[str, Scorer] = {
         MODEL: model,
         **({} if model.blend is None else {"model alone": model.without_neighbours()}),
+        **({} if model.repeats is None else {"without repeats": model.with_repeats(None)}),
         **baselines(catalogue, learned),
     }
     results = {}

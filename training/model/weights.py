@@ -8,6 +8,7 @@ from torch import Tensor
 from recsys.catalogue.catalogue import Catalogue
 from recsys.model.cells import glorot
 from recsys.model.gru4rec import ModelSize, SessionRNN, initialise, unit
+from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import Blend
 from recsys.predictor import Predictor
 from training.recipe import Recipe
@@ -70,7 +71,11 @@ def _random_inputs(size: ModelSize, generator: torch.Generator) -> Tensor | None
 
 
 def eager_predictor(
-    weights: Weights, catalogue: Catalogue, recipe: Recipe, blend: Blend | None = None
+    weights: Weights,
+    catalogue: Catalogue,
+    recipe: Recipe,
+    blend: Blend | None = None,
+    repeats: RepeatTerm | None = None,
 ) -> Predictor:
     """Return the predictor of the service over weights that are not exported yet."""
     exported = weights.exported()
@@ -83,5 +88,6 @@ def eager_predictor(
         layers=exported.model.layers,
         state_width=exported.model.state_width,
         window=recipe.window,
+        repeats=repeats,
         blend=blend,
     )

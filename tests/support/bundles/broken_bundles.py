@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from recsys.bundle.layout import GOLDEN, ITEMS, MANIFEST, MODEL, WEIGHTS
 from recsys.bundle.load import digest, model_id_of
 from recsys.model.gru4rec import ModelSize
+from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import BlendSettings
 from recsys.neighbours.scoring import NeighbourSettings
 from recsys.retrieval.candidates import IndexSettings
@@ -36,12 +37,16 @@ def sign(bundle: Path) -> None:
             else BlendSettings(blend["weight"], NeighbourSettings(**blend["neighbours"]))
         )
         size, index = ModelSize(**manifest["size"]), manifest["retrieval"]["index"]
+        repeats = manifest["repeats"]
         manifest["model_id"] = model_id_of(
             manifest["files"],
             manifest["window"],
             size,
-            settings,
-            None if index is None else IndexSettings(**index),
+            (
+                None if repeats is None else RepeatTerm(**repeats),
+                settings,
+                None if index is None else IndexSettings(**index),
+            ),
         )
 
     edit_manifest(bundle, change)

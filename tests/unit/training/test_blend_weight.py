@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -13,13 +14,15 @@ from data.sessions import Sessions, reindex
 from recsys.bundle.golden import open_predictor
 from recsys.bundle.layout import MANIFEST, NEIGHBOURS
 from recsys.errors import BadRecipe
+from recsys.model.repeats import RepeatTerm
 from recsys.predictor import Predictor
 from tests.support.training.builders import Quiet, words
+from training.additions import Additions, chooser_of
 from training.blend_weight import (
     best_weight,
     blend_of,
     blend_summary,
-    chooser_of,
+    choose_weight,
     neighbour_settings,
     weigh,
 )
@@ -35,15 +38,18 @@ TINY = Recipe(hidden=8, epochs=2, batch=4, negatives=6, validation=0.2, blend="v
 
 
 class RecordingChooser:
-    """Weight chooser that returns 0.25 and records the sizes of its parts."""
+    """Chooser of a weight of 0.25 that records the sizes of its parts."""
 
     def __init__(self) -> None:
         self.parts: list[tuple[int, int]] = []
 
-    def __call__(self, predictor: Predictor, train_part: Sessions, valid: Sessions) -> float:
+    def __call__(
+        self, predictor: Predictor, train_part: Sessions, valid: Sessions | None
+    ) -> Additions:
         assert predictor.blend is None
+        assert valid is not None
         self.parts.append((len(train_part), len(valid)))
-        return 0.25
+        return Additions(RepeatTerm(last=0.5), "a test", 0.25)
 
 
 class KilledInRefit(Quiet):
@@ -65,15 +71,18 @@ def test_the_weight_is_chosen_once_before_the_refit_and_kept_over_a_kill(tmp_pat
 
     trained = Trainer(TINY, tmp_path, CPU, Quiet(), second).train(CLICKS, None)
 
-    assert trained.blend_weight == 0.25
+    assert trained.additions == Additions(RepeatTerm(last=0.5), "a test", 0.25)
     assert first.parts == [(192, 48)]
     assert second.parts == []
 
 
 def test_a_given_weight_is_used_without_a_choice() -> None:
     recipe = dataclasses.replace(TINY, blend_weight=0.3, validation=0.0)
+    no_predictor = cast(Predictor, None)  # a given weight needs no look at any score
 
-    assert chooser_of(dataclasses.replace(TINY, blend="none")) is None
+    assert choose_weight(recipe, no_predictor, CLICKS, CLICKS) == 0.3
+    none = dataclasses.replace(TINY, blend="none")
+    assert choose_weight(none, no_predictor, CLICKS, CLICKS) == 0.0
     assert blend_summary(recipe, 0.3) == "vstan with a weight of 0.3, as the recipe says"
 
 
@@ -82,7 +91,7 @@ def test_without_validation_a_given_weight_is_used(tmp_path: Path) -> None:
 
     trained = Trainer(recipe, tmp_path, CPU, Quiet(), chooser_of(recipe)).train(CLICKS, None)
 
-    assert trained.blend_weight == 0.3
+    assert trained.additions == Additions(None, "none", 0.3)
 
 
 def test_a_blend_without_validation_and_without_a_weight_is_refused() -> None:
@@ -103,13 +112,15 @@ def test_each_weight_is_measured_as_the_blend_of_that_weight_is_evaluated(tmp_pa
     """The one pass over the grid equals an evaluation of each blended predictor."""
     found: dict[str, object] = {}
 
-    def keep(predictor: Predictor, train_part: Sessions, valid: Sessions) -> float:
+    def keep(predictor: Predictor, train_part: Sessions, valid: Sessions | None) -> Additions:
+        assert valid is not None
+        predictor = predictor.with_repeats(RepeatTerm(temperature=1.25, last=-0.5, earlier=1.0))
         found.update(measured=weigh(TINY, predictor, train_part, valid))
         held = reindex(valid, predictor.catalogue.item_ids)
         for weight in (0.0, 0.2):
             predictor.blend = blend_of(TINY, predictor.catalogue, train_part, weight)
             found[f"{weight}"] = evaluate(predictor, held, 4).metrics["mrr@20"]
-        return 0.0
+        return Additions()
 
     Trainer(TINY, tmp_path, CPU, Quiet(), keep).train(CLICKS, None)
 

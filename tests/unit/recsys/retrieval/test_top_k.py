@@ -1,6 +1,6 @@
 """Every retrieval returns the best allowed items in their exact order."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.model.gru4rec import ModelSize, SessionRNN, unit
+from recsys.model.repeats import RepeatTerm
 from recsys.retrieval import rerank
 from recsys.retrieval.candidates import KINDS, CandidateIndex
 from recsys.retrieval.exact import ExactScan, RankingQuery, Retrieval, TopK
@@ -40,23 +41,34 @@ def clicks(rows: int) -> list[list[int]]:
     return [[7, 20 + row] for row in range(rows)]
 
 
-def exact_scan(matrix: Tensor, bias: Tensor, scale: float = 0.0) -> ExactScan:
-    return ExactScan(SessionRNN(ModelSize(ITEMS, HIDDEN, scale=scale)), matrix, bias)
+def exact_scan(
+    matrix: Tensor, bias: Tensor, scale: float = 0.0, repeats: RepeatTerm | None = None
+) -> ExactScan:
+    return ExactScan(SessionRNN(ModelSize(ITEMS, HIDDEN, scale=scale)), matrix, bias, repeats)
 
 
-def complete_retrieval(kind: str, scale: float, few_allowed: int = 40) -> Retrieval:
+def complete_retrieval(
+    kind: str, scale: float, repeats: RepeatTerm | None = None, few_allowed: int = 40
+) -> Retrieval:
     """Return a retrieval; the generated filters leave fewer and more items than `few_allowed`."""
     matrix, bias = item_vectors(scale)
-    exact = exact_scan(matrix, bias, scale)
+    exact = exact_scan(matrix, bias, scale, repeats)
     if kind == "exact":
         return exact
     return Reranked(complete_index(kind, matrix, bias), exact, scale, few_allowed)
 
 
+# one item falls and the others rise, or the other way round
+REPEATS = {
+    "none": None,
+    "rising": RepeatTerm(last=-2.0, earlier=1.5, recency=-0.5, clicks=1.0),
+    "falling": RepeatTerm(last=3.0, earlier=-4.0, clicks=-1.0, earlier_length=-0.5),
+}
 COMPLETE = {
-    (kind, scale): complete_retrieval(kind, scale)
+    (kind, scale, repeats): complete_retrieval(kind, scale, REPEATS[repeats])
     for kind in ("exact", *KINDS)
     for scale in (0.0, 9.0)
+    for repeats in REPEATS
 }
 
 
@@ -65,19 +77,21 @@ def incomplete_retrieval(kind: str) -> Reranked:
     index: CandidateIndex = circular_lists(matrix, bias, 50)
     if kind != "lists":
         index = build_index(matrix, bias, kind, 3.0)
-    return Reranked(index.with_probes(2), exact_scan(matrix, bias), 0.0)
+    return Reranked(index.with_probes(2), exact_scan(matrix, bias, 0.0, REPEATS["falling"]), 0.0)
 
 
 INCOMPLETE = {kind: incomplete_retrieval(kind) for kind in KINDS}
 
 
 def brute_force(
-    hidden: Tensor, scale: float, query: RankingQuery
+    hidden: Tensor, scale: float, query: RankingQuery, bonuses: Mapping[int, float]
 ) -> tuple[list[int], NDArray[np.float64]]:
     """Return the best items and the scores of all, in float64, one item at a time."""
     matrix, bias = item_vectors(scale)
     vector = hidden.double() / (hidden.double().norm() / scale if scale else 1)
     scores = np.array([float(bias[i]) + float(matrix[i].double() @ vector) for i in range(ITEMS)])
+    for item, bonus in bonuses.items():
+        scores[item] += bonus
     allowed = [
         item
         for item in range(ITEMS)
@@ -86,8 +100,14 @@ def brute_force(
     return sorted(allowed, key=lambda item: -scores[item])[: query.k], scores
 
 
-def check(top_k: TopK, hidden: Tensor, scale: float, query: RankingQuery) -> None:
-    expected, scores = brute_force(hidden, scale, query)
+def check(
+    top_k: TopK,
+    hidden: Tensor,
+    scale: float,
+    query: RankingQuery,
+    bonuses: Mapping[int, float],
+) -> None:
+    expected, scores = brute_force(hidden, scale, query, bonuses)
     assert len(top_k.items) == len(expected)
     np.testing.assert_allclose(top_k.scores, scores[top_k.items], atol=1e-4)
     for have, want in zip(top_k.items, expected, strict=True):
@@ -111,17 +131,28 @@ def items_of(lists: Sequence[TopK]) -> list[list[int]]:
     return [top_k.items for top_k in lists]
 
 
-@pytest.mark.parametrize(("kind", "scale"), COMPLETE)
-@given(queries=st.lists(ranking_queries(), min_size=1, max_size=4), seed=st.integers(0, 50))
+WINDOW = st.lists(st.integers(0, ITEMS - 1), min_size=1, max_size=30)
+
+
+@pytest.mark.parametrize(("kind", "scale", "repeats"), COMPLETE)
+@given(
+    visits=st.lists(st.tuples(ranking_queries(), WINDOW), min_size=1, max_size=4),
+    seed=st.integers(0, 50),
+)
 def test_lists_equal_those_of_brute_force(
-    kind: str, scale: float, queries: list[RankingQuery], seed: int
+    kind: str,
+    scale: float,
+    repeats: str,
+    visits: list[tuple[RankingQuery, list[int]]],
+    seed: int,
 ) -> None:
-    rows = hidden_states(len(queries), seed)
+    rows, term = hidden_states(len(visits), seed), REPEATS[repeats]
+    queries, windows = [query for query, _ in visits], [window for _, window in visits]
 
-    lists = COMPLETE[kind, scale].top_k(rows, clicks(len(queries)), queries)
+    lists = COMPLETE[kind, scale, repeats].top_k(rows, windows, queries)
 
-    for top_k, hidden, query in zip(lists, rows, queries, strict=True):
-        check(top_k, hidden, scale, query)
+    for top_k, hidden, query, window in zip(lists, rows, queries, windows, strict=True):
+        check(top_k, hidden, scale, query, {} if term is None else term.bonuses(window))
 
 
 @pytest.mark.parametrize("kind", KINDS)
