@@ -25,13 +25,13 @@ from recsys.neighbours.blend import Blend
 from recsys.predictor import Predictor
 from recsys.retrieval.exact import describe_retrieval
 from training.blend_weight import blend_of, blend_summary, chooser_of
-from training.evaluation.compare import compare_with_intervals, evaluate_with_baselines
-from training.evaluation.results import as_json, show
+from training.evaluation.compare import as_json, compare_with_intervals, evaluate_with_baselines
 from training.export import Export, golden_clicks, write_bundle
 from training.model.weights import eager_predictor
 from training.progress import TrainingBars, bar, counts_table, warn
 from training.recipe import Recipe
 from training.report.render import ReportData, render_report
+from training.report.summary import show
 from training.retrieval.recall_check import ChosenRetrieval, choose_retrieval, states_from
 from training.trainer import (
     CHECKPOINT_SECONDS,
