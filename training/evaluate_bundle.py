@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from data.click_options import ClickOptions
-from data.duplicates import Duplicates
+from data.clicks import Duplicates
 from data.prepare import prepare, read_sessions
 from data.sessions import SessionCounts, Sessions, reindex
 from data.statistics import describe
