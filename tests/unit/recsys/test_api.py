@@ -170,6 +170,24 @@ def test_arguments_of_a_list_that_cannot_be_used_are_refused(
         loaded.similar("aurora-tent", k=0)
 
 
+@pytest.mark.parametrize("item", [["aurora-tent"], 7, None])
+def test_similar_takes_the_id_of_one_item(loaded: recsys.Model, item: str) -> None:
+    message = f"item cannot be used: it takes the id of one item, got {item!r}. Give a text."
+
+    with pytest.raises(BadInput, match=re.escape(message)):
+        loaded.similar(item)
+
+
+@pytest.mark.parametrize("path", [None, 7, b"runs/shop"])
+def test_what_is_no_path_is_refused(loaded: recsys.Model, path: str) -> None:
+    message = re.escape(f"path cannot be used: it takes a path, got {path!r}.")
+
+    with pytest.raises(BadInput, match=message):
+        recsys.load(path)
+    with pytest.raises(BadInput, match=message):
+        loaded.save(path)
+
+
 def test_one_text_is_one_id_and_lists_end_with_the_catalogue(loaded: recsys.Model) -> None:
     everything = loaded.recommend(["aurora-tent"], k=10_000)
     without = loaded.recommend(["aurora-tent"], k=10_000, exclude_items="aurora-kettle")
@@ -358,7 +376,21 @@ def test_a_stopped_training_says_whether_it_can_be_continued(
         ({}, {"device": "gpu"}, "device cannot be used: got 'gpu'; torch sees"),
         ({}, {"items": pd.DataFrame({"itemid": ["i1"]})}, "Did you mean 'itemid'?"),
         ({}, {"test_fraction": 2}, "test_fraction must be above 0 and below 1, got 2"),
+        (
+            {},
+            {"test_fraction": "0.1"},
+            "test_fraction must be above 0 and below 1, got '0.1'. Give a number.",
+        ),
+        ({}, {"test_days": "7"}, "test_days must be above 0 and finite, got '7'."),
+        ({}, {"min_length": "2"}, "min_length must be at least 2, got '2'."),
+        ({}, {"min_support": None}, "min_support must be at least 1, got None."),
         ({}, {"idle_gap_seconds": 0}, "idle_gap_seconds must be at least 1 second, got 0"),
+        ({}, {"idle_gap_seconds": "60"}, "idle_gap_seconds must be at least 1 second, got '60'."),
+        ({}, {"delimiter": 7}, "delimiter must be one character, or tab, got 7."),
+        ({}, {"event": 7}, "the DataFrame: no column '7'."),
+        ({}, {"split_column": 7}, "the DataFrame: no column '7'."),
+        ({}, {"device": None}, "device cannot be used: got 'None'; torch sees"),
+        ({}, {"out": 7}, "out cannot be used: it takes a path, got 7. Give the path of a folder."),
     ],
 )
 def test_what_is_wrong_is_said_in_terms_of_the_arguments(
