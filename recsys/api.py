@@ -10,7 +10,6 @@ import html
 import inspect
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import weakref
@@ -22,6 +21,7 @@ from pathlib import Path
 from shutil import copy2, rmtree
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
+from recsys.child_process import run_until_interrupted
 from recsys.errors import BadInput, BadRecipe, Interrupted, Problems, RecsysError, UnknownItem
 from recsys.shadowing import ROOT, check_packages
 
@@ -367,6 +367,8 @@ class Model:
     ) -> None:
         """Run the service of this model in a process of its own, until Ctrl-C or an interrupt.
 
+        The service also ends if this process is killed.
+
         Args:
             host: address to listen on.
             port: port to listen on; 0 takes a free one.
@@ -382,7 +384,7 @@ class Model:
         command += [f"{name}={value}" for name, value in options.items()]
         # our packages come first on the path, whatever the current folder holds
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        _run_until_interrupted(command, {**os.environ, "PYTHONPATH": path})
+        run_until_interrupted(command, {**os.environ, "PYTHONPATH": path})
 
     def __reduce__(self) -> str:
         """Refuse to be pickled or copied: the files of the bundle would not be in the copy."""
@@ -655,28 +657,3 @@ def _metrics_html(metrics: "DataFrame") -> str:
     texts = shown.map("{:.4f}".format).where(shown.notna(), "–")
     bold = "<b>" + texts + "</b>"
     return str(texts.mask(rounded.eq(rounded.max()), bold).to_html(escape=False, border=0))
-
-
-def _run_until_interrupted(command: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Run a process and pass its log on; an interrupt ends it in good order.
-
-    Raises:
-        RecsysError: the process ended with an error.
-    """
-    last = ""
-    # in a session of its own, so that Ctrl-C reaches it once, as SIGTERM
-    with subprocess.Popen(
-        command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        assert process.stderr is not None
-        try:
-            for line in process.stderr:
-                sys.stderr.write(line)
-                last = line
-        except KeyboardInterrupt:
-            process.terminate()
-            sys.stderr.write(process.communicate()[1])
-            return
-    if process.returncode != 0:
-        reason = last.strip().removeprefix("error: ")
-        raise RecsysError(f"The service ended with status {process.returncode}: {reason}")

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from recsys.retrieval.exact import RankingQuery
 from recsys.shadowing import ROOT
 from tests.support.bundles.trained_shop import SMALL, TrainedShop
 from tests.support.python_process import environment, python
+from tests.support.redis.servers import wait_until
+from tests.support.service.processes import family, gone
 from training.pipeline import TrainOptions
 from training.recipe import Recipe
 
@@ -468,11 +471,13 @@ def test_progress_is_written_to_the_error_stream_or_nowhere(
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_served_model_answers_until_it_is_interrupted(trained: TrainedShop) -> None:
+@contextmanager
+def served_from_python(bundle: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """Serve a bundle by a script; yield its process and the URL of the service."""
     script = (
         # a shell that starts the tests in the background lets them ignore SIGINT
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        f"import recsys; recsys.load({str(trained.bundle)!r}).serve(port=0)"
+        f"import recsys; recsys.load({str(bundle)!r}).serve(port=0)"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script], env=environment(), stderr=subprocess.PIPE, text=True
@@ -486,14 +491,33 @@ def test_a_served_model_answers_until_it_is_interrupted(trained: TrainedShop) ->
                 log += line
             found = re.search(r"http://[\d.]+:\d+", log)
             assert found is not None
-            with Client(found[0], retries=20) as client:
-                answer = client.recommend(user_id="ada", item_id="aurora-tent", k=3)
-            process.send_signal(signal.SIGINT)
-            process.communicate(timeout=60)
+            yield process, found[0]
         finally:
             process.kill()
 
+
+def test_a_served_model_answers_until_it_is_interrupted(trained: TrainedShop) -> None:
+    with served_from_python(trained.bundle) as (process, url):
+        with Client(url, retries=20) as client:
+            answer = client.recommend(user_id="ada", item_id="aurora-tent", k=3)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
     assert (answer.stored, len(answer.items), process.returncode) == (True, 3, 0)
+
+
+def test_a_service_ends_with_the_process_that_serves_even_if_that_is_killed(
+    trained: TrainedShop,
+) -> None:
+    with served_from_python(trained.bundle) as (process, url):
+        with Client(url, retries=20) as client:
+            assert client.recommend(user_id="ada", item_id="aurora-tent", k=3).stored
+        processes = family(process.pid)  # with the service, its Redis and their guards
+        process.kill()
+        process.communicate(timeout=60)
+
+    assert len(processes) >= 3
+    wait_until(lambda: all(map(gone, processes)), "the service has ended")
 
 
 def test_a_service_that_cannot_start_says_why(loaded: recsys.Model) -> None:
