@@ -7,6 +7,7 @@ This module loads no pandas, so that `--help` is quick.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from numbers import Real
 from pathlib import Path
 from typing import Annotated
 
@@ -88,38 +89,56 @@ class ClickOptions:
 
     def __post_init__(self) -> None:
         names = self.columns()
+        fraction, days, delimiter = self.test_fraction, self.test_days, self.delimiter
         rules = [
-            ("--min-length must be at least 2", self.min_length >= 2, self.min_length),
-            ("--min-support must be at least 1", self.min_support >= 1, self.min_support),
+            (
+                "--min-length must be at least 2",
+                _is_number(self.min_length) and self.min_length >= 2,
+                self.min_length,
+                "Give a whole number",
+            ),
+            (
+                "--min-support must be at least 1",
+                _is_number(self.min_support) and self.min_support >= 1,
+                self.min_support,
+                "Give a whole number",
+            ),
             (
                 "--idle-gap must be at least 1 second",
-                self.idle_gap_seconds >= 1,
+                _is_number(self.idle_gap_seconds) and self.idle_gap_seconds >= 1,
                 self.idle_gap_seconds,
+                "Give a number of seconds",
             ),
             (
                 "--test-fraction must be above 0 and below 1",
-                0 < self.test_fraction < 1,
-                self.test_fraction,
+                _is_number(fraction) and 0 < fraction < 1,
+                fraction,
+                "Give a number",
             ),
             (
                 "--test-days must be above 0 and finite",
-                self.test_days is None or 0 < self.test_days < math.inf,
-                self.test_days,
+                days is None or (_is_number(days) and 0 < days < math.inf),
+                days,
+                "Give a number of days",
             ),
             (
                 "--delimiter must be one character, or tab",
-                self.delimiter is None
-                or self.delimiter in ("tab", "\\t")
-                or len(self.delimiter) == 1,
-                repr(self.delimiter),
+                delimiter is None
+                or delimiter in ("tab", "\\t")
+                or (isinstance(delimiter, str) and len(delimiter) == 1),
+                delimiter,
+                "Give the character between two columns",
             ),
             (
                 "column names must differ and not be empty",
                 len(set(names)) == len(names) and "" not in names,
-                ", ".join(map(repr, names)),
+                names,
+                "Give each column its own name",
             ),
         ]
-        problems = [f"{rule}, got {value}." for rule, holds, value in rules if not holds]
+        problems = [
+            f"{rule}, got {value!r}. {advice}." for rule, holds, value, advice in rules if not holds
+        ]
         if problems:
             raise BadInput("The options cannot be used", problems)
 
@@ -155,3 +174,8 @@ class ClickOptions:
         if self.event_column is None and self.events:
             return EVENT_COLUMN
         return self.event_column
+
+
+def _is_number(value: object) -> bool:
+    """Return whether the Python API was given a number and no text."""
+    return isinstance(value, Real)

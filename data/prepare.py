@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from data.click_options import ClickOptions
-from data.clicks import ClickLog, read_clicks
-from data.duplicates import Duplicates, find_duplicates, without_duplicates
+from data.clicks import ClickLog, Duplicates, find_duplicates, read_clicks, without_duplicates
 from data.files import Progress
 from data.sessions import (
     SessionCounts,

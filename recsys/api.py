@@ -10,7 +10,6 @@ import html
 import inspect
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import weakref
@@ -22,6 +21,7 @@ from pathlib import Path
 from shutil import copy2, rmtree
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
+from recsys.child_process import run_until_interrupted
 from recsys.errors import BadInput, BadRecipe, Interrupted, Problems, RecsysError, UnknownItem
 from recsys.shadowing import ROOT, check_packages
 
@@ -130,8 +130,8 @@ def fit(
             [f"settings are names with values, got {settings!r}. Write {{'epochs': 3}}."],
         )
     overrides = dict(settings or {}) | ({} if seed is None else {"seed": seed})
+    bundle = None if out is None else _full(out, "out")
     folder = Path(tempfile.mkdtemp(prefix="recsys-"))
-    bundle = folder / "bundle" if out is None else _full(out)
     with ExitStack() as on_failure, _in_python_terms(folder):
         on_failure.callback(rmtree, folder, ignore_errors=True)
         options = ClickOptions(
@@ -140,7 +140,7 @@ def fit(
             user_column="user_id" if user is None else str(user),
             item_column=str(item),
             time_column=str(time),
-            event_column=event,
+            event_column=None if event is None else str(event),
             events=tuple(_texts(events, "events")),
             delimiter=delimiter,
             idle_gap_seconds=idle_gap_seconds,
@@ -148,22 +148,22 @@ def fit(
             min_length=min_length,
             min_support=min_support,
             collapse=collapse,
-            split_column=split_column,
+            split_column=None if split_column is None else str(split_column),
             test_days=test_days,
             test_fraction=test_fraction,
         )
         options = with_clicks(options, clicks)
         run = TrainOptions(
             clicks=options,
-            out=bundle,
+            out=bundle or folder / "bundle",
             recipe=load_recipe(str(recipe), [_override(*pair) for pair in overrides.items()]),
             items=items_path(items, options.item_column, folder),
             resume=resume,
-            device=device,
+            device=str(device),
             command="recsys.fit",
         )
         train(run, open_api_console(progress=progress))
-        model = Model(bundle, _open(bundle), options, folder)
+        model = Model(run.out, _open(run.out), options, folder)
         on_failure.pop_all()
         return model
 
@@ -172,12 +172,13 @@ def load(path: str | Path) -> "Model":
     """Open a bundle, or the current bundle of a registry, and check it as the service does.
 
     Raises:
+        BadInput: `path` is no path.
         BundleRefused: the folder holds no bundle, or the bundle is damaged.
     """
     _quiet_threads()
     from recsys.bundle.registry import resolve_bundle
 
-    bundle = resolve_bundle(_full(path))
+    bundle = resolve_bundle(_full(path, "path"))
     return Model(bundle, _open(bundle))
 
 
@@ -279,8 +280,12 @@ class Model:
 
         Raises:
             UnknownItem: the catalogue lacks the item.
-            BadInput: `k` cannot be used.
+            BadInput: `item` is not one id, or `k` cannot be used.
         """
+        if not isinstance(item, str):
+            raise BadInput(
+                "item cannot be used", [f"it takes the id of one item, got {item!r}. Give a text."]
+            )
         _check_list(k)
         ranking = self._predictor.similar(self._index(item), k)
         return self._frame(ranking.items, ranking.scores)
@@ -346,11 +351,11 @@ class Model:
         """Copy the bundle into a new or empty folder, and return the folder.
 
         Raises:
-            BadInput: the folder has files in it, or cannot be written.
+            BadInput: `path` is no path, or the folder has files in it or cannot be written.
         """
         from recsys.fileio import check_new_folder, new_folder
 
-        target = _full(path)
+        target = _full(path, "path")
         check_new_folder(target, "The bundle")
         with new_folder(target) as unfinished:
             for file in self.folder.iterdir():
@@ -361,6 +366,8 @@ class Model:
         self, host: str = "127.0.0.1", port: int = 8000, redis: str = "embedded", workers: int = 1
     ) -> None:
         """Run the service of this model in a process of its own, until Ctrl-C or an interrupt.
+
+        The service also ends if this process is killed.
 
         Args:
             host: address to listen on.
@@ -377,7 +384,7 @@ class Model:
         command += [f"{name}={value}" for name, value in options.items()]
         # our packages come first on the path, whatever the current folder holds
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        _run_until_interrupted(command, {**os.environ, "PYTHONPATH": path})
+        run_until_interrupted(command, {**os.environ, "PYTHONPATH": path})
 
     def __reduce__(self) -> str:
         """Refuse to be pickled or copied: the files of the bundle would not be in the copy."""
@@ -526,7 +533,12 @@ def _quiet_threads() -> None:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def _full(path: str | Path) -> Path:
+def _full(path: str | Path, what: str) -> Path:
+    """Return an absolute path; raise `BadInput` if the argument `what` is no path."""
+    if not isinstance(path, str | os.PathLike):
+        raise BadInput(
+            f"{what} cannot be used", [f"it takes a path, got {path!r}. Give the path of a folder."]
+        )
     return Path(path).expanduser().resolve()
 
 
@@ -645,28 +657,3 @@ def _metrics_html(metrics: "DataFrame") -> str:
     texts = shown.map("{:.4f}".format).where(shown.notna(), "–")
     bold = "<b>" + texts + "</b>"
     return str(texts.mask(rounded.eq(rounded.max()), bold).to_html(escape=False, border=0))
-
-
-def _run_until_interrupted(command: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Run a process and pass its log on; an interrupt ends it in good order.
-
-    Raises:
-        RecsysError: the process ended with an error.
-    """
-    last = ""
-    # in a session of its own, so that Ctrl-C reaches it once, as SIGTERM
-    with subprocess.Popen(
-        command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        assert process.stderr is not None
-        try:
-            for line in process.stderr:
-                sys.stderr.write(line)
-                last = line
-        except KeyboardInterrupt:
-            process.terminate()
-            sys.stderr.write(process.communicate()[1])
-            return
-    if process.returncode != 0:
-        reason = last.strip().removeprefix("error: ")
-        raise RecsysError(f"The service ended with status {process.returncode}: {reason}")

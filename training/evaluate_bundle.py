@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from data.click_options import ClickOptions
-from data.duplicates import Duplicates
+from data.clicks import Duplicates
 from data.prepare import prepare, read_sessions
 from data.sessions import SessionCounts, Sessions, reindex
 from data.statistics import describe
@@ -23,11 +23,16 @@ from recsys.console import open_console
 from recsys.fileio import check_new_file, replace_file
 from recsys.predictor import Predictor
 from recsys.retrieval.exact import RankingQuery
-from training.evaluation.compare import MODEL, compare_with_intervals, evaluate_with_baselines
+from training.evaluation.compare import (
+    MODEL,
+    as_json,
+    compare_with_intervals,
+    evaluate_with_baselines,
+)
 from training.evaluation.evaluate import Evaluation, evaluate
-from training.evaluation.results import as_json, show
 from training.progress import bar, warn
 from training.report.render import ReportData, render_report
+from training.report.summary import show
 
 TIMED_REQUESTS = 300
 

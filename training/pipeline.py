@@ -27,13 +27,13 @@ from recsys.predictor import Predictor
 from recsys.retrieval.exact import describe_retrieval
 from training.additions import chooser_of
 from training.blend_weight import blend_of, blend_summary
-from training.evaluation.compare import compare_with_intervals, evaluate_with_baselines
-from training.evaluation.results import as_json, show
+from training.evaluation.compare import as_json, compare_with_intervals, evaluate_with_baselines
 from training.export import Export, golden_clicks, write_bundle
 from training.model.weights import eager_predictor
-from training.progress import TrainingBars, bar, counts_table, warn
+from training.progress import TrainingBars, bar, counts_table, status, warn
 from training.recipe import Recipe
 from training.report.render import ReportData, render_report
+from training.report.summary import show
 from training.retrieval.recall_check import ChosenRetrieval, choose_retrieval, states_from
 from training.trainer import (
     CHECKPOINT_SECONDS,
@@ -257,13 +257,13 @@ def _retrieval(
     console: Console,
 ) -> ChosenRetrieval:
     """Choose how the bundle finds its items, and show it."""
-    with console.status("Choosing how items are found") as status:
+    with status(console, "Choosing how items are found") as update:
         chosen = choose_retrieval(
             recipe,
             trained.weights,
             predictor,
             states_from(prepared, recipe),
-            lambda kind: status.update(f"Choosing how items are found: {kind}"),
+            lambda kind: update(f"Choosing how items are found: {kind}"),
         )
     console.print(describe_retrieval(chosen.settings))
     return chosen

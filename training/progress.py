@@ -10,6 +10,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    SpinnerColumn,
     Task,
     TaskID,
     TextColumn,
@@ -29,12 +30,32 @@ class _EventsPerSecond(ProgressColumn):
         return Text(f"{task.speed:,.0f} events/s" if task.speed else "")
 
 
+class _Progress(Progress):
+    """Bars that leave no trace when they end, and are not drawn where there is no terminal.
+
+    In a notebook their widget stays, without bars. If it were closed, the page would still send
+    messages to it, and the kernel would print `No such comm` for each.
+    """
+
+    def __init__(self, console: Console, *columns: ProgressColumn) -> None:
+        transient, disable = not console.is_jupyter, not console.is_terminal
+        super().__init__(*columns, console=console, transient=transient, disable=disable)
+
+    def stop(self) -> None:
+        """Stop the refreshing of the bars, and remove them."""
+        if self.live.ipy_widget is not None:
+            for task in self.task_ids:
+                self.remove_task(task)
+            self.refresh()
+        super().stop()
+
+
 class _Bars:
-    """Bars that leave no trace when they end, and are not drawn where there is no terminal."""
+    """Bars of work that lasts, with its time and the time left."""
 
     def __init__(self, console: Console, *columns: ProgressColumn) -> None:
         self._console = console
-        self._bars = _progress(
+        self._bars = _Progress(
             console,
             TextColumn("{task.description}"),
             BarColumn(),
@@ -110,9 +131,17 @@ def bar(console: Console, title: str, unit: str) -> Iterator[Callable[[int, int]
     """Draw a bar for work that counts (done, total); it leaves no trace when it ends."""
     count = (MofNCompleteColumn(), TextColumn(unit)) if unit else ()
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), *count)
-    with _progress(console, *columns) as progress:
+    with _Progress(console, *columns) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def status(console: Console, title: str) -> Iterator[Callable[[str], None]]:
+    """Show what is at work until it ends; the yielded function changes the text."""
+    with _Progress(console, SpinnerColumn(), TextColumn("{task.description}")) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda text: progress.update(task, description=text)
 
 
 def warn(console: Console, sentence: str | None) -> None:
@@ -127,7 +156,3 @@ def counts_table(counts: Sequence[SessionCounts]) -> Table:
     for c in counts:
         add_row(table, c.step, f"{c.sessions:,}", f"{c.clicks:,}", f"{c.items:,}")
     return table
-
-
-def _progress(console: Console, *columns: ProgressColumn) -> Progress:
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -57,7 +57,7 @@ def read_golden(path: Path) -> list[GoldenSession]:
     except (OSError, ValueError, TypeError) as broken:
         raise BundleRefused(f"{path} is not readable ({broken}).") from broken
     if not sessions:
-        raise BundleRefused(f"{path} holds no golden session. Export the bundle anew.")
+        raise BundleRefused(f"{path} holds no golden session. Train the bundle anew.")
     return sessions
 
 
@@ -106,7 +106,7 @@ def check_retrieval(predictor: Predictor, sessions: Sequence[GoldenSession]) -> 
     if hits < MIN_RECALL * sum(map(len, wanted)):
         raise BundleRefused(
             f"The bundle's index finds {hits} of the {sum(map(len, wanted))} items in the golden "
-            "lists. It belongs to other weights: export the bundle anew."
+            "lists. It belongs to other weights: train the bundle anew."
         )
 
 

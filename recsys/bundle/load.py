@@ -109,7 +109,7 @@ def _load(folder: Path, manifest: Manifest) -> Bundle:
     if found != manifest.model_id:
         raise BundleRefused(
             f"{folder}: the model id {manifest.model_id!r} does not belong to these files. "
-            "Export the bundle anew."
+            "Train the bundle anew."
         )
     catalogue = read_catalogue(folder / ITEMS)
     matrix, bias, inputs = _read_weights(folder / WEIGHTS)
@@ -179,7 +179,7 @@ def _check_sizes(
             f"the manifest says {size.items} with {wanted}."
         )
     if any(table.dtype != torch.float32 for table in tables):
-        raise BundleRefused(f"{folder}: the weights are not float32. Export the bundle anew.")
+        raise BundleRefused(f"{folder}: the weights are not float32. Train the bundle anew.")
     if not all(torch.isfinite(part).all() for table in tables for part in torch.split(table, ROWS)):
         raise BundleRefused(f"{folder}: the weights hold NaN or infinite numbers. Train it anew.")
 
@@ -196,7 +196,7 @@ def _load_model(path: Path) -> SessionModel:
         raise BundleRefused(f"{path} is not readable TorchScript ({first}).") from broken
     missing = [verb for verb in ("step", "replay", "scores", "top_k") if not hasattr(model, verb)]
     if missing:
-        raise BundleRefused(f"{path} lacks {', '.join(missing)}. Export the bundle anew.")
+        raise BundleRefused(f"{path} lacks {', '.join(missing)}. Train the bundle anew.")
     return cast(SessionModel, model)
 
 
@@ -211,7 +211,7 @@ def _check_state(path: Path, model: SessionModel, size: ModelSize, inputs: Tenso
     if after != tuple(before.shape):
         raise BundleRefused(
             f"{path} does not have the state {tuple(before.shape)} of the manifest's "
-            f"{size.layers} {size.cell} layer(s) of {size.hidden} units. Export the bundle anew."
+            f"{size.layers} {size.cell} layer(s) of {size.hidden} units. Train the bundle anew."
         )
 
 

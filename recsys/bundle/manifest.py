@@ -59,7 +59,7 @@ def refuse_failures(folder: Path) -> Iterator[None]:
         raise BundleRefused(f"{folder} cannot be read. {what}.") from failed
     except Exception as failed:
         raise BundleRefused(
-            f"{folder} holds what no export writes ({type(failed).__name__}). Export it anew."
+            f"{folder} holds what no training writes ({type(failed).__name__}). Train it anew."
         ) from failed
 
 
@@ -72,7 +72,7 @@ def read_manifest(folder: Path) -> Manifest:
 def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not folder.is_dir():
-        raise BundleRefused(f"There is no bundle folder {folder}. Make one with recsys train.")
+        raise BundleRefused(f"There is no bundle folder {folder}. Train one, or give its path.")
     if path.exists() and (path.is_symlink() or not path.is_file()):
         raise BundleRefused(
             f"{path} is a link or not a file; a bundle holds its own files. Copy the file there."
@@ -82,7 +82,8 @@ def _read_manifest(folder: Path) -> Manifest:
             values = json.loads(file.read(MAX_MANIFEST_BYTES))
     except FileNotFoundError as missing:
         raise BundleRefused(
-            f"{folder} is not a bundle: it has no {MANIFEST}. Give the --out of recsys train."
+            f"{folder} is not a bundle: it has no {MANIFEST}. Give the folder that a training or "
+            "Model.save wrote, or a model registry with a current version."
         ) from missing
     except (OSError, ValueError) as broken:
         raise BundleRefused(f"{path} is not readable JSON ({broken}).") from broken
@@ -93,7 +94,7 @@ def _manifest(path: Path, values: object) -> Manifest:
     version = values.get("format_version") if isinstance(values, dict) else None
     if type(version) is not int or version not in READABLE:
         newer = type(version) is int and version > FORMAT_VERSION
-        advice = "Upgrade session-recsys." if newer else "Train and export the bundle anew."
+        advice = "Upgrade session-recsys." if newer else "Train the bundle anew."
         raise BundleRefused(
             f"{path} has bundle format {version!r}; this version reads {READABLE[0]} to "
             f"{READABLE[-1]}. {advice}"

@@ -73,7 +73,8 @@ def publish(registry: Path, name: str) -> None:
     bundle = bundle_path(registry, name)
     if not (bundle / MANIFEST).is_file():
         raise BadInput(
-            f"{name!r} cannot be published", [f"{bundle} holds no bundle. Export one there first."]
+            f"{name!r} cannot be published",
+            [f"{bundle} holds no bundle. Train or save one there first."],
         )
     replace_file(
         registry / CURRENT_VERSION, lambda path: path.write_text(f"{name}\n", encoding="utf-8")

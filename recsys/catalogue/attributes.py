@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recsys.catalogue.string_array import CHUNK, StringArray, buffer_values
+from recsys.catalogue.id_map import CHUNK, StringArray, buffer_values
 
 
 class CategoricalAttribute(Sequence[str | None]):

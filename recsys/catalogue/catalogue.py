@@ -15,8 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys.catalogue.attributes import CategoricalAttribute
-from recsys.catalogue.id_map import IdMap
-from recsys.catalogue.string_array import StringArray, buffer_values
+from recsys.catalogue.id_map import IdMap, StringArray, buffer_values
 from recsys.errors import BundleRefused, UnknownAttribute, UnknownItem
 
 ID_COLUMN = "item_id"

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys.catalogue.catalogue import Catalogue, Filter
-from recsys.catalogue.string_array import buffer_values
+from recsys.catalogue.id_map import buffer_values
 
 MAX_WORDS = 8  # each is compared with every text; further words are ignored
 

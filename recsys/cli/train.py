@@ -88,7 +88,7 @@ def tune(
     holds study.db (Optuna, SQLite), trials.csv and best.toml, a recipe for recsys train.
     """
     from training.recipe import load_recipe
-    from training.tuning.results import TuningOrigin
+    from training.tuning.search import TuningOrigin
     from training.tuning.space import load_space
     from training.tuning.tune import TuneOptions, seconds_of
     from training.tuning.tune import tune as run

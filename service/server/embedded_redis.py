@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
+from recsys.child_process import end_guard, start_guard
 from recsys.errors import RecsysError
 
 START_SECONDS = 10.0
@@ -70,7 +71,7 @@ def private_redis(arguments: Sequence[str] = (), *, socket_file: bool = False) -
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C must not reach it; this process stops it
             )
-        guard, needed = _guard(server.pid, folder), threading.Event()
+        guard, needed = start_guard(server.pid, folder), threading.Event()
         watching = threading.Thread(
             target=_watch, args=(server, guard, needed), name="private redis", daemon=True
         )
@@ -94,34 +95,16 @@ def _watch(
 ) -> None:
     """Wait for the end of the server, log it if it is unexpected, and end the guard.
 
-    The guard ends last, so that it cleans up if this process is killed while it stops. It ends at
-    once, because another process may get the process id of the server.
+    The guard ends last, so that it cleans up if this process is killed while it stops.
     """
     status = server.wait()
-    guard.kill()
-    guard.communicate()
+    end_guard(guard)
     if needed.is_set():
         log.error(
             "The private Redis ended (exit status %d): its sessions are lost, and answers are "
             "degraded until the service is restarted.",
             status,
         )
-
-
-def _guard(pid: int, folder: str) -> "subprocess.Popen[bytes]":
-    """Start a shell that ends the server when this process has ended, even if it was killed.
-
-    The shell waits for the end of its input, which comes when the last process that holds the
-    other end of the pipe has ended.
-    """
-    script = 'cat >/dev/null; kill "$1"; rm -rf "$2"'
-    return subprocess.Popen(
-        ["sh", "-c", script, "sh", str(pid), folder],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
 
 
 def free_port() -> int:

@@ -19,7 +19,7 @@ from service.server.embedded_redis import free_port
 from service.settings import OTHER_VARIABLES, Settings, described, misspelled
 from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.service.app_client import PATIENT, ClientOf
-from tests.support.service.processes import family
+from tests.support.service.processes import family, gone
 from tests.support.service.servers import LOOK_SECONDS, MOST_LOOKS, PROGRAM
 from tests.support.training.command_line import run
 
@@ -80,13 +80,6 @@ def started(log: Path, bundle: Path, *options: str, **environment: str) -> Itera
     finally:
         server.process.kill()
         server.process.wait()
-
-
-def gone(pid: int) -> bool:
-    try:
-        return ") Z " in Path(f"/proc/{pid}/stat").read_text()  # ended, but not reaped
-    except OSError:
-        return True
 
 
 @pytest.mark.parametrize("how", ["option", "environment", "two workers", "killed"])

@@ -1,11 +1,17 @@
 """Comparison of the model with baselines on the same cases, with confidence intervals.
 
-`evaluate_with_baselines` ranks; `compare_with_intervals` resamples what was ranked.
+`evaluate_with_baselines` ranks; `compare_with_intervals` resamples what was ranked. The model and
+its best baseline are also compared on slices, groups of cases: by position in the session, and by
+popularity of the target in training. Slices without a case are left out. Popularity slices are
+deciles of training clicks: items stand in falling order of their clicks, and each decile holds
+about a tenth of all clicks, so the first holds a few popular items and the last most of the
+catalogue.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +23,6 @@ from recsys.predictor import Predictor
 from training.baselines import baselines
 from training.evaluation.evaluate import Evaluation, Scorer, evaluate
 from training.evaluation.intervals import Estimate, estimate, ratio, resampled_sums, session_sums
-from training.evaluation.slices import Slice, by_popularity, by_position
 from training.progress import bar
 
 MODEL = "model"  # the row that the others are compared with
@@ -26,6 +31,14 @@ COMPARED = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr@20", "ndcg@20
 HEADLINE = ("recall@20", "mrr@20")  # metrics of slices and of the manifest's intervals
 SLICED_BASELINE_BY = "mrr@20"  # its best baseline stands beside the model in the slices
 FEWEST_SESSIONS = 10  # of a slice; resampling fewer means nothing
+DECILES = 10
+POSITIONS = (  # clicks before the target: first, last
+    *((n, n) for n in range(1, 6)),
+    (6, 10),
+    (11, 20),
+    (21, 50),
+    (51, None),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +48,16 @@ class Difference:
     metric: str
     other: str
     gain: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Some of the cases, and the items that define them where items do."""
+
+    name: str
+    mask: NDArray[np.bool_]  # (cases,)
+    items: int | None = None  # of the catalogue, in this group
+    clicks: tuple[int, int] | None = None  # fewest and most training clicks of one of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +175,22 @@ def compare_with_intervals(
     )
 
 
+def as_json(results: Mapping[str, Evaluation], comparison: Comparison) -> dict[str, Any]:
+    """Return what `--json` prints and the manifest keeps; intervals as [low, high]."""
+    model = results[MODEL]
+    return {
+        "model": model.metrics,
+        "baselines": {name: r.metrics for name, r in results.items() if name != MODEL},
+        "intervals": {
+            name: {metric: [figures[metric].low, figures[metric].high] for metric in HEADLINE}
+            for name, figures in comparison.figures.items()
+        },
+        "cases": model.cases,
+        "unseen_targets": model.unseen_targets,
+        "warnings": [model.warning] if model.warning else [],
+    }
+
+
 def case_values(rank: NDArray[np.int32], metric: str) -> NDArray[np.float64]:
     """Return the part of each case in a metric, which is their mean.
 
@@ -170,6 +209,55 @@ def case_values(rank: NDArray[np.int32], metric: str) -> NDArray[np.float64]:
         case "ndcg":
             return hit / np.log2(place + 1)
     raise AssertionError(f"{metric} is not a mean over cases")
+
+
+def by_position(before: NDArray[np.int32]) -> list[Slice]:
+    """Group cases by how many clicks of the session stand before the target.
+
+    Args:
+        before: (cases,) int32, clicks of the session before the target, at least 1.
+    """
+    slices = []
+    for first, last in POSITIONS:
+        mask = before >= first if last is None else (before >= first) & (before <= last)
+        name = f"{first}+" if last is None else f"{first}–{last}" if last > first else str(first)
+        slices.append(Slice(name, mask))
+    return [part for part in slices if part.mask.any()]
+
+
+def by_popularity(target: NDArray[np.int32], counts: NDArray[np.int64]) -> list[Slice]:
+    """Group cases by the decile of their target; unknown targets are a group of their own.
+
+    Args:
+        target: (cases,) int32, item index or -1.
+        counts: (N,) int64, training clicks of every item.
+    """
+    decile = deciles(counts)
+    group = np.where(target >= 0, decile[target], -1)
+    slices = []
+    for number in range(DECILES):
+        members = counts[decile == number]
+        if len(members):
+            span = (int(members.min()), int(members.max()))
+            slices.append(Slice(str(number + 1), group == number, len(members), span))
+    slices.append(Slice("not in training", group == -1))
+    return [part for part in slices if part.mask.any()]
+
+
+def deciles(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return each item's decile, 0 for the most clicked items to 9: (N,) int64.
+
+    An item belongs to the decile that holds the middle of its clicks. Equal counts stand in the
+    order of the item index.
+
+    Args:
+        counts: (N,) int64, training clicks of every item.
+    """
+    order = np.argsort(-counts, kind="stable")
+    doubled = 2 * np.cumsum(counts[order]) - counts[order]  # twice the middle, a whole number
+    result = np.empty(len(counts), dtype=np.int64)
+    result[order] = np.minimum(doubled * DECILES // max(2 * counts.sum(), 1), DECILES - 1)
+    return result
 
 
 @dataclass

@@ -14,7 +14,7 @@ from importlib import resources
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from data.duplicates import Duplicates
+from data.clicks import Duplicates
 from data.sessions import SessionCounts
 from data.statistics import Statistics
 from recsys.bundle.manifest import Manifest

@@ -2,12 +2,16 @@
 
 It is plain text from a comparison, for the report and the terminal. It states only what an interval
 supports: recommenders whose difference may be zero are not clearly apart, and a group of cases is
-weak where its whole interval lies below the figure of all cases.
+weak where its whole interval lies below the figure of all cases. `show` prints it in the terminal,
+below the metrics.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+from rich.console import Console
+
+from recsys.console import metrics_tables, print_fitting
 from training.evaluation.compare import (
     HEADLINE,
     MODEL,
@@ -16,6 +20,7 @@ from training.evaluation.compare import (
     Difference,
     SliceResult,
 )
+from training.evaluation.evaluate import Evaluation
 from training.evaluation.intervals import Estimate
 
 METRIC_NAMES = {"recall": "Recall", "mrr": "MRR", "ndcg": "NDCG"}
@@ -38,6 +43,18 @@ def summary(comparison: Comparison) -> list[str]:
         *_beside_relatives(comparison),
         _weakest(comparison),
     ]
+
+
+def show(results: Mapping[str, Evaluation], comparison: Comparison, console: Console) -> None:
+    """Print the metrics of all recommenders, their summary in words, and warnings."""
+    model = results[MODEL]
+    title = f"{model.cases:,} next clicks, {model.unseen_targets:,} on items never seen in training"
+    console.print()
+    print_fitting(console, metrics_tables({name: r.metrics for name, r in results.items()}, title))
+    console.print()
+    console.print(" ".join(summary(comparison)), markup=False, highlight=False)
+    if model.warning:
+        console.print(f"[bold red]warning:[/bold red] {model.warning}")
 
 
 def outcome(gain: Estimate) -> str:

@@ -20,15 +20,16 @@ from recsys.fileio import check_new_folder
 from training.pipeline import choose_device, work_folder
 from training.progress import TuneBars, bar, counts_table, warn
 from training.trainer import stop_on_signal
-from training.tuning.results import (
+from training.tuning.search import (
     BEST,
+    Search,
+    TrialData,
     TuningOrigin,
     best_of,
     endings_line,
     importance_line,
     outcomes_table,
 )
-from training.tuning.search import Search, TrialData
 from training.tuning.space import Space
 from training.tuning.study import STUDY, Outcome, Study, open_study
 

@@ -1,4 +1,4 @@
-"""Memory of processes as the kernel counts it, shared and private.
+"""Processes and their memory as the kernel counts it, shared and private.
 
 RSS counts a page in every process that maps it. `RssAnon` counts copies that a fork has not made
 yet. PSS divides a page by the number of processes that map it, so the PSS of processes adds up.
@@ -42,3 +42,11 @@ def family(pid: int) -> list[int]:
     """Return the ids of the process and of all its descendants."""
     text = (PROC / str(pid) / "task" / str(pid) / "children").read_text()
     return [pid, *(each for child in text.split() for each in family(int(child)))]
+
+
+def gone(pid: int) -> bool:
+    """Return whether a process has ended."""
+    try:
+        return ") Z " in (PROC / str(pid) / "stat").read_text()  # not reaped yet
+    except OSError:
+        return True

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from recsys.retrieval.exact import RankingQuery
 from recsys.shadowing import ROOT
 from tests.support.bundles.trained_shop import SMALL, TrainedShop
 from tests.support.python_process import environment, python
+from tests.support.redis.servers import wait_until
+from tests.support.service.processes import family, gone
 from training.pipeline import TrainOptions
 from training.recipe import Recipe
 
@@ -168,6 +171,24 @@ def test_arguments_of_a_list_that_cannot_be_used_are_refused(
         loaded.recommend(["aurora-tent"], **arguments)
     with pytest.raises(BadInput, match="k must be at least 1, got 0"):
         loaded.similar("aurora-tent", k=0)
+
+
+@pytest.mark.parametrize("item", [["aurora-tent"], 7, None])
+def test_similar_takes_the_id_of_one_item(loaded: recsys.Model, item: str) -> None:
+    message = f"item cannot be used: it takes the id of one item, got {item!r}. Give a text."
+
+    with pytest.raises(BadInput, match=re.escape(message)):
+        loaded.similar(item)
+
+
+@pytest.mark.parametrize("path", [None, 7, b"runs/shop"])
+def test_what_is_no_path_is_refused(loaded: recsys.Model, path: str) -> None:
+    message = re.escape(f"path cannot be used: it takes a path, got {path!r}.")
+
+    with pytest.raises(BadInput, match=message):
+        recsys.load(path)
+    with pytest.raises(BadInput, match=message):
+        loaded.save(path)
 
 
 def test_one_text_is_one_id_and_lists_end_with_the_catalogue(loaded: recsys.Model) -> None:
@@ -358,7 +379,21 @@ def test_a_stopped_training_says_whether_it_can_be_continued(
         ({}, {"device": "gpu"}, "device cannot be used: got 'gpu'; torch sees"),
         ({}, {"items": pd.DataFrame({"itemid": ["i1"]})}, "Did you mean 'itemid'?"),
         ({}, {"test_fraction": 2}, "test_fraction must be above 0 and below 1, got 2"),
+        (
+            {},
+            {"test_fraction": "0.1"},
+            "test_fraction must be above 0 and below 1, got '0.1'. Give a number.",
+        ),
+        ({}, {"test_days": "7"}, "test_days must be above 0 and finite, got '7'."),
+        ({}, {"min_length": "2"}, "min_length must be at least 2, got '2'."),
+        ({}, {"min_support": None}, "min_support must be at least 1, got None."),
         ({}, {"idle_gap_seconds": 0}, "idle_gap_seconds must be at least 1 second, got 0"),
+        ({}, {"idle_gap_seconds": "60"}, "idle_gap_seconds must be at least 1 second, got '60'."),
+        ({}, {"delimiter": 7}, "delimiter must be one character, or tab, got 7."),
+        ({}, {"event": 7}, "the DataFrame: no column '7'."),
+        ({}, {"split_column": 7}, "the DataFrame: no column '7'."),
+        ({}, {"device": None}, "device cannot be used: got 'None'; torch sees"),
+        ({}, {"out": 7}, "out cannot be used: it takes a path, got 7. Give the path of a folder."),
     ],
 )
 def test_what_is_wrong_is_said_in_terms_of_the_arguments(
@@ -436,11 +471,13 @@ def test_progress_is_written_to_the_error_stream_or_nowhere(
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_served_model_answers_until_it_is_interrupted(trained: TrainedShop) -> None:
+@contextmanager
+def served_from_python(bundle: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """Serve a bundle by a script; yield its process and the URL of the service."""
     script = (
         # a shell that starts the tests in the background lets them ignore SIGINT
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        f"import recsys; recsys.load({str(trained.bundle)!r}).serve(port=0)"
+        f"import recsys; recsys.load({str(bundle)!r}).serve(port=0)"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script], env=environment(), stderr=subprocess.PIPE, text=True
@@ -454,14 +491,33 @@ def test_a_served_model_answers_until_it_is_interrupted(trained: TrainedShop) ->
                 log += line
             found = re.search(r"http://[\d.]+:\d+", log)
             assert found is not None
-            with Client(found[0], retries=20) as client:
-                answer = client.recommend(user_id="ada", item_id="aurora-tent", k=3)
-            process.send_signal(signal.SIGINT)
-            process.communicate(timeout=60)
+            yield process, found[0]
         finally:
             process.kill()
 
+
+def test_a_served_model_answers_until_it_is_interrupted(trained: TrainedShop) -> None:
+    with served_from_python(trained.bundle) as (process, url):
+        with Client(url, retries=20) as client:
+            answer = client.recommend(user_id="ada", item_id="aurora-tent", k=3)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
     assert (answer.stored, len(answer.items), process.returncode) == (True, 3, 0)
+
+
+def test_a_service_ends_with_the_process_that_serves_even_if_that_is_killed(
+    trained: TrainedShop,
+) -> None:
+    with served_from_python(trained.bundle) as (process, url):
+        with Client(url, retries=20) as client:
+            assert client.recommend(user_id="ada", item_id="aurora-tent", k=3).stored
+        processes = family(process.pid)  # with the service, its Redis and their guards
+        process.kill()
+        process.communicate(timeout=60)
+
+    assert len(processes) >= 3
+    wait_until(lambda: all(map(gone, processes)), "the service has ended")
 
 
 def test_a_service_that_cannot_start_says_why(loaded: recsys.Model) -> None:

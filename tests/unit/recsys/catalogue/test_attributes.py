@@ -1,49 +1,14 @@
-"""String arrays and attributes behave like the sequences of strings they are made of."""
+"""An attribute behaves like the sequence of strings it is made of."""
 
-import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.catalogue.attributes import CategoricalAttribute
-from recsys.catalogue.string_array import CHUNK, StringArray
 
 WORDS = ("tea", "", "Käse", "茶", "tea", "\N{TEACUP WITHOUT HANDLE}")
 anything = st.text(st.characters(exclude_categories=["Cs"]))
-
-
-@given(st.lists(anything))
-def test_a_string_array_returns_its_strings(texts: list[str]) -> None:
-    found = StringArray.of(texts)
-
-    assert list(found) == texts
-    assert [found[at] for at in range(len(found))] == texts
-    assert found.take(range(len(found))) == texts
-    assert found.array.to_pylist() == texts
-
-
-def test_texts_are_indexed_like_a_list() -> None:
-    found = StringArray.of(WORDS)
-
-    assert (found[-1], found[-6], found[1:3], found[::-2]) == (
-        *(WORDS[-1], WORDS[-6]),
-        *(list(WORDS[1:3]), list(WORDS[::-2])),
-    )
-    with pytest.raises(IndexError):
-        found[6]
-    with pytest.raises(IndexError):
-        found[-7]
-
-
-def test_a_part_of_an_array_is_read_from_its_own_start() -> None:
-    assert list(StringArray(pa.array(WORDS)[2:4])) == ["Käse", "茶"]
-
-
-def test_more_strings_than_one_chunk_are_iterated() -> None:
-    texts = [str(number) for number in range(CHUNK + 2)]
-
-    assert list(StringArray.of(texts)) == texts
 
 
 @given(st.lists(st.none() | st.sampled_from(WORDS)))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from data.duplicates import Duplicates
+from data.clicks import Duplicates
 from data.sessions import SessionCounts
 from data.statistics import describe
 from recsys.bundle.layout import MANIFEST, REPORT

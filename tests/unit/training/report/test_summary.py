@@ -10,11 +10,11 @@ from training.evaluation.compare import (
     COMPARED,
     Comparison,
     Difference,
+    Slice,
     SliceResult,
     compare_with_intervals,
 )
 from training.evaluation.intervals import Estimate
-from training.evaluation.slices import Slice
 from training.report.summary import metric_name, outcome, summary
 
 BETTER, WORSE = Estimate(0.02, 0.01, 0.03), Estimate(-0.02, -0.03, -0.01)

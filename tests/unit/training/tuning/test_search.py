@@ -17,8 +17,15 @@ from tests.support.training.builders import words
 from training.progress import TuneBars
 from training.recipe import Recipe, load_recipe
 from training.trainer import stop_on_signal
-from training.tuning.results import BEST, TRIALS, TuningOrigin, write_results
-from training.tuning.search import RUNNING, Search, TrialData
+from training.tuning.search import (
+    BEST,
+    RUNNING,
+    TRIALS,
+    Search,
+    TrialData,
+    TuningOrigin,
+    write_results,
+)
 from training.tuning.space import Dimension, Space
 from training.tuning.study import NAME, STUDY, Outcome, open_study
 
