@@ -5,35 +5,14 @@ These are the repeat term (`training/repeats.py`) and the weight of session neig
 repeat term.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
-
 from data.sessions import Sessions
 from recsys.model.repeats import RepeatTerm
 from recsys.predictor import Predictor
 from training.blend_weight import choose_weight
+from training.checkpoint import Additions
 from training.recipe import Recipe
 from training.repeats import fit_repeats
-
-
-@dataclass(frozen=True, slots=True)
-class Additions:
-    """Terms beside the model."""
-
-    repeats: RepeatTerm | None = None  # bonus for items of the session; None for no bonus
-    repeats_summary: str = "none"  # a sentence for the console and the bundle
-    blend_weight: float = 0.0  # of session neighbours; 0 for the model alone
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Additions":
-        """Return the additions that `dataclasses.asdict` turned into these values."""
-        repeats = values["repeats"]
-        return cls(**{**values, "repeats": None if repeats is None else RepeatTerm(**repeats)})
-
-
-# (the search's best predictor, sessions it learned from, sessions to validate on, if any)
-AdditionsChooser = Callable[[Predictor, Sessions, Sessions | None], Additions]
+from training.trainer import AdditionsChooser
 
 
 def chooser_of(recipe: Recipe, kept: RepeatTerm | None = None) -> AdditionsChooser:

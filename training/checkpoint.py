@@ -8,8 +8,10 @@ Random numbers need no state; they follow from seed, epoch and step.
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -19,7 +21,7 @@ from torch import Tensor
 from data.sessions import Sessions
 from recsys.errors import BadInput
 from recsys.fileio import replace_file
-from training.additions import Additions
+from recsys.model.repeats import RepeatTerm
 from training.recipe import Recipe, original_names
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -38,6 +40,21 @@ class EpochResult:
     gradient_norm: float = 0.0  # mean of the steps where it was measured
 
 
+@dataclass(frozen=True, slots=True)
+class Additions:
+    """Terms beside the model."""
+
+    repeats: RepeatTerm | None = None  # bonus for items of the session; None for no bonus
+    repeats_summary: str = "none"  # a sentence for the console and the bundle
+    blend_weight: float = 0.0  # of session neighbours; 0 for the model alone
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Additions":
+        """Return the additions that `dataclasses.asdict` turned into these values."""
+        repeats = values["repeats"]
+        return cls(**{**values, "repeats": None if repeats is None else RepeatTerm(**repeats)})
+
+
 @dataclass
 class TrainerState:
     """Progress of a run; every field can be written as JSON."""
@@ -50,7 +67,7 @@ class TrainerState:
     norms: list[float] = field(default_factory=list)  # gradient norms of some of these steps
     best_epoch: int = 0
     best_score: float = -1.0
-    additions: Additions = Additions()  # chosen at the end of the search
+    additions: Additions = field(default_factory=Additions)  # chosen at the end of the search
     results: list[EpochResult] = field(default_factory=list)
 
 

@@ -11,7 +11,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,9 +27,9 @@ from data.split import split_by_fraction
 from recsys.catalogue.catalogue import Catalogue
 from recsys.errors import BadInput, Interrupted, TrainingStopped
 from recsys.predictor import Predictor
-from training.additions import Additions, AdditionsChooser
 from training.checkpoint import (
     CHECKPOINT,
+    Additions,
     EpochResult,
     TrainerState,
     fingerprint,
@@ -143,7 +143,11 @@ class TrainingResult:
     catalogue: Catalogue
     results: list[EpochResult]
     best_epoch: int
-    additions: Additions = Additions()
+    additions: Additions = field(default_factory=Additions)
+
+
+# (the search's best predictor, sessions it learned from, sessions to validate on, if any)
+AdditionsChooser = Callable[[Predictor, Sessions, Sessions | None], Additions]
 
 
 @dataclass

@@ -83,9 +83,7 @@ def read_base_model(folder: Path) -> BaseModel:
     if not isinstance(lineage, list) or not all(isinstance(name, str) for name in lineage):
         raise BundleRefused(f"{folder}: its lineage is no list of model ids. Train it anew.")
     weights = _read_weights(folder / WEIGHTS, size)
-    predictor = eager_predictor(
-        weights, bundle.catalogue, recipe, bundle.blend, manifest.repeats
-    )
+    predictor = eager_predictor(weights, bundle.catalogue, recipe, bundle.blend, manifest.repeats)
     check_golden(predictor, read_golden(folder / GOLDEN))
     return BaseModel(manifest, bundle.catalogue, weights, recipe, bundle.blend)
 

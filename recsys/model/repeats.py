@@ -49,7 +49,9 @@ class RepeatTerm:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if type(value) is not float or not abs(value) <= LARGEST_BONUS:
-                raise ValueError(f"repeats.{name} must be a finite float, at most 1e4 in size, got {value!r}.")
+                raise ValueError(
+                    f"repeats.{name} must be a number up to {LARGEST_BONUS:g}, got {value!r}."
+                )
         if not self.temperature > 0:
             raise ValueError(f"repeats.temperature must be above 0, got {self.temperature!r}.")
 

@@ -26,7 +26,8 @@ from training.evaluation.intervals import Estimate, estimate, ratio, resampled_s
 from training.progress import bar
 
 MODEL = "model"  # the row that the others are compared with
-RELATIVES = ("model alone", "without repeats", "parent")  # rows that are models too, so no baselines
+# Rows that are models, too, and so no baselines.
+RELATIVES = ("model alone", "without repeats", "parent")
 COMPARED = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr@20", "ndcg@20")
 HEADLINE = ("recall@20", "mrr@20")  # metrics of slices and of the manifest's intervals
 SLICED_BASELINE_BY = "mrr@20"  # its best baseline stands beside the model in the slices

@@ -26,6 +26,7 @@ from training.evaluation.intervals import Estimate
 METRIC_NAMES = {"recall": "Recall", "mrr": "MRR", "ndcg": "NDCG"}
 RELATIVE_NAMES = {
     "model alone": "the model without neighbours",
+    "without repeats": "the same model without a bonus for repeated items",
     "parent": "the bundle it continues",
 }
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")

@@ -17,7 +17,7 @@ from recsys.errors import BadRecipe
 from recsys.model.repeats import RepeatTerm
 from recsys.predictor import Predictor
 from tests.support.training.builders import Quiet, words
-from training.additions import Additions, chooser_of
+from training.additions import chooser_of
 from training.blend_weight import (
     best_weight,
     blend_of,
@@ -26,7 +26,7 @@ from training.blend_weight import (
     neighbour_settings,
     weigh,
 )
-from training.checkpoint import EpochResult
+from training.checkpoint import Additions, EpochResult
 from training.evaluation.evaluate import evaluate
 from training.pipeline import TrainOptions, train
 from training.recipe import Recipe
