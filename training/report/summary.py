@@ -13,6 +13,7 @@ from rich.console import Console
 
 from recsys.console import metrics_tables, print_fitting
 from training.evaluation.compare import (
+    COMPARED,
     HEADLINE,
     MODEL,
     RELATIVES,
@@ -29,6 +30,15 @@ RELATIVE_NAMES = {
     "without repeats": "the same model without a bonus for repeated items",
     "parent": "the bundle it continues",
 }
+# Simple baselines: what it means where one is ahead of the model, and what to do.
+SIMPLE_BASELINES = {
+    "popularity": "The sessions say little about the next click: check --session-column",
+    "recent popularity": "What is popular changes fast: train more often, on the newest days",
+    "session popularity": "Visitors return to the items of their visit: keep repeats = auto, and "
+    "leave sessions to validate on, where it is fitted",
+    "markov": "The last click says nearly everything, or the clicks are too few for a model: train "
+    "on more days, or search for a better recipe with recsys tune",
+}
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 NEITHER = "not clearly apart"
 WEAK_BY = HEADLINE[0]
@@ -41,6 +51,7 @@ def summary(comparison: Comparison) -> list[str]:
         f"The next click is among the model's first 20 items in {recall:.1%} of "
         f"{comparison.cases:,} cases.",
         *_beside_baselines(comparison),
+        *_simple_baselines_ahead(comparison),
         *_beside_relatives(comparison),
         _weakest(comparison),
     ]
@@ -81,6 +92,23 @@ def _beside_baselines(comparison: Comparison) -> list[str]:
     count = NUMBERS[len(others)] if len(others) < len(NUMBERS) else str(len(others))
     best = "that is" if len({d.other for d in shown}) == 1 else "these are"
     return [f"It {_joined(shown)}; of {count} baselines {best} the best."]
+
+
+def _simple_baselines_ahead(comparison: Comparison) -> list[str]:
+    """Return a sentence for each simple baseline with a higher metric than the model."""
+    model, sentences = comparison.figures[MODEL], []
+    for name, advice in SIMPLE_BASELINES.items():
+        figures = comparison.figures.get(name, {})
+        ahead = [
+            f"{metric_name(metric)} ({figures[metric].value:.4f} against {model[metric].value:.4f})"
+            for metric in COMPARED
+            if metric in figures and figures[metric].value > model[metric].value
+        ]
+        if ahead:
+            sentences.append(
+                f"The simple baseline {name} is ahead on {', '.join(ahead)}. {advice}."
+            )
+    return sentences
 
 
 def _beside_relatives(comparison: Comparison) -> list[str]:

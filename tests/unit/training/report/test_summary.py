@@ -1,5 +1,6 @@
 """The summary states what the intervals support, and nothing more."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -128,3 +129,19 @@ def test_an_evaluation_without_baselines_compares_nothing() -> None:
     assert len(said) == 2
     assert outcome(Estimate(0.0, np.nan, np.nan)) == "not clearly apart"
     assert [metric_name(m) for m in ("recall@20", "mrr@5")] == ["Recall@20", "MRR@5"]
+
+
+def test_a_simple_baseline_that_is_ahead_is_named_with_what_to_do() -> None:
+    """Also on a single metric, and without an interval: a shop should look at its data."""
+    flat = {metric: Estimate(0.5, 0.48, 0.52) for metric in COMPARED}
+    ahead = {**flat, "recall@1": Estimate(0.6, 0.5, 0.7), "mrr@20": Estimate(0.51, 0.5, 0.52)}
+    compared = comparison({}, ("markov", "session popularity", "vstan"))
+    figures = {**compared.figures, "session popularity": ahead, "vstan": ahead}
+
+    said = summary(dataclasses.replace(compared, figures=figures))
+
+    assert [sentence for sentence in said if "simple baseline" in sentence] == [
+        "The simple baseline session popularity is ahead on Recall@1 (0.6000 against 0.5000), "
+        "MRR@20 (0.5100 against 0.5000). Visitors return to the items of their visit: keep "
+        "repeats = auto, and leave sessions to validate on, where it is fitted."
+    ]
