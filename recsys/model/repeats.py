@@ -61,19 +61,21 @@ class RepeatTerm:
         Args:
             window: known item indices, oldest first.
         """
+        if not window:
+            return {}
         counts: dict[int, int] = {}
         for item in reversed(window):
             counts[item] = counts.get(item, 0) + 1
-        if not counts:
-            return {}
         length = math.log(len(window))
         repetition = length - math.log(len(counts))
         last = self.last + self.last_length * length + self.last_repetition * repetition
         earlier = self.earlier + self.earlier_length * length + self.earlier_repetition * repetition
-        bonuses: dict[int, float] = {}
-        for since, (item, count) in enumerate(counts.items()):
-            bonus = earlier + self.recency * math.log(since) if since else last
-            bonuses[item] = bonus + self.clicks * math.log(count)
+        log, recency, clicks = math.log, self.recency, self.clicks
+        bonuses = {item: earlier + recency * log(since or 1) for since, item in enumerate(counts)}
+        bonuses[window[-1]] = last
+        if repetition > 0:
+            for item, count in counts.items():
+                bonuses[item] += clicks * log(count)
         return bonuses
 
     def add_to(self, scores: Tensor, windows: Sequence[Sequence[int]]) -> None:

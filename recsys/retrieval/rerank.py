@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from recsys.model.gru4rec import MIN_LENGTH
 from recsys.model.ranking import NEVER
+from recsys.ragged import spread
 from recsys.retrieval.candidates import CandidateIndex, Windows
 from recsys.retrieval.exact import ExactScan, RankingQuery, TopK, shown_items
 
@@ -57,7 +59,8 @@ class Reranked:
         """Return the lists that the index finds, None for the others."""
         vectors = query_vectors(hidden, self._scale)
         bonuses = [self._bonuses(window) for window in clicks]
-        batch = _Batch(vectors, clicks, queries, bonuses)
+        demoted = [[item for item, bonus in row.items() if bonus < 0] for row in bonuses]
+        batch = _Batch(vectors, clicks, queries, bonuses, demoted)
         lists: dict[int, TopK | None] = {}
         for count, rows in _rows_by_count(batch).items():
             unfiltered = self._unfiltered(batch.only(rows), count)
@@ -81,7 +84,7 @@ class Reranked:
         if np.count_nonzero(allowed) <= self._few_allowed:
             items = np.flatnonzero(allowed)[None]
         elif self._index.settings.exhaustive:
-            count = _count(batch.queries[0], batch.bonuses[0])
+            count = _count(batch.queries[0], batch.demoted[0])
             items = self._index.candidates(batch.vectors, batch.clicks, count, allowed)
         else:
             return None
@@ -120,19 +123,20 @@ class Reranked:
         queries = batch.queries
         beyond = [query.k > max_k for query in queries]
         for row, query in enumerate(queries):
-            gone = [*query.excluded, *demoted(batch.bonuses[row])]
+            gone = [*query.excluded, *batch.demoted[row]]
             if gone and not beyond[row] and query.k + len(gone) > max_k:
-                beyond[row] = query.k + len(np.intersect1d(items[row], gone)) > max_k
+                beyond[row] = query.k + len(set(gone).intersection(items[row].tolist())) > max_k
         if all(beyond):
             return [None] * len(queries)
-        items = np.sort(self._with_repeated(batch, items), axis=1)  # ties are in index order
+        repeated = _Repeated.of(batch)
+        items = np.sort(repeated.joined(items), axis=1)  # equal scores are in index order
         shown = items >= 0
         shown[:, 1:] &= items[:, 1:] != items[:, :-1]
         taken = self._matrix.take(items, axis=0, mode="clip")  # (B, C, H)
         scores = np.einsum("bch,bh->bc", taken, batch.vectors)  # no threads, which would only spin
         scores += self._bias.take(items, mode="clip")
+        repeated.add_to(scores, items, len(self._matrix))
         for row, query in enumerate(queries):
-            _add_bonuses(scores[row], items[row], batch.bonuses[row])
             if query.excluded:
                 shown[row] &= ~np.isin(items[row], query.excluded)
         scores[~shown | np.isnan(scores)] = NEVER
@@ -144,17 +148,6 @@ class Reranked:
             for row, query in enumerate(queries)
         ]
 
-    def _with_repeated(self, batch: "_Batch", items: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the candidates with the allowed items of the windows: (B, C) int64."""
-        most = max(map(len, batch.bonuses))
-        if most == 0:
-            return items
-        repeated = np.full((len(items), most), -1, dtype=np.int64)
-        for row, (query, bonuses) in enumerate(zip(batch.queries, batch.bonuses, strict=True)):
-            allowed = [i for i in bonuses if query.allowed is None or query.allowed[i]]
-            repeated[row, : len(allowed)] = allowed
-        return np.concatenate([items, repeated], axis=1)
-
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
@@ -164,6 +157,7 @@ class _Batch:
     clicks: Windows
     queries: Sequence[RankingQuery]
     bonuses: Sequence[Mapping[int, float]]  # of the items of each window
+    demoted: Sequence[Sequence[int]]  # the items of each window whose bonus is negative
 
     def only(self, rows: Sequence[int]) -> "_Batch":
         """Return some of the rows."""
@@ -174,49 +168,73 @@ class _Batch:
             [self.clicks[row] for row in rows],
             [self.queries[row] for row in rows],
             [self.bonuses[row] for row in rows],
+            [self.demoted[row] for row in rows],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Repeated:
+    """Allowed items of the windows of a batch, row after row, with their bonuses."""
+
+    row: NDArray[np.int64]  # (entries,)
+    column: NDArray[np.int64]  # (entries,) place within its row
+    item: NDArray[np.int64]  # (entries,)
+    bonus: NDArray[np.float32]  # (entries,)
+
+    @classmethod
+    def of(cls, batch: _Batch) -> "_Repeated":
+        bonuses = [
+            row if query.allowed is None else {i: b for i, b in row.items() if query.allowed[i]}
+            for row, query in zip(batch.bonuses, batch.queries, strict=True)
+        ]
+        lengths = np.array([len(row) for row in bonuses], dtype=np.int64)
+        entries = int(lengths.sum())
+        return cls(
+            np.repeat(np.arange(len(bonuses)), lengths),
+            spread(np.zeros(len(bonuses), dtype=np.int64), lengths),
+            np.fromiter(chain.from_iterable(bonuses), np.int64, entries),
+            np.fromiter(chain.from_iterable(row.values() for row in bonuses), np.float32, entries),
+        )
+
+    def joined(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return candidates, (B, C) int64, with these items beside them; -1 fills a row."""
+        if not len(self.item):
+            return items
+        beside = np.full((len(items), int(self.column.max()) + 1), -1, dtype=np.int64)
+        beside[self.row, self.column] = self.item
+        return np.concatenate([items, beside], axis=1)
+
+    def add_to(self, scores: NDArray[np.float32], items: NDArray[np.int64], count: int) -> None:
+        """Add the bonuses in place; of equal items of a row the first gets it.
+
+        Args:
+            scores: (B, C) float32.
+            items: (B, C) int64, each row rising; it holds all these items.
+            count: N.
+        """
+        if not len(self.item):
+            return
+        rows = np.arange(len(items)) * (count + 1)  # so that rows rise one after the other
+        at = np.searchsorted((items + rows[:, None]).ravel(), self.item + rows[self.row])
+        scores.ravel()[at] += self.bonus
 
 
 def _rows_by_count(batch: _Batch) -> dict[int, list[int]]:
     """Return candidate count → the rows without a filter that need so many candidates."""
     rows: dict[int, list[int]] = {}
-    for at, (query, bonuses) in enumerate(zip(batch.queries, batch.bonuses, strict=True)):
+    for at, (query, demoted) in enumerate(zip(batch.queries, batch.demoted, strict=True)):
         if query.allowed is None:
-            rows.setdefault(_count(query, bonuses), []).append(at)
+            rows.setdefault(_count(query, demoted), []).append(at)
     return rows
 
 
-def _count(query: RankingQuery, bonuses: Mapping[int, float]) -> int:
+def _count(query: RankingQuery, demoted: Sequence[int]) -> int:
     """Return the candidates that a list needs, in steps so that rows share a call.
 
     The count can change which items are found, so it depends on the row's own query alone.
     """
-    wanted = query.k + len(query.excluded) + len(demoted(bonuses))
+    wanted = query.k + len(query.excluded) + len(demoted)
     return math.ceil(max(wanted, 1) / COUNT_STEP) * COUNT_STEP
-
-
-def demoted(bonuses: Mapping[int, float]) -> list[int]:
-    """Return the items whose bonus is negative."""
-    return [item for item, bonus in bonuses.items() if bonus < 0]
-
-
-def _add_bonuses(
-    scores: NDArray[np.float32], items: NDArray[np.int64], bonuses: Mapping[int, float]
-) -> None:
-    """Add the bonuses to one row of scores, in place.
-
-    Args:
-        scores: (C,) float32.
-        items: (C,) int64 in rising order; of equal ones the first gets the bonus.
-        bonuses: item index → bonus.
-    """
-    if not bonuses:
-        return
-    repeated = np.fromiter(bonuses, np.int64, len(bonuses))
-    values = np.fromiter(bonuses.values(), np.float32, len(bonuses))
-    at = np.searchsorted(items, repeated)
-    found = items.take(at, mode="clip") == repeated
-    scores[at[found]] += values[found]
 
 
 def query_vectors(hidden: Tensor, scale: float) -> NDArray[np.float32]:

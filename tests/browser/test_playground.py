@@ -75,7 +75,7 @@ def test_a_click_grows_the_visit_and_the_list_moves_at_once(
     assert len(play.clicked) == 2
     assert first == recommended(client, clicked)
     assert play.likely == recommended(client, clicked, second)
-    source, took, stored = play.pills
+    source, took, *_, stored = play.pills
     assert (source, stored) == ("model", "stored")
     assert re.fullmatch(r"\d+\.\d ms", took)
     assert play.state != one_click
@@ -218,6 +218,15 @@ def test_starting_over_forgets_the_visit_here_and_in_redis(
     assert client.user(user).clicks == []
     play.begin()
     assert user_of(play.page) != user
+
+
+def test_the_list_says_how_many_of_its_items_were_clicked_before(play: Playground) -> None:
+    play.visit(3)
+
+    again = len(set(play.clicked) & set(play.texts("#likely .name")))
+    said = [pill for pill in play.pills if pill.endswith("clicked before")]
+
+    assert said == ([f"{again} of {len(play.likely)} clicked before"] if again else [])
 
 
 def test_what_was_clicked_can_be_left_out(play: Playground, client: Client) -> None:

@@ -40,10 +40,16 @@ export class Likely {
   #pills(answer, took) {
     const source = answer.degraded ? "degraded" : answer.source;
     const out = this.session.leftOut;
+    const shown = answer.items.slice(0, SHOWN);
+    const again = shown.filter((item) => this.session.has(item.item_id)).length;
     const pills = [
       el("span", { class: `pill ${source}`, title: "where this list comes from" }, SOURCES[source]),
       el("span", { class: "pill", title: "from asking until it was answered" }, `${took.toFixed(1)} ms`),
     ];
+    if (again > 0) {
+      const share = `${number(again)} of ${number(shown.length)} clicked before`;
+      pills.push(el("span", { class: "pill again", title: "items of this visit in the list" }, share));
+    }
     if (out > 0) pills.push(el("span", { class: "pill what-if" }, `what if: without ${number(out)}`));
     else if (answer.stored) pills.push(el("span", { class: "pill", title: "the click is in Redis" }, "stored"));
     byId("meta").replaceChildren(...pills);
