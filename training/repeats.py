@@ -87,7 +87,8 @@ class RepeatCases:
     def _adjusted(self, coefficients: Coefficients) -> NDArray[np.float32]:
         """Return the scores of the entries with their bonuses: (entries,) float32."""
         bonuses = np.einsum("ij,j->i", self.features, coefficients)  # no threads: they would spin
-        return self.score + bonuses.astype(np.float32)
+        adjusted: NDArray[np.float32] = self.score + bonuses.astype(np.float32)
+        return adjusted
 
     def gains(self, ranks: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return each case's part in the sum of the relative gains in recall@20 and mrr@20.
