@@ -228,10 +228,10 @@ class Predictor:
         window = clicks[-self.window :]
         return self.rank(self.advance([SessionState(window)]), [window], [query])[0]
 
-    def without_neighbours(self) -> "Predictor":
-        """Return a predictor with the same model and no neighbours."""
+    def with_blend(self, blend: Blend | None) -> "Predictor":
+        """Return a predictor with the same model and these neighbours."""
         other = copy.copy(self)
-        other.blend = None
+        other.blend = blend
         return other
 
     def with_repeats(self, repeats: RepeatTerm | None) -> "Predictor":
@@ -316,10 +316,10 @@ class Predictor:
 
     def _scores(self, hidden: Tensor, windows: RaggedArray) -> Tensor:
         scores = self._model.scores(self._matrix, self._bias, hidden)
-        if self.repeats is not None:
-            self.repeats.add_to(scores, windows.lists())
         if self.blend is not None:
             scores = self.blend.mix(self.calibrated(scores), windows)
+        if self.repeats is not None:
+            self.repeats.add_to(scores, windows.lists())
         scores[torch.from_numpy(windows.lengths == 0)] = self._popularity
         return scores
 

@@ -68,7 +68,7 @@ def choose_weight(
 
     Args:
         recipe: Settings of the neighbours.
-        predictor: Predictor trained on `train`.
+        predictor: Predictor trained on `train`; its repeat term has a temperature at most.
         train: Sessions of the neighbours, items as codes of their log.
         valid: Sessions to validate on, items as codes of their log, if there are any.
     """
@@ -89,7 +89,7 @@ def weigh(
 
     Args:
         recipe: Settings of the neighbours.
-        predictor: Predictor trained on `train`.
+        predictor: Predictor trained on `train`; its repeat term has a temperature at most.
         train: Sessions of the neighbours, items as codes of their log.
         valid: Sessions to validate on, items as codes of their log.
     """

@@ -125,6 +125,7 @@ class FittedRepeats:
 
     term: RepeatTerm | None
     summary: str
+    temperature: float = 1.0  # of the scores, with the term
 
 
 def fit_repeats(predictor: Predictor, valid: Sessions) -> FittedRepeats:
@@ -146,16 +147,22 @@ def choose(cases: RepeatCases) -> FittedRepeats:
     gains = {way: cases.gains(of_way) for way, of_way in ranks.items()}
     way = max(gains, key=lambda way: gains[way].mean())
     if not gains[way].mean() > standard_error(gains[way], cases.session):
-        return FittedRepeats(None, "left out, because no bonus gains more than its standard error")
+        return FittedRepeats(
+            None,
+            "left out, because no bonus gains more than its standard error",
+            temperature_of(cases, NO_BONUS),
+        )
     coefficients = fits(cases, every)[way]
     numbers = dict(zip(COEFFICIENTS, coefficients.round(4).tolist(), strict=True))
     before, after = _parts(cases.ranks(NO_BONUS)).mean(axis=1), _parts(ranks[way]).mean(axis=1)
     share = cases.repeated_share(NO_BONUS), cases.repeated_share(coefficients)
+    temperature = temperature_of(cases, coefficients)
     return FittedRepeats(
-        RepeatTerm(temperature=temperature_of(cases, coefficients), **numbers),
+        RepeatTerm(temperature=temperature, **numbers),
         f"recall@20 {before[0]:.4f} -> {after[0]:.4f} and mrr@20 {before[1]:.4f} -> {after[1]:.4f} "
         "on validation sessions that the fit did not see; items of the session fill "
         f"{share[0]:.1%} -> {share[1]:.1%} of the lists",
+        temperature,
     )
 
 

@@ -13,7 +13,9 @@ the bonus is clicks · log c, and
     last + last_length · log n + last_repetition · log q                              where r = 0
     earlier + recency · log r + earlier_length · log n + earlier_repetition · log q   elsewhere
 
-Scores and bonuses divided by the temperature give probabilities by a softmax; the blend uses them.
+The bonus is on the scale of the scores that it is added to: those of the model, or of a blend with
+session neighbours. The model's scores divided by the temperature give probabilities by a softmax;
+a blend needs them.
 Sources: Ren et al., AAAI 2019, arXiv:1812.02646 (RepeatNet: a repeat mode beside the model); Guo et
 al., ICML 2017, arXiv:1706.04599 (temperature scaling).
 """
@@ -30,7 +32,7 @@ LARGEST_BONUS = 1e4  # of a manifest; scores are far smaller
 
 @dataclass(frozen=True, slots=True)
 class RepeatTerm:
-    """Numbers of the formula, on the scale of the model's scores, as the manifest stores them.
+    """Numbers of the formula, as the manifest stores them.
 
     Raises:
         ValueError: a number is outside its range.

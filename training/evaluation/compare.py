@@ -19,6 +19,7 @@ from rich.console import Console
 
 from data.sessions import Sessions, reindex
 from recsys.catalogue.catalogue import Catalogue
+from recsys.model.repeats import RepeatTerm
 from recsys.predictor import Predictor
 from training.baselines import baselines
 from training.evaluation.evaluate import Evaluation, Scorer, evaluate
@@ -91,8 +92,8 @@ def evaluate_with_baselines(
     """Evaluate the model and every baseline on the same cases.
 
     Args:
-        model: The model; one with session neighbours is also measured without them, as
-            "model alone", one with a repeat term without it, as "without repeats".
+        model: The model; one with neighbours or a repeat term is also measured without both, as
+            "model alone", one with both also as "without repeats".
         catalogue: The model's items.
         train: Sessions from which the baselines learn.
         test: Sessions whose next clicks are ranked.
@@ -107,8 +108,7 @@ def evaluate_with_baselines(
     learned, tested = reindex(train, catalogue.item_ids), reindex(test, catalogue.item_ids)
     scorers: dict[str, Scorer] = {
         MODEL: model,
-        **({} if model.blend is None else {"model alone": model.without_neighbours()}),
-        **({} if model.repeats is None else {"without repeats": model.with_repeats(None)}),
+        **_relatives(model),
         **baselines(catalogue, learned),
     }
     results = {}
@@ -118,6 +118,18 @@ def evaluate_with_baselines(
             advance = partial(_advance, progress, before, len(scorers))
             results[name] = evaluate(scorer, tested, len(catalogue), advance)
     return results
+
+
+def _relatives(model: Predictor) -> dict[str, Scorer]:
+    """Return the model without its additions, and without some of them."""
+    alone = model.with_repeats(None).with_blend(None)
+    relatives: dict[str, Scorer] = {}
+    if model.blend is not None or model.repeats is not None:
+        relatives["model alone"] = alone
+    if model.blend is not None and model.repeats is not None:
+        temperature = RepeatTerm(temperature=model.repeats.temperature)
+        relatives["without repeats"] = model.with_repeats(temperature)
+    return relatives
 
 
 def _advance(

@@ -26,8 +26,8 @@ from training.evaluation.intervals import Estimate
 
 METRIC_NAMES = {"recall": "Recall", "mrr": "MRR", "ndcg": "NDCG"}
 RELATIVE_NAMES = {
-    "model alone": "the model without neighbours",
-    "without repeats": "the same model without a bonus for repeated items",
+    "model alone": "the model alone",
+    "without repeats": "the same blend without a bonus for items of the session",
     "parent": "the bundle it continues",
 }
 # Simple baselines: what it means where one is ahead of the model, and what to do.

@@ -114,7 +114,7 @@ def test_each_weight_is_measured_as_the_blend_of_that_weight_is_evaluated(tmp_pa
 
     def keep(predictor: Predictor, train_part: Sessions, valid: Sessions | None) -> Additions:
         assert valid is not None
-        predictor = predictor.with_repeats(RepeatTerm(temperature=1.25, last=-0.5, earlier=1.0))
+        predictor = predictor.with_repeats(RepeatTerm(temperature=1.25))
         found.update(measured=weigh(TINY, predictor, train_part, valid))
         held = reindex(valid, predictor.catalogue.item_ids)
         for weight in (0.0, 0.2):

@@ -36,6 +36,7 @@ from tests.support.bundles.broken_bundles import edit_manifest
 from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.training.builders import Quiet, words
 from training.additions import chooser_of
+from training.blend_weight import blend_of
 from training.checkpoint import Additions
 from training.evaluation.evaluate import evaluate
 from training.finetune import FinetuneOptions, finetune
@@ -50,6 +51,7 @@ from training.repeats import (
     _Loss,
     choose,
     collect,
+    fit_repeats,
     standard_error,
 )
 from training.trainer import Trainer
@@ -227,8 +229,7 @@ def test_a_bundle_keeps_its_term_and_answers_with_it(trained: TrainedShop, tmp_p
 
     assert predictor.repeats == manifest.repeats is not None
     assert "mrr@20" in manifest.training["repeats"]
-    names = set(manifest.metrics["baselines"])
-    assert "without repeats" in names
+    assert "model alone" in manifest.metrics["baselines"]
     assert predictor.recommend([0, 1, 2]) != predictor.with_repeats(None).recommend([0, 1, 2])
 
     continued = FinetuneOptions(options.out, ClickOptions(clicks), tmp_path / "continued")
@@ -269,3 +270,43 @@ def test_a_manifest_with_another_term_is_refused(
 
     with pytest.raises(BundleRefused, match="lacks or misuses a field"):
         read_manifest(bundle)
+
+
+def test_a_blend_is_calibrated_and_the_bonus_comes_on_top(blended: TrainedShop) -> None:
+    """log((1 - a) softmax(scores / temperature) + a · share), then the bonus of the window."""
+    whole = open_predictor(blended.bundle)
+    window, term = [3, 8, 3], RepeatTerm(temperature=2.0, last=1.5, earlier=-0.25)
+    session = [np.array([*window, 0], dtype=np.int32)]
+    alone = whole.with_repeats(None).with_blend(None)
+
+    found = whole.with_repeats(term).scores_along(session)[-1]
+
+    assert whole.blend is not None
+    scores = alone.scores_along(session)[-1:]
+    expected = whole.blend.mix(scores / 2.0, rows_of([window]))[0]
+    expected[3] += 1.5
+    expected[8] += -0.25
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_blended_recipe_fits_the_term_to_the_blended_scores(tmp_path: Path) -> None:
+    """The temperature is that of the model; without a weight the term is that of the model."""
+    recipe = dataclasses.replace(TINY, blend="vstan", blend_weight=0.4)
+    seen: list[Additions] = []
+
+    def keep(predictor: Predictor, train: Sessions, valid: Sessions | None) -> Additions:
+        assert valid is not None
+        alone = fit_repeats(predictor, valid)
+        additions = chooser_of(recipe)(predictor, train, valid)
+        blend = blend_of(recipe, predictor.catalogue, train, 0.4)
+        calibrated = predictor.with_repeats(RepeatTerm(temperature=alone.temperature))
+        on_blend = fit_repeats(calibrated.with_blend(blend), valid)
+        assert on_blend.term is not None
+        expected = dataclasses.replace(on_blend.term, temperature=alone.temperature)
+        assert additions == Additions(expected, on_blend.summary, 0.4)
+        seen.append(additions)
+        return additions
+
+    Trainer(recipe, tmp_path, CPU, Quiet(), keep).train(returning_visitors(), None)
+
+    assert len(seen) == 1

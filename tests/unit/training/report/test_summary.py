@@ -84,9 +84,7 @@ def test_a_relative_is_told_apart_from_baselines() -> None:
 
     said = summary(comparison({}, ("model alone",), alone))
 
-    assert said[1] == (
-        "It beats the model without neighbours by 0.0200 on Recall@20 and by 0.0200 on MRR@20."
-    )
+    assert said[1] == ("It beats the model alone by 0.0200 on Recall@20 and by 0.0200 on MRR@20.")
 
 
 def test_a_group_is_weak_only_where_its_whole_interval_is_below_all() -> None:
