@@ -4,7 +4,7 @@ import dataclasses
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,11 +25,18 @@ from recsys.neighbours.blend import Blend
 from recsys.predictor import Predictor
 from recsys.retrieval.exact import describe_retrieval
 from training.blend_weight import blend_of, blend_summary, chooser_of
+from training.checkpoint import CHECKPOINT
+from training.competition.budget import Budget
+from training.competition.competition import Choice, Competition
+from training.competition.decisions import DECISIONS
+from training.competition.rivals import Rival
+from training.competition.standing import as_json as standings_as_json
+from training.competition.standing import standings_table
 from training.evaluation.compare import compare_with_intervals, evaluate_with_baselines
 from training.evaluation.results import as_json, show
 from training.export import Export, golden_clicks, write_bundle
 from training.model.weights import eager_predictor
-from training.progress import TrainingBars, bar, counts_table, warn
+from training.progress import NamedProgress, TrainingBars, bar, counts_table, warn
 from training.recipe import Recipe
 from training.report.render import ReportData, render_report
 from training.retrieval.recall_check import ChosenRetrieval, choose_retrieval, states_from
@@ -38,8 +45,11 @@ from training.trainer import (
     FromScratch,
     Initialiser,
     ItemTexts,
+    Stop,
     Trainer,
     TrainingResult,
+    stop_on_signal,
+    validation_split,
 )
 from training.warm_start import WarmStart, merged_attributes
 
@@ -56,6 +66,9 @@ class TrainOptions:
     device: str = "auto"
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     command: str = ""  # the command line, for the report
+    recipe_name: str = ""  # for the bundle
+    challengers: Sequence[Rival] = ()  # that compete with the recipe; none: exactly the recipe
+    budget: Budget = field(default_factory=Budget)  # of the competition and the refit
     warm_start: WarmStart | None = None  # initial weights of a bundle; None: random ones
 
     def __post_init__(self) -> None:
@@ -86,15 +99,16 @@ def train(options: TrainOptions, console: Console) -> Path:
     device = choose_device(options.device)
     _check_out(options)
     prepared, attributes = _read(options, console)
-    trained = _fit(options, prepared, attributes, device, console)
+    choice, trained = _fit(options, prepared, attributes, device, console)
+    options = dataclasses.replace(options, recipe=choice.rival.recipe)
     recipe, catalogue = options.recipe, trained.catalogue
     blend = blend_of(recipe, catalogue, prepared.train, trained.blend_weight)
     if recipe.blend != "none":
         console.print(f"Blend: {blend_summary(recipe, trained.blend_weight)}.")
     predictor = eager_predictor(trained.weights, catalogue, recipe, blend)
-    report_data = _compare(options, prepared, trained, predictor, device, console)
+    report_data = _compare(options, prepared, choice, trained, predictor, device, console)
     retrieval = _retrieval(recipe, prepared, trained, predictor, console)
-    export = _export(options, prepared, trained, report_data, blend, retrieval)
+    export = _export(options, prepared, choice, trained, report_data, blend, retrieval)
     manifest = write_bundle(options.out, export)
     shutil.rmtree(options.work)
     show(report_data.results, report_data.comparison, console)
@@ -127,31 +141,98 @@ def _fit(
     attributes: ItemTexts,
     device: torch.device,
     console: Console,
-) -> TrainingResult:
-    """Train the model, or resume its training."""
-    recipe = options.recipe
-    console.print(
-        f"\nTraining on {device}: {recipe.layers} {recipe.cell} "
-        f"layer{'s' if recipe.layers > 1 else ''} of {recipe.hidden} units."
-    )
+) -> tuple[Choice, TrainingResult]:
+    """Choose the recipe and train its model, or resume this."""
     initialiser: Initialiser = FromScratch(attributes)
     if options.warm_start is not None:
         initialiser = dataclasses.replace(options.warm_start, attributes=attributes)
-    with work_folder(options.work), TrainingBars(console) as bars:
-        trainer = Trainer(
-            recipe,
-            options.work,
-            device,
-            bars,
-            choose_weight=chooser_of(recipe),
-            checkpoint_seconds=options.checkpoint_seconds,
+    with work_folder(options.work), TrainingBars(console) as bars, stop_on_signal() as stop:
+        alone = _without_competition(options, prepared, console)
+
+        def trainer_of(rival: Rival, search_epochs: int, *, wins: bool = False) -> Trainer:
+            folder = options.work if alone is not None else options.work / rival.name
+            folder.mkdir(exist_ok=True)
+            return Trainer(
+                rival.recipe,
+                folder,
+                device,
+                bars if alone is not None else NamedProgress(bars, rival.name),
+                choose_weight=chooser_of(rival.recipe) if wins else None,
+                checkpoint_seconds=options.checkpoint_seconds,
+                search_epochs=search_epochs,
+            )
+
+        choice = alone or _compete(options, prepared, trainer_of, initialiser, stop, console)
+        recipe = choice.rival.recipe
+        console.print(
+            f"\nTraining on {device}: {recipe.layers} {recipe.cell} "
+            f"layer{'s' if recipe.layers > 1 else ''} of {recipe.hidden} units."
         )
-        return trainer.train(prepared.train, prepared.valid, initialiser)
+        trainer = trainer_of(choice.rival, choice.search_epochs, wins=True)
+        return choice, trainer.train(prepared.train, prepared.valid, initialiser, stop)
+
+
+def _without_competition(
+    options: TrainOptions, prepared: Prepared, console: Console
+) -> Choice | None:
+    """Return the recipe of the options where it has no challengers, or nothing can judge them.
+
+    Raises:
+        BadInput: The work folder has the other kind of run.
+    """
+    judged = validation_split(prepared.train, prepared.valid, options.recipe)[1] is not None
+    if options.challengers and not judged:
+        console.print(
+            f"Recipes cannot compete without validation sessions: recipe {options.recipe_name}."
+        )
+    compete = bool(options.challengers) and judged
+    other = options.work / (CHECKPOINT if compete else DECISIONS)
+    if other.exists():
+        raise BadInput(
+            "The run cannot be resumed",
+            [
+                f"{other} belongs to a run with {'one recipe' if compete else '--recipe auto'}. "
+                "Repeat the first command, or delete the folder to begin anew."
+            ],
+        )
+    if compete:
+        return None
+    return Choice(Rival(options.recipe_name, options.recipe), options.recipe.epochs, [])
+
+
+def _compete(
+    options: TrainOptions,
+    prepared: Prepared,
+    trainer_of: Callable[[Rival, int], Trainer],
+    initialiser: Initialiser,
+    stop: Stop,
+    console: Console,
+) -> Choice:
+    """Let the recipes compete, and show how each of them ended."""
+    rivals = (Rival(options.recipe_name, options.recipe), *options.challengers)
+    console.print(
+        f"\nRecipes {', '.join(rival.name for rival in rivals)} compete within {options.budget}; "
+        "--recipe NAME trains one of them."
+    )
+    competition = Competition(
+        rivals,
+        options.budget,
+        options.work,
+        trainer_of,
+        prepared.train,
+        prepared.valid,
+        initialiser,
+        stop,
+    )
+    choice = competition.run()
+    console.print(standings_table(choice.standings, options.budget))
+    return choice
 
 
 def _compare(
     options: TrainOptions,
     prepared: Prepared,
+    choice: Choice,
     trained: TrainingResult,
     predictor: Predictor,
     device: torch.device,
@@ -173,6 +254,7 @@ def _compare(
         results=results,
         comparison=compare_with_intervals(results, trained.catalogue.counts),
         duplicates=prepared.duplicates,
+        standings=choice.standings,
     )
 
 
@@ -189,8 +271,9 @@ def work_folder(work: Path) -> Iterator[None]:
             "Another run is at work", [f"it uses {work}. Wait for it, or name another --out."]
         ) from None
     except BaseException:
-        with suppress(OSError):
-            work.rmdir()
+        for folder in (*work.iterdir(), work):  # a file or a folder with files in it stays
+            with suppress(OSError):
+                folder.rmdir()
         raise
     finally:
         os.close(lock)
@@ -264,6 +347,7 @@ def _retrieval(
 def _export(
     options: TrainOptions,
     prepared: Prepared,
+    choice: Choice,
     trained: TrainingResult,
     report_data: ReportData,
     blend: Blend | None,
@@ -279,6 +363,8 @@ def _export(
             "clicks": len(prepared.train.items),
             "cut_off": prepared.cut_off,
             "best_epoch": trained.best_epoch,
+            "recipe": choice.rival.name,
+            **_record(options, choice),
             "blend": blend_summary(options.recipe, trained.blend_weight),
             **(options.warm_start.record(prepared.train) if options.warm_start else {}),
         },
@@ -287,3 +373,10 @@ def _export(
         retrieval=retrieval,
         report=lambda manifest: render_report(manifest, report_data),
     )
+
+
+def _record(options: TrainOptions, choice: Choice) -> dict[str, object]:
+    """Return what a competition has to say in the manifest; nothing where there was none."""
+    if not choice.standings:
+        return {}
+    return {"budget": str(options.budget), "tried": standings_as_json(choice.standings)}

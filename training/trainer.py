@@ -277,7 +277,8 @@ class Trainer:
             TrainingStopped: As `train`.
         """
         search_part, valid = self._begin(train, valid, initialiser)
-        assert valid is not None and self._state.phase == "search", "a search validates"
+        assert valid is not None, "a search validates"
+        assert self._state.phase == "search", "its refit has begun"
         with stop_on_signal(stop) as stop:
             phase = self._run_phase(search_part, valid, self._search_epochs, stop)
         state = self._state
