@@ -1,10 +1,10 @@
 """Competition of recipes on validation sessions, by successive halving, within a budget.
 
 Every round trains the challengers and the incumbent for twice as many epochs as the round before.
-The worse half of the challengers leaves, and so does each that is behind the incumbent by more than
-its standard error. The last challenger and the incumbent train to their early stop. The challenger
-wins where it is better by more than the standard error of the difference. (Jamieson and Talwalkar,
-AISTATS 2016, arXiv:1502.07943: successive halving; the incumbent that stays to the end is ours.)
+The worse half of the challengers leaves, and so does each that is clearly behind the incumbent. The
+last challenger and the incumbent train to their early stop. The challenger wins where it is better
+by more than the standard error of the difference. (Jamieson and Talwalkar, AISTATS 2016,
+arXiv:1502.07943: successive halving; the incumbent that stays to the end is ours.)
 
 A rival is a `Trainer` in a folder of its own. It goes on from its checkpoint in the next round, and
 the winner goes on to its refit, so no epoch is trained twice.
@@ -27,7 +27,7 @@ from training.competition.standing import CHOSEN, Standing, as_json, standing
 from training.recipe import original_names
 from training.trainer import Initialiser, SearchResult, Stop, Trainer, validation_split
 
-FIRST_EPOCHS = 2  # of the first round; the first epoch alone says little about the end
+FIRST_EPOCHS = 3  # of the first round; fewer say little about the end
 
 NOT_TRIED = "not tried: the budget is too small"
 

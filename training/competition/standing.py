@@ -40,8 +40,8 @@ class Standing:
 
     @property
     def is_behind(self) -> bool:
-        """Return whether the loss is more than its standard error."""
-        return -self.gain > self.error
+        """Return whether the loss is more than twice its standard error."""
+        return -self.gain > 2 * self.error
 
     def ended(self, outcome: str) -> "Standing":
         """Return the standing with the way in which the rival left the competition."""
