@@ -363,7 +363,6 @@ def _export(
             "clicks": len(prepared.train.items),
             "cut_off": prepared.cut_off,
             "best_epoch": trained.best_epoch,
-            "recipe": choice.rival.name,
             **_record(options, choice),
             "blend": blend_summary(options.recipe, trained.blend_weight),
             **(options.warm_start.record(prepared.train) if options.warm_start else {}),
@@ -376,7 +375,9 @@ def _export(
 
 
 def _record(options: TrainOptions, choice: Choice) -> dict[str, object]:
-    """Return what a competition has to say in the manifest; nothing where there was none."""
+    """Return the name of the recipe, and what competed for it, for the manifest."""
+    named: dict[str, object] = {"recipe": choice.rival.name} if choice.rival.name else {}
     if not choice.standings:
-        return {}
-    return {"budget": str(options.budget), "tried": standings_as_json(choice.standings)}
+        return named
+    tried = standings_as_json(choice.standings)
+    return {**named, "budget": str(options.budget), "tried": tried}

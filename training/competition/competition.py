@@ -141,7 +141,7 @@ class Competition:
         """Return the challengers whose first round the budget allows, in their order."""
         entered, spare = [], self._spare(total)
         for rival in self.rivals[1:]:
-            spare -= FIRST_EPOCHS * self._costs[rival.name].search
+            spare -= min(FIRST_EPOCHS, rival.recipe.epochs) * self._costs[rival.name].search
             if spare < 0:
                 break
             entered.append(rival)

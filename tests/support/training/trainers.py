@@ -35,6 +35,7 @@ class TrainingRun:
     clicks: Path
     out: Path
     settings: Sequence[str] = (*SETTINGS, *DROPOUT)
+    recipe: str = "default"
 
     @property
     def checkpoint(self) -> Path:
@@ -60,7 +61,8 @@ class TrainingRun:
             disk: Largest size of a file, in bytes.
             mortal: Let the kernel kill the process that writes more.
         """
-        words = ["--clicks", self.clicks, "--out", self.out, "--checkpoint-seconds", "0", *options]
+        words = ["--clicks", self.clicks, "--out", self.out, "--recipe", self.recipe]
+        words += ["--checkpoint-seconds", "0", *options]
         for setting in self.settings:
             words += ["--set", setting]
         output = self.out.with_name(f"{self.out.name}.output")
