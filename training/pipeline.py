@@ -28,7 +28,6 @@ from training.blend_weight import blend_of, blend_summary, chooser_of
 from training.checkpoint import CHECKPOINT
 from training.competition.budget import Budget
 from training.competition.competition import Choice, Competition
-from training.competition.decisions import DECISIONS
 from training.competition.rivals import Rival
 from training.competition.standing import as_json as standings_as_json
 from training.competition.standing import standings_table
@@ -186,12 +185,12 @@ def _without_competition(
             f"Recipes cannot compete without validation sessions: recipe {options.recipe_name}."
         )
     compete = bool(options.challengers) and judged
-    other = options.work / (CHECKPOINT if compete else DECISIONS)
-    if other.exists():
+    others = sorted(options.work.glob(CHECKPOINT if compete else f"*/{CHECKPOINT}"))
+    if others:
         raise BadInput(
             "The run cannot be resumed",
             [
-                f"{other} belongs to a run with {'one recipe' if compete else '--recipe auto'}. "
+                f"{others[0]} belongs to a run with {'one recipe' if compete else '--recipe auto'}. "
                 "Repeat the first command, or delete the folder to begin anew."
             ],
         )

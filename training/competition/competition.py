@@ -66,7 +66,7 @@ class Competition:
             TrainingStopped: The incumbent diverges.
         """
         decisions = Decisions(self.folder, self._fingerprint)
-        total = decisions.once("operations", self._total)
+        total = self._total(decisions)
         standings = {r.name: Standing(r.name, outcome=NOT_TRIED) for r in self.rivals}
         left, epochs = self._entered(total), FIRST_EPOCHS
         while left:
@@ -119,14 +119,18 @@ class Competition:
             for rival in self.rivals
         }
 
-    def _total(self) -> float:
+    def _total(self, decisions: Decisions) -> float:
         """Return the budget in operations; one in seconds by the speed of the first epoch."""
         cost = self._costs[self._incumbent.name]
         if self.budget.trainings is not None:
             return self.budget.trainings * self._incumbent.recipe.epochs * cost.both
         assert self.budget.seconds is not None
+        return self.budget.seconds * decisions.once("operations per second", self._speed)
+
+    def _speed(self) -> float:
+        """Measure the first epoch of the incumbent; return operations per second."""
         first = self._search(self._incumbent, 1).results[0]
-        return self.budget.seconds * cost.steps / max(first.seconds, 1e-9)
+        return self._costs[self._incumbent.name].steps / max(first.seconds, 1e-9)
 
     def _limit(self, total: float) -> int:
         """Return how many epochs of the incumbent's search the budget allows, with its refit."""

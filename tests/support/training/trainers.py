@@ -39,7 +39,8 @@ class TrainingRun:
 
     @property
     def checkpoint(self) -> Path:
-        return self.out.with_name(f"{self.out.name}.unfinished") / CHECKPOINT
+        work = self.out.with_name(f"{self.out.name}.unfinished")
+        return (work / "default" if self.recipe == "auto" else work) / CHECKPOINT
 
     def saved(self) -> bytes | None:
         """Return the bytes of the checkpoint, or None."""

@@ -250,8 +250,8 @@ def test_a_time_becomes_operations_once(tmp_path: Path) -> None:
         run.go(Listener(kill_after=2))
     file = run.folder / DECISIONS
     stored = json.loads(file.read_text())
-    assert stored["decisions"]["operations"] > 0
-    stored["decisions"]["operations"] = 1.0  # as if the machine were a very slow one
+    assert stored["decisions"]["operations per second"] > 0
+    stored["decisions"]["operations per second"] = 1.0  # as if the machine were a very slow one
     file.write_text(json.dumps(stored))
 
     choice, _ = run.go()
