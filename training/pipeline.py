@@ -187,10 +187,11 @@ def _without_competition(
     compete = bool(options.challengers) and judged
     others = sorted(options.work.glob(CHECKPOINT if compete else f"*/{CHECKPOINT}"))
     if others:
+        owner = "one recipe" if compete else "--recipe auto"
         raise BadInput(
             "The run cannot be resumed",
             [
-                f"{others[0]} belongs to a run with {'one recipe' if compete else '--recipe auto'}. "
+                f"{others[0]} belongs to a run with {owner}. "
                 "Repeat the first command, or delete the folder to begin anew."
             ],
         )

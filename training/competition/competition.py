@@ -125,7 +125,8 @@ class Competition:
         if self.budget.trainings is not None:
             return self.budget.trainings * self._incumbent.recipe.epochs * cost.both
         assert self.budget.seconds is not None
-        return self.budget.seconds * decisions.once("operations per second", self._speed)
+        speed: float = decisions.once("operations per second", self._speed)
+        return self.budget.seconds * speed
 
     def _speed(self) -> float:
         """Measure the first epoch of the incumbent; return operations per second."""

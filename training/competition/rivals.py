@@ -11,7 +11,7 @@ from training.recipe import Recipe, load_recipe
 
 AUTO = "auto"
 INCUMBENT = "default"
-CHALLENGERS = ("bpr-max", "small-batches")
+CHALLENGERS = ("bpr-max-small", "bpr-max")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from training.competition.rivals import CHALLENGERS, INCUMBENT
 
 SMALL = [
     part
-    for setting in ("hidden=8", "epochs=3", "negatives=6", "batch=4")
+    for setting in ("hidden=8", "epochs=3", "negatives=6")
     for part in ("--set", setting)
 ]
 

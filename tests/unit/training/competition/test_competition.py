@@ -262,7 +262,7 @@ def test_a_time_becomes_operations_once(tmp_path: Path) -> None:
 
 def test_another_budget_or_other_rivals_do_not_go_on(tmp_path: Path) -> None:
     with pytest.raises(Killed):
-        Run(tmp_path).go(Listener(kill_after=4))
+        Run(tmp_path).go(Listener(kill_after=10))
 
     for other in (Run(tmp_path, budget=Budget(3.0)), Run(tmp_path, RIVALS[:2])):
         with pytest.raises(BadInput, match="belongs to other clicks, options, recipes or another"):
