@@ -157,13 +157,13 @@ def fit(
             test_fraction=test_fraction,
         )
         options = with_clicks(options, clicks)
-        first, *challengers = rivals_of(str(recipe), [_override(*p) for p in overrides.items()])
+        first, *rivals = rivals_of(str(recipe), [_override(*p) for p in overrides.items()])
         run = TrainOptions(
             clicks=options,
             out=bundle,
             recipe=first.recipe,
             recipe_name=first.name,
-            challengers=challengers,
+            rivals=rivals,
             budget=Budget.parse(budget),
             items=items_path(items, options.item_column, folder),
             resume=resume,

@@ -28,7 +28,7 @@ from training.blend_weight import blend_of, blend_summary, chooser_of
 from training.checkpoint import CHECKPOINT
 from training.competition.budget import Budget
 from training.competition.competition import Choice, Competition
-from training.competition.rivals import Rival
+from training.competition.rivals import Rival, incumbent_first
 from training.competition.standing import as_json as standings_as_json
 from training.competition.standing import standings_table
 from training.evaluation.compare import compare_with_intervals, evaluate_with_baselines
@@ -66,7 +66,7 @@ class TrainOptions:
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     command: str = ""  # the command line, for the report
     recipe_name: str = ""  # for the bundle
-    challengers: Sequence[Rival] = ()  # that compete with the recipe; none: exactly the recipe
+    rivals: Sequence[Rival] = ()  # that compete with the recipe; none: exactly the recipe
     budget: Budget = field(default_factory=Budget)  # of the competition and the refit
     warm_start: WarmStart | None = None  # initial weights of a bundle; None: random ones
 
@@ -174,17 +174,17 @@ def _fit(
 def _without_competition(
     options: TrainOptions, prepared: Prepared, console: Console
 ) -> Choice | None:
-    """Return the recipe of the options where it has no challengers, or nothing can judge them.
+    """Return the recipe of the options where it has no rivals, or nothing can judge them.
 
     Raises:
         BadInput: The work folder has the other kind of run.
     """
     judged = validation_split(prepared.train, prepared.valid, options.recipe)[1] is not None
-    if options.challengers and not judged:
+    if options.rivals and not judged:
         console.print(
             f"Recipes cannot compete without validation sessions: recipe {options.recipe_name}."
         )
-    compete = bool(options.challengers) and judged
+    compete = bool(options.rivals) and judged
     others = sorted(options.work.glob(CHECKPOINT if compete else f"*/{CHECKPOINT}"))
     if others:
         owner = "one recipe" if compete else "--recipe auto"
@@ -209,7 +209,9 @@ def _compete(
     console: Console,
 ) -> Choice:
     """Let the recipes compete, and show how each of them ended."""
-    rivals = (Rival(options.recipe_name, options.recipe), *options.challengers)
+    rivals = incumbent_first(
+        [Rival(options.recipe_name, options.recipe), *options.rivals], len(prepared.train.items)
+    )
     console.print(
         f"\nRecipes {', '.join(rival.name for rival in rivals)} compete within {options.budget}; "
         "--recipe NAME trains one of them."

@@ -49,13 +49,13 @@ def train(
     from training.pipeline import TrainOptions
     from training.pipeline import train as run
 
-    first, *challengers = rivals_of(recipe, settings or [])
+    first, *rivals = rivals_of(recipe, settings or [])
     options = TrainOptions(
         clicks=clicks,
         out=output_folder(out, registry, resume=resume),
         recipe=first.recipe,
         recipe_name=first.name,
-        challengers=challengers,
+        rivals=rivals,
         budget=Budget.parse(budget),
         items=items,
         resume=resume,

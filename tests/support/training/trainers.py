@@ -40,7 +40,7 @@ class TrainingRun:
     @property
     def checkpoint(self) -> Path:
         work = self.out.with_name(f"{self.out.name}.unfinished")
-        return (work / "default" if self.recipe == "auto" else work) / CHECKPOINT
+        return (work / "bpr-max" if self.recipe == "auto" else work) / CHECKPOINT
 
     def saved(self) -> bytes | None:
         """Return the bytes of the checkpoint, or None."""

@@ -8,13 +8,9 @@ from recsys.bundle.layout import REPORT, WEIGHTS
 from recsys.bundle.manifest import read_manifest
 from tests.support.training.command_line import GOOD, run
 from training.checkpoint import CHECKPOINT
-from training.competition.rivals import CHALLENGERS, INCUMBENT
+from training.competition.rivals import DEFAULT, OTHERS
 
-SMALL = [
-    part
-    for setting in ("hidden=8", "epochs=3", "negatives=6")
-    for part in ("--set", setting)
-]
+SMALL = [part for setting in ("hidden=8", "epochs=3", "negatives=6") for part in ("--set", setting)]
 
 
 @pytest.fixture
@@ -40,7 +36,7 @@ def test_the_bundle_holds_the_winner_and_what_was_tried(
     manifest = read_manifest(tmp_path / "auto")
     tried = {row["recipe"]: row for row in manifest.training["tried"]}
     winner = manifest.training["recipe"]
-    assert set(tried) == {INCUMBENT, *CHALLENGERS}
+    assert set(tried) == {DEFAULT, *OTHERS}
     assert tried[winner]["outcome"] == "chosen"
     assert manifest.training["budget"] == "4x"
     page = (tmp_path / "auto" / REPORT).read_text()
