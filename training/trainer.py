@@ -148,7 +148,7 @@ class TrainingResult:
 
 
 @dataclass(frozen=True)
-class SearchResult:
+class SearchProgress:
     """Progress of a search phase: the results of its epochs, and the best epoch so far."""
 
     results: list[EpochResult]
@@ -259,7 +259,7 @@ class Trainer:
         valid: Sessions | None,
         initialiser: Initialiser | None = None,
         stop: Stop | None = None,
-    ) -> SearchResult:
+    ) -> SearchProgress:
         """Run the search phase alone, from the folder's checkpoint where it has one.
 
         `train` goes on from here, with the same arguments. So does `search` of a trainer with more
@@ -282,7 +282,7 @@ class Trainer:
         with stop_on_signal(stop) as stop:
             phase = self._run_phase(search_part, valid, self._search_epochs, stop)
         state = self._state
-        return SearchResult(state.results, state.best_epoch, phase.ranks["best"].numpy())
+        return SearchProgress(state.results, state.best_epoch, phase.ranks["best"].numpy())
 
     def _begin(
         self, train: Sessions, valid: Sessions | None, initialiser: Initialiser | None

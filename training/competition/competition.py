@@ -25,7 +25,7 @@ from training.competition.decisions import Decisions
 from training.competition.rivals import Rival
 from training.competition.standing import CHOSEN, Standing, as_json, standing
 from training.recipe import original_names
-from training.trainer import Initialiser, SearchResult, Stop, Trainer, validation_split
+from training.trainer import Initialiser, SearchProgress, Stop, Trainer, validation_split
 
 FIRST_EPOCHS = 3  # of the first round; fewer say little about the end
 
@@ -163,11 +163,11 @@ class Competition:
             for rival in self.rivals[1:]
         )
 
-    def _search(self, rival: Rival, epochs: int) -> SearchResult:
+    def _search(self, rival: Rival, epochs: int) -> SearchProgress:
         trainer = self.trainer_of(rival, epochs)
         return trainer.search(self.train, self.valid, self.initialiser, self.stop)
 
-    def _standing(self, rival: Rival, epochs: int, incumbent: SearchResult) -> Standing:
+    def _standing(self, rival: Rival, epochs: int, incumbent: SearchProgress) -> Standing:
         """Train a rival up to so many epochs and compare it with the incumbent."""
         try:
             result = self._search(rival, epochs)

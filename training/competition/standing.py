@@ -13,7 +13,7 @@ from data.sessions import Sessions
 from recsys.console import add_row, neat_table
 from training.evaluation.compare import case_values
 from training.evaluation.intervals import ratio, resampled_sums, session_sums
-from training.trainer import SearchResult
+from training.trainer import SearchProgress
 
 # MRR@20 is about half of Recall@20, and so are its differences: both weigh about the same.
 SCORE: Mapping[str, float] = {"recall@20": 1.0, "mrr@20": 2.0}
@@ -48,7 +48,9 @@ class Standing:
         return dataclasses.replace(self, outcome=outcome)
 
 
-def standing(name: str, result: SearchResult, incumbent: SearchResult, valid: Sessions) -> Standing:
+def standing(
+    name: str, result: SearchProgress, incumbent: SearchProgress, valid: Sessions
+) -> Standing:
     """Compare the best epoch of a rival with that of the incumbent.
 
     Args:

@@ -6,13 +6,13 @@ import pytest
 from tests.support.training.builders import words
 from training.checkpoint import EpochResult
 from training.competition.standing import Standing, paired_gain, score_of_cases, standing
-from training.trainer import SearchResult
+from training.trainer import SearchProgress
 
 RANKS = np.array([1, 2, 21, 4], dtype=np.int32)
 
 
-def search(ranks: np.ndarray) -> SearchResult:
-    return SearchResult([EpochResult("search", 1, 1.0, 1.0, 4)], 1, ranks.astype(np.int32))
+def search(ranks: np.ndarray) -> SearchProgress:
+    return SearchProgress([EpochResult("search", 1, 1.0, 1.0, 4)], 1, ranks.astype(np.int32))
 
 
 def test_the_score_is_recall_plus_twice_the_reciprocal_rank() -> None:
