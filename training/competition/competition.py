@@ -1,10 +1,9 @@
 """Competition of recipes on validation sessions, by successive halving, within a budget.
 
-Every round trains the challengers and the incumbent for twice as many epochs as the round before.
-The worse half of the challengers leaves, and so does each that is clearly behind the incumbent. The
-last challenger and the incumbent train to their early stop. The challenger wins where it is better
-by more than the standard error of the difference. (Jamieson and Talwalkar, AISTATS 2016,
-arXiv:1502.07943: successive halving; the incumbent that stays to the end is ours.)
+Every round trains the challengers for twice as many epochs as the round before, and the worse half
+of them leaves (Jamieson and Talwalkar, AISTATS 2016, arXiv:1502.07943). The last challenger and the
+incumbent train to their early stop: recipes that learn at different speeds cannot be compared
+before. The challenger wins where it is better by more than the standard error of the difference.
 
 A rival is a `Trainer` in a folder of its own. It goes on from its checkpoint in the next round, and
 the winner goes on to its refit, so no epoch is trained twice.
@@ -183,9 +182,7 @@ class Competition:
         ranked = sorted(able, key=lambda row: -row.gain)
         kept = [row.recipe for row in ranked[: max(len(challengers) // 2, 1)]]
         for at, row in enumerate(rows):
-            if row.is_behind:
-                rows[at] = row.ended(f"behind after {row.epochs} epochs")
-            elif not row.outcome and row.recipe not in kept:
+            if not row.outcome and row.recipe not in kept:
                 rows[at] = row.ended(f"another was better after {row.epochs} epochs")
         own = standing(self._incumbent.name, incumbent, incumbent, self._parts[1])
         return as_json([own, *rows])

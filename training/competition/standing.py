@@ -38,11 +38,6 @@ class Standing:
         """Return whether the gain is more than its standard error."""
         return self.gain > self.error
 
-    @property
-    def is_behind(self) -> bool:
-        """Return whether the loss is more than twice its standard error."""
-        return -self.gain > 2 * self.error
-
     def ended(self, outcome: str) -> "Standing":
         """Return the standing with the way in which the rival left the competition."""
         return dataclasses.replace(self, outcome=outcome)

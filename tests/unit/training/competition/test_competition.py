@@ -186,14 +186,6 @@ def test_an_equal_rival_does_not_win(tmp_path: Path) -> None:
     assert_same(trained, alone(FAST, tmp_path / "alone"))
 
 
-def test_a_rival_clearly_behind_leaves_after_the_first_round(tmp_path: Path) -> None:
-    choice, _ = Run(tmp_path, (Rival("fast", FAST), Rival("slow", SLOW))).go()
-
-    assert choice.rival.name == "fast"
-    assert standings(choice)["slow"].epochs == 3
-    assert standings(choice)["slow"].outcome == "behind after 3 epochs"
-
-
 def test_a_diverging_challenger_leaves(tmp_path: Path) -> None:
     wild = dataclasses.replace(FAST, learning_rate=1e38)
     choice, _ = Run(tmp_path, (Rival("fast", FAST), Rival("wild", wild))).go()
