@@ -1,0 +1,22 @@
+"""Recipes are compared on whole sessions from one end of a log."""
+
+import pytest
+
+from tests.benchmarks.compare_recipes import part_of
+from tests.support.training.builders import texts, words
+
+
+@pytest.mark.parametrize(
+    ("take", "clicks", "left"),
+    [
+        ("first", 5, ["ab", "cde"]),
+        ("first", 4, ["ab"]),
+        ("last", 5, ["cde", "fg"]),
+        ("last", 4, ["fg"]),
+        ("last", 100, ["ab", "cde", "fg"]),
+    ],
+)
+def test_a_part_has_whole_sessions_of_at_least_two_clicks(
+    take: str, clicks: int, left: list[str]
+) -> None:
+    assert texts(part_of(words("ab", "x", "cde", "fg"), take, clicks)) == left
