@@ -1,6 +1,6 @@
 """Compare recipes on validation sessions of the first or last clicks of a log.
 
-    python tests/benchmarks/compare_recipes.py --clicks F --recipe default --recipe "bpr-max batch=24"
+    python tests/benchmarks/compare_recipes.py --clicks F --recipe default --recipe "bpr-max batch=9"
 
 A recipe is a name or a file, with settings after it. The last tenth of the sessions is put aside as
 the test part and never read; each recipe is validated on the last tenth of the others, after each
@@ -40,7 +40,7 @@ class Silent:
 
 
 def part_of(sessions: Sessions, take: str, clicks: int) -> Sessions:
-    """Return the first or last whole sessions of at most so many clicks."""
+    """Return the sessions that end within the first or the last so many clicks, as whole ones."""
     sessions = sessions.keep_sessions(sessions.lengths >= 2)
     ends = np.cumsum(sessions.lengths)
     return sessions.keep_sessions(ends <= clicks if take == "first" else ends > ends[-1] - clicks)

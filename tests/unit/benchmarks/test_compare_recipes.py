@@ -12,11 +12,12 @@ from tests.support.training.builders import texts, words
         ("first", 5, ["ab", "cde"]),
         ("first", 4, ["ab"]),
         ("last", 5, ["cde", "fg"]),
-        ("last", 4, ["fg"]),
+        ("last", 3, ["cde", "fg"]),
+        ("last", 2, ["fg"]),
         ("last", 100, ["ab", "cde", "fg"]),
     ],
 )
-def test_a_part_has_whole_sessions_of_at_least_two_clicks(
+def test_a_part_has_whole_sessions_that_have_a_next_click(
     take: str, clicks: int, left: list[str]
 ) -> None:
     assert texts(part_of(words("ab", "x", "cde", "fg"), take, clicks)) == left
