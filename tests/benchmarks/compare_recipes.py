@@ -1,6 +1,6 @@
 """Compare recipes on validation sessions of the first or last clicks of a log.
 
-    python tests/benchmarks/compare_recipes.py --clicks F --recipe default --recipe "bpr-max batch=9"
+    python tests/benchmarks/compare_recipes.py --clicks F --recipe default --recipe bpr-max
 
 A recipe is a name or a file, with settings after it. The last tenth of the sessions is put aside as
 the test part and never read; each recipe is validated on the last tenth of the others, after each
