@@ -30,7 +30,7 @@ OPERATIONS_OF_AN_UPDATE = 1000  # one number of an item vector: gathered, update
 class Budget:
     """Budget of competition and refit together; one of both numbers is set."""
 
-    trainings: float | None = 2.0  # of the incumbent with all its epochs, and the refit
+    trainings: float | None = 2.0  # of the incumbent, its refit included
     seconds: float | None = None
 
     @classmethod

@@ -157,7 +157,11 @@ class Competition:
 
     def _rest(self, total: float, standings: Mapping[str, Standing]) -> float:
         """Return what is left of the spare budget after what the challengers have cost."""
-        return self._spare(total) - sum(
+        return self._spare(total) - self._spent(standings)
+
+    def _spent(self, standings: Mapping[str, Standing]) -> float:
+        """Return what the challengers have cost."""
+        return sum(
             standings[rival.name].epochs * self._costs[rival.name].search
             for rival in self.rivals[1:]
         )
@@ -193,12 +197,12 @@ class Competition:
         """Train incumbent and last challenger to their ends; return their standings."""
         incumbent = self._search(self._incumbent, self._incumbent.recipe.epochs)
         own = standing(self._incumbent.name, incumbent, incumbent, self._parts[1])
-        cost = self._costs[self._incumbent.name]
-        unused = (self._incumbent.recipe.epochs - own.epochs) * cost.search
-        refit = self._incumbent.recipe.epochs * cost.refit
-        rest = self._rest(total, standings) + unused + refit
-        done = standings[rival.name].epochs
-        epochs = self._affordable(rival, done, rest, own.best_epoch * cost.refit)
+        cost, trainings = self._costs[self._incumbent.name], self.budget.trainings
+        refit = own.best_epoch * cost.refit
+        if trainings is not None:  # an early stop has made one training shorter
+            total = min(total, trainings * (own.epochs * cost.search + refit))
+        rest = total - own.epochs * cost.search - self._spent(standings)
+        epochs = self._affordable(rival, standings[rival.name].epochs, rest, refit)
         other = self._standing(rival, epochs, incumbent)
         if other.is_better and not other.outcome:
             return as_json([own.ended("beaten"), other.ended(CHOSEN)])

@@ -15,7 +15,7 @@ from data.sessions import Sessions
 from recsys.errors import BadInput, Interrupted, TrainingStopped
 from tests.support.training.builders import Quiet, words
 from training.checkpoint import EpochResult
-from training.competition.budget import Budget, epoch_cost
+from training.competition.budget import Budget, EpochCost, epoch_cost
 from training.competition.competition import Choice, Competition
 from training.competition.decisions import DECISIONS
 from training.competition.rivals import Rival
@@ -199,32 +199,36 @@ def test_a_diverging_incumbent_stops_the_run(tmp_path: Path) -> None:
         Run(tmp_path, (Rival("wild", wild), Rival("fast", FAST))).go()
 
 
-def spent(choice: Choice, trained: TrainingResult, rivals: Sequence[Rival]) -> float:
-    """Return the cost of all epochs, in trainings of the incumbent with all its epochs."""
+def costs_of(rivals: Sequence[Rival]) -> dict[str, EpochCost]:
     search_part, valid = validation_split(CLICKS, None, SLOW)
     assert valid is not None
-    costs = {
+    return {
         r.name: epoch_cost(r.recipe, CLICKS, search_part, valid, may_refit=True) for r in rivals
     }
-    epochs = {row.recipe: row.epochs for row in choice.standings}
-    epochs[choice.rival.name] = len([r for r in trained.results if r.phase == "search"])
-    operations = sum(epochs[name] * cost.search for name, cost in costs.items())
-    operations += trained.best_epoch * costs[choice.rival.name].refit
-    return operations / (rivals[0].recipe.epochs * costs[rivals[0].name].both)
 
 
 @pytest.mark.parametrize("trainings", [0.2, 0.5, 1.0, 1.3, 1.7, 2.0, 2.5, 3.0])
-@pytest.mark.parametrize("epochs", [5, 12])
+@pytest.mark.parametrize("patience", [1, 5])
 def test_competition_and_refit_stay_within_the_budget(
-    tmp_path: Path, trainings: float, epochs: int
+    tmp_path: Path, trainings: float, patience: int
 ) -> None:
-    rivals = tuple(
-        Rival(r.name, dataclasses.replace(r.recipe, epochs=5 if r.name == "slow" else epochs))
-        for r in RIVALS
-    )
+    """The budget is in trainings of the incumbent as it ended, or with all its epochs before."""
+    rivals = [Rival("fast", dataclasses.replace(FAST, patience=patience))]
+    rivals += [
+        Rival(r.name, dataclasses.replace(r.recipe, epochs=12)) for r in (RIVALS[0], RIVALS[2])
+    ]
     choice, trained = Run(tmp_path, rivals, Budget(trainings)).go()
 
-    assert 0 < spent(choice, trained, rivals) <= trainings + 1e-9
+    costs, rows = costs_of(rivals), standings(choice)
+    epochs = {name: row.epochs for name, row in rows.items()}
+    epochs[choice.rival.name] = len([r for r in trained.results if r.phase == "search"])
+    spent = sum(epochs[name] * cost.search for name, cost in costs.items())
+    spent += trained.best_epoch * costs[choice.rival.name].refit
+    own = costs["fast"]
+    training = FAST.epochs * own.both
+    if any(rows[r.name].epochs > 3 for r in rivals[1:]):
+        training = rows["fast"].epochs * own.search + rows["fast"].best_epoch * own.refit
+    assert 0 < spent <= trainings * training + 1e-6
 
 
 def test_a_budget_of_one_training_leaves_none_for_rivals(tmp_path: Path) -> None:
