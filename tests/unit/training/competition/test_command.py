@@ -40,10 +40,14 @@ def test_the_bundle_holds_the_winner_and_what_was_tried(
     assert tried[winner]["outcome"] == "chosen"
     assert manifest.training["budget"] == "4x"
     page = (tmp_path / "auto" / REPORT).read_text()
+    assert f"with recipe {winner}." in page
     for name, row in tried.items():
         assert f'<th scope="row">{name}</th>' in page
         assert row["outcome"] in page
         assert row["outcome"] in said
+
+    code, shown, _ = run(capsys, "inspect", str(tmp_path / "auto"))
+    assert (code, f"recipe {winner}" in shown) == (0, True)
 
     code, said = train(capsys, clicks, tmp_path / "alone", *SMALL, "--recipe", winner)
     assert code == 0, said
