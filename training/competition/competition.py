@@ -1,9 +1,10 @@
 """Competition of recipes on validation sessions, by successive halving, within a budget.
 
 Every round trains the challengers for twice as many epochs as the round before, and the worse half
-of them leaves (Jamieson and Talwalkar, AISTATS 2016, arXiv:1502.07943). The last challenger and the
-incumbent train to their early stop: recipes that learn at different speeds cannot be compared
-before. The challenger wins where it is better by more than the standard error of the difference.
+of them leaves (Jamieson and Talwalkar, AISTATS 2016, arXiv:1502.07943). The finalists and the
+incumbent train to their early stop, the better challenger first: recipes that learn at different
+speeds cannot be compared before. A challenger wins where it is better than the incumbent by more
+than the standard error of the difference.
 
 A rival is a `Trainer` in a folder of its own. It goes on from its checkpoint in the next round, and
 the winner goes on to its refit, so no epoch is trained twice.
@@ -26,6 +27,7 @@ from training.competition.standing import CHOSEN, Standing, as_json, standing
 from training.recipe import original_names
 from training.trainer import Initialiser, SearchProgress, Stop, Trainer, validation_split
 
+FINALISTS = 2  # challengers that may train to their early stop
 FIRST_EPOCHS = 3  # of the first round; fewer say little about the end
 
 NOT_TRIED = "not tried: the budget is too small"
@@ -73,14 +75,15 @@ class Competition:
             standings |= {row["recipe"]: Standing(**row) for row in rows}
             left = [rival for rival in left if not standings[rival.name].outcome]
             epochs *= 2
-            if len(left) < 2 or self._round_cost(left, epochs) > self._rest(total, standings):
+            if len(left) <= FINALISTS or self._round_cost(left, epochs) > self._rest(
+                total, standings
+            ):
                 break
         incumbent, limit = self._incumbent, self._limit(total)
         if not left:
             standings[incumbent.name] = standings[incumbent.name].ended(CHOSEN)
             return Choice(incumbent, limit, list(standings.values()))
-        best = max(left, key=lambda rival: standings[rival.name].gain)
-        rows = decisions.once("end", partial(self._end, best, total, standings))
+        rows = decisions.once("end", partial(self._end, left, total, standings))
         standings |= {row["recipe"]: Standing(**row) for row in rows}
         winner = next(rival for rival in self.rivals if standings[rival.name].outcome == CHOSEN)
         return Choice(winner, standings[winner.name].epochs, list(standings.values()))
@@ -184,7 +187,7 @@ class Competition:
         rows = [self._standing(rival, epochs, incumbent) for rival in challengers]
         able = [row for row in rows if not row.outcome]
         ranked = sorted(able, key=lambda row: -row.gain)
-        kept = [row.recipe for row in ranked[: max(len(challengers) // 2, 1)]]
+        kept = [row.recipe for row in ranked[: max(len(challengers) // 2, FINALISTS)]]
         for at, row in enumerate(rows):
             if not row.outcome and row.recipe not in kept:
                 rows[at] = row.ended(f"another was better after {row.epochs} epochs")
@@ -192,9 +195,9 @@ class Competition:
         return as_json([own, *rows])
 
     def _end(
-        self, rival: Rival, total: float, standings: Mapping[str, Standing]
+        self, finalists: Sequence[Rival], total: float, standings: Mapping[str, Standing]
     ) -> list[dict[str, Any]]:
-        """Train incumbent and last challenger to their ends; return their standings."""
+        """Train the incumbent and the finalists to their ends; return their standings."""
         incumbent = self._search(self._incumbent, self._incumbent.recipe.epochs)
         own = standing(self._incumbent.name, incumbent, incumbent, self._parts[1])
         cost, trainings = self._costs[self._incumbent.name], self.budget.trainings
@@ -202,11 +205,25 @@ class Competition:
         if trainings is not None:  # an early stop has made one training shorter
             total = min(total, trainings * (own.epochs * cost.search + refit))
         rest = total - own.epochs * cost.search - self._spent(standings)
-        epochs = self._affordable(rival, standings[rival.name].epochs, rest, refit)
-        other = self._standing(rival, epochs, incumbent)
-        if other.is_better and not other.outcome:
-            return as_json([own.ended("beaten"), other.ended(CHOSEN)])
-        return as_json([own.ended(CHOSEN), other.ended(other.outcome or "not clearly better")])
+        rows = []
+        for rival in sorted(finalists, key=lambda rival: -standings[rival.name].gain):
+            done, cost = standings[rival.name].epochs, self._costs[rival.name]
+            row = self._standing(rival, self._affordable(rival, done, rest, refit), incumbent)
+            rest -= (row.epochs - done) * cost.search
+            refit = max(refit, row.best_epoch * cost.refit)
+            rows.append(row)
+        best = max(rows, key=lambda row: row.gain)
+        if not best.is_better:
+            best = own
+        return as_json([self._ended(row, best) for row in (own, *rows)])
+
+    def _ended(self, row: Standing, best: Standing) -> Standing:
+        """Return a standing at the end with its outcome."""
+        if row is best:
+            return row.ended(CHOSEN)
+        if row.recipe == self._incumbent.name:
+            return row.ended("beaten")
+        return row.ended(row.outcome or ("not as good" if row.is_better else "not clearly better"))
 
     def _affordable(self, rival: Rival, done: int, rest: float, reserve: float) -> int:
         """Return the highest number of epochs of a rival's search that the budget allows.
@@ -215,7 +232,7 @@ class Competition:
             rival: The rival.
             done: Epochs that it has already.
             rest: Operations that are left for its search and for the refit.
-            reserve: Operations of the incumbent's refit.
+            reserve: Operations of the longest refit of the others.
         """
         cost, epochs = self._costs[rival.name], done
         while epochs < rival.recipe.epochs:

@@ -138,8 +138,18 @@ def test_the_better_recipe_wins_and_is_trained_as_alone(
     assert choice.rival.name == "fast"
     assert standings(choice)["fast"].outcome == CHOSEN
     assert standings(choice)["slow"].outcome == "beaten"
-    assert standings(choice)["middle"].outcome == "another was better after 3 epochs"
+    assert standings(choice)["middle"].outcome in ("not as good", "not clearly better")
     assert_same(trained, alone(FAST, tmp_path / "alone"))
+
+
+def test_the_worse_half_of_many_challengers_leaves_after_a_round(tmp_path: Path) -> None:
+    rates = (0.1, 0.05, 1e-5, 1e-6)
+    rivals = [Rival(f"{r:g}", dataclasses.replace(FAST, learning_rate=r)) for r in rates]
+    choice, _ = Run(tmp_path, (Rival("slow", SLOW), *rivals), Budget(8.0)).go()
+
+    outcomes = {name: row.outcome for name, row in standings(choice).items()}
+    assert outcomes["1e-05"] == outcomes["1e-06"] == "another was better after 3 epochs"
+    assert choice.rival.name in ("0.1", "0.05")
 
 
 def test_no_epoch_is_trained_twice(whole: tuple[Choice, TrainingResult, int]) -> None:
