@@ -5,7 +5,7 @@
 A recipe is a name or a file, with settings after it. The last tenth of the sessions is put aside as
 the test part and never read; each recipe is validated on the last tenth of the others, after each
 epoch. The table has the best epoch by recall@20 + 2 mrr@20. This is how the rivals of
-`recsys train --recipe auto` were chosen.
+`recsys train --recipe auto` were chosen. `--write` saves these clicks for `recsys train`.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from rich.console import Console
 
@@ -46,6 +47,16 @@ def part_of(sessions: Sessions, take: str, clicks: int) -> Sessions:
     return sessions.keep_sessions(ends <= clicks if take == "first" else ends > ends[-1] - clicks)
 
 
+def write_clicks(sessions: Sessions, file: Path) -> None:
+    """Write the clicks as a CSV file with the columns that `recsys train` reads by default."""
+    columns = {
+        "session_id": sessions.session_of_click,
+        "item_id": [sessions.item_ids[item] for item in sessions.items.tolist()],
+        "timestamp": sessions.time_ms // 1000,
+    }
+    pd.DataFrame(columns).to_csv(file, index=False)
+
+
 def score_of(result: EpochResult) -> float:
     """Return the score of the competition."""
     return sum(weight * result.metrics[metric] for metric, weight in SCORE.items())
@@ -66,7 +77,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--clicks", type=Path, required=True)
     parser.add_argument("--take", choices=("first", "last"), default="last")
     parser.add_argument("--number", type=int, default=20_000, help="clicks that are taken")
-    parser.add_argument("--recipe", action="append", required=True, help="NAME setting=value …")
+    parser.add_argument("--recipe", action="append", default=[], help="NAME setting=value …")
+    parser.add_argument("--set", action="append", default=[], help="setting of every recipe")
+    parser.add_argument("--write", type=Path, help="CSV file for these clicks")
     return parser.parse_args()
 
 
@@ -74,6 +87,8 @@ def main() -> None:
     given, console = arguments(), Console()
     torch.set_num_threads(1)
     log = part_of(read_sessions(ClickOptions(given.clicks)).sessions, given.take, given.number)
+    if given.write is not None:
+        write_clicks(log, given.write)
     train = split_by_fraction(log).train
     train = train.keep_sessions(train.lengths >= 2)
     table = neat_table(
@@ -83,7 +98,7 @@ def main() -> None:
     )
     for text in given.recipe:
         name, *settings = text.split()
-        results, seconds = validated(load_recipe(name, settings), train)
+        results, seconds = validated(load_recipe(name, [*settings, *given.set]), train)
         best = max(results, key=score_of)
         figures = [f"{best.metrics[metric]:.4f}" for metric in SCORE]
         add_row(table, text, *figures, best.epoch, len(results), f"{seconds:.1f}")
