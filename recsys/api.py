@@ -61,7 +61,8 @@ def fit(
     event: str | None = None,
     events: Sequence[str] = (),
     items: "Clicks | None" = None,
-    recipe: str | Path = "default",
+    recipe: str | Path = "auto",
+    budget: str = "2x",
     settings: Mapping[str, object] | None = None,
     seed: int | None = None,
     out: str | Path | None = None,
@@ -89,7 +90,9 @@ def fit(
         event: column of the event type; by default `event_type`, if the clicks have it.
         events: event types to keep; empty for all.
         items: one row for each item: the item id and its attributes.
-        recipe: a built-in recipe or the path of a TOML file.
+        recipe: `auto`, by which a few recipes compete on validation sessions; or a built-in recipe
+            or the path of a TOML file.
+        budget: what `auto` may take: `2x`, twice the time of one training, or `10m` or `1h30m`.
         settings: settings of the recipe to override, for example `{"epochs": 3}`.
         seed: the same seed gives the same weights; by default the seed of the recipe.
         out: new or empty folder for the bundle; by default a temporary folder, which is deleted
@@ -121,8 +124,9 @@ def fit(
     from data.click_options import FROM_USERS, ClickOptions
     from data.dataframes import items_path, with_clicks
     from recsys.console import open_api_console
+    from training.competition.budget import Budget
+    from training.competition.rivals import rivals_of
     from training.pipeline import TrainOptions, train
-    from training.recipe import load_recipe
 
     if not isinstance(settings, Mapping | None):
         raise BadRecipe(
@@ -153,10 +157,14 @@ def fit(
             test_fraction=test_fraction,
         )
         options = with_clicks(options, clicks)
+        first, *rivals = rivals_of(str(recipe), [_override(*p) for p in overrides.items()])
         run = TrainOptions(
             clicks=options,
             out=bundle or folder / "bundle",
-            recipe=load_recipe(str(recipe), [_override(*pair) for pair in overrides.items()]),
+            recipe=first.recipe,
+            recipe_name=first.name,
+            rivals=rivals,
+            budget=Budget.parse(budget),
             items=items_path(items, options.item_column, folder),
             resume=resume,
             device=str(device),
@@ -397,7 +405,11 @@ class Model:
         recall = self._manifest.metrics.get("model", {}).get("recall@20")
         measured = "" if recall is None else f", recall@20 {recall:.4f}"
         items = len(self._predictor.catalogue)
-        return f"<recsys.Model {self.model_id}: {items:,} items{measured}, in {self.folder}>"
+        name = self._manifest.training.get("recipe")
+        recipe = f", recipe {name}" if name else ""
+        return (
+            f"<recsys.Model {self.model_id}: {items:,} items{recipe}{measured}, in {self.folder}>"
+        )
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: a summary, the metrics, and an example."""

@@ -20,6 +20,7 @@ def train_shop(folder: Path, out: Path, console: Console, command: str = "") -> 
         clicks=ClickOptions(folder / "clicks.csv"),
         out=out,
         recipe=load_recipe("shop"),
+        recipe_name="shop",
         items=folder / "items.csv",
         resume=True,  # the shop is always the same, so an unfinished run is one of this shop
         command=command,

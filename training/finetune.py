@@ -49,6 +49,7 @@ def finetune(options: FinetuneOptions, console: Console) -> Path:
             clicks=options.clicks,
             out=options.out,
             recipe=continued_recipe(with_chosen_weight(base_model), options.settings),
+            recipe_name=base_model.manifest.training.get("recipe", ""),
             items=options.items,
             resume=options.resume,
             device=options.device,

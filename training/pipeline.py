@@ -4,7 +4,7 @@ import dataclasses
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,10 +27,16 @@ from recsys.predictor import Predictor
 from recsys.retrieval.exact import describe_retrieval
 from training.additions import chooser_of
 from training.blend_weight import blend_of, blend_summary
+from training.checkpoint import CHECKPOINT
+from training.competition.budget import Budget
+from training.competition.competition import Choice, Competition
+from training.competition.rivals import Rival, incumbent_first
+from training.competition.standing import as_json as standings_as_json
+from training.competition.standing import standings_table
 from training.evaluation.compare import as_json, compare_with_intervals, evaluate_with_baselines
 from training.export import Export, golden_clicks, write_bundle
 from training.model.weights import eager_predictor
-from training.progress import TrainingBars, bar, counts_table, status, warn
+from training.progress import NamedProgress, TrainingBars, bar, counts_table, status, warn
 from training.recipe import Recipe
 from training.report.render import ReportData, render_report
 from training.report.summary import show
@@ -40,8 +46,11 @@ from training.trainer import (
     FromScratch,
     Initialiser,
     ItemTexts,
+    Stop,
     Trainer,
     TrainingResult,
+    stop_on_signal,
+    validation_split,
 )
 from training.warm_start import WarmStart, merged_attributes
 
@@ -58,6 +67,9 @@ class TrainOptions:
     device: str = "auto"
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     command: str = ""  # the command line, for the report
+    recipe_name: str = ""  # for the bundle
+    rivals: Sequence[Rival] = ()  # that compete with the recipe; none: exactly the recipe
+    budget: Budget = field(default_factory=Budget)  # of the competition and the refit
     warm_start: WarmStart | None = None  # initial weights of a bundle; None: random ones
 
     def __post_init__(self) -> None:
@@ -88,7 +100,8 @@ def train(options: TrainOptions, console: Console) -> Path:
     device = choose_device(options.device)
     _check_out(options)
     prepared, attributes = _read(options, console)
-    trained = _fit(options, prepared, attributes, device, console)
+    choice, trained = _fit(options, prepared, attributes, device, console)
+    options = dataclasses.replace(options, recipe=choice.rival.recipe)
     recipe, catalogue, additions = options.recipe, trained.catalogue, trained.additions
     blend = blend_of(recipe, catalogue, prepared.train, additions.blend_weight)
     if recipe.repeats != "none":
@@ -96,9 +109,9 @@ def train(options: TrainOptions, console: Console) -> Path:
     if recipe.blend != "none":
         console.print(f"Blend: {blend_summary(recipe, additions.blend_weight)}.")
     predictor = eager_predictor(trained.weights, catalogue, recipe, blend, additions.repeats)
-    report_data = _compare(options, prepared, trained, predictor, device, console)
+    report_data = _compare(options, prepared, choice, trained, predictor, device, console)
     retrieval = _retrieval(recipe, prepared, trained, predictor, console)
-    export = _export(options, prepared, trained, report_data, blend, retrieval)
+    export = _export(options, prepared, choice, trained, report_data, blend, retrieval)
     manifest = write_bundle(options.out, export)
     shutil.rmtree(options.work)
     show(report_data.results, report_data.comparison, console)
@@ -131,26 +144,96 @@ def _fit(
     attributes: ItemTexts,
     device: torch.device,
     console: Console,
-) -> TrainingResult:
-    """Train the model, or resume its training."""
-    recipe = options.recipe
-    console.print(
-        f"\nTraining on {device}: {recipe.layers} {recipe.cell} "
-        f"layer{'s' if recipe.layers > 1 else ''} of {recipe.hidden} units."
-    )
+) -> tuple[Choice, TrainingResult]:
+    """Choose the recipe and train its model, or resume this."""
     initialiser: Initialiser = FromScratch(attributes)
     if options.warm_start is not None:
         initialiser = dataclasses.replace(options.warm_start, attributes=attributes)
-    with work_folder(options.work), TrainingBars(console) as bars:
-        trainer = Trainer(
-            recipe,
-            options.work,
-            device,
-            bars,
-            choose_additions=chooser_of(recipe, _kept_repeats(options)),
-            checkpoint_seconds=options.checkpoint_seconds,
+    with work_folder(options.work), TrainingBars(console) as bars, stop_on_signal() as stop:
+        kept = _kept_repeats(options)
+        alone = _without_competition(options, prepared, console)
+
+        def trainer_of(rival: Rival, search_epochs: int, *, wins: bool = False) -> Trainer:
+            folder = options.work if alone is not None else options.work / rival.name
+            folder.mkdir(exist_ok=True)
+            return Trainer(
+                rival.recipe,
+                folder,
+                device,
+                bars if alone is not None else NamedProgress(bars, rival.name),
+                choose_additions=chooser_of(rival.recipe, kept) if wins else None,
+                checkpoint_seconds=options.checkpoint_seconds,
+                search_epochs=search_epochs,
+            )
+
+        choice = alone or _compete(options, prepared, trainer_of, initialiser, stop, console)
+        recipe = choice.rival.recipe
+        console.print(
+            f"\nTraining on {device}: {recipe.layers} {recipe.cell} "
+            f"layer{'s' if recipe.layers > 1 else ''} of {recipe.hidden} units."
         )
-        return trainer.train(prepared.train, prepared.valid, initialiser)
+        trainer = trainer_of(choice.rival, choice.search_epochs, wins=True)
+        return choice, trainer.train(prepared.train, prepared.valid, initialiser, stop)
+
+
+def _without_competition(
+    options: TrainOptions, prepared: Prepared, console: Console
+) -> Choice | None:
+    """Return the recipe of the options where it has no rivals, or nothing can judge them.
+
+    Raises:
+        BadInput: The work folder has the other kind of run.
+    """
+    judged = validation_split(prepared.train, prepared.valid, options.recipe)[1] is not None
+    if options.rivals and not judged:
+        console.print(
+            f"Recipes cannot compete without validation sessions: recipe {options.recipe_name}."
+        )
+    compete = bool(options.rivals) and judged
+    others = sorted(options.work.glob(CHECKPOINT if compete else f"*/{CHECKPOINT}"))
+    if others:
+        owner = "one recipe" if compete else "--recipe auto"
+        raise BadInput(
+            "The run cannot be resumed",
+            [
+                f"{others[0]} belongs to a run with {owner}. "
+                "Repeat the first command, or delete the folder to begin anew."
+            ],
+        )
+    if compete:
+        return None
+    return Choice(Rival(options.recipe_name, options.recipe), options.recipe.epochs, [])
+
+
+def _compete(
+    options: TrainOptions,
+    prepared: Prepared,
+    trainer_of: Callable[[Rival, int], Trainer],
+    initialiser: Initialiser,
+    stop: Stop,
+    console: Console,
+) -> Choice:
+    """Let the recipes compete, and show how each of them ended."""
+    rivals = incumbent_first(
+        [Rival(options.recipe_name, options.recipe), *options.rivals], len(prepared.train.items)
+    )
+    console.print(
+        f"\nRecipes {', '.join(rival.name for rival in rivals)} compete within {options.budget}; "
+        "--recipe NAME trains one of them."
+    )
+    competition = Competition(
+        rivals,
+        options.budget,
+        options.work,
+        trainer_of,
+        prepared.train,
+        prepared.valid,
+        initialiser,
+        stop,
+    )
+    choice = competition.run()
+    console.print(standings_table(choice.standings, options.budget))
+    return choice
 
 
 def _kept_repeats(options: TrainOptions) -> RepeatTerm | None:
@@ -160,6 +243,7 @@ def _kept_repeats(options: TrainOptions) -> RepeatTerm | None:
 def _compare(
     options: TrainOptions,
     prepared: Prepared,
+    choice: Choice,
     trained: TrainingResult,
     predictor: Predictor,
     device: torch.device,
@@ -181,6 +265,7 @@ def _compare(
         results=results,
         comparison=compare_with_intervals(results, trained.catalogue.counts),
         duplicates=prepared.duplicates,
+        standings=choice.standings,
     )
 
 
@@ -197,8 +282,9 @@ def work_folder(work: Path) -> Iterator[None]:
             "Another run is at work", [f"it uses {work}. Wait for it, or name another --out."]
         ) from None
     except BaseException:
-        with suppress(OSError):
-            work.rmdir()
+        for folder in (*work.iterdir(), work):  # a file or a folder with files in it stays
+            with suppress(OSError):
+                folder.rmdir()
         raise
     finally:
         os.close(lock)
@@ -272,6 +358,7 @@ def _retrieval(
 def _export(
     options: TrainOptions,
     prepared: Prepared,
+    choice: Choice,
     trained: TrainingResult,
     report_data: ReportData,
     blend: Blend | None,
@@ -287,6 +374,7 @@ def _export(
             "clicks": len(prepared.train.items),
             "cut_off": prepared.cut_off,
             "best_epoch": trained.best_epoch,
+            **_record(options, choice),
             "repeats": trained.additions.repeats_summary,
             "blend": blend_summary(options.recipe, trained.additions.blend_weight),
             **(options.warm_start.record(prepared.train) if options.warm_start else {}),
@@ -297,3 +385,12 @@ def _export(
         retrieval=retrieval,
         report=lambda manifest: render_report(manifest, report_data),
     )
+
+
+def _record(options: TrainOptions, choice: Choice) -> dict[str, object]:
+    """Return the name of the recipe, and what competed for it, for the manifest."""
+    named: dict[str, object] = {"recipe": choice.rival.name} if choice.rival.name else {}
+    if not choice.standings:
+        return named
+    tried = standings_as_json(choice.standings)
+    return {**named, "budget": str(options.budget), "tried": tried}

@@ -1,7 +1,9 @@
 """Progress in the terminal: bars on the error stream while a run works, tables at the end."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Self
 
 from rich.console import Console
@@ -102,6 +104,26 @@ class TrainingBars(_Bars):
             soft_wrap=True,
             highlight=False,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class NamedProgress:
+    """Watcher of one rival's trainer: its search has the name of the recipe."""
+
+    bars: TrainingBars
+    name: str
+
+    def epoch_begins(self, phase: str, epoch: int, epochs: int, done: int, events: int) -> None:
+        self.bars.epoch_begins(self._named(phase), epoch, epochs, done, events)
+
+    def stepped(self, events: int, mean_loss: float) -> None:
+        self.bars.stepped(events, mean_loss)
+
+    def epoch_ends(self, result: EpochResult) -> None:
+        self.bars.epoch_ends(dataclasses.replace(result, phase=self._named(result.phase)))
+
+    def _named(self, phase: str) -> str:
+        return self.name if phase == "search" else phase
 
 
 class TuneBars(_Bars):

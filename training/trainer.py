@@ -18,7 +18,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from data.batches import BatchPlan, SessionParallelBatches, WholeSessionBatches
@@ -36,7 +38,7 @@ from training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from training.evaluation.evaluate import evaluate
+from training.evaluation.evaluate import Evaluation, evaluate
 from training.model.sampling import RandomStreams, candidate_sampler
 from training.model.step import TrainingStep
 from training.model.weights import Weights, eager_predictor
@@ -146,6 +148,15 @@ class TrainingResult:
     additions: Additions = field(default_factory=Additions)
 
 
+@dataclass(frozen=True)
+class SearchProgress:
+    """Progress of a search phase: the results of its epochs, and the best epoch so far."""
+
+    results: list[EpochResult]
+    best_epoch: int
+    ranks: NDArray[np.int32]  # (cases,) of the validation targets in the best epoch, 1 for the best
+
+
 # (the search's best predictor, sessions it learned from, sessions to validate on, if any)
 AdditionsChooser = Callable[[Predictor, Sessions, Sessions | None], Additions]
 
@@ -160,6 +171,7 @@ class _Phase:
     epochs: int  # at most
     valid: Sessions | None  # sessions of the catalogue's indices
     best: dict[str, Tensor]  # weights of the best epoch so far
+    ranks: dict[str, Tensor]  # ranks of the validation targets in that epoch
 
 
 class Trainer:
@@ -173,6 +185,7 @@ class Trainer:
         listener: ProgressListener,
         choose_additions: AdditionsChooser | None = None,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        search_epochs: int | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -183,6 +196,8 @@ class Trainer:
             listener: Receives the progress.
             choose_additions: Chooses the additions at the end of the search; None for none.
             checkpoint_seconds: Time between checkpoints within an epoch, in seconds.
+            search_epochs: Highest number of epochs of the search, where it is below the recipe's.
+                It changes no epoch: a trainer with a higher number goes on from the checkpoint.
         """
         self._recipe = recipe
         self._folder = folder
@@ -190,6 +205,7 @@ class Trainer:
         self._listener = listener
         self._choose_additions = choose_additions
         self._checkpoint_seconds = checkpoint_seconds
+        self._search_epochs = min(search_epochs or recipe.epochs, recipe.epochs)
         self._state = TrainerState()
         self._restored: dict[str, dict[str, Tensor]] = {}
         self._fingerprint = ""
@@ -220,15 +236,12 @@ class Trainer:
             Interrupted: A signal stopped the run; the checkpoint has the work so far.
             TrainingStopped: The loss or a weight is NaN or infinite.
         """
-        self._initialiser = initialiser or self._initialiser
-        self._restore(fingerprint(train, valid, self._recipe, self._initialiser.fingerprint))
         may_refit = valid is None and self._recipe.refit
-        search_part, valid = self._validation_split(train, valid)
-        if valid is not None:
-            _check_validation(search_part, valid)
+        search_part, valid = self._begin(train, valid, initialiser)
         with stop_on_signal(stop) as stop:
             if self._state.phase == "search":
-                trained = self._run_phase(search_part, valid, self._recipe.epochs, stop)
+                phase = self._run_phase(search_part, valid, self._search_epochs, stop)
+                trained = self._result(phase)
                 trained = self._with_additions(trained, search_part, valid)
                 if valid is None or not may_refit:
                     return trained
@@ -239,7 +252,49 @@ class Trainer:
                     additions=trained.additions,
                     results=self._state.results,
                 )
-            return self._run_phase(train, None, self._state.best_epoch, stop)
+            return self._result(self._run_phase(train, None, self._state.best_epoch, stop))
+
+    def search(
+        self,
+        train: Sessions,
+        valid: Sessions | None,
+        initialiser: Initialiser | None = None,
+        stop: Stop | None = None,
+    ) -> SearchProgress:
+        """Run the search phase alone, from the folder's checkpoint where it has one.
+
+        `train` goes on from here, with the same arguments. So does `search` of a trainer with more
+        epochs.
+
+        Args:
+            train: As for `train`.
+            valid: As for `train`.
+            initialiser: As for `train`.
+            stop: As for `train`.
+
+        Raises:
+            BadInput: As `train`.
+            Interrupted: As `train`.
+            TrainingStopped: As `train`.
+        """
+        search_part, valid = self._begin(train, valid, initialiser)
+        assert valid is not None, "a search validates"
+        assert self._state.phase == "search", "its refit has begun"
+        with stop_on_signal(stop) as stop:
+            phase = self._run_phase(search_part, valid, self._search_epochs, stop)
+        state = self._state
+        return SearchProgress(state.results, state.best_epoch, phase.ranks["best"].numpy())
+
+    def _begin(
+        self, train: Sessions, valid: Sessions | None, initialiser: Initialiser | None
+    ) -> tuple[Sessions, Sessions | None]:
+        """Load the checkpoint; return the sessions of the search: to train and to validate on."""
+        self._initialiser = initialiser or self._initialiser
+        self._restore(fingerprint(train, valid, self._recipe, self._initialiser.fingerprint))
+        search_part, valid = validation_split(train, valid, self._recipe)
+        if valid is not None:
+            _check_validation(search_part, valid)
+        return search_part, valid
 
     def _restore(self, run: str) -> None:
         """Load the checkpoint of the run with this fingerprint, if the folder has one."""
@@ -248,24 +303,18 @@ class Trainer:
         if checkpoint is not None:
             self._state, self._restored = checkpoint
 
-    def _validation_split(
-        self, train: Sessions, valid: Sessions | None
-    ) -> tuple[Sessions, Sessions | None]:
-        """Return the sessions of the search phase: to train on, and to validate on."""
-        share = self._recipe.validation
-        if valid is not None or share == 0 or len(train) < LEAST_SESSIONS_TO_CUT:
-            return train, valid
-        split = split_by_fraction(train, share)
-        return split.train.keep_sessions(split.train.lengths >= 2), split.test
-
     def _run_phase(
         self, sessions: Sessions, valid: Sessions | None, epochs: int, stop: Stop
-    ) -> TrainingResult:
+    ) -> _Phase:
         phase, state = self._begin_phase(sessions, valid, epochs), self._state
         while state.epoch < epochs and not self._patience_is_over(phase):
             self._epoch(phase, stop)
             self._end_epoch(phase)
-        result = phase.step.result
+        return phase
+
+    def _result(self, phase: _Phase) -> TrainingResult:
+        """Return the result of a phase that has ended."""
+        result, state = phase.step.result, self._state
         if phase.valid is None:
             state.best_epoch = state.epoch
         else:
@@ -294,7 +343,8 @@ class Trainer:
             weights.load(restored["weights"])
             step.load(restored["learner"])
         indexed_valid = None if valid is None else reindex(valid, catalogue.item_ids)
-        return _Phase(catalogue, plan, step, epochs, indexed_valid, restored.get("best", {}))
+        best, ranks = restored.get("best", {}), restored.get("ranks", {})
+        return _Phase(catalogue, plan, step, epochs, indexed_valid, best, ranks)
 
     def _epoch(self, phase: _Phase, stop: Stop) -> None:
         """Run the steps that are left of this epoch; report and save from time to time."""
@@ -342,7 +392,8 @@ class Trainer:
     def _end_epoch(self, phase: _Phase) -> None:
         """Validate, keep the best weights, and save."""
         state = self._state
-        metrics = {} if phase.valid is None else self._validate(phase, phase.valid)
+        validated = None if phase.valid is None else self._validate(phase, phase.valid)
+        metrics = {} if validated is None else validated.metrics
         result = EpochResult(
             state.phase,
             state.epoch + 1,
@@ -357,9 +408,10 @@ class Trainer:
         state.loss_sum = state.seconds = 0.0
         state.norms = []
         score = metrics.get(self._recipe.select_by, state.best_score)
-        if phase.valid is not None and score > state.best_score:
+        if validated is not None and score > state.best_score:
             state.best_epoch, state.best_score = state.epoch, score
             phase.best = copy.deepcopy(phase.step.result.tensors())
+            phase.ranks = {"best": torch.from_numpy(validated.ranked.rank)}
         self._save(phase)
         self._listener.epoch_ends(result)
 
@@ -407,9 +459,9 @@ class Trainer:
         additions = self._choose_additions(predictor, search_part, valid)
         return dataclasses.replace(trained, additions=additions)
 
-    def _validate(self, phase: _Phase, valid: Sessions) -> dict[str, float]:
+    def _validate(self, phase: _Phase, valid: Sessions) -> Evaluation:
         predictor = self._predictor(phase.step.result, phase.catalogue)
-        return evaluate(predictor, valid, len(phase.catalogue)).metrics
+        return evaluate(predictor, valid, len(phase.catalogue))
 
     def _predictor(self, weights: Weights, catalogue: Catalogue) -> Predictor:
         on_cpu = copy.deepcopy(weights).to(torch.device("cpu"))
@@ -420,8 +472,29 @@ class Trainer:
             "weights": phase.step.weights.tensors(),
             "learner": phase.step.tensors(),
             "best": phase.best,
+            "ranks": phase.ranks,
         }
         save_checkpoint(self._folder, self._fingerprint, self._state, groups)
+
+
+def validation_split(
+    train: Sessions, valid: Sessions | None, recipe: Recipe
+) -> tuple[Sessions, Sessions | None]:
+    """Return the sessions of the search phase: to train on, and to validate on.
+
+    Args:
+        train: Training sessions, items as codes of their log.
+        valid: Sessions to validate on; None to cut the last share of `train` off.
+        recipe: Its `validation` is that share.
+
+    Returns:
+        None to validate on where the share is 0, or the log is too small to be cut.
+    """
+    share = recipe.validation
+    if valid is not None or share == 0 or len(train) < LEAST_SESSIONS_TO_CUT:
+        return train, valid
+    split = split_by_fraction(train, share)
+    return split.train.keep_sessions(split.train.lengths >= 2), split.test
 
 
 def _check_validation(search_part: Sessions, valid: Sessions) -> None:

@@ -244,6 +244,8 @@ def _training_text(manifest: Manifest) -> str:
         parts.append(f"until {about['cut_off']}")
     if "best_epoch" in about:
         parts.append(f"best epoch {about['best_epoch']}")
+    if "recipe" in about:
+        parts.append(f"recipe {about['recipe']}")
     if "parent" in about:
         parts.append(f"continued from model {about['parent']}")
     return ", ".join(parts) or "unknown"

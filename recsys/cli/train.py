@@ -25,7 +25,12 @@ def train(
     clicks: ClickOptions,
     out: OutOption = None,
     registry: PublishOption = None,
-    recipe: Annotated[str, typer.Option(help="Built-in recipe, or a TOML file.")] = "default",
+    recipe: Annotated[
+        str, typer.Option(help="auto: recipes compete; or a built-in recipe, or a TOML file.")
+    ] = "auto",
+    budget: Annotated[
+        str, typer.Option(help="Of auto: 2x, twice the time of one training; or 10m, 1h30m.")
+    ] = "2x",
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override one setting: --set epochs=3.")
     ] = None,
@@ -39,15 +44,19 @@ def train(
     ] = 60.0,
 ) -> None:
     """Train on clicks, test against baselines, write a bundle."""
+    from training.competition.budget import Budget
+    from training.competition.rivals import rivals_of
     from training.pipeline import TrainOptions
     from training.pipeline import train as run
-    from training.recipe import load_recipe
 
-    chosen = load_recipe(recipe, settings or [])
+    first, *rivals = rivals_of(recipe, settings or [])
     options = TrainOptions(
         clicks=clicks,
         out=output_folder(out, registry, resume=resume),
-        recipe=chosen,
+        recipe=first.recipe,
+        recipe_name=first.name,
+        rivals=rivals,
+        budget=Budget.parse(budget),
         items=items,
         resume=resume,
         device=device,

@@ -83,6 +83,7 @@ def shop(
     subprocess.run(
         [
             *(sys.executable, "-m", "recsys", "train", "--clicks", str(out / "clicks.csv")),
+            *("--recipe", "default"),
             *("--out", str(out / "bundle"), "--test-fraction", str(test_fraction)),
             *(part for name, value in settings.items() for part in ("--set", f"{name}={value}")),
         ],

@@ -113,3 +113,25 @@ def test_a_diverged_loss_names_step_rate_and_remedy(clicks: Path, tmp_path: Path
     for words in ("NaN or infinite", "step", "learning_rate=1e+38", "--set clip=1.0"):
         assert words in started.text.replace("\n", " ")
     assert not run.out.exists()
+
+
+# of the automatic recipe: as many epochs as its first round and a few more
+SHORT = ("epochs=5", "patience=5", "hidden=32", "batch=16", "negatives=32")
+
+
+def test_a_competition_of_recipes_that_is_killed_and_stopped_ends_as_one_that_was_not(
+    clicks: Path, tmp_path: Path
+) -> None:
+    whole = TrainingRun(clicks, tmp_path / "whole", SHORT, "auto").finish()
+    run = TrainingRun(clicks, tmp_path / "out", SHORT, "auto")
+    moments = random.Random(1)
+    for number in (signal.SIGKILL, signal.SIGINT) * (MOST_KILLS // 2):
+        started = run.start("--resume")
+        time.sleep(moments.uniform(0.3, 1.5))
+        started.send(number)
+        started.ended()
+        if run.weights.exists():
+            break
+
+    ended = run.weights.read_bytes() if run.weights.exists() else run.finish()
+    assert ended == whole

@@ -20,6 +20,7 @@ from data.statistics import Statistics
 from recsys.bundle.manifest import Manifest
 from recsys.retrieval.exact import describe_retrieval
 from training.checkpoint import EpochResult
+from training.competition.standing import CHOSEN, SCORE_NAME, Standing
 from training.evaluation.compare import COMPARED, HEADLINE, Comparison
 from training.evaluation.evaluate import Evaluation
 from training.evaluation.intervals import RESAMPLES, Estimate
@@ -50,6 +51,7 @@ class ReportData:
     results: Mapping[str, Evaluation]  # the model's first
     comparison: Comparison
     duplicates: Duplicates
+    standings: Sequence[Standing] = ()  # of the recipes that competed
 
 
 def render_report(manifest: Manifest, data: ReportData) -> str:
@@ -75,6 +77,8 @@ def render_report(manifest: Manifest, data: ReportData) -> str:
         comparison=data.comparison,
         style=Markup((templates / "report.css").read_text(encoding="utf-8")),
         metrics=COMPARED,
+        chosen=CHOSEN,
+        score_name=SCORE_NAME,
         best=_best(data.comparison),
         resamples=RESAMPLES,
         recipe=_settings(manifest.recipe),

@@ -5,7 +5,6 @@ aside before the first trial.
 """
 
 import dataclasses
-import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from data.prepare import prepare
 from data.sessions import Sessions, reindex
 from recsys.errors import BadInput
 from recsys.fileio import check_new_folder
+from training.durations import duration_seconds
 from training.pipeline import choose_device, work_folder
 from training.progress import TuneBars, bar, counts_table, warn
 from training.trainer import stop_on_signal
@@ -32,8 +32,6 @@ from training.tuning.search import (
 )
 from training.tuning.space import Space
 from training.tuning.study import STUDY, Outcome, Study, open_study
-
-DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +51,10 @@ class TuneOptions:
 
 def seconds_of(text: str) -> float:
     """Parse `2h`, `1h30m`, `90m`, `45s` or plain seconds; raise `BadInput` for any other text."""
-    parts = DURATION.fullmatch(text.strip())
-    hours, minutes, seconds = (int(part or 0) for part in parts.groups()) if parts else (0, 0, 0)
-    total = 3600 * hours + 60 * minutes + seconds
-    if total == 0:
+    total = duration_seconds(text)
+    if total is None:
         raise BadInput("--time-limit cannot be used", [f"got {text!r}. Write 2h, 1h30m or 45s."])
-    return float(total)
+    return total
 
 
 def tune(options: TuneOptions, console: Console) -> Path:

@@ -18,6 +18,7 @@ LOAD = "--seconds 0.3"
 LEARN = "--set hidden=8 --set negatives=32"
 SMALLER = {
     "compare_cells.py": f"--epochs 1 {LEARN}",
+    "compare_recipes.py": f"--number 2000 --set epochs=1 {LEARN}",
     "memory.py bundle": "--items 4000 --hidden 8",
     "memory.py catalogue": "--rounds 2",
     "memory.py serve": f"--most 2 --rate 20 {LOAD}",

@@ -35,10 +35,12 @@ class TrainingRun:
     clicks: Path
     out: Path
     settings: Sequence[str] = (*SETTINGS, *DROPOUT)
+    recipe: str = "default"
 
     @property
     def checkpoint(self) -> Path:
-        return self.out.with_name(f"{self.out.name}.unfinished") / CHECKPOINT
+        work = self.out.with_name(f"{self.out.name}.unfinished")
+        return (work / "bpr-max" if self.recipe == "auto" else work) / CHECKPOINT
 
     def saved(self) -> bytes | None:
         """Return the bytes of the checkpoint, or None."""
@@ -60,7 +62,8 @@ class TrainingRun:
             disk: Largest size of a file, in bytes.
             mortal: Let the kernel kill the process that writes more.
         """
-        words = ["--clicks", self.clicks, "--out", self.out, "--checkpoint-seconds", "0", *options]
+        words = ["--clicks", self.clicks, "--out", self.out, "--recipe", self.recipe]
+        words += ["--checkpoint-seconds", "0", *options]
         for setting in self.settings:
             words += ["--set", setting]
         output = self.out.with_name(f"{self.out.name}.output")

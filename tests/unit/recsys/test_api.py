@@ -425,6 +425,8 @@ def test_values_of_a_dataframe_are_checked_as_those_of_a_file() -> None:
         recsys.fit(clicks, settings={"epoch": 3}, progress=False)
     with pytest.raises(BadRecipe, match=r"settings are names with values, got \['epochs=3'\]"):
         recsys.fit(clicks, settings=["epochs=3"], progress=False)  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match=r"^budget cannot be used:\s.*got 'much'\. Write 2x"):
+        recsys.fit(clicks, budget="much", progress=False)
     with pytest.raises(BadRecipe, match=r"no recipe 'accuratte'\. Did you mean accurate\?"):
         recsys.fit(clicks, recipe="accuratte", progress=False)
 
@@ -459,13 +461,24 @@ def test_a_notebook_shows_metrics_and_an_example_and_escapes_what_it_shows(
     )
 
 
+def test_a_model_names_the_recipe_that_won() -> None:
+    model = recsys.fit(quick_clicks(), settings=QUICK, budget="3x", progress=False)
+
+    training = read_manifest(model.folder).training
+    assert training["budget"] == "3x"
+    assert training["recipe"] in {row["recipe"] for row in training["tried"]}
+    assert f"items, recipe {training['recipe']}, recall@20" in repr(model)
+    named = recsys.fit(quick_clicks(), recipe="default", settings=QUICK, progress=False)
+    assert "items, recipe default, recall@20" in repr(named)
+
+
 def test_progress_is_written_to_the_error_stream_or_nowhere(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     recsys.fit(quick_clicks(), settings=QUICK, out=tmp_path / "bundle")
     shown = capsys.readouterr()
 
-    assert "search epoch  1" in shown.err
+    assert "default epoch  1" in shown.err
     assert shown.out == ""
     recsys.fit(quick_clicks(), settings=QUICK, progress=False)
     assert capsys.readouterr() == ("", "")

@@ -1,0 +1,243 @@
+"""Competition of recipes on validation sessions, by successive halving, within a budget.
+
+Every round trains the challengers for twice as many epochs as the round before, and the worse half
+of them leaves (Jamieson and Talwalkar, AISTATS 2016, arXiv:1502.07943). The finalists and the
+incumbent train to their early stop, the better challenger first: recipes that learn at different
+speeds cannot be compared before. A challenger wins where it is better than the incumbent by more
+than the standard error of the difference.
+
+A rival is a `Trainer` in a folder of its own. It goes on from its checkpoint in the next round, and
+the winner goes on to its refit, so no epoch is trained twice.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from data.sessions import Sessions
+from recsys.errors import TrainingStopped
+from training.checkpoint import fingerprint
+from training.competition.budget import Budget, EpochCost, epoch_cost
+from training.competition.decisions import Decisions
+from training.competition.rivals import Rival
+from training.competition.standing import CHOSEN, Standing, as_json, standing
+from training.recipe import original_names
+from training.trainer import Initialiser, SearchProgress, Stop, Trainer, validation_split
+
+FINALISTS = 2  # challengers that may train to their early stop
+FIRST_EPOCHS = 3  # of the first round; fewer say little about the end
+
+NOT_TRIED = "not tried: the budget is too small"
+
+# (rival, highest number of epochs of its search) → its trainer
+TrainerOf = Callable[[Rival, int], Trainer]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Winner of a competition, and what was tried."""
+
+    rival: Rival
+    search_epochs: int  # highest number of epochs of its search that the budget allows
+    standings: Sequence[Standing]
+
+
+@dataclass(frozen=True)
+class Competition:
+    """Competition of some rivals, the incumbent first, on the sessions of one log."""
+
+    rivals: Sequence[Rival]
+    budget: Budget
+    folder: Path
+    trainer_of: TrainerOf
+    train: Sessions
+    valid: Sessions | None
+    initialiser: Initialiser
+    stop: Stop
+
+    def run(self) -> Choice:
+        """Let the rivals compete, from where the folder's files leave off.
+
+        Raises:
+            BadInput: The folder belongs to another run, or a trainer's input cannot be used.
+            Interrupted: A signal stopped the run; the folder has the work so far.
+            TrainingStopped: The incumbent diverges.
+        """
+        decisions = Decisions(self.folder, self._fingerprint)
+        total = self._total(decisions)
+        standings = {r.name: Standing(r.name, outcome=NOT_TRIED) for r in self.rivals}
+        left, epochs = self._entered(total), FIRST_EPOCHS
+        while left:
+            rows = decisions.once(f"after {epochs} epochs", partial(self._round, left, epochs))
+            standings |= {row["recipe"]: Standing(**row) for row in rows}
+            left = [rival for rival in left if not standings[rival.name].outcome]
+            epochs *= 2
+            if len(left) <= FINALISTS or self._round_cost(left, epochs) > self._rest(
+                total, standings
+            ):
+                break
+        incumbent, limit = self._incumbent, self._limit(total)
+        if not left:
+            standings[incumbent.name] = standings[incumbent.name].ended(CHOSEN)
+            return Choice(incumbent, limit, list(standings.values()))
+        rows = decisions.once("end", partial(self._end, left, total, standings))
+        standings |= {row["recipe"]: Standing(**row) for row in rows}
+        winner = next(rival for rival in self.rivals if standings[rival.name].outcome == CHOSEN)
+        return Choice(winner, standings[winner.name].epochs, list(standings.values()))
+
+    @property
+    def _incumbent(self) -> Rival:
+        return self.rivals[0]
+
+    @property
+    def _fingerprint(self) -> str:
+        """Return a digest of everything that decides the competition."""
+        recipes = {rival.name: original_names(rival.recipe) for rival in self.rivals}
+        text = json.dumps([str(self.budget), recipes, self.initialiser.fingerprint], sort_keys=True)
+        return fingerprint(self.train, self.valid, self._incumbent.recipe, text)
+
+    @cached_property
+    def _parts(self) -> tuple[Sessions, Sessions]:
+        """Return the sessions that the searches train on, and those that they validate on."""
+        search_part, valid = validation_split(self.train, self.valid, self._incumbent.recipe)
+        assert valid is not None, "rivals compete on validation sessions"
+        return search_part, valid
+
+    @cached_property
+    def _costs(self) -> Mapping[str, EpochCost]:
+        """Return the cost of an epoch of each rival, by its name."""
+        search_part, valid = self._parts
+        return {
+            rival.name: epoch_cost(
+                rival.recipe,
+                self.train,
+                search_part,
+                valid,
+                may_refit=self.valid is None and rival.recipe.refit,
+            )
+            for rival in self.rivals
+        }
+
+    def _total(self, decisions: Decisions) -> float:
+        """Return the budget in operations; one in seconds by the speed of the first epoch."""
+        cost = self._costs[self._incumbent.name]
+        if self.budget.trainings is not None:
+            return self.budget.trainings * self._incumbent.recipe.epochs * cost.both
+        assert self.budget.seconds is not None
+        speed: float = decisions.once("operations per second", self._speed)
+        return self.budget.seconds * speed
+
+    def _speed(self) -> float:
+        """Measure the first epoch of the incumbent; return operations per second."""
+        first = self._search(self._incumbent, 1).results[0]
+        return self._costs[self._incumbent.name].steps / max(first.seconds, 1e-9)
+
+    def _limit(self, total: float) -> int:
+        """Return how many epochs of the incumbent's search the budget allows, with its refit."""
+        epochs = int(total / self._costs[self._incumbent.name].both + 1e-9)
+        return min(max(epochs, 1), self._incumbent.recipe.epochs)
+
+    def _spare(self, total: float) -> float:
+        """Return what a whole training of the incumbent leaves of the budget."""
+        return total - self._incumbent.recipe.epochs * self._costs[self._incumbent.name].both
+
+    def _entered(self, total: float) -> list[Rival]:
+        """Return the challengers whose first round the budget allows, in their order."""
+        entered, spare = [], self._spare(total)
+        for rival in self.rivals[1:]:
+            spare -= min(FIRST_EPOCHS, rival.recipe.epochs) * self._costs[rival.name].search
+            if spare < 0:
+                break
+            entered.append(rival)
+        return entered
+
+    def _round_cost(self, challengers: Sequence[Rival], epochs: int) -> float:
+        """Return the cost of a round for challengers that have half of its epochs."""
+        return sum(self._costs[rival.name].search * epochs / 2 for rival in challengers)
+
+    def _rest(self, total: float, standings: Mapping[str, Standing]) -> float:
+        """Return what is left of the spare budget after what the challengers have cost."""
+        return self._spare(total) - self._spent(standings)
+
+    def _spent(self, standings: Mapping[str, Standing]) -> float:
+        """Return what the challengers have cost."""
+        return sum(
+            standings[rival.name].epochs * self._costs[rival.name].search
+            for rival in self.rivals[1:]
+        )
+
+    def _search(self, rival: Rival, epochs: int) -> SearchProgress:
+        trainer = self.trainer_of(rival, epochs)
+        return trainer.search(self.train, self.valid, self.initialiser, self.stop)
+
+    def _standing(self, rival: Rival, epochs: int, incumbent: SearchProgress) -> Standing:
+        """Train a rival up to so many epochs and compare it with the incumbent."""
+        try:
+            result = self._search(rival, epochs)
+        except TrainingStopped:
+            return Standing(rival.name, epochs, outcome="diverged")
+        return standing(rival.name, result, incumbent, self._parts[1])
+
+    def _round(self, challengers: Sequence[Rival], epochs: int) -> list[dict[str, Any]]:
+        """Train all up to so many epochs; return their standings, with outcomes of the losers."""
+        incumbent = self._search(self._incumbent, epochs)
+        rows = [self._standing(rival, epochs, incumbent) for rival in challengers]
+        able = [row for row in rows if not row.outcome]
+        ranked = sorted(able, key=lambda row: -row.gain)
+        kept = [row.recipe for row in ranked[: max(len(challengers) // 2, FINALISTS)]]
+        for at, row in enumerate(rows):
+            if not row.outcome and row.recipe not in kept:
+                rows[at] = row.ended(f"another was better after {row.epochs} epochs")
+        own = standing(self._incumbent.name, incumbent, incumbent, self._parts[1])
+        return as_json([own, *rows])
+
+    def _end(
+        self, finalists: Sequence[Rival], total: float, standings: Mapping[str, Standing]
+    ) -> list[dict[str, Any]]:
+        """Train the incumbent and the finalists to their ends; return their standings."""
+        incumbent = self._search(self._incumbent, self._incumbent.recipe.epochs)
+        own = standing(self._incumbent.name, incumbent, incumbent, self._parts[1])
+        cost, trainings = self._costs[self._incumbent.name], self.budget.trainings
+        refit = own.best_epoch * cost.refit
+        if trainings is not None:  # an early stop has made one training shorter
+            total = min(total, trainings * (own.epochs * cost.search + refit))
+        rest = total - own.epochs * cost.search - self._spent(standings)
+        rows = []
+        for rival in sorted(finalists, key=lambda rival: -standings[rival.name].gain):
+            done, cost = standings[rival.name].epochs, self._costs[rival.name]
+            row = self._standing(rival, self._affordable(rival, done, rest, refit), incumbent)
+            rest -= (row.epochs - done) * cost.search
+            refit = max(refit, row.best_epoch * cost.refit)
+            rows.append(row)
+        best = max(rows, key=lambda row: row.gain)
+        if not best.is_better:
+            best = own
+        return as_json([self._ended(row, best) for row in (own, *rows)])
+
+    def _ended(self, row: Standing, best: Standing) -> Standing:
+        """Return a standing at the end with its outcome."""
+        if row is best:
+            return row.ended(CHOSEN)
+        if row.recipe == self._incumbent.name:
+            return row.ended("beaten")
+        return row.ended(row.outcome or ("not as good" if row.is_better else "not clearly better"))
+
+    def _affordable(self, rival: Rival, done: int, rest: float, reserve: float) -> int:
+        """Return the highest number of epochs of a rival's search that the budget allows.
+
+        Args:
+            rival: The rival.
+            done: Epochs that it has already.
+            rest: Operations that are left for its search and for the refit.
+            reserve: Operations of the longest refit of the others.
+        """
+        cost, epochs = self._costs[rival.name], done
+        while epochs < rival.recipe.epochs:
+            refit = max((epochs + 1) * cost.refit, reserve)
+            if (epochs + 1 - done) * cost.search + refit > rest:
+                break
+            epochs += 1
+        return epochs
