@@ -31,6 +31,7 @@ FINALISTS = 2  # challengers that may train to their early stop
 FIRST_EPOCHS = 3  # of the first round; fewer say little about the end
 
 NOT_TRIED = "not tried: the budget is too small"
+OUT_OF_BUDGET = "not clearly better when the budget was over"
 
 # (rival, highest number of epochs of its search) → its trainer
 TrainerOf = Callable[[Rival, int], Trainer]
@@ -208,7 +209,10 @@ class Competition:
         rows = []
         for rival in sorted(finalists, key=lambda rival: -standings[rival.name].gain):
             done, cost = standings[rival.name].epochs, self._costs[rival.name]
-            row = self._standing(rival, self._affordable(rival, done, rest, refit), incumbent)
+            epochs = self._affordable(rival, done, rest, refit)
+            row = self._standing(rival, epochs, incumbent)
+            if self._is_cut(rival, row) and not row.outcome:
+                row = row.ended(OUT_OF_BUDGET)
             rest -= (row.epochs - done) * cost.search
             refit = max(refit, row.best_epoch * cost.refit)
             rows.append(row)
@@ -217,13 +221,20 @@ class Competition:
             best = own
         return as_json([self._ended(row, best) for row in (own, *rows)])
 
+    def _is_cut(self, rival: Rival, row: Standing) -> bool:
+        """Return whether the search would have gone on."""
+        patient = row.epochs - row.best_epoch < rival.recipe.patience
+        return patient and row.epochs < rival.recipe.epochs
+
     def _ended(self, row: Standing, best: Standing) -> Standing:
         """Return a standing at the end with its outcome."""
         if row is best:
             return row.ended(CHOSEN)
         if row.recipe == self._incumbent.name:
             return row.ended("beaten")
-        return row.ended(row.outcome or ("not as good" if row.is_better else "not clearly better"))
+        if row.is_better:
+            return row.ended("another was better")
+        return row.ended(row.outcome or "not clearly better")
 
     def _affordable(self, rival: Rival, done: int, rest: float, reserve: float) -> int:
         """Return the highest number of epochs of a rival's search that the budget allows.

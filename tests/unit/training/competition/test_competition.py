@@ -138,7 +138,7 @@ def test_the_better_recipe_wins_and_is_trained_as_alone(
     assert choice.rival.name == "fast"
     assert standings(choice)["fast"].outcome == CHOSEN
     assert standings(choice)["slow"].outcome == "beaten"
-    assert standings(choice)["middle"].outcome in ("not as good", "not clearly better")
+    assert standings(choice)["middle"].outcome in ("another was better", "not clearly better")
     assert_same(trained, alone(FAST, tmp_path / "alone"))
 
 
@@ -150,6 +150,15 @@ def test_the_worse_half_of_many_challengers_leaves_after_a_round(tmp_path: Path)
     outcomes = {name: row.outcome for name, row in standings(choice).items()}
     assert outcomes["1e-05"] == outcomes["1e-06"] == "another was better after 3 epochs"
     assert choice.rival.name in ("0.1", "0.05")
+
+
+def test_a_challenger_without_budget_for_its_end_says_so(tmp_path: Path) -> None:
+    rivals = [Rival("fast", FAST), Rival("slow", dataclasses.replace(SLOW, epochs=12))]
+    choice, _ = Run(tmp_path, rivals, Budget(1.7)).go()
+
+    row = standings(choice)["slow"]
+    assert 3 <= row.epochs < 12
+    assert row.outcome == "not clearly better when the budget was over"
 
 
 def test_no_epoch_is_trained_twice(whole: tuple[Choice, TrainingResult, int]) -> None:

@@ -67,5 +67,5 @@ def test_a_challenger_that_the_settings_make_equal_to_another_does_not_take_part
 
 
 def test_a_wrong_setting_is_refused() -> None:
-    with pytest.raises(BadRecipe, match="hiden is not a setting"):
-        rivals_of("auto", ["hiden=8"])
+    with pytest.raises(BadRecipe, match="epoch is not a setting"):
+        rivals_of("auto", ["epoch=8"])
