@@ -9,19 +9,6 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).parents[2]
 TUTORIAL = ROOT / "docs" / "tutorial.ipynb"
 CELL_SECONDS = 600  # a limit for a hung kernel, not a claim about speed
-# bars that end soon after they are drawn, which happens ten times a second
-SHORT_BARS = """\
-from time import sleep
-from recsys.console import open_api_console
-from training.progress import bar, status
-console = open_api_console(progress=True)
-for number in range(5):
-    with bar(console, "Reading", "rows") as progress:
-        progress(1, 4)
-        sleep(0.105)
-    with status(console, "Waiting"):
-        sleep(0.105)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -54,27 +41,6 @@ def test_a_notebook_shows_bars_tables_and_the_model(executed: nbformat.NotebookN
     assert "What was read" in shown["import recsys"]
     assert "widget-view" in shown["import recsys"]
     assert "<table" in shown["model"]
-
-
-def test_bars_that_end_leave_no_message_of_the_kernel(tmp_path: Path) -> None:
-    """The page answers each drawing, also after the bar has ended."""
-    shown = outputs_of(SHORT_BARS, tmp_path)
-
-    assert shown.count("widget-view") == 10
-    assert "No such comm" not in shown
-
-
-def test_without_ipywidgets_there_are_no_bars_and_no_warning(tmp_path: Path) -> None:
-    missing = "import sys; sys.modules['ipywidgets'] = None\n"
-
-    assert "output_type" not in outputs_of(missing + SHORT_BARS, tmp_path)
-
-
-def outputs_of(source: str, folder: Path) -> str:
-    """Run a cell in a notebook of its own; return its outputs as text."""
-    cell = nbformat.v4.new_code_cell(source)  # type: ignore[no-untyped-call]
-    notebook = nbformat.v4.new_notebook(cells=[cell])  # type: ignore[no-untyped-call]
-    return str(run(notebook, folder).cells[0].outputs)
 
 
 def run(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
