@@ -21,13 +21,12 @@ from recsys.bundle.layout import REPORT
 from recsys.bundle.registry import UNFINISHED
 from recsys.errors import BadInput
 from recsys.fileio import check_new_folder
-from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import Blend
 from recsys.predictor import Predictor
 from recsys.retrieval.exact import describe_retrieval
-from training.additions import chooser_of
-from training.blend_weight import blend_of, blend_summary
-from training.checkpoint import CHECKPOINT
+from training.additions.blend_weight import blend_of, blend_summary
+from training.additions.chooser import chooser_of
+from training.checkpoint import CHECKPOINT, Additions
 from training.competition.budget import Budget
 from training.competition.competition import Choice, Competition
 from training.competition.rivals import Rival, incumbent_first
@@ -150,7 +149,7 @@ def _fit(
     if options.warm_start is not None:
         initialiser = dataclasses.replace(options.warm_start, attributes=attributes)
     with work_folder(options.work), TrainingBars(console) as bars, stop_on_signal() as stop:
-        kept = _kept_repeats(options)
+        kept = _kept_additions(options)
         alone = _without_competition(options, prepared, console)
 
         def trainer_of(rival: Rival, search_epochs: int, *, wins: bool = False) -> Trainer:
@@ -236,8 +235,8 @@ def _compete(
     return choice
 
 
-def _kept_repeats(options: TrainOptions) -> RepeatTerm | None:
-    return None if options.warm_start is None else options.warm_start.base_model.repeats
+def _kept_additions(options: TrainOptions) -> Additions | None:
+    return None if options.warm_start is None else options.warm_start.base_model.additions
 
 
 def _compare(

@@ -23,8 +23,8 @@ from recsys.bundle.manifest import Manifest
 from recsys.catalogue.catalogue import Catalogue
 from recsys.errors import BadInput, BadRecipe, BundleRefused
 from recsys.model.gru4rec import ModelSize
-from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import Blend
+from training.checkpoint import Additions
 from training.evaluation.evaluate import Evaluation, evaluate
 from training.model.weights import Weights, eager_predictor
 from training.recipe import Recipe, checked_recipe
@@ -51,8 +51,11 @@ class BaseModel:
         return [*self.manifest.training.get("lineage", []), self.model_id]
 
     @property
-    def repeats(self) -> RepeatTerm | None:
-        return self.manifest.repeats
+    def additions(self) -> Additions:
+        """Return the repeat term and the weight of the neighbours."""
+        weight = 0.0 if self.blend is None else self.blend.weight
+        summary = str(self.manifest.training.get("repeats", "none"))
+        return Additions(self.manifest.repeats, summary, weight)
 
     def results(self, test: Sessions) -> dict[str, Evaluation]:
         """Return the evaluation of this model as `parent`; empty where it knows no target item."""
@@ -60,7 +63,7 @@ class BaseModel:
         if not (tested.next_clicks >= 0).any():
             return {}
         predictor = eager_predictor(
-            self.weights, self.catalogue, self.recipe, self.blend, self.repeats
+            self.weights, self.catalogue, self.recipe, self.blend, self.manifest.repeats
         )
         return {"parent": evaluate(predictor, tested, len(self.catalogue))}
 

@@ -2,7 +2,7 @@
 
 Visitors return to what they opened before. The hidden state can hardly hold which of N items a
 session has seen, so each item of the window gets a bonus on top of the model's score. The training
-fits it on validation sessions (`training/repeats.py`); evaluation and service add it here.
+fits it on validation sessions (`training/additions/repeats.py`); evaluation and service add it.
 
 With, for an item of the window,
     r  the number of other items clicked since the item, 0 for the item clicked last
@@ -52,10 +52,16 @@ class RepeatTerm:
         for name, value in asdict(self).items():
             if type(value) is not float or not abs(value) <= LARGEST_BONUS:
                 raise ValueError(
-                    f"repeats.{name} must be a number up to {LARGEST_BONUS:g}, got {value!r}."
+                    f"repeats.{name} must be a decimal number from -{LARGEST_BONUS:g} to "
+                    f"{LARGEST_BONUS:g}, got {value!r}."
                 )
         if not self.temperature > 0:
             raise ValueError(f"repeats.temperature must be above 0, got {self.temperature!r}.")
+
+    @property
+    def has_bonus(self) -> bool:
+        """Return whether any number but the temperature counts."""
+        return self != RepeatTerm(temperature=self.temperature)
 
     def bonuses(self, window: Sequence[int]) -> dict[int, float]:
         """Return item index → bonus for the distinct items of a window, the last one first.

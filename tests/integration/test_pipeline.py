@@ -22,8 +22,8 @@ from tests.support.bundles.model_kinds import KINDS, ModelKinds
 from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.service.app_client import PATIENT, client_of
 from tests.support.training.builders import Quiet
-from training.additions import chooser_of
-from training.blend_weight import blend_of
+from training.additions.blend_weight import blend_of
+from training.additions.chooser import chooser_of
 from training.evaluation.evaluate import evaluate
 from training.evaluation.metrics import metrics_at
 from training.export import Export, write_bundle

@@ -29,6 +29,8 @@ from training.progress import bar
 MODEL = "model"  # the row that the others are compared with
 # Rows that are models, too, and so no baselines.
 RELATIVES = ("model alone", "without repeats", "parent")
+# Baselines without any learning of sequences; a model that one of them beats needs attention.
+SIMPLE = ("popularity", "recent popularity", "session popularity", "markov")
 COMPARED = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr@20", "ndcg@20")
 HEADLINE = ("recall@20", "mrr@20")  # metrics of slices and of the manifest's intervals
 SLICED_BASELINE_BY = "mrr@20"  # its best baseline stands beside the model in the slices
@@ -81,6 +83,7 @@ class Comparison:
     figures: Mapping[str, Mapping[str, Estimate]]  # recommender → metric → figure
     differences: Sequence[Difference]  # to the best baseline of each metric, if there is one
     to_relatives: Sequence[Difference]
+    to_simple: Sequence[Difference]  # to each simple baseline that is ahead in the metric
     sliced_baseline: str | None  # the baseline that stands beside the model in the slices
     positions: Sequence[SliceResult]
     popularity: Sequence[SliceResult]
@@ -126,7 +129,7 @@ def _relatives(model: Predictor) -> dict[str, Scorer]:
     relatives: dict[str, Scorer] = {}
     if model.blend is not None or model.repeats is not None:
         relatives["model alone"] = alone
-    if model.blend is not None and model.repeats is not None:
+    if model.blend is not None and model.repeats is not None and model.repeats.has_bonus:
         temperature = RepeatTerm(temperature=model.repeats.temperature)
         relatives["without repeats"] = model.with_repeats(temperature)
     return relatives
@@ -182,6 +185,13 @@ def compare_with_intervals(
         },
         differences=[difference(m, other) for m in COMPARED if (other := best[m]) is not None],
         to_relatives=[difference(m, other) for other in relatives for m in HEADLINE],
+        to_simple=[
+            difference(metric, other)
+            for other in SIMPLE
+            if other in results
+            for metric in COMPARED
+            if results[other].metrics[metric] > model.metrics[metric]
+        ],
         sliced_baseline=sliced_baseline,
         positions=[part.result(samples) for part in positions],
         popularity=[part.result(samples) for part in popularity],

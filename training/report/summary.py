@@ -13,7 +13,6 @@ from rich.console import Console
 
 from recsys.console import metrics_tables, print_fitting
 from training.evaluation.compare import (
-    COMPARED,
     HEADLINE,
     MODEL,
     RELATIVES,
@@ -30,12 +29,12 @@ RELATIVE_NAMES = {
     "without repeats": "the same blend without a bonus for items of the session",
     "parent": "the bundle it continues",
 }
-# Simple baselines: what it means where one is ahead of the model, and what to do.
-SIMPLE_BASELINES = {
+# What it means where a simple baseline is ahead of the model, and what to do.
+ADVICE = {
     "popularity": "The sessions say little about the next click: check --session-column",
     "recent popularity": "What is popular changes fast: train more often, on the newest days",
-    "session popularity": "Visitors return to the items of their visit: keep repeats = auto, and "
-    "leave sessions to validate on, where it is fitted",
+    "session popularity": "Visitors return to the items of their visit: the bonus for such items "
+    "(repeats = auto) is fitted where there are enough sessions to validate on",
     "markov": "The last click says nearly everything, or the clicks are too few for a model: train "
     "on more days, or search for a better recipe with recsys tune",
 }
@@ -96,18 +95,19 @@ def _beside_baselines(comparison: Comparison) -> list[str]:
 
 def _simple_baselines_ahead(comparison: Comparison) -> list[str]:
     """Return a sentence for each simple baseline with a higher metric than the model."""
-    model, sentences = comparison.figures[MODEL], []
-    for name, advice in SIMPLE_BASELINES.items():
-        figures = comparison.figures.get(name, {})
-        ahead = [
-            f"{metric_name(metric)} ({figures[metric].value:.4f} against {model[metric].value:.4f})"
-            for metric in COMPARED
-            if metric in figures and figures[metric].value > model[metric].value
-        ]
-        if ahead:
-            sentences.append(
-                f"The simple baseline {name} is ahead on {', '.join(ahead)}. {advice}."
-            )
+    sentences = []
+    for name, advice in ADVICE.items():
+        ahead = [d for d in comparison.to_simple if d.other == name]
+        if not ahead:
+            continue
+        figures = ", ".join(
+            f"{metric_name(d.metric)} by {-d.gain.value:.4f}"
+            + (f" ({NEITHER})" if outcome(d.gain) == NEITHER else "")
+            for d in ahead
+        )
+        certain = any(outcome(d.gain) != NEITHER for d in ahead)
+        what = advice if certain else "More test sessions would tell"
+        sentences.append(f"The simple baseline {name} is ahead on {figures}. {what}.")
     return sentences
 
 

@@ -63,9 +63,12 @@ def test_scores_of_all_items_get_the_bonuses_of_their_row() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"last": float("nan")}, "repeats.last must be a number up to 10000, got nan"),
-        ({"clicks": 1e9}, "repeats.clicks must be a number up to 10000"),
-        ({"earlier": 1}, "repeats.earlier must be a number up to 10000, got 1"),
+        (
+            {"last": float("nan")},
+            "last must be a decimal number from -10000 to 10000, got nan",
+        ),
+        ({"clicks": 1e9}, "repeats.clicks must be a decimal number"),
+        ({"earlier": 1}, "repeats.earlier must be a decimal number from -10000 to 10000, got 1"),
         ({"temperature": 0.0}, "repeats.temperature must be above 0, got 0.0"),
     ],
 )

@@ -77,6 +77,22 @@ def test_a_relative_of_the_model_is_compared_but_is_no_baseline() -> None:
     assert found.to_relatives[1].gain.value == pytest.approx(1 / 2 - 1 / 1)
 
 
+def test_a_simple_baseline_is_compared_where_it_is_ahead() -> None:
+    """FORWARD finds the item at rank 2, the better scorer at rank 1; vstan is not a simple one."""
+    better = Fixed("b" + "acdefghijklmnopqrstuvwxy")
+    results = evaluated(*["ab"] * 30, model=FORWARD, markov=better, popularity=FORWARD)
+    results |= evaluated(*["ab"] * 30, vstan=better)
+
+    found = compare_with_intervals(results, COUNTS)
+
+    assert {(d.metric, d.other) for d in found.to_simple} == {
+        ("recall@1", "markov"),
+        ("mrr@20", "markov"),
+        ("ndcg@20", "markov"),
+    }
+    assert found.to_simple[0].gain.value == pytest.approx(-1.0)
+
+
 def test_without_baselines_there_is_no_difference() -> None:
     found = compare_with_intervals(evaluated(*["ab"] * 12, model=FORWARD), COUNTS)
 

@@ -7,7 +7,8 @@ quarters of the validation sessions and measured on the last quarter, in turns:
     metric      the sum of the relative gains in recall@20 and mrr@20 is maximized by a search along
                 the coordinates
 
-The better one is fitted again on all validation sessions, if it gains more than its standard error.
+The better one is fitted again on all validation sessions, if it gains more than two of its
+standard errors.
 Fitting needs the scores of a case only once: of the items outside the window it keeps the best 20,
 the number above the target, and the sums of exponentials at some temperatures.
 """
@@ -34,6 +35,7 @@ CASES = 20_000  # about so many validation cases, of sessions spread evenly over
 SCORES = 1 << 32  # of all cases; a large catalogue gets fewer cases
 SCORES_AT_ONCE = 1 << 20  # so that the sums of exponentials stay in the processor's cache
 FOLDS = 4  # of the validation sessions
+ERRORS = 2.0  # standard errors that a fit must gain on sessions that it did not see
 RIDGE = 1e-3  # strength of the L2 penalty of the likelihood
 COEFFICIENTS = tuple(f.name for f in dataclasses.fields(RepeatTerm) if f.name != "temperature")
 NO_BONUS = np.zeros(len(COEFFICIENTS))
@@ -139,17 +141,17 @@ def fit_repeats(predictor: Predictor, valid: Sessions) -> FittedRepeats:
 
 
 def choose(cases: RepeatCases) -> FittedRepeats:
-    """Return the better fit, or none where neither gains more than its standard error."""
+    """Return the better fit, or none where neither gains more than `ERRORS` standard errors."""
     every = np.ones(len(cases), dtype=bool)
     if len(np.unique(cases.session[cases.known] % FOLDS)) < FOLDS:
         return FittedRepeats(None, "none, because there are too few validation sessions to fit it")
     ranks = _ranks_of_unseen(cases)
     gains = {way: cases.gains(of_way) for way, of_way in ranks.items()}
     way = max(gains, key=lambda way: gains[way].mean())
-    if not gains[way].mean() > standard_error(gains[way], cases.session):
+    if not gains[way].mean() > ERRORS * standard_error(gains[way], cases.session):
         return FittedRepeats(
             None,
-            "left out, because no bonus gains more than its standard error",
+            "left out, because no bonus gains more than two standard errors",
             temperature_of(cases, NO_BONUS),
         )
     coefficients = fits(cases, every)[way]
@@ -206,16 +208,24 @@ def by_likelihood(cases: RepeatCases, chosen: Mask) -> Coefficients:
     The bonuses are on the scale of the scores: the likelihood is that of (score + bonus) divided by
     the best of the temperatures.
     """
-    best, best_loss = NO_BONUS, np.inf
-    scaled = best
-    for at, exponent in enumerate(EXPONENTS):
-        inverse = EXPONENT_STEP * exponent
-        loss = _Loss(cases, chosen & cases.known, at, inverse)
-        found = minimize(loss, scaled, jac=True, method="L-BFGS-B", options={"ftol": 1e-6})
-        scaled = found.x
-        if found.fun < best_loss:
-            best, best_loss = found.x / inverse, found.fun
-    return best
+    at, scaled = EXPONENTS.index(10), NO_BONUS
+    found: dict[int, tuple[float, Coefficients]] = {}
+
+    def loss_at(index: int) -> float:
+        if index not in found:
+            loss = _Loss(cases, chosen & cases.known, index, EXPONENT_STEP * EXPONENTS[index])
+            start = found[min(found, key=lambda other: abs(other - index))][1] if found else scaled
+            best = minimize(loss, start, jac=True, method="L-BFGS-B", options={"ftol": 1e-6})
+            found[index] = float(best.fun), best.x
+        return found[index][0]
+
+    # the loss is convex in inverse temperature and coefficients, so it has one minimum
+    while True:
+        beside = [index for index in (at - 1, at + 1) if 0 <= index < len(EXPONENTS)]
+        lower = min(beside, key=loss_at)
+        if loss_at(lower) >= loss_at(at):
+            return found[at][1] / (EXPONENT_STEP * EXPONENTS[at])
+        at = lower
 
 
 def by_metric(cases: RepeatCases, chosen: Mask, likely: Coefficients) -> Coefficients:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,14 +36,10 @@ from recsys.ragged import rows_of
 from tests.support.bundles.broken_bundles import edit_manifest
 from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.training.builders import Quiet, words
-from training.additions import chooser_of
-from training.blend_weight import blend_of
-from training.checkpoint import Additions
-from training.evaluation.evaluate import evaluate
-from training.finetune import FinetuneOptions, finetune
-from training.pipeline import TrainOptions, train
-from training.recipe import Recipe
-from training.repeats import (
+from training.additions import repeats
+from training.additions.blend_weight import blend_of
+from training.additions.chooser import chooser_of
+from training.additions.repeats import (
     COEFFICIENTS,
     EXPONENT_STEP,
     EXPONENTS,
@@ -54,6 +51,11 @@ from training.repeats import (
     fit_repeats,
     standard_error,
 )
+from training.checkpoint import Additions
+from training.evaluation.evaluate import evaluate
+from training.finetune import FinetuneOptions, finetune
+from training.pipeline import TrainOptions, train
+from training.recipe import Recipe
 from training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -145,11 +147,22 @@ def test_parts_give_the_same_cases_as_one() -> None:
         )
 
 
-def test_a_gain_below_its_standard_error_is_no_gain() -> None:
-    """Random scores and targets outside of the windows: no bonus can help."""
+def test_too_few_sessions_fit_nothing() -> None:
     few = collect([random_cases(11, cases=4, repeated=0.0)[0]])
+
     assert choose(few).term is None
     assert "too few" in choose(few).summary
+
+
+def test_a_gain_within_its_errors_is_no_gain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Returning visitors, but so few that the gain is not certain; without the rule it counts."""
+    cases = collect([random_cases(4, cases=40, repeated=0.25)[0]])
+
+    assert choose(cases).term is None
+    assert "two standard errors" in choose(cases).summary
+
+    monkeypatch.setattr(repeats, "ERRORS", -100.0)
+    assert choose(cases).term is not None
 
 
 def test_the_standard_error_counts_sessions_and_not_cases() -> None:
@@ -202,14 +215,52 @@ def test_a_recipe_without_repeats_fits_nothing(tmp_path: Path) -> None:
     assert alone.recommend([0, 1]) == fitted.recommend([0, 1])
 
 
-def test_without_validation_the_term_of_the_continued_bundle_is_kept(
-    predictor: Predictor,
-) -> None:
-    recipe, kept = dataclasses.replace(TINY, validation=0.0), RepeatTerm(earlier=2.0)
-    clicks = returning_visitors(4)
+TERM = RepeatTerm(temperature=1.25, earlier=2.0)
 
-    assert chooser_of(recipe, kept)(predictor, clicks, None).repeats == kept
-    assert chooser_of(recipe)(predictor, clicks, None).repeats is None
+
+@pytest.mark.parametrize(
+    ("settings", "kept", "expected", "summary"),
+    [
+        ({}, None, None, "no validation sessions"),
+        ({}, Additions(TERM, "", 0.0), TERM, "kept from the continued bundle"),
+        ({"repeats": "none"}, Additions(TERM, "", 0.0), None, "none"),
+        (
+            {"blend": "vstan", "blend_weight": 0.5},
+            Additions(TERM, "", 0.0),
+            RepeatTerm(temperature=1.25),
+            "scores of another kind",
+        ),
+        ({}, Additions(TERM, "", 0.5), None, "scores of another kind"),
+        (
+            {"blend": "vstan", "blend_weight": 0.5},
+            Additions(TERM, "", 0.5),
+            TERM,
+            "kept from the continued bundle",
+        ),
+    ],
+)
+def test_without_validation_a_term_is_kept_where_its_scale_fits(
+    predictor: Predictor,
+    settings: dict[str, Any],
+    kept: Additions | None,
+    expected: RepeatTerm | None,
+    summary: str,
+) -> None:
+    """A bonus for the model's scores is none for those of a blend, and the other way round."""
+    recipe = dataclasses.replace(TINY, validation=0.0, **settings)
+
+    additions = chooser_of(recipe, kept)(predictor, returning_visitors(4), None)
+
+    assert additions.repeats == expected
+    assert summary in additions.repeats_summary
+
+
+def test_a_fit_without_a_gain_keeps_the_term_of_the_continued_bundle(predictor: Predictor) -> None:
+    valid = returning_visitors(3)  # too few sessions, on items that the predictor does not know
+
+    additions = chooser_of(TINY, Additions(TERM, "", 0.0))(predictor, valid, valid)
+
+    assert additions.repeats == TERM
 
 
 def test_a_bundle_keeps_its_term_and_answers_with_it(trained: TrainedShop, tmp_path: Path) -> None:

@@ -17,8 +17,7 @@ from recsys.errors import BadRecipe
 from recsys.model.repeats import RepeatTerm
 from recsys.predictor import Predictor
 from tests.support.training.builders import Quiet, words
-from training.additions import chooser_of
-from training.blend_weight import (
+from training.additions.blend_weight import (
     best_weight,
     blend_of,
     blend_summary,
@@ -26,6 +25,7 @@ from training.blend_weight import (
     neighbour_settings,
     weigh,
 )
+from training.additions.chooser import chooser_of
 from training.checkpoint import Additions, EpochResult
 from training.evaluation.evaluate import evaluate
 from training.pipeline import TrainOptions, train
@@ -91,7 +91,7 @@ def test_without_validation_a_given_weight_is_used(tmp_path: Path) -> None:
 
     trained = Trainer(recipe, tmp_path, CPU, Quiet(), chooser_of(recipe)).train(CLICKS, None)
 
-    assert trained.additions == Additions(None, "none", 0.3)
+    assert (trained.additions.repeats, trained.additions.blend_weight) == (None, 0.3)
 
 
 def test_a_blend_without_validation_and_without_a_weight_is_refused() -> None:

@@ -1,0 +1,1 @@
+"""Additions to the model's scores: session neighbours and the repeat term."""

@@ -1,0 +1,82 @@
+"""Additions to the model's scores, chosen on the validation sessions after the search.
+
+These are the weight of session neighbours and the repeat term. A first fit of the term to the
+model's scores gives the temperature, with which neighbours are blended in. Where they are, a second
+fit makes the term for the blended scores.
+"""
+
+import dataclasses
+
+from data.sessions import Sessions
+from recsys.model.repeats import RepeatTerm
+from recsys.predictor import Predictor
+from training.additions.blend_weight import blend_of, choose_weight
+from training.additions.repeats import fit_repeats
+from training.checkpoint import Additions
+from training.recipe import Recipe
+from training.trainer import AdditionsChooser
+
+WITHOUT_SESSIONS = "none, because there are no validation sessions to fit it on"
+
+
+def chooser_of(recipe: Recipe, kept: Additions | None = None) -> AdditionsChooser:
+    """Return the function that chooses the recipe's additions.
+
+    Args:
+        recipe: Says which additions there are.
+        kept: Additions of the bundle that is continued, if any. Its repeat term is kept where no
+            fit on validation sessions is better than no term.
+    """
+
+    def chosen(predictor: Predictor, train: Sessions, valid: Sessions | None) -> Additions:
+        if valid is None or recipe.repeats == "none":
+            weight = choose_weight(recipe, predictor, train, valid)
+            additions = Additions(None, WITHOUT_SESSIONS, weight)
+        else:
+            additions = _fitted(recipe, predictor, train, valid)
+        if recipe.repeats == "none":
+            return dataclasses.replace(additions, repeats_summary="none")
+        if kept is None or kept.repeats is None or _has_bonus(additions):
+            return additions
+        return _with_kept(additions, kept, kept.repeats)
+
+    return chosen
+
+
+def _has_bonus(additions: Additions) -> bool:
+    return additions.repeats is not None and additions.repeats.has_bonus
+
+
+def _with_kept(additions: Additions, kept: Additions, term: RepeatTerm) -> Additions:
+    """Return the additions with the bonus of the continued bundle, if its scale still fits."""
+    if (kept.blend_weight > 0) != (additions.blend_weight > 0):
+        summary = "left out, because the continued bundle's is for scores of another kind"
+        calibration = RepeatTerm(temperature=term.temperature)
+        repeats = calibration if additions.blend_weight > 0 else None
+        return dataclasses.replace(additions, repeats=repeats, repeats_summary=summary)
+    summary = "kept from the continued bundle"
+    return dataclasses.replace(additions, repeats=term, repeats_summary=summary)
+
+
+def _fitted(recipe: Recipe, predictor: Predictor, train: Sessions, valid: Sessions) -> Additions:
+    """Return the repeat term for the model, or for its blend with neighbours where that is better.
+
+    Args:
+        recipe: Settings of the neighbours.
+        predictor: Predictor trained on `train`, without additions.
+        train: Sessions of the neighbours.
+        valid: Sessions to fit and choose on.
+    """
+    fitted = fit_repeats(predictor, valid)
+    if recipe.blend == "none":
+        return Additions(fitted.term, fitted.summary)
+    calibration = RepeatTerm(temperature=fitted.temperature)
+    calibrated = predictor.with_repeats(calibration)
+    weight = choose_weight(recipe, calibrated, train, valid)
+    blend = blend_of(recipe, predictor.catalogue, train, weight)
+    if blend is None:
+        return Additions(fitted.term, fitted.summary)
+    fitted = fit_repeats(calibrated.with_blend(blend), valid)
+    term = calibration if fitted.term is None else fitted.term
+    term = dataclasses.replace(term, temperature=calibration.temperature)
+    return Additions(term, fitted.summary, weight)
