@@ -1,0 +1,138 @@
+"""Cost of the repeat term: of its fit beside the training, and of its bonus in a request.
+
+    python tests/benchmarks/repeat_term.py fit --clicks clicks.csv
+    python tests/benchmarks/repeat_term.py request --bundle runs/large
+
+Both print processor time, so that other work on the machine counts little. `request` needs a bundle
+with an index; it ranks the same batches without and with a term, in turns.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+
+from data.click_options import ClickOptions
+from data.prepare import prepare
+from data.sessions import Sessions
+from recsys.bundle.load import Bundle, load_bundle
+from recsys.model.repeats import RepeatTerm
+from recsys.predictor import Predictor, SessionState
+from recsys.retrieval.exact import ExactScan, RankingQuery
+from recsys.retrieval.rerank import Reranked
+from tests.support.training.builders import Quiet
+from training.additions.chooser import chooser_of
+from training.checkpoint import Additions
+from training.recipe import load_recipe
+from training.trainer import Trainer
+
+TERM = RepeatTerm(
+    temperature=1.25,
+    last=-0.4,
+    earlier=0.5,
+    recency=0.3,
+    clicks=0.6,
+    last_length=-0.6,
+    earlier_length=-0.2,
+    last_repetition=4.0,
+    earlier_repetition=1.0,
+)
+ROUNDS = 9
+REQUESTS = 200  # of a round
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def fit(
+    clicks: Annotated[Path, typer.Option(help="Click file.")],
+    split_column: Annotated[str | None, typer.Option(help="Column of the split.")] = None,
+    recipe: Annotated[str, typer.Option(help="Recipe to train.")] = "default",
+    settings: Annotated[list[str] | None, typer.Option("--set", help="name=value")] = None,
+) -> None:
+    """Train, and print the seconds of the training and of the fit."""
+    torch.set_num_threads(1)
+    trained = load_recipe(recipe, settings or [])
+    seconds: list[float] = []
+
+    def timed(predictor: Predictor, train: Sessions, valid: Sessions | None) -> Additions:
+        began = time.process_time()
+        additions = chooser_of(trained)(predictor, train, valid)
+        seconds.append(time.process_time() - began)
+        return additions
+
+    sessions = prepare(ClickOptions(clicks, split_column=split_column)).train
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(trained, Path(folder), torch.device("cpu"), Quiet(), timed)
+        began = time.process_time()
+        result = trainer.train(sessions, None)
+        whole = time.process_time() - began
+    training = whole - seconds[0]
+    typer.echo(f"{len(sessions.items):,} clicks: training {training:.1f} s, fit {seconds[0]:.2f} s")
+    typer.echo(f"the fit takes {seconds[0] / training:.1%} of the training")
+    typer.echo(result.additions.repeats_summary)
+
+
+@app.command()
+def request(bundle: Annotated[Path, typer.Option(help="Bundle with an index.")]) -> None:
+    """Print the microseconds of a ranking without and with a term."""
+    torch.set_num_threads(1)
+    opened = load_bundle(bundle)
+    without, with_term = predictor_of(opened, None), predictor_of(opened, TERM)
+    rng = np.random.default_rng(1)
+    typer.echo("batch  window  without     with  difference (microseconds a request)")
+    for batch in (1, 4, 32):
+        for window in (3, 10, 50):
+            items = rng.integers(0, len(opened.catalogue), (batch, window)).tolist()
+            off, on = seconds_in_turns((without, with_term), items)
+            micro = 1e6 / batch
+            typer.echo(
+                f"{batch:5}  {window:6}  {off * micro:7.1f}  {on * micro:7.1f}  "
+                f"{(on - off) * micro:10.1f}"
+            )
+
+
+def predictor_of(bundle: Bundle, term: RepeatTerm | None) -> Predictor:
+    """Return a predictor with the bundle's index, and this term instead of its own."""
+    size = bundle.manifest.size
+    if bundle.index is None:
+        raise typer.BadParameter("The bundle has no index. Train with --set retrieval=lists.")
+    exact = ExactScan(bundle.model, bundle.matrix, bundle.bias, term)
+    return Predictor(
+        bundle.model,
+        bundle.matrix,
+        bundle.bias,
+        bundle.catalogue,
+        inputs=bundle.inputs,
+        layers=size.layers,
+        state_width=size.state_width,
+        window=bundle.manifest.window,
+        repeats=term,
+        retrieval=Reranked(bundle.index, exact, size.scale),
+    )
+
+
+def seconds_in_turns(
+    predictors: tuple[Predictor, Predictor], windows: list[list[int]]
+) -> tuple[float, float]:
+    """Return the median processor time of ranking the windows, for each predictor."""
+    state = predictors[0].advance([SessionState(window) for window in windows])
+    queries = [RankingQuery()] * len(windows)
+    calls = max(REQUESTS // len(windows), 10)
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(ROUNDS):
+        for predictor, measured in zip(predictors, times, strict=True):
+            began = time.process_time()
+            for _ in range(calls):
+                predictor.rank(state, windows, queries)
+            measured.append((time.process_time() - began) / calls)
+    return median(times[0]), median(times[1])
+
+
+if __name__ == "__main__":
+    app()
