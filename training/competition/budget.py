@@ -16,7 +16,7 @@ import numpy as np
 from data.sessions import Sessions
 from recsys.errors import BadInput
 from recsys.model.cells import CELLS
-from training.durations import duration_seconds
+from training.competition.durations import duration_seconds
 from training.recipe import Recipe
 
 TRAININGS = re.compile(r"(\d+(?:\.\d*)?|\.\d+)x")
