@@ -23,7 +23,7 @@ from training.checkpoint import fingerprint
 from training.competition.budget import Budget, EpochCost, epoch_cost
 from training.competition.decisions import Decisions
 from training.competition.rivals import Rival
-from training.competition.standing import CHOSEN, Standing, as_json, standing
+from training.competition.standing import CHOSEN, Standing, as_json, standing, with_outcomes
 from training.recipe import original_names
 from training.trainer import Initialiser, SearchProgress, Stop, Trainer, validation_split
 
@@ -216,25 +216,12 @@ class Competition:
             rest -= (row.epochs - done) * cost.search
             refit = max(refit, row.best_epoch * cost.refit)
             rows.append(row)
-        best = max(rows, key=lambda row: row.gain)
-        if not best.is_better:
-            best = own
-        return as_json([self._ended(row, best) for row in (own, *rows)])
+        return as_json(with_outcomes(own, rows))
 
     def _is_cut(self, rival: Rival, row: Standing) -> bool:
         """Return whether the search would have gone on."""
         patient = row.epochs - row.best_epoch < rival.recipe.patience
         return patient and row.epochs < rival.recipe.epochs
-
-    def _ended(self, row: Standing, best: Standing) -> Standing:
-        """Return a standing at the end with its outcome."""
-        if row is best:
-            return row.ended(CHOSEN)
-        if row.recipe == self._incumbent.name:
-            return row.ended("beaten")
-        if row.is_better:
-            return row.ended("another was better")
-        return row.ended(row.outcome or "not clearly better")
 
     def _affordable(self, rival: Rival, done: int, rest: float, reserve: float) -> int:
         """Return the highest number of epochs of a rival's search that the budget allows.

@@ -68,6 +68,27 @@ def standing(
     )
 
 
+def with_outcomes(own: Standing, rows: Sequence[Standing]) -> list[Standing]:
+    """Choose among all that are clearly better than the incumbent; return all with their outcomes.
+
+    Args:
+        own: Standing of the incumbent, which is chosen where no other is clearly better.
+        rows: Standings of the challengers; one that has an outcome already keeps it unless it is
+            clearly better.
+    """
+    better = [row for row in rows if row.is_better]
+    best = max(better, key=lambda row: row.gain, default=own)
+
+    def outcome(row: Standing) -> str:
+        if row is best:
+            return CHOSEN
+        if row is own:
+            return "beaten"
+        return "another was better" if row.is_better else row.outcome or "not clearly better"
+
+    return [row.ended(outcome(row)) for row in (own, *rows)]
+
+
 def score_of_cases(ranks: NDArray[np.int32]) -> NDArray[np.float64]:
     """Return the part of each case in the score, which is their mean; ranks: (cases,) from 1."""
     score = np.zeros(len(ranks))
