@@ -125,7 +125,7 @@ def standings_table(standings: Sequence[Standing], budget: object) -> Table:
     table.add_column("outcome", overflow="fold")
     for row in standings:
         figures = [f"{row.recall:.4f}", f"{row.mrr:.4f}", f"{row.gain:+.4f}", f"{row.error:.4f}"]
-        shown = figures if row.epochs else ["–"] * len(figures)
+        shown = figures if row.best_epoch else ["–"] * len(figures)
         style = "bold" if row.outcome == CHOSEN else ""
         add_row(table, row.recipe, row.epochs or "–", *shown, row.outcome, style=style)
     return table

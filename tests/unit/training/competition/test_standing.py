@@ -10,6 +10,7 @@ from training.competition.standing import (
     paired_gain,
     score_of_cases,
     standing,
+    standings_table,
     with_outcomes,
 )
 from training.trainer import SearchProgress
@@ -91,3 +92,15 @@ def test_the_incumbent_remains_where_no_challenger_is_clearly_better() -> None:
     own, other = with_outcomes(Standing("own", 5, 5), [noisy])
 
     assert (own.outcome, other.outcome) == ("chosen", "not clearly better")
+
+
+def test_the_table_shows_no_figures_of_a_recipe_without_a_best_epoch() -> None:
+    rows = [Standing("own", 5, 4, 0.5, 0.25), Standing("wild", 2, outcome="diverged")]
+    table = standings_table(rows, "2x")
+
+    cells = [
+        tuple(str(cell) for cell in row)
+        for row in zip(*(column.cells for column in table.columns), strict=True)
+    ]
+    assert cells[0] == ("own", "5", "0.5000", "0.2500", "+0.0000", "0.0000", "")
+    assert cells[1] == ("wild", "2", "–", "–", "–", "–", "diverged")
