@@ -18,6 +18,7 @@ from training.trainer import SearchProgress
 # MRR@20 is about half of Recall@20, and so are its differences: both weigh about the same.
 SCORE: Mapping[str, float] = {"recall@20": 1.0, "mrr@20": 2.0}
 SCORE_NAME = "recall@20 + 2 mrr@20"
+LEAST_SESSIONS = 20  # to validate on; the standard error over fewer of them says little
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,11 @@ class Standing:
     def ended(self, outcome: str) -> "Standing":
         """Return the standing with the way in which the rival left the competition."""
         return dataclasses.replace(self, outcome=outcome)
+
+
+def judging_sessions(valid: Sessions | None) -> int:
+    """Return how many of the validation sessions hold a case: a click and the next one."""
+    return 0 if valid is None else int(np.count_nonzero(valid.lengths >= 2))
 
 
 def standing(
