@@ -30,8 +30,8 @@ from training.checkpoint import CHECKPOINT, Additions
 from training.competition.budget import Budget
 from training.competition.competition import Choice, Competition
 from training.competition.rivals import Rival, incumbent_first
+from training.competition.standing import LEAST_SESSIONS, judging_sessions, standings_table
 from training.competition.standing import as_json as standings_as_json
-from training.competition.standing import standings_table
 from training.evaluation.compare import as_json, compare_with_intervals, evaluate_with_baselines
 from training.export import Export, golden_clicks, write_bundle
 from training.model.weights import eager_predictor
@@ -150,7 +150,10 @@ def _fit(
         initialiser = dataclasses.replace(options.warm_start, attributes=attributes)
     with work_folder(options.work), TrainingBars(console) as bars, stop_on_signal() as stop:
         kept = _kept_additions(options)
-        alone = _without_competition(options, prepared, console)
+        rivals = incumbent_first(
+            [Rival(options.recipe_name, options.recipe), *options.rivals], len(prepared.train.items)
+        )
+        alone = _without_competition(options, rivals, prepared, console)
 
         def trainer_of(rival: Rival, search_epochs: int, *, wins: bool = False) -> Trainer:
             folder = options.work if alone is not None else options.work / rival.name
@@ -165,7 +168,10 @@ def _fit(
                 search_epochs=search_epochs,
             )
 
-        choice = alone or _compete(options, prepared, trainer_of, initialiser, stop, console)
+        choice = alone or _compete(
+            options, rivals, prepared, trainer_of, initialiser, stop, console
+        )
+        recipe = choice.rival.recipe
         recipe = choice.rival.recipe
         console.print(
             f"\nTraining on {device}: {recipe.layers} {recipe.cell} "
@@ -176,19 +182,22 @@ def _fit(
 
 
 def _without_competition(
-    options: TrainOptions, prepared: Prepared, console: Console
+    options: TrainOptions, rivals: Sequence[Rival], prepared: Prepared, console: Console
 ) -> Choice | None:
-    """Return the recipe of the options where it has no rivals, or nothing can judge them.
+    """Return the incumbent where it has no rivals, or too few sessions can judge them.
 
     Raises:
         BadInput: The work folder has the other kind of run.
     """
-    judged = validation_split(prepared.train, prepared.valid, options.recipe)[1] is not None
-    if options.rivals and not judged:
+    incumbent = rivals[0]
+    valid = validation_split(prepared.train, prepared.valid, incumbent.recipe)[1]
+    judging = judging_sessions(valid)
+    compete = len(rivals) > 1 and judging >= LEAST_SESSIONS
+    if len(rivals) > 1 and not compete:
         console.print(
-            f"Recipes cannot compete without validation sessions: recipe {options.recipe_name}."
+            f"Recipes compete on at least {LEAST_SESSIONS} validation sessions, and there are "
+            f"{judging}: recipe {incumbent.name} is trained, the incumbent of logs of this size."
         )
-    compete = bool(options.rivals) and judged
     others = sorted(options.work.glob(CHECKPOINT if compete else f"*/{CHECKPOINT}"))
     if others:
         owner = "one recipe" if compete else "--recipe auto"
@@ -201,11 +210,12 @@ def _without_competition(
         )
     if compete:
         return None
-    return Choice(Rival(options.recipe_name, options.recipe), options.recipe.epochs, [])
+    return Choice(incumbent, incumbent.recipe.epochs, [])
 
 
 def _compete(
     options: TrainOptions,
+    rivals: Sequence[Rival],
     prepared: Prepared,
     trainer_of: Callable[[Rival, int], Trainer],
     initialiser: Initialiser,
@@ -213,9 +223,6 @@ def _compete(
     console: Console,
 ) -> Choice:
     """Let the recipes compete, and show how each of them ended."""
-    rivals = incumbent_first(
-        [Rival(options.recipe_name, options.recipe), *options.rivals], len(prepared.train.items)
-    )
     console.print(
         f"\nRecipes {', '.join(rival.name for rival in rivals)} compete within {options.budget}; "
         "--recipe NAME trains one of them."

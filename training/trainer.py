@@ -211,6 +211,11 @@ class Trainer:
         self._fingerprint = ""
         self._initialiser: Initialiser = FromScratch()
 
+    @property
+    def epochs_begun(self) -> int:
+        """Return how many epochs of the phase have begun, the last one perhaps unfinished."""
+        return self._state.epoch + (self._state.step > 0)
+
     def train(
         self,
         train: Sessions,

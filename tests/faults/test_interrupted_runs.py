@@ -115,7 +115,7 @@ def test_a_diverged_loss_names_step_rate_and_remedy(clicks: Path, tmp_path: Path
     assert not run.out.exists()
 
 
-# of the automatic recipe: as many epochs as its first round and a few more
+# of the automatic recipe: the first epochs of each challenger and a few more
 SHORT = ("epochs=5", "patience=5", "hidden=32", "batch=16", "negatives=32")
 
 

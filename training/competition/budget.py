@@ -16,10 +16,10 @@ import numpy as np
 from data.sessions import Sessions
 from recsys.errors import BadInput
 from recsys.model.cells import CELLS
-from training.durations import duration_seconds
+from training.competition.durations import duration_seconds, duration_text
 from training.recipe import Recipe
 
-TRAININGS = re.compile(r"(\d+(?:\.\d*)?|\.\d+)x")
+TRAININGS = re.compile(r"(\d{1,6}(?:\.\d{0,6})?|\.\d{1,6})x")
 # Operations that take as long, measured on one thread of a CPU: reading and updating memory is
 # slower than matrix products.
 OPERATIONS_OF_A_SCORE = {"cross-entropy": 800, "bpr-max": 1200}  # of the loss
@@ -35,11 +35,12 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `2x` or a duration like `10m`; raise `BadInput` for any other text."""
-        trainings = TRAININGS.fullmatch(text.strip())
+        """Read `2x` or a duration like `10m`; raise `BadInput` for anything else."""
+        written = text.strip() if isinstance(text, str) else ""
+        trainings = TRAININGS.fullmatch(written)
         if trainings is not None and float(trainings[1]) > 0:
             return cls(float(trainings[1]))
-        seconds = None if text.strip().isdigit() else duration_seconds(text)
+        seconds = None if written.isdigit() else duration_seconds(written)
         if seconds is None:
             raise BadInput(
                 "--budget cannot be used",
@@ -51,7 +52,7 @@ class Budget:
         return cls(None, seconds)
 
     def __str__(self) -> str:
-        return f"{self.trainings:g}x" if self.seconds is None else f"{self.seconds:g}s"
+        return f"{self.trainings:g}x" if self.seconds is None else duration_text(self.seconds)
 
 
 @dataclass(frozen=True, slots=True)

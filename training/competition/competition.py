@@ -1,13 +1,12 @@
-"""Competition of recipes on validation sessions, by successive halving, within a budget.
+"""Competition of recipes on validation sessions, within a budget.
 
-Every round trains the challengers for twice as many epochs as the round before, and the worse half
-of them leaves (Jamieson and Talwalkar, AISTATS 2016, arXiv:1502.07943). The finalists and the
-incumbent train to their early stop, the better challenger first: recipes that learn at different
-speeds cannot be compared before. A challenger wins where it is better than the incumbent by more
-than the standard error of the difference.
+Every challenger trains for a few epochs. Then the incumbent and the challengers train to their
+early stop, the better challenger first: recipes that learn at different speeds cannot be compared
+before. A challenger wins where it is better than the incumbent by more than the standard error of
+the difference.
 
-A rival is a `Trainer` in a folder of its own. It goes on from its checkpoint in the next round, and
-the winner goes on to its refit, so no epoch is trained twice.
+A rival is a `Trainer` in a folder of its own. It goes on from its checkpoint, and the winner goes
+on to its refit, so no epoch is trained twice.
 """
 
 import json
@@ -23,12 +22,11 @@ from training.checkpoint import fingerprint
 from training.competition.budget import Budget, EpochCost, epoch_cost
 from training.competition.decisions import Decisions
 from training.competition.rivals import Rival
-from training.competition.standing import CHOSEN, Standing, as_json, standing
+from training.competition.standing import CHOSEN, Standing, as_json, standing, with_outcomes
 from training.recipe import original_names
 from training.trainer import Initialiser, SearchProgress, Stop, Trainer, validation_split
 
-FINALISTS = 2  # challengers that may train to their early stop
-FIRST_EPOCHS = 3  # of the first round; fewer say little about the end
+FIRST_EPOCHS = 3  # of every challenger, which say which of them goes on first
 
 NOT_TRIED = "not tried: the budget is too small"
 OUT_OF_BUDGET = "not clearly better when the budget was over"
@@ -70,20 +68,13 @@ class Competition:
         decisions = Decisions(self.folder, self._fingerprint)
         total = self._total(decisions)
         standings = {r.name: Standing(r.name, outcome=NOT_TRIED) for r in self.rivals}
-        left, epochs = self._entered(total), FIRST_EPOCHS
-        while left:
-            rows = decisions.once(f"after {epochs} epochs", partial(self._round, left, epochs))
-            standings |= {row["recipe"]: Standing(**row) for row in rows}
-            left = [rival for rival in left if not standings[rival.name].outcome]
-            epochs *= 2
-            if len(left) <= FINALISTS or self._round_cost(left, epochs) > self._rest(
-                total, standings
-            ):
-                break
-        incumbent, limit = self._incumbent, self._limit(total)
-        if not left:
+        incumbent, entered = self._incumbent, self._entered(total)
+        if not entered:
             standings[incumbent.name] = standings[incumbent.name].ended(CHOSEN)
-            return Choice(incumbent, limit, list(standings.values()))
+            return Choice(incumbent, self._limit(total), list(standings.values()))
+        rows = decisions.once(f"after {FIRST_EPOCHS} epochs", partial(self._first, entered))
+        standings |= {row["recipe"]: Standing(**row) for row in rows}
+        left = [rival for rival in entered if not standings[rival.name].outcome]
         rows = decisions.once("end", partial(self._end, left, total, standings))
         standings |= {row["recipe"]: Standing(**row) for row in rows}
         winner = next(rival for rival in self.rivals if standings[rival.name].outcome == CHOSEN)
@@ -133,7 +124,7 @@ class Competition:
 
     def _speed(self) -> float:
         """Measure the first epoch of the incumbent; return operations per second."""
-        first = self._search(self._incumbent, 1).results[0]
+        first = self._search(self.trainer_of(self._incumbent, 1)).results[0]
         return self._costs[self._incumbent.name].steps / max(first.seconds, 1e-9)
 
     def _limit(self, total: float) -> int:
@@ -146,7 +137,7 @@ class Competition:
         return total - self._incumbent.recipe.epochs * self._costs[self._incumbent.name].both
 
     def _entered(self, total: float) -> list[Rival]:
-        """Return the challengers whose first round the budget allows, in their order."""
+        """Return the challengers whose first epochs the budget allows, in their order."""
         entered, spare = [], self._spare(total)
         for rival in self.rivals[1:]:
             spare -= min(FIRST_EPOCHS, rival.recipe.epochs) * self._costs[rival.name].search
@@ -155,14 +146,6 @@ class Competition:
             entered.append(rival)
         return entered
 
-    def _round_cost(self, challengers: Sequence[Rival], epochs: int) -> float:
-        """Return the cost of a round for challengers that have half of its epochs."""
-        return sum(self._costs[rival.name].search * epochs / 2 for rival in challengers)
-
-    def _rest(self, total: float, standings: Mapping[str, Standing]) -> float:
-        """Return what is left of the spare budget after what the challengers have cost."""
-        return self._spare(total) - self._spent(standings)
-
     def _spent(self, standings: Mapping[str, Standing]) -> float:
         """Return what the challengers have cost."""
         return sum(
@@ -170,36 +153,28 @@ class Competition:
             for rival in self.rivals[1:]
         )
 
-    def _search(self, rival: Rival, epochs: int) -> SearchProgress:
-        trainer = self.trainer_of(rival, epochs)
+    def _search(self, trainer: Trainer) -> SearchProgress:
         return trainer.search(self.train, self.valid, self.initialiser, self.stop)
 
     def _standing(self, rival: Rival, epochs: int, incumbent: SearchProgress) -> Standing:
         """Train a rival up to so many epochs and compare it with the incumbent."""
+        trainer = self.trainer_of(rival, epochs)
         try:
-            result = self._search(rival, epochs)
+            result = self._search(trainer)
         except TrainingStopped:
-            return Standing(rival.name, epochs, outcome="diverged")
+            return Standing(rival.name, trainer.epochs_begun, outcome="diverged")
         return standing(rival.name, result, incumbent, self._parts[1])
 
-    def _round(self, challengers: Sequence[Rival], epochs: int) -> list[dict[str, Any]]:
-        """Train all up to so many epochs; return their standings, with outcomes of the losers."""
-        incumbent = self._search(self._incumbent, epochs)
-        rows = [self._standing(rival, epochs, incumbent) for rival in challengers]
-        able = [row for row in rows if not row.outcome]
-        ranked = sorted(able, key=lambda row: -row.gain)
-        kept = [row.recipe for row in ranked[: max(len(challengers) // 2, FINALISTS)]]
-        for at, row in enumerate(rows):
-            if not row.outcome and row.recipe not in kept:
-                rows[at] = row.ended(f"another was better after {row.epochs} epochs")
-        own = standing(self._incumbent.name, incumbent, incumbent, self._parts[1])
-        return as_json([own, *rows])
+    def _first(self, challengers: Sequence[Rival]) -> list[dict[str, Any]]:
+        """Train all for their first epochs; return the standings of the challengers."""
+        incumbent = self._search(self.trainer_of(self._incumbent, FIRST_EPOCHS))
+        return as_json([self._standing(rival, FIRST_EPOCHS, incumbent) for rival in challengers])
 
     def _end(
-        self, finalists: Sequence[Rival], total: float, standings: Mapping[str, Standing]
+        self, challengers: Sequence[Rival], total: float, standings: Mapping[str, Standing]
     ) -> list[dict[str, Any]]:
-        """Train the incumbent and the finalists to their ends; return their standings."""
-        incumbent = self._search(self._incumbent, self._incumbent.recipe.epochs)
+        """Train the incumbent and the challengers to their ends; return their standings."""
+        incumbent = self._search(self.trainer_of(self._incumbent, self._incumbent.recipe.epochs))
         own = standing(self._incumbent.name, incumbent, incumbent, self._parts[1])
         cost, trainings = self._costs[self._incumbent.name], self.budget.trainings
         refit = own.best_epoch * cost.refit
@@ -207,7 +182,7 @@ class Competition:
             total = min(total, trainings * (own.epochs * cost.search + refit))
         rest = total - own.epochs * cost.search - self._spent(standings)
         rows = []
-        for rival in sorted(finalists, key=lambda rival: -standings[rival.name].gain):
+        for rival in sorted(challengers, key=lambda rival: -standings[rival.name].gain):
             done, cost = standings[rival.name].epochs, self._costs[rival.name]
             epochs = self._affordable(rival, done, rest, refit)
             row = self._standing(rival, epochs, incumbent)
@@ -216,25 +191,12 @@ class Competition:
             rest -= (row.epochs - done) * cost.search
             refit = max(refit, row.best_epoch * cost.refit)
             rows.append(row)
-        best = max(rows, key=lambda row: row.gain)
-        if not best.is_better:
-            best = own
-        return as_json([self._ended(row, best) for row in (own, *rows)])
+        return as_json(with_outcomes(own, rows))
 
     def _is_cut(self, rival: Rival, row: Standing) -> bool:
         """Return whether the search would have gone on."""
         patient = row.epochs - row.best_epoch < rival.recipe.patience
         return patient and row.epochs < rival.recipe.epochs
-
-    def _ended(self, row: Standing, best: Standing) -> Standing:
-        """Return a standing at the end with its outcome."""
-        if row is best:
-            return row.ended(CHOSEN)
-        if row.recipe == self._incumbent.name:
-            return row.ended("beaten")
-        if row.is_better:
-            return row.ended("another was better")
-        return row.ended(row.outcome or "not clearly better")
 
     def _affordable(self, rival: Rival, done: int, rest: float, reserve: float) -> int:
         """Return the highest number of epochs of a rival's search that the budget allows.

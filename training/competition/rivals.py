@@ -6,8 +6,8 @@ recipes take part, was chosen by leaving one log out (docs/accuracy.md).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from recsys.errors import BadRecipe
 from training.recipe import Recipe, load_recipe
 
 AUTO = "auto"
@@ -30,20 +30,18 @@ def rivals_of(name: str, overrides: Sequence[str] = ()) -> tuple[Rival, ...]:
 
     Args:
         name: `auto`, a built-in recipe, or a path that ends in .toml.
-        overrides: Settings as `--set` takes them, for every rival. One that cannot take them, or
-            that is then equal to another rival, does not take part.
+        overrides: Settings as `--set` takes them, for every rival. One that is then equal to
+            another rival does not take part.
 
     Raises:
         BadRecipe: There is no such recipe, or a setting is wrong.
     """
     if name != AUTO:
-        return (Rival(name, load_recipe(name, overrides)),)
+        shown = Path(name).name if name.endswith(".toml") else name
+        return (Rival(shown, load_recipe(name, overrides)),)
     rivals = [Rival(DEFAULT, load_recipe(DEFAULT, overrides))]
     for other in OTHERS:
-        try:
-            recipe = load_recipe(other, overrides)
-        except BadRecipe:
-            continue  # settings that its own settings contradict
+        recipe = load_recipe(other, overrides)
         if recipe not in [rival.recipe for rival in rivals]:
             rivals.append(Rival(other, recipe))
     return tuple(rivals)

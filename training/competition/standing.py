@@ -18,6 +18,7 @@ from training.trainer import SearchProgress
 # MRR@20 is about half of Recall@20, and so are its differences: both weigh about the same.
 SCORE: Mapping[str, float] = {"recall@20": 1.0, "mrr@20": 2.0}
 SCORE_NAME = "recall@20 + 2 mrr@20"
+LEAST_SESSIONS = 20  # to validate on; the standard error over fewer of them says little
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,11 @@ class Standing:
         return dataclasses.replace(self, outcome=outcome)
 
 
+def judging_sessions(valid: Sessions | None) -> int:
+    """Return how many of the validation sessions hold a case: a click and the next one."""
+    return 0 if valid is None else int(np.count_nonzero(valid.lengths >= 2))
+
+
 def standing(
     name: str, result: SearchProgress, incumbent: SearchProgress, valid: Sessions
 ) -> Standing:
@@ -66,6 +72,27 @@ def standing(
         gain,
         error,
     )
+
+
+def with_outcomes(own: Standing, rows: Sequence[Standing]) -> list[Standing]:
+    """Choose among all that are clearly better than the incumbent; return all with their outcomes.
+
+    Args:
+        own: Standing of the incumbent, which is chosen where no other is clearly better.
+        rows: Standings of the challengers; one that has an outcome already keeps it unless it is
+            clearly better.
+    """
+    better = [row for row in rows if row.is_better]
+    best = max(better, key=lambda row: row.gain, default=own)
+
+    def outcome(row: Standing) -> str:
+        if row is best:
+            return CHOSEN
+        if row is own:
+            return "beaten"
+        return "another was better" if row.is_better else row.outcome or "not clearly better"
+
+    return [row.ended(outcome(row)) for row in (own, *rows)]
 
 
 def score_of_cases(ranks: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -104,7 +131,7 @@ def standings_table(standings: Sequence[Standing], budget: object) -> Table:
     table.add_column("outcome", overflow="fold")
     for row in standings:
         figures = [f"{row.recall:.4f}", f"{row.mrr:.4f}", f"{row.gain:+.4f}", f"{row.error:.4f}"]
-        shown = figures if row.epochs else ["–"] * len(figures)
+        shown = figures if row.best_epoch else ["–"] * len(figures)
         style = "bold" if row.outcome == CHOSEN else ""
         add_row(table, row.recipe, row.epochs or "–", *shown, row.outcome, style=style)
     return table

@@ -16,7 +16,7 @@ from data.prepare import prepare
 from data.sessions import Sessions, reindex
 from recsys.errors import BadInput
 from recsys.fileio import check_new_folder
-from training.durations import duration_seconds
+from training.competition.durations import duration_seconds
 from training.pipeline import choose_device, work_folder
 from training.progress import TuneBars, bar, counts_table, warn
 from training.trainer import stop_on_signal

@@ -462,7 +462,8 @@ def test_a_notebook_shows_metrics_and_an_example_and_escapes_what_it_shows(
 
 
 def test_a_model_names_the_recipe_that_won() -> None:
-    model = recsys.fit(quick_clicks(), settings=QUICK, budget="3x", progress=False)
+    settings = {**QUICK, "validation": 0.5}  # recipes compete on at least 20 validation sessions
+    model = recsys.fit(quick_clicks(60), settings=settings, budget="3x", progress=False)
 
     training = read_manifest(model.folder).training
     assert training["budget"] == "3x"
@@ -478,7 +479,7 @@ def test_progress_is_written_to_the_error_stream_or_nowhere(
     recsys.fit(quick_clicks(), settings=QUICK, out=tmp_path / "bundle")
     shown = capsys.readouterr()
 
-    assert "default epoch  1" in shown.err
+    assert "search epoch  1" in shown.err
     assert shown.out == ""
     recsys.fit(quick_clicks(), settings=QUICK, progress=False)
     assert capsys.readouterr() == ("", "")
@@ -606,7 +607,7 @@ def test_scripts_outside_the_repository_see_the_types(tmp_path: Path) -> None:
     assert re.findall(r"py:(\d+): error", done.stdout) == ["10", "11"], done.stdout
 
 
-def quick_clicks() -> pd.DataFrame:
-    """Return 30 sessions of 3 clicks on 5 items."""
-    rows = [(f"s{s}", f"i{(s + c) % 5}", 100 * s + c) for s in range(30) for c in range(3)]
+def quick_clicks(sessions: int = 30) -> pd.DataFrame:
+    """Return sessions of 3 clicks on 5 items."""
+    rows = [(f"s{s}", f"i{(s + c) % 5}", 100 * s + c) for s in range(sessions) for c in range(3)]
     return pd.DataFrame(rows, columns=["session_id", "item_id", "timestamp"])

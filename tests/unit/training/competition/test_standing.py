@@ -5,7 +5,14 @@ import pytest
 
 from tests.support.training.builders import words
 from training.checkpoint import EpochResult
-from training.competition.standing import Standing, paired_gain, score_of_cases, standing
+from training.competition.standing import (
+    Standing,
+    paired_gain,
+    score_of_cases,
+    standing,
+    standings_table,
+    with_outcomes,
+)
 from training.trainer import SearchProgress
 
 RANKS = np.array([1, 2, 21, 4], dtype=np.int32)
@@ -59,3 +66,41 @@ def test_cases_of_one_session_are_no_more_evidence_than_one() -> None:
 )
 def test_a_rival_within_its_standard_error_does_not_win(gain: float, better: bool) -> None:
     assert Standing("rival", 3, 3, gain=gain, error=0.01).is_better is better
+
+
+def test_a_noisy_challenger_does_not_hide_one_that_is_clearly_better() -> None:
+    own = Standing("own", 5, 5)
+    noisy = Standing("noisy", 5, 5, gain=0.020, error=0.025)
+    clear = Standing("clear", 5, 5, gain=0.015, error=0.004)
+    smaller = Standing("smaller", 5, 5, gain=0.010, error=0.004)
+    cut = Standing("cut", 5, 5, gain=0.030, error=0.040, outcome="not clearly better yet")
+
+    rows = with_outcomes(own, [noisy, clear, smaller, cut])
+
+    assert {row.recipe: row.outcome for row in rows} == {
+        "own": "beaten",
+        "noisy": "not clearly better",
+        "clear": "chosen",
+        "smaller": "another was better",
+        "cut": "not clearly better yet",
+    }
+
+
+def test_the_incumbent_remains_where_no_challenger_is_clearly_better() -> None:
+    noisy = Standing("noisy", 5, 5, gain=0.020, error=0.025)
+
+    own, other = with_outcomes(Standing("own", 5, 5), [noisy])
+
+    assert (own.outcome, other.outcome) == ("chosen", "not clearly better")
+
+
+def test_the_table_shows_no_figures_of_a_recipe_without_a_best_epoch() -> None:
+    rows = [Standing("own", 5, 4, 0.5, 0.25), Standing("wild", 2, outcome="diverged")]
+    table = standings_table(rows, "2x")
+
+    cells = [
+        tuple(str(cell) for cell in row)
+        for row in zip(*(column.cells for column in table.columns), strict=True)
+    ]
+    assert cells[0] == ("own", "5", "0.5000", "0.2500", "+0.0000", "0.0000", "")
+    assert cells[1] == ("wild", "2", "–", "–", "–", "–", "diverged")
