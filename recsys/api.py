@@ -62,7 +62,7 @@ def fit(
     events: Sequence[str] = (),
     items: "Clicks | None" = None,
     recipe: str | Path = "auto",
-    budget: str = "2x",
+    budget: str | None = None,
     settings: Mapping[str, object] | None = None,
     seed: int | None = None,
     out: str | Path | None = None,
@@ -92,7 +92,8 @@ def fit(
         items: one row for each item: the item id and its attributes.
         recipe: `auto`, by which a few recipes compete on validation sessions; or a built-in recipe
             or the path of a TOML file.
-        budget: what `auto` may take: `2x`, twice the time of one training, or `10m` or `1h30m`.
+        budget: what `auto` may take: `2x`, twice the time of one training, which is the default; or
+            a time like `10m` or `1h30m`.
         settings: settings of the recipe to override, for example `{"epochs": 3}`.
         seed: the same seed gives the same weights; by default the seed of the recipe.
         out: new or empty folder for the bundle; by default a temporary folder, which is deleted
@@ -164,7 +165,7 @@ def fit(
             recipe=first.recipe,
             recipe_name=first.name,
             rivals=rivals,
-            budget=Budget.parse(budget),
+            budget=Budget.of_recipe(str(recipe), budget),
             items=items_path(items, options.item_column, folder),
             resume=resume,
             device=str(device),

@@ -17,7 +17,7 @@ from torch import Tensor
 from recsys.catalogue.catalogue import Catalogue
 from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import Blend
-from recsys.ragged import RaggedArray, rows_of, windows_along
+from recsys.ragged import RaggedArray, windows_along
 from recsys.retrieval.candidates import Windows
 from recsys.retrieval.exact import (
     DEFAULT_QUERY,
@@ -177,16 +177,11 @@ class Predictor:
         queries: Sequence[RankingQuery],
     ) -> list[Ranking | None]:
         hidden = state[-1, :, : self.hidden]
-        if self.blend is None:
-            known = [at for at, window in enumerate(windows) if window]
-            if len(known) < len(windows):
-                hidden = hidden[known]
-            clicks, known_queries = [windows[at] for at in known], [queries[at] for at in known]
-            lists: Sequence[TopK | None] = find(hidden, clicks, known_queries)
-            top_k = dict(zip(known, lists, strict=True))
-        else:
-            scores = self._scores(hidden, rows_of(windows))
-            top_k = dict(enumerate(top_k_lists(self._model, scores, queries)))
+        known = [at for at, window in enumerate(windows) if window]
+        if len(known) < len(windows):
+            hidden = hidden[known]
+        clicks, known_queries = [windows[at] for at in known], [queries[at] for at in known]
+        top_k = dict(zip(known, find(hidden, clicks, known_queries), strict=True))
         return [
             _ranking(top_k[at]) if window else self._popular(query)
             for at, (window, query) in enumerate(zip(windows, queries, strict=True))
@@ -229,9 +224,10 @@ class Predictor:
         return self.rank(self.advance([SessionState(window)]), [window], [query])[0]
 
     def with_blend(self, blend: Blend | None) -> "Predictor":
-        """Return a predictor with the same model and these neighbours."""
+        """Return a predictor with the same model and these neighbours, which scores every item."""
         other = copy.copy(self)
         other.blend = blend
+        other._retrieval = other.exact_retrieval
         return other
 
     def with_repeats(self, repeats: RepeatTerm | None) -> "Predictor":
@@ -250,7 +246,7 @@ class Predictor:
     @property
     def exact_retrieval(self) -> ExactScan:
         """Return a scan of all items with this predictor's model."""
-        return ExactScan(self._model, self._matrix, self._bias, self.repeats)
+        return ExactScan(self._model, self._matrix, self._bias, self.repeats, self.blend)
 
     @torch.inference_mode()
     def scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor:
@@ -315,17 +311,9 @@ class Predictor:
         return self._model.replay(self._inputs, clicks, lengths)
 
     def _scores(self, hidden: Tensor, windows: RaggedArray) -> Tensor:
-        scores = self._model.scores(self._matrix, self._bias, hidden)
-        if self.blend is not None:
-            scores = self.blend.mix(self.calibrated(scores), windows)
-        if self.repeats is not None:
-            self.repeats.add_to(scores, windows.lists())
+        scores = self.exact_retrieval.scores(hidden, windows.lists())
         scores[torch.from_numpy(windows.lengths == 0)] = self._popularity
         return scores
-
-    def calibrated(self, scores: Tensor) -> Tensor:
-        """Return the model's scores divided by the temperature: their softmax is calibrated."""
-        return scores if self.repeats is None else scores / self.repeats.temperature
 
     @torch.inference_mode()
     def similar(self, item: int, k: int) -> Ranking:

@@ -7,6 +7,7 @@ that have a score of their own.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +26,12 @@ class RaggedArray:
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Return the length of each row, (rows,) int64."""
-        return np.diff(self.offsets)
+        return self.offsets[1:] - self.offsets[:-1]
 
     @property
     def row_of_entry(self) -> NDArray[np.int64]:
         """Return the row of each entry, (entries,) int64."""
-        return np.repeat(np.arange(len(self)), self.lengths)
+        return np.arange(len(self)).repeat(self.lengths)
 
     def part(self, first: int, last: int) -> "RaggedArray":
         """Return the rows `first` … `last`-1."""
@@ -45,8 +46,7 @@ class RaggedArray:
     def known(self) -> "RaggedArray":
         """Return the same rows without entries of -1."""
         known = self.items >= 0
-        before = np.concatenate([[0], np.cumsum(known)])
-        return RaggedArray(before[self.offsets], self.items[known])
+        return RaggedArray(offsets_of(known)[self.offsets], self.items[known])
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,24 @@ class ScoredRaggedArray(RaggedArray):
 
     scores: NDArray[np.float64]  # (entries,)
 
+    def only(self, rows: Sequence[int]) -> "ScoredRaggedArray":
+        """Return some of the rows, in this order."""
+        lengths = self.lengths[rows]
+        entries = spread(self.offsets[rows], lengths)
+        return ScoredRaggedArray(offsets_of(lengths), self.items[entries], self.scores[entries])
+
 
 def spread(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return start, start+1, … for every range, end to end: (sum of counts,) int64."""
-    ends = np.cumsum(counts, dtype=np.int64)
-    return np.repeat(starts - ends + counts, counts) + np.arange(ends[-1] if len(ends) else 0)
+    offsets = offsets_of(counts)
+    return (starts - offsets[:-1]).repeat(counts) + np.arange(offsets[-1])
 
 
-def offsets_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def offsets_of(counts: NDArray[np.integer[Any] | np.bool_]) -> NDArray[np.int64]:
     """Return the offsets of rows of these lengths: (rows + 1,) int64."""
-    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    offsets = np.zeros(len(counts) + 1, dtype=np.int64)
+    counts.cumsum(out=offsets[1:])
+    return offsets
 
 
 def rows_of(lists: Sequence[Sequence[int]]) -> RaggedArray:

@@ -40,22 +40,24 @@ def shipped_names(kind: str) -> list[str]:
     )
 
 
-def read_toml(name_or_path: str, kind: str, error: type[Problems]) -> dict[str, Any]:
+def read_toml(
+    name_or_path: str, kind: str, error: type[Problems], also: Sequence[str] = ()
+) -> dict[str, Any]:
     """Return the tables of a built-in file, or of a path that ends in .toml; raise `error`."""
     try:
-        return tomllib.loads(_text_of(name_or_path, kind, error))
+        return tomllib.loads(_text_of(name_or_path, kind, error, also))
     except tomllib.TOMLDecodeError as broken:
         raise error(
             f"The {kind} cannot be used", [f"{kind} {name_or_path} is not TOML: {broken}."]
         ) from broken
 
 
-def _text_of(name_or_path: str, kind: str, error: type[Problems]) -> str:
-    path, names = Path(name_or_path), shipped_names(kind)
+def _text_of(name_or_path: str, kind: str, error: type[Problems], also: Sequence[str]) -> str:
+    path, names = Path(name_or_path), [*also, *shipped_names(kind)]
     try:
         if path.suffix == ".toml":
             return path.read_text(encoding="utf-8")
-        if name_or_path in names:
+        if name_or_path in shipped_names(kind):
             file = resources.files("training") / f"{kind}s" / f"{name_or_path}.toml"
             return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as broken:
@@ -156,8 +158,8 @@ class Recipe:
     # session neighbours blended with the model (recsys/neighbours/scoring.py)
     blend: str = "none"  # none, v-sknn or vstan
     blend_weight: Share = 0.0  # weight of the neighbours; 0: chosen on the validation sessions
-    neighbours: Sessions = 500  # most similar sessions that vote (k)
-    candidates: Sessions = 2500  # most recent sessions that are compared (m)
+    neighbours: Sessions = 100  # most similar sessions that vote (k)
+    candidates: Sessions = 500  # most recent sessions that are compared (m)
     idf: NonNegative = 1.0  # strength of the inverse item frequency
     click_decay: NonNegative = 2.0  # vstan: clicks back until the weight is 1/e; 0: linear
     age_decay_days: NonNegative = 60.0  # vstan: neighbour's age until the weight is 1/e; 0: none
@@ -235,17 +237,20 @@ SETTINGS = {
 }
 
 
-def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(
+    name_or_path: str, overrides: Sequence[str] = (), also: Sequence[str] = ()
+) -> Recipe:
     """Return a built-in recipe, or that of a TOML file, with `name=value` overrides on top.
 
     Args:
         name_or_path: Name of a built-in recipe, or a path that ends in .toml.
         overrides: Settings as `--set` takes them, `name=value`.
+        also: Further names that the caller takes, for the message about a name that is unknown.
 
     Raises:
         BadRecipe: There is no such recipe, or a setting is wrong. It lists every problem.
     """
-    return checked_recipe(read_toml(name_or_path, "recipe", BadRecipe), overrides)
+    return checked_recipe(read_toml(name_or_path, "recipe", BadRecipe, also), overrides)
 
 
 def checked_recipe(given: Mapping[str, object], overrides: Sequence[str] = ()) -> Recipe:

@@ -14,6 +14,7 @@ from recsys.bundle.layout import GOLDEN
 from recsys.bundle.load import Bundle, load_bundle
 from recsys.bundle.manifest import refuse_failures
 from recsys.errors import BundleRefused
+from recsys.neighbours.blend import Blend
 from recsys.predictor import Predictor, SessionState
 from recsys.retrieval.exact import ExactScan, RankingQuery
 from recsys.retrieval.rerank import Reranked
@@ -102,6 +103,11 @@ def check_retrieval(predictor: Predictor, sessions: Sequence[GoldenSession]) -> 
     """Raise `BundleRefused` where the index misses much of the golden lists.
 
     Items of the session do not count, because they are candidates without the index.
+
+    Args:
+        predictor: predictor with the index, without a blend: items of neighbours are candidates
+            without the index, too.
+        sessions: golden sessions of this predictor.
     """
     answers = [compute_golden_session(predictor, golden.clicks) for golden in sessions]
     wanted = [set(golden.items).difference(golden.clicks) for golden in sessions]
@@ -127,12 +133,28 @@ def open_predictor(folder: Path) -> Predictor:
 
 def _verified(bundle: Bundle) -> Predictor:
     """Return a predictor after its golden sessions and a batch of every shape."""
-    size = bundle.manifest.size
+    predictor = _predictor(bundle, bundle.blend)
+    golden = read_golden(bundle.folder / GOLDEN)
+    check_golden(predictor.with_exact_retrieval(), golden)
+    if bundle.index is not None:
+        if bundle.blend is None:
+            check_retrieval(predictor, golden)
+        else:
+            check_retrieval(_predictor(bundle, None), _without_blend(predictor, golden))
+    for sessions in (1, 2, 32):
+        for _ in range(WARM_UP_CALLS):
+            state = predictor.advance([SessionState([0])] * sessions)
+            predictor.rank(state, [[0]] * sessions, [RankingQuery()] * sessions)
+    return predictor
+
+
+def _predictor(bundle: Bundle, blend: Blend | None) -> Predictor:
+    size, repeats = bundle.manifest.size, bundle.manifest.repeats
     retrieval = None
     if bundle.index is not None:
-        exact = ExactScan(bundle.model, bundle.matrix, bundle.bias, bundle.manifest.repeats)
+        exact = ExactScan(bundle.model, bundle.matrix, bundle.bias, repeats, blend)
         retrieval = Reranked(bundle.index, exact, size.scale)
-    predictor = Predictor(
+    return Predictor(
         bundle.model,
         bundle.matrix,
         bundle.bias,
@@ -142,16 +164,13 @@ def _verified(bundle: Bundle) -> Predictor:
         state_width=size.state_width,
         window=bundle.manifest.window,
         model_id=bundle.manifest.model_id,
-        repeats=bundle.manifest.repeats,
-        blend=bundle.blend,
+        repeats=repeats,
+        blend=blend,
         retrieval=retrieval,
     )
-    golden = read_golden(bundle.folder / GOLDEN)
-    check_golden(predictor.with_exact_retrieval(), golden)
-    if retrieval is not None:
-        check_retrieval(predictor, golden)
-    for sessions in (1, 2, 32):
-        for _ in range(WARM_UP_CALLS):
-            state = predictor.advance([SessionState([0])] * sessions)
-            predictor.rank(state, [[0]] * sessions, [RankingQuery()] * sessions)
-    return predictor
+
+
+def _without_blend(predictor: Predictor, sessions: Sequence[GoldenSession]) -> list[GoldenSession]:
+    """Return the golden sessions with the exact lists of the model without neighbours."""
+    alone = predictor.with_blend(None)
+    return [compute_golden_session(alone, golden.clicks) for golden in sessions]

@@ -77,7 +77,7 @@ def model_id_of(
     """Return the model id: equal for equal files of `IDENTITY` and equal settings.
 
     Fields of the size at their defaults do not count, so that ids of format 1 stay valid; nor do
-    other settings that are None.
+    `normalizing` and `votes` of a blend where they are 0, as in format 3, nor settings of None.
     """
     chosen = {
         field.name: getattr(size, field.name)
@@ -85,9 +85,16 @@ def model_id_of(
         if field.name in MEANING and getattr(size, field.name) != field.default
     }
     text = "".join(digests[name] for name in IDENTITY if name in digests) + str(window)
-    named = [chosen, *(asdict(settings) for settings in others if settings is not None)]
+    named = [chosen, *(_named(settings) for settings in others if settings is not None)]
     text += "".join(json.dumps(part, sort_keys=True) for part in named if part)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _named(settings: RepeatTerm | BlendSettings | IndexSettings) -> dict[str, object]:
+    values = asdict(settings)
+    if isinstance(settings, BlendSettings):
+        values = {n: v for n, v in values.items() if v != 0 or n not in ("normalizing", "votes")}
+    return values
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -140,7 +147,8 @@ def _load_blend(folder: Path, settings: BlendSettings | None, items: int) -> Ble
     if settings is None:
         return None
     index = read_index(folder / NEIGHBOURS, items, settings.neighbours.candidates)
-    return Blend(SessionNeighbours(index, settings.neighbours), settings.weight)
+    neighbours = SessionNeighbours(index, settings.neighbours)
+    return Blend(neighbours, settings.weight, settings.normalizing, settings.votes)
 
 
 def _check_file(path: Path, expected: object) -> None:

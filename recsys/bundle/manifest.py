@@ -17,9 +17,10 @@ from recsys.neighbours.scoring import NeighbourSettings
 from recsys.retrieval.candidates import IndexSettings
 from recsys.retrieval.exact import EXACT_RETRIEVAL, RetrievalSettings
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 # Format 1 lacks cell, embedding and scale: `ModelSize` has their defaults. Format 2 lacks repeats.
-READABLE = (1, 2, 3)
+# Format 3 lacks `normalizing` and `votes` of a blend.
+READABLE = (1, 2, 3, 4)
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_SIZE, MAX_LAYERS, MAX_WINDOW = 1 << 31, 100, 10_000
 

@@ -29,8 +29,11 @@ def train(
         str, typer.Option(help="auto: recipes compete; or a built-in recipe, or a TOML file.")
     ] = "auto",
     budget: Annotated[
-        str, typer.Option(help="Of auto: 2x, twice the time of one training; or 10m, 1h30m.")
-    ] = "2x",
+        str | None,
+        typer.Option(
+            help="Of auto: 2x, twice the time of one training; or 10m, 1h30m.", show_default="2x"
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override one setting: --set epochs=3.")
     ] = None,
@@ -56,7 +59,7 @@ def train(
         recipe=first.recipe,
         recipe_name=first.name,
         rivals=rivals,
-        budget=Budget.parse(budget),
+        budget=Budget.of_recipe(recipe, budget),
         items=items,
         resume=resume,
         device=device,

@@ -63,6 +63,11 @@ class RepeatTerm:
         """Return whether any number but the temperature counts."""
         return self != RepeatTerm(temperature=self.temperature)
 
+    def calibrated(self) -> "RepeatTerm":
+        """Return the term whose bonuses are for scores divided by the temperature."""
+        numbers = {name: value / self.temperature for name, value in asdict(self).items()}
+        return RepeatTerm(**{**numbers, "temperature": self.temperature})
+
     def bonuses(self, window: Sequence[int]) -> dict[int, float]:
         """Return item index → bonus for the distinct items of a window, the last one first.
 
@@ -103,3 +108,8 @@ class RepeatTerm:
             values += bonuses.values()
         at = torch.tensor(rows, dtype=torch.int64), torch.tensor(items, dtype=torch.int64)
         scores[at] += torch.tensor(values, dtype=scores.dtype)
+
+
+def temperature_of(repeats: RepeatTerm | None) -> float:
+    """Return the temperature of the model's scores: divided by it, they are calibrated."""
+    return 1.0 if repeats is None else repeats.temperature

@@ -15,7 +15,7 @@ from recsys.ragged import RaggedArray, ScoredRaggedArray, concatenated, offsets_
 
 CASES_AT_ONCE = 64  # so that the arrays stay in the processor's cache
 CANDIDATES_AT_ONCE = 1 << 17
-MAX_CANDIDATES = 1 << 20  # a place among them takes 20 bits of a sorting key
+MAX_CANDIDATES = 1 << 20  # a place among them takes 20 bits of a sorting key, a case 6 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +97,29 @@ class SessionNeighbours:
         Returns:
             B rows, scores above 0; empty where there is no neighbour.
         """
-        return concatenated([self._score(part) for part in self._parts(windows)])
+        parts = [self._score(part) for part in self._parts(windows)]
+        return parts[0] if len(parts) == 1 else concatenated(parts)
+
+    def shares(self, windows: RaggedArray, best: int) -> ScoredRaggedArray:
+        """Return the items with the highest scores, each with its share of the row's whole sum.
+
+        Args:
+            windows: as for `score`.
+            best: items of a row at most, of equal scores the first; 0 for all.
+
+        Returns:
+            B rows, scores above 0 and at most 1.
+        """
+        parts = [_shares(self._score(part), best) for part in self._parts(windows)]
+        return parts[0] if len(parts) == 1 else concatenated(parts)
 
     def _parts(self, windows: RaggedArray) -> list[RaggedArray]:
         """Return the cases in parts whose sums and candidates fit in memory together."""
+        if len(windows) == 1:
+            return [windows]
         starts = self.index.starts
         held = np.where(windows.items < 0, 0, starts[windows.items + 1] - starts[windows.items])
-        before = np.concatenate([[0], np.cumsum(held, dtype=np.int64)])[windows.offsets]
+        before = offsets_of(held)[windows.offsets]
         parts, first = [], 0
         while first < len(windows):
             full = int(np.searchsorted(before, before[first] + CANDIDATES_AT_ONCE, "right")) - 1
@@ -114,38 +130,38 @@ class SessionNeighbours:
 
     def _score(self, windows: RaggedArray) -> ScoredRaggedArray:
         neighbours = self._nearest(self._newest(self._sharing(windows)))
+        begins = self.index.offsets[neighbours.session].astype(np.int64)
         lengths = self._lengths[neighbours.session]
-        within = spread(np.zeros(len(lengths), dtype=np.int64), lengths)
-        voted = self.index.clicks[within + np.repeat(self._begin(neighbours.session), lengths)]
-        votes = np.repeat(neighbours.similarity, lengths)
+        at = spread(begins, lengths)
+        votes = neighbours.similarity.repeat(lengths)
         if self.settings.distance_decay is not None:
-            votes *= self._nearness[np.abs(within - np.repeat(neighbours.place, lengths))]
+            distance = at - (begins + neighbours.place).repeat(lengths)
+            votes *= self._nearness[np.abs(distance, out=distance)]
         cells, totals = _summed(
-            np.repeat(neighbours.case * self.index.items, lengths) + voted, votes
+            (neighbours.case * self.index.items).repeat(lengths) + self.index.clicks[at], votes
         )
         above = totals > 0  # a vote from very far can be too small for a number
-        cells, totals = cells[above], totals[above]
+        if not above.all():
+            cells, totals = cells[above], totals[above]
         row, item = np.divmod(cells, self.index.items)
         offsets = offsets_of(np.bincount(row, minlength=len(windows)))
         return ScoredRaggedArray(offsets, item, totals * self._idf[item])
-
-    def _begin(self, session: NDArray[np.int64]) -> NDArray[np.int64]:
-        return self.index.offsets[session].astype(np.int64)
 
     def _sharing(self, windows: RaggedArray) -> _Candidates:
         """Return every session that shares an item; the weights of several shared items add up."""
         case, item, back, weight = self._weights(windows)
         starts = self.index.starts[item].astype(np.int64)
         counts = self.index.starts[item + 1] - starts
-        at, of_entry = spread(starts, counts), np.repeat(np.arange(len(item)), counts)
+        at, of_entry = spread(starts, counts), np.arange(len(item)).repeat(counts)
         session = self.index.holders[at].astype(np.int64)
-        recent = session >= self._oldest(len(windows), case, starts, counts)[case[of_entry]]
-        at, of_entry, session = at[recent], of_entry[recent], session[recent]
+        oldest = self._oldest(len(windows), case, starts, counts)
+        if oldest is not None:
+            recent = session >= oldest[case[of_entry]]
+            at, of_entry, session = at[recent], of_entry[recent], session[recent]
         sessions, clicks = len(self._lengths), int(back.max(initial=0)) + 1
         key = (case[of_entry] * sessions + (sessions - 1 - session)) * clicks + back[of_entry]
-        order = np.argsort(key)  # by case, newest first, latest shared item first; none are equal
-        pair = key[order] // clicks
-        first = np.flatnonzero(np.diff(pair, prepend=-1))
+        order = key.argsort()  # by case, newest first, latest shared item first; none are equal
+        first = _first_of_runs(key[order] // clicks)
         if not len(first):
             nothing = np.zeros(0, dtype=np.int64)
             return _Candidates(nothing, nothing, nothing, np.zeros(0))
@@ -165,14 +181,16 @@ class SessionNeighbours:
         case: NDArray[np.int64],
         starts: NDArray[np.int64],
         counts: NDArray[np.int64],
-    ) -> NDArray[np.int64]:
+    ) -> NDArray[np.int64] | None:
         """Return a session for each case such that older sessions cannot be candidates.
 
         One item of the case has enough newer sessions. It saves time for popular items and changes
-        no result.
+        no result. None where no item has enough.
         """
-        oldest = np.zeros(cases, dtype=np.int64)
         enough = counts >= self.settings.candidates
+        if not enough.any():
+            return None
+        oldest = np.zeros(cases, dtype=np.int64)
         last = self.index.holders[(starts + counts)[enough] - 1].astype(np.int64)
         np.maximum.at(oldest, case[enough], last)
         return oldest
@@ -181,42 +199,85 @@ class SessionNeighbours:
         self, windows: RaggedArray
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Return the unique known items of each case: case, item, clicks back, weight."""
-        case, lengths = windows.row_of_entry, windows.lengths
-        back = windows.offsets[1:][case] - 1 - np.arange(len(case))
+        lengths = windows.lengths
+        case = np.arange(len(windows)).repeat(lengths)
+        back = windows.offsets[1:].repeat(lengths) - 1 - np.arange(len(case))
+        span = int(back.max(initial=0)) + 1
+        key = (case * self.index.items + windows.items) * span + back
+        key = key[windows.items >= 0]
+        key.sort()  # the latest click on an item first
+        pair = key // span
+        first = _first_of_runs(pair)
+        back = key[first] - pair[first] * span
+        case, item = np.divmod(pair[first], self.index.items)
         decay = self.settings.click_decay
         weight = 1 - back / lengths[case] if decay is None else np.exp(-back / decay)
-        known = np.flatnonzero(windows.items >= 0)[::-1]  # the latest click on an item first
-        key = case[known] * self.index.items + windows.items[known]
-        kept = known[np.unique(key, return_index=True)[1]]
-        return case[kept], windows.items[kept], back[kept], weight[kept]
+        return case, item, back, weight
 
     def _newest(self, candidates: _Candidates) -> _Candidates:
         """Return the newest candidates of each case, at most `settings.candidates`."""
-        kept = _place_in_group(candidates.case) < self.settings.candidates
-        return candidates if kept.all() else candidates.only(kept)
+        limit = self.settings.candidates
+        counts = np.bincount(candidates.case)
+        if counts.max(initial=0) <= limit:
+            return candidates
+        place = np.arange(len(candidates.case)) - offsets_of(counts)[candidates.case]
+        return candidates.only(place < limit)
 
     def _nearest(self, candidates: _Candidates) -> _Candidates:
         """Return the most similar candidates of each case, at most `settings.neighbours`.
 
-        Of two equally similar candidates the newer one stays. Similarities are compared as float32,
-        so that no rounding decides. The sort takes integers that hold case, similarity and
-        position: it is several times as fast as a sort of indices by two keys.
+        Of two equally similar candidates the newer one stays.
         """
         limit = self.settings.neighbours
-        crowded = np.bincount(candidates.case)[candidates.case] > limit
-        if not crowded.any():
+        counts = np.bincount(candidates.case)
+        longest = int(counts.max(initial=0))
+        if longest <= limit:
             return candidates
-        at = np.flatnonzero(crowded)
-        case, single = candidates.case[at], candidates.similarity[at].astype(np.float32)
-        unlike = (1 << 31) - 1 - single.view(np.int32).astype(np.int64)  # bits rise as floats do
-        offsets = offsets_of(np.bincount(case))
-        place = np.arange(len(at)) - offsets[case]
-        key = np.sort((((case << 31) | unlike) << 20) | place)
-        ranked = at[offsets[case] + (key & (MAX_CANDIDATES - 1))]
-        dropped = ranked[place >= limit]
-        kept = np.ones(len(crowded), dtype=bool)
-        kept[dropped] = False
+        kept = _highest(candidates.case, candidates.similarity, offsets_of(counts), longest, limit)
         return candidates.only(kept)
+
+
+def _shares(rows: ScoredRaggedArray, best: int) -> ScoredRaggedArray:
+    """Return the shares of some rows, at most `CASES_AT_ONCE`; see `SessionNeighbours.shares`."""
+    row, lengths = rows.row_of_entry, rows.lengths
+    shares = rows.scores / np.bincount(row, rows.scores, minlength=len(rows))[row]
+    longest = int(lengths.max(initial=0))
+    if best == 0 or longest <= best:
+        return ScoredRaggedArray(rows.offsets, rows.items, shares)
+    kept = _highest(row, shares, rows.offsets, longest, best)
+    counts = np.minimum(lengths, best)
+    return ScoredRaggedArray(offsets_of(counts), rows.items[kept], shares[kept])
+
+
+def _highest(
+    group: NDArray[np.int64],
+    values: NDArray[np.float64],
+    offsets: NDArray[np.int64],
+    longest: int,
+    limit: int,
+) -> NDArray[np.int64]:
+    """Return the positions of the highest values of each group, `limit` at most, rising.
+
+    Of equal values the first stay. Values are compared as float32, so that no rounding decides. The
+    sort takes integers that hold group, value and position: it is several times as fast as a sort
+    of indices by two keys.
+
+    Args:
+        group: (entries,) rising numbers, from 0.
+        values: (entries,) not below 0.
+        offsets: (groups + 1,) of the groups.
+        longest: entries of the longest group.
+        limit: entries of a group that stay.
+    """
+    bits = longest.bit_length()
+    low = (1 << 31) - 1 - values.astype(np.float32).view(np.int32).astype(np.int64)
+    place = np.arange(len(group)) - offsets[group]
+    key = (((group << 31) | low) << bits) | place  # the bits of a float rise as its value does
+    key.sort()
+    key = key[place < limit]  # each group stands where it stood
+    kept: NDArray[np.int64] = offsets[key >> (31 + bits)] + (key & ((1 << bits) - 1))
+    kept.sort()
+    return kept
 
 
 def _summed(
@@ -226,13 +287,16 @@ def _summed(
     if not len(keys):
         return keys, values
     bits = len(keys).bit_length()
-    packed = np.sort((keys << bits) | np.arange(len(keys)))
+    packed = (keys << bits) | np.arange(len(keys))
+    packed.sort()
     order, key = packed & ((1 << bits) - 1), packed >> bits
-    first = np.flatnonzero(np.diff(key, prepend=-1))
+    first = _first_of_runs(key)
     return key[first], np.add.reduceat(values[order], first)
 
 
-def _place_in_group(group: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return 0, 1, 2, … within each run of equal values; `group` rises."""
-    offsets = offsets_of(np.bincount(group)) if len(group) else np.zeros(1, dtype=np.int64)
-    return np.arange(len(group)) - offsets[group]
+def _first_of_runs(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the position at which each run of equal values begins."""
+    first = np.empty(len(values), dtype=bool)
+    first[:1] = True
+    np.not_equal(values[1:], values[:-1], out=first[1:])
+    return first.nonzero()[0]

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.model.ranking import NEVER
-from recsys.model.repeats import RepeatTerm
+from recsys.model.repeats import RepeatTerm, temperature_of
+from recsys.neighbours.blend import Blend
+from recsys.ragged import rows_of
 from recsys.retrieval.candidates import KINDS, REMOVED_KINDS, IndexSettings, Windows
 
 SCORES_AT_ONCE = 8_000_000  # of an exact scan, 32 MB; each part of a batch reads all items
@@ -128,6 +130,7 @@ class ExactScan:
         matrix: Tensor,
         bias: Tensor,
         repeats: RepeatTerm | None = None,
+        blend: Blend | None = None,
     ) -> None:
         """Hold the item vectors.
 
@@ -136,8 +139,9 @@ class ExactScan:
             matrix: (N, H) float32.
             bias: (N,) float32.
             repeats: bonus for items of the session, None for no bonus.
+            blend: session neighbours to blend in, None for the model only.
         """
-        self.matrix, self.bias, self.repeats = matrix, bias, repeats
+        self.matrix, self.bias, self.repeats, self.blend = matrix, bias, repeats, blend
         self._model = model
 
     def top_k(self, hidden: Tensor, clicks: Windows, queries: Sequence[RankingQuery]) -> list[TopK]:
@@ -153,10 +157,24 @@ class ExactScan:
     def _top_k(
         self, hidden: Tensor, clicks: Windows, queries: Sequence[RankingQuery]
     ) -> list[TopK]:
+        return top_k_lists(self._model, self.scores(hidden, clicks), queries)
+
+    def scores(self, hidden: Tensor, clicks: Windows) -> Tensor:
+        """Return the scores of all items, with neighbours and bonuses.
+
+        Args:
+            hidden: (B, H) float32, the top layer's outputs.
+            clicks: B windows of known item indices, oldest first.
+
+        Returns:
+            (B, N) float32.
+        """
         scores = self._model.scores(self.matrix, self.bias, hidden)
+        if self.blend is not None:
+            scores = self.blend.mix(scores / temperature_of(self.repeats), rows_of(clicks))
         if self.repeats is not None:
             self.repeats.add_to(scores, clicks)
-        return top_k_lists(self._model, scores, queries)
+        return scores
 
     def quick_top_k(
         self, hidden: Tensor, clicks: Windows, queries: Sequence[RankingQuery]

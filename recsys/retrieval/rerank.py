@@ -1,6 +1,7 @@
 """Top-k retrieval by an index: take its candidates and score them again in float32.
 
-The items of the session are candidates, too, because a repeat term changes their scores.
+The items of the session and of its neighbours are candidates, too, because a repeat term and a
+blend change their scores.
 """
 
 import math
@@ -15,7 +16,8 @@ from torch import Tensor
 
 from recsys.model.gru4rec import MIN_LENGTH
 from recsys.model.ranking import NEVER
-from recsys.ragged import spread
+from recsys.model.repeats import temperature_of
+from recsys.ragged import ScoredRaggedArray, offsets_of, rows_of
 from recsys.retrieval.candidates import CandidateIndex, Windows
 from recsys.retrieval.exact import ExactScan, RankingQuery, TopK, shown_items
 
@@ -41,6 +43,8 @@ class Reranked:
         self._index, self._exact = index, exact
         self._scale, self._few_allowed = scale, few_allowed
         self._matrix, self._bias = exact.matrix.numpy(), exact.bias.numpy()
+        self._blend, self._temperature = exact.blend, temperature_of(exact.repeats)
+        self._least_count = 0 if exact.blend is None else exact.blend.normalizing
 
     def top_k(self, hidden: Tensor, clicks: Windows, queries: Sequence[RankingQuery]) -> list[TopK]:
         """Return a list for each hidden state; see `Retrieval.top_k`."""
@@ -60,9 +64,10 @@ class Reranked:
         vectors = query_vectors(hidden, self._scale)
         bonuses = [self._bonuses(window) for window in clicks]
         demoted = [[item for item, bonus in row.items() if bonus < 0] for row in bonuses]
-        batch = _Batch(vectors, clicks, queries, bonuses, demoted)
+        votes = None if self._blend is None else self._blend.votes(rows_of(clicks))
+        batch = _Batch(vectors, clicks, queries, bonuses, demoted, votes)
         lists: dict[int, TopK | None] = {}
-        for count, rows in _rows_by_count(batch).items():
+        for count, rows in _rows_by_count(batch, self._least_count).items():
             unfiltered = self._unfiltered(batch.only(rows), count)
             lists.update(zip(rows, unfiltered, strict=True))
         for at, query in enumerate(queries):
@@ -88,6 +93,9 @@ class Reranked:
             items = self._index.candidates(batch.vectors, batch.clicks, count, allowed)
         else:
             return None
+        if self._blend is not None:  # its softmax is over the best of all items
+            best = self._index.candidates(batch.vectors, batch.clicks, self._least_count)
+            items = np.concatenate([items, best], axis=1)
         return self._scored(batch, items)[0]
 
     def _scored(
@@ -128,17 +136,25 @@ class Reranked:
                 beyond[row] = query.k + len(set(gone).intersection(items[row].tolist())) > max_k
         if all(beyond):
             return [None] * len(queries)
-        repeated = _Repeated.of(batch)
-        items = np.sort(repeated.joined(items), axis=1)  # equal scores are in index order
+        entries, votes = _Entries.of(batch.bonuses), 0
+        if batch.votes is not None:
+            votes = len(batch.votes.items)
+            entries = _Entries.of_rows(batch.votes).followed_by(entries)
+        items = np.sort(entries.beside(items), axis=1)  # equal scores are in index order
         shown = items >= 0
         shown[:, 1:] &= items[:, 1:] != items[:, :-1]
         taken = self._matrix.take(items, axis=0, mode="clip")  # (B, C, H)
         scores = np.einsum("bch,bh->bc", taken, batch.vectors)  # no threads, which would only spin
         scores += self._bias.take(items, mode="clip")
-        repeated.add_to(scores, items, len(self._matrix))
+        places = entries.places(items, len(self._matrix))
+        if batch.votes is not None:
+            scores = self._blended(scores, shown, batch.votes, places[:votes])
+        scores.ravel()[places[votes:]] += entries.value[votes:]
         for row, query in enumerate(queries):
             if query.excluded:
                 shown[row] &= ~np.isin(items[row], query.excluded)
+            if query.allowed is not None:
+                shown[row] &= query.allowed[items[row]]
         scores[~shown | np.isnan(scores)] = NEVER
         order = np.argsort(-scores, axis=1, kind="stable")[:, : max(query.k for query in queries)]
         rows = np.arange(len(items))[:, None]
@@ -147,6 +163,36 @@ class Reranked:
             None if beyond[row] else shown_items(best[row], falling[row], query.k)
             for row, query in enumerate(queries)
         ]
+
+    def _blended(
+        self,
+        scores: NDArray[np.float32],
+        distinct: NDArray[np.bool_],
+        votes: ScoredRaggedArray,
+        places: NDArray[np.int64],
+    ) -> NDArray[np.float32]:
+        """Return the scores of the blend for scores of the model, as `Blend.mix` does.
+
+        Args:
+            scores: (B, C) float32.
+            distinct: (B, C) bool, False where an item stands a second time.
+            votes: as `Blend.votes` returns them.
+            places: (entries,) int64 positions of their items in the scores.
+        """
+        assert self._blend is not None
+        scores /= np.float32(self._temperature)
+        best = np.where(distinct, scores, NEVER)
+        if best.shape[1] > self._blend.normalizing > 0:
+            best = np.partition(best, -self._blend.normalizing, axis=1)
+            best = best[:, -self._blend.normalizing :]
+        highest = best.max(axis=1, keepdims=True)
+        shift = -highest - np.log(np.exp(best - highest).sum(axis=1, keepdims=True))
+        shift[votes.lengths > 0] += np.float32(math.log1p(-self._blend.weight))
+        scores += shift
+        flat = scores.ravel()
+        with np.errstate(invalid="ignore"):  # a state of NaN
+            flat[places] = np.logaddexp(flat[places], votes.scores.astype(np.float32))
+        return scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +204,7 @@ class _Batch:
     queries: Sequence[RankingQuery]
     bonuses: Sequence[Mapping[int, float]]  # of the items of each window
     demoted: Sequence[Sequence[int]]  # the items of each window whose bonus is negative
+    votes: ScoredRaggedArray | None  # of the neighbours of each window; None without a blend
 
     def only(self, rows: Sequence[int]) -> "_Batch":
         """Return some of the rows."""
@@ -169,62 +216,75 @@ class _Batch:
             [self.queries[row] for row in rows],
             [self.bonuses[row] for row in rows],
             [self.demoted[row] for row in rows],
+            None if self.votes is None else self.votes.only(rows),
         )
 
 
 @dataclass(frozen=True, slots=True)
-class _Repeated:
-    """Allowed items of the windows of a batch, row after row, with their bonuses."""
+class _Entries:
+    """Items of the rows of a batch that are scored in their own way, row after row."""
 
+    lengths: NDArray[np.int64]  # (rows,)
     row: NDArray[np.int64]  # (entries,)
     column: NDArray[np.int64]  # (entries,) place within its row
     item: NDArray[np.int64]  # (entries,)
-    bonus: NDArray[np.float32]  # (entries,)
+    value: NDArray[np.float32]  # (entries,)
 
     @classmethod
-    def of(cls, batch: _Batch) -> "_Repeated":
-        bonuses = [
-            row if query.allowed is None else {i: b for i, b in row.items() if query.allowed[i]}
-            for row, query in zip(batch.bonuses, batch.queries, strict=True)
-        ]
-        lengths = np.array([len(row) for row in bonuses], dtype=np.int64)
+    def of(cls, rows: Sequence[Mapping[int, float]]) -> "_Entries":
+        """Return the entries of these rows, item → value."""
+        lengths = np.array([len(row) for row in rows], dtype=np.int64)
         entries = int(lengths.sum())
-        return cls(
-            np.repeat(np.arange(len(bonuses)), lengths),
-            spread(np.zeros(len(bonuses), dtype=np.int64), lengths),
-            np.fromiter(chain.from_iterable(bonuses), np.int64, entries),
-            np.fromiter(chain.from_iterable(row.values() for row in bonuses), np.float32, entries),
+        return cls.of_rows(
+            ScoredRaggedArray(
+                offsets_of(lengths),
+                np.fromiter(chain.from_iterable(rows), np.int64, entries),
+                np.fromiter(chain.from_iterable(row.values() for row in rows), np.float64, entries),
+            )
         )
 
-    def joined(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
+    @classmethod
+    def of_rows(cls, rows: ScoredRaggedArray) -> "_Entries":
+        """Return the entries of these rows."""
+        row = rows.row_of_entry
+        column = np.arange(len(row)) - rows.offsets[row]
+        return cls(rows.lengths, row, column, rows.items, rows.scores.astype(np.float32))
+
+    def followed_by(self, others: "_Entries") -> "_Entries":
+        """Return these entries and then the others, whose items stand behind those of a row."""
+        return _Entries(
+            self.lengths + others.lengths,
+            np.concatenate([self.row, others.row]),
+            np.concatenate([self.column, self.lengths[others.row] + others.column]),
+            np.concatenate([self.item, others.item]),
+            np.concatenate([self.value, others.value]),
+        )
+
+    def beside(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return candidates, (B, C) int64, with these items beside them; -1 fills a row."""
         if not len(self.item):
             return items
-        beside = np.full((len(items), int(self.column.max()) + 1), -1, dtype=np.int64)
-        beside[self.row, self.column] = self.item
-        return np.concatenate([items, beside], axis=1)
+        joined = np.full((len(items), int(self.lengths.max())), -1, dtype=np.int64)
+        joined[self.row, self.column] = self.item
+        return np.concatenate([items, joined], axis=1)
 
-    def add_to(self, scores: NDArray[np.float32], items: NDArray[np.int64], count: int) -> None:
-        """Add the bonuses in place; of equal items of a row the first gets it.
+    def places(self, items: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        """Return the position of each of these items in the flat candidates, the first of equals.
 
         Args:
-            scores: (B, C) float32.
             items: (B, C) int64, each row rising; it holds all these items.
             count: N.
         """
-        if not len(self.item):
-            return
         rows = np.arange(len(items)) * (count + 1)  # so that rows rise one after the other
-        at = np.searchsorted((items + rows[:, None]).ravel(), self.item + rows[self.row])
-        scores.ravel()[at] += self.bonus
+        return np.searchsorted((items + rows[:, None]).ravel(), self.item + rows[self.row])
 
 
-def _rows_by_count(batch: _Batch) -> dict[int, list[int]]:
-    """Return candidate count → the rows without a filter that need so many candidates."""
+def _rows_by_count(batch: _Batch, least: int) -> dict[int, list[int]]:
+    """Return candidate count, at least `least` → the rows without a filter that need so many."""
     rows: dict[int, list[int]] = {}
     for at, (query, demoted) in enumerate(zip(batch.queries, batch.demoted, strict=True)):
         if query.allowed is None:
-            rows.setdefault(_count(query, demoted), []).append(at)
+            rows.setdefault(max(_count(query, demoted), least), []).append(at)
     return rows
 
 

@@ -1,27 +1,38 @@
 """Blend weight: choose the weight of session neighbours on the validation sessions.
 
-One pass over the validation sessions measures every weight of a grid, and the model alone.
+One pass over the validation sessions measures every weight of a grid, and the model without
+neighbours, each with the repeat term on top. The weight with the highest gain is used, if the gain
+is clear.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from data.sessions import Sessions, reindex
 from recsys.catalogue.catalogue import Catalogue
 from recsys.model.ranking import target_ranks
-from recsys.neighbours.blend import Blend, mix_log_probabilities
+from recsys.model.repeats import RepeatTerm, temperature_of
+from recsys.neighbours.blend import (
+    VOTES,
+    Blend,
+    log_parts,
+    log_probabilities,
+    mix_log_probabilities,
+)
 from recsys.neighbours.scoring import NeighbourSettings, SessionNeighbours
 from recsys.predictor import Predictor
-from recsys.ragged import windows_along
+from training.additions.cases import scored_cases
+from training.additions.gain import gains, is_clear
 from training.baselines.session_knn import build_neighbour_index
-from training.evaluation.evaluate import SCORES_AT_ONCE, in_chunks
-from training.evaluation.metrics import metrics_at
 from training.recipe import Recipe
 
-WEIGHTS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8)
-CASES = 20_000  # about so many validation cases, of sessions spread evenly over time
+WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7)
 
 
 def neighbour_settings(recipe: Recipe) -> NeighbourSettings:
@@ -56,58 +67,73 @@ def blend_summary(recipe: Recipe, weight: float) -> str:
     if recipe.blend == "none":
         return "none"
     if weight == 0:
-        return f"left out, no weight of {recipe.blend} beat the model alone on validation sessions"
+        return f"left out, no weight of {recipe.blend} is clearly better on validation sessions"
     source = "as the recipe says" if recipe.blend_weight else "chosen on validation sessions"
     return f"{recipe.blend} with a weight of {weight:g}, {source}"
 
 
 def choose_weight(
-    recipe: Recipe, predictor: Predictor, train: Sessions, valid: Sessions | None
+    recipe: Recipe,
+    predictor: Predictor,
+    train: Sessions,
+    valid: Sessions | None,
+    repeats: RepeatTerm | None = None,
 ) -> float:
     """Return the recipe's weight, or the best one on validation sessions; 0 without a blend.
 
     Args:
         recipe: Settings of the neighbours.
-        predictor: Predictor trained on `train`; its repeat term has a temperature at most.
+        predictor: Predictor trained on `train`, without additions.
         train: Sessions of the neighbours, items as codes of their log.
         valid: Sessions to validate on, items as codes of their log, if there are any.
+        repeats: Repeat term for the scores of the predictor, if there is one.
     """
     if recipe.blend == "none" or recipe.blend_weight > 0 or valid is None:
         return recipe.blend_weight
-    return best_weight(weigh(recipe, predictor, train, valid), recipe.select_by)
+    return best_weight(weigh(recipe, predictor, train, valid, repeats))
 
 
-def best_weight(metrics: dict[float, dict[str, float]], select_by: str) -> float:
-    """Return the weight with the best metric; 0 where none is better than the model alone."""
-    return max(metrics, key=lambda weight: (metrics[weight][select_by], -weight))
+@dataclass(frozen=True)
+class WeighedCases:
+    """Validation cases with the ranks of their targets for each weight; 0 is no neighbours."""
+
+    session: NDArray[np.int64]  # (cases,)
+    ranks: Mapping[float, NDArray[np.int64]]  # weight → (cases,)
 
 
+def best_weight(cases: WeighedCases) -> float:
+    """Return the weight with the highest gain; 0 where it is not clear."""
+    before = cases.ranks[0.0]
+    of_weights = {w: gains(ranks, before) for w, ranks in cases.ranks.items() if w > 0}
+    best = max(of_weights, key=lambda weight: (of_weights[weight].mean(), -weight))
+    return best if is_clear(of_weights[best], cases.session) else 0.0
+
+
+@torch.inference_mode()
 def weigh(
-    recipe: Recipe, predictor: Predictor, train: Sessions, valid: Sessions
-) -> dict[float, dict[str, float]]:
-    """Return the metrics on `valid` for each weight; 0 is the model alone.
-
-    Args:
-        recipe: Settings of the neighbours.
-        predictor: Predictor trained on `train`; its repeat term has a temperature at most.
-        train: Sessions of the neighbours, items as codes of their log.
-        valid: Sessions to validate on, items as codes of their log.
-    """
-    catalogue = predictor.catalogue
-    neighbours = neighbours_of(recipe, catalogue, train)
-    validated = _some(reindex(valid.keep_sessions(valid.lengths >= 2), catalogue.item_ids))
-    targets = torch.from_numpy(validated.next_clicks.astype(np.int64))
-    ranks = {weight: torch.empty_like(targets) for weight in (0.0, *WEIGHTS)}
-    for sessions, cases in in_chunks(validated, max(SCORES_AT_ONCE // len(catalogue), 1)):
-        log_model = torch.log_softmax(predictor.calibrated(predictor.scores_along(sessions)), dim=1)
-        rows = neighbours.score(windows_along(sessions, predictor.window).known())
+    recipe: Recipe,
+    predictor: Predictor,
+    train: Sessions,
+    valid: Sessions,
+    repeats: RepeatTerm | None = None,
+) -> WeighedCases:
+    """Return the ranks of validation cases for each weight; see `choose_weight`."""
+    neighbours = neighbours_of(recipe, predictor.catalogue, train)
+    on_top = None if repeats is None else repeats.calibrated()
+    sessions: list[NDArray[np.int64]] = []
+    ranks: dict[float, list[Tensor]] = {weight: [] for weight in (0.0, *WEIGHTS)}
+    for part in scored_cases(predictor, valid):
+        sessions.append(part.session)
+        targets, windows = torch.from_numpy(part.target), part.windows.lists()
+        log_model = log_probabilities(part.scores / temperature_of(repeats))
+        shares = neighbours.shares(part.windows, VOTES)
         for weight, of_weight in ranks.items():
-            scores = mix_log_probabilities(log_model, rows, weight) if weight else log_model
-            of_weight[cases] = target_ranks(scores, targets[cases])[0]
-    return {weight: metrics_at(of_weight) for weight, of_weight in ranks.items()}
-
-
-def _some(sessions: Sessions) -> Sessions:
-    """Return every n-th session, so that there are about `CASES` cases."""
-    every = max((len(sessions.items) - len(sessions)) // CASES, 1)
-    return sessions.keep_sessions(np.arange(len(sessions)) % every == 0)
+            if weight > 0:
+                scores = mix_log_probabilities(log_model, log_parts(shares, weight), weight)
+            else:
+                scores = log_model.clone()
+            if on_top is not None:
+                on_top.add_to(scores, windows)
+            of_weight.append(target_ranks(scores, targets)[0])
+    joined = {weight: torch.cat(parts).numpy() for weight, parts in ranks.items()}
+    return WeighedCases(np.concatenate(sessions), joined)

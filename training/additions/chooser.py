@@ -71,12 +71,12 @@ def _fitted(recipe: Recipe, predictor: Predictor, train: Sessions, valid: Sessio
     if recipe.blend == "none":
         return Additions(fitted.term, fitted.summary)
     calibration = RepeatTerm(temperature=fitted.temperature)
-    calibrated = predictor.with_repeats(calibration)
-    weight = choose_weight(recipe, calibrated, train, valid)
+    weight = choose_weight(recipe, predictor, train, valid, fitted.term or calibration)
     blend = blend_of(recipe, predictor.catalogue, train, weight)
     if blend is None:
         return Additions(fitted.term, fitted.summary)
-    fitted = fit_repeats(calibrated.with_blend(blend), valid)
+    blended = predictor.with_repeats(calibration).with_blend(blend)
+    fitted = fit_repeats(blended, valid)
     term = calibration if fitted.term is None else fitted.term
     term = dataclasses.replace(term, temperature=calibration.temperature)
     return Additions(term, fitted.summary, weight)

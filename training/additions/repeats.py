@@ -24,18 +24,15 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
-from data.sessions import Sessions, reindex
+from data.sessions import Sessions
 from recsys.model.ranking import NEVER, UNRANKED
 from recsys.model.repeats import RepeatTerm
 from recsys.predictor import Predictor
-from recsys.ragged import RaggedArray, offsets_of, windows_along
-from training.evaluation.evaluate import LIST_LENGTH, in_chunks
+from training.additions.cases import ScoredCases, scored_cases
+from training.additions.gain import gains, is_clear, metric_parts
+from training.evaluation.evaluate import LIST_LENGTH
 
-CASES = 20_000  # about so many validation cases, of sessions spread evenly over time
-SCORES = 1 << 32  # of all cases; a large catalogue gets fewer cases
-SCORES_AT_ONCE = 1 << 20  # so that the sums of exponentials stay in the processor's cache
 FOLDS = 4  # of the validation sessions
-ERRORS = 2.0  # standard errors that a fit must gain on sessions that it did not see
 RIDGE = 1e-3  # strength of the L2 penalty of the likelihood
 COEFFICIENTS = tuple(f.name for f in dataclasses.fields(RepeatTerm) if f.name != "temperature")
 NO_BONUS = np.zeros(len(COEFFICIENTS))
@@ -93,22 +90,12 @@ class RepeatCases:
         return adjusted
 
     def gains(self, ranks: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return each case's part in the sum of the relative gains in recall@20 and mrr@20.
-
-        Args:
-            ranks: (cases,) int64, as `ranks` returns them.
-
-        Returns:
-            (cases,) float64; the mean is .02 where both metrics gain one percent.
-        """
-        before, after = self._parts_without_bonus, _parts(ranks)
-        means = np.maximum(before.mean(axis=1), 1 / len(self))
-        gains: NDArray[np.float64] = ((after - before) / means[:, None]).sum(axis=0)
-        return gains
+        """Return each case's part in the gain of these ranks over those without a bonus."""
+        return gains(ranks, self._ranks_without_bonus)
 
     @cached_property
-    def _parts_without_bonus(self) -> NDArray[np.float64]:
-        return _parts(self.ranks(NO_BONUS))
+    def _ranks_without_bonus(self) -> NDArray[np.int64]:
+        return self.ranks(NO_BONUS)
 
     def repeated_share(self, coefficients: Coefficients) -> float:
         """Return the share of the places of a list that hold items of the window."""
@@ -137,7 +124,7 @@ def fit_repeats(predictor: Predictor, valid: Sessions) -> FittedRepeats:
         predictor: Predictor that was not trained on `valid`, without a repeat term.
         valid: Sessions to validate on, items as codes of their log.
     """
-    return choose(collect(_scored(predictor, valid)))
+    return choose(collect(scored_cases(predictor, valid)))
 
 
 def choose(cases: RepeatCases) -> FittedRepeats:
@@ -146,9 +133,9 @@ def choose(cases: RepeatCases) -> FittedRepeats:
     if len(np.unique(cases.session[cases.known] % FOLDS)) < FOLDS:
         return FittedRepeats(None, "none, because there are too few validation sessions to fit it")
     ranks = _ranks_of_unseen(cases)
-    gains = {way: cases.gains(of_way) for way, of_way in ranks.items()}
-    way = max(gains, key=lambda way: gains[way].mean())
-    if not gains[way].mean() > ERRORS * standard_error(gains[way], cases.session):
+    of_ways = {way: cases.gains(of_way) for way, of_way in ranks.items()}
+    way = max(of_ways, key=lambda way: of_ways[way].mean())
+    if not is_clear(of_ways[way], cases.session):
         return FittedRepeats(
             None,
             "left out, because no bonus gains more than two standard errors",
@@ -156,7 +143,7 @@ def choose(cases: RepeatCases) -> FittedRepeats:
         )
     coefficients = fits(cases, every)[way]
     numbers = dict(zip(COEFFICIENTS, coefficients.round(4).tolist(), strict=True))
-    before, after = _parts(cases.ranks(NO_BONUS)).mean(axis=1), _parts(ranks[way]).mean(axis=1)
+    before, after = (metric_parts(r).mean(axis=1) for r in (cases.ranks(NO_BONUS), ranks[way]))
     share = cases.repeated_share(NO_BONUS), cases.repeated_share(coefficients)
     temperature = temperature_of(cases, coefficients)
     return FittedRepeats(
@@ -166,23 +153,6 @@ def choose(cases: RepeatCases) -> FittedRepeats:
         f"{share[0]:.1%} -> {share[1]:.1%} of the lists",
         temperature,
     )
-
-
-def standard_error(values: NDArray[np.float64], session: NDArray[np.int64]) -> float:
-    """Return the standard error of the mean of the cases, where sessions are independent.
-
-    Args:
-        values: (cases,) float64.
-        session: (cases,) int64.
-    """
-    sums = np.bincount(session, values - values.mean())
-    return float(np.sqrt((sums**2).sum()) / len(values))
-
-
-def _parts(ranks: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the parts of the cases in recall@20 and mrr@20: (2, cases) float64."""
-    hits = (ranks <= LIST_LENGTH).astype(np.float64)
-    return np.stack([hits, hits / np.maximum(ranks, 1)])
 
 
 def _ranks_of_unseen(cases: RepeatCases) -> dict[str, NDArray[np.int64]]:
@@ -301,35 +271,6 @@ class _Loss:
         return (
             float(loss + RIDGE * coefficients @ coefficients),
             gradient + 2 * RIDGE * coefficients,
-        )
-
-
-@dataclass(frozen=True)
-class ScoredCases:
-    """Some validation cases with the scores of all items."""
-
-    session: NDArray[np.int64]  # (cases,)
-    target: NDArray[np.int64]  # (cases,) -1 where the catalogue lacks it
-    windows: RaggedArray  # known items, oldest first, at least one
-    scores: Tensor  # (cases, N) float32; `collect` overwrites it
-
-
-def _scored(predictor: Predictor, valid: Sessions) -> Iterator[ScoredCases]:
-    """Yield validation cases that have a known click, of sessions spread evenly over time."""
-    sessions = reindex(valid.keep_sessions(valid.lengths >= 2), predictor.catalogue.item_ids)
-    items = len(predictor.catalogue)
-    wanted = min(CASES, max(SCORES // items, 1))
-    every = max((len(sessions.items) - len(sessions)) // wanted, 1)
-    sessions = sessions.keep_sessions(np.arange(len(sessions)) % every == 0)
-    session = np.repeat(np.arange(len(sessions)), sessions.lengths - 1)
-    targets = sessions.next_clicks.astype(np.int64)
-    for chunk, numbers in in_chunks(sessions, max(SCORES_AT_ONCE // items, 1)):
-        windows = windows_along(chunk, predictor.window).known()
-        rows = np.flatnonzero(windows.lengths)
-        cases = numbers.numpy()[rows]
-        filled = RaggedArray(offsets_of(windows.lengths[rows]), windows.items)
-        yield ScoredCases(
-            session[cases], targets[cases], filled, predictor.scores_along(chunk)[rows]
         )
 
 

@@ -19,6 +19,7 @@ from recsys.model.cells import CELLS
 from training.competition.durations import duration_seconds, duration_text
 from training.recipe import Recipe
 
+AUTO = "auto"  # name of the recipe by which recipes compete
 TRAININGS = re.compile(r"(\d{1,6}(?:\.\d{0,6})?|\.\d{1,6})x")
 # Operations that take as long, measured on one thread of a CPU: reading and updating memory is
 # slower than matrix products.
@@ -50,6 +51,25 @@ class Budget:
                 ],
             )
         return cls(None, seconds)
+
+    @classmethod
+    def of_recipe(cls, recipe: str, text: str | None) -> Self:
+        """Read the budget given beside a recipe of this name; None is the default.
+
+        Raises:
+            BadInput: It cannot be read, or the recipe is a single one, which has no budget.
+        """
+        if text is None:
+            return cls()
+        if recipe != AUTO:
+            raise BadInput(
+                "--budget cannot be used",
+                [
+                    f"recipe {recipe} alone is trained, which takes what it takes. Leave out "
+                    "--budget or --recipe."
+                ],
+            )
+        return cls.parse(text)
 
     def __str__(self) -> str:
         return f"{self.trainings:g}x" if self.seconds is None else duration_text(self.seconds)

@@ -73,8 +73,8 @@ def choose_retrieval(
         The first retrieval whose recall is at least `MIN_RECALL`, else exact scoring.
     """
     kinds = _kinds_to_try(recipe, len(predictor.catalogue))
-    if predictor.blend is not None or not kinds:
-        return EVERY_ITEM  # neighbours need the scores of all items
+    if not kinds:
+        return EVERY_ITEM
     states, scale = validation_states(predictor, sessions), weights.model.scale
     check = RecallCheck(predictor, states)
     lengths = np.linalg.norm(query_vectors(states.hidden, scale), axis=1)

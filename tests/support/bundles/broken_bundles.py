@@ -31,11 +31,10 @@ def sign(bundle: Path) -> None:
     def change(manifest: dict[str, Any]) -> None:
         manifest["files"] = {name: digest(bundle / name) for name in manifest["files"]}
         blend = manifest["blend"]
-        settings = (
-            None
-            if blend is None
-            else BlendSettings(blend["weight"], NeighbourSettings(**blend["neighbours"]))
-        )
+        if blend is not None:
+            blend = BlendSettings(
+                **{**blend, "neighbours": NeighbourSettings(**blend["neighbours"])}
+            )
         size, index = ModelSize(**manifest["size"]), manifest["retrieval"]["index"]
         repeats = manifest["repeats"]
         manifest["model_id"] = model_id_of(
@@ -44,7 +43,7 @@ def sign(bundle: Path) -> None:
             size,
             (
                 None if repeats is None else RepeatTerm(**repeats),
-                settings,
+                blend,
                 None if index is None else IndexSettings(**index),
             ),
         )

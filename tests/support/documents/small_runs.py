@@ -31,7 +31,7 @@ SMALLER = {
     "serving.py shop": "--items 300 --epochs 1 --hidden 8 --test-fraction 0.1",
     "serving.py users": "--count 200",
     "serving_parts.py": "--rounds 1 --calls 10",
-    "repeat_term.py": f"--set epochs=1 {LEARN}",
+    "additions.py": f"--set epochs=1 {LEARN}",
     "serving_sizes.py capacity": f"--p90 0 {LOAD}",  # no rate holds this bound, so it tries one
     "serving_sizes.py sizes": LOAD,
     "time_to_accuracy.py": f"--epochs 1 {LEARN} --set epochs=1",

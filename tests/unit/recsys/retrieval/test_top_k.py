@@ -1,6 +1,8 @@
 """Every retrieval returns the best allowed items in their exact order."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -10,8 +12,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data.sessions import Sessions
 from recsys.model.gru4rec import ModelSize, SessionRNN, unit
 from recsys.model.repeats import RepeatTerm
+from recsys.neighbours.blend import Blend
+from recsys.neighbours.scoring import VSTAN, SessionNeighbours
+from recsys.ragged import rows_of
 from recsys.retrieval import rerank
 from recsys.retrieval.candidates import KINDS, CandidateIndex
 from recsys.retrieval.exact import ExactScan, RankingQuery, Retrieval, TopK
@@ -25,6 +31,7 @@ from tests.support.bundles.small_indexes import (
     hidden_states,
     item_vectors,
 )
+from training.baselines.session_knn import build_neighbour_index
 from training.retrieval.build_index import build_index
 
 TIE = 1e-5  # scores closer than this may change places
@@ -41,34 +48,54 @@ def clicks(rows: int) -> list[list[int]]:
     return [[7, 20 + row] for row in range(rows)]
 
 
+@dataclass(frozen=True)
+class Additions:
+    """Repeat term and blend of a retrieval."""
+
+    repeats: RepeatTerm | None = None
+    blend: Blend | None = None
+
+
 def exact_scan(
-    matrix: Tensor, bias: Tensor, scale: float = 0.0, repeats: RepeatTerm | None = None
+    matrix: Tensor, bias: Tensor, scale: float = 0.0, additions: Additions | None = None
 ) -> ExactScan:
-    return ExactScan(SessionRNN(ModelSize(ITEMS, HIDDEN, scale=scale)), matrix, bias, repeats)
+    added = additions or Additions()
+    model = SessionRNN(ModelSize(ITEMS, HIDDEN, scale=scale))
+    return ExactScan(model, matrix, bias, added.repeats, added.blend)
 
 
 def complete_retrieval(
-    kind: str, scale: float, repeats: RepeatTerm | None = None, few_allowed: int = 40
+    kind: str, scale: float, additions: Additions | None = None, few_allowed: int = 40
 ) -> Retrieval:
     """Return a retrieval; the generated filters leave fewer and more items than `few_allowed`."""
     matrix, bias = item_vectors(scale)
-    exact = exact_scan(matrix, bias, scale, repeats)
+    exact = exact_scan(matrix, bias, scale, additions)
     if kind == "exact":
         return exact
     return Reranked(complete_index(kind, matrix, bias), exact, scale, few_allowed)
 
 
+def neighbours() -> SessionNeighbours:
+    """Return neighbours out of random sessions; some items are in none."""
+    clicks = np.random.default_rng(3).integers(0, ITEMS // 2, 800, dtype=np.int32)
+    sessions = Sessions(clicks, np.arange(800), np.arange(0, 801, 4), tuple(map(str, range(ITEMS))))
+    return SessionNeighbours(build_neighbour_index(sessions, ITEMS, 2500), VSTAN)
+
+
+FALLING = RepeatTerm(last=3.0, earlier=-4.0, clicks=-1.0, earlier_length=-0.5, temperature=1.3)
 # one item falls and the others rise, or the other way round
-REPEATS = {
-    "none": None,
-    "rising": RepeatTerm(last=-2.0, earlier=1.5, recency=-0.5, clicks=1.0),
-    "falling": RepeatTerm(last=3.0, earlier=-4.0, clicks=-1.0, earlier_length=-0.5),
+ADDITIONS = {
+    "none": Additions(),
+    "rising": Additions(RepeatTerm(last=-2.0, earlier=1.5, recency=-0.5, clicks=1.0)),
+    "falling": Additions(FALLING),
+    "blend": Additions(blend=Blend(neighbours(), 0.3)),
+    "all": Additions(FALLING, Blend(neighbours(), 0.1, normalizing=7, best_votes=3)),
 }
 COMPLETE = {
-    (kind, scale, repeats): complete_retrieval(kind, scale, REPEATS[repeats])
+    (kind, scale, name): complete_retrieval(kind, scale, additions)
     for kind in ("exact", *KINDS)
     for scale in (0.0, 9.0)
-    for repeats in REPEATS
+    for name, additions in ADDITIONS.items()
 }
 
 
@@ -77,41 +104,41 @@ def incomplete_retrieval(kind: str) -> Reranked:
     index: CandidateIndex = circular_lists(matrix, bias, 50)
     if kind != "lists":
         index = build_index(matrix, bias, kind, 3.0)
-    return Reranked(index.with_probes(2), exact_scan(matrix, bias, 0.0, REPEATS["falling"]), 0.0)
+    return Reranked(index.with_probes(2), exact_scan(matrix, bias, 0.0, ADDITIONS["all"]), 0.0)
 
 
 INCOMPLETE = {kind: incomplete_retrieval(kind) for kind in KINDS}
 
 
 def brute_force(
-    hidden: Tensor, scale: float, query: RankingQuery, bonuses: Mapping[int, float]
+    hidden: Tensor, scale: float, window: list[int], query: RankingQuery, additions: Additions
 ) -> tuple[list[int], NDArray[np.float64]]:
     """Return the best items and the scores of all, in float64, one item at a time."""
     matrix, bias = item_vectors(scale)
     vector = hidden.double() / (hidden.double().norm() / scale if scale else 1)
-    scores = np.array([float(bias[i]) + float(matrix[i].double() @ vector) for i in range(ITEMS)])
-    for item, bonus in bonuses.items():
-        scores[item] += bonus
+    scores = [float(bias[i]) + float(matrix[i].double() @ vector) for i in range(ITEMS)]
+    repeats, blend = additions.repeats, additions.blend
+    if blend is not None:
+        scores = [score / (repeats.temperature if repeats else 1.0) for score in scores]
+        best = sorted(scores)[-blend.normalizing :]
+        total = sum(math.exp(score) for score in best)
+        voted = blend.neighbours.score(rows_of([window]))
+        votes = dict(zip(voted.items.tolist(), voted.scores.tolist(), strict=True))
+        weight, whole = blend.weight if votes else 0.0, sum(votes.values())
+        counted = sorted(votes, key=lambda item: -np.float32(votes[item] / whole))
+        for item in range(ITEMS):
+            vote = votes[item] / whole if item in counted[: blend.best_votes] else 0.0
+            p = (1 - weight) * math.exp(scores[item]) / total + weight * vote
+            scores[item] = math.log(p)
+    if repeats is not None:
+        for item, bonus in repeats.bonuses(window).items():
+            scores[item] += bonus
     allowed = [
         item
         for item in range(ITEMS)
         if item not in query.excluded and (query.allowed is None or query.allowed[item])
     ]
-    return sorted(allowed, key=lambda item: -scores[item])[: query.k], scores
-
-
-def check(
-    top_k: TopK,
-    hidden: Tensor,
-    scale: float,
-    query: RankingQuery,
-    bonuses: Mapping[int, float],
-) -> None:
-    expected, scores = brute_force(hidden, scale, query, bonuses)
-    assert len(top_k.items) == len(expected)
-    np.testing.assert_allclose(top_k.scores, scores[top_k.items], atol=1e-4)
-    for have, want in zip(top_k.items, expected, strict=True):
-        assert have == want or abs(scores[have] - scores[want]) < TIE
+    return sorted(allowed, key=lambda item: -scores[item])[: query.k], np.array(scores)
 
 
 def masks() -> st.SearchStrategy[NDArray[np.bool_] | None]:
@@ -134,7 +161,7 @@ def items_of(lists: Sequence[TopK]) -> list[list[int]]:
 WINDOW = st.lists(st.integers(0, ITEMS - 1), min_size=1, max_size=30)
 
 
-@pytest.mark.parametrize(("kind", "scale", "repeats"), COMPLETE)
+@pytest.mark.parametrize(("kind", "scale", "name"), COMPLETE)
 @given(
     visits=st.lists(st.tuples(ranking_queries(), WINDOW), min_size=1, max_size=4),
     seed=st.integers(0, 50),
@@ -142,17 +169,21 @@ WINDOW = st.lists(st.integers(0, ITEMS - 1), min_size=1, max_size=30)
 def test_lists_equal_those_of_brute_force(
     kind: str,
     scale: float,
-    repeats: str,
+    name: str,
     visits: list[tuple[RankingQuery, list[int]]],
     seed: int,
 ) -> None:
-    rows, term = hidden_states(len(visits), seed), REPEATS[repeats]
+    rows = hidden_states(len(visits), seed)
     queries, windows = [query for query, _ in visits], [window for _, window in visits]
 
-    lists = COMPLETE[kind, scale, repeats].top_k(rows, windows, queries)
+    lists = COMPLETE[kind, scale, name].top_k(rows, windows, queries)
 
     for top_k, hidden, query, window in zip(lists, rows, queries, windows, strict=True):
-        check(top_k, hidden, scale, query, {} if term is None else term.bonuses(window))
+        expected, scores = brute_force(hidden, scale, window, query, ADDITIONS[name])
+        assert len(top_k.items) == len(expected)
+        np.testing.assert_allclose(top_k.scores, scores[top_k.items], atol=1e-4)
+        for have, want in zip(top_k.items, expected, strict=True):
+            assert have == want or abs(scores[have] - scores[want]) < TIE
 
 
 @pytest.mark.parametrize("kind", KINDS)

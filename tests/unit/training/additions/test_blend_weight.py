@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -18,6 +19,7 @@ from recsys.model.repeats import RepeatTerm
 from recsys.predictor import Predictor
 from tests.support.training.builders import Quiet, words
 from training.additions.blend_weight import (
+    WeighedCases,
     best_weight,
     blend_of,
     blend_summary,
@@ -26,6 +28,7 @@ from training.additions.blend_weight import (
     weigh,
 )
 from training.additions.chooser import chooser_of
+from training.additions.gain import metric_parts
 from training.checkpoint import Additions, EpochResult
 from training.evaluation.evaluate import evaluate
 from training.pipeline import TrainOptions, train
@@ -99,35 +102,48 @@ def test_a_blend_without_validation_and_without_a_weight_is_refused() -> None:
         dataclasses.replace(TINY, validation=0.0)
 
 
-def test_the_best_weight_wins_and_none_where_the_model_alone_is_best() -> None:
-    def measured(*values: float) -> dict[float, dict[str, float]]:
-        return {w: {"mrr@20": v} for w, v in zip((0.0, 0.1, 0.2), values, strict=True)}
+def ranked(*weights: tuple[float, list[int]]) -> WeighedCases:
+    ranks = {weight: np.array(of_weight * 50) for weight, of_weight in weights}
+    return WeighedCases(np.arange(200), ranks)
 
-    assert best_weight(measured(0.3, 0.5, 0.4), "mrr@20") == 0.1
-    assert best_weight(measured(0.5, 0.5, 0.4), "mrr@20") == 0.0
+
+def test_the_weight_with_the_highest_gain_wins() -> None:
+    alone, better, best = (0.0, [30, 4, 30, 2]), (0.1, [30, 4, 20, 2]), (0.2, [30, 2, 20, 2])
+
+    assert best_weight(ranked(alone, better, best)) == 0.2
+    assert best_weight(ranked(alone, (0.1, [30, 2, 20, 2]), (0.2, [30, 2, 20, 2]))) == 0.1
+
+
+def test_no_weight_is_used_that_is_worse_or_not_clearly_better() -> None:
+    cases = WeighedCases(
+        np.arange(40), {0.0: np.full(40, 2), 0.1: np.array([1, *[2] * 38, 4]), 0.2: np.full(40, 3)}
+    )
+
+    assert best_weight(cases) == 0.0
     assert "left out" in blend_summary(TINY, 0.0)
 
 
 def test_each_weight_is_measured_as_the_blend_of_that_weight_is_evaluated(tmp_path: Path) -> None:
     """The one pass over the grid equals an evaluation of each blended predictor."""
-    found: dict[str, object] = {}
+    found: dict[float, float] = {}
+    term = RepeatTerm(temperature=1.25, last=0.5, earlier=-1.0)
 
     def keep(predictor: Predictor, train_part: Sessions, valid: Sessions | None) -> Additions:
         assert valid is not None
-        predictor = predictor.with_repeats(RepeatTerm(temperature=1.25))
-        found.update(measured=weigh(TINY, predictor, train_part, valid))
+        measured = weigh(TINY, predictor, train_part, valid, term)
         held = reindex(valid, predictor.catalogue.item_ids)
         for weight in (0.0, 0.2):
-            predictor.blend = blend_of(TINY, predictor.catalogue, train_part, weight)
-            found[f"{weight}"] = evaluate(predictor, held, 4).metrics["mrr@20"]
+            found[weight] = float(metric_parts(measured.ranks[weight])[1].mean())
+            blend = blend_of(TINY, predictor.catalogue, train_part, weight)
+            scale = 1.0 if blend is None else term.temperature
+            on_top = RepeatTerm(term.temperature, term.last / scale, term.earlier / scale)
+            blended = predictor.with_repeats(on_top).with_blend(blend)
+            assert evaluate(blended, held, 4).metrics["mrr@20"] == pytest.approx(found[weight])
         return Additions()
 
     Trainer(TINY, tmp_path, CPU, Quiet(), keep).train(CLICKS, None)
 
-    measured = found["measured"]
-    assert isinstance(measured, dict)
-    assert measured[0.0]["mrr@20"] == found["0.0"]
-    assert measured[0.2]["mrr@20"] == found["0.2"]
+    assert len(found) == 2
 
 
 def test_v_sknn_has_no_decay_and_a_decay_of_zero_is_none() -> None:

@@ -36,20 +36,20 @@ from recsys.ragged import rows_of
 from tests.support.bundles.broken_bundles import edit_manifest
 from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.training.builders import Quiet, words
-from training.additions import repeats
+from training.additions import gain
 from training.additions.blend_weight import blend_of
+from training.additions.cases import ScoredCases
 from training.additions.chooser import chooser_of
+from training.additions.gain import standard_error
 from training.additions.repeats import (
     COEFFICIENTS,
     EXPONENT_STEP,
     EXPONENTS,
     RepeatCases,
-    ScoredCases,
     _Loss,
     choose,
     collect,
     fit_repeats,
-    standard_error,
 )
 from training.checkpoint import Additions
 from training.evaluation.evaluate import evaluate
@@ -161,7 +161,7 @@ def test_a_gain_within_its_errors_is_no_gain(monkeypatch: pytest.MonkeyPatch) ->
     assert choose(cases).term is None
     assert "two standard errors" in choose(cases).summary
 
-    monkeypatch.setattr(repeats, "ERRORS", -100.0)
+    monkeypatch.setattr(gain, "ERRORS", -100.0)
     assert choose(cases).term is not None
 
 

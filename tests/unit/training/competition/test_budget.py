@@ -81,3 +81,10 @@ def test_twice_the_clicks_cost_about_twice_as_much() -> None:
     one, two = (epoch_cost(RECIPE, part, part, VALID, may_refit=True) for part in (CLICKS, twice))
 
     assert two.steps == pytest.approx(2 * one.steps)
+
+
+def test_a_single_recipe_has_no_budget() -> None:
+    assert Budget.of_recipe("default", None) == Budget()
+    assert Budget.of_recipe("auto", "10m") == Budget(None, 600)
+    with pytest.raises(BadInput, match="recipe default alone is trained"):
+        Budget.of_recipe("default", "10m")

@@ -25,7 +25,15 @@ def test_the_default_recipe_comes_first_and_all_are_built_in() -> None:
 
     assert [rival.name for rival in rivals] == [DEFAULT, *OTHERS]
     assert {rival.name for rival in rivals} <= set(shipped_names("recipe"))
-    assert all(rival.recipe == load_recipe(rival.name) for rival in rivals)
+    blended = ["blend=vstan"]
+    assert all(rival.recipe == load_recipe(rival.name, blended) for rival in rivals)
+
+
+def test_neighbours_are_blended_in_unless_the_settings_say_otherwise() -> None:
+    assert {rival.recipe.blend for rival in rivals_of("auto")} == {"vstan"}
+    assert {rival.recipe.blend for rival in rivals_of("auto", [" blend = none"])} == {"none"}
+    assert {rival.recipe.blend for rival in rivals_of("auto", ["blend=v-sknn"])} == {"v-sknn"}
+    assert {rival.recipe.blend for rival in rivals_of("auto", ["validation=0.0"])} == {"none"}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +65,7 @@ def test_settings_are_those_of_every_rival() -> None:
 
 def test_a_challenger_that_the_settings_make_equal_to_another_does_not_take_part() -> None:
     different = set()
-    for rival in rivals_of("auto"):
+    for rival in rivals_of("auto", ["blend=none"]):
         default = load_recipe("default")
         names = default.__slots__
         different |= {n for n in names if getattr(rival.recipe, n) != getattr(default, n)}
@@ -69,3 +77,8 @@ def test_a_challenger_that_the_settings_make_equal_to_another_does_not_take_part
 def test_a_wrong_setting_is_refused() -> None:
     with pytest.raises(BadRecipe, match="epoch is not a setting"):
         rivals_of("auto", ["epoch=8"])
+
+
+def test_an_unknown_recipe_is_refused_with_the_names_that_there_are() -> None:
+    with pytest.raises(BadRecipe, match=r"there is no recipe 'best'.* Built in: auto, accurate"):
+        rivals_of("best")

@@ -1,14 +1,16 @@
-"""Cost of the repeat term: of its fit beside the training, and of its bonus in a request.
+"""Cost of the additions: of their fit beside the training, and of both in a request.
 
-    python tests/benchmarks/repeat_term.py fit --clicks clicks.csv
-    python tests/benchmarks/repeat_term.py request --bundle runs/large
+    python tests/benchmarks/additions.py fit --clicks clicks.csv
+    python tests/benchmarks/additions.py request --bundle runs/large
 
-Both print processor time, so that other work on the machine counts little. `request` needs a bundle
-with an index; it ranks the same batches without and with a term, in turns.
+Both print processor time, so that other work on the machine counts little. `request` ranks the same
+batches with the model alone, with a repeat term, and with the bundle's neighbours, too, if it has
+some.
 """
 
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -22,6 +24,7 @@ from data.prepare import prepare
 from data.sessions import Sessions
 from recsys.bundle.load import Bundle, load_bundle
 from recsys.model.repeats import RepeatTerm
+from recsys.neighbours.blend import Blend
 from recsys.predictor import Predictor, SessionState
 from recsys.retrieval.exact import ExactScan, RankingQuery
 from recsys.retrieval.rerank import Reranked
@@ -80,29 +83,44 @@ def fit(
 
 @app.command()
 def request(bundle: Annotated[Path, typer.Option(help="Bundle with an index.")]) -> None:
-    """Print the microseconds of a ranking without and with a term."""
+    """Print the microseconds of a ranking without and with additions, in turns."""
     torch.set_num_threads(1)
     opened = load_bundle(bundle)
-    without, with_term = predictor_of(opened, None), predictor_of(opened, TERM)
+    predictors = {"alone": predictor_of(opened), "term": predictor_of(opened, TERM)}
+    if opened.blend is not None:
+        predictors["blend"] = predictor_of(opened, TERM, opened.blend)
     rng = np.random.default_rng(1)
-    typer.echo("batch  window  without     with  difference (microseconds a request)")
+    typer.echo("microseconds a request")
+    typer.echo("batch  window" + "".join(f"{name:>9}" for name in predictors))
     for batch in (1, 4, 32):
         for window in (3, 10, 50):
-            items = rng.integers(0, len(opened.catalogue), (batch, window)).tolist()
-            off, on = seconds_in_turns((without, with_term), items)
-            micro = 1e6 / batch
+            windows = windows_of(opened, rng, batch, window)
+            medians = seconds_in_turns(list(predictors.values()), windows)
             typer.echo(
-                f"{batch:5}  {window:6}  {off * micro:7.1f}  {on * micro:7.1f}  "
-                f"{(on - off) * micro:10.1f}"
+                f"{batch:5}  {window:6}" + "".join(f"{1e6 * m / batch:9.1f}" for m in medians)
             )
 
 
-def predictor_of(bundle: Bundle, term: RepeatTerm | None) -> Predictor:
-    """Return a predictor with the bundle's index, and this term instead of its own."""
+def windows_of(
+    bundle: Bundle, random: np.random.Generator, batch: int, window: int
+) -> list[list[int]]:
+    """Return random windows by popularity: joined sessions of the neighbours, where there are."""
+    if bundle.blend is None:
+        windows: list[list[int]] = random.integers(
+            0, len(bundle.catalogue), (batch, window)
+        ).tolist()
+        return windows
+    clicks = bundle.blend.neighbours.index.clicks
+    starts = random.integers(0, len(clicks) - window, batch)
+    return [clicks[start : start + window].tolist() for start in starts.tolist()]
+
+
+def predictor_of(
+    bundle: Bundle, term: RepeatTerm | None = None, blend: Blend | None = None
+) -> Predictor:
+    """Return a predictor with the bundle's retrieval, and these additions instead of its own."""
     size = bundle.manifest.size
-    if bundle.index is None:
-        raise typer.BadParameter("The bundle has no index. Train with --set retrieval=lists.")
-    exact = ExactScan(bundle.model, bundle.matrix, bundle.bias, term)
+    exact = ExactScan(bundle.model, bundle.matrix, bundle.bias, term, blend)
     return Predictor(
         bundle.model,
         bundle.matrix,
@@ -113,25 +131,24 @@ def predictor_of(bundle: Bundle, term: RepeatTerm | None) -> Predictor:
         state_width=size.state_width,
         window=bundle.manifest.window,
         repeats=term,
-        retrieval=Reranked(bundle.index, exact, size.scale),
+        blend=blend,
+        retrieval=None if bundle.index is None else Reranked(bundle.index, exact, size.scale),
     )
 
 
-def seconds_in_turns(
-    predictors: tuple[Predictor, Predictor], windows: list[list[int]]
-) -> tuple[float, float]:
+def seconds_in_turns(predictors: Sequence[Predictor], windows: list[list[int]]) -> list[float]:
     """Return the median processor time of ranking the windows, for each predictor."""
     state = predictors[0].advance([SessionState(window) for window in windows])
     queries = [RankingQuery()] * len(windows)
     calls = max(REQUESTS // len(windows), 10)
-    times: tuple[list[float], list[float]] = ([], [])
+    times: list[list[float]] = [[] for _ in predictors]
     for _ in range(ROUNDS):
         for predictor, measured in zip(predictors, times, strict=True):
             began = time.process_time()
             for _ in range(calls):
                 predictor.rank(state, windows, queries)
             measured.append((time.process_time() - began) / calls)
-    return median(times[0]), median(times[1])
+    return [median(measured) for measured in times]
 
 
 if __name__ == "__main__":

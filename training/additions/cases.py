@@ -1,0 +1,51 @@
+"""Validation cases with the scores of all items, part after part, for fitting additions."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data.sessions import Sessions, reindex
+from recsys.predictor import Predictor
+from recsys.ragged import RaggedArray, offsets_of, windows_along
+from training.evaluation.evaluate import in_chunks
+
+CASES = 20_000  # about so many validation cases, of sessions spread evenly over time
+SCORES = 1 << 32  # of all cases; a large catalogue gets fewer cases
+SCORES_AT_ONCE = 1 << 20  # so that the sums of exponentials stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class ScoredCases:
+    """Some validation cases with the scores of all items."""
+
+    session: NDArray[np.int64]  # (cases,)
+    target: NDArray[np.int64]  # (cases,) -1 where the catalogue lacks it
+    windows: RaggedArray  # known items, oldest first, at least one
+    scores: Tensor  # (cases, N) float32; the receiver may overwrite it
+
+
+def scored_cases(predictor: Predictor, valid: Sessions) -> Iterator[ScoredCases]:
+    """Yield validation cases that have a known click, of sessions spread evenly over time.
+
+    Args:
+        predictor: Predictor that was not trained on `valid`.
+        valid: Sessions to validate on, items as codes of their log.
+    """
+    sessions = reindex(valid.keep_sessions(valid.lengths >= 2), predictor.catalogue.item_ids)
+    items = len(predictor.catalogue)
+    wanted = min(CASES, max(SCORES // items, 1))
+    every = max((len(sessions.items) - len(sessions)) // wanted, 1)
+    sessions = sessions.keep_sessions(np.arange(len(sessions)) % every == 0)
+    session = np.repeat(np.arange(len(sessions)), sessions.lengths - 1)
+    targets = sessions.next_clicks.astype(np.int64)
+    for chunk, numbers in in_chunks(sessions, max(SCORES_AT_ONCE // items, 1)):
+        windows = windows_along(chunk, predictor.window).known()
+        rows = np.flatnonzero(windows.lengths)
+        cases = numbers.numpy()[rows]
+        filled = RaggedArray(offsets_of(windows.lengths[rows]), windows.items)
+        yield ScoredCases(
+            session[cases], targets[cases], filled, predictor.scores_along(chunk)[rows]
+        )
