@@ -191,6 +191,8 @@ def test_the_recipe_of_an_old_manifest_is_read() -> None:
 
 def test_a_renamed_setting_leaves_the_fingerprint_of_a_checkpoint_as_it_was() -> None:
     """The digest is made of the names before the first renaming."""
-    assert fingerprint(words("ab", "ba"), None, dataclasses.replace(NEW, hidden=192)) == (
+    recipe = dataclasses.replace(NEW, hidden=192, neighbours=500, candidates=2500)
+
+    assert fingerprint(words("ab", "ba"), None, recipe) == (
         "31fd958566ddbe7e6205768ddaa859ff012a2a807c18c09484814815e20d6682"
     )

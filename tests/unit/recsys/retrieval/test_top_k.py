@@ -96,6 +96,7 @@ COMPLETE = {
     for kind in ("exact", *KINDS)
     for scale in (0.0, 9.0)
     for name, additions in ADDITIONS.items()
+    if scale > 0 or additions.blend is None
 }
 
 
