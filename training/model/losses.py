@@ -78,19 +78,10 @@ def bpr_max(
     Returns:
         A scalar of the dtype of `scores`.
     """
-    activated = functional.elu(scores, elu) if elu > 0 else scores
-    index = target_indices.unsqueeze(1)
-    target_scores = activated.gather(1, index)
-    # finite, so that a row without any negative has weights too, and no gradient
-    weighted, copies = activated, torch.full_like(target_scores, MASKED_SCORE)
-    if counts is not None:
-        weighted = counts.added_to(activated)
-        further = (counts.of_targets - 1).to(scores.dtype).log().clamp(min=MASKED_SCORE)
-        copies = target_scores + further.unsqueeze(1)  # copies of the target that are negatives
-    weights = weighted.scatter(1, index, copies).clamp(min=MASKED_SCORE).softmax(dim=1)
-    likelihood = (weights * torch.sigmoid(target_scores - activated)).sum(dim=1)
-    penalty = (weights * activated.square()).sum(dim=1)
-    return (bpreg * penalty - torch.log(likelihood + SMALLEST)).sum()
+    loss: Tensor = _BPRMax.apply(  # type: ignore[no-untyped-call]
+        scores, target_indices, counts, bpreg, elu
+    )
+    return loss
 
 
 class _SoftmaxCrossEntropy(Function):
@@ -101,17 +92,72 @@ class _SoftmaxCrossEntropy(Function):
         ctx: Any, scores: Tensor, target_indices: Tensor, counts: CandidateCounts | None
     ) -> Tensor:
         index = target_indices.unsqueeze(1)
-        if counts is not None:
-            scores = counts.added_to(scores)
-        highest = scores.amax(dim=1, keepdim=True)
-        exponentials = (scores - highest).exp_()
-        total = exponentials.sum(dim=1, keepdim=True)
-        ctx.save_for_backward(exponentials.div_(total), index)
-        return (highest + total.log() - scores.gather(1, index)).sum()
+        shifted = scores.clone() if counts is None else counts.added_to(scores)
+        shifted.sub_(shifted.amax(dim=1, keepdim=True))
+        target = shifted.gather(1, index)
+        total = shifted.exp_().sum(dim=1, keepdim=True)
+        ctx.save_for_backward(shifted, total, index)
+        return (total.log() - target).sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        softmax, index = ctx.saved_tensors
-        score_gradient = softmax.scatter_add(1, index, torch.full_like(softmax[:, :1], -1.0))
-        return score_gradient.mul_(gradient), None, None
+        exponentials, total, index = ctx.saved_tensors
+        score_gradient = exponentials * (gradient / total)
+        score_gradient.scatter_add_(1, index, -gradient.expand_as(index))
+        return score_gradient, None, None
+
+
+class _BPRMax(Function):
+    """BPR-max with its gradient written out, which needs half the passes over the scores.
+
+    With e the scores after the ELU, s their softmax over the negatives, q = σ(e_target − e),
+    L = Σ s·q + `SMALLEST` and P = Σ s·e², the gradient of bpreg·P − log L in e is
+
+        s·(bpreg·e·(e + 2) − q²/L − bpreg·P + Σ s·q / L),   and for the target − Σ s·q·(1 − q) / L
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        scores: Tensor,
+        target_indices: Tensor,
+        counts: CandidateCounts | None,
+        bpreg: float,
+        elu: float,
+    ) -> Tensor:
+        index = target_indices.unsqueeze(1)
+        activated = functional.elu(scores, elu) if elu > 0 else scores
+        target = activated.gather(1, index)
+        # finite, so that a row without any negative has weights too, and no gradient
+        weights, copies = activated, torch.full_like(target, MASKED_SCORE)
+        if counts is not None:
+            weights = counts.added_to(activated)
+            further = (counts.of_targets - 1).to(scores.dtype).log().clamp(min=MASKED_SCORE)
+            copies = target + further.unsqueeze(1)  # copies of the target that are negatives
+        weights = weights.scatter(1, index, copies).clamp_(min=MASKED_SCORE)
+        weights.sub_(weights.amax(dim=1, keepdim=True)).exp_()
+        weights.div_(weights.sum(dim=1, keepdim=True))
+        wins = torch.sub(target, activated).sigmoid_()
+        weighted = weights * wins
+        likelihood = weighted.sum(dim=1, keepdim=True)
+        squared = weighted.mul_(wins).sum(dim=1, keepdim=True)  # Σ s·q²
+        penalty = torch.mul(activated, activated, out=weighted).mul_(weights)
+        penalty = penalty.sum(dim=1, keepdim=True)
+        ctx.save_for_backward(activated, weights, wins, index, likelihood, squared, penalty)
+        ctx.bpreg, ctx.elu = bpreg, elu
+        return (bpreg * penalty - torch.log(likelihood + SMALLEST)).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        activated, weights, wins, index, likelihood, squared, penalty = ctx.saved_tensors
+        inverse = 1 / (likelihood + SMALLEST)
+        constant = likelihood * inverse - ctx.bpreg * penalty
+        result = activated + 2
+        result.mul_(activated).mul_(ctx.bpreg).addcmul_(wins * wins, inverse, value=-1)
+        result.add_(constant).mul_(weights)
+        result.scatter_add_(1, index, (squared - likelihood) * inverse)
+        if ctx.elu > 0:  # its derivative is 1 above 0, and the activated score + alpha below
+            result.mul_(torch.where(activated > 0, 1.0, activated + ctx.elu))
+        return result.mul_(gradient), None, None, None, None

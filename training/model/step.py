@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from data.batches import Batch
-from recsys.model.gru4rec import cells_of, unit
+from recsys.model.gru4rec import cells_of
 from training.model.gru_backward import read_layer
 from training.model.losses import loss_of
 from training.model.optim import (
@@ -23,6 +23,7 @@ from training.model.optim import (
     optimizer_for,
 )
 from training.model.sampling import CandidateSampler, CandidateSet, RandomStreams
+from training.model.unit_backward import unit_rows
 from training.model.weights import Weights
 from training.recipe import Recipe
 
@@ -136,7 +137,7 @@ class TrainingStep:
         biases = TouchedRows.of(self.weights.bias, candidates.items)
         separate = self._separate_inputs(inputs)
 
-        vectors = unit(items.values) if self._recipe.scale > 0 else items.values
+        vectors = unit_rows(items.values) if self._recipe.scale > 0 else items.values
         if separate is None:
             input_vectors = functional.embedding(candidates.input_indices, vectors)
         else:
@@ -170,7 +171,7 @@ class TrainingStep:
     def _input_vectors(self, separate: InputRows) -> Tensor:
         values = separate.rows.values
         normalized = self._recipe.scale > 0 and self.weights.model.embeds
-        return functional.embedding(separate.indices, unit(values) if normalized else values)
+        return functional.embedding(separate.indices, unit_rows(values) if normalized else values)
 
     def _hidden(self, vectors: Tensor, batch: Batch, random: RandomStreams) -> Tensor:
         """Return the top layer's outputs, (clicks, H), for (clicks, input width) vectors.
