@@ -32,6 +32,7 @@ from training.competition.competition import Choice, Competition
 from training.competition.rivals import Rival, incumbent_first
 from training.competition.standing import LEAST_SESSIONS, judging_sessions, standings_table
 from training.competition.standing import as_json as standings_as_json
+from training.device import choose_device, device_warning
 from training.evaluation.compare import as_json, compare_with_intervals, evaluate_with_baselines
 from training.export import Export, golden_clicks, write_bundle
 from training.model.weights import eager_predictor
@@ -172,11 +173,11 @@ def _fit(
             options, rivals, prepared, trainer_of, initialiser, stop, console
         )
         recipe = choice.rival.recipe
-        recipe = choice.rival.recipe
         console.print(
             f"\nTraining on {device}: {recipe.layers} {recipe.cell} "
             f"layer{'s' if recipe.layers > 1 else ''} of {recipe.hidden} units."
         )
+        warn(console, device_warning(recipe, device))
         trainer = trainer_of(choice.rival, choice.search_epochs, wins=True)
         return choice, trainer.train(prepared.train, prepared.valid, initialiser, stop)
 
@@ -294,29 +295,6 @@ def work_folder(work: Path) -> Iterator[None]:
         raise
     finally:
         os.close(lock)
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of this name; `auto` is the graphics card where torch has one.
-
-    Raises:
-        BadInput: torch has no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cpu" or (name.partition(":")[0] == "cuda" and torch.cuda.is_available()):
-        try:
-            return torch.device(name)
-        except RuntimeError:
-            pass
-    if torch.cuda.is_available():
-        sees = "torch sees cpu and cuda. Give one of them, or auto"
-    else:
-        sees = "torch sees no graphics card. Give cpu or auto"
-    raise BadInput(
-        "--device cannot be used",
-        [f"got {name!r}; {sees}."],
-    )
 
 
 def _check_out(options: TrainOptions) -> None:

@@ -136,7 +136,7 @@ class Recipe:
     l1: NonNegative = 0.0  # L1 on the item vectors of a step
     dropout_embedding: Share = 0.45  # dropout rate of the input vectors
     dropout_hidden: Share = 0.15  # dropout rate of each layer's output
-    precision: str = "float32"  # of the scores' product; bfloat16 needs hardware support to be fast
+    precision: str = "float32"  # of the scores' product; bfloat16 is slow without instructions
     # loss
     loss: str = "cross-entropy"  # cross-entropy or bpr-max
     bpreg: NonNegative = 1.0  # bpr-max: strength of the score regularization

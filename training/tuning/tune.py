@@ -17,7 +17,8 @@ from data.sessions import Sessions, reindex
 from recsys.errors import BadInput
 from recsys.fileio import check_new_folder
 from training.competition.durations import duration_seconds
-from training.pipeline import choose_device, work_folder
+from training.device import choose_device
+from training.pipeline import work_folder
 from training.progress import TuneBars, bar, counts_table, warn
 from training.trainer import stop_on_signal
 from training.tuning.search import (
