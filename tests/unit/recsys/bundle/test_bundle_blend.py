@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from recsys.bundle.golden import open_predictor
-from recsys.bundle.layout import MANIFEST, NEIGHBOURS
+from recsys.bundle.golden import (
+    compute_golden_session,
+    open_predictor,
+    read_golden,
+    write_golden,
+)
+from recsys.bundle.layout import GOLDEN, MANIFEST, NEIGHBOURS
+from recsys.bundle.load import digest
+from recsys.neighbours.blend import Blend
 from tests.support.bundles.broken_bundles import edit_manifest, sign
 from tests.support.bundles.trained_shop import TrainedShop
 from tests.unit.recsys.bundle.test_load import refused
@@ -95,3 +102,27 @@ def test_similar_items_come_from_the_model_without_neighbours(blended: TrainedSh
 
     assert predictor.similar(0, 5) == predictor.with_blend(None).similar(0, 5)
     assert predictor.recommend([0]) != predictor.with_blend(None).recommend([0])
+
+
+def test_a_bundle_of_format_3_answers_with_a_softmax_over_all_items(bundle: Path) -> None:
+    predictor = open_predictor(bundle)
+    assert predictor.blend is not None
+    blend = Blend(predictor.blend.neighbours, 0.3, normalizing=0, best_votes=0)
+    old = predictor.with_blend(blend)
+    golden = [compute_golden_session(old, g.clicks) for g in read_golden(bundle / GOLDEN)]
+    write_golden(bundle / GOLDEN, golden)
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["format_version"] = 3
+        del manifest["blend"]["normalizing"], manifest["blend"]["votes"]
+        manifest["files"][GOLDEN] = digest(bundle / GOLDEN)
+
+    edit_manifest(bundle, change)
+    sign(bundle)
+    again = open_predictor(bundle)
+
+    assert again.recommend([1, 2, 1]) == old.recommend([1, 2, 1])
+    assert again.recommend([1, 2, 1]) != predictor.recommend([1, 2, 1])
+    session = [np.array([1, 2, 1, 0], dtype=np.int32)]
+    scores = again.with_repeats(None).scores_along(session)
+    assert scores.exp().sum(dim=1).tolist() == pytest.approx([1, 1, 1], abs=1e-4)
