@@ -22,6 +22,7 @@ from data.sessions import Sessions
 from recsys.errors import BadInput
 from recsys.fileio import replace_file
 from recsys.model.repeats import RepeatTerm
+from recsys.neighbours.blend import BlendSettings
 from training.recipe import Recipe, original_names
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -46,13 +47,17 @@ class Additions:
 
     repeats: RepeatTerm | None = None  # bonus for items of the session; None for no bonus
     repeats_summary: str = "none"  # a sentence for the console and the bundle
-    blend_weight: float = 0.0  # of session neighbours; 0 for the model alone
+    blend: BlendSettings | None = None  # of session neighbours; None for the model alone
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Additions":
         """Return the additions that `dataclasses.asdict` turned into these values."""
-        repeats = values["repeats"]
-        return cls(**{**values, "repeats": None if repeats is None else RepeatTerm(**repeats)})
+        repeats, blend = values["repeats"], values["blend"]
+        return cls(
+            None if repeats is None else RepeatTerm(**repeats),
+            values["repeats_summary"],
+            None if blend is None else BlendSettings.from_json(blend),
+        )
 
 
 @dataclass

@@ -48,7 +48,7 @@ def finetune(options: FinetuneOptions, console: Console) -> Path:
         TrainOptions(
             clicks=options.clicks,
             out=options.out,
-            recipe=continued_recipe(with_chosen_weight(base_model), options.settings),
+            recipe=continued_recipe(with_chosen_blend(base_model), options.settings),
             recipe_name=base_model.manifest.training.get("recipe", ""),
             items=options.items,
             resume=options.resume,
@@ -59,12 +59,21 @@ def finetune(options: FinetuneOptions, console: Console) -> Path:
     )
 
 
-def with_chosen_weight(base_model: BaseModel) -> Recipe:
-    """Return the bundle's recipe with its blend's weight, which finetuning keeps."""
+def with_chosen_blend(base_model: BaseModel) -> Recipe:
+    """Return the bundle's recipe with the settings of its blend, which finetuning keeps."""
     blend = base_model.manifest.blend
     if blend is None:
         return dataclasses.replace(base_model.recipe, blend="none", blend_weight=0.0)
-    return dataclasses.replace(base_model.recipe, blend_weight=blend.weight)
+    neighbours = blend.neighbours
+    return dataclasses.replace(
+        base_model.recipe,
+        blend="v-sknn" if base_model.recipe.blend == "v-sknn" else "vstan",
+        blend_weight=blend.weight,
+        idf=neighbours.idf,
+        click_decay=neighbours.click_decay or 0.0,
+        age_decay_days=neighbours.age_decay_days or 0.0,
+        distance_decay=neighbours.distance_decay or 0.0,
+    )
 
 
 def continued_recipe(old: Recipe, settings: Sequence[str] = ()) -> Recipe:

@@ -24,7 +24,7 @@ from recsys.fileio import check_new_folder
 from recsys.neighbours.blend import Blend
 from recsys.predictor import Predictor
 from recsys.retrieval.exact import describe_retrieval
-from training.additions.blend_weight import blend_of, blend_summary
+from training.additions.blend import blend_of, blend_summary
 from training.additions.chooser import chooser_of
 from training.checkpoint import CHECKPOINT, Additions
 from training.competition.budget import Budget
@@ -103,11 +103,11 @@ def train(options: TrainOptions, console: Console) -> Path:
     choice, trained = _fit(options, prepared, attributes, device, console)
     options = dataclasses.replace(options, recipe=choice.rival.recipe)
     recipe, catalogue, additions = options.recipe, trained.catalogue, trained.additions
-    blend = blend_of(recipe, catalogue, prepared.train, additions.blend_weight)
+    blend = blend_of(additions.blend, catalogue, prepared.train)
     if recipe.repeats != "none":
         console.print(f"Repeated items: {additions.repeats_summary}.")
     if recipe.blend != "none":
-        console.print(f"Blend: {blend_summary(recipe, additions.blend_weight)}.")
+        console.print(f"Blend: {blend_summary(recipe, additions.blend)}.")
     predictor = eager_predictor(trained.weights, catalogue, recipe, blend, additions.repeats)
     report_data = _compare(options, prepared, choice, trained, predictor, device, console)
     retrieval = _retrieval(recipe, prepared, trained, predictor, console)
@@ -360,7 +360,7 @@ def _export(
             "best_epoch": trained.best_epoch,
             **_record(options, choice),
             "repeats": trained.additions.repeats_summary,
-            "blend": blend_summary(options.recipe, trained.additions.blend_weight),
+            "blend": blend_summary(options.recipe, trained.additions.blend),
             **(options.warm_start.record(prepared.train) if options.warm_start else {}),
         },
         golden=golden_clicks(prepared.train, options.recipe.window),

@@ -83,7 +83,7 @@ CHOICES = {
     "precision": ("float32", "bfloat16"),
     "scored_items": ("unique", "with-duplicates", "all"),
     "repeats": ("auto", "none"),
-    "blend": ("none", "v-sknn", "vstan"),
+    "blend": ("none", "auto", "v-sknn", "vstan"),
     "retrieval": ("auto", "exact", *reversed(KINDS)),
     "select_by": ("recall@20", "mrr@20", "ndcg@20"),
 }
@@ -156,7 +156,7 @@ class Recipe:
     retrieval: str = "auto"  # how a bundle finds items; auto: the fastest way with enough recall
     repeats: str = "auto"  # bonus for items of the session: auto, fitted on validation; none
     # session neighbours blended with the model (recsys/neighbours/scoring.py)
-    blend: str = "none"  # none, v-sknn or vstan
+    blend: str = "none"  # none, v-sknn, vstan; auto: vstan, its settings chosen, too
     blend_weight: Share = 0.0  # weight of the neighbours; 0: chosen on the validation sessions
     neighbours: Sessions = 100  # most similar sessions that vote (k)
     candidates: Sessions = 500  # most recent sessions that are compared (m)

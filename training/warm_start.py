@@ -52,10 +52,10 @@ class BaseModel:
 
     @property
     def additions(self) -> Additions:
-        """Return the repeat term and the weight of the neighbours."""
-        weight = 0.0 if self.blend is None else self.blend.weight
+        """Return the repeat term and the blend."""
+        blend = None if self.blend is None else self.blend.settings
         summary = str(self.manifest.training.get("repeats", "none"))
-        return Additions(self.manifest.repeats, summary, weight)
+        return Additions(self.manifest.repeats, summary, blend)
 
     def results(self, test: Sessions) -> dict[str, Evaluation]:
         """Return the evaluation of this model as `parent`; empty where it knows no target item."""

@@ -13,7 +13,6 @@ from recsys.errors import BundleRefused, RecsysError
 from recsys.model.gru4rec import ModelSize
 from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import BlendSettings
-from recsys.neighbours.scoring import NeighbourSettings
 from recsys.retrieval.candidates import IndexSettings
 from recsys.retrieval.exact import EXACT_RETRIEVAL, RetrievalSettings
 
@@ -152,9 +151,7 @@ def _repeat_term(values: Any) -> RepeatTerm | None:
 
 
 def _blend_settings(values: Any) -> BlendSettings | None:
-    if values is None:
-        return None
-    return BlendSettings(**{**values, "neighbours": NeighbourSettings(**values["neighbours"])})
+    return None if values is None else BlendSettings.from_json(values)
 
 
 def _retrieval_settings(values: Any) -> RetrievalSettings:

@@ -10,7 +10,9 @@ end. Source: Jannach and Ludewig, RecSys 2017 (weighted hybrids).
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -37,6 +39,11 @@ class BlendSettings:
     neighbours: NeighbourSettings
     normalizing: int = 0  # items with the highest scores that the softmax is over; 0: all items
     votes: int = 0  # neighbours' items with the highest scores that count; 0: all of them
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return the settings that `dataclasses.asdict` turned into these values."""
+        return cls(**{**values, "neighbours": NeighbourSettings(**values["neighbours"])})
 
     def __post_init__(self) -> None:
         if type(self.weight) is not float or not 0 < self.weight < 1:

@@ -22,7 +22,7 @@ from tests.support.bundles.model_kinds import KINDS, ModelKinds
 from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.service.app_client import PATIENT, client_of
 from tests.support.training.builders import Quiet
-from training.additions.blend_weight import blend_of
+from training.additions.blend import blend_of
 from training.additions.chooser import chooser_of
 from training.evaluation.evaluate import evaluate
 from training.evaluation.metrics import metrics_at
@@ -108,7 +108,7 @@ def trained_eagerly(
     trained = run.train(prepared.train, None)
     weights, catalogue = trained.weights, trained.catalogue
     additions = trained.additions
-    blend = blend_of(recipe, catalogue, prepared.train, additions.blend_weight)
+    blend = blend_of(additions.blend, catalogue, prepared.train)
     golden = [[catalogue.item_ids[0]]]
     export = Export(weights, catalogue, recipe, {}, {}, golden, additions.repeats, blend)
     write_bundle(folder / "bundle", export)

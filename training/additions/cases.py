@@ -13,7 +13,7 @@ from recsys.ragged import RaggedArray, offsets_of, windows_along
 from training.evaluation.evaluate import in_chunks
 
 CASES = 20_000  # about so many validation cases, of sessions spread evenly over time
-SCORES = 1 << 32  # of all cases; a large catalogue gets fewer cases
+SCORES = 1 << 29  # of all cases; a large catalogue gets fewer cases
 SCORES_AT_ONCE = 1 << 20  # so that the sums of exponentials stay in the processor's cache
 
 

@@ -10,7 +10,7 @@ import dataclasses
 from data.sessions import Sessions
 from recsys.model.repeats import RepeatTerm
 from recsys.predictor import Predictor
-from training.additions.blend_weight import blend_of, choose_weight
+from training.additions.blend import blend_of, choose_blend
 from training.additions.repeats import fit_repeats
 from training.checkpoint import Additions
 from training.recipe import Recipe
@@ -30,8 +30,8 @@ def chooser_of(recipe: Recipe, kept: Additions | None = None) -> AdditionsChoose
 
     def chosen(predictor: Predictor, train: Sessions, valid: Sessions | None) -> Additions:
         if valid is None or recipe.repeats == "none":
-            weight = choose_weight(recipe, predictor, train, valid)
-            additions = Additions(None, WITHOUT_SESSIONS, weight)
+            blend = choose_blend(recipe, predictor, train, valid)
+            additions = Additions(None, WITHOUT_SESSIONS, blend)
         else:
             additions = _fitted(recipe, predictor, train, valid)
         if recipe.repeats == "none":
@@ -49,10 +49,10 @@ def _has_bonus(additions: Additions) -> bool:
 
 def _with_kept(additions: Additions, kept: Additions, term: RepeatTerm) -> Additions:
     """Return the additions with the bonus of the continued bundle, if its scale still fits."""
-    if (kept.blend_weight > 0) != (additions.blend_weight > 0):
+    if (kept.blend is None) != (additions.blend is None):
         summary = "left out, because the continued bundle's is for scores of another kind"
         calibration = RepeatTerm(temperature=term.temperature)
-        repeats = calibration if additions.blend_weight > 0 else None
+        repeats = None if additions.blend is None else calibration
         return dataclasses.replace(additions, repeats=repeats, repeats_summary=summary)
     summary = "kept from the continued bundle"
     return dataclasses.replace(additions, repeats=term, repeats_summary=summary)
@@ -71,12 +71,12 @@ def _fitted(recipe: Recipe, predictor: Predictor, train: Sessions, valid: Sessio
     if recipe.blend == "none":
         return Additions(fitted.term, fitted.summary)
     calibration = RepeatTerm(temperature=fitted.temperature)
-    weight = choose_weight(recipe, predictor, train, valid, fitted.term or calibration)
-    blend = blend_of(recipe, predictor.catalogue, train, weight)
+    chosen = choose_blend(recipe, predictor, train, valid, fitted.term or calibration)
+    blend = blend_of(chosen, predictor.catalogue, train)
     if blend is None:
         return Additions(fitted.term, fitted.summary)
     blended = predictor.with_repeats(calibration).with_blend(blend)
     fitted = fit_repeats(blended, valid)
     term = calibration if fitted.term is None else fitted.term
     term = dataclasses.replace(term, temperature=calibration.temperature)
-    return Additions(term, fitted.summary, weight)
+    return Additions(term, fitted.summary, chosen)

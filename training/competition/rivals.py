@@ -16,7 +16,7 @@ DEFAULT = "default"
 OTHERS = ("bpr-max", "bpr-max-small")
 SMALL_LOG = 50_000  # training clicks below which another recipe is the incumbent
 INCUMBENT_OF_SMALL_LOGS = "bpr-max"
-BLEND = "vstan"  # neighbours that may be blended in; the validation sessions decide
+BLEND = "auto"  # neighbours that may be blended in; the validation sessions decide
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,13 +31,15 @@ from recsys.errors import BundleRefused
 from recsys.model.gru4rec import ModelSize
 from recsys.model.ranking import target_ranks, top_k
 from recsys.model.repeats import RepeatTerm
+from recsys.neighbours.blend import BlendSettings
+from recsys.neighbours.scoring import VSTAN
 from recsys.predictor import Predictor
 from recsys.ragged import rows_of
 from tests.support.bundles.broken_bundles import edit_manifest
 from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.training.builders import Quiet, words
 from training.additions import gain
-from training.additions.blend_weight import blend_of
+from training.additions.blend import blend_of, choose_blend
 from training.additions.cases import ScoredCases
 from training.additions.chooser import chooser_of
 from training.additions.gain import standard_error
@@ -216,24 +218,25 @@ def test_a_recipe_without_repeats_fits_nothing(tmp_path: Path) -> None:
 
 
 TERM = RepeatTerm(temperature=1.25, earlier=2.0)
+HALF = BlendSettings(0.5, VSTAN)
 
 
 @pytest.mark.parametrize(
     ("settings", "kept", "expected", "summary"),
     [
         ({}, None, None, "no validation sessions"),
-        ({}, Additions(TERM, "", 0.0), TERM, "kept from the continued bundle"),
-        ({"repeats": "none"}, Additions(TERM, "", 0.0), None, "none"),
+        ({}, Additions(TERM, "", None), TERM, "kept from the continued bundle"),
+        ({"repeats": "none"}, Additions(TERM, "", None), None, "none"),
         (
             {"blend": "vstan", "blend_weight": 0.5},
-            Additions(TERM, "", 0.0),
+            Additions(TERM, "", None),
             RepeatTerm(temperature=1.25),
             "scores of another kind",
         ),
-        ({}, Additions(TERM, "", 0.5), None, "scores of another kind"),
+        ({}, Additions(TERM, "", HALF), None, "scores of another kind"),
         (
             {"blend": "vstan", "blend_weight": 0.5},
-            Additions(TERM, "", 0.5),
+            Additions(TERM, "", HALF),
             TERM,
             "kept from the continued bundle",
         ),
@@ -258,7 +261,7 @@ def test_without_validation_a_term_is_kept_where_its_scale_fits(
 def test_a_fit_without_a_gain_keeps_the_term_of_the_continued_bundle(predictor: Predictor) -> None:
     valid = returning_visitors(3)  # too few sessions, on items that the predictor does not know
 
-    additions = chooser_of(TINY, Additions(TERM, "", 0.0))(predictor, valid, valid)
+    additions = chooser_of(TINY, Additions(TERM, "", None))(predictor, valid, valid)
 
     assert additions.repeats == TERM
 
@@ -349,12 +352,13 @@ def test_a_blended_recipe_fits_the_term_to_the_blended_scores(tmp_path: Path) ->
         assert valid is not None
         alone = fit_repeats(predictor, valid)
         additions = chooser_of(recipe)(predictor, train, valid)
-        blend = blend_of(recipe, predictor.catalogue, train, 0.4)
+        settings = choose_blend(recipe, predictor, train, valid)
+        blend = blend_of(settings, predictor.catalogue, train)
         calibrated = predictor.with_repeats(RepeatTerm(temperature=alone.temperature))
         on_blend = fit_repeats(calibrated.with_blend(blend), valid)
         assert on_blend.term is not None
         expected = dataclasses.replace(on_blend.term, temperature=alone.temperature)
-        assert additions == Additions(expected, on_blend.summary, 0.4)
+        assert additions == Additions(expected, on_blend.summary, settings)
         seen.append(additions)
         return additions
 

@@ -58,7 +58,7 @@ def test_the_bundle_holds_the_winner_and_what_was_tried(
     code, said = train(capsys, clicks, tmp_path / "alone", *SMALL, *HALF, "--recipe", winner)
     assert code == 0, said
     alone = read_manifest(tmp_path / "alone")
-    assert {**alone.recipe, "blend": "vstan"} == manifest.recipe
+    assert {**alone.recipe, "blend": "auto"} == manifest.recipe
     assert "tried" not in alone.training
     assert (tmp_path / "alone" / WEIGHTS).read_bytes() == (tmp_path / "auto" / WEIGHTS).read_bytes()
 

@@ -25,12 +25,12 @@ def test_the_default_recipe_comes_first_and_all_are_built_in() -> None:
 
     assert [rival.name for rival in rivals] == [DEFAULT, *OTHERS]
     assert {rival.name for rival in rivals} <= set(shipped_names("recipe"))
-    blended = ["blend=vstan"]
+    blended = ["blend=auto"]
     assert all(rival.recipe == load_recipe(rival.name, blended) for rival in rivals)
 
 
 def test_neighbours_are_blended_in_unless_the_settings_say_otherwise() -> None:
-    assert {rival.recipe.blend for rival in rivals_of("auto")} == {"vstan"}
+    assert {rival.recipe.blend for rival in rivals_of("auto")} == {"auto"}
     assert {rival.recipe.blend for rival in rivals_of("auto", [" blend = none"])} == {"none"}
     assert {rival.recipe.blend for rival in rivals_of("auto", ["blend=v-sknn"])} == {"v-sknn"}
     assert {rival.recipe.blend for rival in rivals_of("auto", ["validation=0.0"])} == {"none"}

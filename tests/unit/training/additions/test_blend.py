@@ -1,7 +1,9 @@
-"""Blend weight: chosen on validation sessions, kept over a kill, 0 where it does not help."""
+"""Blend: settings and weight chosen on validation sessions, none where it does not help."""
 
 import dataclasses
 import json
+import random
+import string
 from pathlib import Path
 from typing import cast
 
@@ -16,15 +18,17 @@ from recsys.bundle.golden import open_predictor
 from recsys.bundle.layout import MANIFEST, NEIGHBOURS
 from recsys.errors import BadRecipe
 from recsys.model.repeats import RepeatTerm
+from recsys.neighbours.blend import BlendSettings
+from recsys.neighbours.scoring import VSTAN
 from recsys.predictor import Predictor
 from tests.support.training.builders import Quiet, words
-from training.additions.blend_weight import (
+from training.additions.blend import (
     WeighedCases,
-    best_weight,
+    best_blend,
     blend_of,
     blend_summary,
-    choose_weight,
-    neighbour_settings,
+    choose_blend,
+    settings_to_try,
     weigh,
 )
 from training.additions.chooser import chooser_of
@@ -40,8 +44,12 @@ CLICKS = words(*["abcd", "bcda", "cdab", "dabc", "abca", "bc"] * 40)
 TINY = Recipe(hidden=8, epochs=2, batch=4, negatives=6, validation=0.2, blend="vstan")
 
 
+ITEMS = string.ascii_letters
+CHOSEN = Additions(RepeatTerm(last=0.5), "a test", BlendSettings(0.25, VSTAN, 20, 30))
+
+
 class RecordingChooser:
-    """Chooser of a weight of 0.25 that records the sizes of its parts."""
+    """Chooser of `CHOSEN` that records the sizes of its parts."""
 
     def __init__(self) -> None:
         self.parts: list[tuple[int, int]] = []
@@ -52,7 +60,7 @@ class RecordingChooser:
         assert predictor.blend is None
         assert valid is not None
         self.parts.append((len(train_part), len(valid)))
-        return Additions(RepeatTerm(last=0.5), "a test", 0.25)
+        return CHOSEN
 
 
 class KilledInRefit(Quiet):
@@ -74,7 +82,7 @@ def test_the_weight_is_chosen_once_before_the_refit_and_kept_over_a_kill(tmp_pat
 
     trained = Trainer(TINY, tmp_path, CPU, Quiet(), second).train(CLICKS, None)
 
-    assert trained.additions == Additions(RepeatTerm(last=0.5), "a test", 0.25)
+    assert trained.additions == CHOSEN
     assert first.parts == [(192, 48)]
     assert second.parts == []
 
@@ -83,10 +91,14 @@ def test_a_given_weight_is_used_without_a_choice() -> None:
     recipe = dataclasses.replace(TINY, blend_weight=0.3, validation=0.0)
     no_predictor = cast(Predictor, None)  # a given weight needs no look at any score
 
-    assert choose_weight(recipe, no_predictor, CLICKS, CLICKS) == 0.3
+    settings = choose_blend(recipe, no_predictor, CLICKS, CLICKS)
+    assert settings is not None
+    assert (settings.weight, settings.neighbours.idf) == (0.3, 1.0)
     none = dataclasses.replace(TINY, blend="none")
-    assert choose_weight(none, no_predictor, CLICKS, CLICKS) == 0.0
-    assert blend_summary(recipe, 0.3) == "vstan with a weight of 0.3, as the recipe says"
+    assert choose_blend(none, no_predictor, CLICKS, CLICKS) is None
+    assert blend_summary(recipe, settings).startswith(
+        "vstan with a weight of 0.3, as the recipe says (idf 1, click_decay 2"
+    )
 
 
 def test_without_validation_a_given_weight_is_used(tmp_path: Path) -> None:
@@ -94,7 +106,9 @@ def test_without_validation_a_given_weight_is_used(tmp_path: Path) -> None:
 
     trained = Trainer(recipe, tmp_path, CPU, Quiet(), chooser_of(recipe)).train(CLICKS, None)
 
-    assert (trained.additions.repeats, trained.additions.blend_weight) == (None, 0.3)
+    assert trained.additions.repeats is None
+    assert trained.additions.blend is not None
+    assert trained.additions.blend.weight == 0.3
 
 
 def test_a_blend_without_validation_and_without_a_weight_is_refused() -> None:
@@ -102,53 +116,65 @@ def test_a_blend_without_validation_and_without_a_weight_is_refused() -> None:
         dataclasses.replace(TINY, validation=0.0)
 
 
-def ranked(*weights: tuple[float, list[int]]) -> WeighedCases:
-    ranks = {weight: np.array(of_weight * 50) for weight, of_weight in weights}
-    return WeighedCases(np.arange(200), ranks)
+def ranked(alone: list[int], *blended: list[int]) -> WeighedCases:
+    """Return cases with the ranks of each weight, .1, .2 and so on."""
+    rows = [
+        (BlendSettings(0.1 * at, VSTAN), np.array(ranks * 50))
+        for at, ranks in enumerate(blended, start=1)
+    ]
+    return WeighedCases(np.arange(200), np.array(alone * 50), rows)
+
+
+def weight_of(settings: BlendSettings | None) -> float:
+    return 0.0 if settings is None else settings.weight
 
 
 def test_the_weight_with_the_highest_gain_wins() -> None:
-    alone, better, best = (0.0, [30, 4, 30, 2]), (0.1, [30, 4, 20, 2]), (0.2, [30, 2, 20, 2])
-
-    assert best_weight(ranked(alone, better, best)) == 0.2
-    assert best_weight(ranked(alone, (0.1, [30, 2, 20, 2]), (0.2, [30, 2, 20, 2]))) == 0.1
+    assert weight_of(best_blend(ranked([30, 4, 30, 2], [30, 4, 20, 2], [30, 2, 20, 2]))) == 0.2
+    assert weight_of(best_blend(ranked([30, 4, 30, 2], [30, 2, 20, 2], [30, 2, 20, 2]))) == 0.1
 
 
 def test_no_weight_is_used_that_is_worse_or_not_clearly_better() -> None:
-    cases = WeighedCases(
-        np.arange(40), {0.0: np.full(40, 2), 0.1: np.array([1, *[2] * 38, 4]), 0.2: np.full(40, 3)}
-    )
+    worse, unclear = np.full(40, 3), np.array([1, *[2] * 38, 4])
+    rows = [(BlendSettings(0.1, VSTAN), unclear), (BlendSettings(0.2, VSTAN), worse)]
 
-    assert best_weight(cases) == 0.0
-    assert "left out" in blend_summary(TINY, 0.0)
+    assert best_blend(WeighedCases(np.arange(40), np.full(40, 2), rows)) is None
+    assert "left out" in blend_summary(TINY, None)
 
 
-def test_each_weight_is_measured_as_the_blend_of_that_weight_is_evaluated(tmp_path: Path) -> None:
-    """The one pass over the grid equals an evaluation of each blended predictor."""
-    found: dict[float, float] = {}
-    term = RepeatTerm(temperature=1.25, last=0.5, earlier=-1.0)
+@pytest.mark.parametrize("kind", ["vstan", "v-sknn", "auto"])
+@pytest.mark.parametrize("term", [None, RepeatTerm(1.25, 0.5, -1.0)], ids=["alone", "term"])
+def test_ranks_of_each_blend_are_those_of_its_evaluation(
+    tmp_path: Path, kind: str, term: RepeatTerm | None
+) -> None:
+    """On random walks over more items than a list has, some of them back to an item."""
+    recipe = dataclasses.replace(TINY, blend=kind, epochs=1)
+    walk = random.Random(1)
+    clicks = words(*["".join(walk.choices(ITEMS, k=walk.randint(2, 7))) for _ in range(300)])
+    compared: list[float] = []
 
-    def keep(predictor: Predictor, train_part: Sessions, valid: Sessions | None) -> Additions:
+    def compare(predictor: Predictor, train_part: Sessions, valid: Sessions | None) -> Additions:
         assert valid is not None
-        measured = weigh(TINY, predictor, train_part, valid, term)
         held = reindex(valid, predictor.catalogue.item_ids)
-        for weight in (0.0, 0.2):
-            found[weight] = float(metric_parts(measured.ranks[weight])[1].mean())
-            blend = blend_of(TINY, predictor.catalogue, train_part, weight)
-            scale = 1.0 if blend is None else term.temperature
-            on_top = RepeatTerm(term.temperature, term.last / scale, term.earlier / scale)
-            blended = predictor.with_repeats(on_top).with_blend(blend)
-            assert evaluate(blended, held, 4).metrics["mrr@20"] == pytest.approx(found[weight])
+        weighed = weigh(settings_to_try(recipe), predictor, train_part, valid, term)
+        for settings, ranks in [(None, weighed.alone), *weighed.blended]:
+            blend = blend_of(settings, predictor.catalogue, train_part)
+            on_top = term if term is None or blend is None else term.calibrated()
+            evaluated = evaluate(predictor.with_repeats(on_top).with_blend(blend), held, 52)
+            parts = metric_parts(ranks).mean(axis=1)
+            assert evaluated.metrics["recall@20"] == pytest.approx(parts[0])
+            assert evaluated.metrics["mrr@20"] == pytest.approx(parts[1])
+            compared.append(parts[1])
         return Additions()
 
-    Trainer(TINY, tmp_path, CPU, Quiet(), keep).train(CLICKS, None)
+    Trainer(recipe, tmp_path, CPU, Quiet(), compare).train(clicks, None)
 
-    assert len(found) == 2
+    assert len(set(compared)) > 3
 
 
 def test_v_sknn_has_no_decay_and_a_decay_of_zero_is_none() -> None:
-    plain = neighbour_settings(dataclasses.replace(TINY, blend="v-sknn"))
-    no_age = neighbour_settings(dataclasses.replace(TINY, age_decay_days=0.0))
+    (plain,) = settings_to_try(dataclasses.replace(TINY, blend="v-sknn"))
+    (no_age,) = settings_to_try(dataclasses.replace(TINY, age_decay_days=0.0))
 
     assert (plain.click_decay, plain.age_decay_days, plain.distance_decay) == (None, None, None)
     assert (no_age.click_decay, no_age.age_decay_days, no_age.distance_decay) == (2.0, None, 3.0)
