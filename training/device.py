@@ -42,4 +42,7 @@ def device_warning(recipe: Recipe, device: torch.device) -> str | None:
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return any(has for name, has in torch.cpu.get_capabilities().items() if "bf16" in name)
+    capabilities = getattr(torch.cpu, "get_capabilities", None)  # older versions lack it
+    return capabilities is None or any(
+        has for name, has in capabilities().items() if "bf16" in name
+    )

@@ -15,7 +15,7 @@ from data.click_options import ClickOptions
 from recsys.errors import BadRecipe
 from training.pipeline import TrainOptions, train
 from training.recipe import Recipe, checked_recipe
-from training.warm_start import BaseModel, WarmStart, read_base_model
+from training.warm_start import WarmStart, read_base_model
 
 # One pass over the new clicks, without a validation part. The accumulator replaces the squared
 # gradients of the earlier run, which a bundle does not hold: from zero, the first steps would be as
@@ -48,7 +48,7 @@ def finetune(options: FinetuneOptions, console: Console) -> Path:
         TrainOptions(
             clicks=options.clicks,
             out=options.out,
-            recipe=continued_recipe(with_chosen_blend(base_model), options.settings),
+            recipe=continued_recipe(base_model.recipe_to_continue, options.settings),
             recipe_name=base_model.manifest.training.get("recipe", ""),
             items=options.items,
             resume=options.resume,
@@ -56,23 +56,6 @@ def finetune(options: FinetuneOptions, console: Console) -> Path:
             warm_start=WarmStart(base_model, options.drop_vanished),
         ),
         console,
-    )
-
-
-def with_chosen_blend(base_model: BaseModel) -> Recipe:
-    """Return the bundle's recipe with the settings of its blend, which finetuning keeps."""
-    blend = base_model.manifest.blend
-    if blend is None:
-        return dataclasses.replace(base_model.recipe, blend="none", blend_weight=0.0)
-    neighbours = blend.neighbours
-    return dataclasses.replace(
-        base_model.recipe,
-        blend="v-sknn" if base_model.recipe.blend == "v-sknn" else "vstan",
-        blend_weight=blend.weight,
-        idf=neighbours.idf,
-        click_decay=neighbours.click_decay or 0.0,
-        age_decay_days=neighbours.age_decay_days or 0.0,
-        distance_decay=neighbours.distance_decay or 0.0,
     )
 
 

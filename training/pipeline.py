@@ -26,7 +26,7 @@ from recsys.predictor import Predictor
 from recsys.retrieval.exact import describe_retrieval
 from training.additions.blend import blend_of, blend_summary
 from training.additions.chooser import chooser_of
-from training.checkpoint import CHECKPOINT, Additions
+from training.checkpoint import CHECKPOINT
 from training.competition.budget import Budget
 from training.competition.competition import Choice, Competition
 from training.competition.rivals import Rival, incumbent_first
@@ -150,7 +150,8 @@ def _fit(
     if options.warm_start is not None:
         initialiser = dataclasses.replace(options.warm_start, attributes=attributes)
     with work_folder(options.work), TrainingBars(console) as bars, stop_on_signal() as stop:
-        kept = _kept_additions(options)
+        base_model = None if options.warm_start is None else options.warm_start.base_model
+        kept = None if base_model is None else base_model.additions
         rivals = incumbent_first(
             [Rival(options.recipe_name, options.recipe), *options.rivals], len(prepared.train.items)
         )
@@ -159,12 +160,14 @@ def _fit(
         def trainer_of(rival: Rival, search_epochs: int, *, wins: bool = False) -> Trainer:
             folder = options.work if alone is not None else options.work / rival.name
             folder.mkdir(exist_ok=True)
+            keeps_blend = base_model is not None and base_model.keeps_blend(rival.recipe)
+            choose = chooser_of(rival.recipe, kept, keeps_blend=keeps_blend)
             return Trainer(
                 rival.recipe,
                 folder,
                 device,
                 bars if alone is not None else NamedProgress(bars, rival.name),
-                choose_additions=chooser_of(rival.recipe, kept) if wins else None,
+                choose_additions=choose if wins else None,
                 checkpoint_seconds=options.checkpoint_seconds,
                 search_epochs=search_epochs,
             )
@@ -241,10 +244,6 @@ def _compete(
     choice = competition.run()
     console.print(standings_table(choice.standings, options.budget))
     return choice
-
-
-def _kept_additions(options: TrainOptions) -> Additions | None:
-    return None if options.warm_start is None else options.warm_start.base_model.additions
 
 
 def _compare(

@@ -5,6 +5,7 @@ first name them. A new item's row is the mean of the rows of the old items click
 or after it; without any, it is the mean of all old rows.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,17 @@ from training.model.weights import Weights, eager_predictor
 from training.recipe import Recipe, checked_recipe
 from training.trainer import ItemTexts, texts_of
 
+BLEND_SETTINGS = (
+    "blend",
+    "blend_weight",
+    "neighbours",
+    "candidates",
+    "idf",
+    "click_decay",
+    "age_decay_days",
+    "distance_decay",
+)
+
 
 @dataclass(frozen=True)
 class BaseModel:
@@ -49,6 +61,19 @@ class BaseModel:
     def lineage(self) -> list[str]:
         """Return the model ids from the first ancestor, trained from scratch, to this model."""
         return [*self.manifest.training.get("lineage", []), self.model_id]
+
+    @property
+    def recipe_to_continue(self) -> Recipe:
+        """Return the recipe with the weight of the blend, which was perhaps chosen."""
+        blend = self.manifest.blend
+        if blend is None:
+            return dataclasses.replace(self.recipe, blend="none", blend_weight=0.0)
+        return dataclasses.replace(self.recipe, blend_weight=blend.weight)
+
+    def keeps_blend(self, recipe: Recipe) -> bool:
+        """Return whether a recipe says no more of the blend than that of this model."""
+        own = self.recipe_to_continue
+        return all(getattr(recipe, name) == getattr(own, name) for name in BLEND_SETTINGS)
 
     @property
     def additions(self) -> Additions:

@@ -120,6 +120,8 @@ def _manifest(path: Path, values: object) -> Manifest:
         )
     if (NEIGHBOURS in manifest.files) != (manifest.blend is not None):
         raise BundleRefused(f"{path}: {NEIGHBOURS} and the settings of blend belong together.")
+    if manifest.blend and manifest.blend.normalizing == 0 and manifest.retrieval.index:
+        raise BundleRefused(f"{path}: a blend with a softmax over all items has no index.")
     if (INDEX in manifest.files) != (manifest.retrieval.index is not None):
         raise BundleRefused(f"{path}: {INDEX} and the settings of retrieval belong together.")
     if type(manifest.window) is not int or not 1 <= manifest.window <= MAX_WINDOW:

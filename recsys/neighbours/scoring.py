@@ -15,7 +15,7 @@ from recsys.ragged import RaggedArray, ScoredRaggedArray, concatenated, offsets_
 
 CASES_AT_ONCE = 64  # so that the arrays stay in the processor's cache
 CANDIDATES_AT_ONCE = 1 << 17
-MAX_CANDIDATES = 1 << 20  # a place among them takes 20 bits of a sorting key, a case 6 bits
+MAX_CANDIDATES = 1 << 20  # a place takes 20 bits of a sorting key, a case 6, a score 31
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,10 +27,10 @@ app = typer.Typer(add_completion=False)
 def write(
     out: Annotated[Path, typer.Argument(help="CSV file to write.")],
     clicks: Annotated[int, typer.Option(help="About so many clicks.")] = 100_000,
-    items: Annotated[int, typer.Option(help="Items of the catalogue.")] = 5_000,
+    items: Annotated[int, typer.Option(help="Items of the catalogue.")] = 20_000,
     repeats: Annotated[float, typer.Option(help="Share of clicks on an earlier item.")] = 0.35,
     immediate: Annotated[float, typer.Option(help="Share of clicks on the last item.")] = 0.18,
-    followed: Annotated[float, typer.Option(help="Share of the others on a successor.")] = 0.3,
+    followed: Annotated[float, typer.Option(help="Share of the others on a successor.")] = 0.1,
     seed: int = 1,
 ) -> None:
     """Write the log."""

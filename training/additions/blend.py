@@ -82,7 +82,7 @@ def blend_summary(recipe: Recipe, settings: BlendSettings | None) -> str:
     if recipe.blend == "none":
         return "none"
     if settings is None:
-        return "left out, no weight of neighbours is clearly better on validation sessions"
+        return "left out, because no weight of neighbours is clearly better on validation sessions"
     source = "as the recipe says" if recipe.blend_weight else "chosen on validation sessions"
     kind = "v-sknn" if recipe.blend == "v-sknn" else "vstan"
     numbers = settings.neighbours
@@ -113,8 +113,10 @@ def choose_blend(
     if recipe.blend == "none":
         return None
     tried = settings_to_try(recipe)
-    if recipe.blend_weight > 0 or valid is None:
+    if recipe.blend_weight > 0:
         return _settings(recipe.blend_weight, tried[0])
+    if valid is None:
+        return None
     return best_blend(weigh(tried, predictor, train, valid, repeats))
 
 
@@ -128,10 +130,24 @@ class WeighedCases:
 
 
 def best_blend(cases: WeighedCases) -> BlendSettings | None:
-    """Return the settings with the highest gain, of equal ones the first; None if not clear."""
-    gained = [gains(ranks, cases.alone) for _, ranks in cases.blended]
-    best = int(np.argmax([gain.mean() for gain in gained]))
-    return cases.blended[best][0] if is_clear(gained[best], cases.session) else None
+    """Return the settings with the highest gain, of equal ones the first.
+
+    None where the gain is not clear. It is measured on the cases of one half of the sessions for
+    the settings that are best on the other half.
+    """
+    if not cases.blended:
+        return None
+    gained = np.stack([gains(ranks, cases.alone) for _, ranks in cases.blended])
+    unseen = np.zeros(len(cases.session))
+    for half in (0, 1):
+        left_out = cases.session % 2 == half
+        if left_out.all() or not left_out.any():
+            return None
+        best = int(np.argmax(gained[:, ~left_out].mean(axis=1)))
+        unseen[left_out] = gained[best, left_out]
+    if not is_clear(unseen, cases.session):
+        return None
+    return cases.blended[int(np.argmax(gained.mean(axis=1)))][0]
 
 
 @torch.inference_mode()
@@ -158,6 +174,8 @@ def weigh(
         for part in scored_cases(predictor, valid)
         for scored in [_Scored.of(part, temperature_of(repeats))]
     ]
+    if not parts:
+        return WeighedCases(np.zeros(0, np.int64), np.zeros(0, np.int64), [])
     alone = np.concatenate([cases[0].ranks(0.0) for cases in parts])
     blended = [
         (_settings(weight, settings), np.concatenate([c[at].ranks(weight) for c in parts]))

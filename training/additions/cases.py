@@ -44,6 +44,8 @@ def scored_cases(predictor: Predictor, valid: Sessions) -> Iterator[ScoredCases]
     for chunk, numbers in in_chunks(sessions, max(SCORES_AT_ONCE // items, 1)):
         windows = windows_along(chunk, predictor.window).known()
         rows = np.flatnonzero(windows.lengths)
+        if not len(rows):
+            continue
         cases = numbers.numpy()[rows]
         filled = RaggedArray(offsets_of(windows.lengths[rows]), windows.items)
         yield ScoredCases(

@@ -1,6 +1,6 @@
 """Additions to the model's scores, chosen on the validation sessions after the search.
 
-These are the weight of session neighbours and the repeat term. A first fit of the term to the
+These are the blend with session neighbours and the repeat term. A first fit of the term to the
 model's scores gives the temperature, with which neighbours are blended in. Where they are, a second
 fit makes the term for the blended scores.
 """
@@ -9,6 +9,7 @@ import dataclasses
 
 from data.sessions import Sessions
 from recsys.model.repeats import RepeatTerm
+from recsys.neighbours.blend import BlendSettings
 from recsys.predictor import Predictor
 from training.additions.blend import blend_of, choose_blend
 from training.additions.repeats import fit_repeats
@@ -19,21 +20,25 @@ from training.trainer import AdditionsChooser
 WITHOUT_SESSIONS = "none, because there are no validation sessions to fit it on"
 
 
-def chooser_of(recipe: Recipe, kept: Additions | None = None) -> AdditionsChooser:
+def chooser_of(
+    recipe: Recipe, kept: Additions | None = None, *, keeps_blend: bool = False
+) -> AdditionsChooser:
     """Return the function that chooses the recipe's additions.
 
     Args:
         recipe: Says which additions there are.
         kept: Additions of the bundle that is continued, if any. Its repeat term is kept where no
             fit on validation sessions is better than no term.
+        keeps_blend: Use the blend of that bundle.
     """
+    given = kept.blend if kept is not None and keeps_blend else None
 
     def chosen(predictor: Predictor, train: Sessions, valid: Sessions | None) -> Additions:
         if valid is None or recipe.repeats == "none":
-            blend = choose_blend(recipe, predictor, train, valid)
+            blend = given or choose_blend(recipe, predictor, train, valid)
             additions = Additions(None, WITHOUT_SESSIONS, blend)
         else:
-            additions = _fitted(recipe, predictor, train, valid)
+            additions = _fitted(recipe, predictor, train, valid, given)
         if recipe.repeats == "none":
             return dataclasses.replace(additions, repeats_summary="none")
         if kept is None or kept.repeats is None or _has_bonus(additions):
@@ -58,7 +63,13 @@ def _with_kept(additions: Additions, kept: Additions, term: RepeatTerm) -> Addit
     return dataclasses.replace(additions, repeats=term, repeats_summary=summary)
 
 
-def _fitted(recipe: Recipe, predictor: Predictor, train: Sessions, valid: Sessions) -> Additions:
+def _fitted(
+    recipe: Recipe,
+    predictor: Predictor,
+    train: Sessions,
+    valid: Sessions,
+    given: BlendSettings | None,
+) -> Additions:
     """Return the repeat term for the model, or for its blend with neighbours where that is better.
 
     Args:
@@ -66,17 +77,20 @@ def _fitted(recipe: Recipe, predictor: Predictor, train: Sessions, valid: Sessio
         predictor: Predictor trained on `train`, without additions.
         train: Sessions of the neighbours.
         valid: Sessions to fit and choose on.
+        given: Blend that is used without a choice, if any.
     """
     fitted = fit_repeats(predictor, valid)
     if recipe.blend == "none":
         return Additions(fitted.term, fitted.summary)
     calibration = RepeatTerm(temperature=fitted.temperature)
-    chosen = choose_blend(recipe, predictor, train, valid, fitted.term or calibration)
+    term = fitted.term or calibration
+    chosen = given or choose_blend(recipe, predictor, train, valid, term)
     blend = blend_of(chosen, predictor.catalogue, train)
     if blend is None:
         return Additions(fitted.term, fitted.summary)
     blended = predictor.with_repeats(calibration).with_blend(blend)
-    fitted = fit_repeats(blended, valid)
-    term = calibration if fitted.term is None else fitted.term
+    on_blend = fit_repeats(blended, valid)
+    # the blend was chosen with the first term on top, which stays where no other is better
+    term = on_blend.term or term.calibrated()
     term = dataclasses.replace(term, temperature=calibration.temperature)
-    return Additions(term, fitted.summary, chosen)
+    return Additions(term, on_blend.summary if on_blend.term else fitted.summary, chosen)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from training.evaluation.evaluate import LIST_LENGTH
 
 ERRORS = 2.0  # standard errors that an addition must gain
+LEAST_SESSIONS = 20  # with cases; the standard error over fewer of them says little
 
 
 def gains(ranks: NDArray[np.int64], before: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -35,8 +36,9 @@ def metric_parts(ranks: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def is_clear(gain: NDArray[np.float64], session: NDArray[np.int64]) -> bool:
-    """Return whether the mean gain is above `ERRORS` standard errors."""
-    return bool(gain.mean() > ERRORS * standard_error(gain, session))
+    """Return whether the mean gain is above `ERRORS` standard errors, of enough sessions."""
+    enough = len(np.unique(session)) >= LEAST_SESSIONS
+    return enough and bool(gain.mean() > ERRORS * standard_error(gain, session))
 
 
 def standard_error(values: NDArray[np.float64], session: NDArray[np.int64]) -> float:

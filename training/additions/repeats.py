@@ -14,7 +14,7 @@ the number above the target, and the sums of exponentials at some temperatures.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -36,6 +36,7 @@ FOLDS = 4  # of the validation sessions
 RIDGE = 1e-3  # strength of the L2 penalty of the likelihood
 COEFFICIENTS = tuple(f.name for f in dataclasses.fields(RepeatTerm) if f.name != "temperature")
 NO_BONUS = np.zeros(len(COEFFICIENTS))
+TOO_FEW = "none, because there are too few validation sessions to fit it"
 EXPONENT_STEP = 0.1
 # Inverse temperatures, as multiples of `EXPONENT_STEP`. Without dropout a model is too sure of
 # itself, so values below 1 are expected.
@@ -124,14 +125,15 @@ def fit_repeats(predictor: Predictor, valid: Sessions) -> FittedRepeats:
         predictor: Predictor that was not trained on `valid`, without a repeat term.
         valid: Sessions to validate on, items as codes of their log.
     """
-    return choose(collect(scored_cases(predictor, valid)))
+    parts = [_Part.of(scored) for scored in scored_cases(predictor, valid)]
+    return choose(_joined(parts)) if parts else FittedRepeats(None, TOO_FEW)
 
 
 def choose(cases: RepeatCases) -> FittedRepeats:
     """Return the better fit, or none where neither gains more than `ERRORS` standard errors."""
     every = np.ones(len(cases), dtype=bool)
     if len(np.unique(cases.session[cases.known] % FOLDS)) < FOLDS:
-        return FittedRepeats(None, "none, because there are too few validation sessions to fit it")
+        return FittedRepeats(None, TOO_FEW)
     ranks = _ranks_of_unseen(cases)
     of_ways = {way: cases.gains(of_way) for way, of_way in ranks.items()}
     way = max(of_ways, key=lambda way: of_ways[way].mean())
@@ -274,12 +276,14 @@ class _Loss:
         )
 
 
-@torch.inference_mode()
 def collect(parts: Iterable[ScoredCases]) -> RepeatCases:
-    """Return what fitting needs of these cases."""
-    gathered = [_Part.of(scored) for scored in parts]
+    """Return what fitting needs of these cases, of which there is at least one."""
+    return _joined([_Part.of(scored) for scored in parts])
+
+
+def _joined(parts: Sequence["_Part"]) -> RepeatCases:
     joined = {
-        field.name: np.concatenate([getattr(part, field.name) for part in gathered])
+        field.name: np.concatenate([getattr(part, field.name) for part in parts])
         for field in dataclasses.fields(_Part)
     }
     lengths, item, target = joined.pop("lengths"), joined.pop("item"), joined.pop("target")
@@ -306,6 +310,7 @@ class _Part:
     features: NDArray[np.float64]
 
     @classmethod
+    @torch.inference_mode()
     def of(cls, scored: ScoredCases) -> "_Part":
         windows, scores = scored.windows.lists(), scored.scores
         # a bonus is linear in the coefficients, so each feature is the bonus of a unit coefficient

@@ -129,14 +129,15 @@ class _BPRMax(Function):
         index = target_indices.unsqueeze(1)
         activated = functional.elu(scores, elu) if elu > 0 else scores
         target = activated.gather(1, index)
-        # finite, so that a row without any negative has weights too, and no gradient
         weights, copies = activated, torch.full_like(target, MASKED_SCORE)
         if counts is not None:
             weights = counts.added_to(activated)
             further = (counts.of_targets - 1).to(scores.dtype).log().clamp(min=MASKED_SCORE)
             copies = target + further.unsqueeze(1)  # copies of the target that are negatives
         weights = weights.scatter(1, index, copies).clamp_(min=MASKED_SCORE)
-        weights.sub_(weights.amax(dim=1, keepdim=True)).exp_()
+        highest = weights.amax(dim=1, keepdim=True)
+        lonely = highest <= MASKED_SCORE / 2  # rows without any negative
+        weights.sub_(highest).exp_()
         weights.div_(weights.sum(dim=1, keepdim=True))
         wins = torch.sub(target, activated).sigmoid_()
         weighted = weights * wins
@@ -144,6 +145,10 @@ class _BPRMax(Function):
         squared = weighted.mul_(wins).sum(dim=1, keepdim=True)  # Σ s·q²
         penalty = torch.mul(activated, activated, out=weighted).mul_(weights)
         penalty = penalty.sum(dim=1, keepdim=True)
+        if lonely.any():  # they have neither loss nor gradient
+            weights.masked_fill_(lonely, 0.0)
+            likelihood, squared = (t.masked_fill_(lonely, 1.0) for t in (likelihood, squared))
+            penalty.masked_fill_(lonely, 0.0)
         ctx.save_for_backward(activated, weights, wins, index, likelihood, squared, penalty)
         ctx.bpreg, ctx.elu = bpreg, elu
         return (bpreg * penalty - torch.log(likelihood + SMALLEST)).sum()

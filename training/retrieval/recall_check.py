@@ -75,6 +75,9 @@ def choose_retrieval(
     kinds = _kinds_to_try(recipe, len(predictor.catalogue))
     if not kinds:
         return EVERY_ITEM
+    if predictor.blend is not None:
+        # the items of neighbours are found without the index, so it must find those of the model
+        predictor = predictor.with_blend(None).with_repeats(None)
     states, scale = validation_states(predictor, sessions), weights.model.scale
     check = RecallCheck(predictor, states)
     lengths = np.linalg.norm(query_vectors(states.hidden, scale), axis=1)

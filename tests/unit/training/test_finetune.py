@@ -153,7 +153,7 @@ def test_a_finetuned_bundle_is_finetuned_when_nothing_is_new(
     assert again.recipe == read_manifest(tuned).recipe
 
 
-def test_a_blended_bundle_keeps_its_weight(
+def test_a_blended_bundle_keeps_its_blend(
     blended: TrainedShop, next_day: NextDay, tmp_path: Path
 ) -> None:
     old = read_manifest(blended.bundle).blend
@@ -162,8 +162,20 @@ def test_a_blended_bundle_keeps_its_weight(
 
     new = read_manifest(finetune(options, QUIET)).blend
 
+    assert new == old
+
+
+def test_a_setting_of_the_blend_makes_another_one(
+    blended: TrainedShop, next_day: NextDay, tmp_path: Path
+) -> None:
+    options = FinetuneOptions(
+        blended.bundle, ClickOptions(next_day.clicks), tmp_path / "out", ["blend=v-sknn"]
+    )
+
+    new = read_manifest(finetune(options, QUIET)).blend
+
     assert new is not None
-    assert new.weight == old.weight
+    assert (new.weight, new.neighbours.click_decay) == (0.3, None)
 
 
 def test_one_command_gives_one_model(

@@ -160,14 +160,15 @@ def test_bpr_max_stays_finite_where_every_negative_wins() -> None:
     assert torch.isfinite(bpr_max(scores, torch.tensor([0]), bpreg=0.0, elu=0.0))
 
 
-def test_bpr_max_of_a_row_without_negatives_has_a_finite_gradient() -> None:
-    scores = torch.tensor([[0.3]], dtype=torch.float64, requires_grad=True)
+@pytest.mark.parametrize("elu", [0.0, 0.5])
+def test_bpr_max_of_a_row_without_negatives_has_neither_loss_nor_gradient(elu: float) -> None:
+    scores = torch.tensor([[0.3, -2.0, 40.0]], dtype=torch.float64, requires_grad=True)
 
-    loss = bpr_max(scores, torch.tensor([0]), counts_of([2], [1]), bpreg=0.0, elu=0.0)
+    loss = bpr_max(scores, torch.tensor([0]), counts_of([2, 0, 0], [1]), bpreg=1.0, elu=elu)
 
     (gradient,) = torch.autograd.grad(loss, scores)
-    assert torch.isfinite(loss)
-    assert gradient.isfinite().all()
+    assert loss.item() == 0.0
+    assert gradient.tolist() == [[0.0, 0.0, 0.0]]
 
 
 def test_the_recipe_chooses_the_loss() -> None:
