@@ -11,7 +11,7 @@
     report.html          report of the training run; optional
 
 Loading trusts nothing: file names are fixed, digests and sizes are compared, numbers must be
-finite. `recsys/bundle/golden.py` checks the answers of the model. Format 1 is read, too.
+finite. `recsys/bundle/golden.py` checks the answers of the model. Formats 1 to 3 are read, too.
 """
 
 import hashlib
