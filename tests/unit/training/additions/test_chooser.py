@@ -17,16 +17,20 @@ def log(sessions: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["session_id", "item_id", "timestamp"])
 
 
+TOO_FEW_TO_CUT = ["abcab", "bcab", "cabc", "abab", "bcbc", "caca"]
+ONE_SESSION = ["abcab", "bcab", "cabc"] * 4 + ["za", "ab"]  # to validate on, and unknown clicks
+UNKNOWN_FIRST_CLICKS = ["abcab", "bcab", "cabc"] * 40 + ["za"] * 12 + ["ab"] * 12
+
+
 @pytest.mark.parametrize(
-    "sessions",
+    ("recipe", "sessions"),
     [
-        ["abcab", "bcab", "cabc", "abab", "bcbc", "caca"],
-        ["abcab", "bcab", "cabc"] * 4 + ["za", "ab"],
-        ["abcab", "bcab", "cabc"] * 40 + ["za"] * 12 + ["ab"] * 12,
+        ("auto", TOO_FEW_TO_CUT),
+        ("default", TOO_FEW_TO_CUT),
+        ("auto", ONE_SESSION),
+        ("accurate", UNKNOWN_FIRST_CLICKS),
     ],
-    ids=["too few to cut", "one validation session after an unknown item", "unknown first clicks"],
 )
-@pytest.mark.parametrize("recipe", ["auto", "accurate", "default"])
 def test_a_log_whose_validation_sessions_say_nothing_is_trained(
     tmp_path: Path, recipe: str, sessions: list[str]
 ) -> None:
