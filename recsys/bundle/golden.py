@@ -14,6 +14,7 @@ from recsys.bundle.layout import GOLDEN
 from recsys.bundle.load import Bundle, load_bundle
 from recsys.bundle.manifest import refuse_failures
 from recsys.errors import BundleRefused
+from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import Blend
 from recsys.predictor import Predictor, SessionState
 from recsys.retrieval.exact import ExactScan, RankingQuery
@@ -133,14 +134,16 @@ def open_predictor(folder: Path) -> Predictor:
 
 def _verified(bundle: Bundle) -> Predictor:
     """Return a predictor after its golden sessions and a batch of every shape."""
-    predictor = _predictor(bundle, bundle.blend)
+    repeats = bundle.manifest.repeats
+    predictor = unverified_predictor(bundle, repeats, bundle.blend)
     golden = read_golden(bundle.folder / GOLDEN)
     check_golden(predictor.with_exact_retrieval(), golden)
     if bundle.index is not None:
         if bundle.blend is None:
             check_retrieval(predictor, golden)
         else:
-            check_retrieval(_predictor(bundle, None), _without_blend(predictor, golden))
+            alone = unverified_predictor(bundle, repeats, None)
+            check_retrieval(alone, _without_blend(predictor, golden))
     for sessions in (1, 2, 32):
         for _ in range(WARM_UP_CALLS):
             state = predictor.advance([SessionState([0])] * sessions)
@@ -148,8 +151,11 @@ def _verified(bundle: Bundle) -> Predictor:
     return predictor
 
 
-def _predictor(bundle: Bundle, blend: Blend | None) -> Predictor:
-    size, repeats = bundle.manifest.size, bundle.manifest.repeats
+def unverified_predictor(
+    bundle: Bundle, repeats: RepeatTerm | None, blend: Blend | None
+) -> Predictor:
+    """Return a predictor with the bundle's model and retrieval, and these additions."""
+    size = bundle.manifest.size
     retrieval = None
     if bundle.index is not None:
         exact = ExactScan(bundle.model, bundle.matrix, bundle.bias, repeats, blend)

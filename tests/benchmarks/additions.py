@@ -22,12 +22,11 @@ import typer
 from data.click_options import ClickOptions
 from data.prepare import prepare
 from data.sessions import Sessions
+from recsys.bundle.golden import unverified_predictor
 from recsys.bundle.load import Bundle, load_bundle
 from recsys.model.repeats import RepeatTerm
-from recsys.neighbours.blend import Blend
 from recsys.predictor import Predictor, SessionState
-from recsys.retrieval.exact import ExactScan, RankingQuery
-from recsys.retrieval.rerank import Reranked
+from recsys.retrieval.exact import RankingQuery
 from tests.support.training.builders import Quiet
 from training.additions.chooser import chooser_of
 from training.checkpoint import Additions
@@ -82,13 +81,16 @@ def fit(
 
 
 @app.command()
-def request(bundle: Annotated[Path, typer.Option(help="Bundle with an index.")]) -> None:
+def request(bundle: Annotated[Path, typer.Option(help="Bundle to rank with.")]) -> None:
     """Print the microseconds of a ranking without and with additions, in turns."""
     torch.set_num_threads(1)
     opened = load_bundle(bundle)
-    predictors = {"alone": predictor_of(opened), "term": predictor_of(opened, TERM)}
+    predictors = {
+        "alone": unverified_predictor(opened, None, None),
+        "term": unverified_predictor(opened, TERM, None),
+    }
     if opened.blend is not None:
-        predictors["blend"] = predictor_of(opened, TERM, opened.blend)
+        predictors["blend"] = unverified_predictor(opened, TERM, opened.blend)
     rng = np.random.default_rng(1)
     typer.echo("microseconds a request")
     typer.echo("batch  window" + "".join(f"{name:>9}" for name in predictors))
@@ -113,27 +115,6 @@ def windows_of(
     clicks = bundle.blend.neighbours.index.clicks
     starts = random.integers(0, len(clicks) - window, batch)
     return [clicks[start : start + window].tolist() for start in starts.tolist()]
-
-
-def predictor_of(
-    bundle: Bundle, term: RepeatTerm | None = None, blend: Blend | None = None
-) -> Predictor:
-    """Return a predictor with the bundle's retrieval, and these additions instead of its own."""
-    size = bundle.manifest.size
-    exact = ExactScan(bundle.model, bundle.matrix, bundle.bias, term, blend)
-    return Predictor(
-        bundle.model,
-        bundle.matrix,
-        bundle.bias,
-        bundle.catalogue,
-        inputs=bundle.inputs,
-        layers=size.layers,
-        state_width=size.state_width,
-        window=bundle.manifest.window,
-        repeats=term,
-        blend=blend,
-        retrieval=None if bundle.index is None else Reranked(bundle.index, exact, size.scale),
-    )
 
 
 def seconds_in_turns(predictors: Sequence[Predictor], windows: list[list[int]]) -> list[float]:
