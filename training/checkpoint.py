@@ -26,6 +26,8 @@ from recsys.neighbours.blend import BlendSettings
 from training.recipe import Recipe, original_names
 
 CHECKPOINT = "checkpoint.safetensors"
+# Raise it where the same clicks and recipe give other weights, blend or repeat term than before.
+ALGORITHM_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,11 @@ def fingerprint(
 ) -> str:
     """Return a digest of clicks, recipe and initialiser, so that no run resumes another one.
 
-    It is made of the settings' first names, so that renaming one invalidates no checkpoint.
+    It is made of the settings' first names, so that renaming one invalidates no checkpoint. The
+    version of the algorithm is in it, so that no run ends with other weights than it began for.
     """
     content = hashlib.sha256(json.dumps(original_names(recipe), sort_keys=True).encode())
+    content.update(f"algorithm {ALGORITHM_VERSION}".encode())
     content.update(initialiser.encode())
     for sessions in (train, valid):
         if sessions is not None:

@@ -105,7 +105,7 @@ def write_bundle(out: Path, export: Export) -> Manifest:
         save_file(tensors, folder / WEIGHTS)
         export.catalogue.write(folder / ITEMS)
         if export.blend is not None:
-            export.blend.neighbours.index.write(folder / NEIGHBOURS)
+            export.blend.index.write(folder / NEIGHBOURS)
         if export.retrieval.index is not None:
             export.retrieval.index.write(folder / INDEX)
         predictor = eager_predictor(

@@ -35,7 +35,6 @@ from recsys.model.gru4rec import ModelSize
 from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import Blend, BlendSettings
 from recsys.neighbours.index import read_index
-from recsys.neighbours.scoring import SessionNeighbours
 from recsys.predictor import SessionModel
 from recsys.retrieval.candidates import REMOVED_KINDS, CandidateIndex, IndexSettings
 from recsys.retrieval.int8 import Int8Index
@@ -147,8 +146,7 @@ def _load_blend(folder: Path, settings: BlendSettings | None, items: int) -> Ble
     if settings is None:
         return None
     index = read_index(folder / NEIGHBOURS, items, settings.neighbours.candidates)
-    neighbours = SessionNeighbours(index, settings.neighbours)
-    return Blend(neighbours, settings.weight, settings.normalizing, settings.votes)
+    return Blend(index, settings)
 
 
 def _check_file(path: Path, expected: object) -> None:

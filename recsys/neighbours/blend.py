@@ -12,6 +12,7 @@ end. Source: Jannach and Ludewig, RecSys 2017 (weighted hybrids).
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from recsys.model.ranking import largest
+from recsys.neighbours.index import NeighbourIndex
 from recsys.neighbours.scoring import NeighbourSettings, SessionNeighbours
 from recsys.ragged import RaggedArray, ScoredRaggedArray
 
@@ -59,19 +61,15 @@ class BlendSettings:
 
 @dataclass(frozen=True)
 class Blend:
-    """Session neighbours with their weight beside the model."""
+    """Session neighbours beside the model."""
 
-    neighbours: SessionNeighbours
-    weight: float
-    normalizing: int = NORMALIZING  # as in `BlendSettings`
-    best_votes: int = VOTES
+    index: NeighbourIndex  # the training sessions
+    settings: BlendSettings
 
-    @property
-    def settings(self) -> BlendSettings:
-        """Return the settings that the manifest stores."""
-        return BlendSettings(
-            self.weight, self.neighbours.settings, self.normalizing, self.best_votes
-        )
+    @cached_property
+    def neighbours(self) -> SessionNeighbours:
+        """Return the scorer of the sessions."""
+        return SessionNeighbours(self.index, self.settings.neighbours)
 
     def votes(self, windows: RaggedArray) -> ScoredRaggedArray:
         """Return the neighbours' items of each window, each with the logarithm of its part of p.
@@ -79,7 +77,7 @@ class Blend:
         Args:
             windows: B windows of known items, oldest first.
         """
-        return log_parts(self.neighbours.shares(windows, self.best_votes), self.weight)
+        return log_parts(self.neighbours.shares(windows, self.settings.votes), self.settings.weight)
 
     def mix(self, scores: Tensor, windows: RaggedArray) -> Tensor:
         """Return the scores of the blend.
@@ -91,8 +89,8 @@ class Blend:
         Returns:
             (B, N) float32, log p.
         """
-        log_model = log_probabilities(scores, self.normalizing)
-        return mix_log_probabilities(log_model, self.votes(windows), self.weight)
+        log_model = log_probabilities(scores, self.settings.normalizing)
+        return mix_log_probabilities(log_model, self.votes(windows), self.settings.weight)
 
 
 def log_probabilities(scores: Tensor, normalizing: int = NORMALIZING) -> Tensor:

@@ -44,7 +44,7 @@ class Reranked:
         self._scale, self._few_allowed = scale, few_allowed
         self._matrix, self._bias = exact.matrix.numpy(), exact.bias.numpy()
         self._blend, self._temperature = exact.blend, temperature_of(exact.repeats)
-        self._least_count = 0 if exact.blend is None else exact.blend.normalizing
+        self._least_count = 0 if exact.blend is None else exact.blend.settings.normalizing
 
     def top_k(self, hidden: Tensor, clicks: Windows, queries: Sequence[RankingQuery]) -> list[TopK]:
         """Return a list for each hidden state; see `Retrieval.top_k`."""
@@ -182,12 +182,13 @@ class Reranked:
         assert self._blend is not None
         scores /= np.float32(self._temperature)
         best = np.where(distinct, scores, NEVER)
-        if best.shape[1] > self._blend.normalizing > 0:
-            best = np.partition(best, -self._blend.normalizing, axis=1)
-            best = best[:, -self._blend.normalizing :]
+        settings = self._blend.settings
+        if best.shape[1] > settings.normalizing > 0:
+            best = np.partition(best, -settings.normalizing, axis=1)
+            best = best[:, -settings.normalizing :]
         highest = best.max(axis=1, keepdims=True)
         shift = -highest - np.log(np.exp(best - highest).sum(axis=1, keepdims=True))
-        shift[votes.lengths > 0] += np.float32(math.log1p(-self._blend.weight))
+        shift[votes.lengths > 0] += np.float32(math.log1p(-settings.weight))
         scores += shift
         flat = scores.ravel()
         with np.errstate(invalid="ignore"):  # a state of NaN

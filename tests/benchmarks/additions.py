@@ -112,7 +112,7 @@ def windows_of(
             0, len(bundle.catalogue), (batch, window)
         ).tolist()
         return windows
-    clicks = bundle.blend.neighbours.index.clicks
+    clicks = bundle.blend.index.clicks
     starts = random.integers(0, len(clicks) - window, batch)
     return [clicks[start : start + window].tolist() for start in starts.tolist()]
 

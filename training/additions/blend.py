@@ -22,6 +22,7 @@ from recsys.catalogue.catalogue import Catalogue
 from recsys.model.ranking import UNRANKED, largest
 from recsys.model.repeats import RepeatTerm, temperature_of
 from recsys.neighbours.blend import NORMALIZING, VOTES, Blend, BlendSettings
+from recsys.neighbours.index import NeighbourIndex
 from recsys.neighbours.scoring import NeighbourSettings, SessionNeighbours
 from recsys.predictor import Predictor
 from training.additions.cases import ScoredCases, scored_cases
@@ -60,21 +61,19 @@ def settings_to_try(recipe: Recipe) -> list[NeighbourSettings]:
     return [own, *(dataclasses.replace(own, **changes) for changes in OTHER_SETTINGS)]
 
 
-def neighbours_of(
+def neighbour_index(
     settings: NeighbourSettings, catalogue: Catalogue, train: Sessions
-) -> SessionNeighbours:
-    """Return the neighbours out of these sessions, whose items are codes of their log."""
+) -> NeighbourIndex:
+    """Return the index of these sessions, whose items are codes of their log."""
     indexed = reindex(train, catalogue.item_ids)
-    index = build_neighbour_index(indexed, len(catalogue), settings.candidates)
-    return SessionNeighbours(index, settings)
+    return build_neighbour_index(indexed, len(catalogue), settings.candidates)
 
 
 def blend_of(settings: BlendSettings | None, catalogue: Catalogue, train: Sessions) -> Blend | None:
     """Return the blend with neighbours out of all training sessions; None without settings."""
     if settings is None:
         return None
-    neighbours = neighbours_of(settings.neighbours, catalogue, train)
-    return Blend(neighbours, settings.weight, settings.normalizing, settings.votes)
+    return Blend(neighbour_index(settings.neighbours, catalogue, train), settings)
 
 
 def blend_summary(recipe: Recipe, settings: BlendSettings | None) -> str:
@@ -167,8 +166,8 @@ def weigh(
         valid: As for `choose_blend`.
         repeats: As for `choose_blend`.
     """
-    first = neighbours_of(tried[0], predictor.catalogue, train)
-    neighbours = [SessionNeighbours(first.index, settings) for settings in tried]
+    index = neighbour_index(tried[0], predictor.catalogue, train)
+    neighbours = [SessionNeighbours(index, settings) for settings in tried]
     parts = [
         [_Cases.of(part, scored, known, repeats) for known in (None, *neighbours)]
         for part in scored_cases(predictor, valid)

@@ -31,7 +31,7 @@ def rivals_of(name: str, overrides: Sequence[str] = ()) -> tuple[Rival, ...]:
     """Return the recipe of this name alone; for `auto` the default recipe and its rivals.
 
     With `auto`, session neighbours may be blended in, unless the overrides say otherwise or leave
-    no validation sessions to choose their weight on.
+    neither a weight nor validation sessions to choose it on.
 
     Args:
         name: `auto`, a built-in recipe, or a path that ends in .toml.
@@ -47,7 +47,8 @@ def rivals_of(name: str, overrides: Sequence[str] = ()) -> tuple[Rival, ...]:
     rivals: list[Rival] = []
     for built_in in (DEFAULT, *OTHERS):
         recipe = load_recipe(built_in, overrides)
-        if recipe.validation > 0 and not any(_name(override) == "blend" for override in overrides):
+        weighable = recipe.validation > 0 or recipe.blend_weight > 0
+        if weighable and not any(_name(override) == "blend" for override in overrides):
             recipe = dataclasses.replace(recipe, blend=BLEND)
         if recipe not in [rival.recipe for rival in rivals]:
             rivals.append(Rival(built_in, recipe))

@@ -1,8 +1,9 @@
-"""Recurrent layer in training: all clicks of a mini-batch at once, gradient truncated at one click.
+"""Recurrent layer in training: all clicks of a mini-batch at once, with dropout between them.
 
-The hidden state passes from click to click without its gradient (truncated back-propagation with
-one step: Hidasi et al., ICLR 2016, arXiv:1511.06939, section 3.1.1, trains on single clicks of
-session-parallel mini-batches). The gradient of all clicks is then one matrix product per weight.
+The gradient goes back through every click of a row, to its first one in the mini-batch
+(back-propagation through time). Whole sessions are such rows. A session-parallel mini-batch has one
+click of each row, so its gradient spans one click, as in Hidasi et al., ICLR 2016,
+arXiv:1511.06939, section 3.1.1. docs/accuracy.md says what the longer gradient gains.
 The carried state is the one after dropout; the memory of an LSTM has no dropout.
 The default cell, a GRU on the CPU, has its own backward pass; every other cell uses autograd.
 """
@@ -31,7 +32,8 @@ def read_layer(
         inputs: (clicks, input width) float32, packed as in `torch.nn.utils.rnn.PackedSequence`.
         batch_sizes: (T,) int64 on the CPU, rows that have a first, second, … click; B is the first.
         initial_state: (B, state width) float32, the state before each row's first click.
-        dropout_mask: (clicks, H) float32, 0 or 1/(1 − rate), or None for no dropout.
+        dropout_mask: (B, H) float32, 0 or 1/(1 − rate), the same for all clicks of a row (Gal and
+            Ghahramani, NeurIPS 2016, arXiv:1512.05287, section 4), or None for no dropout.
 
     Returns:
         The outputs after dropout, (clicks, H) float32, and the state after each row's last click,
@@ -49,32 +51,23 @@ def read_layer(
             cell.bias_hh,
         )
         return outputs, outputs.detach()[_last_clicks(batch_sizes)]
-    gates = cell.gates_of(inputs)
-    before, after = _states(cell, gates.detach(), batch_sizes, initial_state, dropout_mask)
-    hidden, _ = cell.step(gates, before)
-    if dropout_mask is not None:
-        hidden = hidden * dropout_mask
-    return hidden, after[_last_clicks(batch_sizes)]
+    outputs, states = _unroll(cell, cell.gates_of(inputs), batch_sizes, initial_state, dropout_mask)
+    return outputs, states.detach()[_last_clicks(batch_sizes)]
 
 
-@torch.no_grad()
-def _states(
+def _unroll(
     cell: Cell, gates: Tensor, batch_sizes: Tensor, state: Tensor, dropout_mask: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the states before and after every click, each (clicks, state width)."""
-    states_before, states_after = [], []
-    start = 0
-    for rows in batch_sizes.tolist():
-        state = state[:rows]
-        states_before.append(state)
-        hidden, after = cell.step(gates[start : start + rows], state)
+    """Return the outputs, (clicks, H), and the states after every click, (clicks, state width)."""
+    outputs, states = [], []
+    for now in torch.split(gates, batch_sizes.tolist()):
+        hidden, state = cell.step(now, state[: len(now)])
         if dropout_mask is not None:
-            hidden = hidden * dropout_mask[start : start + rows]
-            after = torch.cat([hidden, after[:, cell.hidden :]], dim=1)
-        states_after.append(after)
-        state = after
-        start += rows
-    return torch.cat(states_before), torch.cat(states_after)
+            hidden = hidden * dropout_mask[: len(now)]
+            state = torch.cat([hidden, state[:, cell.hidden :]], dim=1)
+        outputs.append(hidden)
+        states.append(state)
+    return torch.cat(outputs), torch.cat(states)
 
 
 def _last_clicks(batch_sizes: Tensor) -> Tensor:
@@ -121,23 +114,43 @@ class _PackedGRU(Function):
             new.addcmul_(reset, candidate[now]).tanh_()
             state = torch.lerp(new, state, update, out=outputs[now])
             if dropout_mask is not None:
-                state.mul_(dropout_mask[now])
+                state.mul_(dropout_mask[:rows])
             start += rows
-        ctx.save_for_backward(inputs, gates, before, candidate, dropout_mask, weight_ih)
+        ctx.batch_sizes = batch_sizes
+        ctx.save_for_backward(inputs, gates, before, candidate, dropout_mask, weight_ih, weight_hh)
         return outputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, gates, before, candidate, dropout_mask, weight_ih = ctx.saved_tensors
-        if dropout_mask is not None:
-            gradient = gradient * dropout_mask
+        inputs, gates, before, candidate, dropout_mask, weight_ih, weight_hh = ctx.saved_tensors
+        width = weight_hh.size(1)
         reset, update, new = gates.chunk(3, dim=1)
-        grad_new = gradient * (1 - update) * (1 - new * new)
-        grad_update = gradient * (before - new) * update * (1 - update)
-        grad_reset = grad_new * candidate * reset * (1 - reset)
-        grad_gates = torch.cat([grad_reset, grad_update, grad_new], dim=1)
-        grad_recurrent = torch.cat([grad_reset, grad_update, grad_new * reset], dim=1)
+        # (clicks, 3, H): what a gradient of the new state is multiplied with, per gate
+        factors = gates.new_empty(len(gates), 3, width)
+        of_reset, of_update, of_new = factors.unbind(1)
+        torch.mul(1 - update, 1 - new * new, out=of_new)
+        torch.mul(before - new, update, out=of_update).mul_(1 - update)
+        torch.mul(of_new, candidate, out=of_reset).mul_(reset).mul_(1 - reset)
+        new_of_gates = of_new.clone()  # the input's part of the candidate is not reset
+        of_new.mul_(reset)
+        gradient = gradient.clone()
+        grad_recurrent = factors  # in place, click by click
+        end, carried = len(gradient), None
+        for rows in reversed(ctx.batch_sizes):
+            now = slice(end - rows, end)
+            step = gradient[now]
+            if carried is not None:  # from the next click of the rows that have one
+                step[: len(carried)].add_(carried)
+            if dropout_mask is not None:
+                step.mul_(dropout_mask[:rows])
+            torch.mul(step.unsqueeze(1), factors[now], out=grad_recurrent[now])
+            end -= rows
+            if end > 0:
+                carried = torch.addmm(step * update[now], grad_recurrent[now].flatten(1), weight_hh)
+        grad_gates = grad_recurrent.clone()
+        torch.mul(gradient, new_of_gates, out=grad_gates[:, 2])
+        grad_gates, grad_recurrent = grad_gates.flatten(1), grad_recurrent.flatten(1)
         return (
             grad_gates @ weight_ih,
             None,

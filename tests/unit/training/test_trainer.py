@@ -111,6 +111,18 @@ def test_the_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
         run(tmp_path / "run", dataclasses.replace(TINY, hidden=9))
 
 
+def test_the_checkpoint_of_another_version_of_the_algorithm_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its run would end with weights of neither version."""
+    with pytest.raises(Killed):
+        run(tmp_path, listener=KilledAfterEpoch(1))
+    monkeypatch.setattr("training.checkpoint.ALGORITHM_VERSION", 0)
+
+    with pytest.raises(BadInput, match="or to another version"):
+        run(tmp_path)
+
+
 def test_the_checkpoint_of_other_times_or_other_validation_is_refused(tmp_path: Path) -> None:
     """Both change the validation part, and with it the weights."""
     with pytest.raises(Killed):

@@ -1,5 +1,6 @@
 """Session neighbours of a bundle are verified and part of its model id."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -107,7 +108,8 @@ def test_similar_items_come_from_the_model_without_neighbours(blended: TrainedSh
 def test_a_bundle_of_format_3_answers_with_a_softmax_over_all_items(bundle: Path) -> None:
     predictor = open_predictor(bundle)
     assert predictor.blend is not None
-    blend = Blend(predictor.blend.neighbours, 0.3, normalizing=0, best_votes=0)
+    settings = dataclasses.replace(predictor.blend.settings, normalizing=0, votes=0)
+    blend = Blend(predictor.blend.index, settings)
     old = predictor.with_blend(blend)
     golden = [compute_golden_session(old, g.clicks) for g in read_golden(bundle / GOLDEN)]
     write_golden(bundle / GOLDEN, golden)

@@ -12,7 +12,7 @@ from recsys.neighbours.blend import (
     log_probabilities,
     mix_log_probabilities,
 )
-from recsys.neighbours.scoring import VSKNN, SessionNeighbours
+from recsys.neighbours.scoring import VSKNN
 from recsys.ragged import ScoredRaggedArray, rows_of
 from tests.support.training.builders import words
 from training.baselines.session_knn import build_neighbour_index
@@ -55,7 +55,7 @@ def test_the_softmax_is_over_the_highest_scores() -> None:
 
 def test_scores_are_logarithms_of_a_distribution_and_never_infinite() -> None:
     train = reindex(words("ab", "ac", "cd"), IDS)
-    blend = Blend(SessionNeighbours(build_neighbour_index(train, 4, 2500), VSKNN), 0.4, 0, 0)
+    blend = Blend(build_neighbour_index(train, 4, 2500), BlendSettings(0.4, VSKNN))
     scores = torch.tensor([[80.0, 0.0, -80.0, 1.0]] * 3)
 
     log_p = blend.mix(scores, rows_of([[0], [2, 3], []]))

@@ -15,8 +15,8 @@ from torch import Tensor
 from data.sessions import Sessions
 from recsys.model.gru4rec import ModelSize, SessionRNN, unit
 from recsys.model.repeats import RepeatTerm
-from recsys.neighbours.blend import Blend
-from recsys.neighbours.scoring import VSTAN, SessionNeighbours
+from recsys.neighbours.blend import NORMALIZING, VOTES, Blend, BlendSettings
+from recsys.neighbours.scoring import VSTAN
 from recsys.ragged import rows_of
 from recsys.retrieval import rerank
 from recsys.retrieval.candidates import KINDS, CandidateIndex
@@ -75,11 +75,12 @@ def complete_retrieval(
     return Reranked(complete_index(kind, matrix, bias), exact, scale, few_allowed)
 
 
-def neighbours() -> SessionNeighbours:
-    """Return neighbours out of random sessions; some items are in none."""
+def blend(weight: float, normalizing: int = NORMALIZING, votes: int = VOTES) -> Blend:
+    """Return a blend with neighbours out of random sessions; some items are in none."""
     clicks = np.random.default_rng(3).integers(0, ITEMS // 2, 800, dtype=np.int32)
     sessions = Sessions(clicks, np.arange(800), np.arange(0, 801, 4), tuple(map(str, range(ITEMS))))
-    return SessionNeighbours(build_neighbour_index(sessions, ITEMS, 2500), VSTAN)
+    index = build_neighbour_index(sessions, ITEMS, 2500)
+    return Blend(index, BlendSettings(weight, VSTAN, normalizing, votes))
 
 
 FALLING = RepeatTerm(last=3.0, earlier=-4.0, clicks=-1.0, earlier_length=-0.5, temperature=1.3)
@@ -88,8 +89,8 @@ ADDITIONS = {
     "none": Additions(),
     "rising": Additions(RepeatTerm(last=-2.0, earlier=1.5, recency=-0.5, clicks=1.0)),
     "falling": Additions(FALLING),
-    "blend": Additions(blend=Blend(neighbours(), 0.3)),
-    "all": Additions(FALLING, Blend(neighbours(), 0.1, normalizing=7, best_votes=3)),
+    "blend": Additions(blend=blend(0.3)),
+    "all": Additions(FALLING, blend(0.1, normalizing=7, votes=3)),
 }
 COMPLETE = {
     (kind, scale, name): complete_retrieval(kind, scale, additions)
@@ -121,14 +122,14 @@ def brute_force(
     repeats, blend = additions.repeats, additions.blend
     if blend is not None:
         scores = [score / (repeats.temperature if repeats else 1.0) for score in scores]
-        best = sorted(scores)[-blend.normalizing :]
+        best = sorted(scores)[-blend.settings.normalizing :]
         total = sum(math.exp(score) for score in best)
         voted = blend.neighbours.score(rows_of([window]))
         votes = dict(zip(voted.items.tolist(), voted.scores.tolist(), strict=True))
-        weight, whole = blend.weight if votes else 0.0, sum(votes.values())
+        weight, whole = blend.settings.weight if votes else 0.0, sum(votes.values())
         counted = sorted(votes, key=lambda item: -np.float32(votes[item] / whole))
         for item in range(ITEMS):
-            vote = votes[item] / whole if item in counted[: blend.best_votes] else 0.0
+            vote = votes[item] / whole if item in counted[: blend.settings.votes] else 0.0
             p = (1 - weight) * math.exp(scores[item]) / total + weight * vote
             scores[item] = math.log(p)
     if repeats is not None:

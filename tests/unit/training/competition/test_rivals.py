@@ -34,6 +34,8 @@ def test_neighbours_are_blended_in_unless_the_settings_say_otherwise() -> None:
     assert {rival.recipe.blend for rival in rivals_of("auto", [" blend = none"])} == {"none"}
     assert {rival.recipe.blend for rival in rivals_of("auto", ["blend=v-sknn"])} == {"v-sknn"}
     assert {rival.recipe.blend for rival in rivals_of("auto", ["validation=0.0"])} == {"none"}
+    weighed = ["validation=0.0", "blend_weight=0.3"]  # no session is needed to choose the weight
+    assert {rival.recipe.blend for rival in rivals_of("auto", weighed)} == {"auto"}
 
 
 @pytest.mark.parametrize(

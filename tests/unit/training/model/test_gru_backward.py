@@ -1,4 +1,4 @@
-"""A layer in training equals the cell; the gradient of a click spans one click."""
+"""A layer in training equals the cell click by click; its gradient goes back to the first click."""
 
 import pytest
 import torch
@@ -37,15 +37,15 @@ def by_clicks(
     state: torch.Tensor,
     dropout_mask: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run the cell click by click, as the paper does."""
+    """Run the cell click by click, with autograd."""
     outputs, last_state = [], state.clone()
     start = 0
     for rows in batch_sizes.tolist():
         now = slice(start, start + rows)
-        hidden, after = cell(inputs[now], torch.tensor([rows]), state[:rows].detach())
-        outputs.append(hidden * dropout_mask[now])
-        state = torch.cat([outputs[-1], after[:, HIDDEN:]], dim=1).detach()
-        last_state[:rows] = state
+        hidden, after = cell(inputs[now], torch.tensor([rows]), state[:rows])
+        outputs.append(hidden * dropout_mask[:rows])
+        state = torch.cat([outputs[-1], after[:, HIDDEN:]], dim=1)
+        last_state[:rows] = state.detach()
         start += rows
     return torch.cat(outputs), last_state
 
@@ -53,12 +53,12 @@ def by_clicks(
 @pytest.mark.parametrize("width", [3, 0], ids=["embedded", "one-hot"])
 @pytest.mark.parametrize("name", CELLS)
 @given(rows=st.lists(st.integers(1, 5), min_size=1, max_size=6))
-def test_a_layer_equals_the_cell_click_by_click_with_gradients_of_one_click(
+def test_a_layer_equals_the_cell_click_by_click_with_its_gradients(
     name: str, width: int, rows: list[int]
 ) -> None:
     cell = cell_of(name, width)
     inputs, batch_sizes, state = example(cell, rows)
-    mask = (torch.rand(len(inputs), HIDDEN, dtype=torch.float64) < 0.6) / 0.6
+    mask = (torch.rand(len(state), HIDDEN, dtype=torch.float64) < 0.6) / 0.6
     weight = torch.randn(len(inputs), HIDDEN, dtype=torch.float64)
 
     outputs, after = read_layer(cell, inputs, batch_sizes, state, mask)
@@ -87,9 +87,9 @@ def test_without_dropout_a_layer_equals_the_cell(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_the_gradient_of_one_click_equals_finite_differences(name: str) -> None:
+def test_the_gradient_through_the_clicks_equals_finite_differences(name: str) -> None:
     cell = cell_of(name)
-    inputs, batch_sizes, state = example(cell, [3])
+    inputs, batch_sizes, state = example(cell, [3, 2, 2])
 
     assert torch.autograd.gradcheck(
         lambda packed, *_: read_layer(cell, packed, batch_sizes, state, None)[0],
