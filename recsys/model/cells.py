@@ -86,18 +86,20 @@ class Cell(nn.Module):
             if now.size(0) < state.size(0):
                 ended.append(state[now.size(0) :])
                 state = state[: now.size(0)]
-            output, state = self.step(now, state)
+            output, state = self.step(now, state, state[:, : self.hidden])
             outputs.append(output)
         ended.append(state)
         ended.reverse()  # the sessions that end last stand first
         return torch.cat(outputs), torch.cat(ended)
 
-    def step(self, gates: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, gates: Tensor, state: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
         """Compute one step.
 
         Args:
             gates: (B, gates·H) float32, W_ih·x + b_ih.
             state: (B, state_width) float32.
+            output: (B, H) float32, what the recurrent product reads: the first part of the state,
+                in training after dropout.
 
         Returns:
             The output, (B, H) float32, and the next state, (B, state_width) float32.
@@ -150,8 +152,8 @@ class GRU(Cell):
         )
         return outputs, next_state.squeeze(0)
 
-    def step(self, gates: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        recurrent = functional.linear(state, self.weight_hh, self.bias_hh)
+    def step(self, gates: Tensor, state: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
+        recurrent = functional.linear(output, self.weight_hh, self.bias_hh)
         reset_in, update_in, candidate_in = gates.chunk(3, dim=1)
         reset_back, update_back, candidate_back = recurrent.chunk(3, dim=1)
         reset = torch.sigmoid(reset_in + reset_back)
@@ -171,13 +173,13 @@ class ResetBeforeGRU(Cell):
 
     GATES = 3
 
-    def step(self, gates: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, gates: Tensor, state: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
         sizes = [2 * self.hidden, self.hidden]
         both_in, candidate_in = torch.split(gates, sizes, dim=1)
         both_weight, candidate_weight = torch.split(self.weight_hh, sizes)
-        both = torch.sigmoid(both_in + functional.linear(state, both_weight))
+        both = torch.sigmoid(both_in + functional.linear(output, both_weight))
         reset, update = both.chunk(2, dim=1)
-        candidate = torch.tanh(candidate_in + functional.linear(reset * state, candidate_weight))
+        candidate = torch.tanh(candidate_in + functional.linear(reset * output, candidate_weight))
         next_state = candidate + update * (state - candidate)
         return next_state, next_state
 
@@ -206,8 +208,8 @@ class LSTM(Cell):
         )
         return outputs, torch.cat([output, memory], dim=2).squeeze(0)
 
-    def step(self, gates: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        output, memory = state.chunk(2, dim=1)
+    def step(self, gates: Tensor, state: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
+        memory = state[:, self.hidden :]
         gate_inputs = gates + functional.linear(output, self.weight_hh)
         input_gate, forget_gate, candidate, output_gate = gate_inputs.chunk(4, dim=1)
         memory = torch.sigmoid(forget_gate) * memory + torch.sigmoid(input_gate) * torch.tanh(
@@ -238,8 +240,8 @@ class TanhRNN(Cell):
         )
         return outputs, next_state.squeeze(0)
 
-    def step(self, gates: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        next_state = torch.tanh(gates + functional.linear(state, self.weight_hh))
+    def step(self, gates: Tensor, state: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
+        next_state = torch.tanh(gates + functional.linear(output, self.weight_hh))
         return next_state, next_state
 
 

@@ -4,7 +4,11 @@ The gradient goes back through every click of a row, to its first one in the min
 (back-propagation through time). Whole sessions are such rows. A session-parallel mini-batch has one
 click of each row, so its gradient spans one click, as in Hidasi et al., ICLR 2016,
 arXiv:1511.06939, section 3.1.1. docs/accuracy.md says what the longer gradient gains.
-The carried state is the one after dropout; the memory of an LSTM has no dropout.
+Dropout acts on a layer's output wherever it is read: by the scores, by the next layer, and by the
+recurrent product of the next click (Gal and Ghahramani, NeurIPS 2016, arXiv:1512.05287, section 4).
+What a gate carries over (z ⊙ h of a GRU, the memory of an LSTM) has no dropout: scaled up at each
+click, it would grow without bound. A session-parallel row carries its output after dropout on to
+the next mini-batch.
 The default cell, a GRU on the CPU, has its own backward pass; every other cell uses autograd.
 """
 
@@ -32,8 +36,8 @@ def read_layer(
         inputs: (clicks, input width) float32, packed as in `torch.nn.utils.rnn.PackedSequence`.
         batch_sizes: (T,) int64 on the CPU, rows that have a first, second, … click; B is the first.
         initial_state: (B, state width) float32, the state before each row's first click.
-        dropout_mask: (B, H) float32, 0 or 1/(1 − rate), the same for all clicks of a row (Gal and
-            Ghahramani, NeurIPS 2016, arXiv:1512.05287, section 4), or None for no dropout.
+        dropout_mask: (B, H) float32, 0 or 1/(1 − rate), the same for all clicks of a row, or None
+            for no dropout.
 
     Returns:
         The outputs after dropout, (clicks, H) float32, and the state after each row's last click,
@@ -58,15 +62,15 @@ def read_layer(
 def _unroll(
     cell: Cell, gates: Tensor, batch_sizes: Tensor, state: Tensor, dropout_mask: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the outputs, (clicks, H), and the states after every click, (clicks, state width)."""
+    """Return the outputs and the carried states after every click, (clicks, H or state width)."""
     outputs, states = [], []
+    output = state[:, : cell.hidden]
     for now in torch.split(gates, batch_sizes.tolist()):
-        hidden, state = cell.step(now, state[: len(now)])
+        output, state = cell.step(now, state[: len(now)], output[: len(now)])
         if dropout_mask is not None:
-            hidden = hidden * dropout_mask[: len(now)]
-            state = torch.cat([hidden, state[:, cell.hidden :]], dim=1)
-        outputs.append(hidden)
-        states.append(state)
+            output = output * dropout_mask[: len(now)]
+        outputs.append(output)
+        states.append(torch.cat([output, state[:, cell.hidden :]], dim=1))
     return torch.cat(outputs), torch.cat(states)
 
 
@@ -99,31 +103,37 @@ class _PackedGRU(Function):
         width = weight_hh.size(1)
         # (clicks, 3H), replaced in place by the values of r, z and n
         gates = torch.addmm(bias_ih, inputs, weight_ih.t())
-        outputs = gates.new_empty(len(inputs), width)
-        before, candidate = torch.empty_like(outputs), torch.empty_like(outputs)
-        start = 0
+        before = gates.new_empty(len(inputs), width)  # the state h of the click before
+        read, outputs, candidate = (torch.empty_like(before) for _ in range(3))
+        output, start = state, 0
         for rows in batch_sizes:
             now = slice(start, start + rows)
-            state = state[:rows]
-            before[now] = state
-            recurrent = torch.addmm(bias_hh, state, weight_hh.t())
+            before[now], read[now] = state[:rows], output[:rows]
+            recurrent = torch.addmm(bias_hh, read[now], weight_hh.t())
             candidate[now] = recurrent[:, 2 * width :]
             step = gates[now]
             step[:, : 2 * width].add_(recurrent[:, : 2 * width]).sigmoid_()
             reset, update, new = step.chunk(3, dim=1)
             new.addcmul_(reset, candidate[now]).tanh_()
-            state = torch.lerp(new, state, update, out=outputs[now])
-            if dropout_mask is not None:
-                state.mul_(dropout_mask[:rows])
+            output = outputs[now]
+            if dropout_mask is None:
+                state = torch.lerp(new, before[now], update, out=output)
+            else:
+                state = torch.lerp(new, before[now], update)
+                torch.mul(state, dropout_mask[:rows], out=output)
             start += rows
         ctx.batch_sizes = batch_sizes
-        ctx.save_for_backward(inputs, gates, before, candidate, dropout_mask, weight_ih, weight_hh)
+        ctx.save_for_backward(
+            inputs, gates, before, read, candidate, dropout_mask, weight_ih, weight_hh
+        )
         return outputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, gates, before, candidate, dropout_mask, weight_ih, weight_hh = ctx.saved_tensors
+        inputs, gates, before, read, candidate, dropout_mask, weight_ih, weight_hh = (
+            ctx.saved_tensors
+        )
         width = weight_hh.size(1)
         reset, update, new = gates.chunk(3, dim=1)
         # (clicks, 3, H): what a gradient of the new state is multiplied with, per gate
@@ -136,18 +146,21 @@ class _PackedGRU(Function):
         of_new.mul_(reset)
         gradient = gradient.clone()
         grad_recurrent = factors  # in place, click by click
-        end, carried = len(gradient), None
+        end, to_read, to_state = len(gradient), None, None
         for rows in reversed(ctx.batch_sizes):
             now = slice(end - rows, end)
             step = gradient[now]
-            if carried is not None:  # from the next click of the rows that have one
-                step[: len(carried)].add_(carried)
+            if to_read is not None:  # from the next click of the rows that have one
+                step[: len(to_read)].add_(to_read)
             if dropout_mask is not None:
                 step.mul_(dropout_mask[:rows])
+            if to_state is not None:
+                step[: len(to_state)].add_(to_state)
             torch.mul(step.unsqueeze(1), factors[now], out=grad_recurrent[now])
             end -= rows
             if end > 0:
-                carried = torch.addmm(step * update[now], grad_recurrent[now].flatten(1), weight_hh)
+                to_read = grad_recurrent[now].flatten(1) @ weight_hh
+                to_state = step * update[now]
         grad_gates = grad_recurrent.clone()
         torch.mul(gradient, new_of_gates, out=grad_gates[:, 2])
         grad_gates, grad_recurrent = grad_gates.flatten(1), grad_recurrent.flatten(1)
@@ -157,7 +170,7 @@ class _PackedGRU(Function):
             None,
             None,
             grad_gates.t() @ inputs,
-            grad_recurrent.t() @ before,
+            grad_recurrent.t() @ read,
             grad_gates.sum(0),
             grad_recurrent.sum(0),
         )

@@ -39,13 +39,14 @@ def by_clicks(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Run the cell click by click, with autograd."""
     outputs, last_state = [], state.clone()
-    start = 0
+    output, start = state[:, :HIDDEN], 0
     for rows in batch_sizes.tolist():
         now = slice(start, start + rows)
-        hidden, after = cell(inputs[now], torch.tensor([rows]), state[:rows])
-        outputs.append(hidden * dropout_mask[:rows])
-        state = torch.cat([outputs[-1], after[:, HIDDEN:]], dim=1)
-        last_state[:rows] = state.detach()
+        gates = cell.gates_of(inputs[now])
+        output, state = cell.step(gates, state[:rows], output[:rows])
+        output = output * dropout_mask[:rows]
+        outputs.append(output)
+        last_state[:rows] = torch.cat([output, state[:, HIDDEN:]], dim=1).detach()
         start += rows
     return torch.cat(outputs), last_state
 
