@@ -1,6 +1,7 @@
 """Measure the memory of the service by number of workers, and the cost of a catalogue.
 
     python tests/benchmarks/memory.py bundle --items 1140000 --out runs/random
+    python tests/benchmarks/memory.py bundle --items 1140000 --additions --out runs/blended
     python tests/benchmarks/memory.py serve --bundle runs/random --most 3
     python tests/benchmarks/memory.py catalogue --bundle runs/random
 
@@ -21,16 +22,21 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from data.sessions import Sessions
 from data.synthetic import Shop
 from recsys.bundle.layout import ITEMS
 from recsys.catalogue.catalogue import Catalogue, read_catalogue
+from recsys.neighbours.blend import NORMALIZING, VOTES, Blend, BlendSettings
+from recsys.neighbours.scoring import VSTAN
 from recsys.predictor import Predictor
 from recsys.retrieval.candidates import CandidateIndex, IndexSettings, with_bias
 from recsys.retrieval.exact import RankingQuery, RetrievalSettings
 from recsys.retrieval.item_lists import ItemLists
 from service.server.embedded_redis import private_redis
+from tests.benchmarks.additions import TERM
 from tests.benchmarks.serving import PRODUCTS, Bundle, bench, service
 from tests.support.service.processes import Resident, family, resident
+from training.baselines.session_knn import build_neighbour_index
 from training.export import Export, write_bundle
 from training.model.weights import Weights, eager_predictor
 from training.recipe import Recipe
@@ -50,6 +56,9 @@ def bundle(
     items: int = 1_000_000,
     hidden: int = 128,
     retrieval: Annotated[str, typer.Option(help="exact, or a kind of index.")] = "lists",
+    additions: Annotated[
+        bool, typer.Option(help="With a repeat term and neighbours out of random sessions.")
+    ] = False,
 ) -> None:
     """Write a bundle of so many items of the synthetic shop, with random weights."""
     table = Shop(makers=max(round(items / PRODUCTS), 1)).table()
@@ -58,6 +67,7 @@ def bundle(
     catalogue = Catalogue(ids, draw.zipf(1.5, len(ids)).clip(max=1_000_000), texts)
     recipe = Recipe(hidden=hidden)
     weights = Weights.fresh(recipe.size(len(ids)), torch.Generator().manual_seed(1))
+    repeats, blend = (TERM, _random_blend(catalogue)) if additions else (None, None)
     golden = [[ids[at], ids[-at]] for at in (1, 2, 3)]
     chosen = EVERY_ITEM
     if retrieval == "lists":
@@ -66,7 +76,20 @@ def bundle(
     elif retrieval != "exact":
         index = build_index(weights.exported().matrix, weights.bias, retrieval, 1.0)
         chosen = ChosenRetrieval(RetrievalSettings(retrieval, index.settings), index)
-    write_bundle(out, Export(weights, catalogue, recipe, {}, {}, golden, retrieval=chosen))
+    write_bundle(
+        out, Export(weights, catalogue, recipe, {}, {}, golden, repeats, blend, retrieval=chosen)
+    )
+
+
+def _random_blend(catalogue: Catalogue) -> Blend:
+    """Return neighbours out of random sessions of four clicks, twelve clicks for each item."""
+    draw, clicks = np.random.default_rng(2), 12 * len(catalogue) // 4 * 4
+    chance = catalogue.counts / catalogue.counts.sum()
+    items = draw.choice(len(catalogue), clicks, p=chance).astype(np.int32)
+    offsets = np.arange(0, clicks + 1, 4)
+    sessions = Sessions(items, np.arange(clicks) * 1000, offsets, tuple(catalogue.item_ids))
+    index = build_neighbour_index(sessions, len(catalogue), VSTAN.candidates)
+    return Blend(index, BlendSettings(0.3, VSTAN, NORMALIZING, VOTES))
 
 
 def _lists(predictor: Predictor, golden: list[list[str]]) -> ItemLists:
