@@ -49,7 +49,10 @@ def run(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("IPYTHONDIR", str(folder / "ipython"))
         client = NotebookClient(
-            notebook, timeout=CELL_SECONDS, resources={"metadata": {"path": str(folder)}}
+            notebook,
+            timeout=CELL_SECONDS,
+            iopub_timeout=CELL_SECONDS,  # else a slow machine loses outputs without an error
+            resources={"metadata": {"path": str(folder)}},
         )
         return client.execute()
 

@@ -24,6 +24,7 @@ from types import FrameType
 ROOT = Path(__file__).parents[3]
 PACKAGES = tuple(f"{ROOT / name}/" for name in ("data", "recsys", "service", "training"))
 TRAIN = "--set epochs=1 --set hidden=8 --set negatives=32"
+QUIET_SECONDS = 600  # no check for another bundle falls into the request
 SETTLE_SECONDS = 0.2  # the service still counts a request when the client has the answer
 
 
@@ -104,7 +105,8 @@ def trace_request(folder: Path, tracer: Tracer) -> list[str]:
     item = open_predictor(bundle).catalogue.item_ids[0]
     click = {"user_id": "a", "item_id": item}
     with private_redis() as redis:
-        settings = read_settings({"bundle": bundle, "redis": redis, **PATIENT})
+        quiet = {"follow_seconds": QUIET_SECONDS, **PATIENT}
+        settings = read_settings({"bundle": bundle, "redis": redis, **quiet})
         with (
             listening(create_app(settings), settings) as (host, port),
             httpx.Client(base_url=f"http://{host}:{port}") as client,

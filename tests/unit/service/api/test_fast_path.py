@@ -6,8 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
+from recsys.bundle.golden import unverified_predictor
+from recsys.bundle.load import load_bundle
 from recsys.client.schemas import Recommendations
-from recsys.predictor import Predictor
 from service import recommender
 from service.api.fast_path import PATH
 from service.store.session_store import RedisStore
@@ -130,9 +131,10 @@ async def test_requests_of_the_fast_path_are_counted_under_its_path(
     assert f'recsys_requests_total{{method="POST",route="{PATH}",status="200"}}' in metrics
 
 
-async def test_the_reference_server_gives_the_lists_of_the_model(
-    trained: TrainedShop, predictor: Predictor, redis_url: str
+async def test_the_reference_server_gives_the_lists_of_the_model_alone(
+    trained: TrainedShop, redis_url: str
 ) -> None:
+    predictor = unverified_predictor(load_bundle(trained.bundle), None, None)
     clicks = [TENT, BAG, MAT]
     async with client_of(reference_server.create_app(trained.bundle, redis_url)) as client:
         for item_id in clicks:
