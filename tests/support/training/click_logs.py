@@ -49,7 +49,7 @@ def small_logs(draw: st.DrawFn) -> SmallLog:
     divided = random.random() < 0.1
     labels = ["train", "test", "valid"]
     rows: list[Row] = []
-    for _ in range(draw(st.integers(4, 60))):
+    for _ in range(random.choice([6, 20, 60, 80])):
         visitor, item = random.randrange(9), min(random.randrange(8), random.randrange(8))
         label = random.choice(labels) if divided else labels[visitor % 3]
         rows.append((str(visitor), str(item), random.randrange(40), random.choice("vvvb"), label))
