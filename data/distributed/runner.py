@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from data.files import Progress
 from recsys.errors import BadInput
 
 Stage = Callable[[str], AbstractContextManager[Progress]]  # shows the progress of one stage
+WORKER_MEMORY = "2GB"  # assumed of the workers of a running cluster, too
+LEAST_WORKER_BYTES = 500_000_000  # an idle worker has 200 MB
 BYTES_PER_ROW = 2000  # of a worker's memory: rows are copied and sorted, and Dask keeps buffers
-ROWS_PER_PARTITION = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,43 +26,57 @@ class ClusterOptions:
     """
 
     workers: int | None = None
-    worker_memory: str = "2GB"
+    worker_memory: str | None = None  # None: 2GB
     address: str | None = None
 
     def __post_init__(self) -> None:
-        problems = []
-        if self.workers is not None and self.address is not None:
-            problems.append(
-                "--workers starts a cluster and --cluster uses a running one. Give one of them."
-            )
-        if self.workers is not None and self.workers < 1:
-            problems.append(f"--workers must be at least 1, got {self.workers}.")
-        if self.worker_bytes() < 500_000_000:
-            problems.append(
-                f"--worker-memory must be at least 500MB, got {self.worker_memory!r}: a worker "
-                "without data has 200MB."
-            )
+        rules = [
+            (
+                self.workers is None or self.address is None,
+                "--workers starts a cluster and --cluster uses a running one. Give one of them.",
+            ),
+            (
+                self.workers is None or self.workers >= 1,
+                f"--workers must be at least 1, got {self.workers}. Give a whole number.",
+            ),
+            (
+                self.worker_memory is None or self.workers is not None,
+                "--worker-memory is of the workers that --workers starts. Give both.",
+            ),
+            (
+                self.worker_bytes >= LEAST_WORKER_BYTES,
+                f"--worker-memory must be at least 500MB, got {self.worker_memory!r}. "
+                "Give a size like 2GB.",
+            ),
+        ]
+        problems = [text for holds, text in rules if not holds]
         if problems:
             raise BadInput("The options cannot be used", problems)
 
+    @property
     def worker_bytes(self) -> int:
-        """Return the memory of a worker."""
+        """Memory of a worker; 0 where the text is not a size."""
         from dask.utils import parse_bytes
 
         try:
-            return int(parse_bytes(self.worker_memory))
-        except ValueError as wrong:
-            raise BadInput(
-                "The options cannot be used",
-                [f"--worker-memory must be a size like 2GB, got {self.worker_memory!r}."],
-            ) from wrong
+            return int(parse_bytes(self.worker_memory or WORKER_MEMORY))
+        except ValueError:
+            return 0
 
     @property
     def rows_per_partition(self) -> int:
         """Number of clicks that a worker holds at a time, about."""
-        if self.address is not None:  # its workers have the memory that they were started with
-            return ROWS_PER_PARTITION
-        return self.worker_bytes() // BYTES_PER_ROW
+        return self.worker_bytes // BYTES_PER_ROW
+
+
+def check_installed() -> None:
+    """Raise `BadInput` where Dask is not installed, before anything else is done."""
+    missing = [name for name in ("dask", "distributed") if find_spec(name) is None]
+    if missing:
+        raise BadInput(
+            "The clicks cannot be prepared by workers",
+            [f"{' and '.join(missing)} are not installed. Install session-recsys[prepare]."],
+        )
 
 
 class Runner:
@@ -119,15 +135,10 @@ def open_runner(options: ClusterOptions, spill: Path) -> Iterator[Runner]:
     spill: folder on a disk with room for the log, for the workers of a cluster started here.
 
     Raises:
-        BadInput: Dask is not installed, or no cluster answers.
+        BadInput: No cluster answers.
     """
-    try:
-        from distributed import Client, LocalCluster
-    except ImportError as missing:
-        raise BadInput(
-            "The clicks cannot be prepared by workers",
-            [f"{missing.name} is not installed. Install session-recsys[prepare]."],
-        ) from missing
+    from distributed import Client, LocalCluster
+
     if options.address is not None:
         try:
             client = Client(options.address, timeout=10)
@@ -143,7 +154,7 @@ def open_runner(options: ClusterOptions, spill: Path) -> Iterator[Runner]:
         LocalCluster(
             n_workers=options.workers,
             threads_per_worker=1,  # the memory of a worker is that of one task
-            memory_limit=options.worker_bytes(),
+            memory_limit=options.worker_bytes,
             local_directory=str(spill),
             dashboard_address=None,
             silence_logs=logging.ERROR,
