@@ -1,6 +1,7 @@
 """Running of tasks: by the workers of a Dask cluster, or one after the other in this process."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from data.files import Progress
 from recsys.errors import BadInput
 
 Stage = Callable[[str], AbstractContextManager[Progress]]  # shows the progress of one stage
+CONNECT_SECONDS = 10
 WORKER_MEMORY = "2GB"  # assumed of the workers of a running cluster, too
 LEAST_WORKER_BYTES = 500_000_000  # an idle worker has 200 MB
 BYTES_PER_ROW = 2000  # of a worker's memory: rows are copied and sorted, and Dask keeps buffers
@@ -107,6 +109,11 @@ class Runner:
         ended = as_completed(self._client.compute(list(tasks)), with_results=True)
         try:
             for done, (_, result) in enumerate(ended, 1):
+                if isinstance(result, Exception):  # of a future without a scheduler
+                    raise BadInput(
+                        "The clicks cannot be prepared",
+                        [f"the cluster was lost ({result}). Start it, and repeat the command."],
+                    )
                 yield result
                 progress(done, len(tasks))
         except KilledWorker as killed:
@@ -140,14 +147,8 @@ def open_runner(options: ClusterOptions, spill: Path) -> Iterator[Runner]:
     from distributed import Client, LocalCluster
 
     if options.address is not None:
-        try:
-            client = Client(options.address, timeout=10)
-        except (OSError, ValueError) as failed:
-            raise BadInput(
-                "The cluster cannot be used",
-                [f"{options.address} does not answer ({failed}). Start dask scheduler there."],
-            ) from failed
-        with client:
+        with _connected(options.address) as client:
+            _check_workers(client, options.address, spill)
             yield Runner(client)
         return
     with (
@@ -162,3 +163,37 @@ def open_runner(options: ClusterOptions, spill: Path) -> Iterator[Runner]:
         Client(cluster) as client,
     ):
         yield Runner(client)
+
+
+def _connected(address: str) -> Any:
+    """Return a client of the cluster."""
+    from distributed import Client
+
+    try:
+        return Client(address, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError) as failed:
+        raise BadInput(
+            "The cluster cannot be used",
+            [f"{address} does not answer ({failed}). Start dask scheduler there."],
+        ) from failed
+
+
+def _check_workers(client: Any, address: str, folder: Path) -> None:
+    """Raise `BadInput` where there is no worker, or one that does not see the folder."""
+    try:
+        client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+    except TimeoutError as none:
+        raise BadInput(
+            "The cluster cannot be used",
+            [f"{address} has no workers. Start some: dask worker {address}"],
+        ) from none
+    blind = [name for name, sees in client.run(os.path.isdir, str(folder)).items() if not sees]
+    if blind:
+        raise BadInput(
+            "The cluster cannot be used",
+            [
+                f"worker {name} does not see {folder.parent}. Write to a folder that all machines "
+                "share under one path."
+                for name in blind
+            ],
+        )
