@@ -50,8 +50,8 @@ class Origin:
     @classmethod
     def of(cls, options: ClickOptions) -> "Origin":
         """Return the origin of these clicks as they are now; raise `BadInput`."""
-        files = [file.path for file in click_files(options.path, options.delimiter)]
-        states = [(path.name, path.stat()) for path in files]
+        files = click_files(options.path, options.delimiter)
+        states = [(file.found.name, file.path.stat()) for file in files]
         shaping = {f.name: getattr(options, f.name) for f in fields(options) if f.name != "path"}
         return cls(
             {**shaping, "events": list(options.events)},
