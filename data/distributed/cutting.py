@@ -42,7 +42,6 @@ class CutPartition:
     """
 
     path: Path | None  # None where no session is left
-    rows: int = 0
     repeats: int = 0
     several: int = 0
     coarse: int = 0
@@ -161,7 +160,6 @@ def cut_partition(rows: pd.DataFrame, options: ClickOptions, path: Path) -> CutP
         _write(sessions, first_rows, path)
     return CutPartition(
         path=path if len(sessions) else None,
-        rows=len(rows),
         repeats=found,
         several=several,
         coarse=coarse,
