@@ -35,7 +35,10 @@ class ClickOptions:
     """
 
     path: Annotated[
-        Path, OptionHelp("Click file (.csv, .tsv, .parquet), or a folder of them.", "--clicks")
+        Path,
+        OptionHelp(
+            "Click file (.csv, .tsv, .jsonl, .parquet), a folder of them, or a pattern.", "--clicks"
+        ),
     ]
     session_column: Annotated[
         str, OptionHelp("Column of the session id; 'none' cuts sessions from users.")

@@ -10,7 +10,7 @@ duplicate. Where the clicks of most sessions share one time, times are too coars
 click from a duplicate; a warning says so. Duplicates are removed only on request.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -25,6 +25,7 @@ from data.schema import SPLITS, as_texts, bad_ids, bad_splits, parse_times
 from recsys.errors import SHOWN_PROBLEMS, BadInput
 
 MULTIPLIER = 6_364_136_223_846_793_005  # of Knuth's MMIX generator: mixes the bits of small numbers
+MOST_PROBLEMS = 100 * SHOWN_PROBLEMS  # reading stops above
 COARSE_SHARE = 0.5  # of the sessions have one time for several clicks: times are coarse above
 
 
@@ -49,6 +50,17 @@ class ClickLog:
 
     def __len__(self) -> int:
         return len(self.item)
+
+    def keep_rows(self, keep: NDArray[np.bool_]) -> "ClickLog":
+        """Return the log with these rows only; codes stay as they are."""
+        return replace(
+            self,
+            group=self.group[keep],
+            item=self.item[keep],
+            time_ms=self.time_ms[keep],
+            split=None if self.split is None else self.split[keep],
+            event=None if self.event is None else self.event[keep],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +103,20 @@ class Duplicates:
         )
 
 
+@dataclass(frozen=True)
+class CheckedBatch:
+    """Checked rows of one file, without those of other events; ids are still texts."""
+
+    group: pa.Array
+    item: pa.Array
+    time_ms: NDArray[np.int64]
+    split: NDArray[np.int8] | None
+    event: pa.Array | None
+    events_seen: frozenset[str]  # where events are chosen
+    problems: Sequence[str]
+    bytes_read: int  # of the file, up to here
+
+
 @dataclass
 class _Parts:
     """Batches read so far."""
@@ -100,36 +126,119 @@ class _Parts:
     time_ms: list[NDArray[np.int64]] = field(default_factory=list)
     split: list[NDArray[np.int8]] = field(default_factory=list)
     event: list[pa.Array] = field(default_factory=list)
-    events_seen: set[str] = field(default_factory=set)
+
+    def add(self, batch: CheckedBatch) -> None:
+        self.group.append(batch.group.dictionary_encode())
+        self.item.append(batch.item.dictionary_encode())
+        self.time_ms.append(batch.time_ms)
+        if batch.split is not None:
+            self.split.append(batch.split)
+        if batch.event is not None:
+            self.event.append(batch.event.dictionary_encode())
+
+
+@dataclass
+class Findings:
+    """Problems, events and clicks of all files so far, in the order of the files."""
+
     problems: list[str] = field(default_factory=list)
+    events_seen: set[str] = field(default_factory=set)
+    clicks: int = 0
+
+    def add(self, problems: Sequence[str], events_seen: Iterable[str], clicks: int) -> None:
+        """Add those of one batch; raise `BadInput` where there are very many problems."""
+        self.problems += problems
+        self.events_seen.update(events_seen)
+        self.clicks += clicks
+        if len(self.problems) > MOST_PROBLEMS:
+            self.check()
+
+    def check(self) -> None:
+        """Raise `BadInput` with the problems, if there are any."""
+        if self.problems:
+            raise BadInput("The clicks cannot be used", self.problems)
+
+    def check_some(self, options: ClickOptions) -> None:
+        """Raise `BadInput` where no click was read."""
+        if self.clicks:
+            return
+        if self.events_seen:
+            wanted, seen = ", ".join(options.events), ", ".join(sorted(self.events_seen)[:10])
+            column = options.required_event_column
+            why = f"no click has the event {wanted}; column {column!r} has: {seen}."
+        else:
+            why = f"{options.path} has a header but no clicks. Give a file with clicks."
+        raise BadInput("There is nothing to read", [why])
+
+
+@dataclass(frozen=True)
+class ClickFiles:
+    """Files of a log whose columns are checked, and options with the event column of all files."""
+
+    files: Sequence[ClickFile]
+    options: ClickOptions
+    event_in_some: bool  # only some files have an event column
+
+    @classmethod
+    def find(cls, options: ClickOptions) -> "ClickFiles":
+        """Find the files and check their columns; raise `BadInput`."""
+        files = click_files(options.path, options.delimiter)
+        _check_columns(files, options)
+        event_in_some = False
+        if options.required_event_column is None:
+            with_event = [_has_event(file, options) for file in files]
+            if all(with_event):
+                options = replace(options, event_column=EVENT_COLUMN)
+            event_in_some = any(with_event) and not all(with_event)
+        return cls(files, options, event_in_some)
 
 
 def read_clicks(options: ClickOptions, progress: Progress | None = None) -> ClickLog:
     """Return all clicks of a file or folder; raise `BadInput` with every problem."""
-    files = click_files(options.path, options.delimiter)
-    _check_columns(files, options)
-    event_in_some = False
-    if options.required_event_column is None:
-        with_event = [_has_event(file, options) for file in files]
-        if all(with_event):
-            options = replace(options, event_column=EVENT_COLUMN)
-        event_in_some = any(with_event) and not all(with_event)
-    parts, read, total = _Parts(), 0, sum(file.path.stat().st_size for file in files)
-    for file in files:
-        row = 1
-        for batch, done in file.batches(options.columns()):
-            _add_batch(parts, file, options, batch, row)
-            row += batch.num_rows
+    found = ClickFiles.find(options)
+    parts, findings = _Parts(), Findings()
+    read, total = 0, sum(file.path.stat().st_size for file in found.files)
+    for file in found.files:
+        for batch in checked_batches(file, found.options):
+            parts.add(batch)
+            findings.add(batch.problems, batch.events_seen, len(batch.time_ms))
             if progress is not None:
-                progress(read + done, total)
+                progress(read + batch.bytes_read, total)
         read += file.path.stat().st_size
-    if parts.problems:
-        raise BadInput("The clicks cannot be used", parts.problems)
-    return replace(_build_log(parts, options), event_in_some=event_in_some)
+    findings.check()
+    findings.check_some(found.options)
+    return replace(_build_log(parts), event_in_some=found.event_in_some)
+
+
+def checked_batches(file: ClickFile, options: ClickOptions) -> Iterator[CheckedBatch]:
+    """Yield the batches of a file in its order, each with its problems.
+
+    Raises:
+        BadInput: The file cannot be read, or has broken lines.
+    """
+    row = 1
+    for batch, bytes_read in file.batches(options.columns()):
+        yield _checked(file, options, batch, row, bytes_read)
+        row += batch.num_rows
 
 
 def find_duplicates(log: ClickLog) -> tuple[NDArray[np.bool_], Duplicates]:
-    """Mark every row that repeats an earlier one, (clicks,) bool, and count them.
+    """Mark every row that repeats an earlier one, (clicks,) bool, and count them."""
+    repeats = mark_repeats(log)
+    rows = int(np.count_nonzero(repeats))
+    several, coarse = coarse_groups(log, ~repeats) if rows else (0, 0)
+    duplicates = Duplicates(
+        rows,
+        len(log),
+        are_coarse(several, coarse),
+        by_event=log.event is not None,
+        event_in_some=log.event_in_some,
+    )
+    return repeats, duplicates
+
+
+def mark_repeats(log: ClickLog) -> NDArray[np.bool_]:
+    """Mark every row that repeats an earlier one, (clicks,) bool.
 
     Time and memory are linear. Each row is first reduced to one integer; whole rows are compared
     only where these integers are equal.
@@ -149,28 +258,27 @@ def find_duplicates(log: ClickLog) -> tuple[NDArray[np.bool_], Duplicates]:
     rows_alike = pd.DataFrame({name: column[alike] for name, column in columns.items()})
     repeats = np.zeros(len(log), dtype=bool)
     repeats[alike] = rows_alike.duplicated().to_numpy()
-    rows = int(np.count_nonzero(repeats))
-    coarse = rows > 0 and _coarse_times(log, ~repeats)
-    duplicates = Duplicates(
-        rows, len(log), coarse, by_event=log.event is not None, event_in_some=log.event_in_some
-    )
-    return repeats, duplicates
+    return repeats
+
+
+def coarse_groups(log: ClickLog, keep: NDArray[np.bool_]) -> tuple[int, int]:
+    """Return how many sessions or users have several clicks, and how many of these one time."""
+    grouped = pd.Series(log.time_ms[keep]).groupby(log.group[keep], sort=False)
+    several = grouped.size() > 1
+    coarse = (grouped.max() == grouped.min()) & several
+    return int(several.sum()), int(coarse.sum())
+
+
+def are_coarse(several: int, coarse: int) -> bool:
+    """Return whether most sessions of several clicks have one time for all clicks."""
+    return several > 0 and coarse / several > COARSE_SHARE
 
 
 def without_duplicates(
     log: ClickLog, repeats: NDArray[np.bool_], duplicates: Duplicates
 ) -> tuple[ClickLog, Duplicates]:
     """Return the log without the marked rows; the first of equal rows stays."""
-    keep = ~repeats
-    kept = replace(
-        log,
-        group=log.group[keep],
-        item=log.item[keep],
-        time_ms=log.time_ms[keep],
-        split=None if log.split is None else log.split[keep],
-        event=None if log.event is None else log.event[keep],
-    )
-    return kept, replace(duplicates, dropped=True)
+    return log.keep_rows(~repeats), replace(duplicates, dropped=True)
 
 
 def _has_event(file: ClickFile, options: ClickOptions) -> bool:
@@ -193,45 +301,43 @@ def _check_columns(files: Sequence[ClickFile], options: ClickOptions) -> None:
         raise BadInput("The clicks cannot be used", problems)
 
 
-def _add_batch(
-    parts: _Parts, file: ClickFile, options: ClickOptions, batch: pa.RecordBatch, row: int
-) -> None:
-    """Check one batch and keep its rows, or its problems."""
+def _checked(
+    file: ClickFile, options: ClickOptions, batch: pa.RecordBatch, row: int, bytes_read: int
+) -> CheckedBatch:
+    """Check one batch, whose first row has this number."""
     group_column, item_column = options.visitor_column, options.item_column
     event_column, split_column = options.required_event_column, options.split_column
     group, item = as_texts(batch[group_column]), as_texts(batch[item_column])
     time_ms, problems = parse_times(options.time_column, batch[options.time_column], row)
     problems += bad_ids(group_column, group, row) + bad_ids(item_column, item, row)
     keep = np.ones(batch.num_rows, dtype=bool)
+    events_seen: frozenset[str] = frozenset()
+    event = split = None
     if event_column is not None:
         seen = pc.fill_null(as_texts(batch[event_column]), "")
         if options.events:
-            parts.events_seen.update(str(text) for text in pc.unique(seen).to_pylist())
+            events_seen = frozenset(str(text) for text in pc.unique(seen).to_pylist())
             keep = pc.is_in(seen, pa.array(options.events)).to_numpy(zero_copy_only=False)
-        parts.event.append(seen.filter(pa.array(keep)).dictionary_encode())
+        event = seen.filter(pa.array(keep))
     if split_column is not None:
-        split = as_texts(batch[split_column])
-        problems += bad_splits(split_column, split, row)
-        codes = pc.fill_null(pc.index_in(split, pa.array(SPLITS)), 0)
-        parts.split.append(codes.to_numpy(zero_copy_only=False).astype(np.int8)[keep])
+        labels = as_texts(batch[split_column])
+        problems += bad_splits(split_column, labels, row)
+        codes = pc.fill_null(pc.index_in(labels, pa.array(SPLITS)), 0)
+        split = codes.to_numpy(zero_copy_only=False).astype(np.int8)[keep]
     problems.sort(key=lambda problem: problem.row)
-    parts.problems += [f"{file.path}: {problem}" for problem in problems]
-    if len(parts.problems) > 100 * SHOWN_PROBLEMS:
-        raise BadInput("The clicks cannot be used", parts.problems)
-    parts.group.append(group.filter(pa.array(keep)).dictionary_encode())
-    parts.item.append(item.filter(pa.array(keep)).dictionary_encode())
-    parts.time_ms.append(time_ms[keep])
+    return CheckedBatch(
+        group=group.filter(pa.array(keep)),
+        item=item.filter(pa.array(keep)),
+        time_ms=time_ms[keep],
+        split=split,
+        event=event,
+        events_seen=events_seen,
+        problems=[f"{file.path}: {problem}" for problem in problems],
+        bytes_read=bytes_read,
+    )
 
 
-def _build_log(parts: _Parts, options: ClickOptions) -> ClickLog:
-    if sum(len(times) for times in parts.time_ms) == 0:
-        if parts.events_seen:
-            wanted, seen = ", ".join(options.events), ", ".join(sorted(parts.events_seen)[:10])
-            column = options.required_event_column
-            why = f"no click has the event {wanted}; column {column!r} has: {seen}."
-        else:
-            why = f"{options.path} has a header but no clicks. Give a file with clicks."
-        raise BadInput("There is nothing to read", [why])
+def _build_log(parts: _Parts) -> ClickLog:
     group, group_ids = _coded(parts.group)
     item, item_ids = _coded(parts.item)
     return ClickLog(
@@ -251,12 +357,3 @@ def _coded(chunks: list[pa.Array]) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     if isinstance(whole, pa.ChunkedArray):  # pyarrow keeps a single chunk chunked
         whole = whole.chunk(0)
     return whole.indices.to_numpy().astype(np.int32), tuple(whole.dictionary.to_pylist())
-
-
-def _coarse_times(log: ClickLog, keep: NDArray[np.bool_]) -> bool:
-    """Return whether most sessions of several clicks have one time for all clicks."""
-    grouped = pd.Series(log.time_ms[keep]).groupby(log.group[keep], sort=False)
-    several = grouped.size() > 1
-    if not several.any():
-        return False
-    return bool(((grouped.max() == grouped.min())[several]).mean() > COARSE_SHARE)

@@ -1,10 +1,13 @@
-"""Click files on disk: CSV, TSV, Parquet, or a folder of them, as streams of column batches.
+"""Click files on disk, CSV, TSV, JSON lines or Parquet, as streams of column batches.
 
-This module reads formats; `data/clicks.py` interprets the values.
+Text and JSON lines may be compressed. This module reads formats; `data/clicks.py` interprets the
+values.
 """
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +15,11 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from data.click_paths import FoundFile, find_files
+from data.json_lines import LineForm, read_lines
 from data.schema import missing_column
 from recsys.errors import BadInput
 
-ENDINGS = (".csv", ".tsv", ".parquet")
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "pipe"}
 
 Progress = Callable[[int, int], None]  # (done, total), in bytes; called after every batch
@@ -25,17 +29,28 @@ Progress = Callable[[int, int], None]  # (done, total), in bytes; called after e
 class ClickFile:
     """One file and its format."""
 
-    path: Path
-    delimiter: str | None  # None for Parquet
+    found: FoundFile
+    delimiter: str | None  # of a text file
+
+    @property
+    def path(self) -> Path:
+        return self.found.path
 
     def columns(self) -> list[str]:
         """Return the names of the columns; raise `BadInput` where the file has none."""
-        if self.delimiter is None:
+        own = self._own_columns()
+        return own + [name for name, _ in self.found.partition if name not in own]
+
+    def _own_columns(self) -> list[str]:
+        """Return the columns that the file itself has."""
+        if self.found.format == "parquet":
             return list(_parquet(self.path).schema_arrow.names)
+        if self.found.format == "json":
+            return list(self._form().columns)
         try:
-            with self.path.open(encoding="utf-8-sig", newline="") as lines:
-                header = next(csv.reader(lines, delimiter=self.delimiter), None)
-        except (OSError, UnicodeDecodeError, csv.Error) as broken:
+            with self._lines() as lines:
+                header = next(csv.reader(lines, delimiter=self.delimiter or ","), None)
+        except (OSError, pa.ArrowException, UnicodeDecodeError, csv.Error) as broken:
             raise BadInput(f"{self.path} cannot be read as text", [f"{broken}."]) from broken
         if not header:
             raise BadInput(f"{self.path} is empty", ["give a file with a header and clicks."])
@@ -43,9 +58,12 @@ class ClickFile:
 
     def id_kind(self, name: str) -> tuple[str, str]:
         """Return the type of a column of ids: ("text" | "whole number" | "other", exact type)."""
-        if self.delimiter is not None:
+        if self.found.format == "text" or name not in self._own_columns():
             return "text", "text"
-        kind = _parquet(self.path).schema_arrow.field(name).type
+        if self.found.format == "json":
+            kind = self._form().columns[name]
+        else:
+            kind = _parquet(self.path).schema_arrow.field(name).type
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
         texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
@@ -55,13 +73,58 @@ class ClickFile:
 
     def batches(self, names: list[str]) -> Iterator[tuple[pa.RecordBatch, int]]:
         """Yield batches of the named columns, each with the bytes of the file read so far."""
+        own = self._own_columns()
+        constant = [(name, value) for name, value in self.found.partition if name not in own]
+        wanted = [name for name in names if name in own]
+        rows = 0
         try:
-            if self.delimiter is None:
-                yield from self._parquet_batches(names)
-            else:
-                yield from self._text_batches(names, self.delimiter)
+            for batch, done in self._own_batches(wanted):
+                rows += batch.num_rows
+                for name, value in constant:
+                    batch = batch.append_column(name, pa.repeat(value, batch.num_rows))
+                yield batch.select(names), done
         except (OSError, pa.ArrowException) as broken:
-            raise BadInput(f"{self.path} cannot be read", [_sentence(broken)]) from broken
+            after = f"After row {rows:,}: " if self.found.format == "json" else ""
+            raise BadInput(f"{self.path} cannot be read", [after + _sentence(broken)]) from broken
+
+    def _own_batches(self, names: list[str]) -> Iterator[tuple[pa.RecordBatch, int]]:
+        if self.found.format == "parquet":
+            yield from self._parquet_batches(names)
+        elif self.found.format == "json":
+            with self._streams() as (raw, stream):
+                for batch in read_lines(stream, self._form(), names):
+                    yield batch, raw.tell()
+        else:
+            yield from self._text_batches(names)
+
+    @contextmanager
+    def _streams(self) -> Iterator[tuple[pa.NativeFile, pa.NativeFile]]:
+        """Open the file as it is on disk, and as its content."""
+        # a file object of pyarrow: its reading thread must not wait for Python while Python exits
+        with pa.OSFile(str(self.path)) as raw:
+            if self.found.compression is None:
+                yield raw, raw
+                return
+            with pa.CompressedInputStream(raw, self.found.compression) as content:
+                yield raw, content
+
+    @contextmanager
+    def _lines(self) -> Iterator[Iterable[str]]:
+        with (
+            self._streams() as (_, content),
+            io.TextIOWrapper(content, encoding="utf-8-sig", newline="") as lines,
+        ):
+            yield lines
+
+    def _form(self) -> LineForm:
+        """Return the columns of JSON lines; raise `BadInput` where there are none."""
+        try:
+            with self._lines() as lines:
+                return LineForm.of(lines)
+        except (OSError, pa.ArrowException, ValueError) as broken:
+            raise BadInput(
+                f"{self.path} cannot be read as JSON lines", [_sentence(broken)]
+            ) from broken
 
     def check_columns(self, names: Mapping[str, str]) -> list[str]:
         """Return a problem for every column that is missing or occurs twice.
@@ -105,9 +168,7 @@ class ClickFile:
             done += batch.num_rows
             yield batch, size * done // rows
 
-    def _text_batches(
-        self, names: list[str], delimiter: str
-    ) -> Iterator[tuple[pa.RecordBatch, int]]:
+    def _text_batches(self, names: list[str]) -> Iterator[tuple[pa.RecordBatch, int]]:
         problems: list[str] = []
 
         def refuse(row: pacsv.InvalidRow) -> str:
@@ -120,14 +181,13 @@ class ClickFile:
             )
             return "skip"
 
-        # a file object of pyarrow: its reading thread must not wait for Python while Python exits
         with (
-            pa.OSFile(str(self.path)) as raw,
+            self._streams() as (raw, content),
             pacsv.open_csv(
-                raw,
+                content,
                 read_options=pacsv.ReadOptions(block_size=8 << 20, use_threads=False),
                 parse_options=pacsv.ParseOptions(
-                    delimiter=delimiter, invalid_row_handler=refuse, newlines_in_values=True
+                    delimiter=self.delimiter, invalid_row_handler=refuse, newlines_in_values=True
                 ),
                 convert_options=pacsv.ConvertOptions(
                     include_columns=names,
@@ -165,30 +225,15 @@ def _decoded(batch: pa.RecordBatch, first_row: int) -> tuple[pa.RecordBatch, lis
 
 
 def click_files(path: Path, delimiter: str | None) -> list[ClickFile]:
-    """Return the files to read, sorted by name; raise `BadInput` where there is none."""
-    if not path.exists():
-        raise BadInput("The click file cannot be used", [f"{path} does not exist."])
-    if not path.is_file() and not path.is_dir():
-        raise BadInput("The click file cannot be used", [f"{path} is neither file nor folder."])
-    paths = [path] if path.is_file() else sorted(p for p in path.iterdir() if _is_click_file(p))
-    if not paths:
-        raise BadInput(
-            "The click folder cannot be used",
-            [f"{path} holds no file that ends in {', '.join(ENDINGS)}."],
-        )
-    if path.is_file() and not _is_click_file(path):
-        raise BadInput(
-            "The click file cannot be used",
-            [f"{path} ends in {path.suffix!r}. Give a file that ends in {', '.join(ENDINGS)}."],
-        )
+    """Return the files to read, sorted by path; raise `BadInput` where there is none."""
     files = []
-    for file in paths:
-        if file.stat().st_size == 0:
+    for found in find_files(path):
+        if found.path.stat().st_size == 0:
             raise BadInput(
                 "The click file cannot be used",
-                [f"{file} is empty (0 bytes). Give a file with a header and clicks."],
+                [f"{found.path} is empty (0 bytes). Give a file with a header and clicks."],
             )
-        files.append(ClickFile(file, _delimiter_of(file, delimiter)))
+        files.append(ClickFile(found, _delimiter_of(found, delimiter)))
     return files
 
 
@@ -212,16 +257,12 @@ def mixed_types(files: Sequence[ClickFile], column: str) -> list[str]:
     return problems
 
 
-def _is_click_file(path: Path) -> bool:
-    return path.is_file() and path.suffix in ENDINGS and not path.name.startswith(".")
-
-
-def _delimiter_of(file: Path, chosen: str | None) -> str | None:
-    if file.suffix == ".parquet":
+def _delimiter_of(file: FoundFile, chosen: str | None) -> str | None:
+    if file.format != "text":
         return None
     if chosen is not None:
         return "\t" if chosen in ("tab", "\\t") else chosen
-    return "\t" if file.suffix == ".tsv" else ","
+    return "\t" if file.ending == ".tsv" else ","
 
 
 def _parquet(path: Path) -> pq.ParquetFile:

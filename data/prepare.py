@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import numpy as np
+from numpy.typing import NDArray
+
 from data.click_options import ClickOptions
 from data.clicks import ClickLog, Duplicates, find_duplicates, read_clicks, without_duplicates
 from data.files import Progress
@@ -35,8 +38,7 @@ class Prepared:
     @property
     def cut_off(self) -> str:
         """Time of the last training click, ISO 8601, UTC."""
-        last = int(self.train.time_ms.max()) / 1000
-        return datetime.fromtimestamp(last, UTC).isoformat(timespec="seconds")
+        return as_cut_off(int(self.train.time_ms.max()))
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class ReadSessions:
     sessions: Sessions
     counts: list[SessionCounts]
     duplicates: Duplicates
+
+
+def as_cut_off(last_ms: int) -> str:
+    """Return the time of the last training click, ISO 8601, UTC."""
+    return datetime.fromtimestamp(last_ms / 1000, UTC).isoformat(timespec="seconds")
 
 
 def read_log(
@@ -69,8 +76,7 @@ def read_sessions(options: ClickOptions, progress: Progress | None = None) -> Re
         counts.append(count_sessions("consecutive repeats collapsed", sessions))
     sessions = sessions.keep_sessions(sessions.lengths >= options.min_length)
     counts.append(count_sessions(f"sessions of at least {options.min_length} clicks", sessions))
-    if len(sessions) == 0:
-        raise BadInput("No session is left", [_steps_text(counts)])
+    check_left("session", counts)
     return ReadSessions(sessions, counts, duplicates)
 
 
@@ -83,13 +89,11 @@ def prepare(options: ClickOptions, progress: Progress | None = None) -> Prepared
         split.train, min_length=options.min_length, min_support=options.min_support
     )
     counts += [count_sessions("training part", split.train), *rounds]
-    if len(train) == 0:
-        raise BadInput("No training session is left", [_steps_text(counts)])
+    check_left("training session", counts)
     test = split.test.keep_sessions(split.test.lengths >= 2)
     counts.append(count_sessions("test part", test))
-    if len(test) == 0:
-        raise BadInput("No test session is left", [_steps_text(counts)])
-    _check_known(train, test)
+    check_left("test session", counts)
+    check_known((train.counts() > 0)[test.next_clicks], len(test.next_clicks))
     return Prepared(train, test, split.valid, counts, read.duplicates)
 
 
@@ -101,18 +105,25 @@ def _split(options: ClickOptions, sessions: Sessions) -> Split:
     return split_by_fraction(sessions, options.test_fraction)
 
 
-def _check_known(train: Sessions, test: Sessions) -> None:
-    if not (train.counts() > 0)[test.next_clicks].any():
+def check_left(what: str, counts: Sequence[SessionCounts]) -> None:
+    """Raise `BadInput` where the last step has left no session."""
+    if counts[-1].sessions == 0:
+        steps = "; ".join(f"{c.step}: {c.sessions:,} sessions, {c.clicks:,} clicks" for c in counts)
+        advice = "Loosen --min-length or --min-support, or give more clicks."
+        raise BadInput(f"No {what} is left", [f"{steps}. {advice}"])
+
+
+def check_known(known: NDArray[np.bool_], cases: int) -> None:
+    """Raise `BadInput` where no next click of the test part is on an item of training.
+
+    known: of the next clicks, or of their distinct items; cases: number of next clicks.
+    """
+    if not known.any():
         raise BadInput(
             "The test part cannot be used",
             [
-                f"none of its {len(test.next_clicks):,} next clicks is on an item of training, so "
+                f"none of its {cases:,} next clicks is on an item of training, so "
                 "nothing can be measured. Choose another split, or check that item ids are "
                 "written alike in all files."
             ],
         )
-
-
-def _steps_text(counts: Sequence[SessionCounts]) -> str:
-    steps = "; ".join(f"{c.step}: {c.sessions:,} sessions, {c.clicks:,} clicks" for c in counts)
-    return f"{steps}. Loosen --min-length or --min-support, or give more clicks."

@@ -14,6 +14,8 @@ from data.clicks import ClickLog
 from data.schema import SPLITS
 from recsys.errors import BadInput
 
+MOST_DIVIDED = 100  # sessions that are named
+
 
 @dataclass(frozen=True)
 class Sessions:
@@ -103,49 +105,79 @@ def count_sessions(step: str, sessions: Sessions) -> SessionCounts:
     return SessionCounts(step, len(sessions), len(sessions.items), items)
 
 
+@dataclass(frozen=True)
+class _Grouping:
+    """Clicks of a log grouped by session: `order` are their rows, `starts` where sessions begin."""
+
+    order: NDArray[np.int64]
+    starts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, log: ClickLog, idle_gap_seconds: int | None) -> "_Grouping":
+        order = np.lexsort((log.time_ms, log.group))  # stable: equal times stay as in the file
+        group = log.group[order]
+        begins = np.ones(len(order), dtype=bool)
+        begins[1:] = group[1:] != group[:-1]
+        if idle_gap_seconds is not None:
+            begins[1:] |= np.diff(log.time_ms[order]) > idle_gap_seconds * 1000
+        return cls(order, np.flatnonzero(begins))
+
+
 def sessionise(log: ClickLog, idle_gap_seconds: int | None) -> Sessions:
     """Group clicks by session, or cut the clicks of a user at pauses longer than the gap.
 
     idle_gap_seconds: None where `log.group` already is the session.
     """
-    order = np.lexsort((log.time_ms, log.group))  # stable: equal times stay as in the file
-    group, time_ms = log.group[order], log.time_ms[order]
-    begins = np.ones(len(order), dtype=bool)
-    begins[1:] = group[1:] != group[:-1]
-    if idle_gap_seconds is not None:
-        begins[1:] |= np.diff(time_ms) > idle_gap_seconds * 1000
-    split = None if log.split is None else _split_of_sessions(log, order, begins)
-    return _by_start(
-        Sessions(
-            items=log.item[order],
-            time_ms=time_ms,
-            offsets=np.append(np.flatnonzero(begins), len(order)).astype(np.int64),
-            item_ids=log.item_ids,
-            split=split,
-        ),
-        first_rows=np.minimum.reduceat(order, np.flatnonzero(begins)),
+    return sessionise_with_rows(log, idle_gap_seconds)[0]
+
+
+def sessionise_with_rows(
+    log: ClickLog, idle_gap_seconds: int | None
+) -> tuple[Sessions, NDArray[np.int64]]:
+    """Return the sessions, and for each of them the first row of the log that belongs to it.
+
+    Start time and first row order the sessions, also those of several logs.
+    """
+    grouping = _Grouping.of(log, idle_gap_seconds)
+    order, starts = grouping.order, grouping.starts
+    if log.split is not None:
+        refuse_divided([log.group_ids[log.group[row]] for row in _divided(log.split, grouping)])
+    sessions = Sessions(
+        items=log.item[order],
+        time_ms=log.time_ms[order],
+        offsets=np.append(starts, len(order)).astype(np.int64),
+        item_ids=log.item_ids,
+        split=None if log.split is None else log.split[order[starts]],
     )
+    first_rows = np.minimum.reduceat(order, starts)
+    by_start = np.lexsort((first_rows, sessions.starts_ms))
+    return _reordered(sessions, by_start), first_rows[by_start]
 
 
-def _split_of_sessions(
-    log: ClickLog, order: NDArray[np.int64], begins: NDArray[np.bool_]
-) -> NDArray[np.int8]:
-    assert log.split is not None
-    split, starts = log.split[order], np.flatnonzero(begins)
-    lowest = np.minimum.reduceat(split, starts)
-    mixed = np.flatnonzero(lowest != np.maximum.reduceat(split, starts))
-    if len(mixed):
-        ids = [log.group_ids[log.group[order[starts[s]]]] for s in mixed[:100].tolist()]
+def divided_sessions(log: ClickLog, idle_gap_seconds: int | None) -> list[int]:
+    """Return one row of each session that the split column divides, ordered by group and time."""
+    return [] if log.split is None else _divided(log.split, _Grouping.of(log, idle_gap_seconds))
+
+
+def refuse_divided(ids: Sequence[str]) -> None:
+    """Raise `BadInput` with these sessions, if there are any."""
+    if ids:
         raise BadInput(
             "The split column divides sessions",
             [f"session {i!r} has clicks of more than one of {', '.join(SPLITS)}." for i in ids],
         )
-    return lowest
 
 
-def _by_start(sessions: Sessions, first_rows: NDArray[np.int64]) -> Sessions:
-    """Return sessions ordered by their first click, equal times by row of the file."""
-    order = np.lexsort((first_rows, sessions.starts_ms))
+def _divided(split: NDArray[np.int8], grouping: _Grouping) -> list[int]:
+    """Return a row of each divided session, at most 100."""
+    labels = split[grouping.order]
+    lowest = np.minimum.reduceat(labels, grouping.starts)
+    divided = np.flatnonzero(lowest != np.maximum.reduceat(labels, grouping.starts))
+    rows: list[int] = grouping.order[grouping.starts[divided[:MOST_DIVIDED]]].tolist()
+    return rows
+
+
+def _reordered(sessions: Sessions, order: NDArray[np.int64]) -> Sessions:
     lengths = sessions.lengths[order]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     clicks = np.arange(len(sessions.items)) + np.repeat(

@@ -82,7 +82,7 @@ def fit(
     """Train a model on clicks and compare it with the baselines, as `recsys train` does.
 
     Args:
-        clicks: a DataFrame, a file (.csv, .tsv, .parquet) or a folder of such files.
+        clicks: a DataFrame, a file (.csv, .tsv, .jsonl, .parquet), a folder or a pattern.
         session: column of the session id; not read if `user` is given.
         item: column of the item id, in `clicks` and in `items`. Ids become texts.
         time: column of the time: datetimes, epoch seconds, epoch milliseconds or ISO 8601.

@@ -41,6 +41,10 @@ class Problems(RecsysError):
         self.problems = tuple(problems)
         super().__init__(_format_problems(heading, self.problems))
 
+    def __reduce__(self) -> tuple[type["Problems"], tuple[str, tuple[str, ...]]]:
+        """Return how a copy is made in another process, which knows the message alone."""
+        return type(self), (self.heading, self.problems)
+
 
 class BadInput(Problems):
     """Unusable click file, option or folder."""

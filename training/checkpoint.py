@@ -92,7 +92,7 @@ def fingerprint(
     for sessions in (train, valid):
         if sessions is not None:
             for part in (sessions.items, sessions.offsets, sessions.time_ms):
-                content.update(np.ascontiguousarray(part).tobytes())
+                content.update(np.ascontiguousarray(part).data)
             content.update("\n".join(sessions.item_ids).encode())
     return content.hexdigest()
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from data.click_options import ClickOptions
 from data.items import read_attributes
 from data.prepare import Prepared, prepare
+from data.prepared.folder import PreparedFolder
 from data.sessions import Sessions
 from data.statistics import describe
 from recsys.bundle.layout import REPORT
@@ -59,7 +60,7 @@ from training.warm_start import WarmStart, merged_attributes
 class TrainOptions:
     """Options of one run: input, output, recipe and device."""
 
-    clicks: ClickOptions
+    clicks: ClickOptions | PreparedFolder
     out: Path
     recipe: Recipe = field(default_factory=Recipe)
     items: Path | None = None
@@ -128,8 +129,12 @@ def train(options: TrainOptions, console: Console) -> Path:
 
 def _read(options: TrainOptions, console: Console) -> tuple[Prepared, ItemTexts]:
     """Read clicks and attributes, and show what was read."""
+    clicks = options.clicks
     with bar(console, "Reading clicks", "") as progress:
-        prepared = prepare(options.clicks, progress)
+        if isinstance(clicks, PreparedFolder):
+            prepared = clicks.open(progress)
+        else:
+            prepared = prepare(clicks, progress)
     attributes = _attributes(options, prepared.train)
     console.print(counts_table(prepared.counts))
     warn(console, prepared.duplicates.warning)
@@ -310,10 +315,10 @@ def _attributes(options: TrainOptions, train: Sessions) -> dict[str, dict[str, s
     old = options.warm_start.base_model.catalogue if options.warm_start is not None else None
     if options.items is None:
         return merged_attributes(old, {})
+    clicks = options.clicks
+    reading = clicks.options if isinstance(clicks, PreparedFolder) else clicks
     item_ids = list(dict.fromkeys([*train.item_ids, *(old.item_ids if old is not None else ())]))
-    columns = read_attributes(
-        options.items, options.clicks.item_column, item_ids, options.clicks.delimiter
-    )
+    columns = read_attributes(options.items, reading.item_column, item_ids, reading.delimiter)
     read = {name: dict(zip(item_ids, texts, strict=True)) for name, texts in columns.items()}
     return merged_attributes(old, read)
 

@@ -31,15 +31,17 @@ PublishOption = Annotated[
 ]
 
 
-def takes_clicks(command: Callable[..., None]) -> Callable[..., None]:
+def takes_clicks(
+    command: Callable[..., None], *, reading_only: bool = False
+) -> Callable[..., None]:
     """Replace the command's parameter `clicks` by one option for each field of `ClickOptions`.
 
-    A command that declares `clicks: ClickOptions | None` takes the options for reading only. It
-    receives None where --clicks is not given.
+    A command that declares `clicks: ClickOptions | None` receives None where --clicks is not given.
+
+    reading_only: leave out the options that filter and split sessions.
     """
     hints = get_type_hints(command, include_extras=True)
-    required = hints["clicks"] is ClickOptions
-    options = _options(required=required)
+    options = _options(required=hints["clicks"] is ClickOptions, reading_only=reading_only)
     names = {option.name for option in options}
     own = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[parameter.name])
@@ -77,13 +79,13 @@ def as_typed() -> str:
     return shlex.join(["recsys", *sys.argv[1:]])
 
 
-def _options(*, required: bool) -> list[inspect.Parameter]:
+def _options(*, required: bool, reading_only: bool) -> list[inspect.Parameter]:
     hints = get_type_hints(ClickOptions, include_extras=True)
     options = []
     for field in dataclasses.fields(ClickOptions):
         kind, description = get_args(hints[field.name])
         assert isinstance(description, OptionHelp), f"{field.name} has no help text"
-        if not required and not description.reading:
+        if reading_only and not description.reading:
             continue
         default = field.default
         if get_origin(kind) is Sequence:  # typer knows lists only
@@ -93,6 +95,7 @@ def _options(*, required: bool) -> list[inspect.Parameter]:
             default, panel = inspect.Parameter.empty, None
         elif default is dataclasses.MISSING:
             kind, default = kind | None, None
+            panel = PANEL if reading_only else None
         name = description.name or f"--{field.name.replace('_', '-')}"
         option = Option(name, help=description.text, rich_help_panel=panel)
         options.append(

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from functools import partial
 from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
@@ -165,7 +166,7 @@ def bench(
 
 
 @app.command(rich_help_panel="Try")
-@takes_clicks
+@partial(takes_clicks, reading_only=True)
 def recommend(
     context: typer.Context,
     clicks: ClickOptions | None,

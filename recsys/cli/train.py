@@ -1,7 +1,7 @@
 """Commands that train or evaluate a model: train, tune, finetune, evaluate."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,9 +12,14 @@ from recsys.cli.click_options import (
     OutOption,
     PublishOption,
     as_typed,
+    reading_options_given,
     takes_clicks,
 )
 from recsys.console import open_console
+from recsys.errors import BadInput
+
+if TYPE_CHECKING:
+    from data.prepared.folder import PreparedFolder
 
 app = typer.Typer()
 
@@ -22,7 +27,12 @@ app = typer.Typer()
 @app.command(rich_help_panel="Learn")
 @takes_clicks
 def train(
-    clicks: ClickOptions,
+    context: typer.Context,
+    clicks: ClickOptions | None,
+    prepared: Annotated[
+        Path | None,
+        typer.Option(help="Instead of --clicks: a folder that recsys prepare wrote."),
+    ] = None,
     out: OutOption = None,
     registry: PublishOption = None,
     recipe: Annotated[
@@ -52,9 +62,10 @@ def train(
     from training.pipeline import TrainOptions
     from training.pipeline import train as run
 
+    source = _source(context, clicks, prepared)
     first, *rivals = rivals_of(recipe, settings or [])
     options = TrainOptions(
-        clicks=clicks,
+        clicks=source,
         out=output_folder(out, registry, resume=resume),
         recipe=first.recipe,
         recipe_name=first.name,
@@ -184,6 +195,33 @@ def evaluate(
         report=report,
         command=as_typed(),
     )
+
+
+def _source(
+    context: typer.Context, clicks: ClickOptions | None, prepared: Path | None
+) -> "ClickOptions | PreparedFolder":
+    """Return the clicks or the prepared folder, of which the user must give one."""
+    from data.prepared.folder import PreparedFolder
+
+    if prepared is None and clicks is not None:
+        return clicks
+    given = reading_options_given(context)
+    if prepared is None or clicks is not None:
+        what = "both" if prepared is not None else "neither"
+        raise BadInput(
+            "The options cannot be used",
+            [f"{what} of --clicks and --prepared were given. Give one of them."],
+        )
+    if given:
+        raise BadInput(
+            "The options cannot be used",
+            [
+                f"{', '.join(given)} say how --clicks is read, and the clicks of --prepared "
+                f"{prepared} are read and split already. Leave these options out, or give them to "
+                "recsys prepare."
+            ],
+        )
+    return PreparedFolder.at(prepared.resolve())
 
 
 def _name_current(registry: Path | None, bundle: Path) -> None:

@@ -1,0 +1,218 @@
+"""Second stage: rows meet by session or user, and each partition is cut into sessions.
+
+Dask shuffles the rows by the text of their session or user. In a partition, the functions of the
+in-memory path drop duplicates, cut, collapse and filter; the counts of all partitions are added.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from data.click_options import ClickOptions
+from data.clicks import ClickLog, Duplicates, are_coarse, coarse_groups, mark_repeats
+from data.distributed.reading import ReadLog, empty_frame, read_part
+from data.distributed.runner import Runner
+from data.files import Progress
+from data.sessions import (
+    MOST_DIVIDED,
+    SessionCounts,
+    Sessions,
+    collapse_repeats,
+    divided_sessions,
+    refuse_divided,
+    sessionise_with_rows,
+)
+
+CLICKS_PER_SAMPLE = 5_000  # every so many clicks a session is sampled, to place the ranges
+
+
+@dataclass(frozen=True)
+class CutPartition:
+    """Counts of one partition, and a sample of its sessions.
+
+    steps: sessions and clicks after each step; items: (items,) int32 distinct codes after the
+    last; divided: row, place and id of sessions with several labels; sample_starts, sample_rows:
+    (samples,) int64 keys of sampled sessions.
+    """
+
+    path: Path | None  # None where no session is left
+    repeats: int = 0
+    several: int = 0
+    coarse: int = 0
+    steps: Sequence[tuple[int, int]] = ()
+    items: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, dtype=np.int32))
+    divided: Sequence[tuple[int, int, str]] = ()
+    sample_starts: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    sample_rows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class CutLog:
+    """Sessions of the log in no order, with counts and duplicates as in the in-memory path."""
+
+    partitions: Sequence[CutPartition]
+    counts: list[SessionCounts]
+    duplicates: Duplicates
+
+
+def cut_log(
+    log: ReadLog,
+    options: ClickOptions,
+    event_in_some: bool,
+    folder: Path,
+    rows_per_partition: int,
+    runner: Runner,
+    progress: Progress,
+) -> CutLog:
+    """Cut the log into sessions of at least the minimum length.
+
+    Raises:
+        BadInput: The split column divides sessions.
+    """
+    import dask.dataframe as dd
+    from dask import delayed
+
+    frame = dd.from_map(read_part, log.parts, folder=log.folder, meta=empty_frame(log))
+    shuffled = frame.shuffle(
+        "group",
+        npartitions=-(-log.rows // rows_per_partition),
+        shuffle_method=runner.shuffle_method,
+    )
+    cut = delayed(cut_partition, pure=False)
+    partitions: list[CutPartition] = list(
+        runner.run(
+            [
+                cut(rows, options, folder / f"{number:06}.parquet")
+                for number, rows in enumerate(shuffled.to_delayed())
+            ],
+            progress,
+        )
+    )
+    divided = sorted(one for partition in partitions for one in partition.divided)
+    refuse_divided([group for _, _, group in divided[:MOST_DIVIDED]])
+    repeats = sum(partition.repeats for partition in partitions)
+    several, coarse = (
+        sum(getattr(p, name) for p in partitions) if repeats else 0
+        for name in ("several", "coarse")
+    )
+    duplicates = Duplicates(
+        repeats,
+        log.rows,
+        are_coarse(several, coarse),
+        by_event=log.has_event,
+        event_in_some=event_in_some,
+        dropped=options.drop_duplicates and repeats > 0,
+    )
+    return CutLog(partitions, _counts(partitions, options, len(log.item_ids)), duplicates)
+
+
+def _counts(
+    partitions: Sequence[CutPartition], options: ClickOptions, items: int
+) -> list[SessionCounts]:
+    """Add the counts of all partitions; no item is lost before short sessions are dropped."""
+    names = ["read"]
+    if options.collapse:
+        names.append("consecutive repeats collapsed")
+    names.append(f"sessions of at least {options.min_length} clicks")
+    left = np.zeros(items, dtype=bool)
+    for partition in partitions:
+        left[partition.items] = True
+    counts = []
+    for at, name in enumerate(names):
+        steps = [partition.steps[at] for partition in partitions if partition.steps]
+        items_left = int(left.sum()) if at == len(names) - 1 else items
+        counts.append(
+            SessionCounts(name, sum(s for s, _ in steps), sum(c for _, c in steps), items_left)
+        )
+    return counts
+
+
+def cut_partition(rows: pd.DataFrame, options: ClickOptions, path: Path) -> CutPartition:
+    """Cut the rows of some sessions or users into sessions, and write these."""
+    if len(rows) == 0:
+        return CutPartition(None)
+    log, row_of = _log_of(rows)
+    repeats = mark_repeats(log)
+    found = int(np.count_nonzero(repeats))
+    several, coarse = coarse_groups(log, ~repeats)
+    if options.drop_duplicates and found:
+        log, row_of = log.keep_rows(~repeats), row_of[~repeats]
+    divided = divided_sessions(log, options.session_gap_seconds)
+    if divided:
+        return CutPartition(None, divided=_named(log, row_of, divided))
+    sessions, first = sessionise_with_rows(log, options.session_gap_seconds)
+    first_rows = row_of[first]
+    steps = [(len(sessions), len(sessions.items))]
+    if options.collapse:
+        sessions = collapse_repeats(sessions)
+        steps.append((len(sessions), len(sessions.items)))
+    long = sessions.lengths >= options.min_length
+    sessions, first_rows = sessions.keep_sessions(long), first_rows[long]
+    steps.append((len(sessions), len(sessions.items)))
+    sampled = _sample(sessions)
+    if len(sessions):
+        _write(sessions, first_rows, path)
+    return CutPartition(
+        path=path if len(sessions) else None,
+        repeats=found,
+        several=several,
+        coarse=coarse,
+        steps=steps,
+        items=np.unique(sessions.items),
+        sample_starts=sessions.starts_ms[sampled],
+        sample_rows=first_rows[sampled],
+    )
+
+
+def _log_of(rows: pd.DataFrame) -> tuple[ClickLog, NDArray[np.int64]]:
+    """Return the rows, in the order of the files, as a log, and the row of each of its clicks."""
+    rows = rows.sort_values("row")
+    codes, ids = pd.factorize(rows["group"])
+    log = ClickLog(
+        group=codes.astype(np.int32),
+        item=rows["item"].to_numpy(),
+        time_ms=rows["time_ms"].to_numpy(),
+        group_ids=tuple(ids) if "split" in rows else (),  # named where a session is divided
+        item_ids=(),
+        split=rows["split"].to_numpy() if "split" in rows else None,
+        event=rows["event"].to_numpy() if "event" in rows else None,
+    )
+    return log, rows["row"].to_numpy()
+
+
+def _named(
+    log: ClickLog, row_of: NDArray[np.int64], divided: Sequence[int]
+) -> list[tuple[int, int, str]]:
+    """Return divided sessions as (first row of the group, place in it, id), which orders them."""
+    groups, first = np.unique(log.group, return_index=True)
+    first_of = dict(zip(groups.tolist(), row_of[first].tolist(), strict=True))
+    codes = [int(log.group[row]) for row in divided]
+    return [(first_of[code], at, log.group_ids[code]) for at, code in enumerate(codes)]
+
+
+def _sample(sessions: Sessions) -> NDArray[np.int64]:
+    """Return some sessions, each for about the same number of clicks."""
+    places = np.arange(0, len(sessions.items), CLICKS_PER_SAMPLE)
+    return np.unique(np.searchsorted(sessions.offsets, places, side="right") - 1)
+
+
+def _write(sessions: Sessions, first_rows: NDArray[np.int64], path: Path) -> None:
+    lengths = sessions.lengths
+    columns: dict[str, NDArray[np.generic]] = {
+        "start_ms": np.repeat(sessions.starts_ms, lengths),
+        "first_row": np.repeat(first_rows, lengths),
+        "place": (
+            np.arange(len(sessions.items)) - np.repeat(sessions.offsets[:-1], lengths)
+        ).astype(np.int32),
+        "time_ms": sessions.time_ms,
+        "item": sessions.items,
+    }
+    if sessions.split is not None:
+        columns["split"] = np.repeat(sessions.split, lengths)
+    pq.write_table(pa.table(columns), path)

@@ -1,0 +1,1 @@
+"""Prepared clicks on disk: a folder that training opens as memory maps instead of reading a log."""

@@ -1,0 +1,79 @@
+"""One run of `recsys prepare`: a new folder as a whole, or nothing where nothing has changed."""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from data.click_options import ClickOptions
+from data.files import Progress
+from data.prepare import prepare
+from data.prepared.folder import PreparedFolder, write_prepared
+from data.prepared.manifest import MANIFEST, Origin
+from recsys.errors import BadInput
+from recsys.fileio import check_new_folder, new_folder
+
+Writer = Callable[[Path, Origin], None]  # fills an empty folder
+
+
+def make_folder(out: Path, options: ClickOptions, write: Writer) -> tuple[PreparedFolder, bool]:
+    """Return the prepared folder, and whether it was written now.
+
+    A folder that was made of the same files by the same options stays as it is.
+
+    Raises:
+        BadInput: The clicks cannot be used, the folder holds something else, or another run is at
+            work on it.
+    """
+    origin = Origin.of(options)
+    with _only_run(out):
+        if (out / MANIFEST).exists():
+            return _unchanged(out, origin), False
+        check_new_folder(out, "The prepared clicks")
+        with new_folder(out) as folder:
+            write(folder, origin)
+            changed = Origin.of(options).differences(origin)
+            if changed:
+                raise BadInput("The clicks changed while they were read", changed)
+        return PreparedFolder.at(out), True
+
+
+def in_memory(options: ClickOptions, progress: Progress | None = None) -> Writer:
+    """Return the writer that reads the whole log into the memory of this process."""
+    return lambda folder, origin: write_prepared(folder, prepare(options, progress), origin)
+
+
+def _unchanged(out: Path, origin: Origin) -> PreparedFolder:
+    found = PreparedFolder.at(out)
+    found.check_sizes()
+    changed = origin.differences(found.manifest.origin)
+    if changed:
+        advice = "Name a new folder with --out, or delete this one."
+        raise BadInput(f"{out} was prepared from other clicks or options", [*changed, advice])
+    return found
+
+
+@contextmanager
+def _only_run(out: Path) -> Iterator[None]:
+    """Hold a lock on the folder, which is made if there is none; an empty one is removed again."""
+    if out.exists() and not out.is_dir():
+        raise BadInput(
+            "The prepared clicks cannot be written", [f"{out} is a file. Name a folder."]
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    lock = os.open(out, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadInput(
+                "Another run is at work", [f"it writes {out}. Wait for it, or name another --out."]
+            ) from None
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # it has files in it
+                out.rmdir()
+    finally:
+        os.close(lock)

@@ -1,0 +1,80 @@
+"""Options of workers check themselves; the command starts workers and ends them."""
+
+import multiprocessing
+import re
+import time
+from pathlib import Path
+
+import pytest
+from distributed import Client, LocalCluster
+
+from data.distributed.runner import ClusterOptions, Runner
+from recsys.errors import BadInput
+from tests.support.training.command_line import GOOD, run
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": 2, "address": "tcp://a:1"}, "--workers starts a cluster and --cluster uses"),
+        ({"workers": 0}, "--workers must be at least 1, got 0"),
+        ({"worker_memory": "2GB"}, "--worker-memory is of the workers that --workers starts"),
+        ({"workers": 1, "worker_memory": "much"}, "at least 500MB, got 'much'"),
+        ({"workers": 1, "worker_memory": "499MB"}, "at least 500MB, got '499MB'"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(message)):
+        ClusterOptions(**options)  # type: ignore[arg-type]
+
+
+def test_partitions_follow_the_memory_of_a_worker() -> None:
+    """A worker has 2,000 bytes for each row of a partition."""
+    assert ClusterOptions(workers=2).rows_per_partition == 2_000_000_000 // 2000
+    assert ClusterOptions(workers=2, worker_memory="1GB").rows_per_partition == 500_000
+
+
+def test_the_command_writes_the_same_folder_with_workers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No process and no unfinished file is left."""
+    (tmp_path / "clicks.csv").write_text(GOOD)
+    given = ["prepare", "--clicks", str(tmp_path / "clicks.csv"), "--out"]
+
+    alone = run(capsys, *given, str(tmp_path / "alone"))
+    shared = run(capsys, *given, str(tmp_path / "shared"), "--workers", "1")
+
+    assert (alone[0], shared[0]) == (0, 0), shared[2]
+    assert {path.name for path in tmp_path.iterdir()} == {"clicks.csv", "alone", "shared"}
+    for path in (tmp_path / "alone").iterdir():
+        assert (tmp_path / "shared" / path.name).read_bytes() == path.read_bytes(), path.name
+    assert alone[2].replace("alone", "shared") == shared[2]
+    assert multiprocessing.active_children() == []
+
+
+def test_no_worker_starts_for_clicks_that_do_not_exist(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clicks, out = tmp_path / "nowhere.csv", tmp_path / "out"
+
+    code, _, error = run(
+        capsys, "prepare", "--clicks", str(clicks), "--out", str(out), "--workers", "1"
+    )
+
+    assert code == 2
+    assert "nowhere.csv does not exist" in error
+    assert not out.exists()
+
+
+def test_a_cluster_that_is_lost_is_named(tmp_path: Path) -> None:
+    """The scheduler ends after the first of two tasks."""
+    cluster = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None)
+
+    def end_scheduler(done: int, total: int) -> None:
+        if done == 1:
+            cluster.close()
+
+    with cluster, Client(cluster) as client:
+        results = Runner(client).map(time.sleep, [(0.1,), (60,)], end_scheduler)
+        with pytest.raises(BadInput, match="the cluster was lost"):
+            list(results)
