@@ -78,8 +78,8 @@ def launch(work: Callable[[], Path | None], processes: int) -> Path:
         rank, failure = failed.get_first_failure()
         raise RecsysError(
             f"Process {rank} of the run ended with status {failure.exitcode}, after "
-            f"{RESTARTS} restarts. Free memory, or start fewer processes; the same command and "
-            "--resume go on."
+            f"{RESTARTS} restarts; its last message stands above. If memory was short, free some "
+            "or start fewer processes; the same command and --resume go on."
         ) from failed
     return _path_of([outcomes[rank] for rank in range(processes)])
 
