@@ -70,6 +70,8 @@ class AnotherProcessFailed(RecsysError):
 class Interrupted(RecsysError):
     """Interruption by Ctrl-C; the message names where the work so far is saved."""
 
+    status = 130  # of the process that ends by it, as shells have it for Ctrl-C
+
 
 class UnknownItem(RecsysError):
     """Item id that the catalogue lacks."""

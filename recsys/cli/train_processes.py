@@ -1,12 +1,13 @@
 """Processes of `recsys train`: this one, those that torchrun has started, or new ones."""
 
 import dataclasses
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recsys.console import open_console
-from recsys.errors import BadInput
+from recsys.errors import BadInput, Interrupted
 
 if TYPE_CHECKING:
     from training.pipeline import TrainOptions
@@ -47,5 +48,10 @@ def _train_as_one_of_many(options: "TrainOptions") -> Path | None:
     device = device_of_process(options.device, place_on_machine())
     with joined(choose_device(device)) as processes:
         console = open_console(stderr=True, quiet=not processes.is_first)
-        bundle = train(dataclasses.replace(options, device=device), console, processes)
+        try:
+            bundle = train(dataclasses.replace(options, device=device), console, processes)
+        except Interrupted as interrupted:
+            if processes.is_first:
+                raise
+            sys.exit(interrupted.status)  # the first process has the message
         return bundle if processes.is_first else None

@@ -18,7 +18,6 @@ from recsys.allocation import keep_freed_memory
 from recsys.errors import AnotherProcessFailed, BadInput, Interrupted, RecsysError
 
 RESTARTS = 3  # of all processes, where one has died
-STOPPED = 130  # exit status of a process that a signal has stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +119,6 @@ def _run(work: Callable[[], Path | None]) -> ProcessEnd:
     try:
         return ProcessEnd(work())
     except Interrupted:
-        sys.exit(STOPPED)
+        sys.exit(Interrupted.status)
     except (OSError, RecsysError) as error:
         return ProcessEnd(None, str(error), isinstance(error, AnotherProcessFailed))
