@@ -14,7 +14,7 @@ from tests.support.training.command_line import run
 from tests.support.training.process_runs import walks
 
 LIMIT_SECONDS = 300
-SETTINGS = ["hidden=4", "epochs=2", "batch=2", "negatives=8", "validation=0.1"]
+SETTINGS = ["hidden=4", "epochs=1", "batch=6", "negatives=8", "validation=0.1"]
 RECSYS = [sys.executable, "-m", "recsys"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 

@@ -38,7 +38,7 @@ def walks(sessions: int, longest: int) -> list[str]:
     ]
 
 
-WALKS = words(*walks(120, 8))
+WALKS = words(*walks(90, 8))
 LONG = words(*walks(450, 3))  # an epoch of more than 200 steps, a checkpoint at each hundredth
 WHOLE_SESSIONS = Recipe(
     hidden=8, epochs=2, batch=6, negatives=12, validation=0.2, momentum=0.1, warmup=0.0, clip=1.0
@@ -65,7 +65,9 @@ RECIPES = {
         refit=False,
     ),
 }
-OF_LONG = dataclasses.replace(WHOLE_SESSIONS, batch=2, batches="session-parallel", refit=False)
+OF_LONG = dataclasses.replace(
+    WHOLE_SESSIONS, batch=2, batches="session-parallel", refit=False, epochs=1
+)
 
 
 def train_all(folder: Path, processes: Processes = ALONE) -> None:
