@@ -10,6 +10,7 @@ Either way an epoch contains every pair of consecutive clicks once. The plan of 
 the lengths of the sessions alone.
 """
 
+import dataclasses
 import heapq
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -48,6 +49,42 @@ class Batch:
     def row_of_click(self) -> NDArray[np.int64]:
         """Return the row that each click belongs to, (clicks,) int64."""
         return np.concatenate([np.arange(rows) for rows in self.batch_sizes])
+
+    def part_of(self, rank: int, size: int) -> "BatchPart":
+        """Return the rows of one of `size` processes; perhaps none, if there are few rows."""
+        if size == 1:
+            return BatchPart(self)
+        row_of_click = self.row_of_click
+        numbers = np.arange(self.batch_sizes[0]) if self.state_rows is None else self.state_rows
+        own = rows_of_process(numbers, rank, size)
+        clicks, rows = np.flatnonzero(own[row_of_click]), np.flatnonzero(own)
+        sizes = np.cumsum(own, dtype=np.int64)[self.batch_sizes - 1]  # own among the first rows
+        part = Batch(self.inputs[clicks], self.targets[clicks], sizes[sizes > 0])
+        if self.state_rows is not None and self.is_new_session is not None:
+            part = dataclasses.replace(
+                part, state_rows=self.state_rows[rows], is_new_session=self.is_new_session[rows]
+            )
+        return BatchPart(part, clicks, rows)
+
+
+@dataclass(frozen=True)
+class BatchPart:
+    """Rows of one process in a mini-batch that several processes share."""
+
+    batch: Batch  # these rows alone
+    clicks: NDArray[np.int64] | None = None  # their clicks in the whole mini-batch; None: all
+    rows: NDArray[np.int64] | None = None  # their places in the whole mini-batch; None: all
+
+
+def rows_of_process(rows: NDArray[np.int64], rank: int, size: int) -> NDArray[np.bool_]:
+    """Return whether each row belongs to this process: they take turns, so that lengths even out.
+
+    Args:
+        rows: (rows,) int64, numbers of rows: in the mini-batch, longest first, or of carried state.
+        rank: Number of the process, from 0.
+        size: Number of processes.
+    """
+    return np.equal(rows % size, rank)
 
 
 class BatchPlan(ABC):

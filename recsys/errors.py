@@ -6,6 +6,7 @@
     ├── BadSpace                a search space names or bounds settings wrongly
     ├── BundleRefused           a bundle is incomplete, damaged or of another format
     ├── TrainingStopped         training cannot continue (the loss is NaN or infinite)
+    ├── AnotherProcessFailed    one of several processes of a run cannot go on without another one
     ├── Interrupted             the user pressed Ctrl-C; the work so far is saved
     ├── UnknownItem             an item id is not in the catalogue
     ├── UnknownAttribute        a filter names an attribute the catalogue does not have
@@ -66,8 +67,14 @@ class TrainingStopped(RecsysError):
     """Training that cannot continue; the last good checkpoint is kept."""
 
 
+class AnotherProcessFailed(RecsysError):
+    """End of a process whose run cannot go on, because of another process of the run."""
+
+
 class Interrupted(RecsysError):
     """Interruption by Ctrl-C; the message names where the work so far is saved."""
+
+    status = 130  # of the process that ends by it, as shells have it for Ctrl-C
 
 
 class UnknownItem(RecsysError):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -23,6 +24,7 @@ from recsys.errors import BadInput
 from recsys.fileio import replace_file
 from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import BlendSettings
+from training.parallel.processes import Processes, Traffic
 from training.recipe import Recipe, original_names
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -41,6 +43,9 @@ class EpochResult:
     events: int  # clicks that have a next click
     metrics: dict[str, float] = field(default_factory=dict)  # on the validation sessions
     gradient_norm: float = 0.0  # mean of the steps where it was measured
+    processes: int = 1  # that shared the mini-batches
+    communication_seconds: float = 0.0  # of the first process, its waiting for others included
+    bytes_per_step: float = 0.0  # of the gradients that each process adds to those of the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +77,21 @@ class TrainerState:
     loss_sum: float = 0.0  # over this epoch's steps
     seconds: float = 0.0  # of this epoch's steps
     norms: list[float] = field(default_factory=list)  # gradient norms of some of these steps
+    traffic: Traffic = field(default_factory=Traffic)  # of this epoch's steps
     best_epoch: int = 0
     best_score: float = -1.0
     additions: Additions = field(default_factory=Additions)  # chosen at the end of the search
     results: list[EpochResult] = field(default_factory=list)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "TrainerState":
+        """Return the state that `dataclasses.asdict` turned into these values."""
+        nested = {
+            "traffic": Traffic(**values.get("traffic", {})),
+            "additions": Additions.from_json(values["additions"]),
+            "results": [EpochResult(**result) for result in values["results"]],
+        }
+        return cls(**{**values, **nested})
 
 
 def fingerprint(
@@ -111,11 +127,7 @@ def save_checkpoint(
     Raises:
         OSError: The file cannot be written; the one before stays.
     """
-    tensors = {
-        f"{group}/{name}": tensor.detach().cpu().contiguous()
-        for group, named in groups.items()
-        for name, tensor in named.items()
-    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _flat(groups).items()}
     metadata = {"fingerprint": run, "position": json.dumps(dataclasses.asdict(state))}
     replace_file(folder / CHECKPOINT, lambda path: save_file(tensors, path, metadata=metadata))
 
@@ -143,14 +155,53 @@ def load_checkpoint(
                     "version. Repeat the first command, or delete the folder to begin anew."
                 ],
             )
-        values = json.loads(metadata["position"])
-        results = [EpochResult(**result) for result in values.pop("results")]
-        additions = Additions.from_json(values.pop("additions"))
-        state = TrainerState(**values, results=results, additions=additions)
+        state = TrainerState.from_json(json.loads(metadata["position"]))
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as broken:
         raise BadInput("The run cannot be resumed", [f"{path} is damaged ({broken})."]) from broken
+    return state, _grouped(tensors)
+
+
+def load_for_all(
+    folder: Path, run: str, processes: Processes
+) -> tuple[TrainerState, dict[str, dict[str, Tensor]]] | None:
+    """Return the checkpoint that the first process loads, which alone needs the folder.
+
+    Raises:
+        BadInput: As `load_checkpoint`.
+        AnotherProcessFailed: This is another process, and the first one raised `BadInput`.
+    """
+    loaded = None
+    with processes.all_or_none():
+        if processes.is_first:
+            loaded = load_checkpoint(folder, run)
+    if processes.size == 1:
+        return loaded
+    tensors, contents = {}, None
+    if loaded is not None:
+        tensors = _flat(loaded[1])
+        shapes = {name: [list(t.shape), str(t.dtype)] for name, t in tensors.items()}
+        contents = {"state": dataclasses.asdict(loaded[0]), "shapes": shapes}
+    contents = processes.of_first(contents)
+    if contents is None:
+        return None
+    if loaded is None:
+        for name, (shape, dtype) in contents["shapes"].items():
+            tensors[name] = torch.empty(shape, dtype=getattr(torch, dtype.removeprefix("torch.")))
+    processes.broadcast(list(tensors.values()))
+    return TrainerState.from_json(contents["state"]), _grouped(tensors)
+
+
+def _flat(groups: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {
+        f"{group}/{name}": tensor
+        for group, named in groups.items()
+        for name, tensor in named.items()
+    }
+
+
+def _grouped(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     groups: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         group, _, rest = name.partition("/")
         groups.setdefault(group, {})[rest] = tensor
-    return state, groups
+    return groups

@@ -29,6 +29,32 @@ def choose_device(name: str) -> torch.device:
     )
 
 
+def device_of_process(name: str, place: int) -> str:
+    """Return the name of the device of one of several processes on a machine.
+
+    Args:
+        name: As for `choose_device`.
+        place: Number of the process among those of this machine, from 0.
+
+    Raises:
+        BadInput: Torch has no such device, or fewer graphics cards than processes.
+    """
+    device = choose_device(name)
+    if device.type != "cuda":
+        return name
+    cards = torch.cuda.device_count()
+    if device.index is not None or place >= cards:
+        raise BadInput(
+            "--device cannot be used",
+            [
+                f"got {name!r} for process {place + 1} of this machine, which has {cards} graphics "
+                "cards. Each process needs a card of its own: give cuda, and fewer processes, or "
+                "give cpu."
+            ],
+        )
+    return f"cuda:{place}"
+
+
 def device_warning(recipe: Recipe, device: torch.device) -> str | None:
     """Return a sentence where the device computes a setting of the recipe slowly."""
     if recipe.precision == "float32" or _has_bfloat16(device):

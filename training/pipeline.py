@@ -5,7 +5,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,20 +37,20 @@ from training.device import choose_device, device_warning
 from training.evaluation.compare import as_json, compare_with_intervals, evaluate_with_baselines
 from training.export import Export, golden_clicks, write_bundle
 from training.model.weights import eager_predictor
+from training.parallel.processes import ALONE, Processes
 from training.progress import NamedProgress, TrainingBars, bar, counts_table, status, warn
 from training.recipe import Recipe
 from training.report.render import ReportData, render_report
 from training.report.summary import show
 from training.retrieval.recall_check import ChosenRetrieval, choose_retrieval, states_from
+from training.stop import Stop, stop_on_signal
 from training.trainer import (
     CHECKPOINT_SECONDS,
     FromScratch,
     Initialiser,
     ItemTexts,
-    Stop,
     Trainer,
     TrainingResult,
-    stop_on_signal,
     validation_split,
 )
 from training.warm_start import WarmStart, merged_attributes
@@ -86,22 +86,29 @@ class TrainOptions:
         return self.out.with_name(self.out.name + UNFINISHED)
 
 
-def train(options: TrainOptions, console: Console) -> Path:
+def train(options: TrainOptions, console: Console, processes: Processes = ALONE) -> Path:
     """Train on a click log and write a bundle; return its folder.
 
     Args:
         options: Options of the run.
         console: Where progress and results are shown.
+        processes: They share the training. The first of them evaluates and writes the bundle; the
+            others return before.
 
     Raises:
         BadInput: Clicks, items, output folder, device or checkpoint cannot be used.
         Interrupted: A signal stopped the run; `--resume` goes on.
         TrainingStopped: The loss or a weight is NaN or infinite.
+        AnotherProcessFailed: Another process cannot go on, and has the message.
     """
-    device = choose_device(options.device)
-    _check_out(options)
-    prepared, attributes = _read(options, console)
-    choice, trained = _fit(options, prepared, attributes, device, console)
+    with processes.all_or_none():
+        device = choose_device(options.device)
+        if processes.is_first:
+            _check_out(options, is_restart=processes.is_restart)
+        prepared, attributes = _read(options, console)
+    choice, trained = _fit(options, prepared, attributes, device, console, processes)
+    if not processes.is_first:
+        return options.out
     options = dataclasses.replace(options, recipe=choice.rival.recipe)
     recipe, catalogue, additions = options.recipe, trained.catalogue, trained.additions
     blend = blend_of(additions.blend, catalogue, prepared.train)
@@ -149,12 +156,18 @@ def _fit(
     attributes: ItemTexts,
     device: torch.device,
     console: Console,
+    processes: Processes,
 ) -> tuple[Choice, TrainingResult]:
     """Choose the recipe and train its model, or resume this."""
     initialiser: Initialiser = FromScratch(attributes)
     if options.warm_start is not None:
         initialiser = dataclasses.replace(options.warm_start, attributes=attributes)
-    with work_folder(options.work), TrainingBars(console) as bars, stop_on_signal() as stop:
+    with ExitStack() as stack:
+        with processes.all_or_none():
+            if processes.is_first:
+                stack.enter_context(work_folder(options.work))
+        bars = stack.enter_context(TrainingBars(console))
+        stop = stack.enter_context(stop_on_signal(patient=processes.size > 1))
         base_model = None if options.warm_start is None else options.warm_start.base_model
         kept = None if base_model is None else base_model.additions
         rivals = incumbent_first(
@@ -164,7 +177,8 @@ def _fit(
 
         def trainer_of(rival: Rival, search_epochs: int, *, wins: bool = False) -> Trainer:
             folder = options.work if alone is not None else options.work / rival.name
-            folder.mkdir(exist_ok=True)
+            if processes.is_first:
+                folder.mkdir(exist_ok=True)
             keeps_blend = base_model is not None and base_model.keeps_blend(rival.recipe)
             choose = chooser_of(rival.recipe, kept, keeps_blend=keeps_blend)
             return Trainer(
@@ -172,13 +186,14 @@ def _fit(
                 folder,
                 device,
                 bars if alone is not None else NamedProgress(bars, rival.name),
-                choose_additions=choose if wins else None,
+                choose_additions=choose if wins and processes.is_first else None,
                 checkpoint_seconds=options.checkpoint_seconds,
                 search_epochs=search_epochs,
+                processes=processes,
             )
 
         choice = alone or _compete(
-            options, rivals, prepared, trainer_of, initialiser, stop, console
+            options, rivals, prepared, trainer_of, initialiser, stop, console, processes
         )
         recipe = choice.rival.recipe
         console.print(
@@ -230,6 +245,7 @@ def _compete(
     initialiser: Initialiser,
     stop: Stop,
     console: Console,
+    processes: Processes,
 ) -> Choice:
     """Let the recipes compete, and show how each of them ended."""
     console.print(
@@ -245,6 +261,7 @@ def _compete(
         prepared.valid,
         initialiser,
         stop,
+        processes,
     )
     choice = competition.run()
     console.print(standings_table(choice.standings, options.budget))
@@ -301,9 +318,10 @@ def work_folder(work: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _check_out(options: TrainOptions) -> None:
+def _check_out(options: TrainOptions, *, is_restart: bool) -> None:
     check_new_folder(options.out, "The bundle")
-    if options.work.exists() and any(options.work.iterdir()) and not options.resume:
+    resume = options.resume or is_restart
+    if options.work.exists() and any(options.work.iterdir()) and not resume:
         raise BadInput(
             "An unfinished run is there",
             [f"{options.work}. Go on with --resume, or delete it to begin anew."],

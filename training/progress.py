@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from data.sessions import SessionCounts
-from recsys.console import add_row, neat_table
+from recsys.console import add_row, format_bytes, neat_table
 from training.checkpoint import EpochResult
 
 
@@ -100,10 +100,24 @@ class TrainingBars(_Bars):
         speed = result.events / max(result.seconds, 1e-9)
         self._console.print(
             f"{result.phase:<6} epoch {result.epoch:>2}  loss {result.loss:.4f}  {scores:<31}  "
-            f"[dim]{result.seconds:>3.0f} s  {speed:>7,.0f} events/s[/dim]",
+            f"[dim]{result.seconds:>3.0f} s  {speed:>7,.0f} events/s{_exchange(result)}[/dim]",
             soft_wrap=True,
             highlight=False,
         )
+
+
+def _exchange(result: EpochResult) -> str:
+    """Return what several processes cost: each one's share of the speed, time and bytes."""
+    if result.processes == 1:
+        return ""
+    speed = result.events / max(result.seconds, 1e-9) / result.processes
+    waited = f"{result.communication_seconds:.0f} s in communication, " * bool(
+        result.communication_seconds
+    )
+    return (
+        f"  ({result.processes} processes of {speed:,.0f}; "
+        f"{waited}{format_bytes(result.bytes_per_step)} a step)"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,10 @@ phase its catalogue and weights: `FromScratch`, or `training.warm_start.WarmStar
 import copy
 import dataclasses
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Protocol
 
 import numpy as np
@@ -26,6 +22,7 @@ from torch import Tensor
 from data.batches import BatchPlan, SessionParallelBatches, WholeSessionBatches
 from data.sessions import Sessions, known_items, reindex
 from data.split import split_by_fraction
+from recsys import __version__
 from recsys.catalogue.catalogue import Catalogue
 from recsys.errors import BadInput, Interrupted, TrainingStopped
 from recsys.predictor import Predictor
@@ -35,17 +32,21 @@ from training.checkpoint import (
     EpochResult,
     TrainerState,
     fingerprint,
-    load_checkpoint,
+    load_for_all,
     save_checkpoint,
 )
 from training.evaluation.evaluate import Evaluation, evaluate
 from training.model.sampling import RandomStreams, candidate_sampler
 from training.model.step import TrainingStep
 from training.model.weights import Weights, eager_predictor
+from training.parallel.agreement import check_agreement, checksum
+from training.parallel.processes import ALONE, Processes, Traffic
 from training.recipe import Recipe
+from training.stop import Stop, stop_on_signal
 
 CHECKPOINT_SECONDS = 60.0  # a kill costs at most about this much work
 STEPS_BETWEEN_CHECKS = 100  # reading the loss waits for the device
+STEPS_BETWEEN_REQUESTS = 10  # several processes ask each other for a request to stop
 LEAST_SESSIONS_TO_CUT = 10  # fewer training sessions are not cut for validation
 
 ItemTexts = Mapping[str, Mapping[str, str | None]]  # attribute → item id → text
@@ -92,41 +93,6 @@ class FromScratch:
 def texts_of(attributes: ItemTexts, item_ids: tuple[str, ...]) -> dict[str, list[str | None]]:
     """Return each attribute in the order of the item ids, None where a text is missing."""
     return {name: [texts.get(item) for item in item_ids] for name, texts in attributes.items()}
-
-
-@dataclass(slots=True)
-class Stop:
-    """Request to stop, set by the first signal; a second signal interrupts at once."""
-
-    requested: bool = False
-
-
-@contextmanager
-def stop_on_signal(stop: Stop | None = None) -> Iterator[Stop]:
-    """Turn SIGINT and SIGTERM into a request to stop.
-
-    Args:
-        stop: The request of an enclosing `stop_on_signal`, which then handles the signals.
-    """
-    if stop is not None:
-        yield stop
-        return
-    stop = Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # Python delivers signals to the main thread alone
-        return
-
-    def request(number: int, frame: FrameType | None) -> None:
-        if stop.requested:
-            raise KeyboardInterrupt
-        stop.requested = True
-
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class ProgressListener(Protocol):
@@ -186,6 +152,7 @@ class Trainer:
         choose_additions: AdditionsChooser | None = None,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
         search_epochs: int | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         """Prepare a run.
 
@@ -198,6 +165,7 @@ class Trainer:
             checkpoint_seconds: Time between checkpoints within an epoch, in seconds.
             search_epochs: Highest number of epochs of the search, where it is below the recipe's.
                 It changes no epoch: a trainer with a higher number goes on from the checkpoint.
+            processes: They share the rows of each mini-batch; the first one has the folder.
         """
         self._recipe = recipe
         self._folder = folder
@@ -206,6 +174,7 @@ class Trainer:
         self._choose_additions = choose_additions
         self._checkpoint_seconds = checkpoint_seconds
         self._search_epochs = min(search_epochs or recipe.epochs, recipe.epochs)
+        self._processes = processes
         self._state = TrainerState()
         self._restored: dict[str, dict[str, Tensor]] = {}
         self._fingerprint = ""
@@ -236,8 +205,8 @@ class Trainer:
             The weights of the best epoch, or of the refit, on the CPU.
 
         Raises:
-            BadInput: The validation part has no usable target, or the checkpoint is damaged or
-                belongs to another run.
+            BadInput: The validation part has no usable target, the checkpoint is damaged or belongs
+                to another run, or the processes have different clicks, recipes or versions.
             Interrupted: A signal stopped the run; the checkpoint has the work so far.
             TrainingStopped: The loss or a weight is NaN or infinite.
         """
@@ -304,7 +273,8 @@ class Trainer:
     def _restore(self, run: str) -> None:
         """Load the checkpoint of the run with this fingerprint, if the folder has one."""
         self._fingerprint = run
-        checkpoint = load_checkpoint(self._folder, run)
+        check_agreement(self._processes, {**settings_and_versions(self._recipe), "clicks": run})
+        checkpoint = load_for_all(self._folder, run, self._processes)
         if checkpoint is not None:
             self._state, self._restored = checkpoint
 
@@ -342,7 +312,7 @@ class Trainer:
         weights = self._initialiser.weights(catalogue, indexed, recipe, generator).to(self._device)
         clicks_per_step = plan.clicks / len(plan)
         candidates = candidate_sampler(recipe, catalogue.counts, clicks_per_step, self._device)
-        step = TrainingStep(weights, recipe, candidates, self._device)
+        step = TrainingStep(weights, recipe, candidates, self._device, self._processes)
         restored, self._restored = self._restored, {}
         if restored:
             weights.load(restored["weights"])
@@ -362,24 +332,33 @@ class Trainer:
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
         started = saved = time.monotonic()
         earlier_loss, earlier_seconds = state.loss_sum, state.seconds
+        earlier_traffic, traffic = state.traffic, self._processes.traffic
         for step in range(state.step, len(plan)):
             loss += self._step(phase, step)
             finished = state.step == len(plan)
-            if not (finished or stop.requested or state.step % STEPS_BETWEEN_CHECKS == 0):
+            stopping = not finished and self._is_asked_to_stop(stop)
+            if not (finished or stopping or state.step % STEPS_BETWEEN_CHECKS == 0):
                 continue
             now = time.monotonic()
             state.loss_sum = earlier_loss + float(loss)
             state.seconds = earlier_seconds + now - started
+            state.traffic = earlier_traffic + (self._processes.traffic - traffic)
             self._check_finite(phase.step.weights if finished else None)
             clicks = plan.clicks_before(state.step)
             self._listener.stepped(clicks, state.loss_sum / clicks)
             if finished:
                 return
-            if stop.requested or now - saved > self._checkpoint_seconds:
+            if stopping or self._processes.any(now - saved > self._checkpoint_seconds):
                 self._save(phase)
                 saved = time.monotonic()
-            if stop.requested:
+            if stopping:
                 raise self._interrupted(len(plan))
+
+    def _is_asked_to_stop(self, stop: Stop) -> bool:
+        """Return whether this process, or from time to time whether any process, is to stop."""
+        if self._processes.size > 1 and self._state.step % STEPS_BETWEEN_REQUESTS > 0:
+            return False
+        return self._processes.any(stop.requested)
 
     def _step(self, phase: _Phase, step: int) -> Tensor:
         """Run one step and return its loss, a scalar on the device."""
@@ -397,6 +376,8 @@ class Trainer:
     def _end_epoch(self, phase: _Phase) -> None:
         """Validate, keep the best weights, and save."""
         state = self._state
+        if self._processes.size > 1:
+            check_agreement(self._processes, {"weights": checksum(phase.step.weights.tensors())})
         validated = None if phase.valid is None else self._validate(phase, phase.valid)
         metrics = {} if validated is None else validated.metrics
         result = EpochResult(
@@ -407,11 +388,14 @@ class Trainer:
             phase.plan.clicks,
             metrics,
             sum(state.norms) / max(len(state.norms), 1),
+            self._processes.size,
+            state.traffic.seconds,
+            state.traffic.bytes / len(phase.plan),
         )
         state.results.append(result)
         state.epoch, state.step = state.epoch + 1, 0
         state.loss_sum = state.seconds = 0.0
-        state.norms = []
+        state.norms, state.traffic = [], Traffic()
         score = metrics.get(self._recipe.select_by, state.best_score)
         if validated is not None and score > state.best_score:
             state.best_epoch, state.best_score = state.epoch, score
@@ -466,13 +450,17 @@ class Trainer:
 
     def _validate(self, phase: _Phase, valid: Sessions) -> Evaluation:
         predictor = self._predictor(phase.step.result, phase.catalogue)
-        return evaluate(predictor, valid, len(phase.catalogue))
+        return evaluate(predictor, valid, len(phase.catalogue), processes=self._processes)
 
     def _predictor(self, weights: Weights, catalogue: Catalogue) -> Predictor:
         on_cpu = copy.deepcopy(weights).to(torch.device("cpu"))
         return eager_predictor(on_cpu, catalogue, self._recipe)
 
     def _save(self, phase: _Phase) -> None:
+        """Write the checkpoint, in the first process, of what all of them carry."""
+        phase.step.complete_state()
+        if not self._processes.is_first:
+            return
         groups = {
             "weights": phase.step.weights.tensors(),
             "learner": phase.step.tensors(),
@@ -480,6 +468,19 @@ class Trainer:
             "ranks": phase.ranks,
         }
         save_checkpoint(self._folder, self._fingerprint, self._state, groups)
+
+
+def settings_and_versions(recipe: Recipe) -> dict[str, str]:
+    """Return all that must be the same in the processes of a run, beside the clicks."""
+    settings = {f"setting {name}": str(value) for name, value in dataclasses.asdict(recipe).items()}
+    return {
+        **settings,
+        "version of session-recsys": __version__,
+        "version of torch": torch.__version__,
+        # both change the last bits of an update, so that the weights would drift apart
+        "instructions of the processor": torch.backends.cpu.get_cpu_capability(),
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+    }
 
 
 def validation_split(

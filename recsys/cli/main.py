@@ -22,9 +22,9 @@ def main() -> None:
 
         app(prog_name="recsys")
     except Interrupted as interrupted:
-        _stop(f"\n{interrupted}", 130)
+        _stop(f"\n{interrupted}", interrupted.status)
     except KeyboardInterrupt:
-        _stop("\nStopped.", 130)
+        _stop("\nStopped.", Interrupted.status)
     except (OSError, RecsysError) as error:
         _stop(f"error: {error}", 2)
 

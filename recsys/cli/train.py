@@ -15,6 +15,7 @@ from recsys.cli.click_options import (
     reading_options_given,
     takes_clicks,
 )
+from recsys.cli.train_processes import train_on_processes
 from recsys.console import open_console
 from recsys.errors import BadInput
 
@@ -55,18 +56,21 @@ def train(
     checkpoint_seconds: Annotated[
         float, typer.Option(help="Interval of checkpoints; large models write slowly.")
     ] = 60.0,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Processes on this machine that share each mini-batch.")
+    ] = 1,
 ) -> None:
     """Train on clicks, test against baselines, write a bundle."""
     from training.competition.budget import Budget
     from training.competition.rivals import rivals_of
+    from training.parallel.torch_processes import is_restart
     from training.pipeline import TrainOptions
-    from training.pipeline import train as run
 
     source = _source(context, clicks, prepared)
     first, *rivals = rivals_of(recipe, settings or [])
     options = TrainOptions(
         clicks=source,
-        out=output_folder(out, registry, resume=resume),
+        out=output_folder(out, registry, resume=resume or is_restart()),
         recipe=first.recipe,
         recipe_name=first.name,
         rivals=rivals,
@@ -77,7 +81,9 @@ def train(
         command=as_typed(),
         checkpoint_seconds=checkpoint_seconds,
     )
-    _name_current(registry, run(options, open_console(stderr=True)))
+    bundle = train_on_processes(options, processes)
+    if bundle is not None:
+        _name_current(registry, bundle)
 
 
 @app.command(rich_help_panel="Learn")

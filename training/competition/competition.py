@@ -23,8 +23,11 @@ from training.competition.budget import Budget, EpochCost, epoch_cost
 from training.competition.decisions import Decisions
 from training.competition.rivals import Rival
 from training.competition.standing import CHOSEN, Standing, as_json, standing, with_outcomes
+from training.parallel.agreement import check_agreement
+from training.parallel.processes import ALONE, Processes
 from training.recipe import original_names
-from training.trainer import Initialiser, SearchProgress, Stop, Trainer, validation_split
+from training.stop import Stop
+from training.trainer import Initialiser, SearchProgress, Trainer, validation_split
 
 FIRST_EPOCHS = 3  # of every challenger, which say which of them goes on first
 
@@ -56,16 +59,20 @@ class Competition:
     valid: Sessions | None
     initialiser: Initialiser
     stop: Stop
+    processes: Processes = ALONE
 
     def run(self) -> Choice:
         """Let the rivals compete, from where the folder's files leave off.
 
         Raises:
-            BadInput: The folder belongs to another run, or a trainer's input cannot be used.
+            BadInput: The folder belongs to another run, a trainer's input cannot be used, or the
+                processes have different budgets, recipes or clicks.
             Interrupted: A signal stopped the run; the folder has the work so far.
             TrainingStopped: The incumbent diverges.
         """
-        decisions = Decisions(self.folder, self._fingerprint)
+        recipes = ", ".join(rival.name for rival in self.rivals)
+        check_agreement(self.processes, {"budget": str(self.budget), "recipes": recipes})
+        decisions = Decisions(self.folder, self._fingerprint, self.processes)
         total = self._total(decisions)
         standings = {r.name: Standing(r.name, outcome=NOT_TRIED) for r in self.rivals}
         incumbent, entered = self._incumbent, self._entered(total)

@@ -22,6 +22,7 @@ from recsys.model.ranking import target_ranks, top_k
 from recsys.ragged import spread
 from training.evaluation.metrics import CUTOFFS, Coverage, metrics_at
 from training.evaluation.popularity_backoff import BackoffRanks, PopularityBackoff
+from training.parallel.processes import ALONE, Processes
 
 LIST_LENGTH = 20
 TOLERATED_TIES = 0.0005  # a few accidental ties among float32 scores move a metric by less
@@ -67,7 +68,11 @@ class Evaluation:
 
 
 def evaluate(
-    scorer: Scorer, sessions: Sessions, items: int, progress: Progress | None = None
+    scorer: Scorer,
+    sessions: Sessions,
+    items: int,
+    progress: Progress | None = None,
+    processes: Processes = ALONE,
 ) -> Evaluation:
     """Rank every next click and return the metrics.
 
@@ -77,6 +82,7 @@ def evaluate(
             click are left out.
         items: Size of the catalogue, N.
         progress: Called with (sessions done, sessions in all).
+        processes: They share the sessions; each returns the whole result.
 
     Returns:
         recall@K, mrr@K, ndcg@K for K = 1, 5, 10, 20, coverage@20, and every rank.
@@ -94,18 +100,20 @@ def evaluate(
             "There is nothing to evaluate",
             [f"the test part {what}. Test on sessions of the shop that was trained on."],
         )
-    conservative, standard = torch.empty_like(targets), torch.empty_like(targets)
+    conservative, standard = torch.zeros_like(targets), torch.zeros_like(targets)
     coverage = Coverage(items, LIST_LENGTH)
     done = 0
     is_sparse = isinstance(scorer, PopularityBackoff)
     at_once = CASES_AT_ONCE if is_sparse else max(SCORES_AT_ONCE // items, 1)
-    for chunk, cases in in_chunks(sessions, at_once):
-        ranked = _ranked(scorer, chunk, targets[cases])
-        conservative[cases], standard[cases] = ranked.conservative, ranked.standard
-        coverage.add(ranked.listed)
+    for number, (chunk, cases) in enumerate(in_chunks(sessions, at_once)):
+        if number % processes.size == processes.rank:
+            ranked = _ranked(scorer, chunk, targets[cases])
+            conservative[cases], standard[cases] = ranked.conservative, ranked.standard
+            coverage.add(ranked.listed)
         done += len(chunk)
         if progress is not None:
             progress(done, len(sessions))
+    processes.sum([conservative, standard, coverage.seen])
     return _evaluation(sessions, conservative, standard, coverage)
 
 

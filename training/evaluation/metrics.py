@@ -54,7 +54,7 @@ class Coverage:
             k: Length of the lists, K.
         """
         self.k = k
-        self._seen = torch.zeros(items, dtype=torch.bool)
+        self.seen = torch.zeros(items, dtype=torch.int64)  # above 0 for an item that was seen
 
     def add(self, lists: Tensor) -> None:
         """Mark the items of some lists as seen.
@@ -62,8 +62,8 @@ class Coverage:
         Args:
             lists: (B, K) or flat, int64 item indices.
         """
-        self._seen[lists.flatten()] = True
+        self.seen[lists.flatten()] = 1
 
     def share(self) -> float:
         """Return the share of items seen so far, from 0 to 1."""
-        return float(self._seen.to(torch.float64).mean())
+        return float((self.seen > 0).to(torch.float64).mean())

@@ -127,7 +127,12 @@ class CandidateSampler(Protocol):
     """Method to choose the candidates of a step."""
 
     def sample(
-        self, inputs: Tensor, targets: Tensor, rows: Tensor | None, random: RandomStreams
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        rows: Tensor | None,
+        random: RandomStreams,
+        own: Tensor | None = None,
     ) -> CandidateSet:
         """Choose the candidates of one step.
 
@@ -137,6 +142,8 @@ class CandidateSampler(Protocol):
             rows: (clicks,) int64, the row of the mini-batch that each click belongs to: targets of
                 one row are no negatives of each other. None where every click is a row of its own.
             random: Random numbers of the step.
+            own: (own clicks,) int64, the clicks of this process, to which the result's indices and
+                counts belong; the candidates are those of all clicks. None for all.
         """
         ...
 
@@ -174,13 +181,21 @@ class SampledCandidates:
         self._correction = (recipe.logq * frequency.log()).to(torch.float32).to(device)
 
     def sample(
-        self, inputs: Tensor, targets: Tensor, rows: Tensor | None, random: RandomStreams
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        rows: Tensor | None,
+        random: RandomStreams,
+        own: Tensor | None = None,
     ) -> CandidateSet:
         """Return inputs, targets and sampled negatives as candidates."""
         negatives = self._sampler.draw(random.uniform(self._samples))
         items, index = torch.unique(torch.cat([inputs, targets, negatives]), return_inverse=True)
         input_indices, target_indices, _ = index.split([len(inputs), len(targets), len(negatives)])
         with_duplicates = torch.bincount(index[len(inputs) :], minlength=len(items))
+        if own is not None:
+            input_indices, target_indices = input_indices[own], target_indices[own]
+            rows = None if rows is None else rows[own]
         counts = self._counts(with_duplicates, target_indices, rows)
         return CandidateSet(items, input_indices, target_indices, self._correction[items], counts)
 
@@ -224,9 +239,16 @@ class AllItems:
         self._correction = torch.zeros(items, device=device)
 
     def sample(
-        self, inputs: Tensor, targets: Tensor, rows: Tensor | None, random: RandomStreams
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        rows: Tensor | None,
+        random: RandomStreams,
+        own: Tensor | None = None,
     ) -> CandidateSet:
         """Return the whole catalogue as candidates."""
+        if own is not None:
+            inputs, targets = inputs[own], targets[own]
         return CandidateSet(self._items, inputs, targets, self._correction)
 
 

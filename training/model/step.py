@@ -4,15 +4,20 @@ Only the rows of the item matrix that a step needs (inputs, targets, negatives) 
 differentiated and updated. Whole sessions start from the zero state, and a gradient goes back to
 their first click. Session-parallel rows start from the state that they carry, and a gradient spans
 one click (Hidasi et al., ICLR 2016, arXiv:1511.06939, section 3.1.1).
+Several processes share the rows of a mini-batch. The candidates are those of the whole mini-batch,
+so all touch the same rows of the item matrix, and each adds up its gradients with those of the
+others. Dropout masks are drawn for the whole mini-batch, too: no number depends on the processes.
 """
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from data.batches import Batch
+from data.batches import Batch, BatchPart, rows_of_process
 from recsys.model.gru4rec import cells_of
 from training.model.gru_backward import read_layer
 from training.model.losses import loss_of
@@ -25,6 +30,7 @@ from training.model.optim import (
 from training.model.sampling import CandidateSampler, CandidateSet, RandomStreams
 from training.model.unit_backward import unit_rows
 from training.model.weights import Weights
+from training.parallel.processes import ALONE, Processes
 from training.recipe import Recipe
 
 SMALL = 1e-12  # keeps the division finite where the gradient is zero
@@ -59,8 +65,7 @@ class TouchedRows:
             return self
         scored = candidates.counts.log_counts.isfinite()
         rows = TouchedRows(self.items[scored], self.values.detach()[scored])
-        assert self.values.grad is not None, "backward has run"
-        rows.values.grad = self.values.grad[scored]
+        rows.values.grad = gradient_of(self.values)[scored]
         return rows
 
 
@@ -80,7 +85,12 @@ class TrainingStep:
     """
 
     def __init__(
-        self, weights: Weights, recipe: Recipe, candidates: CandidateSampler, device: torch.device
+        self,
+        weights: Weights,
+        recipe: Recipe,
+        candidates: CandidateSampler,
+        device: torch.device,
+        processes: Processes = ALONE,
     ) -> None:
         """Prepare optimizers and state.
 
@@ -89,12 +99,14 @@ class TrainingStep:
             recipe: Settings of the run.
             candidates: Chooses the items that a step scores.
             device: Where the step is computed.
+            processes: They share the rows of each mini-batch.
         """
         self.weights = weights
         self.state = weights.model.initial_state(recipe.batch).to(device)
         self._recipe = recipe
         self._candidates = candidates
         self._device = device
+        self._processes = processes
         self._loss = loss_of(recipe)
         self._average = (
             ExponentialMovingAverage(weights, recipe.average) if recipe.average > 0 else None
@@ -122,8 +134,8 @@ class TrainingStep:
         """Learn from one mini-batch.
 
         Args:
-            batch: The clicks of the step.
-            random: Random numbers of this step.
+            batch: The clicks of the step, of all processes.
+            random: Random numbers of this step, the same in all processes.
             share: Share of the run that is done, from 0 to 1, for the learning rate's schedule.
             measure: Return the gradient's norm, also where the recipe clips nothing.
 
@@ -131,66 +143,94 @@ class TrainingStep:
             The loss, summed over the clicks, and the norm of the gradient, both scalars on the
             device. They may be NaN or infinite: the caller checks.
         """
-        inputs, targets, rows = self._on_device(batch)
-        candidates = self._candidates.sample(inputs, targets, rows, random)
+        part = batch.part_of(self._processes.rank, self._processes.size)
+        own = None if part.clicks is None else self._on_device(part.clicks)
+        inputs, targets = self._on_device(batch.inputs), self._on_device(batch.targets)
+        # each click's row, where a row has several clicks
+        rows = self._on_device(batch.row_of_click) if batch.state_rows is None else None
+        candidates = self._candidates.sample(inputs, targets, rows, random, own)
         items = TouchedRows.of(self.weights.matrix, candidates.items)
         biases = TouchedRows.of(self.weights.bias, candidates.items)
-        separate = self._separate_inputs(inputs)
+        separate = self._separate_inputs(inputs, own)
+        if len(part.batch) > 0:
+            loss = self._differentiate(batch, part, candidates, items, biases, separate, random)
+        else:
+            loss = self._without_clicks(items, biases, separate)
 
+        touched = self._touched(candidates, items, biases, separate)
+        self._add_up(touched, loss)
+        norm = self._clip(touched) if measure or self._recipe.clip > 0 else None
+        self._update(touched, learning_rate_at(self._recipe, share))
+        return StepResult(loss, norm)
+
+    def _differentiate(
+        self,
+        batch: Batch,
+        part: BatchPart,
+        candidates: CandidateSet,
+        items: TouchedRows,
+        biases: TouchedRows,
+        separate: InputRows | None,
+        random: RandomStreams,
+    ) -> Tensor:
+        """Compute the gradients of this process's clicks, and return their loss, a scalar."""
         vectors = unit_rows(items.values) if self._recipe.scale > 0 else items.values
         if separate is None:
             input_vectors = functional.embedding(candidates.input_indices, vectors)
         else:
             input_vectors = self._input_vectors(separate)
-        hidden = self._hidden(input_vectors, batch, random)
+        hidden = self._hidden(input_vectors, batch, part, random)
         scores = self._scores(hidden, vectors, biases.values, candidates)
         loss = self._loss(scores, candidates.target_indices, candidates.counts)
         # the divisor is the recipe's batch, also when fewer rows are left
         torch.autograd.backward(loss / self._recipe.batch)
+        return loss.detach()
 
-        touched = self._touched(candidates, items, biases, separate)
-        norm = self._clip(touched) if measure or self._recipe.clip > 0 else None
-        self._update(touched, learning_rate_at(self._recipe, share))
-        return StepResult(loss.detach(), norm)
+    def _without_clicks(
+        self, items: TouchedRows, biases: TouchedRows, separate: InputRows | None
+    ) -> Tensor:
+        """Set all gradients of a process that has no row of the mini-batch to zero."""
+        touched = [items, biases] if separate is None else [items, biases, separate.rows]
+        for leaf in [rows.values for rows in touched] + list(self.weights.model.parameters()):
+            leaf.grad = torch.zeros_like(leaf)
+        return torch.zeros((), device=self._device)
 
-    def _on_device(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return inputs, targets, and each click's row where a row has several clicks."""
-        inputs = torch.from_numpy(batch.inputs).to(self._device)
-        targets = torch.from_numpy(batch.targets).to(self._device)
-        if batch.state_rows is not None:
-            return inputs, targets, None
-        return inputs, targets, torch.from_numpy(batch.row_of_click).to(self._device)
+    def _on_device(self, array: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(array).to(self._device)
 
-    def _separate_inputs(self, inputs: Tensor) -> InputRows | None:
+    def _separate_inputs(self, inputs: Tensor, own: Tensor | None) -> InputRows | None:
         """Gather the rows of the input table; None where inputs share the item matrix."""
         if self.weights.inputs is None:
             return None
         items, indices = torch.unique(inputs, return_inverse=True)
-        return InputRows(TouchedRows.of(self.weights.inputs, items), indices)
+        rows = TouchedRows.of(self.weights.inputs, items)
+        return InputRows(rows, indices if own is None else indices[own])
 
     def _input_vectors(self, separate: InputRows) -> Tensor:
         values = separate.rows.values
         normalized = self._recipe.scale > 0 and self.weights.model.embeds
         return functional.embedding(separate.indices, unit_rows(values) if normalized else values)
 
-    def _hidden(self, vectors: Tensor, batch: Batch, random: RandomStreams) -> Tensor:
-        """Return the top layer's outputs, (clicks, H), for (clicks, input width) vectors.
+    def _hidden(
+        self, vectors: Tensor, batch: Batch, part: BatchPart, random: RandomStreams
+    ) -> Tensor:
+        """Return the top layer's outputs, (own clicks, H), for (own clicks, input width) vectors.
 
         Session-parallel rows keep their new state for the next step.
         """
-        recipe, model = self._recipe, self.weights.model
-        batch_sizes = torch.from_numpy(batch.batch_sizes)
-        dropout_mask = _dropout_mask(vectors.shape, recipe.dropout_embedding, random)
+        recipe, model, own = self._recipe, self.weights.model, part.batch
+        batch_sizes = torch.from_numpy(own.batch_sizes)
+        shape = torch.Size((len(batch), vectors.size(1)))
+        dropout_mask = _dropout_mask(shape, recipe.dropout_embedding, random, part.clicks)
         hidden = vectors if dropout_mask is None else vectors * dropout_mask
         last_states = []
-        for cell, initial_state in zip(cells_of(model), self._initial_state(batch), strict=True):
-            shape = torch.Size((int(batch_sizes[0]), recipe.hidden))
-            dropout_mask = _dropout_mask(shape, recipe.dropout_hidden, random)
+        for cell, initial_state in zip(cells_of(model), self._initial_state(own), strict=True):
+            shape = torch.Size((int(batch.batch_sizes[0]), recipe.hidden))
+            dropout_mask = _dropout_mask(shape, recipe.dropout_hidden, random, part.rows)
             hidden, last_state = read_layer(cell, hidden, batch_sizes, initial_state, dropout_mask)
             last_states.append(last_state)
-        if batch.state_rows is not None:
-            rows = torch.from_numpy(batch.state_rows).to(self._device)
-            self.state[:, rows] = torch.stack(last_states)
+        if own.state_rows is not None:
+            self.state[:, self._on_device(own.state_rows)] = torch.stack(last_states)
         return hidden
 
     def _initial_state(self, batch: Batch) -> Tensor:
@@ -226,6 +266,12 @@ class TrainingStep:
             return [*touched, (items, self._matrix)]  # inputs and candidates share these rows
         return [*touched, (items.scored(candidates), self._matrix), (separate.rows, self._inputs)]
 
+    def _add_up(self, touched: list[tuple[TouchedRows, Optimizer]], loss: Tensor) -> None:
+        """Add up gradients and loss over the processes."""
+        if self._processes.size > 1:
+            leaves = [rows.values for rows, _ in touched] + list(self.weights.model.parameters())
+            self._processes.sum([*(gradient_of(leaf) for leaf in leaves), loss.view(1)])
+
     def _clip(self, touched: list[tuple[TouchedRows, Optimizer]]) -> Tensor:
         """Return the norm of the whole gradient, then scale it down to the recipe's limit."""
         leaves = [rows.values for rows, _ in touched] + list(self.weights.model.parameters())
@@ -239,16 +285,14 @@ class TrainingStep:
 
     def _update(self, touched: list[tuple[TouchedRows, Optimizer]], rate: float) -> None:
         for rows, optimizer in touched:
-            assert rows.values.grad is not None, "backward has run"
-            values, gradient = rows.values.detach(), rows.values.grad
+            values, gradient = rows.values.detach(), gradient_of(rows.values)
             if values.dim() == 2:  # item vectors; biases have neither L1 nor weight decay
                 if self._recipe.l1 > 0:
                     gradient = gradient + self._recipe.l1 * values.sign()
                 gradient = self._with_weight_decay(gradient, values)
             optimizer.step_rows(rows.items, values, gradient, rate)
         for name, parameter in self.weights.model.named_parameters():
-            assert parameter.grad is not None, "every recurrent weight takes part"
-            gradient = self._with_weight_decay(parameter.grad, parameter.data)
+            gradient = self._with_weight_decay(gradient_of(parameter), parameter.data)
             self._dense[name].step(gradient, rate)
             parameter.grad = None
         if self._average is not None:
@@ -259,6 +303,13 @@ class TrainingStep:
         if self._recipe.weight_decay == 0 or self._recipe.optimizer == "adamw":
             return gradient
         return gradient + self._recipe.weight_decay * weight
+
+    def complete_state(self) -> None:
+        """Collect the carried state of all rows, of which every process has its own."""
+        rows = np.arange(self.state.size(1))
+        own = rows_of_process(rows, self._processes.rank, self._processes.size)
+        self.state[:, torch.from_numpy(~own).to(self._device)] = 0.0
+        self._processes.sum([self.state])
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what a checkpoint needs beside the weights: state, optimizers, average."""
@@ -279,6 +330,20 @@ class TrainingStep:
             tensor.copy_(tensors[name])
 
 
-def _dropout_mask(shape: torch.Size, rate: float, random: RandomStreams) -> Tensor | None:
-    """Return a dropout mask, or None for a rate of 0, which consumes no random numbers."""
-    return None if rate == 0 else random.dropout_mask(shape, rate)
+def gradient_of(leaf: Tensor) -> Tensor:
+    """Return the gradient of a leaf of the autograd graph."""
+    assert leaf.grad is not None, "backward has run, and every weight takes part"
+    return leaf.grad
+
+
+def _dropout_mask(
+    shape: torch.Size, rate: float, random: RandomStreams, own: NDArray[np.int64] | None
+) -> Tensor | None:
+    """Return the own rows of a dropout mask of this shape; `own`: None for all.
+
+    The result is None for a rate of 0, which consumes no random numbers.
+    """
+    if rate == 0:
+        return None
+    mask = random.dropout_mask(shape, rate)
+    return mask if own is None else mask[torch.from_numpy(own).to(mask.device)]

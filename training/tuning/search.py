@@ -26,7 +26,8 @@ from recsys.fileio import replace_file
 from training.checkpoint import EpochResult, fingerprint, load_checkpoint
 from training.progress import TuneBars
 from training.recipe import Recipe, as_toml
-from training.trainer import Stop, Trainer
+from training.stop import Stop
+from training.trainer import Trainer
 from training.tuning.study import Outcome, Study, Trial
 
 RUNNING = "running"  # folder of the running trial's checkpoint

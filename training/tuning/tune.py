@@ -20,7 +20,7 @@ from training.competition.durations import duration_seconds
 from training.device import choose_device
 from training.pipeline import work_folder
 from training.progress import TuneBars, bar, counts_table, warn
-from training.trainer import stop_on_signal
+from training.stop import stop_on_signal
 from training.tuning.search import (
     BEST,
     Search,

@@ -162,3 +162,26 @@ def test_sessions_of_one_click_are_refused(plan: str) -> None:
         SessionParallelBatches(sessions, 2) if plan == "session-parallel" else WholeSessionBatches(
             sessions, 2, 50, 0
         )
+
+
+@given(LENGTHS, st.integers(1, 5), st.sampled_from(["whole", "session-parallel"]))
+def test_processes_share_the_rows_of_a_mini_batch(lengths: list[int], size: int, kind: str) -> None:
+    sessions = sessions_of(lengths)
+    plan: BatchPlan = SessionParallelBatches(sessions, rows=3)
+    if kind == "whole":
+        plan = WholeSessionBatches(sessions, rows=3, longest=4, seed=0)
+    for batch in batches(plan):
+        seen = []
+        for rank in range(size):
+            part = batch.part_of(rank, size)
+            clicks = np.arange(len(batch)) if part.clicks is None else part.clicks
+            rows = np.arange(batch.batch_sizes[0]) if part.rows is None else part.rows
+            assert part.batch.inputs.tolist() == batch.inputs[clicks].tolist()
+            assert part.batch.targets.tolist() == batch.targets[clicks].tolist()
+            if len(part.batch) > 0:  # a whole row belongs to one process
+                assert rows[part.batch.row_of_click].tolist() == batch.row_of_click[clicks].tolist()
+            if batch.state_rows is not None and part.batch.state_rows is not None:
+                assert part.batch.state_rows.tolist() == batch.state_rows[rows].tolist()
+                assert {row % size for row in part.batch.state_rows.tolist()} <= {rank}
+            seen += clicks.tolist()
+        assert sorted(seen) == list(range(len(batch)))

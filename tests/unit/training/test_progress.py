@@ -1,13 +1,15 @@
-"""Bars in a notebook: their widget stays open, and without ipywidgets there are none."""
+"""Progress: the widget of a bar in a notebook stays open, an epoch's line has its figures."""
 
 from collections.abc import Callable
+from io import StringIO
 
 import pytest
 from ipywidgets import Widget
 from rich.console import Console
 
 from recsys.console import NotebookConsole
-from training.progress import bar, status
+from training.checkpoint import EpochResult
+from training.progress import TrainingBars, bar, status
 
 
 def draw_bar(console: Console) -> None:
@@ -45,3 +47,22 @@ def test_without_ipywidgets_a_notebook_has_no_bars(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
     assert not NotebookConsole().is_terminal
+
+
+@pytest.mark.parametrize(
+    ("processes", "seconds", "line"),
+    [
+        (1, 0.0, "4 s    1,000 events/s"),
+        (2, 1.0, "1,000 events/s  (2 processes of 500; 1 s in communication, 2.0 MB a step)"),
+        (2, 0.0, "1,000 events/s  (2 processes of 500; 2.0 MB a step)"),  # on graphics cards
+    ],
+)
+def test_the_line_of_an_epoch_says_what_processes_exchange(
+    processes: int, seconds: float, line: str
+) -> None:
+    printed = StringIO()
+    result = EpochResult("refit", 1, 2.5, 4.0, 4000, {}, 0.0, processes, seconds, 2e6)
+
+    TrainingBars(Console(file=printed, width=200)).epoch_ends(result)
+
+    assert printed.getvalue().rstrip().endswith(line)

@@ -21,12 +21,11 @@ from training.competition.decisions import DECISIONS
 from training.competition.rivals import Rival
 from training.competition.standing import CHOSEN, Standing
 from training.recipe import Recipe
+from training.stop import Stop, stop_on_signal
 from training.trainer import (
     FromScratch,
-    Stop,
     Trainer,
     TrainingResult,
-    stop_on_signal,
     validation_split,
 )
 

@@ -16,7 +16,7 @@ from recsys.errors import BadInput, Interrupted
 from tests.support.training.builders import words
 from training.progress import TuneBars
 from training.recipe import Recipe, load_recipe
-from training.trainer import stop_on_signal
+from training.stop import stop_on_signal
 from training.tuning.search import (
     BEST,
     RUNNING,

@@ -1,0 +1,104 @@
+"""`recsys train` on two processes: stopped by a signal, resumed by torchrun, and its errors."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from recsys.bundle.load import load_bundle
+from tests.support.training.command_line import run
+from tests.support.training.process_runs import walks
+
+LIMIT_SECONDS = 300
+SETTINGS = ["hidden=4", "epochs=1", "batch=6", "negatives=8", "validation=0.1"]
+RECSYS = [sys.executable, "-m", "recsys"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
+
+@pytest.fixture(scope="module")
+def clicks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a click log of 300 sessions, on whose validation part recipes compete."""
+    path = tmp_path_factory.mktemp("log") / "clicks.csv"
+    rows = [
+        f"s{session},{letter},{100 * session + at}\n"
+        for session, walk in enumerate(walks(300, 5))
+        for at, letter in enumerate(walk)
+    ]
+    path.write_text("session_id,item_id,timestamp\n" + "".join(rows))
+    return path
+
+
+def command(clicks: Path, out: Path, *options: str) -> list[str]:
+    settings = [part for setting in SETTINGS for part in ("--set", setting)]
+    return ["train", "--clicks", str(clicks), "--out", str(out), *settings, *options]
+
+
+def test_a_stopped_run_goes_on_by_torchrun(clicks: Path, tmp_path: Path) -> None:
+    """Both start the same processes; the recipes compete, and the first process writes."""
+    out = tmp_path / "shop"
+    stopped = subprocess.Popen(
+        [*RECSYS, *command(clicks, out, "--processes", "2", "--checkpoint-seconds", "0")],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_for_a_checkpoint(tmp_path / "shop.unfinished", stopped)
+        stopped.send_signal(signal.SIGTERM)
+        message = stopped.communicate(timeout=LIMIT_SECONDS)[1]
+    finally:
+        stopped.kill()
+        stopped.wait()
+    assert stopped.returncode == 130, message
+    assert "the same command and --resume go on with it" in message
+
+    resumed = subprocess.run(
+        [*TORCHRUN, "-m", "recsys", *command(clicks, out, "--resume")],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+    )
+
+    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.stderr.count("What was read") == 1, "one process prints"
+    assert "(2 processes of " in resumed.stderr
+    assert not (tmp_path / "shop.unfinished").exists()
+    assert len(load_bundle(out).catalogue) == 26
+    assert json.loads((out / "manifest.json").read_text())["training"]["tried"]
+
+
+def wait_for_a_checkpoint(work: Path, process: "subprocess.Popen[str]") -> None:
+    end = time.monotonic() + LIMIT_SECONDS
+    while not any(work.glob("**/checkpoint.safetensors")):
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_an_error_is_one_message(tmp_path: Path) -> None:
+    failed = subprocess.run(
+        [*RECSYS, *command(tmp_path / "none.csv", tmp_path / "shop", "--processes", "2")],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+    )
+
+    assert failed.returncode == 2
+    assert failed.stderr.count("none.csv does not exist") == 1
+    assert "Traceback" not in failed.stderr
+
+
+def test_torchrun_decides_the_number_of_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a run of torchrun")
+
+    code, _, message = run(
+        capsys, *command(tmp_path / "none.csv", tmp_path / "shop", "--processes", "2")
+    )
+
+    assert code == 2
+    assert "Leave it out, and give torchrun --nproc-per-node." in message

@@ -1,0 +1,1 @@
+"""Training on many processes: each trains on its rows of every mini-batch, and gradients add up."""
