@@ -75,7 +75,13 @@ def _of_pattern(pattern: Path) -> list[FoundFile]:
     """Return the files that match, and those of matching folders."""
     root = Path(*takewhile(lambda part: not _is_wild(part), pattern.parts))
     files: list[FoundFile] = []
-    for path in root.glob(str(pattern.relative_to(root))):
+    try:
+        paths = list(root.glob(str(pattern.relative_to(root))))
+    except ValueError as wrong:
+        raise BadInput("The click files cannot be used", [f"{pattern}: {wrong}."]) from wrong
+    for path in paths:
+        if any(part.startswith(".") for part in path.relative_to(root).parts):
+            continue  # hidden, as for a shell
         if path.is_dir():
             files += _of_folder(path, root)
         elif (file := _found(path, root)) is not None:

@@ -81,6 +81,12 @@ def _flat(batch: pa.RecordBatch, form: LineForm, names: list[str]) -> pa.RecordB
     if form.inner is None:
         return batch.select(names)
     lists = batch[EVENTS]
+    if lists.null_count:
+        line = lists.is_null().index(True).as_py() + 1
+        raise pa.ArrowInvalid(
+            f"The list {EVENTS!r} is missing in line {line:,} after that, which line 1 of the file "
+            "has. Write all lines in one form"
+        )
     parents, events = pc.list_parent_indices(lists), lists.flatten()
     columns = [
         pc.struct_field(events, name) if name in form.inner else batch[name].take(parents)

@@ -285,6 +285,9 @@ class Trainer:
         while state.epoch < epochs and not self._patience_is_over(phase):
             self._epoch(phase, stop)
             self._end_epoch(phase)
+            # an epoch may have fewer steps than there are between two requests
+            if self._processes.size > 1 and self._processes.any(stop.requested):
+                raise self._interrupted(len(phase.plan))
         return phase
 
     def _result(self, phase: _Phase) -> TrainingResult:

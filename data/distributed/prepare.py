@@ -49,7 +49,7 @@ def write_in_stages(
     runner: Runner,
     stage: Stage,
 ) -> None:
-    """Write the prepared folder; files between stages are in `work` and stay when it fails."""
+    """Write the prepared folder; files between stages are in its folder `work`."""
     work = {name: folder / WORK / name for name in ("read", "cut", "ordered", "split", "filtered")}
     for path in work.values():
         path.mkdir(parents=True)

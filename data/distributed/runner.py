@@ -62,7 +62,7 @@ class ClusterOptions:
 
         try:
             return int(parse_bytes(self.worker_memory or WORKER_MEMORY))
-        except ValueError:
+        except (ValueError, OverflowError):
             return 0
 
     @property

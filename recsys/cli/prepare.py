@@ -1,7 +1,11 @@
 """The command `recsys prepare`: clicks become a folder of arrays, which training maps."""
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -42,12 +46,13 @@ def prepare(
     from training.progress import bar, counts_table, warn
 
     console, out = open_console(stderr=True), out.resolve()
-    if workers is None and worker_memory is None and cluster is None:
-        with bar(console, "Reading clicks", "") as progress:
-            folder, written = make_folder(out, clicks, in_memory(clicks, progress))
-    else:
-        writer = _on_cluster(clicks, workers, worker_memory, cluster, console)
-        folder, written = make_folder(out, clicks, writer)
+    with _cleaning_up_after_sigterm():
+        if workers is None and worker_memory is None and cluster is None:
+            with bar(console, "Reading clicks", "") as progress:
+                folder, written = make_folder(out, clicks, in_memory(clicks, progress))
+        else:
+            writer = _on_cluster(clicks, workers, worker_memory, cluster, console)
+            folder, written = make_folder(out, clicks, writer)
     console.print(counts_table(folder.manifest.counts))
     warn(console, folder.manifest.duplicates.warning)
     if written:
@@ -59,6 +64,20 @@ def prepare(
         soft_wrap=True,
         markup=False,  # a path is never markup
     )
+
+
+@contextmanager
+def _cleaning_up_after_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the run as Ctrl-C does, so that no folder stays."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _on_cluster(

@@ -20,6 +20,7 @@ def train_on_processes(options: "TrainOptions", processes: int) -> Path | None:
         options: Options of the run.
         processes: Number of new processes, or 1 for this one or those of torchrun.
     """
+    from training.device import device_of_process
     from training.parallel.launch import launch
     from training.parallel.torch_processes import started_by_torchrun
     from training.pipeline import train
@@ -35,6 +36,7 @@ def train_on_processes(options: "TrainOptions", processes: int) -> Path | None:
             )
         return _train_as_one_of_many(options)
     if processes > 1:
+        device_of_process(options.device, processes - 1)  # a card for each, before any starts
         return launch(partial(_train_as_one_of_many, options), processes)
     return train(options, open_console(stderr=True))
 

@@ -7,6 +7,7 @@ checkpoint. An error that another start cannot correct ends the run.
 import os
 import signal
 import sys
+import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -49,25 +50,26 @@ def launch(work: Callable[[], Path | None], processes: int) -> Path:
             "--processes cannot be used",
             ["this torch was built without torch.distributed and gloo. Leave the option out."],
         )
-    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(processors // processes, 1)))
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=processes,
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",  # any free port
-        local_addr="localhost",
-        max_restarts=RESTARTS,
-        start_method="spawn",
-    )
     try:
-        with _handlers_kept():
+        with _handlers_kept(), tempfile.TemporaryDirectory(prefix="recsys-processes-") as logs:
+            config = LaunchConfig(
+                min_nodes=1,
+                max_nodes=1,
+                nproc_per_node=processes,
+                run_id=uuid.uuid4().hex,
+                rdzv_backend="c10d",
+                rdzv_endpoint="localhost:0",  # any free port
+                local_addr="localhost",
+                max_restarts=RESTARTS,
+                start_method="spawn",
+                logs_specs=DefaultLogsSpecs(log_dir=logs),  # by default, a folder that stays
+            )
             outcomes = elastic_launch(config, _run)(work)
     except SignalException as stopped:
         raise Interrupted(

@@ -27,6 +27,9 @@ OTTO = """\
 {"session": 43, "events": []}
 {"session": 44, "events": [{"aid": 1, "ts": 1661200040000, "type": "orders"}]}
 """.replace("\n ", " ")
+NAMED_OTTO = OTTO
+for old, new in (("session", "session_id"), ("aid", "item_id"), ("ts", "timestamp")):
+    NAMED_OTTO = NAMED_OTTO.replace(f'"{old}"', f'"{new}"')
 
 
 def zstd(text: bytes) -> bytes:
@@ -114,6 +117,7 @@ def test_rows_of_json_lines_are_counted_over_blocks(tmp_path: Path) -> None:
         ),
         (LINES + '{"session_id": "s1", "item_id": "a"}\n', "row 4, timestamp: None is not a time"),
         (LINES + '{"session_id": "s1", "timestamp": 1411434507}\n', "row 4, item_id: '' is not"),
+        (NAMED_OTTO + '{"session_id": 45, "event": []}\n', "'events' is missing in line 4"),
         (LINES.replace('"00123"', "1.5"), "item_id is double; ids must be texts or whole numbers"),
         (LINES.replace("item_id", "item"), "no column 'item_id'. Did you mean 'item'?"),
     ],
@@ -174,6 +178,18 @@ def test_a_pattern_gives_its_files_by_name(tmp_path: Path) -> None:
 
     assert names == ["2026-11-01.csv", "2026-11-02.csv", "2026-11-03.csv"]
     assert "2027-* matches no file that ends in .csv" in refused(tmp_path / "2027-*")
+    assert "Invalid pattern" in refused(tmp_path / "a**.csv")
+
+
+def test_a_pattern_passes_over_hidden_folders(tmp_path: Path) -> None:
+    """Editors and our own runs keep copies there."""
+    for folder in ("shown", ".hidden", "shown/.writing"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.csv").write_text(CSV)
+
+    names = [file.name for file in find_files(tmp_path / "**" / "*.csv")]
+
+    assert names == ["shown/a.csv"]
 
 
 def test_a_file_whose_name_has_signs_of_a_pattern_is_read(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from tests.support.training.command_line import GOOD, run
         ({"workers": 0}, "--workers must be at least 1, got 0"),
         ({"worker_memory": "2GB"}, "--worker-memory is of the workers that --workers starts"),
         ({"workers": 1, "worker_memory": "much"}, "at least 500MB, got 'much'"),
+        ({"workers": 1, "worker_memory": "1e400"}, "at least 500MB, got '1e400'"),
         ({"workers": 1, "worker_memory": "499MB"}, "at least 500MB, got '499MB'"),
     ],
 )
