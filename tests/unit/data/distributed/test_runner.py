@@ -76,6 +76,6 @@ def test_a_cluster_that_is_lost_is_named(tmp_path: Path) -> None:
             cluster.close()
 
     with cluster, Client(cluster) as client:
-        results = Runner(client).map(time.sleep, [(0.1,), (60,)], end_scheduler)
+        results = Runner(client).map(time.sleep, [(0.1,), (10,)], end_scheduler)
         with pytest.raises(BadInput, match="the cluster was lost"):
             list(results)
