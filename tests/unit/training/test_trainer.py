@@ -13,6 +13,7 @@ from data.sessions import Sessions
 from recsys.errors import BadInput, Interrupted, TrainingStopped
 from tests.support.training.builders import Quiet, words
 from training.checkpoint import CHECKPOINT, EpochResult
+from training.parallel.processes import OneProcess
 from training.recipe import Recipe
 from training.trainer import Trainer, TrainingResult
 
@@ -46,6 +47,12 @@ class CtrlC(Quiet):
     def epoch_begins(self, phase: str, epoch: int, epochs: int, done: int, events: int) -> None:
         if phase == "search" and epoch == 2 and done == 0:
             os.kill(os.getpid(), signal.SIGINT)
+
+
+class FirstOfTwo(OneProcess):
+    """First of two processes; the other one adds nothing."""
+
+    size = 2
 
 
 def run(folder: Path, recipe: Recipe = TINY, listener: Quiet | None = None) -> TrainingResult:
@@ -101,6 +108,18 @@ def test_ctrl_c_saves_in_the_middle_of_an_epoch(whole: TrainingResult, tmp_path:
         run(tmp_path / "stopped", listener=CtrlC())
 
     assert_same(whole, run(tmp_path / "stopped"))
+
+
+def test_one_of_several_processes_stops_where_an_epoch_has_fewer_steps_than_lie_between_requests(
+    tmp_path: Path,
+) -> None:
+    recipe = dataclasses.replace(TINY, batch=48)  # two steps
+    trainer = Trainer(recipe, tmp_path, CPU, CtrlC(), processes=FirstOfTwo())
+
+    with pytest.raises(Interrupted, match=r"--resume"):
+        trainer.train(CLICKS, None)
+
+    assert (tmp_path / CHECKPOINT).exists()
 
 
 def test_the_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
