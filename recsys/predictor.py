@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.catalogue.catalogue import Catalogue
+from recsys.catalogue.catalogue import Catalogue, shares_by_place
+from recsys.model.recent_popularity import RecentPopularity
 from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import Blend
 from recsys.ragged import RaggedArray, windows_along
@@ -74,6 +75,7 @@ class Predictor:
         model_id: str = "unsaved",
         repeats: RepeatTerm | None = None,
         blend: Blend | None = None,
+        recent: RecentPopularity | None = None,
         retrieval: Retrieval | None = None,
     ) -> None:
         """Join a model and its tables.
@@ -90,6 +92,7 @@ class Predictor:
             model_id: identifies the weights and settings.
             repeats: bonus for items of the session, None for no bonus.
             blend: session neighbours to blend in, None for the model only.
+            recent: popularity at the end of training, None where it does not count.
             retrieval: finds the best items; None to score every item.
         """
         self.catalogue = catalogue
@@ -103,9 +106,17 @@ class Predictor:
         self._model = model
         self._matrix = matrix
         self._inputs = matrix if inputs is None else inputs
-        self._bias = bias
+        self._own_bias = bias
+        self._count_recent(recent)
         self._retrieval = retrieval or self.exact_retrieval
-        self._popularity = torch.from_numpy(catalogue.popularity)
+
+    def _count_recent(self, recent: RecentPopularity | None) -> None:
+        catalogue, self.recent = self.catalogue, recent
+        self._bias, self._by_popularity = self._own_bias, catalogue.by_popularity
+        if recent is not None:
+            self._bias = self._own_bias + recent.term
+            self._by_popularity = recent.order(catalogue.by_popularity)
+        self._popularity = shares_by_place(self._by_popularity)
 
     @torch.inference_mode()
     def advance(self, sessions: Sequence[SessionState]) -> Tensor:
@@ -188,14 +199,14 @@ class Predictor:
         ]
 
     def _popular(self, query: RankingQuery) -> Ranking:
-        """Return the most clicked of the allowed items."""
+        """Return the most clicked of the allowed items, recently where that counts."""
         excluded = set(query.excluded)
-        order = self.catalogue.by_popularity
+        order = self._by_popularity
         if query.allowed is not None:
             order = order[query.allowed[order]]
         items = [item for item in order[: query.k + len(excluded)].tolist() if item not in excluded]
         items = items[: query.k]
-        return Ranking(items, self.catalogue.popularity[items].tolist(), "popular")
+        return Ranking(items, self._popularity[items].tolist(), "popular")
 
     @torch.inference_mode()
     def hidden_after(self, items: Tensor) -> Tensor:
@@ -234,6 +245,13 @@ class Predictor:
         """Return a predictor with the same model and this repeat term, which scores every item."""
         other = copy.copy(self)
         other.repeats = repeats
+        other._retrieval = other.exact_retrieval
+        return other
+
+    def with_recent(self, recent: RecentPopularity | None) -> "Predictor":
+        """Return a predictor with the same model and this popularity, which scores every item."""
+        other = copy.copy(self)
+        other._count_recent(recent)
         other._retrieval = other.exact_retrieval
         return other
 
@@ -312,7 +330,7 @@ class Predictor:
 
     def _scores(self, hidden: Tensor, windows: RaggedArray) -> Tensor:
         scores = self.exact_retrieval.scores(hidden, windows.lists())
-        scores[torch.from_numpy(windows.lengths == 0)] = self._popularity
+        scores[torch.from_numpy(windows.lengths == 0)] = torch.from_numpy(self._popularity)
         return scores
 
     @torch.inference_mode()

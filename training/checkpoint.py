@@ -22,6 +22,7 @@ from torch import Tensor
 from data.sessions import Sessions
 from recsys.errors import BadInput
 from recsys.fileio import replace_file
+from recsys.model.recent_popularity import RecentPopularitySettings
 from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import BlendSettings
 from training.parallel.processes import Processes, Traffic
@@ -55,15 +56,19 @@ class Additions:
     repeats: RepeatTerm | None = None  # bonus for items of the session; None for no bonus
     repeats_summary: str = "none"  # a sentence for the console and the bundle
     blend: BlendSettings | None = None  # of session neighbours; None for the model alone
+    recent: RecentPopularitySettings | None = None  # None where popularity at the end is not used
+    recent_summary: str = "none"  # a sentence for the console and the bundle
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Additions":
         """Return the additions that `dataclasses.asdict` turned into these values."""
-        repeats, blend = values["repeats"], values["blend"]
+        repeats, blend, recent = values["repeats"], values["blend"], values["recent"]
         return cls(
             None if repeats is None else RepeatTerm(**repeats),
             values["repeats_summary"],
             None if blend is None else BlendSettings.from_json(blend),
+            None if recent is None else RecentPopularitySettings(**recent),
+            values["recent_summary"],
         )
 
 

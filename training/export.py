@@ -29,6 +29,7 @@ from recsys.bundle.layout import (
     MANIFEST,
     MODEL,
     NEIGHBOURS,
+    NEWEST_CLICKS,
     REPORT,
     WEIGHTS,
 )
@@ -37,6 +38,7 @@ from recsys.bundle.manifest import FORMAT_VERSION, Manifest
 from recsys.catalogue.catalogue import Catalogue
 from recsys.fileio import new_folder
 from recsys.model.gru4rec import SessionRNN
+from recsys.model.recent_popularity import RecentPopularity
 from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import Blend
 from training.model.weights import Weights, eager_predictor
@@ -84,6 +86,7 @@ class Export:
     golden: Sequence[Sequence[str]]  # item ids of the golden sessions
     repeats: RepeatTerm | None = None
     blend: Blend | None = None
+    recent: RecentPopularity | None = None
     retrieval: ChosenRetrieval = EVERY_ITEM
     report: Callable[[Manifest], str] | None = None  # makes the HTML report
 
@@ -102,6 +105,8 @@ def write_bundle(out: Path, export: Export) -> Manifest:
         _script(export.weights.model, folder / MODEL)
         exported = export.weights.exported().tensors()
         tensors = {name: tensor.contiguous() for name, tensor in exported.items()}
+        if export.recent is not None:
+            tensors[NEWEST_CLICKS] = torch.from_numpy(export.recent.newest)
         save_file(tensors, folder / WEIGHTS)
         export.catalogue.write(folder / ITEMS)
         if export.blend is not None:
@@ -109,7 +114,12 @@ def write_bundle(out: Path, export: Export) -> Manifest:
         if export.retrieval.index is not None:
             export.retrieval.index.write(folder / INDEX)
         predictor = eager_predictor(
-            export.weights, export.catalogue, export.recipe, export.blend, export.repeats
+            export.weights,
+            export.catalogue,
+            export.recipe,
+            export.blend,
+            export.repeats,
+            export.recent,
         )
         write_golden(
             folder / GOLDEN, [compute_golden_session(predictor, clicks) for clicks in export.golden]
@@ -148,13 +158,14 @@ def _manifest(export: Export, digests: Mapping[str, str]) -> Manifest:
     recipe = export.recipe
     size = recipe.size(len(export.catalogue))
     blend = None if export.blend is None else export.blend.settings
+    recent = None if export.recent is None else export.recent.settings
     return Manifest(
         format_version=FORMAT_VERSION,
         model_id=model_id_of(
             digests,
             recipe.window,
             size,
-            (export.repeats, blend, export.retrieval.settings.index),
+            (export.repeats, blend, export.retrieval.settings.index, recent),
         ),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         size=size,
@@ -171,5 +182,6 @@ def _manifest(export: Export, digests: Mapping[str, str]) -> Manifest:
         files=dict(digests),
         repeats=export.repeats,
         blend=blend,
+        recent_popularity=recent,
         retrieval=export.retrieval.settings,
     )

@@ -22,11 +22,13 @@ from recsys.bundle.layout import REPORT
 from recsys.bundle.registry import UNFINISHED
 from recsys.errors import BadInput
 from recsys.fileio import check_new_folder
+from recsys.model.recent_popularity import RecentPopularity
 from recsys.neighbours.blend import Blend
 from recsys.predictor import Predictor
 from recsys.retrieval.exact import describe_retrieval
 from training.additions.blend import blend_of, blend_summary
 from training.additions.chooser import chooser_of
+from training.additions.recent_popularity import recent_of
 from training.checkpoint import CHECKPOINT
 from training.competition.budget import Budget
 from training.competition.competition import Choice, Competition
@@ -112,14 +114,19 @@ def train(options: TrainOptions, console: Console, processes: Processes = ALONE)
     options = dataclasses.replace(options, recipe=choice.rival.recipe)
     recipe, catalogue, additions = options.recipe, trained.catalogue, trained.additions
     blend = blend_of(additions.blend, catalogue, prepared.train)
+    recent = recent_of(additions.recent, catalogue, prepared.train)
+    if recipe.recent_popularity != "none":
+        console.print(f"Recent popularity: {additions.recent_summary}.")
     if recipe.repeats != "none":
         console.print(f"Repeated items: {additions.repeats_summary}.")
     if recipe.blend != "none":
         console.print(f"Blend: {blend_summary(recipe, additions.blend)}.")
-    predictor = eager_predictor(trained.weights, catalogue, recipe, blend, additions.repeats)
+    predictor = eager_predictor(
+        trained.weights, catalogue, recipe, blend, additions.repeats, recent
+    )
     report_data = _compare(options, prepared, choice, trained, predictor, device, console)
     retrieval = _retrieval(recipe, prepared, trained, predictor, console)
-    export = _export(options, prepared, choice, trained, report_data, blend, retrieval)
+    export = _export(options, prepared, choice, trained, report_data, blend, recent, retrieval)
     manifest = write_bundle(options.out, export)
     shutil.rmtree(options.work)
     show(report_data.results, report_data.comparison, console)
@@ -368,6 +375,7 @@ def _export(
     trained: TrainingResult,
     report_data: ReportData,
     blend: Blend | None,
+    recent: RecentPopularity | None,
     retrieval: ChosenRetrieval,
 ) -> Export:
     return Export(
@@ -381,6 +389,7 @@ def _export(
             "cut_off": prepared.cut_off,
             "best_epoch": trained.best_epoch,
             **_record(options, choice),
+            "recent_popularity": trained.additions.recent_summary,
             "repeats": trained.additions.repeats_summary,
             "blend": blend_summary(options.recipe, trained.additions.blend),
             **(options.warm_start.record(prepared.train) if options.warm_start else {}),
@@ -388,6 +397,7 @@ def _export(
         golden=golden_clicks(prepared.train, options.recipe.window),
         repeats=trained.additions.repeats,
         blend=blend,
+        recent=recent,
         retrieval=retrieval,
         report=lambda manifest: render_report(manifest, report_data),
     )

@@ -82,6 +82,7 @@ CHOICES = {
     "batches": ("sessions", "session-parallel"),
     "precision": ("float32", "bfloat16"),
     "scored_items": ("unique", "with-duplicates", "all"),
+    "recent_popularity": ("auto", "none"),
     "repeats": ("auto", "none"),
     "blend": ("none", "auto", "v-sknn", "vstan"),
     "retrieval": ("auto", "exact", *reversed(KINDS)),
@@ -154,6 +155,7 @@ class Recipe:
     window: AtLeastOne = 50  # last clicks that a state is computed from, offline and in the service
     seed: Seed = 1  # of all random numbers; the same seed gives the same weights
     retrieval: str = "auto"  # how a bundle finds items; auto: the fastest way with enough recall
+    recent_popularity: str = "auto"  # term of each item for its newest clicks: auto, none
     repeats: str = "auto"  # bonus for items of the session: auto, fitted on validation; none
     # session neighbours blended with the model (recsys/neighbours/scoring.py)
     blend: str = "none"  # none, v-sknn, vstan; auto: vstan, its settings chosen, too

@@ -18,12 +18,13 @@ from torch import Tensor
 
 from data.sessions import Sessions, known_items, reindex
 from recsys.bundle.golden import check_golden, read_golden
-from recsys.bundle.layout import GOLDEN, WEIGHTS
+from recsys.bundle.layout import GOLDEN, NEWEST_CLICKS, WEIGHTS
 from recsys.bundle.load import load_bundle
 from recsys.bundle.manifest import Manifest
 from recsys.catalogue.catalogue import Catalogue
 from recsys.errors import BadInput, BadRecipe, BundleRefused
 from recsys.model.gru4rec import ModelSize
+from recsys.model.recent_popularity import RecentPopularity
 from recsys.neighbours.blend import Blend
 from training.checkpoint import Additions
 from training.evaluation.evaluate import Evaluation, evaluate
@@ -52,6 +53,7 @@ class BaseModel:
     weights: Weights
     recipe: Recipe
     blend: Blend | None = None
+    recent: RecentPopularity | None = None
 
     @property
     def model_id(self) -> str:
@@ -80,7 +82,7 @@ class BaseModel:
         """Return the repeat term and the blend."""
         blend = None if self.blend is None else self.blend.settings
         summary = str(self.manifest.training.get("repeats", "none"))
-        return Additions(self.manifest.repeats, summary, blend)
+        return Additions(self.manifest.repeats, summary, blend, self.manifest.recent_popularity)
 
     def results(self, test: Sessions) -> dict[str, Evaluation]:
         """Return the evaluation of this model as `parent`; empty where it knows no target item."""
@@ -88,7 +90,12 @@ class BaseModel:
         if not (tested.next_clicks >= 0).any():
             return {}
         predictor = eager_predictor(
-            self.weights, self.catalogue, self.recipe, self.blend, self.manifest.repeats
+            self.weights,
+            self.catalogue,
+            self.recipe,
+            self.blend,
+            self.manifest.repeats,
+            self.recent,
         )
         return {"parent": evaluate(predictor, tested, len(self.catalogue))}
 
@@ -111,14 +118,16 @@ def read_base_model(folder: Path) -> BaseModel:
     if not isinstance(lineage, list) or not all(isinstance(name, str) for name in lineage):
         raise BundleRefused(f"{folder}: its lineage is no list of model ids. Train it anew.")
     weights = _read_weights(folder / WEIGHTS, size)
-    predictor = eager_predictor(weights, bundle.catalogue, recipe, bundle.blend, manifest.repeats)
+    catalogue, blend, recent = bundle.catalogue, bundle.blend, bundle.recent
+    predictor = eager_predictor(weights, catalogue, recipe, blend, manifest.repeats, recent)
     check_golden(predictor, read_golden(folder / GOLDEN))
-    return BaseModel(manifest, bundle.catalogue, weights, recipe, bundle.blend)
+    return BaseModel(manifest, catalogue, weights, recipe, blend, recent)
 
 
 def _read_weights(path: Path, size: ModelSize) -> Weights:
     weights = Weights.fresh(size, torch.Generator())
     stored, expected = load_file(path), weights.tensors()
+    stored.pop(NEWEST_CLICKS, None)
     wrong = sorted(stored.keys() ^ expected.keys())
     wrong += [
         name for name in expected if name in stored and stored[name].shape != expected[name].shape

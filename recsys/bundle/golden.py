@@ -158,7 +158,9 @@ def unverified_predictor(
     size = bundle.manifest.size
     retrieval = None
     if bundle.index is not None:
-        exact = ExactScan(bundle.model, bundle.matrix, bundle.bias, repeats, blend)
+        recent = bundle.recent
+        bias = bundle.bias if recent is None else bundle.bias + recent.term
+        exact = ExactScan(bundle.model, bundle.matrix, bias, repeats, blend)
         retrieval = Reranked(bundle.index, exact, size.scale)
     return Predictor(
         bundle.model,
@@ -172,6 +174,7 @@ def unverified_predictor(
         model_id=bundle.manifest.model_id,
         repeats=repeats,
         blend=blend,
+        recent=bundle.recent,
         retrieval=retrieval,
     )
 

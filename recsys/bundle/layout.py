@@ -10,4 +10,5 @@ NEIGHBOURS = "neighbours.safetensors"
 INDEX = "retrieval.index"
 FILES = (MODEL, WEIGHTS, ITEMS, GOLDEN)
 OPTIONAL = (NEIGHBOURS, INDEX, REPORT)  # verified where the manifest names them
+NEWEST_CLICKS = "newest_clicks"  # tensor of the weights, only with recent popularity
 IDENTITY = (WEIGHTS, ITEMS, NEIGHBOURS, INDEX)  # files that decide the answers, with the settings

@@ -3,7 +3,8 @@
     manifest.json        format, model id, sizes, recipe, metrics, versions, a sha256 for each file
     model.ts             TorchScript: step, replay, scores, top_k; holds the recurrent weights
     weights.safetensors  item matrix, biases, the input table unless it is the matrix (these
-                         memory-mapped) and all other weights
+                         memory-mapped), all other weights, and with recent popularity the newest
+                         clicks of each item
     items.parquet        id, count, attributes; row i is item index i
     golden.jsonl         sessions with the lists that this model gave at export
     neighbours.safetensors   only with a blend: the sessions that are searched for neighbours
@@ -11,7 +12,7 @@
     report.html          report of the training run; optional
 
 Loading trusts nothing: file names are fixed, digests and sizes are compared, numbers must be
-finite. `recsys/bundle/golden.py` checks the answers of the model. Formats 1 to 3 are read, too.
+finite. `recsys/bundle/golden.py` checks the answers of the model. Formats 1 to 4 are read, too.
 """
 
 import hashlib
@@ -23,15 +24,25 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from recsys.bundle.layout import IDENTITY, INDEX, ITEMS, MODEL, NEIGHBOURS, WEIGHTS
+from recsys.bundle.layout import (
+    IDENTITY,
+    INDEX,
+    ITEMS,
+    MODEL,
+    NEIGHBOURS,
+    NEWEST_CLICKS,
+    WEIGHTS,
+)
 from recsys.bundle.manifest import Manifest, read_manifest, refuse_failures
 from recsys.catalogue.catalogue import Catalogue, read_catalogue
 from recsys.errors import BundleRefused
 from recsys.model.gru4rec import ModelSize
+from recsys.model.recent_popularity import RecentPopularity, RecentPopularitySettings
 from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import Blend, BlendSettings
 from recsys.neighbours.index import read_index
@@ -43,6 +54,8 @@ from recsys.retrieval.ivf import IvfIndex
 
 log = logging.getLogger("recsys")
 MEANING = ("cell", "embedding", "embedding_width", "scale")  # of a size, beside the tensors' shapes
+# settings of a manifest that are in the model id
+Named = RepeatTerm | BlendSettings | IndexSettings | RecentPopularitySettings
 ROWS = 1 << 16  # of numbers checked at a time; all of them would take twice the matrix
 
 
@@ -58,6 +71,7 @@ class Bundle:
     bias: Tensor  # (N,) float32
     inputs: Tensor | None  # (N, input_width) float32, memory-mapped; None where it is the matrix
     blend: Blend | None
+    recent: RecentPopularity | None
     index: CandidateIndex | None  # None where every item is scored
 
 
@@ -71,7 +85,7 @@ def model_id_of(
     digests: Mapping[str, str],
     window: int,
     size: ModelSize,
-    others: Sequence[RepeatTerm | BlendSettings | IndexSettings | None] = (),
+    others: Sequence[Named | None] = (),
 ) -> str:
     """Return the model id: equal for equal files of `IDENTITY` and equal settings.
 
@@ -89,7 +103,7 @@ def model_id_of(
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _named(settings: RepeatTerm | BlendSettings | IndexSettings) -> dict[str, object]:
+def _named(settings: Named) -> dict[str, object]:
     values = asdict(settings)
     if isinstance(settings, BlendSettings):
         values = {n: v for n, v in values.items() if v != 0 or n not in ("normalizing", "votes")}
@@ -110,7 +124,12 @@ def _load(folder: Path, manifest: Manifest) -> Bundle:
         manifest.files,
         manifest.window,
         manifest.size,
-        (manifest.repeats, manifest.blend, manifest.retrieval.index),
+        (
+            manifest.repeats,
+            manifest.blend,
+            manifest.retrieval.index,
+            manifest.recent_popularity,
+        ),
     )
     if found != manifest.model_id:
         raise BundleRefused(
@@ -123,8 +142,9 @@ def _load(folder: Path, manifest: Manifest) -> Bundle:
     model = _load_model(folder / MODEL)
     _check_state(folder / MODEL, model, manifest.size, matrix if inputs is None else inputs)
     blend = _load_blend(folder, manifest.blend, len(catalogue))
+    recent = _load_recent(folder / WEIGHTS, manifest.recent_popularity, len(catalogue))
     index = _load_index(folder, manifest)
-    return Bundle(folder, manifest, catalogue, model, matrix, bias, inputs, blend, index)
+    return Bundle(folder, manifest, catalogue, model, matrix, bias, inputs, blend, recent, index)
 
 
 def _load_index(folder: Path, manifest: Manifest) -> CandidateIndex | None:
@@ -147,6 +167,25 @@ def _load_blend(folder: Path, settings: BlendSettings | None, items: int) -> Ble
         return None
     index = read_index(folder / NEIGHBOURS, items, settings.neighbours.candidates)
     return Blend(index, settings)
+
+
+def _load_recent(
+    path: Path, settings: RecentPopularitySettings | None, items: int
+) -> RecentPopularity | None:
+    if settings is None:
+        return None
+    try:
+        with safe_open(path, framework="pt") as weights:
+            newest = weights.get_tensor(NEWEST_CLICKS).numpy()
+    except (OSError, SafetensorError) as broken:
+        raise BundleRefused(f"{path} cannot be read ({broken}).") from broken
+    right = newest.dtype == np.int64 and newest.shape == (items,)
+    if not right or (newest < 0).any() or newest.sum() > settings.clicks:
+        raise BundleRefused(
+            f"{path}: {NEWEST_CLICKS} must be int64, from 0, one for each of the {items:,} items, "
+            f"and {settings.clicks:,} in all at most. Train the bundle anew."
+        )
+    return RecentPopularity(newest, settings)
 
 
 def _check_file(path: Path, expected: object) -> None:

@@ -11,15 +11,16 @@ from typing import Any
 from recsys.bundle.layout import FILES, INDEX, MANIFEST, NEIGHBOURS, OPTIONAL
 from recsys.errors import BundleRefused, RecsysError
 from recsys.model.gru4rec import ModelSize
+from recsys.model.recent_popularity import RecentPopularitySettings
 from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import BlendSettings
 from recsys.retrieval.candidates import IndexSettings
 from recsys.retrieval.exact import EXACT_RETRIEVAL, RetrievalSettings
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 # Format 1 lacks cell, embedding and scale: `ModelSize` has their defaults. Format 2 lacks repeats.
-# Format 3 lacks `normalizing` and `votes` of a blend.
-READABLE = (1, 2, 3, 4)
+# Format 3 lacks `normalizing` and `votes` of a blend, format 4 lacks recent popularity.
+READABLE = (1, 2, 3, 4, 5)
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_SIZE, MAX_LAYERS, MAX_WINDOW = 1 << 31, 100, 10_000
 
@@ -41,6 +42,7 @@ class Manifest:
     repeats: RepeatTerm | None = None  # bonus for items of the session
     blend: BlendSettings | None = None  # session neighbours beside the model
     retrieval: RetrievalSettings = EXACT_RETRIEVAL
+    recent_popularity: RecentPopularitySettings | None = None  # at the end of training
 
     def to_json(self) -> str:
         """Return the text of the file."""
@@ -106,6 +108,7 @@ def _manifest(path: Path, values: object) -> Manifest:
             "repeats": _repeat_term(values.get("repeats")),
             "blend": _blend_settings(values.get("blend")),
             "retrieval": _retrieval_settings(values.get("retrieval", {})),
+            "recent_popularity": _recent_popularity(values.get("recent_popularity")),
         }
         manifest = Manifest(**{**values, **parts})
     except (TypeError, KeyError, ValueError) as wrong:
@@ -150,6 +153,10 @@ def _finite(values: object) -> bool:
 
 def _repeat_term(values: Any) -> RepeatTerm | None:
     return None if values is None else RepeatTerm(**values)
+
+
+def _recent_popularity(values: Any) -> RecentPopularitySettings | None:
+    return None if values is None else RecentPopularitySettings(**values)
 
 
 def _blend_settings(values: Any) -> BlendSettings | None:

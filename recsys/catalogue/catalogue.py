@@ -94,9 +94,7 @@ class Catalogue:
 
         Equal counts are ordered by item index, so the list of popular items is stable.
         """
-        scores = np.empty(len(self), dtype=np.float32)
-        scores[self.by_popularity] = np.arange(len(self), 0, -1, dtype=np.float64) / len(self)
-        return scores
+        return shares_by_place(self.by_popularity)
 
     @cached_property
     def frequent_values(self) -> dict[str, tuple[int, list[tuple[str, int]]]]:
@@ -130,6 +128,17 @@ class Catalogue:
         }
         columns |= {name: attribute.array for name, attribute in self.attributes.items()}
         pq.write_table(pa.table(columns), path)
+
+
+def shares_by_place(order: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Return a score of each item that falls with its place, (N,) float32 in (0, 1].
+
+    Args:
+        order: (N,) int32, all items, that with the highest score first.
+    """
+    scores = np.empty(len(order), dtype=np.float32)
+    scores[order] = np.arange(len(order), 0, -1, dtype=np.float64) / len(order)
+    return scores
 
 
 def _mask(

@@ -23,27 +23,31 @@ class ScoredCases:
 
     session: NDArray[np.int64]  # (cases,)
     target: NDArray[np.int64]  # (cases,) -1 where the catalogue lacks it
-    windows: RaggedArray  # known items, oldest first, at least one
+    windows: RaggedArray  # known items, oldest first
     scores: Tensor  # (cases, N) float32; the receiver may overwrite it
 
 
-def scored_cases(predictor: Predictor, valid: Sessions) -> Iterator[ScoredCases]:
-    """Yield validation cases that have a known click, of sessions spread evenly over time.
+def scored_cases(
+    predictor: Predictor, valid: Sessions, most: int = CASES, *, with_unknown: bool = False
+) -> Iterator[ScoredCases]:
+    """Yield validation cases, of sessions spread evenly over time.
 
     Args:
         predictor: Predictor that was not trained on `valid`.
         valid: Sessions to validate on, items as codes of their log.
+        most: About the highest number of cases.
+        with_unknown: Yield cases without a known click, too; their window is empty.
     """
     sessions = reindex(valid.keep_sessions(valid.lengths >= 2), predictor.catalogue.item_ids)
     items = len(predictor.catalogue)
-    wanted = min(CASES, max(SCORES // items, 1))
+    wanted = min(most, max(SCORES // items, 1))
     every = max((len(sessions.items) - len(sessions)) // wanted, 1)
     sessions = sessions.keep_sessions(np.arange(len(sessions)) % every == 0)
     session = np.repeat(np.arange(len(sessions)), sessions.lengths - 1)
     targets = sessions.next_clicks.astype(np.int64)
     for chunk, numbers in in_chunks(sessions, max(SCORES_AT_ONCE // items, 1)):
         windows = windows_along(chunk, predictor.window).known()
-        rows = np.flatnonzero(windows.lengths)
+        rows = np.flatnonzero(windows.lengths >= (0 if with_unknown else 1))
         if not len(rows):
             continue
         cases = numbers.numpy()[rows]

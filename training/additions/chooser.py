@@ -1,8 +1,9 @@
 """Additions to the model's scores, chosen on the validation sessions after the search.
 
-These are the blend with session neighbours and the repeat term. A first fit of the term to the
-model's scores gives the temperature, with which neighbours are blended in. Where they are, a second
-fit makes the term for the blended scores.
+These are recent popularity, the blend with session neighbours, and the repeat term, in this order:
+each is chosen for the scores with those before it. A first fit of the repeat term gives the
+temperature, with which neighbours are blended in. Where they are, a second fit makes the term for
+the blended scores.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import BlendSettings
 from recsys.predictor import Predictor
 from training.additions.blend import blend_of, choose_blend
+from training.additions.recent_popularity import ChosenRecent, choose_recent, recent_of
 from training.additions.repeats import fit_repeats
 from training.checkpoint import Additions
 from training.recipe import Recipe
@@ -34,6 +36,12 @@ def chooser_of(
     given = kept.blend if kept is not None and keeps_blend else None
 
     def chosen(predictor: Predictor, train: Sessions, valid: Sessions | None) -> Additions:
+        recent = _recent(recipe, kept, predictor, train, valid)
+        used = recent_of(recent.settings, predictor.catalogue, train)
+        additions = others(predictor.with_recent(used), train, valid)
+        return dataclasses.replace(additions, recent=recent.settings, recent_summary=recent.summary)
+
+    def others(predictor: Predictor, train: Sessions, valid: Sessions | None) -> Additions:
         if valid is None or recipe.repeats == "none":
             blend = given or choose_blend(recipe, predictor, train, valid)
             additions = Additions(None, WITHOUT_SESSIONS, blend)
@@ -46,6 +54,23 @@ def chooser_of(
         return _with_kept(additions, kept, kept.repeats)
 
     return chosen
+
+
+def _recent(
+    recipe: Recipe,
+    kept: Additions | None,
+    predictor: Predictor,
+    train: Sessions,
+    valid: Sessions | None,
+) -> ChosenRecent:
+    if recipe.recent_popularity == "none":
+        return ChosenRecent(None, "none")
+    if valid is not None:
+        return choose_recent(predictor, train, valid)
+    if kept is not None and kept.recent is not None:
+        summary = "the numbers of the continued bundle, for the newest of the new clicks"
+        return ChosenRecent(kept.recent, summary)
+    return ChosenRecent(None, WITHOUT_SESSIONS)
 
 
 def _has_bonus(additions: Additions) -> bool:

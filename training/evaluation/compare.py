@@ -125,9 +125,9 @@ def evaluate_with_baselines(
 
 def _relatives(model: Predictor) -> dict[str, Scorer]:
     """Return the model without its additions, and without some of them."""
-    alone = model.with_repeats(None).with_blend(None)
+    alone = model.with_repeats(None).with_blend(None).with_recent(None)
     relatives: dict[str, Scorer] = {}
-    if model.blend is not None or model.repeats is not None:
+    if any(part is not None for part in (model.blend, model.repeats, model.recent)):
         relatives["model alone"] = alone
     if model.blend is not None and model.repeats is not None and model.repeats.has_bonus:
         temperature = RepeatTerm(temperature=model.repeats.temperature)

@@ -8,6 +8,7 @@ from torch import Tensor
 from recsys.catalogue.catalogue import Catalogue
 from recsys.model.cells import glorot
 from recsys.model.gru4rec import ModelSize, SessionRNN, initialise, unit
+from recsys.model.recent_popularity import RecentPopularity
 from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import Blend
 from recsys.predictor import Predictor
@@ -76,6 +77,7 @@ def eager_predictor(
     recipe: Recipe,
     blend: Blend | None = None,
     repeats: RepeatTerm | None = None,
+    recent: RecentPopularity | None = None,
 ) -> Predictor:
     """Return the predictor of the service over weights that are not exported yet."""
     exported = weights.exported()
@@ -90,4 +92,5 @@ def eager_predictor(
         window=recipe.window,
         repeats=repeats,
         blend=blend,
+        recent=recent,
     )
