@@ -219,7 +219,11 @@ def _facts_table(inspection: Inspection) -> Table:
     add_row(table, "remembers", f"the last {manifest.window} clicks of a session")
     add_row(table, "trained on", _training_text(manifest))
     add_row(table, "finds items", describe_retrieval(manifest.retrieval))
-    for label, name in (("repeated items", "repeats"), ("neighbours", "blend")):
+    for label, name in (
+        ("repeated items", "repeats"),
+        ("recent popularity", "recent_popularity"),
+        ("neighbours", "blend"),
+    ):
         summary = manifest.training.get(name, "none")
         if summary != "none":
             add_row(table, label, str(summary))

@@ -345,7 +345,7 @@ def test_a_blend_is_calibrated_and_the_bonus_comes_on_top(blended: TrainedShop) 
 
 def test_a_blended_recipe_fits_the_term_to_the_blended_scores(tmp_path: Path) -> None:
     """The temperature is that of the model; without a weight the term is that of the model."""
-    recipe = dataclasses.replace(TINY, blend="vstan", blend_weight=0.4)
+    recipe = dataclasses.replace(TINY, blend="vstan", blend_weight=0.4, recent_popularity="none")
     seen: list[Additions] = []
 
     def keep(predictor: Predictor, train: Sessions, valid: Sessions | None) -> Additions:
