@@ -3,8 +3,8 @@
     python tests/benchmarks/bundle_accuracy.py parts --bundle B --clicks F --split-column split
     python tests/benchmarks/bundle_accuracy.py leaks --bundle B --clicks F --split-column split
 
-`parts` ranks the test sessions with the model alone, with its repeat term, with its neighbours and
-with both, and prints paired 95 % intervals of the differences. `leaks` compares each list with the
+`parts` ranks the test sessions with the model alone, with recent popularity, and on top of it with
+the repeat term, with the neighbours and with both, and prints paired 95 % intervals of the differences. `leaks` compares each list with the
 next click of another case, and reads the clicks of each session in random order. A model that has
 learned from the test part, or that reads the target, stays accurate; an honest one does not.
 """
@@ -74,7 +74,11 @@ def parts(bundle: BundleFolder, clicks: ClickFile, split_column: SplitColumn = N
     """Print the accuracy of the model with each of its additions."""
     opened = load_bundle(bundle)
     term, blend = opened.manifest.repeats, opened.blend
-    predictors = {"model alone": unverified_predictor(opened, None, None)}
+    base, plain = "model alone", unverified_predictor(opened, None, None)
+    predictors = {base: plain.with_recent(None)}
+    if opened.recent is not None:
+        base = "with recent popularity"
+        predictors[base] = plain
     if term is not None:
         predictors["with repeat term"] = unverified_predictor(opened, term, None)
     if blend is not None:
@@ -87,8 +91,12 @@ def parts(bundle: BundleFolder, clicks: ClickFile, split_column: SplitColumn = N
     for name, predictor in predictors.items():
         result = results[name] = evaluate(predictor, tested, len(predictor.catalogue))
         figures = [f"{result.metrics[metric]:.4f}" for metric in METRICS]
-        others = {"model alone": [], "with both": ["with repeat term", "with neighbours"]}
-        before = others.get(name, ["model alone"])
+        others = {
+            "model alone": [],
+            "with recent popularity": ["model alone"],
+            "with both": ["with repeat term", "with neighbours"],
+        }
+        before = others.get(name, [base])
         for other in before or [""]:
             differences = paired(result, results[other]) if other else ["", ""]
             add_row(table, name, *figures, other, *differences)
