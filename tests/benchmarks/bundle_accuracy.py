@@ -4,9 +4,10 @@
     python tests/benchmarks/bundle_accuracy.py leaks --bundle B --clicks F --split-column split
 
 `parts` ranks the test sessions with the model alone, with recent popularity, and on top of it with
-the repeat term, with the neighbours and with both, and prints paired 95 % intervals of the differences. `leaks` compares each list with the
-next click of another case, and reads the clicks of each session in random order. A model that has
-learned from the test part, or that reads the target, stays accurate; an honest one does not.
+the repeat term, with the neighbours and with both, and prints paired 95 % intervals of the
+differences. `leaks` compares each list with the next click of another case, and reads the clicks of
+each session in random order. A model that has learned from the test part, or that reads the target,
+stays accurate; an honest one does not.
 """
 
 from collections.abc import Sequence
