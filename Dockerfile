@@ -61,7 +61,7 @@ LABEL org.opencontainers.image.title="session-recsys" \
       org.opencontainers.image.revision="$REVISION"
 
 FROM builder AS train-builder
-RUN python requirements.py pyproject.toml train > train.txt \
+RUN python requirements.py pyproject.toml train prepare s3 > train.txt \
     && pip install --prefix /dependencies -r train.txt
 COPY README.md ./
 COPY recsys recsys
@@ -72,6 +72,9 @@ RUN pip install --prefix /code --no-deps .
 FROM runtime AS train
 COPY --from=train-builder /dependencies /venv
 COPY --from=train-builder /code /venv
+USER root
+RUN mkdir /prepared && chown recsys /prepared
+USER recsys
 CMD ["train", "--help"]
 ARG VERSION="0.1.0"
 ARG REVISION=""

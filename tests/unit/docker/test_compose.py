@@ -21,7 +21,7 @@ OURS = ("session-recsys:serve", "session-recsys:train")
 
 def test_the_file_suits_compose_1_29_and_2() -> None:
     """Version 1.29 does not know a top-level name; version 2 warns of a `version`."""
-    assert COMPOSE.keys() - {"x-logging", "x-hardened", "x-trainer"} == {
+    assert COMPOSE.keys() - {"x-logging", "x-hardened", "x-learner", "x-trainer"} == {
         "services",
         "networks",
         "volumes",
@@ -34,6 +34,17 @@ def test_plain_up_starts_what_gives_recommendations_and_nothing_else() -> None:
     assert plain == {"redis", "shop", "api", "gateway"}
     assert SERVICES["train"]["profiles"] == ["train"]
     assert SERVICES["prometheus"]["profiles"] == ["monitoring"]
+
+
+def test_the_cluster_starts_without_preparing_and_preparing_starts_the_cluster() -> None:
+    for name in ("scheduler", "worker"):
+        assert SERVICES[name]["profiles"] == ["cluster", "prepare"]
+    assert SERVICES["prepare"]["profiles"] == ["prepare"]
+    assert SERVICES["prepare"]["depends_on"].keys() == {"scheduler", "worker"}
+    assert SERVICES["worker"]["scale"] == 2
+    for name in ("prepare", "worker"):  # under the same path
+        assert "prepared:/prepared" in SERVICES[name]["volumes"]
+        assert "${CLICKS:-./clicks}:/clicks:ro" in SERVICES[name]["volumes"]
 
 
 def test_services_wait_for_their_dependencies() -> None:
@@ -57,10 +68,10 @@ def test_every_container_is_restricted() -> None:
         assert "docker.sock" not in str(service), name
 
 
-def test_serving_containers_restart_and_training_containers_do_not() -> None:
-    for name in ("redis", "api", "gateway", "prometheus"):
+def test_servers_restart_and_commands_do_not() -> None:
+    for name in ("redis", "api", "gateway", "prometheus", "scheduler", "worker"):
         assert SERVICES[name]["restart"] == "unless-stopped"
-    for name in ("shop", "train"):
+    for name in ("shop", "train", "prepare"):
         assert SERVICES[name]["restart"] == "no"
 
 
@@ -80,6 +91,9 @@ def test_redis_and_the_api_reach_nothing_outside() -> None:
     assert set(SERVICES["redis"]["networks"]) == {"store"}
     assert set(SERVICES["api"]["networks"]) <= internal
     assert SERVICES["shop"]["network_mode"] == SERVICES["train"]["network_mode"] == "none"
+    for name in ("prepare", "scheduler", "worker"):
+        assert SERVICES[name]["networks"] == ["cluster"]
+    assert "cluster" in internal
     assert "store" not in SERVICES["gateway"]["networks"]
 
 
