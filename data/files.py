@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from data.json_lines import LineForm, read_lines
 from data.schema import missing_column
 from data.sources.click_paths import FoundFile, find_files
-from data.sources.object_stores import Url, check_unchanged, open_copy, open_object
+from data.sources.object_stores import StoreError, Url, check_unchanged, open_copy, open_object
 from recsys.errors import BadInput
 
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "pipe"}
@@ -41,8 +41,11 @@ class ClickFile:
     def of(cls, found: FoundFile, delimiter: str | None) -> "ClickFile":
         """Read the names and types of the columns; raise `BadInput` where the file has none."""
         if found.format == "parquet":
-            with _parquet_of(found) as file:
-                return cls(found, None, file.schema_arrow)
+            try:
+                with _parquet_of(found) as file:
+                    return cls(found, None, file.schema_arrow)
+            except OSError as broken:
+                raise BadInput(f"{found.path} cannot be read", [_sentence(broken)]) from broken
         if found.format == "json":
             form = _form_of(found)
             return cls(found, None, pa.schema(form.columns.items()), form)
@@ -265,6 +268,8 @@ def _parquet_of(found: FoundFile) -> Iterator[pq.ParquetFile]:
     with open_object(path, state) if isinstance(path, Url) else pa.OSFile(str(path)) as raw:
         try:
             file = pq.ParquetFile(raw)
+        except StoreError:
+            raise
         except (OSError, pa.ArrowException) as broken:
             raise BadInput(
                 f"{path} is not a readable Parquet file", [f"{_sentence(broken)} Write it anew."]

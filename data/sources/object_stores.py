@@ -9,10 +9,10 @@ import io
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from typing import Any
 
 import pyarrow as pa
@@ -127,14 +127,22 @@ def open_copy(url: Url, state: FileState) -> Iterator[pa.NativeFile]:
 
     Raises:
         StoreError: The file has changed.
-        OSError: The disk is full.
+        OSError: The copy cannot be written.
     """
-    with TemporaryFile() as copy:
-        with open_object(url, state) as original:
-            shutil.copyfileobj(original, copy, COPIED_BYTES)
-        copy.seek(0)
-        with pa.OSFile(f"/dev/fd/{copy.fileno()}") as opened:
-            yield opened
+    with ExitStack() as stack:
+        try:
+            copy = stack.enter_context(TemporaryFile())
+            with open_object(url, state) as original:
+                shutil.copyfileobj(original, copy, COPIED_BYTES)
+            copy.seek(0)
+        except StoreError:
+            raise
+        except OSError as failed:
+            raise OSError(
+                f"{failed}: its copy cannot be written to {gettempdir()}. Name another folder with "
+                "TMPDIR"
+            ) from failed
+        yield stack.enter_context(pa.OSFile(f"/dev/fd/{copy.fileno()}"))
 
 
 def check_unchanged(url: Url, state: FileState) -> None:

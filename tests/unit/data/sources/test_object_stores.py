@@ -16,9 +16,10 @@ from s3fs import S3FileSystem
 
 from data.click_options import ClickOptions
 from data.clicks import read_clicks
+from data.dataframes import with_clicks
 from data.distributed.prepare import write_in_stages
 from data.distributed.runner import Runner
-from data.files import click_files
+from data.files import ClickFile, click_files
 from data.prepared.manifest import MANIFEST, Origin
 from data.prepared.run import Writer, in_memory
 from data.sources.click_paths import find_files
@@ -170,6 +171,11 @@ def test_an_object_that_changes_before_it_is_read_is_refused(bucket: Bucket) -> 
     bucket.delete("log/a.csv")
     with pytest.raises(BadInput, match="does not exist"):
         list(file.batches(COLUMNS))
+    for name, content in {"d.parquet": as_parquet(LINES), "d.csv": GOOD.encode()}.items():
+        (found,) = find_files(bucket.put(name, content))
+        bucket.delete(name)
+        with pytest.raises(BadInput, match="does not exist"):
+            ClickFile.of(found, None)
 
 
 @pytest.mark.parametrize(
@@ -249,6 +255,15 @@ def test_a_server_that_does_not_answer_is_said(
     assert "Check AWS_ENDPOINT_URL, AWS_REGION and the network" in message
 
 
+def test_a_folder_that_cannot_hold_a_copy_is_named(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    url = bucket.put("log/e.csv", GOOD.encode())
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "full"))
+
+    assert f"cannot be written to {tmp_path}/full. Name another" in message_of(url)
+
+
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
 
@@ -263,3 +278,4 @@ def test_only_an_url_of_a_store_is_one() -> None:
     assert as_location("file:///srv/clicks") == Path("/srv/clicks")
     assert as_location("clicks/2026-11-01T10:00.csv") == Path("clicks/2026-11-01T10:00.csv")
     assert as_location("C=1//a.csv") == Path("C=1/a.csv")
+    assert with_clicks(ClickOptions(Path()), "s3://shop/a.csv").path == Url("s3://shop/a.csv")
