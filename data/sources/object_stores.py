@@ -1,6 +1,6 @@
 """Files of object stores, by their URLs: s3://bucket/clicks.csv, gs://…; fsspec reads them.
 
-No other module knows fsspec. Keys, endpoint and region come from the environment and the files that
+No other module knows fsspec. This one loads no pyarrow, so that `--help` is quick. Keys, endpoint and region come from the environment and the files that
 the library of the store reads; for S3 these are the standard ones of AWS. Each library has
 exceptions of its own; here they become a `StoreError`, whose text says what to do.
 """
@@ -13,9 +13,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PROTOCOL = re.compile(r"([a-z][a-z0-9+.-]*)://")
 EXTRAS = {"s3": "session-recsys[s3]", "s3a": "session-recsys[s3]"}  # protocol → what to install
@@ -104,12 +105,14 @@ def pattern_of(text: str) -> re.Pattern[str]:
 @contextmanager
 def open_object(
     url: Url, state: FileState, ahead_bytes: int | None = None
-) -> Iterator[pa.PythonFile]:
+) -> Iterator["pa.PythonFile"]:
     """Open a file as it was found, to be read at any place; raise `StoreError` if it has changed.
 
     No reading thread of pyarrow may use it: one that calls Python while Python exits ends in a
     crash. ahead_bytes: read so many more than asked for.
     """
+    import pyarrow as pa
+
     with _explained(url):
         store, path = _store_of(url)
         cache = "none" if ahead_bytes is None else "readahead"
@@ -122,13 +125,15 @@ def open_object(
 
 
 @contextmanager
-def open_copy(url: Url, state: FileState) -> Iterator[pa.NativeFile]:
+def open_copy(url: Url, state: FileState) -> Iterator["pa.NativeFile"]:
     """Copy a file to the folder for temporary files, and open the copy, which has no name there.
 
     Raises:
         StoreError: The file has changed.
         OSError: The copy cannot be written.
     """
+    import pyarrow as pa
+
     with ExitStack() as stack:
         try:
             copy = stack.enter_context(TemporaryFile())

@@ -10,7 +10,7 @@ from tests.compose.project import ROOT, CommandFailed, Project, inside, inspect,
 
 PROFILES = ("train", "monitoring", "prepare", "cluster")
 SERVE, TRAIN = "session-recsys:serve", "session-recsys:train"
-NOT_SERVED = ("pandas", "scipy", "optuna", "pip", "data", "training")  # modules
+NOT_SERVED = ("pandas", "scipy", "optuna", "pip", "dask", "s3fs")  # modules
 RULES = ROOT / "docker"
 
 
