@@ -1,8 +1,9 @@
 """Files of object stores, by their URLs: s3://bucket/clicks.csv, gs://…; fsspec reads them.
 
-No other module knows fsspec. This one loads no pyarrow, so that `--help` is quick. Keys, endpoint and region come from the environment and the files that
-the library of the store reads; for S3 these are the standard ones of AWS. Each library has
-exceptions of its own; here they become a `StoreError`, whose text says what to do.
+No other module knows fsspec, and this one loads no pyarrow, so that `--help` is quick. Keys,
+endpoint and region come from the environment and the files that the library of the store reads; for
+S3 these are the standard ones of AWS. Each library has exceptions of its own; here they become a
+`StoreError`, whose text says what to do.
 """
 
 import io

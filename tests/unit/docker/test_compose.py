@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from recsys import __version__
+from recsys.shadowing import PACKAGES
 from service.settings import Settings
 from tests.unit.documents.test_docs import ROOT
 
@@ -144,6 +145,12 @@ def test_images_are_not_root_and_know_their_version() -> None:
     assert DOCKERFILE.count(f'ARG VERSION="{__version__}"') == 2
     assert {service["image"] for service in SERVICES.values() if "build" in service} == set(OURS)
     assert SERVICES["api"]["init"] is True
+
+
+def test_both_images_hold_all_packages() -> None:
+    """The command line imports options of all of them, and refuses to start if one is missing."""
+    for name in ("recsys", *PACKAGES):
+        assert DOCKERFILE.count(f"\nCOPY {name} {name}\n") == 2, name
 
 
 def test_the_image_by_itself_requires_a_key() -> None:
