@@ -1,12 +1,13 @@
 # Two images from one file:
-#   docker build -t session-recsys:serve .                    the API: no pandas, no training code
+#   docker build -t session-recsys:serve .                    the API: no pandas, nothing else to train
 #   docker build --target train -t session-recsys:train .     the training command line
 #
 # On Linux, torch from PyPI includes several GB of CUDA libraries. For images without them add
 #   --build-arg EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 #
 # Layers that change rarely come first, and both images share the large one: the dependencies of
-# torch, then those of serving (or training) only, then our code, below 1 MB.
+# torch, then those of serving (or training) only, then our code, below 1 MB: all of it, because the
+# command line imports options of all packages.
 
 # /venv holds the dependencies without pip, so that nothing can be installed later
 FROM python:3.11-slim AS builder
@@ -28,6 +29,8 @@ RUN python requirements.py pyproject.toml serve > serve.txt \
     && pip install --prefix /dependencies -r serve.txt
 COPY README.md ./
 COPY recsys recsys
+COPY data data
+COPY training training
 COPY service service
 RUN pip install --prefix /code --no-deps .
 COPY docker/healthcheck.py ./
@@ -61,17 +64,21 @@ LABEL org.opencontainers.image.title="session-recsys" \
       org.opencontainers.image.revision="$REVISION"
 
 FROM builder AS train-builder
-RUN python requirements.py pyproject.toml train > train.txt \
+RUN python requirements.py pyproject.toml train prepare s3 > train.txt \
     && pip install --prefix /dependencies -r train.txt
 COPY README.md ./
 COPY recsys recsys
 COPY data data
 COPY training training
+COPY service service
 RUN pip install --prefix /code --no-deps .
 
 FROM runtime AS train
 COPY --from=train-builder /dependencies /venv
 COPY --from=train-builder /code /venv
+USER root
+RUN mkdir /prepared && chown recsys /prepared
+USER recsys
 CMD ["train", "--help"]
 ARG VERSION="0.1.0"
 ARG REVISION=""

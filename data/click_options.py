@@ -11,6 +11,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Annotated
 
+from data.sources.object_stores import Url
 from recsys.errors import BadInput
 
 EVENT_COLUMN = "event_type"  # default name of the column of event types
@@ -35,9 +36,9 @@ class ClickOptions:
     """
 
     path: Annotated[
-        Path,
+        Path | Url,
         OptionHelp(
-            "Click file (.csv, .tsv, .jsonl, .parquet), a folder of them, or a pattern.", "--clicks"
+            "Click file (.csv, .tsv, .jsonl, .parquet), a folder, a pattern, or s3://….", "--clicks"
         ),
     ]
     session_column: Annotated[

@@ -197,14 +197,14 @@ def read_clicks(options: ClickOptions, progress: Progress | None = None) -> Clic
     """Return all clicks of a file or folder; raise `BadInput` with every problem."""
     found = ClickFiles.find(options)
     parts, findings = _Parts(), Findings()
-    read, total = 0, sum(file.path.stat().st_size for file in found.files)
+    read, total = 0, sum(file.found.state.bytes for file in found.files)
     for file in found.files:
         for batch in checked_batches(file, found.options):
             parts.add(batch)
             findings.add(batch.problems, batch.events_seen, len(batch.time_ms))
             if progress is not None:
                 progress(read + batch.bytes_read, total)
-        read += file.path.stat().st_size
+        read += file.found.state.bytes
     findings.check()
     findings.check_some(found.options)
     return replace(_build_log(parts), event_in_some=found.event_in_some)

@@ -10,6 +10,7 @@ from pandas import DataFrame
 
 from data.click_options import EVENT_COLUMN, ClickOptions
 from data.schema import missing_column
+from data.sources.object_stores import as_location
 from recsys.errors import BadInput
 
 
@@ -20,7 +21,8 @@ def with_clicks(options: ClickOptions, clicks: DataFrame | str | Path) -> ClickO
         BadInput: the DataFrame lacks a column, or cannot become a file.
     """
     if isinstance(clicks, str | Path):
-        return replace(options, path=Path(clicks).expanduser())
+        path = as_location(clicks)
+        return replace(options, path=path.expanduser() if isinstance(path, Path) else path)
     wanted = options.columns()
     frame = _checked(clicks, "The clicks", wanted)
     present = list(frame.columns)
@@ -29,6 +31,7 @@ def with_clicks(options: ClickOptions, clicks: DataFrame | str | Path) -> ClickO
         problems = [missing_column(name, present, options.option_of(name)) for name in missing]
         raise BadInput("The clicks cannot be used", [f"the DataFrame: {p}" for p in problems])
     names = dict.fromkeys([*wanted, *({EVENT_COLUMN} & set(present))])
+    assert isinstance(options.path, Path), "a DataFrame becomes a file of this machine"
     _write(frame[list(names)], options.path, "The clicks")
     return options
 

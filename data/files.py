@@ -1,4 +1,4 @@
-"""Click files on disk, CSV, TSV, JSON lines or Parquet, as streams of column batches.
+"""Click files of disks and stores, CSV, TSV, JSON lines or Parquet, as streams of column batches.
 
 Text and JSON lines may be compressed. This module reads formats; `data/clicks.py` interprets the
 values.
@@ -15,55 +15,58 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from data.click_paths import FoundFile, find_files
 from data.json_lines import LineForm, read_lines
 from data.schema import missing_column
+from data.sources.click_paths import FoundFile, find_files
+from data.sources.object_stores import StoreError, Url, check_unchanged, open_copy, open_object
 from recsys.errors import BadInput
 
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "pipe"}
+
+HEAD_BYTES = 64 << 10  # asked of a store for a header
 
 Progress = Callable[[int, int], None]  # (done, total), in bytes; called after every batch
 
 
 @dataclass(frozen=True, slots=True)
 class ClickFile:
-    """One file and its format."""
+    """One file, its format and its own columns; text columns have the type of texts."""
 
     found: FoundFile
     delimiter: str | None  # of a text file
+    schema: pa.Schema
+    form: LineForm | None = None  # of JSON lines
+
+    @classmethod
+    def of(cls, found: FoundFile, delimiter: str | None) -> "ClickFile":
+        """Read the names and types of the columns; raise `BadInput` where the file has none."""
+        if found.format == "parquet":
+            try:
+                with _parquet_of(found) as file:
+                    return cls(found, None, file.schema_arrow)
+            except OSError as broken:
+                raise BadInput(f"{found.path} cannot be read", [_sentence(broken)]) from broken
+        if found.format == "json":
+            form = _form_of(found)
+            return cls(found, None, pa.schema(form.columns.items()), form)
+        delimiter = _delimiter_of(found, delimiter)
+        header = _header_of(found, delimiter)
+        return cls(found, delimiter, pa.schema([(name, pa.string()) for name in header]))
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Path | Url:
         return self.found.path
 
     def columns(self) -> list[str]:
-        """Return the names of the columns; raise `BadInput` where the file has none."""
-        own = self._own_columns()
+        """Return the names of the columns, with those of Hive partitions."""
+        own = list(self.schema.names)
         return own + [name for name, _ in self.found.partition if name not in own]
-
-    def _own_columns(self) -> list[str]:
-        """Return the columns that the file itself has."""
-        if self.found.format == "parquet":
-            return list(_parquet(self.path).schema_arrow.names)
-        if self.found.format == "json":
-            return list(self._form().columns)
-        try:
-            with self._lines() as lines:
-                header = next(csv.reader(lines, delimiter=self.delimiter or ","), None)
-        except (OSError, pa.ArrowException, UnicodeDecodeError, csv.Error) as broken:
-            raise BadInput(f"{self.path} cannot be read as text", [f"{broken}."]) from broken
-        if not header:
-            raise BadInput(f"{self.path} is empty", ["give a file with a header and clicks."])
-        return header
 
     def id_kind(self, name: str) -> tuple[str, str]:
         """Return the type of a column of ids: ("text" | "whole number" | "other", exact type)."""
-        if self.found.format == "text" or name not in self._own_columns():
+        if self.found.format == "text" or name not in self.schema.names:
             return "text", "text"
-        if self.found.format == "json":
-            kind = self._form().columns[name]
-        else:
-            kind = _parquet(self.path).schema_arrow.field(name).type
+        kind = self.schema.field(name).type
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
         texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
@@ -72,8 +75,12 @@ class ClickFile:
         return ("whole number" if pa.types.is_integer(kind) else "other"), str(kind)
 
     def batches(self, names: list[str]) -> Iterator[tuple[pa.RecordBatch, int]]:
-        """Yield batches of the named columns, each with the bytes of the file read so far."""
-        own = self._own_columns()
+        """Yield batches of the named columns, each with the bytes of the file read so far.
+
+        Raises:
+            BadInput: The file cannot be read, or it is one of a store and has changed.
+        """
+        own = self.schema.names
         constant = [(name, value) for name, value in self.found.partition if name not in own]
         wanted = [name for name in names if name in own]
         rows = 0
@@ -83,6 +90,8 @@ class ClickFile:
                 for name, value in constant:
                     batch = batch.append_column(name, pa.repeat(value, batch.num_rows))
                 yield batch.select(names), done
+            if isinstance(self.path, Url):
+                check_unchanged(self.path, self.found.state)
         except (OSError, pa.ArrowException) as broken:
             after = f"After row {rows:,}: " if self.found.format == "json" else ""
             raise BadInput(f"{self.path} cannot be read", [after + _sentence(broken)]) from broken
@@ -90,41 +99,12 @@ class ClickFile:
     def _own_batches(self, names: list[str]) -> Iterator[tuple[pa.RecordBatch, int]]:
         if self.found.format == "parquet":
             yield from self._parquet_batches(names)
-        elif self.found.format == "json":
-            with self._streams() as (raw, stream):
-                for batch in read_lines(stream, self._form(), names):
+        elif self.form is not None:
+            with _streams(self.found) as (raw, stream):
+                for batch in read_lines(stream, self.form, names):
                     yield batch, raw.tell()
         else:
             yield from self._text_batches(names)
-
-    @contextmanager
-    def _streams(self) -> Iterator[tuple[pa.NativeFile, pa.NativeFile]]:
-        """Open the file as it is on disk, and as its content."""
-        # a file object of pyarrow: its reading thread must not wait for Python while Python exits
-        with pa.OSFile(str(self.path)) as raw:
-            if self.found.compression is None:
-                yield raw, raw
-                return
-            with pa.CompressedInputStream(raw, self.found.compression) as content:
-                yield raw, content
-
-    @contextmanager
-    def _lines(self) -> Iterator[Iterable[str]]:
-        with (
-            self._streams() as (_, content),
-            io.TextIOWrapper(content, encoding="utf-8-sig", newline="") as lines,
-        ):
-            yield lines
-
-    def _form(self) -> LineForm:
-        """Return the columns of JSON lines; raise `BadInput` where there are none."""
-        try:
-            with self._lines() as lines:
-                return LineForm.of(lines)
-        except (OSError, pa.ArrowException, ValueError) as broken:
-            raise BadInput(
-                f"{self.path} cannot be read as JSON lines", [_sentence(broken)]
-            ) from broken
 
     def check_columns(self, names: Mapping[str, str]) -> list[str]:
         """Return a problem for every column that is missing or occurs twice.
@@ -161,12 +141,11 @@ class ClickFile:
         return None
 
     def _parquet_batches(self, names: list[str]) -> Iterator[tuple[pa.RecordBatch, int]]:
-        file = _parquet(self.path)
-        rows, done = max(file.metadata.num_rows, 1), 0
-        size = self.path.stat().st_size
-        for batch in file.iter_batches(batch_size=262_144, columns=names):
-            done += batch.num_rows
-            yield batch, size * done // rows
+        with _parquet_of(self.found) as file:
+            rows, done = max(file.metadata.num_rows, 1), 0
+            for batch in file.iter_batches(batch_size=262_144, columns=names):
+                done += batch.num_rows
+                yield batch, self.found.state.bytes * done // rows
 
     def _text_batches(self, names: list[str]) -> Iterator[tuple[pa.RecordBatch, int]]:
         problems: list[str] = []
@@ -182,7 +161,7 @@ class ClickFile:
             return "skip"
 
         with (
-            self._streams() as (raw, content),
+            _streams(self.found) as (raw, content),
             pacsv.open_csv(
                 content,
                 read_options=pacsv.ReadOptions(block_size=8 << 20, use_threads=False),
@@ -224,23 +203,22 @@ def _decoded(batch: pa.RecordBatch, first_row: int) -> tuple[pa.RecordBatch, lis
         return batch, problems
 
 
-def click_files(path: Path, delimiter: str | None) -> list[ClickFile]:
-    """Return the files to read, sorted by path; raise `BadInput` where there is none."""
-    files = []
-    for found in find_files(path):
-        if found.path.stat().st_size == 0:
+def click_files(path: Path | Url, delimiter: str | None) -> list[ClickFile]:
+    """Return the files to read, in order; raise `BadInput` where there is none."""
+    files = find_files(path)
+    for found in files:
+        if found.state.bytes == 0:
             raise BadInput(
                 "The click file cannot be used",
                 [f"{found.path} is empty (0 bytes). Give a file with a header and clicks."],
             )
-        files.append(ClickFile(found, _delimiter_of(found, delimiter)))
-    return files
+    return [ClickFile.of(found, delimiter) for found in files]
 
 
 def mixed_types(files: Sequence[ClickFile], column: str) -> list[str]:
     """Return a problem where ids are neither text nor whole numbers, or are mixed."""
     problems = []
-    kinds: dict[str, Path] = {}
+    kinds: dict[str, Path | Url] = {}
     for file in files:
         kind, exact = file.id_kind(column)
         if kind == "other":
@@ -257,21 +235,78 @@ def mixed_types(files: Sequence[ClickFile], column: str) -> list[str]:
     return problems
 
 
-def _delimiter_of(file: FoundFile, chosen: str | None) -> str | None:
-    if file.format != "text":
-        return None
+def _delimiter_of(file: FoundFile, chosen: str | None) -> str:
     if chosen is not None:
         return "\t" if chosen in ("tab", "\\t") else chosen
     return "\t" if file.ending == ".tsv" else ","
 
 
-def _parquet(path: Path) -> pq.ParquetFile:
+def _header_of(found: FoundFile, delimiter: str) -> list[str]:
     try:
-        return pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as broken:
+        with _lines(found) as lines:
+            header = next(csv.reader(lines, delimiter=delimiter), None)
+    except (OSError, pa.ArrowException, UnicodeDecodeError, csv.Error) as broken:
+        raise BadInput(f"{found.path} cannot be read as text", [_sentence(broken)]) from broken
+    if not header:
+        raise BadInput(f"{found.path} is empty", ["give a file with a header and clicks."])
+    return header
+
+
+def _form_of(found: FoundFile) -> LineForm:
+    try:
+        with _lines(found) as lines:
+            return LineForm.of(lines)
+    except (OSError, pa.ArrowException, ValueError) as broken:
         raise BadInput(
-            f"{path} is not a readable Parquet file", [f"{_sentence(broken)} Write it anew."]
+            f"{found.path} cannot be read as JSON lines", [_sentence(broken)]
         ) from broken
+
+
+@contextmanager
+def _parquet_of(found: FoundFile) -> Iterator[pq.ParquetFile]:
+    path, state = found.path, found.state
+    with open_object(path, state) if isinstance(path, Url) else pa.OSFile(str(path)) as raw:
+        try:
+            file = pq.ParquetFile(raw)
+        except StoreError:
+            raise
+        except (OSError, pa.ArrowException) as broken:
+            raise BadInput(
+                f"{path} is not a readable Parquet file", [f"{_sentence(broken)} Write it anew."]
+            ) from broken
+        with file:
+            yield file
+
+
+@contextmanager
+def _lines(found: FoundFile) -> Iterator[Iterable[str]]:
+    with (
+        _streams(found, head_only=True) as (_, content),
+        io.TextIOWrapper(content, encoding="utf-8-sig", newline="") as lines,
+    ):
+        yield lines
+
+
+@contextmanager
+def _streams(
+    found: FoundFile, *, head_only: bool = False
+) -> Iterator[tuple[pa.NativeFile, pa.NativeFile]]:
+    """Open the file as it is stored, and as its content.
+
+    head_only: the beginning is read, by this thread.
+    """
+    path, state = found.path, found.state
+    if not isinstance(path, Url):
+        # a file object of pyarrow: its reading thread must not wait for Python while Python exits
+        opened = pa.OSFile(str(path))
+    else:
+        opened = open_object(path, state, HEAD_BYTES) if head_only else open_copy(path, state)
+    with opened as raw:
+        if found.compression is None:
+            yield raw, raw
+            return
+        with pa.CompressedInputStream(raw, found.compression) as content:
+            yield raw, content
 
 
 def _sentence(problem: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Print the requirements of one extra of pyproject.toml (default: the base), one per line.
+"""Print the requirements of some extras of pyproject.toml (default: the base), one per line.
 
 An image can thus install dependencies before it copies the code, and the layer is cached.
 """
@@ -7,7 +7,8 @@ import sys
 import tomllib
 from pathlib import Path
 
-file, *extra = sys.argv[1:]
+file, *extras = sys.argv[1:]
 project = tomllib.loads(Path(file).read_text(encoding="utf-8"))["project"]
-requirements = project["optional-dependencies"][extra[0]] if extra else project["dependencies"]
-sys.stdout.write("\n".join(requirements) + "\n")
+lists = [project["optional-dependencies"][extra] for extra in extras] or [project["dependencies"]]
+others = [r for requirements in lists for r in requirements if not r.startswith(project["name"])]
+sys.stdout.write("\n".join(others) + "\n")

@@ -14,9 +14,9 @@ from typing import Any
 
 from data.click_options import ClickOptions
 from data.clicks import Duplicates
-from data.files import click_files
 from data.prepared.arrays import PartSize
 from data.sessions import SessionCounts
+from data.sources.click_paths import find_files
 from recsys.errors import BadInput
 
 FORMAT_VERSION = 1
@@ -32,12 +32,14 @@ class SourceFile:
 
     Size and time of change tell whether it has changed since, as for make and rsync: a digest would
     read the whole log again to find that there is nothing to do. A copy that does not keep the time
-    is prepared once more, which costs time but no correctness.
+    is prepared once more, which costs time but no correctness. An object of a store has its ETag
+    instead of the time.
     """
 
     name: str
     bytes: int
     modified_ns: int
+    etag: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,11 @@ class Origin:
     @classmethod
     def of(cls, options: ClickOptions) -> "Origin":
         """Return the origin of these clicks as they are now; raise `BadInput`."""
-        files = click_files(options.path, options.delimiter)
-        states = [(file.found.name, file.path.stat()) for file in files]
+        files = find_files(options.path)
         shaping = {f.name: getattr(options, f.name) for f in fields(options) if f.name != "path"}
         return cls(
             {**shaping, "events": list(options.events)},
-            [SourceFile(name, state.st_size, state.st_mtime_ns) for name, state in states],
+            [SourceFile(file.name, **asdict(file.state)) for file in files],
         )
 
     def differences(self, other: "Origin") -> list[str]:

@@ -16,6 +16,7 @@ import typer
 from typer import Option
 
 from data.click_options import ClickOptions, OptionHelp
+from data.sources.object_stores import as_location
 
 PANEL = "Reading clicks"
 BundleOption = Annotated[
@@ -87,7 +88,9 @@ def _options(*, required: bool, reading_only: bool) -> list[inspect.Parameter]:
         assert isinstance(description, OptionHelp), f"{field.name} has no help text"
         if reading_only and not description.reading:
             continue
-        default = field.default
+        default, is_location = field.default, field.name == "path"
+        if is_location:
+            kind = Path  # typer knows no unions; the parser decides
         if get_origin(kind) is Sequence:  # typer knows lists only
             kind, default = list[str] | None, None
         panel: str | None = PANEL
@@ -97,7 +100,13 @@ def _options(*, required: bool, reading_only: bool) -> list[inspect.Parameter]:
             kind, default = kind | None, None
             panel = PANEL if reading_only else None
         name = description.name or f"--{field.name.replace('_', '-')}"
-        option = Option(name, help=description.text, rich_help_panel=panel)
+        option = Option(
+            name,
+            help=description.text,
+            rich_help_panel=panel,
+            parser=as_location if is_location else None,
+            metavar="PATH|URL" if is_location else None,
+        )
         options.append(
             inspect.Parameter(
                 field.name,

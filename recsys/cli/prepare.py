@@ -94,6 +94,6 @@ def _on_cluster(
     from data.distributed.prepare import on_cluster
 
     options = ClusterOptions(workers, worker_memory, address)
-    if address is not None:  # its workers have working directories of their own
+    if address is not None and isinstance(clicks.path, Path):  # workers have folders of their own
         clicks = replace(clicks, path=clicks.path.resolve())
     return on_cluster(clicks, options, lambda title: bar(console, title, ""))

@@ -8,13 +8,15 @@ import subprocess
 
 from tests.compose.project import ROOT, CommandFailed, Project, inside, inspect, run
 
+PROFILES = ("train", "monitoring", "prepare", "cluster")
 SERVE, TRAIN = "session-recsys:serve", "session-recsys:train"
-NOT_SERVED = ("pandas", "scipy", "optuna", "pip", "data", "training")  # modules
+NOT_SERVED = ("pandas", "scipy", "optuna", "pip", "dask", "s3fs")  # modules
 RULES = ROOT / "docker"
 
 
 def config_is_clean(project: Project) -> str:
-    command = [*project.compose, "--profile", "train", "--profile", "monitoring", "config"]
+    profiles = [word for name in PROFILES for word in ("--profile", name)]
+    command = [*project.compose, *profiles, "config"]
     done = subprocess.run([*command, "--quiet"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, done.stderr
@@ -46,26 +48,24 @@ def the_serving_image_cannot_train(_: Project) -> str:
 def containers_are_locked(project: Project) -> str:
     """Check that roots are read-only, that no capabilities remain, and that limits are set."""
     ids = project("ps", "--quiet").split()
-    locked = []
-    for each in ids:
-        container = inspect(each)
-        if not container["State"]["Running"]:
-            continue
-        service, host = (
-            container["Config"]["Labels"]["com.docker.compose.service"],
-            container["HostConfig"],
-        )
-        assert host["ReadonlyRootfs"], f"{service} can write to its root"
-        assert host["CapDrop"] == ["ALL"], f"{service} keeps capabilities"
-        assert "no-new-privileges:true" in host["SecurityOpt"], f"{service} may gain privileges"
-        assert host["Memory"], f"{service} has no memory limit"
-        locked.append(service)
+    locked = [check_locked(each) for each in ids if inspect(each)["State"]["Running"]]
     assert {"api", "gateway", "redis"} <= set(locked)
     for service in ("api", "gateway"):
         assert inside(project.container(service), "id", "-u") != "0", f"{service} is root"
     assert _user_of_redis(project) != "0", "Redis is root"
     assert _is_refused(project.container("api"), "touch", "/anything")
     return f"{', '.join(sorted(set(locked)))}: read-only, no capabilities, not root"
+
+
+def check_locked(container: str) -> str:
+    """Check the limits of one container, and return its service."""
+    found = inspect(container)
+    service, host = found["Config"]["Labels"]["com.docker.compose.service"], found["HostConfig"]
+    assert host["ReadonlyRootfs"], f"{service} can write to its root"
+    assert host["CapDrop"] == ["ALL"], f"{service} keeps capabilities"
+    assert "no-new-privileges:true" in host["SecurityOpt"], f"{service} may gain privileges"
+    assert host["Memory"], f"{service} has no memory limit"
+    return str(service)
 
 
 def only_the_gateway_is_published(project: Project) -> str:

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from service.middleware.auth import hash_of, new_key
 from service.server.embedded_redis import free_port
-from tests.compose import claims, faults, replicas, upkeep
+from tests.compose import claims, cluster, faults, replicas, upkeep
 from tests.compose.click_writer import ClickWriter
 from tests.compose.project import Project, compose_of_this_machine
 
@@ -73,7 +73,8 @@ def main(
     try:
         check(rows, project, clicks, bundle, rate, seconds, build)
     finally:
-        project(*MONITORED, "--profile", "train", "down", "--volumes", "--remove-orphans")
+        profiles = [word for name in claims.PROFILES for word in ("--profile", name)]
+        project(*profiles, "down", "--volumes", "--remove-orphans")
     console.print(rows.table)
     raise typer.Exit(0 if rows.all_held else 1)
 
@@ -110,6 +111,7 @@ def check(
     rows.claim("Redis restarted", lambda: faults.redis_restarted(project, writer))
     rows.claim("Redis killed", lambda: faults.redis_killed(project, writer))
     rows.claim("a new model", lambda: faults.new_model(project, clicks))
+    rows.claim("prepared on a cluster", lambda: cluster.prepared_and_trained(project))
     rows.claim("down and up", lambda: faults.down_and_up(project, writer, *grown))
     rows.claim("one container again", lambda: f"{project.up('--scale', 'api=1'):.0f} s")
     rows.claim("roll out and back as documented", lambda: upkeep.rolled_out_and_back(project))

@@ -22,9 +22,9 @@ RATE = 50.0  # requests/s during the upgrade
 PATIENCE = 30.0
 
 
-def commands_under(heading: str) -> list[str]:
+def commands_under(heading: str, page: str = "operating.md") -> list[str]:
     """Return the commands under a heading of the page, one text for each block."""
-    text = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     return re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
 
@@ -43,18 +43,18 @@ def rolled_out_and_back(project: Project) -> str:
         listed = _bundles(project("exec", "-T", "api", "ls", "/bundles"))
         before = project("exec", "-T", "api", "cat", "/bundles/current").strip()
         typed = train.replace(CLICKS, f"CLICKS={shop}").rstrip() + SMALLER
-        project.shell(_without_terminal(typed), Path(folder))
+        project.shell(without_terminal(typed), Path(folder))
         new = await_another(project, old)
-        listing = project.shell(_without_terminal(back.replace(FOLDER, before)), Path(folder))
+        listing = project.shell(without_terminal(back.replace(FOLDER, before)), Path(folder))
     assert _bundles(listing) - listed, f"ls shows no new bundle: {listing}"
     assert before in _bundles(listing), listing
     assert await_another(project, new) == old, "the roll-back took something else"
     return f"{old} → {new} → {old}, back to {before}"
 
 
-def _without_terminal(script: str) -> str:
+def without_terminal(script: str) -> str:
     """Add -T to the commands: no terminal is here, and older versions of Compose need one."""
-    return re.sub(r"docker compose (exec|run)\b", r"\g<0> -T", script)
+    return re.sub(r"docker compose (--profile \w+ )?(exec|run)\b", r"\g<0> -T", script)
 
 
 def _bundles(listing: str) -> set[str]:

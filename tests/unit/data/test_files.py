@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.click_options import ClickOptions
-from data.click_paths import find_files
 from data.clicks import ClickLog, read_clicks
+from data.sources.click_paths import find_files
 from recsys.errors import BadInput
 
 ROWS = [("s1", "00123", 1411434505), ("s1", "ä", 1411434506), ("s2", "00123", 1411434507)]

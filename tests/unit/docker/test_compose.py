@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from recsys import __version__
+from recsys.shadowing import PACKAGES
 from service.settings import Settings
 from tests.unit.documents.test_docs import ROOT
 
@@ -21,7 +22,7 @@ OURS = ("session-recsys:serve", "session-recsys:train")
 
 def test_the_file_suits_compose_1_29_and_2() -> None:
     """Version 1.29 does not know a top-level name; version 2 warns of a `version`."""
-    assert COMPOSE.keys() - {"x-logging", "x-hardened", "x-trainer"} == {
+    assert COMPOSE.keys() - {"x-logging", "x-hardened", "x-learner", "x-trainer"} == {
         "services",
         "networks",
         "volumes",
@@ -34,6 +35,17 @@ def test_plain_up_starts_what_gives_recommendations_and_nothing_else() -> None:
     assert plain == {"redis", "shop", "api", "gateway"}
     assert SERVICES["train"]["profiles"] == ["train"]
     assert SERVICES["prometheus"]["profiles"] == ["monitoring"]
+
+
+def test_the_cluster_starts_without_preparing_and_preparing_starts_the_cluster() -> None:
+    for name in ("scheduler", "worker"):
+        assert SERVICES[name]["profiles"] == ["cluster", "prepare"]
+    assert SERVICES["prepare"]["profiles"] == ["prepare"]
+    assert SERVICES["prepare"]["depends_on"].keys() == {"scheduler", "worker"}
+    assert SERVICES["worker"]["scale"] == 2
+    for name in ("prepare", "worker"):  # under the same path
+        assert "prepared:/prepared" in SERVICES[name]["volumes"]
+        assert "${CLICKS:-./clicks}:/clicks:ro" in SERVICES[name]["volumes"]
 
 
 def test_services_wait_for_their_dependencies() -> None:
@@ -57,10 +69,10 @@ def test_every_container_is_restricted() -> None:
         assert "docker.sock" not in str(service), name
 
 
-def test_serving_containers_restart_and_training_containers_do_not() -> None:
-    for name in ("redis", "api", "gateway", "prometheus"):
+def test_servers_restart_and_commands_do_not() -> None:
+    for name in ("redis", "api", "gateway", "prometheus", "scheduler", "worker"):
         assert SERVICES[name]["restart"] == "unless-stopped"
-    for name in ("shop", "train"):
+    for name in ("shop", "train", "prepare"):
         assert SERVICES[name]["restart"] == "no"
 
 
@@ -80,6 +92,9 @@ def test_redis_and_the_api_reach_nothing_outside() -> None:
     assert set(SERVICES["redis"]["networks"]) == {"store"}
     assert set(SERVICES["api"]["networks"]) <= internal
     assert SERVICES["shop"]["network_mode"] == SERVICES["train"]["network_mode"] == "none"
+    for name in ("prepare", "scheduler", "worker"):
+        assert SERVICES[name]["networks"] == ["cluster"]
+    assert "cluster" in internal
     assert "store" not in SERVICES["gateway"]["networks"]
 
 
@@ -130,6 +145,12 @@ def test_images_are_not_root_and_know_their_version() -> None:
     assert DOCKERFILE.count(f'ARG VERSION="{__version__}"') == 2
     assert {service["image"] for service in SERVICES.values() if "build" in service} == set(OURS)
     assert SERVICES["api"]["init"] is True
+
+
+def test_both_images_hold_all_packages() -> None:
+    """The command line imports options of all of them, and refuses to start if one is missing."""
+    for name in ("recsys", *PACKAGES):
+        assert DOCKERFILE.count(f"\nCOPY {name} {name}\n") == 2, name
 
 
 def test_the_image_by_itself_requires_a_key() -> None:

@@ -19,8 +19,13 @@ def clicks(tmp_path: Path) -> ClickOptions:
     return ClickOptions(tmp_path / "clicks.csv")
 
 
+def file_of(options: ClickOptions) -> Path:
+    assert isinstance(options.path, Path)
+    return options.path
+
+
 def make(options: ClickOptions) -> tuple[PreparedFolder, bool]:
-    return make_folder(options.path.parent / "prepared", options, in_memory(options))
+    return make_folder(file_of(options).parent / "prepared", options, in_memory(options))
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -40,10 +45,10 @@ def test_a_second_run_does_nothing(clicks: ClickOptions) -> None:
 def test_other_options_and_changed_files_are_named(clicks: ClickOptions) -> None:
     make(clicks)
     with pytest.raises(BadInput, match="min_length was 2 and is 3"):
-        make(ClickOptions(clicks.path, min_length=3))
+        make(ClickOptions(file_of(clicks), min_length=3))
 
-    state = clicks.path.stat()
-    os.utime(clicks.path, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
+    state = file_of(clicks).stat()
+    os.utime(file_of(clicks), ns=(state.st_atime_ns, state.st_mtime_ns + 1))
     with pytest.raises(BadInput, match=r"clicks\.csv has changed"):
         make(clicks)
 
@@ -62,7 +67,7 @@ def test_a_new_and_a_removed_file_are_named(tmp_path: Path) -> None:
 
 
 def test_a_run_that_fails_leaves_nothing(clicks: ClickOptions) -> None:
-    out = clicks.path.parent / "prepared"
+    out = file_of(clicks).parent / "prepared"
 
     def write_half(folder: Path, origin: Origin) -> None:
         (folder / "train.items.i32").write_bytes(b"1234")
@@ -71,14 +76,14 @@ def test_a_run_that_fails_leaves_nothing(clicks: ClickOptions) -> None:
     with pytest.raises(KeyboardInterrupt):
         make_folder(out, clicks, write_half)
 
-    assert [path.name for path in clicks.path.parent.iterdir()] == ["clicks.csv"]
+    assert [path.name for path in file_of(clicks).parent.iterdir()] == ["clicks.csv"]
 
 
 def test_the_rest_of_a_killed_run_is_replaced(clicks: ClickOptions) -> None:
     """A killed run leaves an empty folder and, beside it, its unfinished files."""
-    out = clicks.path.parent / "prepared"
+    out = file_of(clicks).parent / "prepared"
     out.mkdir()
-    unfinished = clicks.path.parent / ".prepared.writing"
+    unfinished = file_of(clicks).parent / ".prepared.writing"
     unfinished.mkdir()
     (unfinished / "train.items.i32").write_bytes(b"1234")
 
@@ -88,7 +93,7 @@ def test_the_rest_of_a_killed_run_is_replaced(clicks: ClickOptions) -> None:
 
 
 def test_two_runs_do_not_write_one_folder(clicks: ClickOptions) -> None:
-    out = clicks.path.parent / "prepared"
+    out = file_of(clicks).parent / "prepared"
 
     def run_again(folder: Path, origin: Origin) -> None:
         make(clicks)
@@ -98,11 +103,11 @@ def test_two_runs_do_not_write_one_folder(clicks: ClickOptions) -> None:
 
 
 def test_clicks_that_change_while_they_are_read_are_refused(clicks: ClickOptions) -> None:
-    out = clicks.path.parent / "prepared"
+    out = file_of(clicks).parent / "prepared"
 
     def append(folder: Path, origin: Origin) -> None:
         in_memory(clicks)(folder, origin)
-        clicks.path.write_text(GOOD + "late,i1,9999\n")
+        file_of(clicks).write_text(GOOD + "late,i1,9999\n")
 
     with pytest.raises(BadInput, match=r"clicks\.csv has changed"):
         make_folder(out, clicks, append)
@@ -110,7 +115,7 @@ def test_clicks_that_change_while_they_are_read_are_refused(clicks: ClickOptions
 
 
 def test_a_folder_with_other_files_is_not_touched(clicks: ClickOptions) -> None:
-    out = clicks.path.parent / "prepared"
+    out = file_of(clicks).parent / "prepared"
     out.mkdir()
     (out / "notes.txt").write_text("mine")
 
@@ -122,7 +127,7 @@ def test_a_folder_with_other_files_is_not_touched(clicks: ClickOptions) -> None:
 def test_the_command_says_what_it_did(
     clicks: ClickOptions, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = clicks.path.parent / "prepared"
+    out = file_of(clicks).parent / "prepared"
     arguments = ["prepare", "--clicks", str(clicks.path), "--out", str(out)]
 
     first, second = run(capsys, *arguments), run(capsys, *arguments)

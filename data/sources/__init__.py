@@ -1,0 +1,1 @@
+"""Sources of clicks: files of disks and object stores, found by paths, URLs or patterns."""
