@@ -16,11 +16,12 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from data.click_paths import FoundFile, find_files
-from data.json_lines import LineForm, read_lines
+from data.json_lines import BLOCK_BYTES, LineForm, read_lines
 from data.schema import missing_column
 from recsys.errors import BadInput
 
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "pipe"}
+BATCH_ROWS = 262_144  # of a Parquet file
 
 Progress = Callable[[int, int], None]  # (done, total), in bytes; called after every batch
 
@@ -44,7 +45,7 @@ class ClickFile:
     def _own_columns(self) -> list[str]:
         """Return the columns that the file itself has."""
         if self.found.format == "parquet":
-            return list(_parquet(self.path).schema_arrow.names)
+            return list(open_parquet(self.path).schema_arrow.names)
         if self.found.format == "json":
             return list(self._form().columns)
         try:
@@ -63,7 +64,7 @@ class ClickFile:
         if self.found.format == "json":
             kind = self._form().columns[name]
         else:
-            kind = _parquet(self.path).schema_arrow.field(name).type
+            kind = open_parquet(self.path).schema_arrow.field(name).type
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
         texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
@@ -92,7 +93,7 @@ class ClickFile:
             yield from self._parquet_batches(names)
         elif self.found.format == "json":
             with self._streams() as (raw, stream):
-                for batch in read_lines(stream, self._form(), names):
+                for batch in read_lines(stream, self._form(), names, BLOCK_BYTES):
                     yield batch, raw.tell()
         else:
             yield from self._text_batches(names)
@@ -161,14 +162,26 @@ class ClickFile:
         return None
 
     def _parquet_batches(self, names: list[str]) -> Iterator[tuple[pa.RecordBatch, int]]:
-        file = _parquet(self.path)
+        file = open_parquet(self.path)
         rows, done = max(file.metadata.num_rows, 1), 0
         size = self.path.stat().st_size
-        for batch in file.iter_batches(batch_size=262_144, columns=names):
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=names):
             done += batch.num_rows
             yield batch, size * done // rows
 
     def _text_batches(self, names: list[str]) -> Iterator[tuple[pa.RecordBatch, int]]:
+        with self._streams() as (raw, content):
+            for batch in self._texts(content, names, BLOCK_BYTES):
+                yield batch, raw.tell()
+
+    def _texts(
+        self,
+        content: pa.NativeFile,
+        names: list[str],
+        block_bytes: int,
+        header: list[str] | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield batches of texts, one for each block; `header` where the content has none."""
         problems: list[str] = []
 
         def refuse(row: pacsv.InvalidRow) -> str:
@@ -181,28 +194,27 @@ class ClickFile:
             )
             return "skip"
 
-        with (
-            self._streams() as (raw, content),
-            pacsv.open_csv(
-                content,
-                read_options=pacsv.ReadOptions(block_size=8 << 20, use_threads=False),
-                parse_options=pacsv.ParseOptions(
-                    delimiter=self.delimiter, invalid_row_handler=refuse, newlines_in_values=True
-                ),
-                convert_options=pacsv.ConvertOptions(
-                    include_columns=names,
-                    column_types={name: pa.binary() for name in names},
-                    strings_can_be_null=False,
-                ),
-            ) as reader,
-        ):
+        with pacsv.open_csv(
+            content,
+            read_options=pacsv.ReadOptions(
+                block_size=block_bytes, use_threads=False, column_names=header
+            ),
+            parse_options=pacsv.ParseOptions(
+                delimiter=self.delimiter, invalid_row_handler=refuse, newlines_in_values=True
+            ),
+            convert_options=pacsv.ConvertOptions(
+                include_columns=names,
+                column_types={name: pa.binary() for name in names},
+                strings_can_be_null=False,
+            ),
+        ) as reader:
             row = 1
             for batch in reader:  # to the end, to report all problems
                 texts, bad = _decoded(batch, row)
                 problems += [f"{self.path}: {problem}" for problem in bad]
                 row += batch.num_rows
                 if not problems:
-                    yield texts, raw.tell()
+                    yield texts
         if problems:
             raise BadInput("The click file has broken lines", problems)
 
@@ -265,7 +277,7 @@ def _delimiter_of(file: FoundFile, chosen: str | None) -> str | None:
     return "\t" if file.ending == ".tsv" else ","
 
 
-def _parquet(path: Path) -> pq.ParquetFile:
+def open_parquet(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as broken:

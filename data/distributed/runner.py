@@ -19,6 +19,10 @@ LEAST_WORKER_BYTES = 500_000_000  # an idle worker has 200 MB
 BYTES_PER_ROW = 2000  # of a worker's memory: rows are copied and sorted, and Dask keeps buffers
 
 
+class WorkersFailed(BadInput):
+    """Workers or their cluster ended, or lack memory or disk; the clicks may be fine."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterOptions:
     """A cluster to start in processes of this machine, or the address of a running one.
@@ -97,7 +101,7 @@ class Runner:
         return "tasks" if self._client is None else "p2p"
 
     def run(self, tasks: Sequence[Any], progress: Progress) -> Iterator[Any]:
-        """Yield the result of each task; raise `BadInput` where workers do not survive one."""
+        """Yield the result of each task; raise `WorkersFailed` where workers do not survive one."""
         import dask
 
         progress(0, len(tasks))
@@ -110,14 +114,14 @@ class Runner:
         try:
             for done, (_, result) in enumerate(ended, 1):
                 if isinstance(result, Exception):  # of a future without a scheduler
-                    raise BadInput(
+                    raise WorkersFailed(
                         "The clicks cannot be prepared",
                         [f"the cluster was lost ({result}). Start it, and repeat the command."],
                     )
                 yield result
                 progress(done, len(tasks))
         except KilledWorker as killed:
-            raise BadInput(
+            raise WorkersFailed(
                 "The clicks cannot be prepared",
                 [
                     f"several workers ended at the same task ({killed}). Give them more memory "

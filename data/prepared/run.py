@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,14 +30,22 @@ def make_folder(out: Path, options: ClickOptions, write: Writer) -> tuple[Prepar
     origin = Origin.of(options)
     with _only_run(out):
         if (out / MANIFEST).exists():
+            shutil.rmtree(unfinished(out), ignore_errors=True)  # killed after the last step
             return _unchanged(out, origin), False
         check_new_folder(out, "The prepared clicks")
         with new_folder(out) as folder:
             write(folder, origin)
             changed = Origin.of(options).differences(origin)
             if changed:
+                shutil.rmtree(unfinished(out), ignore_errors=True)
                 raise BadInput("The clicks changed while they were read", changed)
+        shutil.rmtree(unfinished(out), ignore_errors=True)
         return PreparedFolder.at(out), True
+
+
+def unfinished(out: Path) -> Path:
+    """Return the folder of work that a later run may go on with; patterns pass over its name."""
+    return out.with_name(f".{out.name}.unfinished")
 
 
 def in_memory(options: ClickOptions, progress: Progress | None = None) -> Writer:

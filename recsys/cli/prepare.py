@@ -40,18 +40,19 @@ def prepare(
     """Read, filter and split clicks once, for recsys train --prepared.
 
     The folder holds the training and test sessions as arrays. A second run on the same files with
-    the same options does nothing. Workers decide nothing about the result.
+    the same options does nothing. Workers decide nothing about the result. If a run with workers is
+    stopped, the same command goes on after its last finished stage.
     """
     from data.prepared.run import in_memory, make_folder
     from training.progress import bar, counts_table, warn
 
     console, out = open_console(stderr=True), out.resolve()
-    with _cleaning_up_after_sigterm():
+    with _stopping_by_sigterm():
         if workers is None and worker_memory is None and cluster is None:
             with bar(console, "Reading clicks", "") as progress:
                 folder, written = make_folder(out, clicks, in_memory(clicks, progress))
         else:
-            writer = _on_cluster(clicks, workers, worker_memory, cluster, console)
+            writer = _on_cluster(clicks, out, workers, worker_memory, cluster, console)
             folder, written = make_folder(out, clicks, writer)
     console.print(counts_table(folder.manifest.counts))
     warn(console, folder.manifest.duplicates.warning)
@@ -67,11 +68,11 @@ def prepare(
 
 
 @contextmanager
-def _cleaning_up_after_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does, so that no folder stays."""
+def _stopping_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the run as Ctrl-C does."""
 
     def end(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+        raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, end)
     try:
@@ -82,18 +83,27 @@ def _cleaning_up_after_sigterm() -> Iterator[None]:
 
 def _on_cluster(
     clicks: ClickOptions,
+    out: Path,
     workers: int | None,
     worker_memory: str | None,
     address: str | None,
     console: Console,
 ) -> "Writer":
     from data.distributed.runner import ClusterOptions, check_installed
+    from data.prepared.run import unfinished
     from training.progress import bar
 
     check_installed()
-    from data.distributed.prepare import on_cluster
+    from data.distributed.prepare import Preparation, on_cluster
 
     options = ClusterOptions(workers, worker_memory, address)
     if address is not None:  # its workers have working directories of their own
         clicks = replace(clicks, path=clicks.path.resolve())
-    return on_cluster(clicks, options, lambda title: bar(console, title, ""))
+    preparation = Preparation(
+        clicks,
+        unfinished(out),
+        options.rows_per_partition,
+        lambda title: bar(console, title, ""),
+        lambda text: console.print(text, soft_wrap=True, markup=False),
+    )
+    return on_cluster(preparation, options)
