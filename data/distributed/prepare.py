@@ -15,23 +15,23 @@ from pathlib import Path
 import numpy as np
 
 from data.click_options import ClickOptions
-from data.clicks import ClickFiles
+from data.clicks import ClickFiles, Duplicates
 from data.distributed.cutting import CutLog, cut_log
 from data.distributed.ordering import OrderedLog, Shard, order_sessions
 from data.distributed.ranges import BlockSizes
 from data.distributed.reading import ReadLog, read_parts
 from data.distributed.runner import ClusterOptions, Runner, Stage, WorkersFailed, open_runner
 from data.distributed.splitting import FilteredTrain, SplitLog, filter_train, split_log
-from data.distributed.stages import RECORD, Stages
+from data.distributed.stages import RECORD, SPILL, Stages
 from data.prepare import as_cut_off, check_known, check_left
 from data.prepared.arrays import TYPES, PartSize
 from data.prepared.folder import seal
 from data.prepared.manifest import CATALOGUE, Origin, PreparedManifest
 from data.prepared.run import Writer
+from data.sessions import SessionCounts
 from recsys.errors import BadInput, Interrupted
 from recsys.fileio import unwritable
 
-SPILL = "spill"  # folder of the workers' files, which no later run needs
 CATALOGUE_STAGE = "catalogue"  # folder of the ids of all items
 NAMES = ("read", "cut", "ordered", "split", "filtered")  # of the stages and of their folders
 
@@ -119,7 +119,7 @@ def write_in_stages(
             return cut_log(log, files.options, files.event_in_some, target, rows, runner, progress)
 
     sessions = stages.run("cut", CutLog, cut, superfluous=["read"])
-    counts = list(sessions.counts)
+    counts = sessions.counts
     check_left("session", counts)
 
     def order(target: Path) -> OrderedLog:
@@ -139,13 +139,29 @@ def write_in_stages(
         FilteredTrain,
         lambda target: filter_train(split, options, log.items, target, runner, stage),
     )
-    counts += [split.train, *train.rounds]
+    shutil.copyfile(preparation.work / CATALOGUE_STAGE / CATALOGUE, folder / CATALOGUE)
+    labelled = options.split_column is not None
+    finish(folder, origin, log.items, counts, sessions.duplicates, labelled, split, train, stage)
+
+
+def finish(
+    folder: Path,
+    origin: Origin,
+    items: int,
+    counts: Sequence[SessionCounts],
+    duplicates: Duplicates,
+    labelled: bool,
+    split: SplitLog,
+    train: FilteredTrain,
+    stage: Stage,
+) -> None:
+    """Write arrays and manifest beside the catalogue; raise `BadInput` where a part is empty."""
+    counts = [*counts, split.train, *train.rounds]
     check_left("training session", counts)
-    counts.append(split.test)
+    counts = [*counts, split.test]
     check_left("test session", counts)
     check_known(np.array([train.knows_next]), split.test.clicks - split.test.sessions)
     shards = {**split.parts, "train": train.shards}
-    shutil.copyfile(preparation.work / CATALOGUE_STAGE / CATALOGUE, folder / CATALOGUE)
     with stage("Writing") as progress:
         parts = {}
         for done, (part, one) in enumerate(shards.items(), 1):
@@ -154,10 +170,10 @@ def write_in_stages(
     manifest = PreparedManifest(
         origin=origin,
         counts=counts,
-        duplicates=sessions.duplicates,
+        duplicates=duplicates,
         cut_off=as_cut_off(train.last_ms),
-        items=log.items,
-        labelled=options.split_column is not None,
+        items=items,
+        labelled=labelled,
         parts=parts,
     )
     seal(folder, manifest)

@@ -16,6 +16,8 @@ Stage = Callable[[str], AbstractContextManager[Progress]]  # shows the progress 
 CONNECT_SECONDS = 10
 WORKER_MEMORY = "2GB"  # assumed of the workers of a running cluster, too
 LEAST_WORKER_BYTES = 500_000_000  # an idle worker has 200 MB
+# where a disk is full, workers repeat what they send for 20 seconds instead of three minutes
+WITHIN_ONE_MACHINE = {"distributed.p2p.comm.retry.delay.max": "2s"}
 BYTES_PER_ROW = 2000  # of a worker's memory: rows are copied and sorted, and Dask keeps buffers
 
 
@@ -128,6 +130,16 @@ class Runner:
                     "with --worker-memory, or see their logs."
                 ],
             ) from killed
+        except RuntimeError as failed:
+            if not str(failed).startswith("P2P "):  # the shuffle of Dask
+                raise
+            raise WorkersFailed(
+                "The clicks cannot be prepared",
+                [
+                    f"the workers could not exchange clicks ({failed}: {failed.__cause__}). Where "
+                    "their disk is full, free space; else see their logs."
+                ],
+            ) from failed
 
     def map(
         self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], progress: Progress
@@ -148,6 +160,7 @@ def open_runner(options: ClusterOptions, spill: Path) -> Iterator[Runner]:
     Raises:
         BadInput: No cluster answers.
     """
+    import dask
     from distributed import Client, LocalCluster
 
     if options.address is not None:
@@ -156,13 +169,14 @@ def open_runner(options: ClusterOptions, spill: Path) -> Iterator[Runner]:
             yield Runner(client)
         return
     with (
+        dask.config.set(WITHIN_ONE_MACHINE),
         LocalCluster(
             n_workers=options.workers,
             threads_per_worker=1,  # the memory of a worker is that of one task
             memory_limit=options.worker_bytes,
             local_directory=str(spill),
             dashboard_address=None,
-            silence_logs=logging.ERROR,
+            silence_logs=logging.CRITICAL,  # the message of the run has what went wrong
         ) as cluster,
         Client(cluster) as client,
     ):

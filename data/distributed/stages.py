@@ -20,6 +20,7 @@ from data.prepared.manifest import Origin
 from recsys.fileio import replace_file
 
 RECORD = ".json"  # ends the name of a record; before it is that of the stage
+SPILL = "spill"  # folder of the workers' own files, which no later run needs
 ORIGIN = "origin"  # name of the record of the clicks and options
 
 
@@ -94,7 +95,7 @@ class Stages:
             folder.mkdir()
             result = make(folder)
             _sync_all(folder)
-            files = _sizes(self.work, superfluous)
+            files = _sizes(self.work, [SPILL, *superfluous])
             _write(self.work / f"{name}{RECORD}", {"files": files, "values": result.values()})
             self.recorded[name] = result.values()
         for other in superfluous:

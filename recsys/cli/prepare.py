@@ -12,10 +12,12 @@ import typer
 from rich.console import Console
 
 from data.click_options import ClickOptions
-from recsys.cli.click_options import takes_clicks
+from recsys.cli.click_options import reading_options_given, takes_clicks
 from recsys.console import open_console
+from recsys.errors import BadInput
 
 if TYPE_CHECKING:
+    from data.prepared.folder import PreparedFolder
     from data.prepared.run import Writer
 
 app = typer.Typer()
@@ -24,6 +26,7 @@ app = typer.Typer()
 @app.command(rich_help_panel="Learn")
 @takes_clicks
 def prepare(
+    context: typer.Context,
     clicks: ClickOptions,
     out: Annotated[Path, typer.Option(help="Folder for the prepared clicks; new or empty.")],
     workers: Annotated[
@@ -35,6 +38,13 @@ def prepare(
     ] = None,
     cluster: Annotated[
         str | None, typer.Option(help="Use a running Dask cluster: tcp://scheduler:8786.")
+    ] = None,
+    append: Annotated[
+        Path | None,
+        typer.Option(
+            help="A prepared folder: all of its sessions are trained on, and --clicks, which come "
+            "later, are the test part."
+        ),
     ] = None,
 ) -> None:
     """Read, filter and split clicks once, for recsys train --prepared.
@@ -48,7 +58,10 @@ def prepare(
 
     console, out = open_console(stderr=True), out.resolve()
     with _stopping_by_sigterm():
-        if workers is None and worker_memory is None and cluster is None:
+        if append is not None:
+            _refuse_with_append(context, workers, worker_memory, cluster)
+            folder, written = _append(append.resolve(), clicks.path, out, console)
+        elif workers is None and worker_memory is None and cluster is None:
             with bar(console, "Reading clicks", "") as progress:
                 folder, written = make_folder(out, clicks, in_memory(clicks, progress))
         else:
@@ -65,6 +78,37 @@ def prepare(
         soft_wrap=True,
         markup=False,  # a path is never markup
     )
+
+
+def _refuse_with_append(context: typer.Context, *of_workers: object) -> None:
+    """Raise `BadInput` for options that --append takes from the prepared folder, or cannot use."""
+    given = reading_options_given(context)
+    problems = [
+        f"{', '.join(given)} say how --clicks is read, and --append reads it by the options of the "
+        "prepared folder. Leave these options out."
+    ] * bool(given)
+    problems += [
+        "--append reads new clicks in this process. Leave --workers, --worker-memory and --cluster "
+        "out, or prepare all clicks together."
+    ] * any(option is not None for option in of_workers)
+    if problems:
+        raise BadInput("The options cannot be used", problems)
+
+
+def _append(base: Path, clicks: Path, out: Path, console: Console) -> "tuple[PreparedFolder, bool]":
+    from data.distributed.runner import ClusterOptions, check_installed
+    from data.prepared.folder import PreparedFolder
+    from data.prepared.run import make_folder
+    from training.progress import bar
+
+    check_installed()
+    from data.distributed.append import Appending
+
+    rows = ClusterOptions().rows_per_partition
+    appending = Appending(
+        PreparedFolder.at(base), clicks, rows, lambda title: bar(console, title, "")
+    )
+    return make_folder(out, appending.options, appending.write, appending.origin_of)
 
 
 @contextmanager

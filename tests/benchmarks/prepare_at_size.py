@@ -5,7 +5,7 @@
 
 writes a log with `otto_log.py`, unless it is there, and prepares it. Once a second, the memory of
 the command and of all its descendants is added up (PSS, which counts a shared page once), and so
-are the files between stages. A stage has ended when its record is there.
+are their processor time and the files between stages. A stage has ended when its record is there.
 """
 
 import os
@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from data.prepared.run import unfinished
 from tests.benchmarks import otto_log
 from tests.support.python_process import environment
 from tests.support.service.processes import PROC, family, resident
@@ -41,7 +41,9 @@ class Measured:
     command: float = 0.0  # highest of the command itself
     disk: int = 0  # most bytes between stages
     written: dict[int, int] = field(default_factory=dict)  # process → bytes
-    ends: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # of stages
+    worked: dict[int, float] = field(default_factory=dict)  # process → seconds of a processor
+    # stage → its end, by the clock and by the work of all processes
+    ends: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def sample(self, pid: int, work: Path) -> None:
         memory = {}
@@ -49,11 +51,16 @@ class Measured:
             with suppress(OSError, KeyError):  # it has just ended
                 memory[each] = resident(each).pss
                 self.written[each] = _written(each)
+                self.worked[each] = _worked(each)
         self.tree = max(self.tree, sum(memory.values()))
         self.command = max(self.command, memory.get(pid, 0.0))
         self.disk = max(self.disk, _size(work))
         for record in work.glob(f"*{RECORD}"):
-            self.ends.setdefault(record.stem, time.perf_counter() - self.began)
+            self.ends.setdefault(record.stem, self.now())
+
+    def now(self) -> tuple[float, float]:
+        """Return the seconds by the clock, and those of all processors."""
+        return time.perf_counter() - self.began, sum(self.worked.values())
 
 
 @app.command()
@@ -73,7 +80,7 @@ def measure(
     command = [sys.executable, "-m", "recsys", "prepare", "--clicks", str(log), *COLUMNS]
     command += ["--out", str(out), "--min-support", str(support)]
     command += ["--workers", str(workers), "--worker-memory", memory]
-    work = out.with_name(out.name + ".unfinished")
+    work = unfinished(out)
     for old in (out, work):
         shutil.rmtree(old, ignore_errors=True)
     measured = Measured()
@@ -82,14 +89,14 @@ def measure(
         with suppress(OSError):  # it has just ended
             measured.sample(run.pid, work)
         time.sleep(1)
-    seconds = time.perf_counter() - measured.began
     if run.returncode != 0:
         raise SystemExit(run.returncode)
-    console, before = Console(), 0.0
-    for stage, ended in sorted(measured.ends.items(), key=lambda one: one[1]):
-        console.print(f"{stage}: {ended - before:,.0f} s")
-        before = ended
-    console.print(f"the rest: {seconds - before:,.0f} s; in all {seconds:,.0f} s")
+    console, before = Console(width=120), (0.0, 0.0)
+    ends = sorted(measured.ends.items(), key=lambda one: one[1])
+    for stage, end in [*ends, ("written", measured.now())]:
+        console.print(f"{stage}: {end[0] - before[0]:,.0f} s, {end[1] - before[1]:,.0f} s of work")
+        before = end
+    console.print(f"in all {before[0]:,.0f} s, {before[1]:,.0f} s of work")
     console.print(
         f"log {_gb(log.stat().st_size)}, result {_gb(_size(out))}; most between stages "
         f"{_gb(measured.disk)}, written by all processes {_gb(sum(measured.written.values()))}"
@@ -105,6 +112,12 @@ def _written(pid: int) -> int:
     """Return the bytes that the process has caused to be written to disks."""
     lines = (PROC / str(pid) / "io").read_text().splitlines()
     return int(dict(line.split(": ") for line in lines)["write_bytes"])
+
+
+def _worked(pid: int) -> float:
+    """Return the seconds that processors have worked for the process."""
+    fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _size(folder: Path) -> int:
