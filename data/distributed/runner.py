@@ -16,8 +16,6 @@ Stage = Callable[[str], AbstractContextManager[Progress]]  # shows the progress 
 CONNECT_SECONDS = 10
 WORKER_MEMORY = "2GB"  # assumed of the workers of a running cluster, too
 LEAST_WORKER_BYTES = 500_000_000  # an idle worker has 200 MB
-# where a disk is full, workers repeat what they send for 20 seconds instead of three minutes
-WITHIN_ONE_MACHINE = {"distributed.p2p.comm.retry.delay.max": "2s"}
 BYTES_PER_ROW = 2000  # of a worker's memory: rows are copied and sorted, and Dask keeps buffers
 
 
@@ -169,7 +167,7 @@ def open_runner(options: ClusterOptions, spill: Path) -> Iterator[Runner]:
             yield Runner(client)
         return
     with (
-        dask.config.set(WITHIN_ONE_MACHINE),
+        dask.config.set(_shuffle_settings(options)),
         LocalCluster(
             n_workers=options.workers,
             threads_per_worker=1,  # the memory of a worker is that of one task
@@ -181,6 +179,18 @@ def open_runner(options: ClusterOptions, spill: Path) -> Iterator[Runner]:
         Client(cluster) as client,
     ):
         yield Runner(client)
+
+
+def _shuffle_settings(options: ClusterOptions) -> dict[str, Any]:
+    """Return settings of Dask's shuffle for workers of one machine.
+
+    What waits to be sent takes an eighth of a worker's memory at most, not 1 GB. Where a disk is
+    full, workers repeat what they send for 20 seconds, not for three minutes.
+    """
+    return {
+        "distributed.p2p.comm.buffer": options.worker_bytes // 8,
+        "distributed.p2p.comm.retry.delay.max": "2s",
+    }
 
 
 def _connected(address: str) -> Any:
