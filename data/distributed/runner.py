@@ -20,7 +20,7 @@ BYTES_PER_ROW = 2000  # of a worker's memory: rows are copied and sorted, and Da
 
 
 class WorkersFailed(BadInput):
-    """Workers or their cluster ended, or lack memory or disk; the clicks may be fine."""
+    """Workers or their cluster cannot be reached, ended, or lack memory or disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ def open_runner(options: ClusterOptions, spill: Path) -> Iterator[Runner]:
     spill: folder on a disk with room for the log, for the workers of a cluster started here.
 
     Raises:
-        BadInput: No cluster answers.
+        WorkersFailed: No cluster answers.
     """
     import dask
     from distributed import Client, LocalCluster
@@ -200,24 +200,24 @@ def _connected(address: str) -> Any:
     try:
         return Client(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError) as failed:
-        raise BadInput(
+        raise WorkersFailed(
             "The cluster cannot be used",
             [f"{address} does not answer ({failed}). Start dask scheduler there."],
         ) from failed
 
 
 def _check_workers(client: Any, address: str, folder: Path) -> None:
-    """Raise `BadInput` where there is no worker, or one that does not see the folder."""
+    """Raise `WorkersFailed` where there is no worker, or one that does not see the folder."""
     try:
         client.wait_for_workers(1, timeout=CONNECT_SECONDS)
     except TimeoutError as none:
-        raise BadInput(
+        raise WorkersFailed(
             "The cluster cannot be used",
             [f"{address} has no workers. Start some: dask worker {address}"],
         ) from none
     blind = [name for name, sees in client.run(os.path.isdir, str(folder)).items() if not sees]
     if blind:
-        raise BadInput(
+        raise WorkersFailed(
             "The cluster cannot be used",
             [
                 f"worker {name} does not see {folder.parent}. Write to a folder that all machines "
