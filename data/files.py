@@ -15,13 +15,14 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from data.json_lines import LineForm, read_lines
+from data.json_lines import BLOCK_BYTES, LineForm, read_lines
 from data.schema import missing_column
 from data.sources.click_paths import FoundFile, find_files
 from data.sources.object_stores import StoreError, Url, check_unchanged, open_copy, open_object
 from recsys.errors import BadInput
 
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "pipe"}
+BATCH_ROWS = 262_144  # of a Parquet file
 
 HEAD_BYTES = 64 << 10  # asked of a store for a header
 
@@ -42,7 +43,7 @@ class ClickFile:
         """Read the names and types of the columns; raise `BadInput` where the file has none."""
         if found.format == "parquet":
             try:
-                with _parquet_of(found) as file:
+                with parquet_of(found) as file:
                     return cls(found, None, file.schema_arrow)
             except OSError as broken:
                 raise BadInput(f"{found.path} cannot be read", [_sentence(broken)]) from broken
@@ -101,7 +102,7 @@ class ClickFile:
             yield from self._parquet_batches(names)
         elif self.form is not None:
             with _streams(self.found) as (raw, stream):
-                for batch in read_lines(stream, self.form, names):
+                for batch in read_lines(stream, self.form, names, BLOCK_BYTES):
                     yield batch, raw.tell()
         else:
             yield from self._text_batches(names)
@@ -141,13 +142,25 @@ class ClickFile:
         return None
 
     def _parquet_batches(self, names: list[str]) -> Iterator[tuple[pa.RecordBatch, int]]:
-        with _parquet_of(self.found) as file:
+        with parquet_of(self.found) as file:
             rows, done = max(file.metadata.num_rows, 1), 0
-            for batch in file.iter_batches(batch_size=262_144, columns=names):
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=names):
                 done += batch.num_rows
                 yield batch, self.found.state.bytes * done // rows
 
     def _text_batches(self, names: list[str]) -> Iterator[tuple[pa.RecordBatch, int]]:
+        with _streams(self.found) as (raw, content):
+            for batch in self._texts(content, names, BLOCK_BYTES):
+                yield batch, raw.tell()
+
+    def _texts(
+        self,
+        content: pa.NativeFile,
+        names: list[str],
+        block_bytes: int,
+        header: list[str] | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield batches of texts, one for each block; `header` where the content has none."""
         problems: list[str] = []
 
         def refuse(row: pacsv.InvalidRow) -> str:
@@ -160,28 +173,27 @@ class ClickFile:
             )
             return "skip"
 
-        with (
-            _streams(self.found) as (raw, content),
-            pacsv.open_csv(
-                content,
-                read_options=pacsv.ReadOptions(block_size=8 << 20, use_threads=False),
-                parse_options=pacsv.ParseOptions(
-                    delimiter=self.delimiter, invalid_row_handler=refuse, newlines_in_values=True
-                ),
-                convert_options=pacsv.ConvertOptions(
-                    include_columns=names,
-                    column_types={name: pa.binary() for name in names},
-                    strings_can_be_null=False,
-                ),
-            ) as reader,
-        ):
+        with pacsv.open_csv(
+            content,
+            read_options=pacsv.ReadOptions(
+                block_size=block_bytes, use_threads=False, column_names=header
+            ),
+            parse_options=pacsv.ParseOptions(
+                delimiter=self.delimiter, invalid_row_handler=refuse, newlines_in_values=True
+            ),
+            convert_options=pacsv.ConvertOptions(
+                include_columns=names,
+                column_types={name: pa.binary() for name in names},
+                strings_can_be_null=False,
+            ),
+        ) as reader:
             row = 1
             for batch in reader:  # to the end, to report all problems
                 texts, bad = _decoded(batch, row)
                 problems += [f"{self.path}: {problem}" for problem in bad]
                 row += batch.num_rows
                 if not problems:
-                    yield texts, raw.tell()
+                    yield texts
         if problems:
             raise BadInput("The click file has broken lines", problems)
 
@@ -263,7 +275,8 @@ def _form_of(found: FoundFile) -> LineForm:
 
 
 @contextmanager
-def _parquet_of(found: FoundFile) -> Iterator[pq.ParquetFile]:
+def parquet_of(found: FoundFile) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file; raise `BadInput` where it is none, and `StoreError`."""
     path, state = found.path, found.state
     with open_object(path, state) if isinstance(path, Url) else pa.OSFile(str(path)) as raw:
         try:

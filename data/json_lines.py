@@ -63,11 +63,13 @@ class LineForm:
         return pa.schema([*fields, (EVENTS, pa.list_(inner))])
 
 
-def read_lines(stream: pa.NativeFile, form: LineForm, names: list[str]) -> Iterator[pa.RecordBatch]:
-    """Yield batches of the named columns, one row for each event."""
+def read_lines(
+    stream: pa.NativeFile, form: LineForm, names: list[str], block_bytes: int
+) -> Iterator[pa.RecordBatch]:
+    """Yield batches of the named columns, one row for each event; a batch is a block of bytes."""
     reader = pajson.open_json(
         stream,
-        read_options=pajson.ReadOptions(block_size=BLOCK_BYTES, use_threads=False),
+        read_options=pajson.ReadOptions(block_size=block_bytes, use_threads=False),
         parse_options=pajson.ParseOptions(
             explicit_schema=form.schema(names), unexpected_field_behavior="ignore"
         ),

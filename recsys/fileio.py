@@ -86,7 +86,8 @@ def _probe(path: Path) -> None:
 
 def unwritable(path: Path, failed: Exception) -> BadInput:
     """Return the error for a path that cannot be written."""
-    reason = os.strerror(failed.errno) if isinstance(failed, OSError) and failed.errno else failed
+    known = isinstance(failed, OSError) and failed.errno
+    reason = os.strerror(known) if known else str(failed).rstrip(".")
     return BadInput(
         f"{path} cannot be written",
         [f"{reason}. The previous content is kept; free space or name another folder."],

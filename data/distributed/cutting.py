@@ -4,9 +4,10 @@ Dask shuffles the rows by the text of their session or user. In a partition, the
 in-memory path drop duplicates, cut, collapse and filter; the counts of all partitions are added.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,7 +42,7 @@ class CutPartition:
     (samples,) int64 keys of sampled sessions.
     """
 
-    path: Path | None  # None where no session is left
+    name: str | None  # of its file; None where no session is left
     repeats: int = 0
     several: int = 0
     coarse: int = 0
@@ -54,11 +55,66 @@ class CutPartition:
 
 @dataclass(frozen=True)
 class CutLog:
-    """Sessions of the log in no order, with counts and duplicates as in the in-memory path."""
+    """Sessions of the log in no order, with counts and duplicates as in the in-memory path.
 
-    partitions: Sequence[CutPartition]
-    counts: list[SessionCounts]
+    names: of the files in the folder; sample_starts, sample_rows: (samples,) keys of sessions.
+    """
+
+    folder: Path
+    names: Sequence[str]
+    sample_starts: Sequence[int]
+    sample_rows: Sequence[int]
+    counts: Sequence[SessionCounts]
     duplicates: Duplicates
+
+    def values(self) -> Mapping[str, Any]:
+        """Return the result as values of JSON."""
+        return {**asdict(replace(self, folder=Path())), "folder": None}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], folder: Path) -> "CutLog":
+        """Return the result whose values were recorded."""
+        counts = [SessionCounts(**count) for count in values["counts"]]
+        duplicates = Duplicates(**values["duplicates"])
+        return cls(**{**values, "folder": folder, "counts": counts, "duplicates": duplicates})
+
+
+@dataclass
+class _Sums:
+    """Counts of all partitions so far; memory grows with the items of the log alone."""
+
+    left: NDArray[np.bool_]  # (items,) whether an item is in a session of the minimum length
+    steps: NDArray[np.int64]  # (steps, 2) sessions and clicks
+    names: list[str] = field(default_factory=list)
+    repeats: int = 0
+    several: int = 0
+    coarse: int = 0
+    divided: list[tuple[int, int, str]] = field(default_factory=list)
+    sample_starts: list[int] = field(default_factory=list)
+    sample_rows: list[int] = field(default_factory=list)
+
+    def add(self, partition: CutPartition) -> None:
+        self.left[partition.items] = True
+        if partition.steps:
+            self.steps += np.array(partition.steps)
+        if partition.name is not None:
+            self.names.append(partition.name)
+        self.repeats += partition.repeats
+        self.several += partition.several
+        self.coarse += partition.coarse
+        self.divided = sorted([*self.divided, *partition.divided])[:MOST_DIVIDED]
+        self.sample_starts += partition.sample_starts.tolist()
+        self.sample_rows += partition.sample_rows.tolist()
+
+    def counts(self, names: Sequence[str]) -> list[SessionCounts]:
+        """Return the counts by step; no item is lost before short sessions are dropped."""
+        items = [len(self.left)] * (len(names) - 1) + [int(self.left.sum())]
+        return [
+            SessionCounts(name, sessions, clicks, left)
+            for name, (sessions, clicks), left in zip(
+                names, self.steps.tolist(), items, strict=True
+            )
+        ]
 
 
 def cut_log(
@@ -85,52 +141,34 @@ def cut_log(
         shuffle_method=runner.shuffle_method,
     )
     cut = delayed(cut_partition, pure=False)
-    partitions: list[CutPartition] = list(
-        runner.run(
-            [
-                cut(rows, options, folder / f"{number:06}.parquet")
-                for number, rows in enumerate(shuffled.to_delayed())
-            ],
-            progress,
-        )
-    )
-    divided = sorted(one for partition in partitions for one in partition.divided)
-    refuse_divided([group for _, _, group in divided[:MOST_DIVIDED]])
-    repeats = sum(partition.repeats for partition in partitions)
-    several, coarse = (
-        sum(getattr(p, name) for p in partitions) if repeats else 0
-        for name in ("several", "coarse")
-    )
+    steps = ["read"]
+    if options.collapse:
+        steps.append("consecutive repeats collapsed")
+    steps.append(f"sessions of at least {options.min_length} clicks")
+    sums = _Sums(np.zeros(log.items, dtype=bool), np.zeros((len(steps), 2), dtype=np.int64))
+    tasks = [
+        cut(rows, options, folder / f"{number:06}.parquet")
+        for number, rows in enumerate(shuffled.to_delayed())
+    ]
+    for partition in runner.run(tasks, progress):
+        sums.add(partition)
+    refuse_divided([group for _, _, group in sums.divided])
     duplicates = Duplicates(
-        repeats,
+        sums.repeats,
         log.rows,
-        are_coarse(several, coarse),
+        are_coarse(sums.several, sums.coarse) if sums.repeats else False,
         by_event=log.has_event,
         event_in_some=event_in_some,
-        dropped=options.drop_duplicates and repeats > 0,
+        dropped=options.drop_duplicates and sums.repeats > 0,
     )
-    return CutLog(partitions, _counts(partitions, options, len(log.item_ids)), duplicates)
-
-
-def _counts(
-    partitions: Sequence[CutPartition], options: ClickOptions, items: int
-) -> list[SessionCounts]:
-    """Add the counts of all partitions; no item is lost before short sessions are dropped."""
-    names = ["read"]
-    if options.collapse:
-        names.append("consecutive repeats collapsed")
-    names.append(f"sessions of at least {options.min_length} clicks")
-    left = np.zeros(items, dtype=bool)
-    for partition in partitions:
-        left[partition.items] = True
-    counts = []
-    for at, name in enumerate(names):
-        steps = [partition.steps[at] for partition in partitions if partition.steps]
-        items_left = int(left.sum()) if at == len(names) - 1 else items
-        counts.append(
-            SessionCounts(name, sum(s for s, _ in steps), sum(c for _, c in steps), items_left)
-        )
-    return counts
+    return CutLog(
+        folder,
+        sorted(sums.names),
+        sums.sample_starts,
+        sums.sample_rows,
+        sums.counts(steps),
+        duplicates,
+    )
 
 
 def cut_partition(rows: pd.DataFrame, options: ClickOptions, path: Path) -> CutPartition:
@@ -159,7 +197,7 @@ def cut_partition(rows: pd.DataFrame, options: ClickOptions, path: Path) -> CutP
     if len(sessions):
         _write(sessions, first_rows, path)
     return CutPartition(
-        path=path if len(sessions) else None,
+        name=path.name if len(sessions) else None,
         repeats=found,
         several=several,
         coarse=coarse,

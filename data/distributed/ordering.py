@@ -4,19 +4,20 @@ The keys of sampled sessions divide the log into ranges of about equal numbers o
 the clicks of each range into one partition, which becomes one shard.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from data.distributed.cutting import CutPartition
+from data.distributed.cutting import CutLog
 from data.distributed.runner import Runner
 from data.files import Progress
-from data.prepared.arrays import PartSize, open_sessions, write_sessions
+from data.prepared.arrays import PartSize, open_sessions, write_array, write_sessions
 from data.sessions import Sessions
 
 LABELS = "labels.i8"  # of the sessions of a shard, where a column splits the log
@@ -35,8 +36,17 @@ class Shard:
         """Write sessions, with their split labels if they have any."""
         size = write_sessions(folder, name, sessions)
         if sessions.split is not None:
-            sessions.split.tofile(folder / f"{name}.{LABELS}")
+            write_array(folder / f"{name}.{LABELS}", sessions.split)
         return cls(folder, name, size)
+
+    def recorded(self) -> tuple[str, int, int]:
+        """Return the values that `of` takes, besides the folder."""
+        return (self.name, self.size.sessions, self.size.clicks)
+
+    @classmethod
+    def of(cls, recorded: tuple[str, int, int], folder: Path) -> "Shard":
+        """Return the shard whose values were recorded."""
+        return cls(folder, recorded[0], PartSize(recorded[1], recorded[2]))
 
     def open(self) -> Sessions:
         """Return the sessions, whose items have no ids."""
@@ -57,6 +67,28 @@ class OrderedShard:
 
 
 @dataclass(frozen=True)
+class OrderedLog:
+    """Shards of the log in order."""
+
+    shards: Sequence[OrderedShard]
+
+    def values(self) -> Mapping[str, Any]:
+        """Return the result as values of JSON."""
+        shards = [(s.number, s.shard.recorded(), s.first_ms, s.last_ms) for s in self.shards]
+        return {"shards": shards}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], folder: Path) -> "OrderedLog":
+        """Return the result whose values were recorded."""
+        return cls(
+            [
+                OrderedShard(number, Shard.of(shard, folder), first_ms, last_ms)
+                for number, shard, first_ms, last_ms in values["shards"]
+            ]
+        )
+
+
+@dataclass(frozen=True)
 class Bounds:
     """Keys at which ranges begin, but for the first: two (bounds,) int64 arrays."""
 
@@ -64,10 +96,10 @@ class Bounds:
     rows: NDArray[np.int64]
 
     @classmethod
-    def between(cls, partitions: Sequence[CutPartition], ranges: int) -> "Bounds":
+    def between(cls, cut: CutLog, ranges: int) -> "Bounds":
         """Return at most `ranges` - 1 bounds, from the samples of all partitions."""
-        starts = np.concatenate([partition.sample_starts for partition in partitions])
-        rows = np.concatenate([partition.sample_rows for partition in partitions])
+        starts = np.array(cut.sample_starts, dtype=np.int64)
+        rows = np.array(cut.sample_rows, dtype=np.int64)
         order = np.lexsort((rows, starts))
         at = np.unique(np.arange(1, ranges) * len(order) // ranges)
         chosen = order[at[at > 0]]
@@ -88,18 +120,18 @@ class Bounds:
 
 
 def order_sessions(
-    partitions: Sequence[CutPartition],
+    cut: CutLog,
     ranges: int,
     folder: Path,
     runner: Runner,
     progress: Progress,
-) -> list[OrderedShard]:
-    """Write the sessions in order; return their shards in order."""
+) -> OrderedLog:
+    """Write the sessions in order, in shards."""
     import dask.dataframe as dd
     from dask import delayed
 
-    bounds = Bounds.between(partitions, ranges)
-    paths = [partition.path for partition in partitions if partition.path is not None]
+    bounds = Bounds.between(cut, ranges)
+    paths = [cut.folder / name for name in cut.names]
     frame = dd.from_map(read_cut, paths, bounds=bounds, meta=read_cut(paths[0], bounds).iloc[:0])
     ordered = frame.set_index(
         "range",
@@ -109,7 +141,7 @@ def order_sessions(
     write = delayed(write_shard, pure=False)
     tasks = [write(rows, n, folder) for n, rows in enumerate(ordered.to_delayed())]
     shards = [shard for shard in runner.run(tasks, progress) if shard is not None]
-    return sorted(shards, key=lambda shard: shard.number)
+    return OrderedLog(sorted(shards, key=lambda shard: shard.number))
 
 
 def read_cut(path: Path, bounds: Bounds) -> pd.DataFrame:

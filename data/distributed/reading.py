@@ -1,12 +1,13 @@
 """First stage: click files become parts, Parquet files of bounded size, with checked rows.
 
-A task reads one file from its beginning to its end, so that rows are counted, and problems are
-found, as in the in-memory path. Items and events are numbered within a part; the numbers of the
-whole log, by first appearance, come from the distinct texts of all parts in their order.
+A task reads one file, or one range of a large file. A file with problems is read again by one task,
+from its beginning to its end, so that rows and lines are counted, and problems are named, as in the
+in-memory path. Items and events are numbered within a part; the numbers of the whole log, by first
+appearance, come from the distinct texts of all parts in their order.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ from numpy.typing import NDArray
 
 from data.click_options import ClickOptions
 from data.clicks import MOST_PROBLEMS, CheckedBatch, ClickFiles, Findings, checked_batches
+from data.distributed.ranges import BlockSizes, FileRange, ranges_of
 from data.distributed.runner import Runner
 from data.files import ClickFile, Progress
+from data.prepared.arrays import write_array
+from data.prepared.folder import write_catalogue
 from recsys.errors import BadInput
 
 ROWS_OF_A_FILE = 40  # bits: a row of the log is the number of its file, then its place in the file
@@ -28,7 +32,7 @@ CODED = ("item", "event")  # columns whose texts are numbered
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Consecutive rows of one file; `name` begins the names of its files."""
+    """Consecutive rows of one file or range; `name` begins the names of its files."""
 
     name: str
     first_row: int
@@ -37,12 +41,23 @@ class Part:
 
 @dataclass(frozen=True)
 class FileResult:
-    """Parts of one file, with the arguments of `Findings.add` for each batch."""
+    """Parts of one file or range, with the arguments of `Findings.add` for each batch.
 
-    number: int
+    number: of the file, and of the range in it; refusal: what cannot be read beyond the findings.
+    """
+
+    number: tuple[int, int]
     parts: Sequence[Part]
     findings: Sequence[tuple[Sequence[str], frozenset[str], int]]
-    refusal: BadInput | None  # the file cannot be read beyond the findings
+    refusal: BadInput | None
+
+    @property
+    def rows(self) -> int:
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def has_problems(self) -> bool:
+        return self.refusal is not None or any(problems for problems, _, _ in self.findings)
 
 
 @dataclass(frozen=True)
@@ -51,21 +66,70 @@ class ReadLog:
 
     folder: Path
     parts: Sequence[Part]
-    item_ids: pa.Array
+    items: int  # different ones
     rows: int
     has_split: bool
     has_event: bool
 
+    def values(self) -> Mapping[str, Any]:
+        """Return the result as values of JSON."""
+        return {**asdict(replace(self, folder=Path())), "folder": None}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], folder: Path) -> "ReadLog":
+        """Return the result whose values were recorded."""
+        parts = [Part(**part) for part in values["parts"]]
+        return cls(**{**values, "folder": folder, "parts": parts})
+
 
 def read_parts(
-    files: ClickFiles, folder: Path, rows_per_part: int, runner: Runner, progress: Progress
+    files: ClickFiles,
+    folder: Path,
+    catalogue: Path,
+    rows_per_part: int,
+    sizes: BlockSizes,
+    runner: Runner,
+    progress: Progress,
 ) -> ReadLog:
-    """Read all files; raise `BadInput` with the problems of the in-memory path."""
-    calls = [
-        (file, number, files.options, folder, rows_per_part)
+    """Read all files, and write the catalogue of all items into a folder of its own.
+
+    Raises:
+        BadInput: The clicks have problems, those that the in-memory path names.
+    """
+    sources = {
+        (number, at): source
         for number, file in enumerate(files.files)
-    ]
-    results = sorted(runner.map(read_file, calls, progress), key=lambda result: result.number)
+        for at, source in enumerate(ranges_of(file, sizes))
+    }
+    results = _read(sources, files.options, folder, rows_per_part, runner, progress)
+    unclear = {
+        number: files.files[number]
+        for (number, at), result in results.items()
+        if result.has_problems and isinstance(sources[number, at], FileRange)
+    }
+    if unclear:
+        whole = {(number, 0): file for number, file in unclear.items()}
+        again = _read(whole, files.options, folder, rows_per_part, runner, progress)
+        results = {key: one for key, one in results.items() if key[0] not in unclear} | again
+    return _merged([results[key] for key in sorted(results)], files, folder, catalogue)
+
+
+def _read(
+    sources: Mapping[tuple[int, int], ClickFile],
+    options: ClickOptions,
+    folder: Path,
+    rows_per_part: int,
+    runner: Runner,
+    progress: Progress,
+) -> dict[tuple[int, int], FileResult]:
+    calls = [(file, number, options, folder, rows_per_part) for number, file in sources.items()]
+    return {result.number: result for result in runner.map(read_file, calls, progress)}
+
+
+def _merged(
+    results: Sequence[FileResult], files: ClickFiles, folder: Path, catalogue: Path
+) -> ReadLog:
+    """Return the log of these results, which are in order; raise `BadInput` with all problems."""
     findings = Findings()
     for result in results:
         for problems, events_seen, clicks in result.findings:
@@ -74,34 +138,55 @@ def read_parts(
             raise result.refusal
     findings.check()
     findings.check_some(files.options)
-    parts = [part for result in results for part in result.parts]
+    parts = _placed(results)
     has_event = files.options.required_event_column is not None
     if has_event:
         number_texts(folder, parts, "event")
+    item_ids = number_texts(folder, parts, "item")
+    catalogue.mkdir(exist_ok=True)
+    write_catalogue(catalogue, item_ids)
     return ReadLog(
         folder=folder,
         parts=parts,
-        item_ids=number_texts(folder, parts, "item"),
+        items=len(item_ids),
         rows=findings.clicks,
         has_split=files.options.split_column is not None,
         has_event=has_event,
     )
 
 
+def _placed(results: Sequence[FileResult]) -> list[Part]:
+    """Return all parts in order, with the rows that they have in the log."""
+    parts: list[Part] = []
+    file, rows = -1, 0
+    for result in results:
+        if result.number[0] != file:
+            file, rows = result.number[0], 0
+        before = (file << ROWS_OF_A_FILE) + rows
+        parts += [replace(part, first_row=before + part.first_row) for part in result.parts]
+        rows += result.rows
+    return parts
+
+
 def read_file(
-    file: ClickFile, number: int, options: ClickOptions, folder: Path, rows_per_part: int
+    file: ClickFile,
+    number: tuple[int, int],
+    options: ClickOptions,
+    folder: Path,
+    rows_per_part: int,
 ) -> FileResult:
-    """Write the parts of one file."""
+    """Write the parts of one file or range; their rows are counted from its first one."""
     parts: list[Part] = []
     findings: list[tuple[Sequence[str], frozenset[str], int]] = []
     refusal: BadInput | None = None
     batches: list[CheckedBatch] = []
     waiting = problems = 0
-    first_row = number << ROWS_OF_A_FILE
+    first_row = 0
+    name = "-".join(f"{one:06}" for one in number)
 
     def write() -> None:
         nonlocal waiting, first_row
-        part = Part(f"{number:06}-{len(parts):06}", first_row, waiting)
+        part = Part(f"{name}-{len(parts):06}", first_row, waiting)
         _write_part(folder, part, batches)
         parts.append(part)
         batches.clear()
@@ -111,7 +196,7 @@ def read_file(
         for batch in checked_batches(file, options):
             findings.append((batch.problems, batch.events_seen, len(batch.time_ms)))
             problems += len(batch.problems)
-            if problems > MOST_PROBLEMS:  # the log is refused
+            if problems > (0 if isinstance(file, FileRange) else MOST_PROBLEMS):  # it is refused
                 break
             for start in range(0, len(batch.time_ms), rows_per_part):
                 batches.append(_slice(batch, start, rows_per_part))
@@ -142,7 +227,7 @@ def number_texts(folder: Path, parts: Sequence[Part], column: str) -> pa.Array:
         ]
         merged = pa.chunked_array(chunks).unify_dictionaries()
         for (part, _), chunk in zip(waiting, merged.chunks[1:], strict=True):
-            chunk.indices.to_numpy().astype("<i4").tofile(_codes_file(folder, part, column))
+            write_array(_codes_file(folder, part, column), chunk.indices.to_numpy().astype("<i4"))
         known = merged.chunk(0).dictionary
         waiting.clear()
 

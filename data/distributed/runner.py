@@ -19,6 +19,10 @@ LEAST_WORKER_BYTES = 500_000_000  # an idle worker has 200 MB
 BYTES_PER_ROW = 2000  # of a worker's memory: rows are copied and sorted, and Dask keeps buffers
 
 
+class WorkersFailed(BadInput):
+    """Workers or their cluster cannot be reached, ended, or lack memory or disk."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterOptions:
     """A cluster to start in processes of this machine, or the address of a running one.
@@ -97,7 +101,7 @@ class Runner:
         return "tasks" if self._client is None else "p2p"
 
     def run(self, tasks: Sequence[Any], progress: Progress) -> Iterator[Any]:
-        """Yield the result of each task; raise `BadInput` where workers do not survive one."""
+        """Yield the result of each task; raise `WorkersFailed` where workers do not survive one."""
         import dask
 
         progress(0, len(tasks))
@@ -110,20 +114,30 @@ class Runner:
         try:
             for done, (_, result) in enumerate(ended, 1):
                 if isinstance(result, Exception):  # of a future without a scheduler
-                    raise BadInput(
+                    raise WorkersFailed(
                         "The clicks cannot be prepared",
                         [f"the cluster was lost ({result}). Start it, and repeat the command."],
                     )
                 yield result
                 progress(done, len(tasks))
         except KilledWorker as killed:
-            raise BadInput(
+            raise WorkersFailed(
                 "The clicks cannot be prepared",
                 [
                     f"several workers ended at the same task ({killed}). Give them more memory "
                     "with --worker-memory, or see their logs."
                 ],
             ) from killed
+        except RuntimeError as failed:
+            if not str(failed).startswith("P2P "):  # the shuffle of Dask
+                raise
+            raise WorkersFailed(
+                "The clicks cannot be prepared",
+                [
+                    f"the workers could not exchange clicks ({failed}: {failed.__cause__}). Where "
+                    "their disk is full, free space; else see their logs."
+                ],
+            ) from failed
 
     def map(
         self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], progress: Progress
@@ -142,8 +156,9 @@ def open_runner(options: ClusterOptions, spill: Path) -> Iterator[Runner]:
     spill: folder on a disk with room for the log, for the workers of a cluster started here.
 
     Raises:
-        BadInput: No cluster answers.
+        WorkersFailed: No cluster answers.
     """
+    import dask
     from distributed import Client, LocalCluster
 
     if options.address is not None:
@@ -152,6 +167,7 @@ def open_runner(options: ClusterOptions, spill: Path) -> Iterator[Runner]:
             yield Runner(client)
         return
     with (
+        dask.config.set(_shuffle_settings(options)),
         LocalCluster(
             n_workers=options.workers,
             threads_per_worker=1,  # the memory of a worker is that of one task
@@ -159,11 +175,23 @@ def open_runner(options: ClusterOptions, spill: Path) -> Iterator[Runner]:
             local_directory=str(spill),
             dashboard_address=None,
             scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # 8787 may be in use
-            silence_logs=logging.ERROR,
+            silence_logs=logging.CRITICAL,  # the message of the run has what went wrong
         ) as cluster,
         Client(cluster) as client,
     ):
         yield Runner(client)
+
+
+def _shuffle_settings(options: ClusterOptions) -> dict[str, Any]:
+    """Return settings of Dask's shuffle for workers of one machine.
+
+    What waits to be sent takes an eighth of a worker's memory at most, not 1 GB. Where a disk is
+    full, workers repeat what they send for 20 seconds, not for three minutes.
+    """
+    return {
+        "distributed.p2p.comm.buffer": options.worker_bytes // 8,
+        "distributed.p2p.comm.retry.delay.max": "2s",
+    }
 
 
 def _connected(address: str) -> Any:
@@ -173,24 +201,24 @@ def _connected(address: str) -> Any:
     try:
         return Client(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError) as failed:
-        raise BadInput(
+        raise WorkersFailed(
             "The cluster cannot be used",
             [f"{address} does not answer ({failed}). Start dask scheduler there."],
         ) from failed
 
 
 def _check_workers(client: Any, address: str, folder: Path) -> None:
-    """Raise `BadInput` where there is no worker, or one that does not see the folder."""
+    """Raise `WorkersFailed` where there is no worker, or one that does not see the folder."""
     try:
         client.wait_for_workers(1, timeout=CONNECT_SECONDS)
     except TimeoutError as none:
-        raise BadInput(
+        raise WorkersFailed(
             "The cluster cannot be used",
             [f"{address} has no workers. Start some: dask worker {address}"],
         ) from none
     blind = [name for name, sees in client.run(os.path.isdir, str(folder)).items() if not sees]
     if blind:
-        raise BadInput(
+        raise WorkersFailed(
             "The cluster cannot be used",
             [
                 f"worker {name} does not see {folder.parent}. Write to a folder that all machines "

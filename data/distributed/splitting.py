@@ -5,10 +5,11 @@ the counts of all shards.
 """
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from data.click_options import ClickOptions
 from data.distributed.ordering import OrderedShard, Shard
 from data.distributed.runner import Runner, Stage
+from data.prepared.arrays import write_array
 from data.sessions import SessionCounts, Sessions
 from data.split import (
     Extent,
@@ -28,6 +30,8 @@ from data.split import (
     first_test_session,
     fraction_text,
 )
+
+NEXT_ITEMS = "next-items.bool"
 
 
 @dataclass(frozen=True)
@@ -59,20 +63,69 @@ class SplitShard:
 class SplitLog:
     """Parts of the ordered log, each as shards in order."""
 
-    parts: dict[str, list[Shard]]
+    folder: Path
+    parts: Mapping[str, Sequence[Shard]]
     train: SessionCounts
     test: SessionCounts
-    next_items: NDArray[np.int32]
+
+    def values(self) -> Mapping[str, Any]:
+        """Return the result as values of JSON."""
+        parts = {part: [one.recorded() for one in shards] for part, shards in self.parts.items()}
+        return {"parts": parts, "train": asdict(self.train), "test": asdict(self.test)}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], folder: Path) -> "SplitLog":
+        """Return the result whose values were recorded."""
+        parts = {
+            part: [Shard.of(one, folder) for one in shards]
+            for part, shards in values["parts"].items()
+        }
+        counts = (SessionCounts(**values[part]) for part in ("train", "test"))
+        return cls(folder, parts, *counts)
+
+    def next_items(self) -> NDArray[np.bool_]:
+        """Return (items,) bool, whether a next click of the test part is on the item."""
+        return np.fromfile(self.folder / NEXT_ITEMS, dtype=bool)
 
 
 @dataclass(frozen=True)
 class FilteredTrain:
     """Training part at the fixed point, with the counts of each round that changed it."""
 
-    shards: list[Shard]
-    rounds: list[SessionCounts]
-    counts: NDArray[np.int64]  # (items,) clicks on each item of the log
+    shards: Sequence[Shard]
+    rounds: Sequence[SessionCounts]
+    knows_next: bool  # a next click of the test part is on one of its items
     last_ms: int  # time of the last click
+
+    def values(self) -> Mapping[str, Any]:
+        """Return the result as values of JSON."""
+        shards = [(shard.folder.name, shard.recorded()) for shard in self.shards]
+        rounds = [asdict(counts) for counts in self.rounds]
+        return {**asdict(replace(self, shards=[], rounds=[])), "shards": shards, "rounds": rounds}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], folder: Path) -> "FilteredTrain":
+        """Return the result whose values were recorded."""
+        shards = [Shard.of(one, folder / name) for name, one in values["shards"]]
+        rounds = [SessionCounts(**counts) for counts in values["rounds"]]
+        return cls(**{**values, "shards": shards, "rounds": rounds})
+
+
+@dataclass
+class _PartSums:
+    """Counts of a part in all shards so far; memory grows with the items of the log alone."""
+
+    seen: NDArray[np.bool_]  # (items,)
+    sessions: int = 0
+    clicks: int = 0
+
+    def add(self, part: PartCounts) -> None:
+        self.sessions += part.sessions
+        self.clicks += part.clicks
+        self.seen[part.items] = True
+
+    def counts(self, step: str) -> SessionCounts:
+        return SessionCounts(step, self.sessions, self.clicks, int(self.seen.sum()))
 
 
 @dataclass(frozen=True)
@@ -83,6 +136,25 @@ class _FilteredShard:
     items: NDArray[np.int32]
     clicks: NDArray[np.int64]  # on each of `items`
     last_ms: int
+
+
+@dataclass
+class _Pass:
+    """Shards of one pass with its counts so far."""
+
+    counts: NDArray[np.int64]  # (items,) clicks
+    shards: dict[int, Shard] = field(default_factory=dict)
+    sessions_before: int = 0
+    last_ms: int = 0
+
+    def add(self, result: _FilteredShard) -> None:
+        self.counts[result.items] += result.clicks
+        self.shards[result.number] = result.shard
+        self.sessions_before += result.sessions_before
+        self.last_ms = max(self.last_ms, result.last_ms)
+
+    def in_order(self) -> list[Shard]:
+        return [self.shards[number] for number in sorted(self.shards)]
 
 
 def split_log(
@@ -100,24 +172,31 @@ def split_log(
         max(one.last_ms for one in ordered),
     )
     cut_ms, what = _cut_of(ordered, extent, options)
+    train, test = (_PartSums(np.zeros(items, dtype=bool)) for _ in range(2))
+    all_test, next_items = 0, np.zeros(items, dtype=bool)
+    found: dict[int, Mapping[str, Shard]] = {}
     with stage("Splitting") as progress:
         calls = [(one.number, one.shard, cut_ms, folder) for one in ordered]
-        results = sorted(runner.map(split_shard, calls, progress), key=lambda one: one.number)
-    train_sessions = sum(result.train.sessions for result in results)
-    test_sessions = sum(result.all_test for result in results)
+        for result in runner.map(split_shard, calls, progress):
+            train.add(result.train)
+            test.add(result.test)
+            all_test += result.all_test
+            next_items[result.next_items] = True
+            found[result.number] = result.shards
     if cut_ms is None:
-        check_labelled(train_sessions, test_sessions)
+        check_labelled(train.sessions, all_test)
     else:
-        check_cut(train_sessions, test_sessions, extent, what)
+        check_cut(train.sessions, all_test, extent, what)
+    write_array(folder / NEXT_ITEMS, next_items)
     parts: dict[str, list[Shard]] = {"train": [], "test": [], "valid": []}
-    for result in results:
-        for part, shard in result.shards.items():
+    for number in sorted(found):
+        for part, shard in found[number].items():
             parts[part].append(shard)
     return SplitLog(
-        parts={part: shards for part, shards in parts.items() if shards or part != "valid"},
-        train=_added("training part", [result.train for result in results], items),
-        test=_added("test part", [result.test for result in results], items),
-        next_items=np.unique(np.concatenate([result.next_items for result in results])),
+        folder,
+        {part: shards for part, shards in parts.items() if shards or part != "valid"},
+        train.counts("training part"),
+        test.counts("test part"),
     )
 
 
@@ -155,15 +234,11 @@ def filter_train(
     for number in count():
         target = folder / f"pass-{number}"
         target.mkdir()
-        results = _pass(shards, supported, options.min_length, target, runner, stage)
+        result = _pass(shards, supported, options.min_length, items, target, runner, stage)
         if supported is not None:
-            sessions = sum(result.sessions_before for result in results)
             name = f"items of at least {options.min_support} clicks"
-            rounds.append(SessionCounts(name, sessions, clicks, int(supported.sum())))
-        shards = [result.shard for result in results]
-        counts = np.zeros(items, dtype=np.int64)
-        for result in results:
-            counts[result.items] += result.clicks
+            rounds.append(SessionCounts(name, result.sessions_before, clicks, int(supported.sum())))
+        shards, counts = result.in_order(), result.counts
         long = int(counts.sum())
         if long < clicks:
             sessions = sum(shard.size.sessions for shard in shards)
@@ -172,8 +247,8 @@ def filter_train(
         supported = counts >= options.min_support
         clicks = int(counts[supported].sum())
         if clicks == long:
-            last_ms = max((result.last_ms for result in results), default=0)
-            return FilteredTrain(shards, rounds, counts, last_ms)
+            knows_next = bool((split.next_items() & (counts > 0)).any())
+            return FilteredTrain(shards, rounds, knows_next, result.last_ms)
     raise AssertionError("a pass without changes is the last one")
 
 
@@ -202,21 +277,24 @@ def _pass(
     shards: Sequence[Shard],
     supported: NDArray[np.bool_] | None,
     min_length: int,
+    items: int,
     folder: Path,
     runner: Runner,
     stage: Stage,
-) -> list[_FilteredShard]:
+) -> _Pass:
     """Filter all shards once, and remove the files of the pass before."""
     mask = None
     if supported is not None:
         mask = folder / "supported.bool"
-        supported.tofile(mask)
+        write_array(mask, supported)
     calls = [(number, shard, mask, min_length, folder) for number, shard in enumerate(shards)]
+    done = _Pass(np.zeros(items, dtype=np.int64))
     with stage("Filtering") as progress:
-        results = sorted(runner.map(filter_shard, calls, progress), key=lambda one: one.number)
+        for result in runner.map(filter_shard, calls, progress):
+            done.add(result)
     if supported is not None:
         shutil.rmtree(shards[0].folder)
-    return results
+    return done
 
 
 def _cut_of(
@@ -237,12 +315,3 @@ def _cut_of(
 
 def _labelled(sessions: Sessions, labels: NDArray[np.int8]) -> Sessions:
     return Sessions(sessions.items, sessions.time_ms, sessions.offsets, (), labels)
-
-
-def _added(step: str, parts: Sequence[PartCounts], items: int) -> SessionCounts:
-    seen = np.zeros(items, dtype=bool)
-    for part in parts:
-        seen[part.items] = True
-    return SessionCounts(
-        step, sum(p.sessions for p in parts), sum(p.clicks for p in parts), int(seen.sum())
-    )

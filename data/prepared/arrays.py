@@ -44,6 +44,11 @@ class PartSize:
         }
 
 
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write the numbers; unlike that of numpy's `tofile`, the error of a full disk says so."""
+    path.write_bytes(np.ascontiguousarray(array).data)
+
+
 def write_sessions(folder: Path, part: str, sessions: Sessions) -> PartSize:
     """Write the arrays of one part; split labels are left out, and so are item ids."""
     arrays: dict[str, NDArray[Any]] = {
@@ -52,7 +57,7 @@ def write_sessions(folder: Path, part: str, sessions: Sessions) -> PartSize:
         "times.i64": sessions.time_ms,
     }
     for name, array in arrays.items():
-        array.astype(TYPES[name], copy=False).tofile(folder / f"{part}.{name}")
+        write_array(folder / f"{part}.{name}", array.astype(TYPES[name], copy=False))
     return PartSize(len(sessions), len(sessions.items))
 
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,26 +18,39 @@ from recsys.fileio import check_new_folder, new_folder
 Writer = Callable[[Path, Origin], None]  # fills an empty folder
 
 
-def make_folder(out: Path, options: ClickOptions, write: Writer) -> tuple[PreparedFolder, bool]:
+def make_folder(
+    out: Path,
+    options: ClickOptions,
+    write: Writer,
+    origin_of: Callable[[ClickOptions], Origin] = Origin.of,
+) -> tuple[PreparedFolder, bool]:
     """Return the prepared folder, and whether it was written now.
 
-    A folder that was made of the same files by the same options stays as it is.
+    A folder of the same origin, the same files and the same options, stays as it is.
 
     Raises:
         BadInput: The clicks cannot be used, the folder holds something else, or another run is at
             work on it.
     """
-    origin = Origin.of(options)
+    origin = origin_of(options)
     with _only_run(out):
         if (out / MANIFEST).exists():
+            shutil.rmtree(unfinished(out), ignore_errors=True)  # killed after the last step
             return _unchanged(out, origin), False
         check_new_folder(out, "The prepared clicks")
         with new_folder(out) as folder:
             write(folder, origin)
-            changed = Origin.of(options).differences(origin)
+            changed = origin_of(options).differences(origin)
             if changed:
+                shutil.rmtree(unfinished(out), ignore_errors=True)
                 raise BadInput("The clicks changed while they were read", changed)
+        shutil.rmtree(unfinished(out), ignore_errors=True)
         return PreparedFolder.at(out), True
+
+
+def unfinished(out: Path) -> Path:
+    """Return the folder of work that a later run may go on with; patterns pass over its name."""
+    return out.with_name(f".{out.name}.unfinished")
 
 
 def in_memory(options: ClickOptions, progress: Progress | None = None) -> Writer:

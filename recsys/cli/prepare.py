@@ -12,11 +12,14 @@ import typer
 from rich.console import Console
 
 from data.click_options import ClickOptions
-from recsys.cli.click_options import takes_clicks
+from recsys.cli.click_options import reading_options_given, takes_clicks
 from recsys.console import open_console
+from recsys.errors import BadInput
 
 if TYPE_CHECKING:
+    from data.prepared.folder import PreparedFolder
     from data.prepared.run import Writer
+    from data.sources.object_stores import Url
 
 app = typer.Typer()
 
@@ -24,6 +27,7 @@ app = typer.Typer()
 @app.command(rich_help_panel="Learn")
 @takes_clicks
 def prepare(
+    context: typer.Context,
     clicks: ClickOptions,
     out: Annotated[Path, typer.Option(help="Folder for the prepared clicks; new or empty.")],
     workers: Annotated[
@@ -36,22 +40,33 @@ def prepare(
     cluster: Annotated[
         str | None, typer.Option(help="Use a running Dask cluster: tcp://scheduler:8786.")
     ] = None,
+    append: Annotated[
+        Path | None,
+        typer.Option(
+            help="A prepared folder: all of its sessions are trained on, and --clicks, which come "
+            "later, are the test part."
+        ),
+    ] = None,
 ) -> None:
     """Read, filter and split clicks once, for recsys train --prepared.
 
     The folder holds the training and test sessions as arrays. A second run on the same files with
-    the same options does nothing. Workers decide nothing about the result.
+    the same options does nothing. Workers decide nothing about the result. If a run with workers is
+    stopped, the same command goes on after its last finished stage.
     """
     from data.prepared.run import in_memory, make_folder
     from training.progress import bar, counts_table, warn
 
     console, out = open_console(stderr=True), out.resolve()
-    with _cleaning_up_after_sigterm():
-        if workers is None and worker_memory is None and cluster is None:
+    with _stopping_by_sigterm():
+        if append is not None:
+            _refuse_with_append(context, workers, worker_memory, cluster)
+            folder, written = _append(append.resolve(), clicks.path, out, console)
+        elif workers is None and worker_memory is None and cluster is None:
             with bar(console, "Reading clicks", "") as progress:
                 folder, written = make_folder(out, clicks, in_memory(clicks, progress))
         else:
-            writer = _on_cluster(clicks, workers, worker_memory, cluster, console)
+            writer = _on_cluster(clicks, out, workers, worker_memory, cluster, console)
             folder, written = make_folder(out, clicks, writer)
     console.print(counts_table(folder.manifest.counts))
     warn(console, folder.manifest.duplicates.warning)
@@ -66,12 +81,45 @@ def prepare(
     )
 
 
+def _refuse_with_append(context: typer.Context, *of_workers: object) -> None:
+    """Raise `BadInput` for options that --append takes from the prepared folder, or cannot use."""
+    given = reading_options_given(context)
+    problems = [
+        f"{', '.join(given)} say how --clicks is read, and --append reads it by the options of the "
+        "prepared folder. Leave these options out."
+    ] * bool(given)
+    problems += [
+        "--append reads new clicks in this process. Leave --workers, --worker-memory and --cluster "
+        "out, or prepare all clicks together."
+    ] * any(option is not None for option in of_workers)
+    if problems:
+        raise BadInput("The options cannot be used", problems)
+
+
+def _append(
+    base: Path, clicks: "Path | Url", out: Path, console: Console
+) -> "tuple[PreparedFolder, bool]":
+    from data.distributed.runner import ClusterOptions, check_installed
+    from data.prepared.folder import PreparedFolder
+    from data.prepared.run import make_folder
+    from training.progress import bar
+
+    check_installed()
+    from data.distributed.append import Appending
+
+    rows = ClusterOptions().rows_per_partition
+    appending = Appending(
+        PreparedFolder.at(base), clicks, rows, lambda title: bar(console, title, "")
+    )
+    return make_folder(out, appending.options, appending.write, appending.origin_of)
+
+
 @contextmanager
-def _cleaning_up_after_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does, so that no folder stays."""
+def _stopping_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the run as Ctrl-C does."""
 
     def end(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+        raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, end)
     try:
@@ -82,18 +130,27 @@ def _cleaning_up_after_sigterm() -> Iterator[None]:
 
 def _on_cluster(
     clicks: ClickOptions,
+    out: Path,
     workers: int | None,
     worker_memory: str | None,
     address: str | None,
     console: Console,
 ) -> "Writer":
     from data.distributed.runner import ClusterOptions, check_installed
+    from data.prepared.run import unfinished
     from training.progress import bar
 
     check_installed()
-    from data.distributed.prepare import on_cluster
+    from data.distributed.prepare import Preparation, on_cluster
 
     options = ClusterOptions(workers, worker_memory, address)
     if address is not None and isinstance(clicks.path, Path):  # workers have folders of their own
         clicks = replace(clicks, path=clicks.path.resolve())
-    return on_cluster(clicks, options, lambda title: bar(console, title, ""))
+    preparation = Preparation(
+        clicks,
+        unfinished(out),
+        options.rows_per_partition,
+        lambda title: bar(console, title, ""),
+        lambda text: console.print(text, soft_wrap=True, markup=False),
+    )
+    return on_cluster(preparation, options)

@@ -40,8 +40,9 @@ def _numbers(pid: int, file: str) -> dict[str, int]:
 
 def family(pid: int) -> list[int]:
     """Return the ids of the process and of all its descendants."""
-    text = (PROC / str(pid) / "task" / str(pid) / "children").read_text()
-    return [pid, *(each for child in text.split() for each in family(int(child)))]
+    threads = (PROC / str(pid) / "task").glob("*/children")  # each has those that it started
+    children = [int(child) for file in threads for child in file.read_text().split()]
+    return [pid, *(each for child in children for each in family(child))]
 
 
 def gone(pid: int) -> bool:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +24,8 @@ class SmallLog:
     files: tuple[tuple[Row, ...], ...]
     options: dict[str, object]
     ending: str  # of the files; ids are whole numbers, but for CSV
+    line_end: str = "\n"
+    last_line_ends: bool = True
 
     def write(self, folder: Path) -> ClickOptions:
         """Write the files, the last one first, and return the options."""
@@ -37,13 +40,19 @@ class SmallLog:
                 pq.write_table(
                     pa.table(dict(zip(names, map(pa.array, columns), strict=True))), path
                 )
-            elif self.ending == ".jsonl.gz":
-                lines = [json.dumps(dict(zip(names, row, strict=True))) for row in numbered]
-                path.write_bytes(gzip.compress("\n".join(lines).encode()))
+            elif self.ending == ".csv":
+                texts = [",".join(map(str, row)) for row in rows]
+                path.write_bytes(self._lines([",".join(names), *(f"ä{text}" for text in texts)]))
             else:
-                texts = [",".join(map(str, row)) for row in ([*names], *rows)]
-                path.write_text("\n".join(texts) + "\n")
+                content = self._lines(
+                    [json.dumps(dict(zip(names, row, strict=True))) for row in numbered]
+                )
+                path.write_bytes(gzip.compress(content) if self.ending == ".jsonl.gz" else content)
         return ClickOptions(folder, **self.options)  # type: ignore[arg-type]
+
+    def _lines(self, texts: Sequence[str]) -> bytes:
+        text = self.line_end.join(texts) + (self.line_end if self.last_line_ends else "")
+        return text.encode()
 
 
 @st.composite
@@ -77,4 +86,10 @@ def small_logs(draw: st.DrawFn) -> SmallLog:
     if options["event_column"] == "kind":
         options["events"] = draw(st.sampled_from([(), ("v",)]))
     files = tuple(tuple(rows[a:b]) for a, b in pairwise(bounds))
-    return SmallLog(files, options, draw(st.sampled_from([".csv", ".parquet", ".jsonl.gz"])))
+    return SmallLog(
+        files,
+        options,
+        draw(st.sampled_from([".csv", ".parquet", ".jsonl", ".jsonl.gz"])),
+        draw(st.sampled_from(["\n", "\n\n", "\r\n"])),
+        draw(st.booleans()),
+    )

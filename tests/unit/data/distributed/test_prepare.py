@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.click_options import ClickOptions
-from data.distributed.prepare import write_in_stages
+from data.distributed.prepare import Preparation, in_stages
+from data.distributed.ranges import BlockSizes
 from data.distributed.runner import Runner, Stage
 from data.files import Progress
 from data.prepared.manifest import Origin
@@ -22,6 +23,7 @@ from data.synthetic import write_shop
 from recsys.errors import BadInput
 from tests.support.training.click_logs import SmallLog, small_logs
 
+SMALL_BLOCKS = BlockSizes(block_bytes=8_000, batch_rows=400, blocks=1)
 HEADER = "session_id,item_id,timestamp\n"
 
 
@@ -30,12 +32,21 @@ def silent(title: str) -> Iterator[Progress]:
     yield lambda done, total: None
 
 
-def in_stages(
-    options: ClickOptions, rows_per_partition: int, runner: Runner, stage: Stage = silent
+def by(
+    runner: Runner,
+    options: ClickOptions,
+    rows_per_partition: int,
+    stage: Stage = silent,
+    sizes: BlockSizes = SMALL_BLOCKS,
 ) -> Writer:
-    return lambda folder, origin: write_in_stages(
-        folder, origin, options, rows_per_partition, runner, stage
-    )
+    """Return a writer whose unfinished work is beside the folder."""
+
+    def write(folder: Path, origin: Origin) -> None:
+        work = folder.with_name(f"{folder.name}.work")
+        preparation = Preparation(options, work, rows_per_partition, stage, print, sizes)
+        in_stages(preparation, lambda spill: nullcontext(runner))(folder, origin)
+
+    return write
 
 
 def outcome(folder: Path, options: ClickOptions, write: Writer) -> dict[str, bytes] | str:
@@ -81,15 +92,26 @@ def in_one_process(
     return files
 
 
-@given(log=small_logs(), rows_per_partition=st.sampled_from([100, 20, 7]))
-def test_partitions_decide_nothing(
-    log: SmallLog, rows_per_partition: int, tmp_path_factory: pytest.TempPathFactory
+@given(
+    log=small_logs(),
+    rows_per_partition=st.sampled_from([100, 20, 7]),
+    sizes=st.builds(
+        BlockSizes, st.integers(80, 400), st.sampled_from([1, 5, 20]), st.sampled_from([1, 3])
+    ),
+)
+def test_partitions_and_ranges_decide_nothing(
+    log: SmallLog,
+    rows_per_partition: int,
+    sizes: BlockSizes,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     tmp_path = tmp_path_factory.mktemp("log")
     options = log.write(tmp_path / "clicks")
 
     expected = outcome(tmp_path / "memory", options, in_memory(options))
-    got = outcome(tmp_path / "stages", options, in_stages(options, rows_per_partition, Runner()))
+    got = outcome(
+        tmp_path / "stages", options, by(Runner(), options, rows_per_partition, sizes=sizes)
+    )
 
     assert got == expected
 
@@ -97,7 +119,7 @@ def test_partitions_decide_nothing(
 def test_worker_processes_decide_nothing(
     shop: ClickOptions, in_one_process: dict[str, bytes], workers: Client, tmp_path: Path
 ) -> None:
-    writer = in_stages(shop, 1000, Runner(workers))
+    writer = by(Runner(workers), shop, 1000)
 
     assert outcome(tmp_path / "workers", shop, writer) == in_one_process
 
@@ -122,7 +144,7 @@ def test_a_killed_worker_decides_nothing(
 
         yield kill_one
 
-    got = outcome(tmp_path / "workers", shop, in_stages(shop, 1000, Runner(workers), stage))
+    got = outcome(tmp_path / "workers", shop, by(Runner(workers), shop, 1000, stage))
 
     assert len(killed) == 1
     assert got == in_one_process
@@ -180,7 +202,7 @@ def test_messages_are_those_of_the_in_memory_path(
     assert isinstance(expected, str)
     for number, runner in enumerate((Runner(), Runner(workers))):
         folder = tmp_path / f"workers-{number}"
-        assert outcome(folder, options, in_stages(options, 10, runner)) == expected
+        assert outcome(folder, options, by(runner, options, 10)) == expected
 
 
 @pytest.mark.parametrize("event_files", [(), (0,), (0, 1)])
@@ -198,7 +220,7 @@ def test_the_event_column_is_compared_where_all_files_have_it(
     options = ClickOptions(tmp_path / "clicks", drop_duplicates=True)
 
     expected = outcome(tmp_path / "memory", options, in_memory(options))
-    got = outcome(tmp_path / "stages", options, in_stages(options, 15, Runner()))
+    got = outcome(tmp_path / "stages", options, by(Runner(), options, 15))
 
     assert isinstance(got, dict)
     assert got == expected
@@ -216,7 +238,7 @@ def test_real_clicks_are_prepared_alike(
 
     expected = outcome(tmp_path / "memory", options, in_memory(options))
     runner = Runner(workers)
-    got = outcome(tmp_path / "workers", options, in_stages(options, -(-rows // partitions), runner))
+    got = outcome(tmp_path / "workers", options, by(runner, options, -(-rows // partitions)))
 
     assert isinstance(got, dict)
     assert got == expected

@@ -7,6 +7,7 @@ import gzip
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +18,8 @@ from s3fs import S3FileSystem
 from data.click_options import ClickOptions
 from data.clicks import read_clicks
 from data.dataframes import with_clicks
-from data.distributed.prepare import write_in_stages
+from data.distributed.prepare import Preparation, in_stages
+from data.distributed.ranges import BlockSizes
 from data.distributed.runner import Runner
 from data.files import ClickFile, click_files
 from data.prepared.manifest import MANIFEST, Origin
@@ -130,11 +132,12 @@ def test_clicks_of_a_store_are_prepared_as_those_of_a_disk(
 
     expected = arrays(tmp_path / "disk", on_disk, in_memory(on_disk))
 
-    def in_stages(out: Path, origin: Origin) -> None:
-        write_in_stages(out, origin, stored, 7, Runner(), silent)
+    sizes = BlockSizes(batch_rows=4, blocks=1)
+    preparation = Preparation(stored, tmp_path / "work", 7, silent, print, sizes)
+    staged = in_stages(preparation, lambda spill: nullcontext(Runner()))
 
     assert arrays(tmp_path / "memory", stored, in_memory(stored)) == expected
-    assert arrays(tmp_path / "stages", stored, in_stages) == expected
+    assert arrays(tmp_path / "stages", stored, staged) == expected
 
 
 def test_workers_prepare_a_store_and_see_what_changes_in_it(
