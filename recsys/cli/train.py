@@ -187,6 +187,10 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(help="Write the results as an HTML page, too.")
     ] = None,
+    max_cases: Annotated[
+        int,
+        typer.Option(min=0, help="Test on a random sample where next clicks are more; 0: on all."),
+    ] = 1_000_000,
 ) -> None:
     """Measure recall, MRR, NDCG, coverage and latency of a bundle, beside the baselines."""
     from training.evaluate_bundle import evaluate_bundle
@@ -198,6 +202,7 @@ def evaluate(
         console,
         every_session=all_sessions,
         print_json=json,
+        max_cases=max_cases,
         report=report,
         command=as_typed(),
     )

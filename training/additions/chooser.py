@@ -7,6 +7,7 @@ fit makes the term for the blended scores.
 
 import dataclasses
 
+from data.batches.selection import Selection
 from data.sessions import Sessions
 from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import BlendSettings
@@ -33,7 +34,9 @@ def chooser_of(
     """
     given = kept.blend if kept is not None and keeps_blend else None
 
-    def chosen(predictor: Predictor, train: Sessions, valid: Sessions | None) -> Additions:
+    def chosen(
+        predictor: Predictor, train: Sessions | Selection, valid: Sessions | None
+    ) -> Additions:
         if valid is None or recipe.repeats == "none":
             blend = given or choose_blend(recipe, predictor, train, valid)
             additions = Additions(None, WITHOUT_SESSIONS, blend)
@@ -66,7 +69,7 @@ def _with_kept(additions: Additions, kept: Additions, term: RepeatTerm) -> Addit
 def _fitted(
     recipe: Recipe,
     predictor: Predictor,
-    train: Sessions,
+    train: Sessions | Selection,
     valid: Sessions,
     given: BlendSettings | None,
 ) -> Additions:
