@@ -46,7 +46,7 @@ def prepare(
     from training.progress import bar, counts_table, warn
 
     console, out = open_console(stderr=True), out.resolve()
-    with _cleaning_up_after_sigterm():
+    with cleaning_up_after_sigterm():
         if workers is None and worker_memory is None and cluster is None:
             with bar(console, "Reading clicks", "") as progress:
                 folder, written = make_folder(out, clicks, in_memory(clicks, progress))
@@ -67,7 +67,7 @@ def prepare(
 
 
 @contextmanager
-def _cleaning_up_after_sigterm() -> Iterator[None]:
+def cleaning_up_after_sigterm() -> Iterator[None]:
     """Let SIGTERM end the run as Ctrl-C does, so that no folder stays."""
 
     def end(number: int, frame: FrameType | None) -> None:

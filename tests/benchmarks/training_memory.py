@@ -166,7 +166,7 @@ def measure(folder: Path, hidden: int, checks: int) -> dict[str, list[float]]:
     settings = BlendSettings(0.3, VSTAN, NORMALIZING, VOTES)
     peaks.measure("blend", lambda: blend_of(settings, catalogue, prepared.train))
     predictor = eager_predictor(weights, catalogue, recipe)
-    test = prepared.test.keep_sessions(np.arange(len(prepared.test)) < 2000)
+    test = prepared.test.keep_sessions(np.arange(len(prepared.test)) < 300)
 
     def compare() -> None:
         results = evaluate_with_baselines(predictor, catalogue, prepared.train, test, console)

@@ -4,6 +4,8 @@ Each answers `scores_along` as `recsys.predictor.Predictor` does: one row of sco
 but the last of every session. Popularity tells equal scores apart, so no two scores tie.
 """
 
+from collections.abc import Callable
+
 from data.batches.selection import Selection
 from data.sessions import Sessions
 from recsys.catalogue.catalogue import Catalogue
@@ -23,14 +25,26 @@ def baselines(catalogue: Catalogue, train: Sessions | Selection) -> dict[str, Sc
         train: Sessions in the catalogue's indices (-1: unknown), in order of their start; of very
             many, the newest are learned from.
     """
-    selection = Selection.of(train)
+    return {name: learn() for name, learn in learners(catalogue, train).items()}
+
+
+def learners(catalogue: Catalogue, train: Sessions | Selection) -> dict[str, Callable[[], Scorer]]:
+    """Return the name of every baseline and the function that learns it, so that each may go.
+
+    Args:
+        catalogue: As for `baselines`.
+        train: As for `baselines`.
+    """
+    every = Selection.of(train)
     return {
-        "popularity": Popularity(catalogue),
-        "recent popularity": recent_popularity(catalogue, selection),
-        "session popularity": SessionPopularity(catalogue),
-        "markov": markov(catalogue, newest_for("markov", selection)),
-        "sequential rules": sequential_rules(catalogue, newest_for("sequential rules", selection)),
-        "item-knn": item_neighbours(catalogue, newest_for("item-knn", selection)),
-        "v-sknn": NeighbourBaseline(catalogue, newest_for("v-sknn", selection), VSKNN),
-        "vstan": NeighbourBaseline(catalogue, newest_for("vstan", selection), VSTAN),
+        "popularity": lambda: Popularity(catalogue),
+        "recent popularity": lambda: recent_popularity(catalogue, every),
+        "session popularity": lambda: SessionPopularity(catalogue),
+        "markov": lambda: markov(catalogue, newest_for("markov", every)),
+        "sequential rules": lambda: sequential_rules(
+            catalogue, newest_for("sequential rules", every)
+        ),
+        "item-knn": lambda: item_neighbours(catalogue, newest_for("item-knn", every)),
+        "v-sknn": lambda: NeighbourBaseline(catalogue, newest_for("v-sknn", every), VSKNN),
+        "vstan": lambda: NeighbourBaseline(catalogue, newest_for("vstan", every), VSTAN),
     }

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from data.batches.selection import SESSIONS_AT_ONCE, Selection
 from data.sessions import Sessions
 
-NEIGHBOUR_CLICKS = 10_000_000  # of the sessions that can be neighbours; 0.8 GB while it is built
-PAIRS = 50_000_000  # of clicks, in the table of an item-to-item baseline
+NEIGHBOUR_CLICKS = 5_000_000  # of the sessions that can be neighbours; 0.8 GB while it is built
+PAIRS = 20_000_000  # of clicks, in the table of an item-to-item baseline
 LONGEST_RULE = 10  # clicks from the first to the second item of a sequential rule, at most
 
 Costs = Callable[[NDArray[np.int64]], NDArray[np.int64]]  # lengths of sessions → cost of each

@@ -22,7 +22,7 @@ from data.sessions import Sessions, reindex
 from recsys.catalogue.catalogue import Catalogue
 from recsys.model.repeats import RepeatTerm
 from recsys.predictor import Predictor
-from training.baselines import baselines
+from training.baselines import learners
 from training.evaluation.evaluate import Evaluation, Scorer, evaluate
 from training.evaluation.intervals import Estimate, estimate, ratio, resampled_sums, session_sums
 from training.evaluation.sample import Sample
@@ -132,18 +132,23 @@ def evaluate_with_baselines(
     """
     learned = Selection.of(train).indexed(catalogue.item_ids)
     tested = reindex(test, catalogue.item_ids)
-    scorers: dict[str, Scorer] = {
-        MODEL: model,
-        **_relatives(model),
-        **baselines(catalogue, learned),
+    relatives = {name: partial(_itself, one) for name, one in _relatives(model).items()}
+    scorers: dict[str, Callable[[], Scorer]] = {
+        MODEL: partial(_itself, model),
+        **relatives,
+        **learners(catalogue, learned),
     }
     results = {}
     # one bar: a notebook keeps an empty line for each
     with bar(console, "Testing the model and the baselines", "sessions") as progress:
-        for before, (name, scorer) in enumerate(scorers.items()):
+        for before, (name, learn) in enumerate(scorers.items()):
             advance = partial(_advance, progress, before, len(scorers))
-            results[name] = evaluate(scorer, tested, len(catalogue), advance)
+            results[name] = evaluate(learn(), tested, len(catalogue), advance)
     return results
+
+
+def _itself(scorer: Scorer) -> Scorer:
+    return scorer
 
 
 def _relatives(model: Predictor) -> dict[str, Scorer]:
