@@ -158,6 +158,7 @@ def open_runner(options: ClusterOptions, spill: Path) -> Iterator[Runner]:
             memory_limit=options.worker_bytes,
             local_directory=str(spill),
             dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # 8787 may be in use
             silence_logs=logging.ERROR,
         ) as cluster,
         Client(cluster) as client,

@@ -1,6 +1,6 @@
 """Measure the memory of training on prepared clicks, by number of clicks with one catalogue.
 
-    python tests/benchmarks/training_memory.py --clicks 1000000 --clicks 4000000 --clicks 16000000
+    python tests/benchmarks/training_memory.py
 
 A generator writes each prepared folder piece by piece. A process of its own then opens it, trains
 some steps, and does what a run does after training: neighbours of a blend, test with baselines,
@@ -181,7 +181,10 @@ def measure(folder: Path, hidden: int, checks: int) -> dict[str, list[float]]:
 
 @app.command()
 def main(
-    clicks: Annotated[list[int] | None, typer.Option(help="Training clicks; repeat.")] = None,
+    clicks: Annotated[
+        list[int] | None,
+        typer.Option(help="Training clicks; repeat.", show_default="1, 4, 16 and 64 million"),
+    ] = None,
     items: int = 100_000,
     hidden: int = 64,
     checks: Annotated[int, typer.Option(help="Hundreds of steps to train.")] = 3,
@@ -194,7 +197,7 @@ def main(
         sys.stdout.write(json.dumps(measure(folder, hidden, checks)))
         return
     console = Console(width=120)
-    for count in clicks or (1_000_000, 4_000_000, 16_000_000):
+    for count in clicks or (1_000_000, 4_000_000, 16_000_000, 64_000_000):
         with tempfile.TemporaryDirectory() as parent:
             path = Path(parent) / "prepared"
             write_folder(path, count, items)

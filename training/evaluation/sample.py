@@ -1,7 +1,7 @@
 """Sample of sessions to evaluate: all of them, or a random part of those with very many cases.
 
 Validation, test part and `recsys evaluate` choose by this one rule. With a million cases, a 95 %
-interval of Recall@20 is at most 0.001 wide on either side, if sessions were independent cases.
+interval of Recall@20 reaches at most 0.001 to either side where cases are independent.
 """
 
 from dataclasses import dataclass
