@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from data.batches.selection import SESSIONS_AT_ONCE, Selection
 from data.sessions import Sessions
 
-NEIGHBOUR_CLICKS = 5_000_000  # of the sessions that can be neighbours; 0.8 GB while it is built
+NEIGHBOUR_CLICKS = 5_000_000  # of the sessions that can be neighbours
 PAIRS = 20_000_000  # of clicks, in the table of an item-to-item baseline
 LONGEST_RULE = 10  # clicks from the first to the second item of a sequential rule, at most
 
