@@ -5,7 +5,8 @@ by their first click; training reads them in this order.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,20 @@ from data.schema import SPLITS
 from recsys.errors import BadInput
 
 MOST_DIVIDED = 100  # sessions that are named
+CLICKS_AT_ONCE = 1 << 22  # counted at a time: numpy copies them as int64
+
+
+class Counted(Protocol):
+    """Clicks that can be counted by item."""
+
+    @property
+    def item_ids(self) -> tuple[str, ...]:
+        """Return the ids of all items of the log, ordered by code."""
+        ...
+
+    def counts(self) -> NDArray[np.int64]:
+        """Return (items,) int64 clicks on each item of `item_ids`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -64,7 +79,36 @@ class Sessions:
 
     def counts(self) -> NDArray[np.int64]:
         """Return (items,) int64 clicks on each item of `item_ids`."""
-        return np.bincount(self.items, minlength=len(self.item_ids)).astype(np.int64)
+        counts = np.zeros(len(self.item_ids), dtype=np.int64)
+        for start in range(0, len(self.items), CLICKS_AT_ONCE):
+            part = self.items[start : start + CLICKS_AT_ONCE]
+            counts += np.bincount(part, minlength=len(counts))
+        return counts
+
+    def length_counts(self) -> NDArray[np.int64]:
+        """Return (longest + 1,) int64, the number of sessions of each length from 0."""
+        counts = np.zeros(0, dtype=np.int64)
+        for start in range(0, len(self), CLICKS_AT_ONCE):
+            lengths = np.diff(self.offsets[start : start + CLICKS_AT_ONCE + 1])
+            counts = np.pad(counts, (0, max(int(lengths.max()) + 1 - len(counts), 0)))
+            counts += np.bincount(lengths, minlength=len(counts))
+        return counts
+
+    def at_places_by_length(self, places: Sequence[int]) -> list[int]:
+        """Return the sessions at these places in the order of length, then of the log."""
+        ends = np.cumsum(self.length_counts())
+        found = []
+        for place in places:
+            length = int(np.searchsorted(ends, place, side="right"))
+            left = place - (int(ends[length - 1]) if length else 0)  # sessions of this length
+            for start in range(0, len(self), CLICKS_AT_ONCE):
+                lengths = np.diff(self.offsets[start : start + CLICKS_AT_ONCE + 1])
+                same = np.flatnonzero(lengths == length)
+                if left < len(same):
+                    found.append(start + int(same[left]))
+                    break
+                left -= len(same)
+        return found
 
     def by_time(self) -> list[tuple[int, str]]:
         """Return (session, item id) of every click, ordered by time across sessions."""
@@ -87,6 +131,18 @@ class Sessions:
     def keep_sessions(self, keep: NDArray[np.bool_]) -> "Sessions":
         """Return only these sessions, in the same order."""
         return self.keep_clicks(np.repeat(keep, self.lengths))
+
+    def part(self, first: int, last: int) -> "Sessions":
+        """Return the sessions `first` … `last`-1, without a copy of their clicks."""
+        offsets = self.offsets[first : last + 1]
+        clicks = slice(offsets[0], offsets[-1])
+        return Sessions(
+            items=self.items[clicks],
+            time_ms=self.time_ms[clicks],
+            offsets=offsets - offsets[0],
+            item_ids=self.item_ids,
+            split=None if self.split is None else self.split[first:last],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,22 +248,34 @@ def _reordered(sessions: Sessions, order: NDArray[np.int64]) -> Sessions:
     )
 
 
-def known_items(sessions: Sessions) -> tuple[str, ...]:
+def joined(parts: Sequence[Sessions]) -> Sessions:
+    """Return the sessions of at least one part, one part after the other."""
+    lengths = np.concatenate([part.lengths for part in parts])
+    labels = [part.split for part in parts if part.split is not None]
+    return Sessions(
+        items=np.concatenate([part.items for part in parts]),
+        time_ms=np.concatenate([part.time_ms for part in parts]),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        item_ids=parts[0].item_ids,
+        split=np.concatenate(labels) if labels else None,
+    )
+
+
+def known_items(sessions: Counted) -> tuple[str, ...]:
     """Return the ids of items with at least one click, ordered by code."""
     return tuple(sessions.item_ids[code] for code in np.flatnonzero(sessions.counts()).tolist())
 
 
+def indices_of(codes: Sequence[str], item_ids: Sequence[str]) -> NDArray[np.int32]:
+    """Return the index into `item_ids` of each id in `codes`, -1 where it is missing."""
+    index = {item_id: at for at, item_id in enumerate(item_ids)}
+    return np.fromiter((index.get(item_id, -1) for item_id in codes), np.int32, len(codes))
+
+
 def reindex(sessions: Sessions, item_ids: Sequence[str]) -> Sessions:
     """Return the sessions with items as indices into `item_ids`, -1 for other items."""
-    index = {item_id: at for at, item_id in enumerate(item_ids)}
-    codes = np.array([index.get(item_id, -1) for item_id in sessions.item_ids], dtype=np.int32)
-    return Sessions(
-        items=codes[sessions.items],
-        time_ms=sessions.time_ms,
-        offsets=sessions.offsets,
-        item_ids=tuple(item_ids),
-        split=sessions.split,
-    )
+    items = indices_of(sessions.item_ids, item_ids)[sessions.items]
+    return replace(sessions, items=items, item_ids=tuple(item_ids))
 
 
 def collapse_repeats(sessions: Sessions) -> Sessions:

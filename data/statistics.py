@@ -1,5 +1,6 @@
 """Statistics of sessions: lengths, popularity of items, time span. Times are UTC, to the second."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,32 +41,39 @@ class Statistics:
 
 def describe(sessions: Sessions) -> Statistics:
     """Return the statistics of at least one session, each of at least 2 clicks."""
-    lengths = sessions.lengths
+    lengths = sessions.length_counts()
     counts = np.sort(sessions.counts())[::-1]
     counts = counts[counts > 0]
-    quantiles = np.quantile(lengths, [0.5, 0.9, 0.99, 1.0], method="inverted_cdf").tolist()
+    quantiles = [_quantile(lengths, share) for share in (0.5, 0.9, 0.99, 1.0)]
     return Statistics(
         sessions=len(sessions),
         clicks=len(sessions.items),
         items=len(counts),
         begins=_utc(int(sessions.time_ms.min())),
         ends=_utc(int(sessions.time_ms.max())),
-        length_mean=float(lengths.mean()),
-        length_quantiles=dict(
-            zip(("median", "90 %", "99 %", "longest"), map(int, quantiles), strict=True)
-        ),
+        length_mean=len(sessions.items) / len(sessions),
+        length_quantiles=dict(zip(("median", "90 %", "99 %", "longest"), quantiles, strict=True)),
         lengths=_length_shares(lengths),
         top_items={share: _top_share(counts, share) for share in TOP_SHARES},
         popularity=_curve(counts),
     )
 
 
+def _quantile(lengths: NDArray[np.int64], share: float) -> int:
+    """Return the smallest length that so many sessions at least do not exceed.
+
+    lengths: (longest + 1,) int64, sessions of each length.
+    """
+    place = max(math.ceil(int(lengths.sum()) * share - 1), 0)
+    return int(np.searchsorted(np.cumsum(lengths), place, side="right"))
+
+
 def _length_shares(lengths: NDArray[np.int64]) -> list[LengthShare]:
     shares = []
     for first, last in LENGTHS:
-        inside = lengths >= first if last is None else (lengths >= first) & (lengths <= last)
+        inside = lengths[first:] if last is None else lengths[first : last + 1]
         name = f"{first}+" if last is None else f"{first}–{last}" if last > first else str(first)
-        shares.append(LengthShare(name, float(inside.mean())))
+        shares.append(LengthShare(name, float(inside.sum() / lengths.sum())))
     return shares
 
 

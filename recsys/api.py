@@ -312,6 +312,9 @@ class Model:
     ) -> "EvaluationReport":
         """Rank every next click of these sessions among all items, and compare with the baselines.
 
+        Of more than a million next clicks, a random sample of sessions is measured; `summary` says
+        so.
+
         Args:
             clicks: the test sessions: a DataFrame, a file or a folder.
             train: what the baselines learn from; by default the training part of `fit`. A loaded
@@ -329,8 +332,14 @@ class Model:
         from data.prepare import prepare, read_sessions
         from data.sessions import reindex
         from recsys.console import open_api_console
-        from training.evaluation.compare import compare_with_intervals, evaluate_with_baselines
+        from training.baselines.newest import limits_of
+        from training.evaluation.compare import (
+            Limits,
+            compare_with_intervals,
+            evaluate_with_baselines,
+        )
         from training.evaluation.evaluate import evaluate
+        from training.evaluation.sample import MAX_CASES, sampled
         from training.report.summary import summary
 
         predictor, catalogue = self._predictor, self._predictor.catalogue
@@ -342,16 +351,21 @@ class Model:
                 learned = read_sessions(self._reading(train, given, Path(name), "train")).sessions
             elif self._options is not None:
                 learned = prepare(self._options).train
+            sample = sampled(test, MAX_CASES)
             if learned is None:
-                tested = reindex(test, catalogue.item_ids)
+                tested = reindex(sample.sessions, catalogue.item_ids)
                 results = {"model": evaluate(predictor, tested, len(catalogue))}
             else:
                 console = open_api_console(progress=progress)
-                results = evaluate_with_baselines(predictor, catalogue, learned, test, console)
+                results = evaluate_with_baselines(
+                    predictor, catalogue, learned, sample.sessions, console
+                )
         model = results["model"]
+        limits = Limits.of(sample, [] if learned is None else limits_of(learned))
+        comparison = compare_with_intervals(results, catalogue.counts, limits)
         return EvaluationReport(
             metrics=_metrics_frame({name: result.metrics for name, result in results.items()}),
-            summary=" ".join(summary(compare_with_intervals(results, catalogue.counts))),
+            summary=" ".join(summary(comparison)),
             cases=model.cases,
             unseen_targets=model.unseen_targets,
         )

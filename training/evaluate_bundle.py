@@ -23,13 +23,16 @@ from recsys.console import open_console
 from recsys.fileio import check_new_file, replace_file
 from recsys.predictor import Predictor
 from recsys.retrieval.exact import RankingQuery
+from training.baselines.newest import limits_of
 from training.evaluation.compare import (
     MODEL,
+    Limits,
     as_json,
     compare_with_intervals,
     evaluate_with_baselines,
 )
 from training.evaluation.evaluate import Evaluation, evaluate
+from training.evaluation.sample import MAX_CASES, sampled
 from training.progress import bar, warn
 from training.report.render import ReportData, render_report
 from training.report.summary import show
@@ -54,6 +57,7 @@ def evaluate_bundle(
     *,
     every_session: bool,
     print_json: bool,
+    max_cases: int = MAX_CASES,
     report: Path | None = None,
     command: str = "",
 ) -> None:
@@ -65,6 +69,7 @@ def evaluate_bundle(
         console: Shows progress and tables.
         every_session: Test on every session, without baselines, instead of the test part.
         print_json: Print JSON instead of tables.
+        max_cases: Next clicks to evaluate; of more, a random sample of sessions. 0: all.
         report: Write an HTML report to this file.
         command: The command line, for the report.
 
@@ -77,8 +82,13 @@ def evaluate_bundle(
     predictor = open_predictor(bundle)
     read = _read_clicks(clicks, every_session, console)
     warn(open_console(stderr=True) if print_json else console, read.duplicates.warning)
-    results = _evaluate(predictor, read, console)
-    comparison = compare_with_intervals(results, predictor.catalogue.counts)
+    test = sampled(read.test, max_cases)
+    if test.is_part:
+        console.print(test.describe("test"))
+    results = _evaluate(predictor, read.train, test.sessions, console)
+    sentences = [] if read.train is None else limits_of(read.train)
+    limits = Limits.of(test, sentences)
+    comparison = compare_with_intervals(results, predictor.catalogue.counts, limits)
     metrics = as_json(results, comparison)
     if report is not None:
         content = ReportData(
@@ -95,7 +105,7 @@ def evaluate_bundle(
         manifest = dataclasses.replace(read_manifest(bundle), metrics=metrics)
         page = render_report(manifest, content)
         replace_file(report, lambda path: path.write_text(page, encoding="utf-8"))
-    latency = latency_ms(predictor, reindex(read.test, predictor.catalogue.item_ids))
+    latency = latency_ms(predictor, reindex(test.sessions, predictor.catalogue.item_ids))
     if print_json:
         print(json.dumps({**metrics, "latency_ms": latency, "model_id": predictor.model_id}))
         return
@@ -114,13 +124,15 @@ def _read_clicks(clicks: ClickOptions, every_session: bool, console: Console) ->
         return _Clicks(prepared.train, prepared.test, counts, prepared.duplicates)
 
 
-def _evaluate(predictor: Predictor, clicks: _Clicks, console: Console) -> dict[str, Evaluation]:
+def _evaluate(
+    predictor: Predictor, train: Sessions | None, test: Sessions, console: Console
+) -> dict[str, Evaluation]:
     catalogue = predictor.catalogue
-    if clicks.train is not None:
-        return evaluate_with_baselines(predictor, catalogue, clicks.train, clicks.test, console)
-    test = reindex(clicks.test, catalogue.item_ids)
+    if train is not None:
+        return evaluate_with_baselines(predictor, catalogue, train, test, console)
+    tested = reindex(test, catalogue.item_ids)
     with bar(console, "Testing model", "sessions") as progress:
-        return {MODEL: evaluate(predictor, test, len(catalogue), progress)}
+        return {MODEL: evaluate(predictor, tested, len(catalogue), progress)}
 
 
 def latency_ms(predictor: Predictor, sessions: Sessions) -> dict[str, float]:

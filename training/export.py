@@ -137,8 +137,9 @@ def write_bundle(out: Path, export: Export) -> Manifest:
 
 def golden_clicks(sessions: Sessions, window: int) -> list[list[str]]:
     """Return real sessions of all lengths, a full window, and two sessions with unknown items."""
-    order = np.argsort(sessions.lengths, kind="stable")
-    picked = order[np.linspace(0, len(order) - 1, num=min(GOLDEN_SESSIONS, len(order)), dtype=int)]
+    count = min(GOLDEN_SESSIONS, len(sessions))
+    places = np.linspace(0, len(sessions) - 1, num=count, dtype=int).tolist()
+    picked = sessions.at_places_by_length(places)
     clicks = [[sessions.item_ids[code] for code in sessions[s].tolist()] for s in picked]
     longest = clicks[-1]
     beyond = (longest * (window // len(longest) + 2))[: window + 5]

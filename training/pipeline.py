@@ -29,6 +29,7 @@ from recsys.retrieval.exact import describe_retrieval
 from training.additions.blend import blend_of, blend_summary
 from training.additions.chooser import chooser_of
 from training.additions.recent_popularity import recent_of
+from training.baselines.newest import limits_of
 from training.checkpoint import CHECKPOINT
 from training.competition.budget import Budget
 from training.competition.competition import Choice, Competition
@@ -36,7 +37,13 @@ from training.competition.rivals import Rival, incumbent_first
 from training.competition.standing import LEAST_SESSIONS, judging_sessions, standings_table
 from training.competition.standing import as_json as standings_as_json
 from training.device import choose_device, device_warning
-from training.evaluation.compare import as_json, compare_with_intervals, evaluate_with_baselines
+from training.evaluation.compare import (
+    Limits,
+    as_json,
+    compare_with_intervals,
+    evaluate_with_baselines,
+)
+from training.evaluation.sample import sampled
 from training.export import Export, golden_clicks, write_bundle
 from training.model.weights import eager_predictor
 from training.parallel.processes import ALONE, Processes
@@ -53,8 +60,8 @@ from training.trainer import (
     ItemTexts,
     Trainer,
     TrainingResult,
-    validation_split,
 )
+from training.validation import validation_split
 from training.warm_start import WarmStart, merged_attributes
 
 
@@ -221,8 +228,10 @@ def _without_competition(
         BadInput: The work folder has the other kind of run.
     """
     incumbent = rivals[0]
-    valid = validation_split(prepared.train, prepared.valid, incumbent.recipe)[1]
-    judging = judging_sessions(valid)
+    sample = validation_split(prepared.train, prepared.valid, incumbent.recipe)[1]
+    if sample is not None and sample.is_part:
+        console.print(sample.describe("validation"))
+    judging = judging_sessions(None if sample is None else sample.sessions)
     compete = len(rivals) > 1 and judging >= LEAST_SESSIONS
     if len(rivals) > 1 and not compete:
         console.print(
@@ -285,11 +294,15 @@ def _compare(
     console: Console,
 ) -> ReportData:
     """Evaluate model, baselines and base model on the test sessions."""
+    test = sampled(prepared.test, options.recipe.max_cases)
+    if test.is_part:
+        console.print(test.describe("test"))
     results = evaluate_with_baselines(
-        predictor, trained.catalogue, prepared.train, prepared.test, console
+        predictor, trained.catalogue, prepared.train, test.sessions, console
     )
     if options.warm_start is not None:
-        results |= options.warm_start.base_model.results(prepared.test)
+        results |= options.warm_start.base_model.results(test.sessions)
+    limits = Limits.of(test, limits_of(prepared.train, predictor.blend is not None))
     return ReportData(
         command=options.command,
         device=str(device),
@@ -298,7 +311,7 @@ def _compare(
         test=describe(prepared.test),
         epochs=trained.results,
         results=results,
-        comparison=compare_with_intervals(results, trained.catalogue.counts),
+        comparison=compare_with_intervals(results, trained.catalogue.counts, limits),
         duplicates=prepared.duplicates,
         standings=choice.standings,
     )

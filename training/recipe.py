@@ -154,6 +154,7 @@ class Recipe:
     refit: bool = True  # then train on all sessions for the best number of epochs
     window: AtLeastOne = 50  # last clicks that a state is computed from, offline and in the service
     seed: Seed = 1  # of all random numbers; the same seed gives the same weights
+    max_cases: AtLeastZero = 1_000_000  # next clicks to evaluate; of more, a sample; 0: all
     retrieval: str = "auto"  # how a bundle finds items; auto: the fastest way with enough recall
     recent_popularity: str = "auto"  # term of each item for its newest clicks: auto, none
     repeats: str = "auto"  # bonus for items of the session: auto, fitted on validation; none

@@ -19,12 +19,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data.batches import BatchPlan, SessionParallelBatches, WholeSessionBatches
-from data.sessions import Sessions, known_items, reindex
-from data.split import split_by_fraction
+from data.batches.batch import BatchPlan
+from data.batches.selection import Selection
+from data.batches.session_parallel import SessionParallelBatches
+from data.batches.whole_sessions import WholeSessionBatches
+from data.sessions import Counted, Sessions, reindex
 from recsys import __version__
 from recsys.catalogue.catalogue import Catalogue
-from recsys.errors import BadInput, Interrupted, TrainingStopped
+from recsys.errors import Interrupted, TrainingStopped
 from recsys.predictor import Predictor
 from training.checkpoint import (
     CHECKPOINT,
@@ -43,11 +45,11 @@ from training.parallel.agreement import check_agreement, checksum
 from training.parallel.processes import ALONE, Processes, Traffic
 from training.recipe import Recipe
 from training.stop import Stop, stop_on_signal
+from training.validation import check_validation, validation_split
 
 CHECKPOINT_SECONDS = 60.0  # a kill costs at most about this much work
 STEPS_BETWEEN_CHECKS = 100  # reading the loss waits for the device
 STEPS_BETWEEN_REQUESTS = 10  # several processes ask each other for a request to stop
-LEAST_SESSIONS_TO_CUT = 10  # fewer training sessions are not cut for validation
 
 ItemTexts = Mapping[str, Mapping[str, str | None]]  # attribute → item id → text
 
@@ -60,12 +62,12 @@ class Initialiser(Protocol):
         """Return a text that differs between initialisers; it distinguishes checkpoints."""
         ...
 
-    def catalogue(self, sessions: Sessions) -> Catalogue:
+    def catalogue(self, sessions: Counted) -> Catalogue:
         """Return the catalogue in the order of item indices; it has every item of the sessions."""
         ...
 
     def weights(
-        self, catalogue: Catalogue, indexed: Sessions, recipe: Recipe, generator: torch.Generator
+        self, catalogue: Catalogue, indexed: Selection, recipe: Recipe, generator: torch.Generator
     ) -> Weights:
         """Return weights that the run may change; indexed: sessions of the catalogue's indices."""
         ...
@@ -78,13 +80,14 @@ class FromScratch:
     attributes: ItemTexts = field(default_factory=dict)
     fingerprint = ""
 
-    def catalogue(self, sessions: Sessions) -> Catalogue:
+    def catalogue(self, sessions: Counted) -> Catalogue:
         """Return the catalogue of all clicked items."""
-        item_ids, counts = known_items(sessions), sessions.counts()
+        counts = sessions.counts()
+        item_ids = tuple(sessions.item_ids[code] for code in np.flatnonzero(counts).tolist())
         return Catalogue(item_ids, counts[counts > 0], texts_of(self.attributes, item_ids))
 
     def weights(
-        self, catalogue: Catalogue, indexed: Sessions, recipe: Recipe, generator: torch.Generator
+        self, catalogue: Catalogue, indexed: Selection, recipe: Recipe, generator: torch.Generator
     ) -> Weights:
         """Return random weights."""
         return Weights.fresh(recipe.size(len(catalogue)), generator)
@@ -124,7 +127,7 @@ class SearchProgress:
 
 
 # (the search's best predictor, sessions it learned from, sessions to validate on, if any)
-AdditionsChooser = Callable[[Predictor, Sessions, Sessions | None], Additions]
+AdditionsChooser = Callable[[Predictor, Selection, Sessions | None], Additions]
 
 
 @dataclass
@@ -226,7 +229,8 @@ class Trainer:
                     additions=trained.additions,
                     results=self._state.results,
                 )
-            return self._result(self._run_phase(train, None, self._state.best_epoch, stop))
+            everything, epochs = Selection(train), self._state.best_epoch
+            return self._result(self._run_phase(everything, None, epochs, stop))
 
     def search(
         self,
@@ -261,14 +265,15 @@ class Trainer:
 
     def _begin(
         self, train: Sessions, valid: Sessions | None, initialiser: Initialiser | None
-    ) -> tuple[Sessions, Sessions | None]:
+    ) -> tuple[Selection, Sessions | None]:
         """Load the checkpoint; return the sessions of the search: to train and to validate on."""
         self._initialiser = initialiser or self._initialiser
         self._restore(fingerprint(train, valid, self._recipe, self._initialiser.fingerprint))
-        search_part, valid = validation_split(train, valid, self._recipe)
-        if valid is not None:
-            _check_validation(search_part, valid)
-        return search_part, valid
+        search_part, sample = validation_split(train, valid, self._recipe)
+        if sample is None:
+            return search_part, None
+        check_validation(search_part, sample.sessions)
+        return search_part, sample.sessions
 
     def _restore(self, run: str) -> None:
         """Load the checkpoint of the run with this fingerprint, if the folder has one."""
@@ -279,7 +284,7 @@ class Trainer:
             self._state, self._restored = checkpoint
 
     def _run_phase(
-        self, sessions: Sessions, valid: Sessions | None, epochs: int, stop: Stop
+        self, sessions: Selection, valid: Sessions | None, epochs: int, stop: Stop
     ) -> _Phase:
         phase, state = self._begin_phase(sessions, valid, epochs), self._state
         while state.epoch < epochs and not self._patience_is_over(phase):
@@ -305,11 +310,11 @@ class Trainer:
             state.additions,
         )
 
-    def _begin_phase(self, sessions: Sessions, valid: Sessions | None, epochs: int) -> _Phase:
+    def _begin_phase(self, sessions: Selection, valid: Sessions | None, epochs: int) -> _Phase:
         """Return the phase at its beginning, or where the checkpoint left it."""
         recipe = self._recipe
         catalogue = self._initialiser.catalogue(sessions)
-        indexed = reindex(sessions, catalogue.item_ids)
+        indexed = sessions.indexed(catalogue.item_ids)
         plan = plan_batches(indexed, recipe)
         generator = torch.Generator().manual_seed(recipe.seed)
         weights = self._initialiser.weights(catalogue, indexed, recipe, generator).to(self._device)
@@ -442,7 +447,7 @@ class Trainer:
         return self._state.epoch - self._state.best_epoch >= self._recipe.patience
 
     def _with_additions(
-        self, trained: TrainingResult, search_part: Sessions, valid: Sessions | None
+        self, trained: TrainingResult, search_part: Selection, valid: Sessions | None
     ) -> TrainingResult:
         """Return the result with the additions, which are chosen once, after the search."""
         if self._choose_additions is None:
@@ -486,40 +491,7 @@ def settings_and_versions(recipe: Recipe) -> dict[str, str]:
     }
 
 
-def validation_split(
-    train: Sessions, valid: Sessions | None, recipe: Recipe
-) -> tuple[Sessions, Sessions | None]:
-    """Return the sessions of the search phase: to train on, and to validate on.
-
-    Args:
-        train: Training sessions, items as codes of their log.
-        valid: Sessions to validate on; None to cut the last share of `train` off.
-        recipe: Its `validation` is that share.
-
-    Returns:
-        None to validate on where the share is 0, or the log is too small to be cut.
-    """
-    share = recipe.validation
-    if valid is not None or share == 0 or len(train) < LEAST_SESSIONS_TO_CUT:
-        return train, valid
-    split = split_by_fraction(train, share)
-    return split.train.keep_sessions(split.train.lengths >= 2), split.test
-
-
-def _check_validation(search_part: Sessions, valid: Sessions) -> None:
-    """Raise `BadInput` where no target of the validation part is an item of the training part."""
-    targets = valid.next_clicks
-    if not (search_part.counts() > 0)[targets].any():
-        raise BadInput(
-            "The validation part cannot be used",
-            [
-                f"none of its {len(targets):,} next clicks is on an item of the other training "
-                "sessions. Train without one: --set validation=0."
-            ],
-        )
-
-
-def plan_batches(sessions: Sessions, recipe: Recipe) -> BatchPlan:
+def plan_batches(sessions: Sessions | Selection, recipe: Recipe) -> BatchPlan:
     """Return the steps of an epoch as the recipe has them; sessions: of item indices."""
     if recipe.batches == "session-parallel":
         return SessionParallelBatches(sessions, recipe.batch)

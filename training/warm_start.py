@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from data.sessions import Sessions, known_items, reindex
+from data.batches.selection import Selection
+from data.sessions import Counted, Sessions, known_items, reindex
 from recsys.bundle.golden import check_golden, read_golden
 from recsys.bundle.layout import GOLDEN, NEWEST_CLICKS, WEIGHTS
 from recsys.bundle.load import load_bundle
@@ -162,7 +163,7 @@ class WarmStart:
         """Return a text that differs between warm starts."""
         return f"{self.base_model.model_id} drop_vanished={self.drop_vanished}"
 
-    def catalogue(self, sessions: Sessions) -> Catalogue:
+    def catalogue(self, sessions: Counted) -> Catalogue:
         """Return old and new items with the counts of the new clicks.
 
         A vanished item counts one click, so that it can be sampled.
@@ -185,7 +186,7 @@ class WarmStart:
         return Catalogue(item_ids, counts, texts_of(self.attributes, item_ids))
 
     def weights(
-        self, catalogue: Catalogue, indexed: Sessions, recipe: Recipe, generator: torch.Generator
+        self, catalogue: Catalogue, indexed: Selection, recipe: Recipe, generator: torch.Generator
     ) -> Weights:
         """Return the bundle's weights, with rows for the new items."""
         old_indices = self.base_model.catalogue.find_all(catalogue.item_ids)
@@ -237,7 +238,7 @@ def merged_attributes(
     return texts
 
 
-def clicked_beside(indexed: Sessions, old: int, items: int) -> Tensor:
+def clicked_beside(indexed: Sessions | Selection, old: int, items: int) -> Tensor:
     """Count how often each new item was clicked right before or after each old one.
 
     Args:
@@ -248,6 +249,14 @@ def clicked_beside(indexed: Sessions, old: int, items: int) -> Tensor:
     Returns:
         (items - old, old) float32, sparse.
     """
+    none = torch.zeros((2, 0), dtype=torch.int64), torch.zeros(0)
+    total = torch.sparse_coo_tensor(*none, (items - old, old), check_invariants=True).coalesce()
+    for part in Selection.of(indexed).parts():
+        total = (total + _clicked_beside(part, old, items)).coalesce()
+    return total
+
+
+def _clicked_beside(indexed: Sessions, old: int, items: int) -> Tensor:
     clicks, session = indexed.items.astype(np.int64), indexed.session_of_click
     together = session[:-1] == session[1:]
     before, after = clicks[:-1][together], clicks[1:][together]

@@ -58,7 +58,7 @@ def prepare(
     from training.progress import bar, counts_table, warn
 
     console, out = open_console(stderr=True), out.resolve()
-    with _stopping_by_sigterm():
+    with stopping_by_sigterm():
         if append is not None:
             _refuse_with_append(context, workers, worker_memory, cluster)
             folder, written = _append(append.resolve(), clicks.path, out, console)
@@ -115,7 +115,7 @@ def _append(
 
 
 @contextmanager
-def _stopping_by_sigterm() -> Iterator[None]:
+def stopping_by_sigterm() -> Iterator[None]:
     """Let SIGTERM end the run as Ctrl-C does."""
 
     def end(number: int, frame: FrameType | None) -> None:

@@ -1,5 +1,6 @@
 """Commands that train or evaluate a model: train, tune, finetune, evaluate."""
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from recsys.cli.click_options import (
     reading_options_given,
     takes_clicks,
 )
+from recsys.cli.prepare_first import source_of
 from recsys.cli.train_processes import train_on_processes
 from recsys.console import open_console
 from recsys.errors import BadInput
@@ -59,6 +61,14 @@ def train(
     processes: Annotated[
         int, typer.Option(min=1, help="Processes on this machine that share each mini-batch.")
     ] = 1,
+    prepare_first: Annotated[
+        bool | None,
+        typer.Option(
+            "--prepare-first/--in-memory",
+            help="Prepare --clicks on disk first; by default, if they may not fit into memory.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Train on clicks, test against baselines, write a bundle."""
     from training.competition.budget import Budget
@@ -68,9 +78,12 @@ def train(
 
     source = _source(context, clicks, prepared)
     first, *rivals = rivals_of(recipe, settings or [])
+    bundle_folder = output_folder(out, registry, resume=resume or is_restart())
+    if isinstance(source, ClickOptions):
+        source = source_of(source, bundle_folder, open_console(stderr=True), prepare_first)
     options = TrainOptions(
         clicks=source,
-        out=output_folder(out, registry, resume=resume or is_restart()),
+        out=bundle_folder,
         recipe=first.recipe,
         recipe_name=first.name,
         rivals=rivals,
@@ -82,6 +95,8 @@ def train(
         checkpoint_seconds=checkpoint_seconds,
     )
     bundle = train_on_processes(options, processes)
+    if clicks is not None and not isinstance(options.clicks, ClickOptions):
+        shutil.rmtree(options.clicks.path)
     if bundle is not None:
         _name_current(registry, bundle)
 
@@ -187,6 +202,10 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(help="Write the results as an HTML page, too.")
     ] = None,
+    max_cases: Annotated[
+        int,
+        typer.Option(min=0, help="Test on a random sample where next clicks are more; 0: on all."),
+    ] = 1_000_000,
 ) -> None:
     """Measure recall, MRR, NDCG, coverage and latency of a bundle, beside the baselines."""
     from training.evaluate_bundle import evaluate_bundle
@@ -198,6 +217,7 @@ def evaluate(
         console,
         every_session=all_sessions,
         print_json=json,
+        max_cases=max_cases,
         report=report,
         command=as_typed(),
     )

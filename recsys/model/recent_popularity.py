@@ -3,7 +3,7 @@
 Where items come and go, as news do, the model's bias of an item speaks of the whole training part.
 Its end is nearest to the requests. So every item has
 
-    strength · log(its clicks among the newest `clicks` of training + 1/2)
+    strength · log(its clicks in the newest sessions, of `clicks` clicks at most, + 1/2)
 
 on the scale of the model's scores; it stands beside the bias, and a request costs nothing more. A
 session without a known click gets the items with the most of these clicks, not those with the most
@@ -32,7 +32,7 @@ class RecentPopularitySettings:
     """
 
     strength: float  # 0: for sessions without a known click only
-    clicks: int  # the newest of training, which are counted
+    clicks: int  # of the newest sessions of training, together, at most
 
     def __post_init__(self) -> None:
         if type(self.strength) is not float or not 0 <= self.strength <= LARGEST_STRENGTH:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import typer
 
+from data.batches.selection import Selection
 from data.click_options import ClickOptions
 from data.prepare import prepare
 from data.sessions import Sessions
@@ -62,7 +63,7 @@ def fit(
     trained = load_recipe(recipe, settings or [])
     seconds: list[float] = []
 
-    def timed(predictor: Predictor, train: Sessions, valid: Sessions | None) -> Additions:
+    def timed(predictor: Predictor, train: Selection, valid: Sessions | None) -> Additions:
         began = time.process_time()
         additions = chooser_of(trained)(predictor, train, valid)
         seconds.append(time.process_time() - began)

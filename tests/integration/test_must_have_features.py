@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.batches import SessionParallelBatches
+from data.batches.session_parallel import SessionParallelBatches
 from data.sessions import known_items, reindex
 from tests.support.training.builders import words
 from tests.support.training.training_steps import (

@@ -22,7 +22,11 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_both_ways_train_the_same_model(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clicks, items = ["--clicks", str(shop / "clicks.csv")], ["--items", str(shop / "items.csv")]
-    ways = {"direct": clicks, "mapped": ["--prepared", str(shop / "prepared")]}
+    ways = {
+        "direct": clicks,
+        "mapped": ["--prepared", str(shop / "prepared")],
+        "first": [*clicks, "--prepare-first"],
+    }
     assert run(capsys, "prepare", *clicks, "--out", str(shop / "prepared"))[0] == 0
 
     said = {
@@ -31,13 +35,41 @@ def test_both_ways_train_the_same_model(shop: Path, capsys: pytest.CaptureFixtur
     }
 
     assert {code for code, _, _ in said.values()} == {0}, said
+    assert "they are prepared first, in" in said["first"][2]
+    assert not (shop / "first.prepared").exists()
     files = {path.name for path in (shop / "direct").iterdir()}
-    assert files == {path.name for path in (shop / "mapped").iterdir()}
-    for name in files - {"manifest.json", "report.html"}:  # they have the time of the run
-        assert (shop / "direct" / name).read_bytes() == (shop / "mapped" / name).read_bytes(), name
-    manifests = [json.loads((shop / way / "manifest.json").read_text()) for way in ways]
-    assert manifests[0]["training"] == manifests[1]["training"]
-    assert manifests[0]["metrics"] == manifests[1]["metrics"]
+    direct = json.loads((shop / "direct" / "manifest.json").read_text())
+    for way in ("mapped", "first"):
+        assert files == {path.name for path in (shop / way).iterdir()}
+        for name in files - {"manifest.json", "report.html"}:  # they have the time of the run
+            assert (shop / "direct" / name).read_bytes() == (shop / way / name).read_bytes(), name
+        manifest = json.loads((shop / way / "manifest.json").read_text())
+        assert manifest["training"] == direct["training"]
+        assert manifest["metrics"] == direct["metrics"]
+
+
+def test_of_many_cases_a_sample_is_evaluated_and_this_is_said(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clicks, out = ["--clicks", str(shop / "clicks.csv")], shop / "sampled"
+
+    code, _, said = run(
+        capsys, "train", *clicks, *SHORT, "--set", "max_cases=40", "--out", str(out)
+    )
+    assert code == 0, said
+    bundle = ["--bundle", str(out), *clicks]
+    some = json.loads(run(capsys, "evaluate", *bundle, "--json", "--max-cases", "40")[1])
+    every = json.loads(run(capsys, "evaluate", *bundle, "--json")[1])
+
+    for part in ("validation", "test"):
+        assert f"The {part} part has" in said
+    assert "These cases are of a random sample of" in said
+    metrics = json.loads((out / "manifest.json").read_text())["metrics"]
+    assert metrics["cases"] < metrics["sampled_from"] == every["cases"]
+    assert "sampled_from" not in every
+    for name in ("cases", "sampled_from", "model", "intervals"):
+        assert some[name] == metrics[name]  # the same sample
+    assert "random sample" in (out / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

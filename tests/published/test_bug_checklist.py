@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.batches import SessionParallelBatches
+from data.batches.session_parallel import SessionParallelBatches
 from data.sessions import known_items, reindex
 from recsys.catalogue.catalogue import Catalogue
 from recsys.predictor import Predictor

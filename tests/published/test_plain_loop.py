@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from data.batches import SessionParallelBatches
+from data.batches.session_parallel import SessionParallelBatches
 from data.sessions import Sessions, known_items, reindex
 from recsys.catalogue.catalogue import Catalogue
 from recsys.model.gru4rec import ModelSize

@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data.sessions import Sessions, reindex
+from data.batches.selection import Selection
+from data.sessions import Sessions
 from recsys.catalogue.catalogue import Catalogue
 from recsys.model.ranking import UNRANKED, largest
 from recsys.model.repeats import RepeatTerm, temperature_of
@@ -27,6 +28,7 @@ from recsys.neighbours.scoring import NeighbourSettings, SessionNeighbours
 from recsys.predictor import Predictor
 from training.additions.cases import ScoredCases, scored_cases
 from training.additions.gain import gains, is_clear
+from training.baselines.newest import NEIGHBOUR_CLICKS, newest
 from training.baselines.session_knn import build_neighbour_index
 from training.evaluation.evaluate import LIST_LENGTH
 from training.recipe import Recipe
@@ -62,15 +64,17 @@ def settings_to_try(recipe: Recipe) -> list[NeighbourSettings]:
 
 
 def neighbour_index(
-    settings: NeighbourSettings, catalogue: Catalogue, train: Sessions
+    settings: NeighbourSettings, catalogue: Catalogue, train: Sessions | Selection
 ) -> NeighbourIndex:
-    """Return the index of these sessions, whose items are codes of their log."""
-    indexed = reindex(train, catalogue.item_ids)
+    """Return the index of the newest of these sessions, whose items are codes of their log."""
+    indexed = newest(Selection.of(train).indexed(catalogue.item_ids), NEIGHBOUR_CLICKS)
     return build_neighbour_index(indexed, len(catalogue), settings.candidates)
 
 
-def blend_of(settings: BlendSettings | None, catalogue: Catalogue, train: Sessions) -> Blend | None:
-    """Return the blend with neighbours out of all training sessions; None without settings."""
+def blend_of(
+    settings: BlendSettings | None, catalogue: Catalogue, train: Sessions | Selection
+) -> Blend | None:
+    """Return the blend with neighbours out of the training sessions; None without settings."""
     if settings is None:
         return None
     return Blend(neighbour_index(settings.neighbours, catalogue, train), settings)
@@ -96,7 +100,7 @@ def blend_summary(recipe: Recipe, settings: BlendSettings | None) -> str:
 def choose_blend(
     recipe: Recipe,
     predictor: Predictor,
-    train: Sessions,
+    train: Sessions | Selection,
     valid: Sessions | None,
     repeats: RepeatTerm | None = None,
 ) -> BlendSettings | None:
@@ -153,7 +157,7 @@ def best_blend(cases: WeighedCases) -> BlendSettings | None:
 def weigh(
     tried: Sequence[NeighbourSettings],
     predictor: Predictor,
-    train: Sessions,
+    train: Sessions | Selection,
     valid: Sessions,
     repeats: RepeatTerm | None = None,
 ) -> WeighedCases:

@@ -8,6 +8,7 @@ the blended scores.
 
 import dataclasses
 
+from data.batches.selection import Selection
 from data.sessions import Sessions
 from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import BlendSettings
@@ -35,13 +36,17 @@ def chooser_of(
     """
     given = kept.blend if kept is not None and keeps_blend else None
 
-    def chosen(predictor: Predictor, train: Sessions, valid: Sessions | None) -> Additions:
+    def chosen(
+        predictor: Predictor, train: Sessions | Selection, valid: Sessions | None
+    ) -> Additions:
         recent = _recent(recipe, kept, predictor, train, valid)
         used = recent_of(recent.settings, predictor.catalogue, train)
         additions = others(predictor.with_recent(used), train, valid)
         return dataclasses.replace(additions, recent=recent.settings, recent_summary=recent.summary)
 
-    def others(predictor: Predictor, train: Sessions, valid: Sessions | None) -> Additions:
+    def others(
+        predictor: Predictor, train: Sessions | Selection, valid: Sessions | None
+    ) -> Additions:
         if valid is None or recipe.repeats == "none":
             blend = given or choose_blend(recipe, predictor, train, valid)
             additions = Additions(None, WITHOUT_SESSIONS, blend)
@@ -60,7 +65,7 @@ def _recent(
     recipe: Recipe,
     kept: Additions | None,
     predictor: Predictor,
-    train: Sessions,
+    train: Sessions | Selection,
     valid: Sessions | None,
 ) -> ChosenRecent:
     if recipe.recent_popularity == "none":
@@ -91,7 +96,7 @@ def _with_kept(additions: Additions, kept: Additions, term: RepeatTerm) -> Addit
 def _fitted(
     recipe: Recipe,
     predictor: Predictor,
-    train: Sessions,
+    train: Sessions | Selection,
     valid: Sessions,
     given: BlendSettings | None,
 ) -> Additions:

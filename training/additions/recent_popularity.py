@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data.batches.selection import Selection
 from data.sessions import Sessions
 from recsys.catalogue.catalogue import Catalogue
 from recsys.model.ranking import UNRANKED
@@ -20,6 +21,7 @@ from recsys.model.recent_popularity import RecentPopularity, RecentPopularitySet
 from recsys.predictor import Predictor
 from training.additions.cases import ScoredCases, scored_cases
 from training.additions.gain import gains, is_clear, metric_parts
+from training.baselines.newest import newest
 
 CASES = 4_000  # validation cases, which are enough to see a gain worth having
 STRENGTHS = (0.0, 0.1, 0.5)
@@ -38,7 +40,9 @@ class ChosenRecent:
     summary: str
 
 
-def choose_recent(predictor: Predictor, train: Sessions, valid: Sessions) -> ChosenRecent:
+def choose_recent(
+    predictor: Predictor, train: Sessions | Selection, valid: Sessions
+) -> ChosenRecent:
     """Choose the numbers, or none.
 
     Args:
@@ -46,7 +50,7 @@ def choose_recent(predictor: Predictor, train: Sessions, valid: Sessions) -> Cho
         train: Its sessions, items as codes of their log, in the order of time.
         valid: Sessions to choose on, which come after them.
     """
-    catalogue, clicks = predictor.catalogue, len(train.items)
+    catalogue, clicks = predictor.catalogue, Selection.of(train).clicks
     counted = [clicks // share for share in SHARES if clicks // share >= LEAST_CLICKS]
     choices = [RecentPopularitySettings(s, newest) for newest, s in product(counted, STRENGTHS)]
     tried = [_recent(settings, catalogue, train) for settings in choices]
@@ -78,7 +82,7 @@ def choose_recent(predictor: Predictor, train: Sessions, valid: Sessions) -> Cho
 
 
 def recent_of(
-    settings: RecentPopularitySettings | None, catalogue: Catalogue, train: Sessions
+    settings: RecentPopularitySettings | None, catalogue: Catalogue, train: Sessions | Selection
 ) -> RecentPopularity | None:
     """Return the popularity of the catalogue's items at the end of training, None without settings.
 
@@ -91,14 +95,15 @@ def recent_of(
 
 
 def _recent(
-    settings: RecentPopularitySettings, catalogue: Catalogue, train: Sessions
+    settings: RecentPopularitySettings, catalogue: Catalogue, train: Sessions | Selection
 ) -> RecentPopularity:
-    counts = np.bincount(train.items[-settings.clicks :], minlength=len(train.item_ids))
+    sessions = newest(Selection.of(train), settings.clicks)
+    counts = np.bincount(sessions.items[-settings.clicks :], minlength=len(train.item_ids))
     codes = np.flatnonzero(counts)
     found = catalogue.find_all([train.item_ids[code] for code in codes.tolist()])
-    newest = np.zeros(len(catalogue), dtype=np.int64)
-    newest[found[found >= 0]] = counts[codes[found >= 0]]
-    return RecentPopularity(newest, settings)
+    clicks = np.zeros(len(catalogue), dtype=np.int64)
+    clicks[found[found >= 0]] = counts[codes[found >= 0]]
+    return RecentPopularity(clicks, settings)
 
 
 @dataclass(frozen=True)

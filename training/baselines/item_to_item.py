@@ -13,9 +13,9 @@ from scipy.sparse import coo_array, csr_array
 from data.sessions import Sessions
 from recsys.catalogue.catalogue import Catalogue
 from recsys.ragged import ScoredRaggedArray, offsets_of, spread, windows_along
+from training.baselines.newest import LONGEST_RULE
 from training.evaluation.popularity_backoff import PopularityBackoff
 
-LONGEST_RULE = 10  # clicks from the first to the second item of a sequential rule, at most
 DAMPING = 20.0  # λ of item-kNN: rare pairs count less
 
 Pairs = tuple[NDArray[np.int32], NDArray[np.int32]]  # items before, items after

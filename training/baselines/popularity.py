@@ -1,10 +1,12 @@
 """Baselines by popularity: in all of training, in its newest sessions, in the running session."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data.batches.selection import Selection
 from data.sessions import Sessions
 from recsys.catalogue.catalogue import Catalogue
 from recsys.ragged import ScoredRaggedArray, windows_along
@@ -37,9 +39,9 @@ class SessionPopularity(PopularityBackoff):
         return np.ones(len(rows))
 
 
-def recent_popularity(catalogue: Catalogue, train: Sessions) -> Popularity:
+def recent_popularity(catalogue: Catalogue, train: Sessions | Selection) -> Popularity:
     """Count the clicks of the newest training sessions; train: items as indices."""
-    is_newest = np.arange(len(train)) >= len(train) * (1 - RECENT_SHARE)
-    items = train.items[np.repeat(is_newest, train.lengths)]
-    counts = np.bincount(items[items >= 0], minlength=len(catalogue)).astype(np.int64)
+    selection, counts = Selection.of(train), np.zeros(len(catalogue), dtype=np.int64)
+    for part in selection.parts(math.ceil(len(selection.log) * (1 - RECENT_SHARE))):
+        counts += np.bincount(part.items[part.items >= 0], minlength=len(catalogue))
     return Popularity(Catalogue(catalogue.item_ids, counts))

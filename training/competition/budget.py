@@ -13,6 +13,7 @@ from typing import Self
 
 import numpy as np
 
+from data.batches.selection import Selection
 from data.sessions import Sessions
 from recsys.errors import BadInput
 from recsys.model.cells import CELLS
@@ -90,7 +91,12 @@ class EpochCost:
 
 
 def epoch_cost(
-    recipe: Recipe, train: Sessions, search_part: Sessions, valid: Sessions, *, may_refit: bool
+    recipe: Recipe,
+    train: Sessions,
+    search_part: Sessions | Selection,
+    valid: Sessions,
+    *,
+    may_refit: bool,
 ) -> EpochCost:
     """Estimate the cost of an epoch.
 
@@ -101,17 +107,18 @@ def epoch_cost(
         valid: Sessions to validate on.
         may_refit: Whether a refit follows.
     """
-    steps = _steps_cost(recipe, search_part)
+    steps = _steps_cost(recipe, Selection.of(search_part))
     items = np.count_nonzero(search_part.counts())
     cases = len(valid.items) - len(valid)
     validation = cases * (_forward(recipe) + 2 * recipe.hidden * items)
-    return EpochCost(steps, steps + validation, _steps_cost(recipe, train) if may_refit else 0.0)
+    refit = _steps_cost(recipe, Selection(train)) if may_refit else 0.0
+    return EpochCost(steps, steps + validation, refit)
 
 
-def _steps_cost(recipe: Recipe, sessions: Sessions) -> float:
+def _steps_cost(recipe: Recipe, sessions: Selection) -> float:
     """Return the operations of all training steps of an epoch."""
     items = np.count_nonzero(sessions.counts())
-    clicks = len(sessions.items) - len(sessions)
+    clicks = sessions.clicks - len(sessions)
     clicks_per_step = float(recipe.batch)
     if recipe.batches == "sessions":
         clicks_per_step = min(recipe.batch * clicks / len(sessions), clicks)

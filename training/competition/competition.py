@@ -16,6 +16,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from data.batches.selection import Selection
 from data.sessions import Sessions
 from recsys.errors import TrainingStopped
 from training.checkpoint import fingerprint
@@ -27,7 +28,8 @@ from training.parallel.agreement import check_agreement
 from training.parallel.processes import ALONE, Processes
 from training.recipe import original_names
 from training.stop import Stop
-from training.trainer import Initialiser, SearchProgress, Trainer, validation_split
+from training.trainer import Initialiser, SearchProgress, Trainer
+from training.validation import validation_split
 
 FIRST_EPOCHS = 3  # of every challenger, which say which of them goes on first
 
@@ -99,11 +101,11 @@ class Competition:
         return fingerprint(self.train, self.valid, self._incumbent.recipe, text)
 
     @cached_property
-    def _parts(self) -> tuple[Sessions, Sessions]:
+    def _parts(self) -> tuple[Selection, Sessions]:
         """Return the sessions that the searches train on, and those that they validate on."""
-        search_part, valid = validation_split(self.train, self.valid, self._incumbent.recipe)
-        assert valid is not None, "rivals compete on validation sessions"
-        return search_part, valid
+        search_part, sample = validation_split(self.train, self.valid, self._incumbent.recipe)
+        assert sample is not None, "rivals compete on validation sessions"
+        return search_part, sample.sessions
 
     @cached_property
     def _costs(self) -> Mapping[str, EpochCost]:

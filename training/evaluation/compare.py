@@ -17,13 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from data.batches.selection import Selection
 from data.sessions import Sessions, reindex
 from recsys.catalogue.catalogue import Catalogue
 from recsys.model.repeats import RepeatTerm
 from recsys.predictor import Predictor
-from training.baselines import baselines
+from training.baselines import learners
 from training.evaluation.evaluate import Evaluation, Scorer, evaluate
 from training.evaluation.intervals import Estimate, estimate, ratio, resampled_sums, session_sums
+from training.evaluation.sample import Sample
 from training.progress import bar
 
 MODEL = "model"  # the row that the others are compared with
@@ -74,6 +76,25 @@ class SliceResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of a comparison: the sample that was evaluated, and sentences about baselines."""
+
+    of_sessions: int | None = None  # that the evaluated sessions were drawn from; None: from none
+    of_cases: int | None = None
+    sentences: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, sample: Sample, sentences: Sequence[str] = ()) -> "Limits":
+        """Return the limits of an evaluation of this sample."""
+        if not sample.is_part:
+            return cls(sentences=sentences)
+        return cls(sample.of_sessions, sample.of_cases, sentences)
+
+
+NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """Metrics of the model and its baselines, each with its interval."""
 
@@ -87,6 +108,7 @@ class Comparison:
     sliced_baseline: str | None  # the baseline that stands beside the model in the slices
     positions: Sequence[SliceResult]
     popularity: Sequence[SliceResult]
+    limits: Limits = NO_LIMITS
 
 
 def evaluate_with_baselines(
@@ -108,19 +130,25 @@ def evaluate_with_baselines(
     Raises:
         BadInput: The test sessions hold no next click on an item of the catalogue.
     """
-    learned, tested = reindex(train, catalogue.item_ids), reindex(test, catalogue.item_ids)
-    scorers: dict[str, Scorer] = {
-        MODEL: model,
-        **_relatives(model),
-        **baselines(catalogue, learned),
+    learned = Selection.of(train).indexed(catalogue.item_ids)
+    tested = reindex(test, catalogue.item_ids)
+    relatives = {name: partial(_itself, one) for name, one in _relatives(model).items()}
+    scorers: dict[str, Callable[[], Scorer]] = {
+        MODEL: partial(_itself, model),
+        **relatives,
+        **learners(catalogue, learned),
     }
     results = {}
     # one bar: a notebook keeps an empty line for each
     with bar(console, "Testing the model and the baselines", "sessions") as progress:
-        for before, (name, scorer) in enumerate(scorers.items()):
+        for before, (name, learn) in enumerate(scorers.items()):
             advance = partial(_advance, progress, before, len(scorers))
-            results[name] = evaluate(scorer, tested, len(catalogue), advance)
+            results[name] = evaluate(learn(), tested, len(catalogue), advance)
     return results
+
+
+def _itself(scorer: Scorer) -> Scorer:
+    return scorer
 
 
 def _relatives(model: Predictor) -> dict[str, Scorer]:
@@ -142,7 +170,7 @@ def _advance(
 
 
 def compare_with_intervals(
-    results: Mapping[str, Evaluation], counts: NDArray[np.int64]
+    results: Mapping[str, Evaluation], counts: NDArray[np.int64], limits: Limits = NO_LIMITS
 ) -> Comparison:
     """Compare the model with the other recommenders, on one set of resamples of sessions.
 
@@ -150,6 +178,7 @@ def compare_with_intervals(
         results: Recommender → evaluation, the model's first, all of the same cases.
         counts: (N,) int64, training clicks of every item of the model's catalogue; a relative of
             the model may have another catalogue.
+        limits: Limits of the comparison.
     """
     model, cases = results[MODEL], results[MODEL].ranked
     for name, result in results.items():
@@ -195,12 +224,15 @@ def compare_with_intervals(
         sliced_baseline=sliced_baseline,
         positions=[part.result(samples) for part in positions],
         popularity=[part.result(samples) for part in popularity],
+        limits=limits,
     )
 
 
 def as_json(results: Mapping[str, Evaluation], comparison: Comparison) -> dict[str, Any]:
     """Return what `--json` prints and the manifest keeps; intervals as [low, high]."""
-    model = results[MODEL]
+    model, limits = results[MODEL], comparison.limits
+    sampled = {} if limits.of_cases is None else {"sampled_from": limits.of_cases}
+    said = {"limits": list(limits.sentences)} if limits.sentences else {}
     return {
         "model": model.metrics,
         "baselines": {name: r.metrics for name, r in results.items() if name != MODEL},
@@ -211,6 +243,8 @@ def as_json(results: Mapping[str, Evaluation], comparison: Comparison) -> dict[s
         "cases": model.cases,
         "unseen_targets": model.unseen_targets,
         "warnings": [model.warning] if model.warning else [],
+        **sampled,
+        **said,
     }
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from data.batches import Batch, BatchPart, rows_of_process
+from data.batches.batch import Batch, BatchPart, rows_of_process
 from recsys.model.gru4rec import cells_of
 from training.model.gru_backward import read_layer
 from training.model.losses import loss_of

@@ -49,10 +49,24 @@ def summary(comparison: Comparison) -> list[str]:
     return [
         f"The next click is among the model's first 20 items in {recall:.1%} of "
         f"{comparison.cases:,} cases.",
+        *_limits(comparison),
         *_beside_baselines(comparison),
         *_simple_baselines_ahead(comparison),
         *_beside_relatives(comparison),
         _weakest(comparison),
+    ]
+
+
+def _limits(comparison: Comparison) -> list[str]:
+    """Say from which sample the figures are, with the interval, and how baselines are limited."""
+    limits, recall = comparison.limits, comparison.figures[MODEL][WEAK_BY]
+    if limits.of_sessions is None or limits.of_cases is None:
+        return list(limits.sentences)
+    return [
+        f"These cases are of a random sample of {comparison.sessions:,} of {limits.of_sessions:,} "
+        f"test sessions, which have {limits.of_cases:,} next clicks; with 95 % confidence, "
+        f"{metric_name(WEAK_BY)} of all is from {recall.low:.4f} to {recall.high:.4f}.",
+        *limits.sentences,
     ]
 
 

@@ -13,15 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data.batches.selection import without_last
 from data.prepare import Prepared
 from data.sessions import Sessions, reindex
-from data.split import split_by_fraction
 from recsys.predictor import Predictor
 from recsys.ragged import windows_along
 from recsys.retrieval.candidates import KINDS, CandidateIndex, Windows
 from recsys.retrieval.exact import EXACT_RETRIEVAL, RankingQuery, Retrieval, RetrievalSettings, TopK
 from recsys.retrieval.rerank import Reranked, query_vectors
 from training.evaluation.evaluate import LIST_LENGTH, SCORES_AT_ONCE
+from training.evaluation.sample import sampled
 from training.model.weights import Weights
 from training.recipe import Recipe
 from training.retrieval.build_index import build_index
@@ -110,8 +111,9 @@ def _build(
 def states_from(prepared: Prepared, recipe: Recipe) -> Sessions:
     """Return the validation sessions that recall is measured on, never sessions of the test."""
     if prepared.valid is not None and len(prepared.valid):
-        return prepared.valid
-    return split_by_fraction(prepared.train, recipe.validation or 0.1).test
+        return sampled(prepared.valid, recipe.max_cases).sessions
+    last = without_last(prepared.train, recipe.validation or 0.1)[1]
+    return sampled(last, recipe.max_cases).sessions
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.batches import Batch
+from data.batches.batch import Batch
 from training.model.sampling import (
     NegativeSampler,
     RandomStreams,

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data import sessions
 from data.sessions import collapse_repeats, filter_to_fixed_point, known_items, reindex, sessionise
 from recsys.errors import BadInput
 from tests.support.training.builders import log_of, texts, words
@@ -88,3 +89,18 @@ def test_known_items_are_those_clicked() -> None:
     sessions = words("ab", "cd")
 
     assert known_items(sessions.keep_sessions(np.array([False, True]))) == ("c", "d")
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=30), st.integers(1, 40))
+def test_numbers_of_a_log_do_not_depend_on_how_much_is_read_at_a_time(
+    lengths: list[int], at_once: int
+) -> None:
+    log = words(*("abcde"[:length] for length in lengths))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sessions, "CLICKS_AT_ONCE", at_once)
+        counts, by_length = log.counts(), log.length_counts()
+        ordered = log.at_places_by_length(range(len(log)))
+
+    assert counts.tolist() == np.bincount(log.items, minlength=len(log.item_ids)).tolist()
+    assert by_length.tolist() == np.bincount(lengths).tolist()
+    assert ordered == np.argsort(lengths, kind="stable").tolist()

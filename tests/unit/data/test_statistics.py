@@ -1,4 +1,7 @@
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data.sessions import sessionise
 from data.statistics import describe
@@ -38,3 +41,12 @@ def test_the_popularity_curve_of_many_items_has_few_points() -> None:
     assert ranks[0] == 1
     assert ranks[-1] == 900
     assert len(ranks) <= 60
+
+
+@given(st.lists(st.integers(2, 12), min_size=1, max_size=60))
+def test_quantiles_of_lengths_are_those_of_numpy(lengths: list[int]) -> None:
+    found = describe(words(*("a" * length for length in lengths)))
+
+    expected = np.quantile(lengths, [0.5, 0.9, 0.99, 1.0], method="inverted_cdf")
+    assert list(found.length_quantiles.values()) == expected.tolist()
+    assert found.length_mean == np.mean(lengths)

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.sessions import Sessions, known_items, reindex
+from data.batches.selection import Selection
+from data.sessions import Sessions, known_items
 from recsys.bundle.manifest import Manifest
 from recsys.catalogue.catalogue import Catalogue
 from recsys.errors import BadInput
@@ -36,7 +37,7 @@ def base_model_of(item_ids: str, **training: object) -> BaseModel:
 
 def begin(start: WarmStart, clicks: Sessions) -> tuple[Catalogue, Weights]:
     catalogue = start.catalogue(clicks)
-    indexed = reindex(clicks, catalogue.item_ids)
+    indexed = Selection(clicks).indexed(catalogue.item_ids)
     return catalogue, start.weights(catalogue, indexed, TINY, torch.Generator().manual_seed(1))
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from data.batches.selection import Selection
 from data.click_options import ClickOptions
 from data.sessions import Sessions, reindex
 from recsys.bundle.golden import open_predictor
@@ -55,7 +56,7 @@ class RecordingChooser:
         self.parts: list[tuple[int, int]] = []
 
     def __call__(
-        self, predictor: Predictor, train_part: Sessions, valid: Sessions | None
+        self, predictor: Predictor, train_part: Selection, valid: Sessions | None
     ) -> Additions:
         assert predictor.blend is None
         assert valid is not None
@@ -153,7 +154,7 @@ def test_ranks_of_each_blend_are_those_of_its_evaluation(
     clicks = words(*["".join(walk.choices(ITEMS, k=walk.randint(2, 7))) for _ in range(300)])
     compared: list[float] = []
 
-    def compare(predictor: Predictor, train_part: Sessions, valid: Sessions | None) -> Additions:
+    def compare(predictor: Predictor, train_part: Selection, valid: Sessions | None) -> Additions:
         assert valid is not None
         held = reindex(valid, predictor.catalogue.item_ids)
         weighed = weigh(settings_to_try(recipe), predictor, train_part, valid, term)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
+from data.batches.selection import Selection
 from data.click_options import ClickOptions
 from data.sessions import Sessions
 from recsys.bundle.golden import open_predictor
@@ -92,7 +93,8 @@ def test_cases_without_a_known_click_decide_too() -> None:
     assert "recall@20 0.0000 -> 0.2500" in chosen.summary
 
 
-def test_only_the_newest_clicks_of_the_catalogue_count() -> None:
+def test_only_the_newest_sessions_and_items_of_the_catalogue_count() -> None:
+    """Two sessions of four clicks are more than five clicks, so one counts."""
     train = sessions_of(np.array([0, 1, 2, 3, 3, 3, 4, 5]))
 
     recent = recent_of(
@@ -100,13 +102,13 @@ def test_only_the_newest_clicks_of_the_catalogue_count() -> None:
     )
 
     assert recent is not None
-    assert recent.newest.tolist() == [3, 0, 1]
+    assert recent.newest.tolist() == [2, 0, 1]
 
 
 def test_without_validation_sessions_a_continued_bundle_keeps_its_numbers() -> None:
     recipe = dataclasses.replace(TINY, validation=0.0)
     numbers = RecentPopularitySettings(0.5, 77)
-    choose, train = chooser_of(recipe), news(1, 30)
+    choose, train = chooser_of(recipe), Selection(news(1, 30))
 
     alone = choose(untrained(), train, None)
     kept = chooser_of(recipe, dataclasses.replace(alone, recent=numbers))(untrained(), train, None)
@@ -118,7 +120,8 @@ def test_without_validation_sessions_a_continued_bundle_keeps_its_numbers() -> N
 def test_the_recipe_can_do_without() -> None:
     recipe = dataclasses.replace(TINY, recent_popularity="none", repeats="none")
 
-    additions = chooser_of(recipe)(untrained(), news(1, 2500), news(2, 100, newest_only=True))
+    train, valid = Selection(news(1, 2500)), news(2, 100, newest_only=True)
+    additions = chooser_of(recipe)(untrained(), train, valid)
 
     assert (additions.recent, additions.recent_summary) == (None, "none")
 

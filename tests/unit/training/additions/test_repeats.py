@@ -16,6 +16,7 @@ from rich.console import Console
 from scipy.optimize import check_grad
 from torch import Tensor
 
+from data.batches.selection import Selection
 from data.click_options import ClickOptions
 from data.sessions import Sessions, reindex
 from recsys.bundle.golden import (
@@ -189,7 +190,9 @@ def trained_predictors(tmp_path: Path, recipe: Recipe) -> tuple[Predictor, Predi
     """Return the search's predictor without and with the fitted term."""
     found: list[Predictor] = []
 
-    def choose_and_keep(predictor: Predictor, train: Sessions, valid: Sessions | None) -> Additions:
+    def choose_and_keep(
+        predictor: Predictor, train: Selection, valid: Sessions | None
+    ) -> Additions:
         additions = chooser_of(recipe)(predictor, train, valid)
         found.extend([predictor, predictor.with_repeats(additions.repeats)])
         return additions
@@ -252,7 +255,7 @@ def test_without_validation_a_term_is_kept_where_its_scale_fits(
     """A bonus for the model's scores is none for those of a blend, and the other way round."""
     recipe = dataclasses.replace(TINY, validation=0.0, **settings)
 
-    additions = chooser_of(recipe, kept)(predictor, returning_visitors(4), None)
+    additions = chooser_of(recipe, kept)(predictor, Selection(returning_visitors(4)), None)
 
     assert additions.repeats == expected
     assert summary in additions.repeats_summary
@@ -261,7 +264,7 @@ def test_without_validation_a_term_is_kept_where_its_scale_fits(
 def test_a_fit_without_a_gain_keeps_the_term_of_the_continued_bundle(predictor: Predictor) -> None:
     valid = returning_visitors(3)  # too few sessions, on items that the predictor does not know
 
-    additions = chooser_of(TINY, Additions(TERM, "", None))(predictor, valid, valid)
+    additions = chooser_of(TINY, Additions(TERM, "", None))(predictor, Selection(valid), valid)
 
     assert additions.repeats == TERM
 
@@ -348,7 +351,7 @@ def test_a_blended_recipe_fits_the_term_to_the_blended_scores(tmp_path: Path) ->
     recipe = dataclasses.replace(TINY, blend="vstan", blend_weight=0.4, recent_popularity="none")
     seen: list[Additions] = []
 
-    def keep(predictor: Predictor, train: Sessions, valid: Sessions | None) -> Additions:
+    def keep(predictor: Predictor, train: Selection, valid: Sessions | None) -> Additions:
         assert valid is not None
         alone = fit_repeats(predictor, valid)
         additions = chooser_of(recipe)(predictor, train, valid)

@@ -26,8 +26,8 @@ from training.trainer import (
     FromScratch,
     Trainer,
     TrainingResult,
-    validation_split,
 )
+from training.validation import validation_split
 
 CPU = torch.device("cpu")
 CLICKS = words(*["abcd", "bcda", "cdab", "dabc", "abca", "bc"] * 20)
@@ -213,7 +213,8 @@ def costs_of(rivals: Sequence[Rival]) -> dict[str, EpochCost]:
     search_part, valid = validation_split(CLICKS, None, SLOW)
     assert valid is not None
     return {
-        r.name: epoch_cost(r.recipe, CLICKS, search_part, valid, may_refit=True) for r in rivals
+        r.name: epoch_cost(r.recipe, CLICKS, search_part, valid.sessions, may_refit=True)
+        for r in rivals
     }
 
 

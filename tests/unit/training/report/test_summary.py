@@ -11,6 +11,7 @@ from training.evaluation.compare import (
     COMPARED,
     Comparison,
     Difference,
+    Limits,
     Slice,
     SliceResult,
     compare_with_intervals,
@@ -51,6 +52,17 @@ def comparison(
         positions=positions,
         popularity=popularity,
     )
+
+
+def test_a_sample_and_limited_baselines_are_said_with_the_interval() -> None:
+    limits = Limits(900, 20_000, ["Markov learned from less."])
+    found = dataclasses.replace(comparison({}), limits=limits)
+
+    assert summary(found)[1:3] == [
+        "These cases are of a random sample of 50 of 900 test sessions, which have 20,000 next "
+        "clicks; with 95 % confidence, Recall@20 of all is from 0.4800 to 0.5200.",
+        "Markov learned from less.",
+    ]
 
 
 @pytest.mark.parametrize(

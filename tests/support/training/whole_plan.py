@@ -1,94 +1,20 @@
-"""Mini-batches: sessions to the steps of one epoch, in one of two ways.
+"""Plans of an epoch as they were made before they were read group by group: all clicks at once.
 
-`WholeSessionBatches`: whole sessions of similar length, each from its first click. Sessions stand
-in the order of time, but for a few steps' worth that is mixed.
-`SessionParallelBatches`: as in the paper (Hidasi et al., ICLR 2016, arXiv:1511.06939, section
-3.1.1). Each of B rows walks through one session after another, one click in a step. A row that ends
-its session takes the next waiting one; the last batches have fewer rows.
-
-Either way an epoch contains every pair of consecutive clicks once. The plan of an epoch depends on
-the lengths of the sessions alone.
+They are short, take about 60 bytes a click, and are the reference of `data.batches`.
 """
 
-import dataclasses
 import heapq
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data.batches.batch import Batch, BatchPlan
+from data.batches.whole_sessions import STEPS_MIXED
 from data.sessions import Sessions
 
-STEPS_MIXED = 16  # steps whose sessions are sorted by length together; more steps mix time more
 
-
-@dataclass(frozen=True)
-class Batch:
-    """Mini-batch of one step: input items, and the target item that follows each of them.
-
-    Clicks are packed as in `torch.nn.utils.rnn.PackedSequence`: the first click of every row, then
-    the second click of the rows that have one, and so on.
-    """
-
-    inputs: NDArray[np.int64]  # (clicks,) item indices
-    targets: NDArray[np.int64]  # (clicks,) item indices
-    batch_sizes: NDArray[np.int64]  # (T,) rows that have a first, second, … click; never rises
-    # session-parallel batches only: (batch_sizes[0],) rows of the carried state, and whether each
-    # begins a new session; None where every row begins from the zero state
-    state_rows: NDArray[np.int64] | None = None
-    is_new_session: NDArray[np.bool_] | None = None
-
-    def __post_init__(self) -> None:
-        assert len(self.inputs) == len(self.targets) == self.batch_sizes.sum(), "uneven batch"
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    @property
-    def row_of_click(self) -> NDArray[np.int64]:
-        """Return the row that each click belongs to, (clicks,) int64."""
-        return np.concatenate([np.arange(rows) for rows in self.batch_sizes])
-
-    def part_of(self, rank: int, size: int) -> "BatchPart":
-        """Return the rows of one of `size` processes; perhaps none, if there are few rows."""
-        if size == 1:
-            return BatchPart(self)
-        row_of_click = self.row_of_click
-        numbers = np.arange(self.batch_sizes[0]) if self.state_rows is None else self.state_rows
-        own = rows_of_process(numbers, rank, size)
-        clicks, rows = np.flatnonzero(own[row_of_click]), np.flatnonzero(own)
-        sizes = np.cumsum(own, dtype=np.int64)[self.batch_sizes - 1]  # own among the first rows
-        part = Batch(self.inputs[clicks], self.targets[clicks], sizes[sizes > 0])
-        if self.state_rows is not None and self.is_new_session is not None:
-            part = dataclasses.replace(
-                part, state_rows=self.state_rows[rows], is_new_session=self.is_new_session[rows]
-            )
-        return BatchPart(part, clicks, rows)
-
-
-@dataclass(frozen=True)
-class BatchPart:
-    """Rows of one process in a mini-batch that several processes share."""
-
-    batch: Batch  # these rows alone
-    clicks: NDArray[np.int64] | None = None  # their clicks in the whole mini-batch; None: all
-    rows: NDArray[np.int64] | None = None  # their places in the whole mini-batch; None: all
-
-
-def rows_of_process(rows: NDArray[np.int64], rank: int, size: int) -> NDArray[np.bool_]:
-    """Return whether each row belongs to this process: they take turns, so that lengths even out.
-
-    Args:
-        rows: (rows,) int64, numbers of rows: in the mini-batch, longest first, or of carried state.
-        rank: Number of the process, from 0.
-        size: Number of processes.
-    """
-    return np.equal(rows % size, rank)
-
-
-class BatchPlan(ABC):
-    """Plan of all steps of one epoch; memory grows with the clicks and with nothing else."""
+class _WholePlan(BatchPlan):
+    """Plan of all steps, with the positions of all clicks."""
 
     def __init__(
         self, sessions: Sessions, inputs: NDArray[np.int64], clicks_of_step: NDArray[np.int64]
@@ -112,15 +38,12 @@ class BatchPlan(ABC):
         """Return the number of input clicks in all steps before this one."""
         return int(self._offsets[step])
 
-    @abstractmethod
-    def __getitem__(self, step: int) -> Batch: ...
-
     def _inputs_and_targets(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         clicks = self._inputs[self._offsets[step] : self._offsets[step + 1]]
         return self._items[clicks].astype(np.int64), self._items[clicks + 1].astype(np.int64)
 
 
-class SessionParallelBatches(BatchPlan):
+class SessionParallelAtOnce(_WholePlan):
     """Session-parallel mini-batches: in every step each row moves on by one click."""
 
     def __init__(self, sessions: Sessions, rows: int) -> None:
@@ -143,7 +66,7 @@ class SessionParallelBatches(BatchPlan):
         )
 
 
-class WholeSessionBatches(BatchPlan):
+class WholeSessionsAtOnce(_WholePlan):
     """Mini-batches of whole sessions of similar length."""
 
     def __init__(self, sessions: Sessions, rows: int, longest: int, seed: int) -> None:

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.batches import STEPS_MIXED, Batch, BatchPlan, SessionParallelBatches, WholeSessionBatches
+from data.batches.batch import Batch, BatchPlan
+from data.batches.session_parallel import SessionParallelBatches
+from data.batches.whole_sessions import STEPS_MIXED, WholeSessionBatches
 from data.sessions import Sessions
 
 LENGTHS = st.lists(st.integers(2, 9), min_size=1, max_size=60)

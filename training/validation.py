@@ -1,0 +1,44 @@
+"""Validation: the sessions of a search, to train on and to validate on."""
+
+from data.batches.selection import Selection, without_last
+from data.sessions import Sessions
+from recsys.errors import BadInput
+from training.evaluation.sample import Sample, sampled
+from training.recipe import Recipe
+
+LEAST_SESSIONS_TO_CUT = 10  # fewer training sessions are not cut for validation
+
+
+def validation_split(
+    train: Sessions, valid: Sessions | None, recipe: Recipe
+) -> tuple[Selection, Sample | None]:
+    """Return the sessions of the search phase: to train on, and to validate on.
+
+    Args:
+        train: Training sessions, items as codes of their log.
+        valid: Sessions to validate on; None to cut the last share of `train` off.
+        recipe: Its `validation` is that share, its `max_cases` limits the next clicks.
+
+    Returns:
+        None to validate on where the share is 0, or the log is too small to be cut.
+    """
+    share = recipe.validation
+    if valid is not None:
+        return Selection(train), sampled(valid, recipe.max_cases)
+    if share == 0 or len(train) < LEAST_SESSIONS_TO_CUT:
+        return Selection(train), None
+    before, after = without_last(train, share)
+    return before, sampled(after, recipe.max_cases)
+
+
+def check_validation(search_part: Selection, valid: Sessions) -> None:
+    """Raise `BadInput` where no target of the validation part is an item of the training part."""
+    targets = valid.next_clicks
+    if not (search_part.counts() > 0)[targets].any():
+        raise BadInput(
+            "The validation part cannot be used",
+            [
+                f"none of its {len(targets):,} next clicks is on an item of the other training "
+                "sessions. Train without one: --set validation=0."
+            ],
+        )
