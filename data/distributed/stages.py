@@ -25,7 +25,7 @@ ORIGIN = "origin"  # name of the record of the clicks and options
 
 
 class StageResult(Protocol):
-    """What a stage hands to the next ones; its files are in the folder of the stage."""
+    """Result of a stage for the next ones; its files are in the folder of the stage."""
 
     def values(self) -> Mapping[str, Any]:
         """Return the result as values of JSON."""

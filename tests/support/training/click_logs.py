@@ -38,7 +38,9 @@ class SmallLog:
             if self.ending == ".parquet":
                 columns = zip(*numbered, strict=True)
                 pq.write_table(
-                    pa.table(dict(zip(names, map(pa.array, columns), strict=True))), path
+                    pa.table(dict(zip(names, map(pa.array, columns), strict=True))),
+                    path,
+                    row_group_size=7,
                 )
             elif self.ending == ".csv":
                 texts = [",".join(map(str, row)) for row in rows]

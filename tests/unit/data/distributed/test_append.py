@@ -1,4 +1,4 @@
-"""Where no session straddles a border, appending gives the preparation of all clicks at once."""
+"""Appending gives the preparation of all clicks at once, where no session straddles a border."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
