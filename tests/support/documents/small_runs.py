@@ -19,6 +19,7 @@ LEARN = "--set hidden=8 --set negatives=32"
 SMALLER = {
     "compare_cells.py": f"--epochs 1 {LEARN}",
     "compare_recipes.py": f"--number 2000 --set epochs=1 {LEARN}",
+    "item_lists.py": "",
     "memory.py bundle": "--items 4000 --hidden 8",
     "memory.py catalogue": "--rounds 2",
     "memory.py serve": f"--most 2 --rate 20 {LOAD}",
@@ -35,6 +36,7 @@ SMALLER = {
     "additions.py": f"--set epochs=1 {LEARN}",
     "serving_sizes.py capacity": f"--p90 0 {LOAD}",  # no rate holds this bound, so it tries one
     "serving_sizes.py sizes": LOAD,
+    "successor_log.py": "--items 400 --clicks 4000 --held-out 100",
     "time_to_accuracy.py": f"--epochs 1 {LEARN} --set epochs=1",
 }
 MOST_SECONDS = 600
