@@ -50,7 +50,6 @@ from recsys.predictor import SessionModel
 from recsys.retrieval.candidates import REMOVED_KINDS, CandidateIndex, IndexSettings
 from recsys.retrieval.int8 import Int8Index
 from recsys.retrieval.item_lists import ItemLists
-from recsys.retrieval.ivf import IvfIndex
 
 log = logging.getLogger("recsys")
 MEANING = ("cell", "embedding", "embedding_width", "scale")  # of a size, beside the tensors' shapes
@@ -143,22 +142,24 @@ def _load(folder: Path, manifest: Manifest) -> Bundle:
     _check_state(folder / MODEL, model, manifest.size, matrix if inputs is None else inputs)
     blend = _load_blend(folder, manifest.blend, len(catalogue))
     recent = _load_recent(folder / WEIGHTS, manifest.recent_popularity, len(catalogue))
-    index = _load_index(folder, manifest)
+    index = _load_index(folder, manifest, matrix, bias)
     return Bundle(folder, manifest, catalogue, model, matrix, bias, inputs, blend, recent, index)
 
 
-def _load_index(folder: Path, manifest: Manifest) -> CandidateIndex | None:
+def _load_index(
+    folder: Path, manifest: Manifest, matrix: Tensor, bias: Tensor
+) -> CandidateIndex | None:
     settings, size = manifest.retrieval.index, manifest.size
     if settings is None:
         return None
     if settings.kind in REMOVED_KINDS:
         log.warning(
-            "%s has an index of the removed kind %s: every item is scored exactly. Export the "
-            "bundle anew to get an index.",
+            "%s has an index of the removed kind %s: it is served by int8, in codes that this "
+            "process makes and keeps in memory. Export the bundle anew.",
             folder,
             settings.kind,
         )
-        return None
+        return Int8Index.of(matrix, bias, settings.bias_unit)
     return read_index_file(folder / INDEX, settings, size.items, size.hidden)
 
 
@@ -266,9 +267,5 @@ def read_index_file(path: Path, settings: IndexSettings, items: int, hidden: int
     Raises:
         BundleRefused: the file is not such an index.
     """
-    kinds: Mapping[str, type[ItemLists] | type[IvfIndex] | type[Int8Index]] = {
-        "lists": ItemLists,
-        "ivf": IvfIndex,
-        "int8": Int8Index,
-    }
+    kinds: Mapping[str, type[ItemLists] | type[Int8Index]] = {"lists": ItemLists, "int8": Int8Index}
     return kinds[settings.kind].read(path, settings, items, hidden)

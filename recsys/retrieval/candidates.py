@@ -1,7 +1,6 @@
 """Interface of a candidate index: return the items that are likely to score highest.
 
     lists   lists computed in advance for each item (`recsys/retrieval/item_lists.py`)
-    ivf     the items of the nearest cells, in 4 bits for every two numbers (`ivf.py`)
     int8    every item in 8 bits, many queries at once (`int8.py`)
 
 An index returns candidates only. `recsys/retrieval/rerank.py` computes their scores in float32.
@@ -18,8 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-KINDS = ("lists", "ivf", "int8")  # from the least work to the most exact
-REMOVED_KINDS = ("pq4", "fp16")  # older bundles have them; they are served with exact scoring
+KINDS = ("lists", "int8")  # from the least work to the most exact
+REMOVED_KINDS = ("ivf", "pq4", "fp16")  # older bundles have them; they are served by int8
 PROBED_KINDS = ("lists", "ivf")  # they consider some items only
 MAX_PROBES = 1 << 20
 MEASURED_K = 20  # length of the lists that recall is measured on; a shorter list is no worse
@@ -38,7 +37,7 @@ class IndexSettings:
 
     kind: str
     bias_unit: float  # the bias is divided by it, the query's last number is multiplied by it
-    probes: int = 0  # ivf: cells searched; lists: last clicks whose lists are read
+    probes: int = 0  # lists: last clicks whose lists are read; ivf: cells that were searched
 
     def __post_init__(self) -> None:
         if self.kind not in (*KINDS, *REMOVED_KINDS):

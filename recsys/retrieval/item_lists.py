@@ -121,13 +121,14 @@ class ItemLists:
     def with_probes(self, probes: int) -> "ItemLists":
         """Return the same index that reads the lists of `probes` last clicks."""
         settings = IndexSettings(self.settings.kind, self.settings.bias_unit, probes)
-        return ItemLists(*self._tensors(), settings)
+        return ItemLists(*self.tensors(), settings)
 
     def write(self, path: Path) -> None:
         """Write the index to one file."""
-        save_file(dict(zip(TENSORS, self._tensors(), strict=True)), path)
+        save_file(dict(zip(TENSORS, self.tensors(), strict=True)), path)
 
-    def _tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the lists, the common items and their vectors, as the constructor takes them."""
         return torch.from_numpy(self._lists), torch.from_numpy(self._common), self._vectors
 
 

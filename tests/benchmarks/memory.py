@@ -31,6 +31,7 @@ from recsys.neighbours.scoring import VSTAN
 from recsys.predictor import Predictor
 from recsys.retrieval.candidates import CandidateIndex, IndexSettings, with_bias
 from recsys.retrieval.exact import RankingQuery, RetrievalSettings
+from recsys.retrieval.int8 import Int8Index
 from recsys.retrieval.item_lists import ItemLists
 from service.server.embedded_redis import private_redis
 from tests.benchmarks.additions import TERM
@@ -40,7 +41,6 @@ from training.baselines.session_knn import build_neighbour_index
 from training.export import Export, write_bundle
 from training.model.weights import Weights, eager_predictor
 from training.recipe import Recipe
-from training.retrieval.build_index import build_index
 from training.retrieval.build_item_lists import LIST_LENGTH, MAX_COMMON
 from training.retrieval.recall_check import EVERY_ITEM, ChosenRetrieval
 
@@ -74,7 +74,7 @@ def bundle(
         index: CandidateIndex = _lists(eager_predictor(weights, catalogue, recipe), golden)
         chosen = ChosenRetrieval(RetrievalSettings(retrieval, index.settings), index)
     elif retrieval != "exact":
-        index = build_index(weights.exported().matrix, weights.bias, retrieval, 1.0)
+        index = Int8Index.of(weights.exported().matrix, weights.bias, 1.0)
         chosen = ChosenRetrieval(RetrievalSettings(retrieval, index.settings), index)
     write_bundle(
         out, Export(weights, catalogue, recipe, {}, {}, golden, repeats, blend, retrieval=chosen)

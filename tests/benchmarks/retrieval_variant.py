@@ -11,11 +11,11 @@ from recsys.bundle.golden import open_predictor
 from recsys.bundle.layout import FILES, INDEX, MANIFEST, NEIGHBOURS
 from recsys.bundle.load import digest, load_bundle, model_id_of
 from recsys.retrieval.exact import RetrievalSettings
-from training.retrieval.build_index import build_index
+from recsys.retrieval.int8 import Int8Index
 
 
 def write_variant(bundle: Path, kind: str, out: Path) -> Path:
-    """Link the files of a bundle and add another index: exact, int8, ivf."""
+    """Link the files of a bundle and add another retrieval: exact, int8."""
     out.mkdir(parents=True)
     for name in (*FILES, NEIGHBOURS):
         if (bundle / name).exists():
@@ -28,7 +28,7 @@ def write_variant(bundle: Path, kind: str, out: Path) -> Path:
     }
     if kind != "exact":
         unit = opened.manifest.size.scale or float(np.abs(opened.matrix.numpy()).max())
-        index = build_index(opened.matrix, opened.bias, kind, float(unit))
+        index = Int8Index.of(opened.matrix, opened.bias, float(unit))
         index.write(out / INDEX)
         files[INDEX] = digest(out / INDEX)
         settings = RetrievalSettings(kind, index.settings)

@@ -51,7 +51,7 @@ Cost = Callable[[Part, int], Awaitable[float]]
 
 def main(
     bundle: Annotated[Path, typer.Option(help="Bundle folder.")],
-    kind: Annotated[list[str] | None, typer.Option(help="exact, int8, ivf.")] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="exact, int8.")] = None,
     rounds: Annotated[int, typer.Option(help="Number of rounds; the median counts.")] = 5,
     calls: Annotated[int, typer.Option(help="Requests per round.")] = 1200,
 ) -> None:

@@ -83,7 +83,7 @@ def _standing_alone(chart: str) -> str:
 @app.command()
 def capacity(
     bundle: serving.Bundle,
-    kind: Annotated[str, typer.Option(help="exact, int8, ivf; or as it is.")] = "as it is",
+    kind: Annotated[str, typer.Option(help="exact, int8; or as it is.")] = "as it is",
     p90: Annotated[float, typer.Option(help="Bound of the 90th percentile, ms.")] = 50.0,
     start: float = 20.0,
     seconds: float = 8.0,

@@ -7,6 +7,7 @@ kind falls short, the next more exact kind is tried. A small catalogue is scored
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,24 +21,23 @@ from recsys.predictor import Predictor
 from recsys.ragged import windows_along
 from recsys.retrieval.candidates import KINDS, CandidateIndex, Windows
 from recsys.retrieval.exact import EXACT_RETRIEVAL, RankingQuery, Retrieval, RetrievalSettings, TopK
+from recsys.retrieval.int8 import Int8Index
 from recsys.retrieval.rerank import Reranked, query_vectors
 from training.evaluation.evaluate import LIST_LENGTH, SCORES_AT_ONCE
 from training.evaluation.sample import sampled
 from training.model.weights import Weights
 from training.recipe import Recipe
-from training.retrieval.build_index import build_index
-from training.retrieval.build_item_lists import build_item_lists
+from training.retrieval.build_item_lists import MAX_PAIRED_ITEMS, build_item_lists
 
 MAX_EXACT_ITEMS = 20_000  # a catalogue of at most so many items is scored exactly
-MIN_IVF_ITEMS = 200_000  # cells save time in a larger catalogue only
-MAX_LISTED_ITEMS = 2_000_000  # the time to build lists grows with the square of the catalogue
-STATES = 2_000  # hidden states that recall is measured on
+STATES = 2_000  # hidden states that recall is measured on, fewer in a very large catalogue
 EXCLUDED_SHARES = (0.0, 0.5, 0.99)  # of the items
 BEST_EXCLUDED = "best 20"  # name of the check that excludes the best items and no others
-PROBES = {"lists": (1, 2, 3, 5, 8), "ivf": (8, 16, 32, 64, 128, 256)}
+PROBES = {"lists": (1, 2, 3, 5, 8)}
 MIN_RECALL = 0.99  # recall@20 that a retrieval must reach in every check
 
 OnAttempt = Callable[[str], None]  # takes the name of what is measured
+Listed = TypeVar("Listed")  # TopK, or TopK | None
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _build(
 ) -> CandidateIndex:
     if kind != "lists":
         exact = predictor.exact_retrieval
-        return build_index(exact.matrix, exact.bias, kind, bias_unit)
+        return Int8Index.of(exact.matrix, exact.bias, bias_unit)
     return build_item_lists(
         predictor, scale, bias_unit, lambda share: on_attempt(f"lists, {share:.0%}")
     )
@@ -145,10 +145,12 @@ class RecallCheck:
             for share, mask in zip(EXCLUDED_SHARES, masks, strict=True)
         }
         exact = predictor.exact_retrieval
-        self._exact = {name: self._lists(exact, queries) for name, queries in self._queries.items()}
+        self._exact = {
+            name: self._in_parts(exact.top_k, queries) for name, queries in self._queries.items()
+        }
         best = self._exact[f"{EXCLUDED_SHARES[0]:g}"]
         self._queries[BEST_EXCLUDED] = [RankingQuery(LIST_LENGTH, top_k.items) for top_k in best]
-        self._exact[BEST_EXCLUDED] = self._lists(exact, self._queries[BEST_EXCLUDED])
+        self._exact[BEST_EXCLUDED] = self._in_parts(exact.top_k, self._queries[BEST_EXCLUDED])
 
     def recall(self, retrieval: Retrieval, least: float = 0.0) -> dict[str, float]:
         """Return the share of the exact lists that a retrieval finds.
@@ -162,18 +164,27 @@ class RecallCheck:
         """
         result: dict[str, float] = {}
         for name, queries in self._queries.items():
-            result[name] = recall = _recall(self._exact[name], self._lists(retrieval, queries))
+            quick = self._quick_lists(retrieval, queries)
+            result[name] = recall = _recall(self._exact[name], quick)
             if recall < least:
                 break
         return result
 
-    def _lists(self, retrieval: Retrieval, queries: Sequence[RankingQuery]) -> list[TopK]:
+    def _quick_lists(
+        self, retrieval: Retrieval, queries: Sequence[RankingQuery]
+    ) -> list[TopK | None]:
+        """Return the lists; None for those that the retrieval leaves to an exact scan."""
+        return self._in_parts(retrieval.quick_top_k, queries)
+
+    def _in_parts(
+        self,
+        top_k: Callable[[Tensor, Windows, Sequence[RankingQuery]], Sequence[Listed]],
+        queries: Sequence[RankingQuery],
+    ) -> list[Listed]:
         hidden, clicks = self._states.hidden, self._states.clicks
         parts = [slice(at, at + self._rows) for at in range(0, len(hidden), self._rows)]
         return [
-            top_k
-            for part in parts
-            for top_k in retrieval.top_k(hidden[part], clicks[part], queries[part])
+            listed for part in parts for listed in top_k(hidden[part], clicks[part], queries[part])
         ]
 
 
@@ -188,11 +199,15 @@ def allowed_masks(items: int, seed: int) -> Iterator[NDArray[np.bool_] | None]:
 def validation_states(predictor: Predictor, sessions: Sessions) -> States:
     """Return the hidden states after clicks of evenly chosen sessions, about `STATES` of them.
 
-    A state before the first click on a known item is left out.
+    Above `MAX_PAIRED_ITEMS` items there are fewer, so that their exact lists cost no more than
+    those of `STATES` states over so many items. A state before the first click on a known item is
+    left out.
     """
+    items = len(predictor.catalogue)
+    states = STATES * min(1.0, MAX_PAIRED_ITEMS / items)
     known = reindex(sessions.keep_sessions(sessions.lengths >= 2), predictor.catalogue.item_ids)
     cases = known.lengths - 1
-    share = min(1.0, STATES / max(int(cases.sum()), 1))
+    share = min(1.0, states / max(int(cases.sum()), 1))
     picked = np.flatnonzero(np.diff(np.floor(np.arange(len(known) + 1) * share)))
     chosen = [known[at] for at in picked.tolist()]
     hidden = predictor.hidden_along(chosen)
@@ -208,12 +223,7 @@ def _kinds_to_try(recipe: Recipe, items: int) -> Sequence[str]:
         return ()
     if recipe.retrieval != "auto":
         return KINDS[KINDS.index(recipe.retrieval) :]
-    if items <= MAX_EXACT_ITEMS:
-        return ()
-    left_out = (
-        {"ivf"} if items <= MIN_IVF_ITEMS else {"lists"} if items > MAX_LISTED_ITEMS else set()
-    )
-    return [kind for kind in KINDS if kind not in left_out]
+    return () if items <= MAX_EXACT_ITEMS else KINDS
 
 
 def _with_more_probes(index: CandidateIndex) -> Iterator[CandidateIndex]:
@@ -222,7 +232,10 @@ def _with_more_probes(index: CandidateIndex) -> Iterator[CandidateIndex]:
         yield index.with_probes(probes)
 
 
-def _recall(exact: Sequence[TopK], lists: Sequence[TopK]) -> float:
-    shared = sum(len(set(e.items) & set(f.items)) for e, f in zip(exact, lists, strict=True))
+def _recall(exact: Sequence[TopK], lists: Sequence[TopK | None]) -> float:
+    shared = sum(
+        len(set(all_of.items).intersection((found or all_of).items))
+        for all_of, found in zip(exact, lists, strict=True)
+    )
     longest = sum(len(top_k.items) for top_k in exact)
     return shared / longest if longest else 1.0

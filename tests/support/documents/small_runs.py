@@ -19,6 +19,7 @@ LEARN = "--set hidden=8 --set negatives=32"
 SMALLER = {
     "compare_cells.py": f"--epochs 1 {LEARN}",
     "compare_recipes.py": f"--number 2000 --set epochs=1 {LEARN}",
+    "item_lists.py": "",
     "memory.py bundle": "--items 4000 --hidden 8",
     "memory.py catalogue": "--rounds 2",
     "memory.py serve": f"--most 2 --rate 20 {LOAD}",
@@ -36,6 +37,7 @@ SMALLER = {
     "serving_sizes.py capacity": f"--p90 0 {LOAD}",  # no rate holds this bound, so it tries one
     "serving_sizes.py sizes": LOAD,
     "training_memory.py": "--clicks 4000 --items 300 --hidden 8 --checks 1",
+    "successor_log.py": "--items 400 --clicks 4000 --held-out 100",
     "time_to_accuracy.py": f"--epochs 1 {LEARN} --set epochs=1",
 }
 MOST_SECONDS = 600

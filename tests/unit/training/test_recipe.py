@@ -99,7 +99,7 @@ def test_a_recipe_file_is_read(tmp_path: Path) -> None:
     assert load_recipe(str(path)) == Recipe(hidden=12)
 
 
-@pytest.mark.parametrize("kind", ["pq4", "fp16"])
+@pytest.mark.parametrize("kind", ["ivf", "pq4", "fp16"])
 def test_a_removed_retrieval_is_taken_as_int8_with_a_warning(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,9 +10,9 @@ from torch import Tensor
 from recsys.bundle.load import read_index_file
 from recsys.errors import BundleRefused
 from recsys.retrieval.candidates import KINDS, IndexSettings
+from recsys.retrieval.int8 import Int8Index
 from recsys.retrieval.item_lists import ItemLists
 from tests.support.bundles.small_indexes import HIDDEN, ITEMS, item_vectors
-from training.retrieval.build_index import build_index
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -24,13 +24,10 @@ def test_a_file_that_holds_no_index_is_refused(kind: str, tmp_path: Path) -> Non
         read_index_file(path, IndexSettings(kind, 1.0, probes=1), ITEMS, HIDDEN)
 
 
-@pytest.mark.parametrize("kind", ["int8", "ivf"])
 @pytest.mark.parametrize(("items", "hidden"), [(ITEMS + 1, HIDDEN), (ITEMS, HIDDEN + 16)])
-def test_an_index_of_another_size_is_refused(
-    kind: str, items: int, hidden: int, tmp_path: Path
-) -> None:
+def test_an_index_of_another_size_is_refused(items: int, hidden: int, tmp_path: Path) -> None:
     path = tmp_path / "retrieval.index"
-    index = build_index(*item_vectors(0.0), kind, 1.0)
+    index = Int8Index.of(*item_vectors(0.0), 1.0)
     index.write(path)
 
     with pytest.raises(BundleRefused, match="this bundle needs"):
@@ -63,4 +60,4 @@ def test_lists_of_unknown_items_are_refused(
 )
 def test_settings_of_an_index_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"must be|one of"):
-        IndexSettings(**{"kind": "ivf", "bias_unit": 1.0, "probes": 4, **wrong})
+        IndexSettings(**{"kind": "lists", "bias_unit": 1.0, "probes": 4, **wrong})

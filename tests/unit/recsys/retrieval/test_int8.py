@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from recsys.retrieval import int8
+from recsys.retrieval.candidates import with_bias
 
 SEARCH_IN_A_THREAD = """
 import os
@@ -19,7 +20,7 @@ from recsys.retrieval.int8 import Int8Codes
 
 torch.set_num_threads(1)
 vectors = np.random.default_rng(0).standard_normal((50_000, 112), dtype=np.float32)
-codes = Int8Codes.of(vectors)
+codes = Int8Codes.of(torch.from_numpy(vectors[:, :111].copy()), torch.zeros(50_000), 1.0)
 threads = []
 
 def search():
@@ -47,14 +48,42 @@ def test_codes_in_several_blocks_find_the_best(items: int, monkeypatch: pytest.M
     """The sizes give whole blocks, a shorter last block, and a few items without a group."""
     monkeypatch.setattr(int8, "BLOCK", 64)
     random = np.random.default_rng(items)
-    stored = random.standard_normal((items, 16), dtype=np.float32)
-    queries = random.standard_normal((5, 16), dtype=np.float32)
+    stored = random.standard_normal((items, 15), dtype=np.float32)
+    bias = random.standard_normal(items, dtype=np.float32)
+    queries = random.standard_normal((5, 15), dtype=np.float32)
+    codes = int8.Int8Codes.of(torch.from_numpy(stored), torch.from_numpy(bias), 2.0)
+    wide = with_bias(queries, 2.0)
 
-    candidates = int8.Int8Codes.of(stored).search(queries, 20)
+    candidates = codes.search(wide, 20)
 
     for query, row in zip(queries, candidates, strict=True):
         assert len(set(row.tolist())) == len(row)
-        assert set(np.argsort(-(stored @ query))[:5].tolist()) <= set(row.tolist())
+        assert set(np.argsort(-(stored @ query + bias))[:5].tolist()) <= set(row.tolist())
+
+
+@pytest.mark.parametrize("items", [64, 207])
+def test_the_best_codes_are_those_of_the_largest_products(
+    items: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of codes made from some of the items only, too, in blocks or at once."""
+    random = np.random.default_rng(items)
+    matrix = torch.from_numpy(random.standard_normal((300, 15), dtype=np.float32))
+    some = np.sort(random.permutation(300)[:items])
+    queries = with_bias(random.standard_normal((4, 15), dtype=np.float32), 1.0)
+    at_once = int8.Int8Codes.of(matrix, torch.zeros(300), 1.0, some)
+    monkeypatch.setattr(int8, "BLOCK", 64)
+
+    codes = int8.Int8Codes.of(matrix, torch.zeros(300), 1.0, some)
+
+    best = codes.best(queries, 10)
+    assert np.array_equal(best, at_once.best(queries, 10))
+    assert np.array_equal(best, np.sort(best, axis=1))
+    assert np.array_equal(codes.best(queries, items), np.tile(np.arange(items), (4, 1)))
+    for query, row in zip(queries, best, strict=True):
+        exact = np.argsort(-(with_bias(matrix.numpy()[some], 0.0) @ query))
+        assert set(exact[:5].tolist()) <= set(row.tolist())
+        left = codes.only(row).best(query[None], 10)
+        assert np.array_equal(left[0], np.arange(10)), "some codes are codes, too"
 
 
 @pytest.mark.parametrize("rows", [1, 4, 33])
@@ -64,6 +93,7 @@ def test_the_product_of_codes_is_exact(
 ) -> None:
     """With torch's private function, which must still be there, and without it."""
     assert hasattr(torch, "_int_mm"), "torch has no _int_mm: measure and name another way"
+    monkeypatch.setattr(int8, "SLOW_INT_MM", ())
     if not fast:
         monkeypatch.setattr(int8, "_int_mm", None)
     random = np.random.default_rng(rows)

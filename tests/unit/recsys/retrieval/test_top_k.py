@@ -21,6 +21,7 @@ from recsys.ragged import rows_of
 from recsys.retrieval import rerank
 from recsys.retrieval.candidates import KINDS, CandidateIndex
 from recsys.retrieval.exact import ExactScan, RankingQuery, Retrieval, TopK
+from recsys.retrieval.int8 import Int8Index
 from recsys.retrieval.item_lists import MAX_K
 from recsys.retrieval.rerank import Reranked, query_vectors
 from tests.support.bundles.small_indexes import (
@@ -32,16 +33,15 @@ from tests.support.bundles.small_indexes import (
     item_vectors,
 )
 from training.baselines.session_knn import build_neighbour_index
-from training.retrieval.build_index import build_index
 
 TIE = 1e-5  # scores closer than this may change places
 
 
 def complete_index(kind: str, matrix: Tensor, bias: Tensor) -> CandidateIndex:
-    """Return an index that overlooks nothing: all cells are searched, lists hold every item."""
+    """Return an index that overlooks nothing: lists hold every item."""
     if kind == "lists":
         return circular_lists(matrix, bias, ITEMS - COMMON)
-    return build_index(matrix, bias, kind, 3.0).with_probes(ITEMS)
+    return Int8Index.of(matrix, bias, 3.0)
 
 
 def clicks(rows: int) -> list[list[int]]:
@@ -105,7 +105,7 @@ def incomplete_retrieval(kind: str) -> Reranked:
     matrix, bias = item_vectors(0.0)
     index: CandidateIndex = circular_lists(matrix, bias, 50)
     if kind != "lists":
-        index = build_index(matrix, bias, kind, 3.0)
+        index = Int8Index.of(matrix, bias, 3.0)
     return Reranked(index.with_probes(2), exact_scan(matrix, bias, 0.0, ADDITIONS["all"]), 0.0)
 
 
@@ -246,20 +246,19 @@ def test_query_vectors_are_the_directions_that_the_model_scores_with() -> None:
     torch.testing.assert_close(torch.from_numpy(query_vectors(rows, 9.0)), 9.0 * unit(rows))
 
 
-def test_an_index_overlooks_the_cells_that_it_does_not_search() -> None:
+def test_an_index_overlooks_the_items_that_its_lists_do_not_hold() -> None:
     """So the laws above would notice an index that searches nothing."""
     matrix, bias = item_vectors(0.0)
-    index = build_index(matrix, bias, "ivf", 3.0)
     rows = hidden_states(20)
 
-    one_cell, all_cells = (
-        Reranked(index.with_probes(probes), exact_scan(matrix, bias), 0.0).top_k(
+    short, complete = (
+        Reranked(circular_lists(matrix, bias, length), exact_scan(matrix, bias), 0.0).top_k(
             rows, clicks(20), [RankingQuery()] * 20
         )
-        for probes in (1, ITEMS)
+        for length in (3, ITEMS - COMMON)
     )
 
-    assert items_of(one_cell) != items_of(all_cells)
+    assert items_of(short) != items_of(complete)
 
 
 @pytest.mark.parametrize("kind", ["exact", *KINDS])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from data.click_options import ClickOptions
 from data.prepare import prepare
@@ -19,7 +21,8 @@ from recsys.bundle.load import load_bundle
 from recsys.bundle.manifest import read_manifest
 from recsys.predictor import Predictor, SessionState
 from recsys.retrieval import int8
-from recsys.retrieval.candidates import CandidateIndex
+from recsys.retrieval.candidates import CandidateIndex, Windows
+from recsys.retrieval.exact import RankingQuery, TopK, describe_retrieval
 from recsys.retrieval.int8 import Int8Index
 from recsys.retrieval.item_lists import ItemLists
 from recsys.retrieval.rerank import Reranked
@@ -31,7 +34,6 @@ from training.pipeline import TrainOptions, train
 from training.recipe import Recipe
 from training.retrieval import build_item_lists as building
 from training.retrieval import recall_check
-from training.retrieval.build_index import build_index
 from training.retrieval.build_item_lists import build_item_lists
 from training.retrieval.recall_check import (
     EVERY_ITEM,
@@ -79,7 +81,7 @@ def test_an_index_finds_the_lists_of_a_blend_with_neighbours(
     assert min(chosen.settings.recall.values()) >= 0.99
 
 
-@pytest.mark.parametrize("kind", ["lists", "ivf", "int8"])
+@pytest.mark.parametrize("kind", ["lists", "int8"])
 def test_a_kind_that_passes_is_taken_with_its_recall(
     kind: str, weights: Weights, predictor: Predictor, held_out: Sessions
 ) -> None:
@@ -97,11 +99,11 @@ def index_of_other_weights(kind: str, predictor: Predictor) -> CandidateIndex:
     if kind == "lists":
         return backwards(build_item_lists(predictor, SMALL.scale, 1.0))
     exact = predictor.exact_retrieval
-    return build_index(-exact.matrix, exact.bias, kind, 1.0)
+    return Int8Index.of(-exact.matrix, exact.bias, 1.0)
 
 
 def backwards(made: ItemLists) -> ItemLists:
-    lists, common, vectors = made._tensors()
+    lists, common, vectors = made.tensors()
     return ItemLists(lists.flip(0), common, vectors, made.settings)
 
 
@@ -122,7 +124,7 @@ def test_a_kind_that_fails_is_replaced_by_the_next_more_exact_one(
         return index_of_other_weights(kind, predictor)
 
     monkeypatch.setattr(recall_check, "_build", build_wrong)
-    monkeypatch.setattr(recall_check, "PROBES", {"lists": (1,), "ivf": (1,)})
+    monkeypatch.setattr(recall_check, "PROBES", {"lists": (1,)})
     # fewer candidates, else the index of a small shop returns every item
     monkeypatch.setattr(building, "CANDIDATES_PER_GROUP", 20)
     if right is None:
@@ -131,9 +133,9 @@ def test_a_kind_that_fails_is_replaced_by_the_next_more_exact_one(
 
     chosen = choose_retrieval(with_retrieval("lists"), weights, predictor, held_out, kinds.append)
 
-    assert list(dict.fromkeys(kinds)) == ["lists", "ivf", "int8"]
+    assert list(dict.fromkeys(kinds)) == ["lists", "int8"]
     assert chosen.settings.kind == (right or "exact")
-    assert set(chosen.settings.refused) == {"lists", "ivf", "int8"} - {right}
+    assert set(chosen.settings.refused) == {"lists", "int8"} - {right}
     assert max(chosen.settings.refused.values()) < 0.99
 
 
@@ -148,8 +150,7 @@ def test_recall_is_the_share_of_the_exact_lists(weights: Weights, predictor: Pre
             items = super().candidates(queries, clicks, 1000, allowed)
             return np.where(items % 2 == 0, items, -1)
 
-    index = build_index(weights.matrix, weights.bias, "int8", SMALL.scale)
-    assert isinstance(index, Int8Index)
+    index = Int8Index.of(weights.matrix, weights.bias, SMALL.scale)
     half = EverySecondItem(index._codes, index.settings)
     hidden = torch.randn(400, SMALL.hidden, generator=torch.Generator().manual_seed(1))
 
@@ -161,6 +162,40 @@ def test_recall_is_the_share_of_the_exact_lists(weights: Weights, predictor: Pre
     assert recall["0.5"] == pytest.approx(0.5, abs=0.1)
     assert recall["0.99"] == 1.0
     assert recall["best 20"] == pytest.approx(0.5, abs=0.1)
+
+
+def test_lists_that_are_left_to_an_exact_scan_count_as_exact(predictor: Predictor) -> None:
+    class Half:
+        """Retrieval that finds nothing without a filter, and leaves lists with one to a scan."""
+
+        def top_k(self, *_: object) -> list[TopK]:
+            raise AssertionError("the exact lists are known")
+
+        def quick_top_k(
+            self, hidden: Tensor, clicks: Windows, queries: Sequence[RankingQuery]
+        ) -> list[TopK | None]:
+            return [TopK([], []) if query.allowed is None else None for query in queries]
+
+    hidden = torch.randn(40, SMALL.hidden, generator=torch.Generator().manual_seed(1))
+
+    recall = RecallCheck(predictor, States(hidden, [[0]] * 40)).recall(Half())
+
+    assert recall == {"0": 0.0, "0.5": 1.0, "0.99": 1.0, "best 20": 0.0}
+
+
+def test_recall_in_a_very_large_catalogue_is_measured_on_fewer_states(
+    predictor: Predictor, held_out: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many that the work is that of the limit: half the states for twice the items."""
+    items = len(predictor.catalogue)
+    monkeypatch.setattr(recall_check, "STATES", 400)
+    all_states = len(validation_states(predictor, held_out))
+    monkeypatch.setattr(recall_check, "MAX_PAIRED_ITEMS", items // 2)
+
+    half = len(validation_states(predictor, held_out))
+
+    assert all_states > 200
+    assert half == pytest.approx(all_states / 2, rel=0.25)  # sessions are halved, not states
 
 
 def test_masks_exclude_no_item_half_of_them_and_almost_all() -> None:
@@ -184,9 +219,9 @@ def test_states_come_from_validation_sessions(predictor: Predictor, held_out: Se
 
 @pytest.fixture(scope="module")
 def indexed(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> TrainedShop:
-    """Return the same shop, with an ivf index in its bundle."""
+    """Return the same shop, with item lists in its bundle."""
     out = tmp_path_factory.mktemp("indexed") / "bundle"
-    recipe = dataclasses.replace(with_retrieval("ivf"), epochs=2, refit=False)
+    recipe = dataclasses.replace(with_retrieval("lists"), epochs=2, refit=False)
     options = TrainOptions(ClickOptions(trained.clicks), out, recipe)
     train(options, Console(quiet=True))
     return dataclasses.replace(trained, bundle=out)
@@ -195,7 +230,7 @@ def indexed(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> T
 def test_a_bundle_holds_the_index_and_its_recall(indexed: TrainedShop) -> None:
     manifest = read_manifest(indexed.bundle)
 
-    assert manifest.retrieval.kind == "ivf"
+    assert manifest.retrieval.kind == "lists"
     assert INDEX in manifest.files
     assert min(manifest.retrieval.recall.values()) >= 0.99
     exact = open_predictor(indexed.bundle).with_exact_retrieval()
@@ -211,18 +246,38 @@ def test_an_index_of_other_weights_is_refused_even_with_matching_digests(
     indexed: TrainedShop, tmp_path: Path
 ) -> None:
     bundle = Path(shutil.copytree(indexed.bundle, tmp_path / "bundle"))
-    opened = load_bundle(bundle)
-    settings = opened.manifest.retrieval.index
-    assert settings is not None
-    # few enough cells that an index of 200 items can overlook some
-    edit_manifest(bundle, lambda manifest: manifest["retrieval"]["index"].update(probes=3))
-    sign(bundle)
-    open_predictor(bundle)
-    other = build_index(-opened.matrix, opened.bias, "ivf", settings.bias_unit)
-    other.write(bundle / INDEX)
+    index = load_bundle(bundle).index
+    assert isinstance(index, ItemLists)
+    backwards(index).write(bundle / INDEX)
     sign(bundle)
 
     assert "It belongs to other weights" in refused(bundle)
+
+
+@pytest.mark.parametrize("kind", ["ivf", "pq4", "fp16"])
+def test_a_bundle_with_an_index_of_a_removed_kind_is_served_by_int8(
+    kind: str, indexed: TrainedShop, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its index file is not read."""
+    bundle = Path(shutil.copytree(indexed.bundle, tmp_path / "bundle"))
+    (bundle / INDEX).write_bytes(b"what an earlier version wrote")
+
+    def age(manifest: dict[str, Any]) -> None:
+        probes = 8 if kind == "ivf" else 0
+        manifest["retrieval"]["index"].update(kind=kind, probes=probes)
+        manifest["retrieval"]["kind"] = kind
+
+    edit_manifest(bundle, age)
+    sign(bundle)
+
+    opened = open_predictor(bundle)
+
+    assert isinstance(load_bundle(bundle).index, Int8Index)
+    assert f"the removed kind {kind}: it is served by int8" in caplog.text
+    assert "was removed" in describe_retrieval(read_manifest(bundle).retrieval)
+    exact = opened.with_exact_retrieval()
+    for item in range(50):
+        assert opened.recommend([item]).items == exact.recommend([item]).items
 
 
 @pytest.mark.parametrize(
