@@ -17,7 +17,7 @@ from recsys.cli.click_options import (
     takes_clicks,
 )
 from recsys.cli.prepare_first import source_of
-from recsys.cli.train_processes import train_on_processes
+from recsys.cli.train_processes import check_processes, train_on_processes
 from recsys.console import open_console
 from recsys.errors import BadInput
 
@@ -76,6 +76,7 @@ def train(
     from training.parallel.torch_processes import is_restart
     from training.pipeline import TrainOptions
 
+    check_processes(processes)
     source = _source(context, clicks, prepared)
     first, *rivals = rivals_of(recipe, settings or [])
     bundle_folder = output_folder(out, registry, resume=resume or is_restart())

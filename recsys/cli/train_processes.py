@@ -13,6 +13,20 @@ if TYPE_CHECKING:
     from training.pipeline import TrainOptions
 
 
+def check_processes(processes: int) -> None:
+    """Raise `BadInput` where torchrun and --processes would both start processes."""
+    from training.parallel.torch_processes import started_by_torchrun
+
+    if started_by_torchrun() and processes > 1:
+        raise BadInput(
+            "--processes cannot be used",
+            [
+                f"torchrun started this process, and --processes {processes} would start "
+                "more. Leave it out, and give torchrun --nproc-per-node."
+            ],
+        )
+
+
 def train_on_processes(options: "TrainOptions", processes: int) -> Path | None:
     """Train; return the folder of the bundle, or None where another process writes it.
 
@@ -26,14 +40,6 @@ def train_on_processes(options: "TrainOptions", processes: int) -> Path | None:
     from training.pipeline import train
 
     if started_by_torchrun():
-        if processes > 1:
-            raise BadInput(
-                "--processes cannot be used",
-                [
-                    f"torchrun started this process, and --processes {processes} would start "
-                    "more. Leave it out, and give torchrun --nproc-per-node."
-                ],
-            )
         return _train_as_one_of_many(options)
     if processes > 1:
         device_of_process(options.device, processes - 1)  # a card for each, before any starts

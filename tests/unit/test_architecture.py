@@ -82,6 +82,10 @@ def test_private_names_of_libraries_are_these() -> None:
         ("recsys/retrieval/int8.py", "_int_mm"),
         ("recsys/client/http.py", "client._send"),  # of a class of the same module
         ("recsys/predictor.py", "other._retrieval"),  # another object of the same class
+        ("recsys/predictor.py", "other._count_recent"),
+        ("training/retrieval/build_item_lists.py", "some._codes"),
+        ("training/retrieval/build_item_lists.py", "some._items"),
+        ("training/retrieval/build_item_lists.py", "self._among(items)._best"),
         ("service/server/http_limits.py", "os._exit"),  # documented in spite of the underscore
     }
 
