@@ -142,24 +142,22 @@ def _load(folder: Path, manifest: Manifest) -> Bundle:
     _check_state(folder / MODEL, model, manifest.size, matrix if inputs is None else inputs)
     blend = _load_blend(folder, manifest.blend, len(catalogue))
     recent = _load_recent(folder / WEIGHTS, manifest.recent_popularity, len(catalogue))
-    index = _load_index(folder, manifest, matrix, bias)
+    index = _load_index(folder, manifest)
     return Bundle(folder, manifest, catalogue, model, matrix, bias, inputs, blend, recent, index)
 
 
-def _load_index(
-    folder: Path, manifest: Manifest, matrix: Tensor, bias: Tensor
-) -> CandidateIndex | None:
+def _load_index(folder: Path, manifest: Manifest) -> CandidateIndex | None:
     settings, size = manifest.retrieval.index, manifest.size
     if settings is None:
         return None
     if settings.kind in REMOVED_KINDS:
         log.warning(
-            "%s has an index of the removed kind %s: it is served by int8, in codes that this "
-            "process makes and keeps in memory. Export the bundle anew.",
+            "%s has an index of the removed kind %s: every item is scored exactly. Export the "
+            "bundle anew to get an index.",
             folder,
             settings.kind,
         )
-        return Int8Index.of(matrix, bias, settings.bias_unit)
+        return None
     return read_index_file(folder / INDEX, settings, size.items, size.hidden)
 
 

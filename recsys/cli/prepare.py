@@ -58,7 +58,7 @@ def prepare(
     from training.progress import bar, counts_table, warn
 
     console, out = open_console(stderr=True), out.resolve()
-    with stopping_by_sigterm():
+    with stopping_by_signals():
         if append is not None:
             _refuse_with_append(context, workers, worker_memory, cluster)
             folder, written = _append(append.resolve(), clicks.path, out, console)
@@ -115,17 +115,18 @@ def _append(
 
 
 @contextmanager
-def stopping_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does."""
+def stopping_by_signals() -> Iterator[None]:
+    """Let SIGTERM end the run as Ctrl-C does, also where the shell has turned Ctrl-C off."""
 
     def end(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _on_cluster(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from data.click_options import ClickOptions
-from recsys.cli.prepare import stopping_by_sigterm
+from recsys.cli.prepare import stopping_by_signals
 from recsys.errors import BadInput
 from recsys.fileio import check_new_folder
 
@@ -128,5 +128,5 @@ def _prepared(
         lambda text: console.print(text, soft_wrap=True, markup=False),
     )
     writer = on_cluster(preparation, cluster)
-    with stopping_by_sigterm():
+    with stopping_by_signals():
         return make_folder(folder, clicks, writer)[0]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 KINDS = ("lists", "int8")  # from the least work to the most exact
-REMOVED_KINDS = ("ivf", "pq4", "fp16")  # older bundles have them; they are served by int8
+REMOVED_KINDS = ("ivf", "pq4", "fp16")  # older bundles have them; every item is scored instead
 PROBED_KINDS = ("lists", "ivf")  # they consider some items only
 MAX_PROBES = 1 << 20
 MEASURED_K = 20  # length of the lists that recall is measured on; a shorter list is no worse

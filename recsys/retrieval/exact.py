@@ -66,8 +66,8 @@ def describe_retrieval(settings: RetrievalSettings) -> str:
     )
     if settings.kind in REMOVED_KINDS:
         return (
-            f"Items are found by int8, in codes made at load: the index kind {settings.kind} was "
-            "removed. Export the bundle anew."
+            f"Every item is scored exactly: the index kind {settings.kind} was removed. Export the "
+            "bundle anew to get an index."
         )
     if settings.index is None:
         return f"Every item is scored exactly.{tried}"

@@ -33,7 +33,7 @@ def old_bundle(kind: str, trained: TrainedShop, tmp_path: Path) -> Path:
         manifest["files"][INDEX] = ""
         manifest["retrieval"] = {
             "kind": kind,
-            "index": {"kind": kind, "bias_unit": 16.0, "probes": 0},
+            "index": {"kind": kind, "bias_unit": 16.0, "probes": 8 if kind == "ivf" else 0},
             "recall": {"0": 0.995},
             "states": 2000,
             "refused": {"lists": 0.9},

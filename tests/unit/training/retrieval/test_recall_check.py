@@ -22,7 +22,7 @@ from recsys.bundle.manifest import read_manifest
 from recsys.predictor import Predictor, SessionState
 from recsys.retrieval import int8
 from recsys.retrieval.candidates import CandidateIndex, Windows
-from recsys.retrieval.exact import RankingQuery, TopK, describe_retrieval
+from recsys.retrieval.exact import RankingQuery, TopK
 from recsys.retrieval.int8 import Int8Index
 from recsys.retrieval.item_lists import ItemLists
 from recsys.retrieval.rerank import Reranked
@@ -252,32 +252,6 @@ def test_an_index_of_other_weights_is_refused_even_with_matching_digests(
     sign(bundle)
 
     assert "It belongs to other weights" in refused(bundle)
-
-
-@pytest.mark.parametrize("kind", ["ivf", "pq4", "fp16"])
-def test_a_bundle_with_an_index_of_a_removed_kind_is_served_by_int8(
-    kind: str, indexed: TrainedShop, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Its index file is not read."""
-    bundle = Path(shutil.copytree(indexed.bundle, tmp_path / "bundle"))
-    (bundle / INDEX).write_bytes(b"what an earlier version wrote")
-
-    def age(manifest: dict[str, Any]) -> None:
-        probes = 8 if kind == "ivf" else 0
-        manifest["retrieval"]["index"].update(kind=kind, probes=probes)
-        manifest["retrieval"]["kind"] = kind
-
-    edit_manifest(bundle, age)
-    sign(bundle)
-
-    opened = open_predictor(bundle)
-
-    assert isinstance(load_bundle(bundle).index, Int8Index)
-    assert f"the removed kind {kind}: it is served by int8" in caplog.text
-    assert "was removed" in describe_retrieval(read_manifest(bundle).retrieval)
-    exact = opened.with_exact_retrieval()
-    for item in range(50):
-        assert opened.recommend([item]).items == exact.recommend([item]).items
 
 
 @pytest.mark.parametrize(
