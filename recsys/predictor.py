@@ -76,7 +76,6 @@ class Predictor:
         repeats: RepeatTerm | None = None,
         blend: Blend | None = None,
         recent: RecentPopularity | None = None,
-        retrieval: Retrieval | None = None,
     ) -> None:
         """Join a model and its tables.
 
@@ -93,7 +92,6 @@ class Predictor:
             repeats: bonus for items of the session, None for no bonus.
             blend: session neighbours to blend in, None for the model only.
             recent: popularity at the end of training, None where it does not count.
-            retrieval: finds the best items; None to score every item.
         """
         self.catalogue = catalogue
         self.layers = layers
@@ -108,15 +106,16 @@ class Predictor:
         self._inputs = matrix if inputs is None else inputs
         self._own_bias = bias
         self._count_recent(recent)
-        self._retrieval = retrieval or self.exact_retrieval
+        self._retrieval: Retrieval = self.exact_retrieval  # scores every item
 
     def _count_recent(self, recent: RecentPopularity | None) -> None:
         catalogue, self.recent = self.catalogue, recent
         self._bias, self._by_popularity = self._own_bias, catalogue.by_popularity
+        self._popularity = catalogue.popularity
         if recent is not None:
             self._bias = self._own_bias + recent.term
             self._by_popularity = recent.order(catalogue.by_popularity)
-        self._popularity = shares_by_place(self._by_popularity)
+            self._popularity = shares_by_place(self._by_popularity)
 
     @torch.inference_mode()
     def advance(self, sessions: Sequence[SessionState]) -> Tensor:
@@ -255,11 +254,15 @@ class Predictor:
         other._retrieval = other.exact_retrieval
         return other
 
+    def with_retrieval(self, retrieval: Retrieval) -> "Predictor":
+        """Return a predictor with the same model that finds the best items so."""
+        other = copy.copy(self)
+        other._retrieval = retrieval
+        return other
+
     def with_exact_retrieval(self) -> "Predictor":
         """Return a predictor with the same model that scores every item."""
-        other = copy.copy(self)
-        other._retrieval = self.exact_retrieval
-        return other
+        return self.with_retrieval(self.exact_retrieval)
 
     @property
     def exact_retrieval(self) -> ExactScan:

@@ -17,7 +17,7 @@ from recsys.errors import BundleRefused
 from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import Blend
 from recsys.predictor import Predictor, SessionState
-from recsys.retrieval.exact import ExactScan, RankingQuery
+from recsys.retrieval.exact import RankingQuery
 from recsys.retrieval.rerank import Reranked
 
 SCORE_TOLERANCE = 1e-4
@@ -156,13 +156,7 @@ def unverified_predictor(
 ) -> Predictor:
     """Return a predictor with the bundle's model and retrieval, and these additions."""
     size = bundle.manifest.size
-    retrieval = None
-    if bundle.index is not None:
-        recent = bundle.recent
-        bias = bundle.bias if recent is None else bundle.bias + recent.term
-        exact = ExactScan(bundle.model, bundle.matrix, bias, repeats, blend)
-        retrieval = Reranked(bundle.index, exact, size.scale)
-    return Predictor(
+    predictor = Predictor(
         bundle.model,
         bundle.matrix,
         bundle.bias,
@@ -175,8 +169,11 @@ def unverified_predictor(
         repeats=repeats,
         blend=blend,
         recent=bundle.recent,
-        retrieval=retrieval,
     )
+    if bundle.index is None:
+        return predictor
+    exact = predictor.exact_retrieval
+    return predictor.with_retrieval(Reranked(bundle.index, exact, size.scale))
 
 
 def _without_blend(predictor: Predictor, sessions: Sequence[GoldenSession]) -> list[GoldenSession]:

@@ -17,6 +17,7 @@ from recsys.console import open_console
 from recsys.errors import BadInput
 
 if TYPE_CHECKING:
+    from data.distributed.runner import ClusterOptions
     from data.prepared.folder import PreparedFolder
     from data.prepared.run import Writer
     from data.sources.object_stores import Url
@@ -138,15 +139,21 @@ def _on_cluster(
     console: Console,
 ) -> "Writer":
     from data.distributed.runner import ClusterOptions, check_installed
+
+    check_installed()
+    if address is not None and isinstance(clicks.path, Path):  # workers have folders of their own
+        clicks = replace(clicks, path=clicks.path.resolve())
+    return writer_on(ClusterOptions(workers, worker_memory, address), clicks, out, console)
+
+
+def writer_on(
+    options: "ClusterOptions", clicks: ClickOptions, out: Path, console: Console
+) -> "Writer":
+    """Return the writer that prepares on a cluster, with bars and sentences on this console."""
+    from data.distributed.prepare import Preparation, on_cluster
     from data.prepared.run import unfinished
     from training.progress import bar
 
-    check_installed()
-    from data.distributed.prepare import Preparation, on_cluster
-
-    options = ClusterOptions(workers, worker_memory, address)
-    if address is not None and isinstance(clicks.path, Path):  # workers have folders of their own
-        clicks = replace(clicks, path=clicks.path.resolve())
     preparation = Preparation(
         clicks,
         unfinished(out),

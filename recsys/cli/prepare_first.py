@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from data.click_options import ClickOptions
-from recsys.cli.prepare import stopping_by_signals
+from recsys.cli.prepare import stopping_by_signals, writer_on
 from recsys.errors import BadInput
 from recsys.fileio import check_new_folder
 
@@ -111,22 +111,12 @@ def _prepared(
     clicks: ClickOptions, folder: Path, memory: int, console: Console
 ) -> "PreparedFolder":
     """Prepare the clicks with a worker for each processor, unless the folder has them."""
-    from data.distributed.prepare import Preparation, on_cluster
     from data.distributed.runner import LEAST_WORKER_BYTES, ClusterOptions
-    from data.prepared.run import make_folder, unfinished
-    from training.progress import bar
+    from data.prepared.run import make_folder
 
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     workers = max(min(workers, int(SHARE * memory) // LEAST_WORKER_BYTES), 1)
     each = min(max(int(SHARE * memory) // workers, LEAST_WORKER_BYTES), MOST_WORKER_BYTES)
     cluster = ClusterOptions(workers, f"{each}B")
-    preparation = Preparation(
-        clicks,
-        unfinished(folder),
-        cluster.rows_per_partition,
-        lambda title: bar(console, title, ""),
-        lambda text: console.print(text, soft_wrap=True, markup=False),
-    )
-    writer = on_cluster(preparation, cluster)
     with stopping_by_signals():
-        return make_folder(folder, clicks, writer)[0]
+        return make_folder(folder, clicks, writer_on(cluster, clicks, folder, console))[0]

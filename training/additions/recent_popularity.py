@@ -7,11 +7,11 @@ standard errors.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from data.batches.selection import Selection
 from data.sessions import Sessions
@@ -52,10 +52,16 @@ def choose_recent(
     """
     catalogue, clicks = predictor.catalogue, Selection.of(train).clicks
     counted = [clicks // share for share in SHARES if clicks // share >= LEAST_CLICKS]
-    choices = [RecentPopularitySettings(s, newest) for newest, s in product(counted, STRENGTHS)]
-    tried = [_recent(settings, catalogue, train) for settings in choices]
-    scored = scored_cases(predictor, valid, CASES, with_unknown=True) if tried else ()
-    parts = [_RankedCases.of(cases, tried, catalogue) for cases in scored]
+    choices = [
+        RecentPopularity(newest_clicks, RecentPopularitySettings(strength, most))
+        for most in counted
+        for newest_clicks in [_newest_clicks(most, catalogue, train)]
+        for strength in STRENGTHS
+    ]
+    rankings = [_Ranking(None, _places(catalogue.by_popularity))]
+    rankings += [_Ranking.of(choice, catalogue) for choice in choices]
+    scored = scored_cases(predictor, valid, CASES, with_unknown=True) if choices else ()
+    parts = [_RankedCases.of(cases, rankings) for cases in scored]
     if not parts:
         return ChosenRecent(None, TOO_FEW)
     session = np.concatenate([part.session for part in parts])
@@ -70,7 +76,7 @@ def choose_recent(
     every = np.arange(len(session))
     if not is_clear(gained[at, every], session):
         return ChosenRecent(None, NO_GAIN)
-    chosen = choices[int(gained.mean(axis=1).argmax())]
+    chosen = choices[int(gained.mean(axis=1).argmax())].settings
     ranks = np.stack(after)[at, every]
     (old_recall, old_mrr), (recall, mrr) = (metric_parts(r).mean(axis=1) for r in (before, ranks))
     return ChosenRecent(
@@ -91,46 +97,61 @@ def recent_of(
         catalogue: N items.
         train: Sessions, items as codes of their log, in the order of time.
     """
-    return None if settings is None else _recent(settings, catalogue, train)
+    if settings is None:
+        return None
+    return RecentPopularity(_newest_clicks(settings.clicks, catalogue, train), settings)
 
 
-def _recent(
-    settings: RecentPopularitySettings, catalogue: Catalogue, train: Sessions | Selection
-) -> RecentPopularity:
-    sessions = newest(Selection.of(train), settings.clicks)
-    counts = np.bincount(sessions.items[-settings.clicks :], minlength=len(train.item_ids))
+def _newest_clicks(
+    most: int, catalogue: Catalogue, train: Sessions | Selection
+) -> NDArray[np.int64]:
+    """Return the clicks of each item in the newest sessions, which have `most` clicks at most."""
+    sessions = newest(Selection.of(train), most)
+    counts = np.bincount(sessions.items[-most:], minlength=len(train.item_ids))
     codes = np.flatnonzero(counts)
     found = catalogue.find_all([train.item_ids[code] for code in codes.tolist()])
     clicks = np.zeros(len(catalogue), dtype=np.int64)
     clicks[found[found >= 0]] = counts[codes[found >= 0]]
-    return RecentPopularity(clicks, settings)
+    return clicks
+
+
+def _places(order: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return the place of each item, from 1; order: (N,) int32, all items."""
+    places = np.empty(len(order), dtype=np.int64)
+    places[order] = np.arange(1, len(order) + 1)
+    return places
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    """Ranking of targets: with a term, and by the popular items where no click is known."""
+
+    term: Tensor | None  # (N,) float32; None adds nothing
+    places: NDArray[np.int64]  # (N,) of the items among the popular ones
+
+    @classmethod
+    def of(cls, choice: RecentPopularity, catalogue: Catalogue) -> "_Ranking":
+        term = choice.term if choice.settings.strength > 0 else None
+        return cls(term, _places(choice.order(catalogue.by_popularity)))
 
 
 @dataclass(frozen=True)
 class _RankedCases:
-    """Some validation cases, and the ranks of their targets without popularity and with each."""
+    """Some validation cases, and the ranks of their targets in several rankings."""
 
     session: NDArray[np.int64]  # (cases,)
-    ranks: NDArray[np.int64]  # (1 + popularities, cases)
+    ranks: NDArray[np.int64]  # (rankings, cases)
 
     @classmethod
-    def of(
-        cls, cases: ScoredCases, tried: Sequence[RecentPopularity], catalogue: Catalogue
-    ) -> "_RankedCases":
+    def of(cls, cases: ScoredCases, rankings: Sequence[_Ranking]) -> "_RankedCases":
         target = np.maximum(cases.target, 0)
         column = torch.from_numpy(target).unsqueeze(1)
         is_known = cases.windows.lengths > 0  # the others get the list of popular items
 
-        def ranks(
-            term: torch.Tensor | float, by_popularity: NDArray[np.int32]
-        ) -> NDArray[np.int64]:
-            scores = cases.scores + term
-            above = (scores >= scores.gather(1, column)).sum(dim=1).numpy()
-            place = np.empty(len(catalogue), dtype=np.int64)
-            place[by_popularity] = np.arange(1, len(catalogue) + 1)
-            ranked = np.where(is_known, above, place[target])
+        def ranks(ranking: _Ranking) -> NDArray[np.int64]:
+            scores = cases.scores if ranking.term is None else cases.scores + ranking.term
+            in_scores = (scores >= scores.gather(1, column)).sum(dim=1).numpy()
+            ranked = np.where(is_known, in_scores, ranking.places[target])
             return np.where(cases.target >= 0, ranked, UNRANKED)
 
-        popular = catalogue.by_popularity
-        rows = [ranks(0.0, popular)] + [ranks(one.term, one.order(popular)) for one in tried]
-        return cls(cases.session, np.stack(rows))
+        return cls(cases.session, np.stack([ranks(ranking) for ranking in rankings]))
