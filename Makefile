@@ -9,6 +9,8 @@ IMAGE = docker build --build-arg EXTRA_INDEX_URL="$(EXTRA_INDEX_URL)" \
 
 # two spinning torch threads make small operations a hundred times slower
 export OMP_WAIT_POLICY := PASSIVE
+# keep compiled modules: tests start many Python processes
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test docs-check browser-test browser redis screenshots faults soak fuzz docs check format clean install image compose-check
@@ -21,7 +23,7 @@ demo: install ## train a synthetic shop and open the playground (ARGS=--check: o
 	$(BIN)/recsys demo $(ARGS)
 
 test: install ## run all tests except those below, with a private Redis (ARGS='-k state': some)
-	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 docs-check: install ## run every command of README and documents, on small data, some minutes
 	$(BIN)/pytest tests/docs $(ARGS)

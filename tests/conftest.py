@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads stall it
@@ -20,7 +21,7 @@ from hypothesis import HealthCheck, settings
 from rich.console import Console
 
 from data.click_options import ClickOptions
-from data.synthetic import write_shop
+from data.synthetic import Shop, write_shop
 from recsys.bundle.golden import open_predictor
 from recsys.predictor import Predictor
 from service.app import create_app
@@ -33,7 +34,9 @@ from tests.support.bundles.trained_shop import SMALL, TrainedShop
 from tests.support.redis.stores import redis_client_for
 from tests.support.service.app_client import PATIENT, ClientOf, client_of
 from tests.support.service.registry_service import RegistryService, serving
+from tests.support.shared_folders import SharedFolders
 from training.pipeline import TrainOptions, train
+from training.recipe import Recipe
 
 
 def pytest_asyncio_loop_factories(
@@ -86,23 +89,37 @@ def restore_logging() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedShop:
-    folder = tmp_path_factory.mktemp("shop")
-    shop = write_shop(folder, makers=1, sessions=4000)
-    options = TrainOptions(
-        ClickOptions(folder / "clicks.csv"), folder / "bundle", SMALL, folder / "items.csv"
-    )
-    train(options, Console(quiet=True))
-    return TrainedShop(shop, folder / "clicks.csv", folder / "items.csv", folder / "bundle")
+def shared_folders(tmp_path_factory: pytest.TempPathFactory) -> SharedFolders:
+    """Return folders that the processes of `make test` share."""
+    base = tmp_path_factory.getbasetemp()
+    return SharedFolders(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
 
 
 @pytest.fixture(scope="session")
-def blended(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> TrainedShop:
+def trained(shared_folders: SharedFolders) -> TrainedShop:
+    folder = shared_folders.made_once("shop", train_shop)
+    return TrainedShop(
+        Shop(makers=1), folder / "clicks.csv", folder / "items.csv", folder / "bundle"
+    )
+
+
+def train_shop(folder: Path) -> None:
+    write_shop(folder, makers=1, sessions=4000)
+    clicks, items = ClickOptions(folder / "clicks.csv"), folder / "items.csv"
+    train(TrainOptions(clicks, folder / "bundle", SMALL, items), Console(quiet=True))
+
+
+@pytest.fixture(scope="session")
+def blended(trained: TrainedShop, shared_folders: SharedFolders) -> TrainedShop:
     """Train the same shop with session neighbours blended in."""
-    out = tmp_path_factory.mktemp("blended") / "bundle"
     recipe = dataclasses.replace(SMALL, blend="vstan", blend_weight=0.3, refit=False)
-    train(TrainOptions(ClickOptions(trained.clicks), out, recipe), Console(quiet=True))
-    return dataclasses.replace(trained, bundle=out)
+    out = shared_folders.made_once("blended", partial(train_as_bundle, trained, recipe))
+    return dataclasses.replace(trained, bundle=out / "bundle")
+
+
+def train_as_bundle(shop: TrainedShop, recipe: Recipe, folder: Path) -> None:
+    options = TrainOptions(ClickOptions(shop.clicks), folder / "bundle", recipe)
+    train(options, Console(quiet=True))
 
 
 @pytest.fixture(scope="session", params=["model", "blended"])
@@ -114,11 +131,11 @@ def any_shop(request: pytest.FixtureRequest, trained: TrainedShop) -> TrainedSho
 
 
 @pytest.fixture(scope="session")
-def other_bundle(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def other_bundle(trained: TrainedShop, shared_folders: SharedFolders) -> Path:
     """Train another model of the same shop, with another state size."""
-    out = tmp_path_factory.mktemp("other") / "bundle"
     recipe = dataclasses.replace(SMALL, hidden=16, layers=2, epochs=1, refit=False)
-    return train(TrainOptions(ClickOptions(trained.clicks), out, recipe), Console(quiet=True))
+    make = partial(train_as_bundle, trained, recipe)
+    return shared_folders.made_once("other", make) / "bundle"
 
 
 @pytest.fixture(scope="session")

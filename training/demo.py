@@ -9,7 +9,6 @@ from data.click_options import ClickOptions
 from data.synthetic import write_shop
 from recsys.bundle.layout import MANIFEST
 from recsys.bundle.registry import is_registry, output_folder, publish
-from recsys.fileio import check_new_folder, new_folder
 from training.pipeline import TrainOptions, train
 from training.recipe import load_recipe
 
@@ -26,14 +25,6 @@ def train_shop(folder: Path, out: Path, console: Console, command: str = "") -> 
         command=command,
     )
     return train(options, console)
-
-
-def write_files(out: Path, visits: int, seed: int, console: Console) -> None:
-    """Write the shop's clicks and items into a new folder; raise `BadInput` where it is not new."""
-    check_new_folder(out, "The shop")
-    with new_folder(out) as folder:
-        write_shop(folder, sessions=visits, seed=seed)
-    console.print(f"{visits:,} visits: {out / 'clicks.csv'} and {out / 'items.csv'}.", markup=False)
 
 
 def train_demo(out: Path, console: Console, command: str = "") -> None:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -24,7 +24,9 @@ from rich.text import Text
 
 from data.sessions import SessionCounts
 from recsys.console import add_row, format_bytes, neat_table
-from training.checkpoint import EpochResult
+
+if TYPE_CHECKING:  # a command that only reads clicks loads no torch
+    from training.checkpoint import EpochResult
 
 
 class _EventsPerSecond(ProgressColumn):
@@ -89,7 +91,7 @@ class TrainingBars(_Bars):
         assert self._task is not None, "an epoch begins before its steps"
         self._bars.update(self._task, completed=events, loss=mean_loss)
 
-    def epoch_ends(self, result: EpochResult) -> None:
+    def epoch_ends(self, result: "EpochResult") -> None:
         if self._task is not None:
             self._bars.remove_task(self._task)
         scores = "  ".join(
@@ -106,7 +108,7 @@ class TrainingBars(_Bars):
         )
 
 
-def _exchange(result: EpochResult) -> str:
+def _exchange(result: "EpochResult") -> str:
     """Return what several processes cost: each one's share of the speed, time and bytes."""
     if result.processes == 1:
         return ""
@@ -133,7 +135,7 @@ class NamedProgress:
     def stepped(self, events: int, mean_loss: float) -> None:
         self.bars.stepped(events, mean_loss)
 
-    def epoch_ends(self, result: EpochResult) -> None:
+    def epoch_ends(self, result: "EpochResult") -> None:
         self.bars.epoch_ends(dataclasses.replace(result, phase=self._named(result.phase)))
 
     def _named(self, phase: str) -> str:

@@ -50,6 +50,12 @@ def shop(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random clicks.")] = 1,
 ) -> None:
     """Write the demo's synthetic shop as files: clicks.csv, and items.csv with 600 products."""
-    from training.demo import write_files
+    from data.synthetic import write_shop
+    from recsys.fileio import check_new_folder, new_folder
 
-    write_files(out.resolve(), visits, seed, open_console(stderr=True))
+    out = out.resolve()
+    check_new_folder(out, "The shop")
+    with new_folder(out) as folder:
+        write_shop(folder, sessions=visits, seed=seed)
+    console = open_console(stderr=True)
+    console.print(f"{visits:,} visits: {out / 'clicks.csv'} and {out / 'items.csv'}.", markup=False)

@@ -63,7 +63,11 @@ def outcome(folder: Path, options: ClickOptions, write: Writer) -> dict[str, byt
 def workers() -> Iterator[Client]:
     """Start two worker processes, for all tests of this module."""
     cluster = LocalCluster(
-        n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_address=None
+        n_workers=2,
+        threads_per_worker=1,
+        memory_limit=0,
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # other tests may use 8787
     )
     with cluster, Client(cluster) as client:
         yield client

@@ -69,7 +69,12 @@ def test_no_worker_starts_for_clicks_that_do_not_exist(
 
 def test_a_cluster_that_is_lost_is_named(tmp_path: Path) -> None:
     """The scheduler ends after the first of two tasks."""
-    cluster = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None)
+    cluster = LocalCluster(
+        n_workers=1,
+        threads_per_worker=1,
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # other tests may use 8787
+    )
 
     def end_scheduler(done: int, total: int) -> None:
         if done == 1:

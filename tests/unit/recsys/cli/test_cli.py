@@ -319,3 +319,22 @@ def test_old_names_are_one_warning_in_plain_words(tmp_path: Path, clicks: Path) 
     )
     assert done.stderr.count("old names") == 1
     assert ".py:" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["prepare", "shop"])
+def test_a_command_that_only_reads_or_writes_clicks_loads_no_torch(
+    tmp_path: Path, clicks: Path, command: str
+) -> None:
+    """Loading torch takes longer than the work on a small log."""
+    options = {"prepare": ["--clicks", str(clicks)], "shop": ["--visits", "30"]}[command]
+    code = (
+        "import sys; from recsys.cli.main import main\n"
+        "try: main()\n"
+        "finally: sys.exit('torch' in sys.modules)"
+    )
+    words = [command, *options, "--out", str(tmp_path / "out")]
+
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out").is_dir()

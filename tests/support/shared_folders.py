@@ -1,0 +1,24 @@
+"""Folders that the processes of one test run share: each is made once."""
+
+import fcntl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class SharedFolders:
+    """Folders under a root that all processes of the run know."""
+
+    root: Path
+
+    def made_once(self, name: str, make: Callable[[Path], object]) -> Path:
+        """Return the folder of this name; the first process that asks makes it, others wait."""
+        folder, made = self.root / name, self.root / f"{name}.made"
+        with (self.root / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                folder.mkdir()
+                make(folder)
+                made.touch()
+        return folder
