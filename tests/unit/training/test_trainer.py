@@ -228,6 +228,6 @@ def test_sessions_labelled_for_validation_are_never_learned_from(tmp_path: Path)
 def test_a_validation_part_of_new_items_alone_is_refused_before_any_work(tmp_path: Path) -> None:
     listener = Quiet()
     with pytest.raises(BadInput, match="--set validation=0"):
-        Trainer(TINY, tmp_path, CPU, listener).train(words(*["ab"] * 40, *["xy"] * 10), None)
+        Trainer(TINY, tmp_path, CPU, listener).train(words(*["ab"] * 35, *["xy"] * 15), None)
 
     assert listener.results == []

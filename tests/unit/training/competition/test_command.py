@@ -132,8 +132,8 @@ def test_a_run_that_fails_before_its_first_epoch_leaves_nothing(
     capsys: pytest.CaptureFixture[str], clicks: Path, tmp_path: Path
 ) -> None:
     lines = GOOD.splitlines()
-    late = [line.replace(",i", ",new") for line in lines[-18:]]  # validation and test part
-    clicks.write_text("\n".join([*lines[:-18], *late]) + "\n")
+    late = [line.replace(",i", ",new") for line in lines[-33:]]  # validation and test part
+    clicks.write_text("\n".join([*lines[:-33], *late]) + "\n")
     code, said = train(capsys, clicks, tmp_path / "out", *SMALL)
 
     assert code == 2
