@@ -12,10 +12,9 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from data.click_options import ClickOptions
 from data.items import read_attributes
-from data.prepare import Prepared, prepare
-from data.prepared.folder import PreparedFolder
+from data.prepare import Prepared
+from data.prepared.folder import ClickSource, PreparedFolder, open_source
 from data.sessions import Sessions
 from data.statistics import describe
 from recsys.bundle.layout import REPORT
@@ -69,7 +68,7 @@ from training.warm_start import WarmStart, merged_attributes
 class TrainOptions:
     """Options of one run: input, output, recipe and device."""
 
-    clicks: ClickOptions | PreparedFolder
+    clicks: ClickSource
     out: Path
     recipe: Recipe = field(default_factory=Recipe)
     items: Path | None = None
@@ -150,12 +149,8 @@ def train(options: TrainOptions, console: Console, processes: Processes = ALONE)
 
 def _read(options: TrainOptions, console: Console) -> tuple[Prepared, ItemTexts]:
     """Read clicks and attributes, and show what was read."""
-    clicks = options.clicks
     with bar(console, "Reading clicks", "") as progress:
-        if isinstance(clicks, PreparedFolder):
-            prepared = clicks.open(progress)
-        else:
-            prepared = prepare(clicks, progress)
+        prepared = open_source(options.clicks, progress)
     attributes = _attributes(options, prepared.train)
     console.print(counts_table(prepared.counts))
     warn(console, prepared.duplicates.warning)

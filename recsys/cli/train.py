@@ -22,9 +22,12 @@ from recsys.console import open_console
 from recsys.errors import BadInput
 
 if TYPE_CHECKING:
-    from data.prepared.folder import PreparedFolder
+    from data.prepared.folder import ClickSource
 
 app = typer.Typer()
+PreparedOption = Annotated[
+    Path | None, typer.Option(help="Instead of --clicks: a folder that recsys prepare wrote.")
+]
 
 
 @app.command(rich_help_panel="Learn")
@@ -32,10 +35,7 @@ app = typer.Typer()
 def train(
     context: typer.Context,
     clicks: ClickOptions | None,
-    prepared: Annotated[
-        Path | None,
-        typer.Option(help="Instead of --clicks: a folder that recsys prepare wrote."),
-    ] = None,
+    prepared: PreparedOption = None,
     out: OutOption = None,
     registry: PublishOption = None,
     recipe: Annotated[
@@ -156,8 +156,10 @@ def tune(
 @app.command(rich_help_panel="Learn")
 @takes_clicks
 def finetune(
-    clicks: ClickOptions,
+    context: typer.Context,
+    clicks: ClickOptions | None,
     bundle: BundleOption,
+    prepared: PreparedOption = None,
     out: OutOption = None,
     registry: PublishOption = None,
     drop_vanished: Annotated[
@@ -178,7 +180,7 @@ def finetune(
 
     options = FinetuneOptions(
         bundle=resolve_bundle(bundle),
-        clicks=clicks,
+        clicks=_source(context, clicks, prepared),
         out=output_folder(out, registry, resume=resume),
         settings=settings or [],
         items=items,
@@ -192,8 +194,10 @@ def finetune(
 @app.command(rich_help_panel="Learn")
 @takes_clicks
 def evaluate(
-    clicks: ClickOptions,
+    context: typer.Context,
+    clicks: ClickOptions | None,
     bundle: BundleOption,
+    prepared: PreparedOption = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object, nothing else.")
     ] = False,
@@ -214,7 +218,7 @@ def evaluate(
     console = open_console(quiet=json)
     evaluate_bundle(
         resolve_bundle(bundle),
-        clicks,
+        _source(context, clicks, prepared),
         console,
         every_session=all_sessions,
         print_json=json,
@@ -226,7 +230,7 @@ def evaluate(
 
 def _source(
     context: typer.Context, clicks: ClickOptions | None, prepared: Path | None
-) -> "ClickOptions | PreparedFolder":
+) -> "ClickSource":
     """Return the clicks or the prepared folder, of which the user must give one."""
     from data.prepared.folder import PreparedFolder
 
