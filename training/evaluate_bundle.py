@@ -1,4 +1,4 @@
-"""`recsys evaluate`: test a bundle on a click file; print tables or JSON, write a report."""
+"""`recsys evaluate`: test a bundle on clicks; print tables or JSON, write a report."""
 
 import dataclasses
 import json
@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from data.click_options import ClickOptions
 from data.clicks import Duplicates
-from data.prepare import prepare, read_sessions
+from data.prepare import read_sessions
+from data.prepared.folder import ClickSource, PreparedFolder, open_source
 from data.sessions import SessionCounts, Sessions, reindex
 from data.statistics import describe
 from recsys.bundle.golden import open_predictor
 from recsys.bundle.layout import MANIFEST
 from recsys.bundle.manifest import read_manifest
 from recsys.console import open_console
+from recsys.errors import BadInput
 from recsys.fileio import check_new_file, replace_file
 from recsys.predictor import Predictor
 from recsys.retrieval.exact import RankingQuery
@@ -52,7 +53,7 @@ class _Clicks:
 
 def evaluate_bundle(
     bundle: Path,
-    clicks: ClickOptions,
+    clicks: ClickSource,
     console: Console,
     *,
     every_session: bool,
@@ -61,11 +62,11 @@ def evaluate_bundle(
     report: Path | None = None,
     command: str = "",
 ) -> None:
-    """Evaluate a bundle on a click file and print the result.
+    """Evaluate a bundle on clicks and print the result.
 
     Args:
         bundle: Folder of the bundle.
-        clicks: The click file, and how to read and split it.
+        clicks: The click log and how to read and split it, or a prepared folder.
         console: Shows progress and tables.
         every_session: Test on every session, without baselines, instead of the test part.
         print_json: Print JSON instead of tables.
@@ -114,12 +115,20 @@ def evaluate_bundle(
     console.print(f"One recommendation, state replayed, one thread: {parts} ({bundle / MANIFEST}).")
 
 
-def _read_clicks(clicks: ClickOptions, every_session: bool, console: Console) -> _Clicks:
+def _read_clicks(clicks: ClickSource, every_session: bool, console: Console) -> _Clicks:
     with bar(console, "Reading clicks", "") as progress:
         if every_session:
+            if isinstance(clicks, PreparedFolder):
+                raise BadInput(
+                    "The options cannot be used",
+                    [
+                        f"--all-sessions tests on every session of --clicks, and {clicks.path} "
+                        "is split already. Leave the option out, or give --clicks."
+                    ],
+                )
             read = read_sessions(clicks, progress)
             return _Clicks(None, read.sessions, tuple(read.counts), read.duplicates)
-        prepared = prepare(clicks, progress)
+        prepared = open_source(clicks, progress)
         counts = tuple(prepared.counts)
         return _Clicks(prepared.train, prepared.test, counts, prepared.duplicates)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from data.click_options import ClickOptions
+from data.prepared.folder import ClickSource
 from recsys.errors import BadRecipe
 from training.pipeline import TrainOptions, train
 from training.recipe import Recipe, checked_recipe
@@ -32,7 +32,7 @@ class FinetuneOptions:
     """Options of one finetuning: bundle, clicks, output and settings."""
 
     bundle: Path
-    clicks: ClickOptions
+    clicks: ClickSource
     out: Path
     settings: Sequence[str] = ()  # name=value over the old recipe and `FINETUNE_SETTINGS`
     items: Path | None = None

@@ -12,10 +12,9 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from data.click_options import ClickOptions
 from data.items import read_attributes
-from data.prepare import Prepared, prepare
-from data.prepared.folder import PreparedFolder
+from data.prepare import Prepared
+from data.prepared.folder import ClickSource, PreparedFolder, open_source
 from data.sessions import Sessions
 from data.statistics import describe
 from recsys.bundle.layout import REPORT
@@ -30,7 +29,7 @@ from training.additions.blend import blend_of, blend_summary
 from training.additions.chooser import chooser_of
 from training.additions.recent_popularity import recent_of
 from training.baselines.newest import limits_of
-from training.checkpoint import CHECKPOINT
+from training.checkpoint import CHECKPOINT, Additions
 from training.competition.budget import Budget
 from training.competition.competition import Choice, Competition
 from training.competition.rivals import Rival, incumbent_first
@@ -43,6 +42,7 @@ from training.evaluation.compare import (
     compare_with_intervals,
     evaluate_with_baselines,
 )
+from training.evaluation.evaluate import Evaluation
 from training.evaluation.sample import sampled
 from training.export import Export, golden_clicks, write_bundle
 from training.model.weights import eager_predictor
@@ -69,7 +69,7 @@ from training.warm_start import WarmStart, merged_attributes
 class TrainOptions:
     """Options of one run: input, output, recipe and device."""
 
-    clicks: ClickOptions | PreparedFolder
+    clicks: ClickSource
     out: Path
     recipe: Recipe = field(default_factory=Recipe)
     items: Path | None = None
@@ -101,8 +101,8 @@ def train(options: TrainOptions, console: Console, processes: Processes = ALONE)
     Args:
         options: Options of the run.
         console: Where progress and results are shown.
-        processes: They share the training. The first of them evaluates and writes the bundle; the
-            others return before.
+        processes: They share the training and the test of the model. The first of them tests the
+            baselines and writes the bundle; the others return before.
 
     Raises:
         BadInput: Clicks, items, output folder, device or checkpoint cannot be used.
@@ -116,22 +116,18 @@ def train(options: TrainOptions, console: Console, processes: Processes = ALONE)
             _check_out(options, is_restart=processes.is_restart)
         prepared, attributes = _read(options, console)
     choice, trained = _fit(options, prepared, attributes, device, console, processes)
-    if not processes.is_first:
-        return options.out
     options = dataclasses.replace(options, recipe=choice.rival.recipe)
     recipe, catalogue, additions = options.recipe, trained.catalogue, trained.additions
     blend = blend_of(additions.blend, catalogue, prepared.train)
     recent = recent_of(additions.recent, catalogue, prepared.train)
-    if recipe.recent_popularity != "none":
-        console.print(f"Recent popularity: {additions.recent_summary}.")
-    if recipe.repeats != "none":
-        console.print(f"Repeated items: {additions.repeats_summary}.")
-    if recipe.blend != "none":
-        console.print(f"Blend: {blend_summary(recipe, additions.blend)}.")
+    _show_additions(recipe, additions, console)
     predictor = eager_predictor(
         trained.weights, catalogue, recipe, blend, additions.repeats, recent
     )
-    report_data = _compare(options, prepared, choice, trained, predictor, device, console)
+    results, limits = _test(options, prepared, predictor, console, processes)
+    if not processes.is_first:
+        return options.out
+    report_data = _report_data(options, prepared, choice, trained, device, results, limits)
     retrieval = _retrieval(recipe, prepared, trained, predictor, console)
     export = _export(options, prepared, choice, trained, report_data, blend, recent, retrieval)
     manifest = write_bundle(options.out, export)
@@ -150,12 +146,8 @@ def train(options: TrainOptions, console: Console, processes: Processes = ALONE)
 
 def _read(options: TrainOptions, console: Console) -> tuple[Prepared, ItemTexts]:
     """Read clicks and attributes, and show what was read."""
-    clicks = options.clicks
     with bar(console, "Reading clicks", "") as progress:
-        if isinstance(clicks, PreparedFolder):
-            prepared = clicks.open(progress)
-        else:
-            prepared = prepare(clicks, progress)
+        prepared = open_source(options.clicks, progress)
     attributes = _attributes(options, prepared.train)
     console.print(counts_table(prepared.counts))
     warn(console, prepared.duplicates.warning)
@@ -200,7 +192,7 @@ def _fit(
                 folder,
                 device,
                 bars if alone is not None else NamedProgress(bars, rival.name),
-                choose_additions=choose if wins and processes.is_first else None,
+                choose_additions=choose if wins else None,
                 checkpoint_seconds=options.checkpoint_seconds,
                 search_epochs=search_epochs,
                 processes=processes,
@@ -284,25 +276,43 @@ def _compete(
     return choice
 
 
-def _compare(
+def _show_additions(recipe: Recipe, additions: Additions, console: Console) -> None:
+    if recipe.recent_popularity != "none":
+        console.print(f"Recent popularity: {additions.recent_summary}.")
+    if recipe.repeats != "none":
+        console.print(f"Repeated items: {additions.repeats_summary}.")
+    if recipe.blend != "none":
+        console.print(f"Blend: {blend_summary(recipe, additions.blend)}.")
+
+
+def _test(
     options: TrainOptions,
     prepared: Prepared,
-    choice: Choice,
-    trained: TrainingResult,
     predictor: Predictor,
-    device: torch.device,
     console: Console,
-) -> ReportData:
-    """Evaluate model, baselines and base model on the test sessions."""
+    processes: Processes,
+) -> tuple[dict[str, Evaluation], Limits]:
+    """Evaluate the model and, in the first process, the baselines and the base model."""
     test = sampled(prepared.test, options.recipe.max_cases)
     if test.is_part:
         console.print(test.describe("test"))
     results = evaluate_with_baselines(
-        predictor, trained.catalogue, prepared.train, test.sessions, console
+        predictor, predictor.catalogue, prepared.train, test.sessions, console, processes
     )
-    if options.warm_start is not None:
+    if options.warm_start is not None and processes.is_first:
         results |= options.warm_start.base_model.results(test.sessions)
-    limits = Limits.of(test, limits_of(prepared.train, predictor.blend is not None))
+    return results, Limits.of(test, limits_of(prepared.train, predictor.blend is not None))
+
+
+def _report_data(
+    options: TrainOptions,
+    prepared: Prepared,
+    choice: Choice,
+    trained: TrainingResult,
+    device: torch.device,
+    results: dict[str, Evaluation],
+    limits: Limits,
+) -> ReportData:
     return ReportData(
         command=options.command,
         device=str(device),

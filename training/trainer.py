@@ -164,7 +164,8 @@ class Trainer:
             folder: Existing folder for the checkpoint.
             device: Where the model is trained; validation runs on the CPU.
             listener: Receives the progress.
-            choose_additions: Chooses the additions at the end of the search; None for none.
+            choose_additions: Chooses the additions at the end of the search, in the first process;
+                None for none.
             checkpoint_seconds: Time between checkpoints within an epoch, in seconds.
             search_epochs: Highest number of epochs of the search, where it is below the recipe's.
                 It changes no epoch: a trainer with a higher number goes on from the checkpoint.
@@ -449,11 +450,14 @@ class Trainer:
     def _with_additions(
         self, trained: TrainingResult, search_part: Selection, valid: Sessions | None
     ) -> TrainingResult:
-        """Return the result with the additions, which are chosen once, after the search."""
+        """Return the result with the additions, which the first process chooses."""
         if self._choose_additions is None:
             return trained
-        predictor = self._predictor(trained.weights, trained.catalogue)
-        additions = self._choose_additions(predictor, search_part, valid)
+        chosen = None
+        if self._processes.is_first:
+            predictor = self._predictor(trained.weights, trained.catalogue)
+            chosen = dataclasses.asdict(self._choose_additions(predictor, search_part, valid))
+        additions = Additions.from_json(self._processes.of_first(chosen))
         return dataclasses.replace(trained, additions=additions)
 
     def _validate(self, phase: _Phase, valid: Sessions) -> Evaluation:

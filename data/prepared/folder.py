@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from data.click_options import ClickOptions
 from data.files import Progress
-from data.prepare import Prepared
+from data.prepare import Prepared, prepare
 from data.prepared.arrays import open_sessions, write_sessions
 from data.prepared.manifest import (
     CATALOGUE,
@@ -108,6 +108,16 @@ class PreparedFolder:
                 progress(done, len(self.manifest.files))
         if problems:
             raise BadInput(UNUSABLE, problems)
+
+
+ClickSource = ClickOptions | PreparedFolder  # of a command: --clicks or --prepared
+
+
+def open_source(source: ClickSource, progress: Progress | None = None) -> Prepared:
+    """Open a prepared folder, or prepare clicks in memory; raise `BadInput`."""
+    if isinstance(source, PreparedFolder):
+        return source.open(progress)
+    return prepare(source, progress)
 
 
 def write_prepared(folder: Path, prepared: Prepared, origin: Origin) -> None:

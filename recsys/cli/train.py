@@ -22,9 +22,12 @@ from recsys.console import open_console
 from recsys.errors import BadInput
 
 if TYPE_CHECKING:
-    from data.prepared.folder import PreparedFolder
+    from data.prepared.folder import ClickSource
 
 app = typer.Typer()
+PreparedOption = Annotated[
+    Path | None, typer.Option(help="Instead of --clicks: a folder that recsys prepare wrote.")
+]
 
 
 @app.command(rich_help_panel="Learn")
@@ -32,10 +35,7 @@ app = typer.Typer()
 def train(
     context: typer.Context,
     clicks: ClickOptions | None,
-    prepared: Annotated[
-        Path | None,
-        typer.Option(help="Instead of --clicks: a folder that recsys prepare wrote."),
-    ] = None,
+    prepared: PreparedOption = None,
     out: OutOption = None,
     registry: PublishOption = None,
     recipe: Annotated[
@@ -105,8 +105,10 @@ def train(
 @app.command(rich_help_panel="Learn")
 @takes_clicks
 def tune(
-    clicks: ClickOptions,
+    context: typer.Context,
+    clicks: ClickOptions | None,
     out: Annotated[Path, typer.Option(help="Folder for the study; must be new or empty.")],
+    prepared: PreparedOption = None,
     recipe: Annotated[
         str, typer.Option(help="Built-in recipe, or a TOML file, to start from.")
     ] = "default",
@@ -123,14 +125,20 @@ def tune(
         str | None, typer.Option(help="Stop after 2h, 1h30m, 45s; --resume continues.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue this study.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue this study, or join it while it runs.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, or cuda.")] = "auto",
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes on this machine, each with a trial of its own.")
+    ] = 1,
 ) -> None:
     """Search for a better recipe; the search never sees the test part.
 
     Trial 0 is the recipe itself. Each trial trains on all but the last training sessions and is
     scored on those by the recipe's select_by. Unpromising trials are stopped early. The folder
-    holds study.db (Optuna, SQLite), trials.csv and best.toml, a recipe for recsys train.
+    holds study.db (Optuna, SQLite), trials.csv and best.toml, a recipe for recsys train. The same
+    command with --resume joins a study that runs.
     """
     from training.recipe import load_recipe
     from training.tuning.search import TuningOrigin
@@ -140,7 +148,7 @@ def tune(
 
     base = load_recipe(recipe, settings or [])
     options = TuneOptions(
-        clicks=clicks,
+        clicks=_source(context, clicks, prepared),
         out=out.resolve(),
         origin=TuningOrigin(base, " ".join([recipe, *(settings or [])]), as_typed()),
         space=load_space(space, base),
@@ -149,6 +157,7 @@ def tune(
         time_limit_seconds=seconds_of(time_limit) if time_limit else float("inf"),
         resume=resume,
         device=device,
+        workers=workers,
     )
     run(options, open_console(stderr=True))
 
@@ -156,8 +165,10 @@ def tune(
 @app.command(rich_help_panel="Learn")
 @takes_clicks
 def finetune(
-    clicks: ClickOptions,
+    context: typer.Context,
+    clicks: ClickOptions | None,
     bundle: BundleOption,
+    prepared: PreparedOption = None,
     out: OutOption = None,
     registry: PublishOption = None,
     drop_vanished: Annotated[
@@ -178,7 +189,7 @@ def finetune(
 
     options = FinetuneOptions(
         bundle=resolve_bundle(bundle),
-        clicks=clicks,
+        clicks=_source(context, clicks, prepared),
         out=output_folder(out, registry, resume=resume),
         settings=settings or [],
         items=items,
@@ -192,8 +203,10 @@ def finetune(
 @app.command(rich_help_panel="Learn")
 @takes_clicks
 def evaluate(
-    clicks: ClickOptions,
+    context: typer.Context,
+    clicks: ClickOptions | None,
     bundle: BundleOption,
+    prepared: PreparedOption = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object, nothing else.")
     ] = False,
@@ -214,7 +227,7 @@ def evaluate(
     console = open_console(quiet=json)
     evaluate_bundle(
         resolve_bundle(bundle),
-        clicks,
+        _source(context, clicks, prepared),
         console,
         every_session=all_sessions,
         print_json=json,
@@ -226,7 +239,7 @@ def evaluate(
 
 def _source(
     context: typer.Context, clicks: ClickOptions | None, prepared: Path | None
-) -> "ClickOptions | PreparedFolder":
+) -> "ClickSource":
     """Return the clicks or the prepared folder, of which the user must give one."""
     from data.prepared.folder import PreparedFolder
 

@@ -37,7 +37,9 @@ def command(clicks: Path, out: Path, *options: str) -> list[str]:
     return ["train", "--clicks", str(clicks), "--out", str(out), *settings, *options]
 
 
-def test_a_stopped_run_goes_on_by_torchrun(clicks: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_goes_on_by_torchrun(
+    clicks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Both start the same processes; the recipes compete, and the first process writes."""
     out = tmp_path / "shop"
     stopped = subprocess.Popen(
@@ -67,7 +69,11 @@ def test_a_stopped_run_goes_on_by_torchrun(clicks: Path, tmp_path: Path) -> None
     assert "(2 processes of " in resumed.stderr
     assert not (tmp_path / "shop.unfinished").exists()
     assert len(load_bundle(out).catalogue) == 26
-    assert json.loads((out / "manifest.json").read_text())["training"]["tried"]
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["training"]["tried"]
+    bundle = ["--bundle", str(out), "--clicks", str(clicks)]
+    alone = json.loads(run(capsys, "evaluate", *bundle, "--json")[1])
+    assert {name: alone[name] for name in manifest["metrics"]} == manifest["metrics"]
 
 
 def wait_for_a_checkpoint(work: Path, process: "subprocess.Popen[str]") -> None:

@@ -26,6 +26,7 @@ from training.baselines import learners
 from training.evaluation.evaluate import Evaluation, Scorer, evaluate
 from training.evaluation.intervals import Estimate, estimate, ratio, resampled_sums, session_sums
 from training.evaluation.sample import Sample
+from training.parallel.processes import ALONE, Processes
 from training.progress import bar
 
 MODEL = "model"  # the row that the others are compared with
@@ -112,7 +113,12 @@ class Comparison:
 
 
 def evaluate_with_baselines(
-    model: Predictor, catalogue: Catalogue, train: Sessions, test: Sessions, console: Console
+    model: Predictor,
+    catalogue: Catalogue,
+    train: Sessions,
+    test: Sessions,
+    console: Console,
+    processes: Processes = ALONE,
 ) -> dict[str, Evaluation]:
     """Evaluate the model and every baseline on the same cases.
 
@@ -123,27 +129,29 @@ def evaluate_with_baselines(
         train: Sessions from which the baselines learn.
         test: Sessions whose next clicks are ranked.
         console: Shows a bar.
+        processes: They share the cases of the model; the baselines are the work of the first one.
 
     Returns:
-        Recommender → evaluation, the model first.
+        Recommender → evaluation, the model first; the baselines in the first process alone.
 
     Raises:
         BadInput: The test sessions hold no next click on an item of the catalogue.
     """
     learned = Selection.of(train).indexed(catalogue.item_ids)
     tested = reindex(test, catalogue.item_ids)
-    relatives = {name: partial(_itself, one) for name, one in _relatives(model).items()}
+    models = {MODEL: model, **_relatives(model)}
     scorers: dict[str, Callable[[], Scorer]] = {
-        MODEL: partial(_itself, model),
-        **relatives,
-        **learners(catalogue, learned),
+        name: partial(_itself, one) for name, one in models.items()
     }
+    if processes.is_first:
+        scorers |= learners(catalogue, learned)
     results = {}
     # one bar: a notebook keeps an empty line for each
     with bar(console, "Testing the model and the baselines", "sessions") as progress:
         for before, (name, learn) in enumerate(scorers.items()):
             advance = partial(_advance, progress, before, len(scorers))
-            results[name] = evaluate(learn(), tested, len(catalogue), advance)
+            sharing = processes if name in models else ALONE
+            results[name] = evaluate(learn(), tested, len(catalogue), advance, sharing)
     return results
 
 
@@ -151,10 +159,10 @@ def _itself(scorer: Scorer) -> Scorer:
     return scorer
 
 
-def _relatives(model: Predictor) -> dict[str, Scorer]:
+def _relatives(model: Predictor) -> dict[str, Predictor]:
     """Return the model without its additions, and without some of them."""
     alone = model.with_repeats(None).with_blend(None).with_recent(None)
-    relatives: dict[str, Scorer] = {}
+    relatives: dict[str, Predictor] = {}
     if any(part is not None for part in (model.blend, model.repeats, model.recent)):
         relatives["model alone"] = alone
     if model.blend is not None and model.repeats is not None and model.repeats.has_bonus:

@@ -2,12 +2,13 @@
 
 A trial is the search phase of a training run with its own settings. While it runs, its checkpoint
 lies in the folder of the study, so that a stopped trial goes on in the middle of an epoch. After
-each trial the results are written, `best.toml` and `trials.csv`, and shown in the terminal.
+each trial the results are written, `best.toml` and `trials.csv`, and shown in the terminal. Several
+processes may each run a search on one study: they share its trials, and each of them ends when all
+trials have ended.
 """
 
 import csv
 import dataclasses
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -30,11 +31,11 @@ from training.stop import Stop
 from training.trainer import Trainer
 from training.tuning.study import Outcome, Study, Trial
 
-RUNNING = "running"  # folder of the running trial's checkpoint
 BEST = "best.toml"
 TRIALS = "trials.csv"
 COLUMNS = ("trial", "ending", "score", "epochs", "seconds", "reason")
 SHOWN_TRIALS = 10
+SECONDS_BETWEEN_LOOKS = 0.5  # at the trials of other processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,53 +81,51 @@ class Search:
             Interrupted: Ctrl-C was pressed. Every trial that ended is kept.
         """
         outcomes = study.outcomes()
-        write_results(self.out, outcomes, self.origin)
-        if len(outcomes) < self.trials and self._may_go_on(outcomes):
-            with suppress(Interrupted):  # of a trial that was stopped on the way
-                study.optimize(self._run_trial, self.trials, self._after_trial)
-            outcomes = study.outcomes()
-        if len(outcomes) >= self.trials:
-            shutil.rmtree(self.out / RUNNING, ignore_errors=True)
-            return True
-        if self.is_over():
-            return False
-        raise Interrupted(
-            f"Stopped. {len(outcomes)} finished trials are in {self.out}; go on with the same "
-            "command and --resume."
-        )
+        self._show(outcomes, outcomes)
+        while True:
+            before, outcomes = outcomes, study.outcomes()
+            if outcomes != before:
+                self._show(outcomes, before)
+            if len(outcomes) >= self.trials:
+                return True
+            if self.is_over():
+                return False
+            if self.stop.requested:
+                raise Interrupted(
+                    f"Stopped. {len(outcomes)} finished trials are in {self.out}; go on with the "
+                    "same command and --resume."
+                )
+            with study.next_trial(self.trials) as trial:
+                if trial is None:  # other processes may die on the last ones
+                    time.sleep(SECONDS_BETWEEN_LOOKS)
+                    continue
+                with suppress(Interrupted):
+                    study.finish(trial, self._run_trial(study, trial))
 
     def is_over(self) -> bool:
         """Return whether the time limit has passed."""
         return self.clock() > self.deadline
 
-    def _may_go_on(self, outcomes: list[Outcome]) -> bool:
-        if self.is_over() or self.stop.requested:
-            return False
-        best = best_of(outcomes)
-        note = "" if best is None else f"best {self.origin.base.select_by} {best.score:.4f}"
-        self.bars.trial_begins(len(outcomes), self.trials, note)
-        return True
-
-    def _after_trial(self, outcomes: list[Outcome]) -> bool:
+    def _show(self, outcomes: list[Outcome], before: list[Outcome]) -> None:
+        """Write all results, and show those that are new, also those of other processes."""
         write_results(self.out, outcomes, self.origin)
-        line = trial_line(outcomes[-1], best_of(outcomes), self.origin.base.select_by)
-        self.bars.trial_ends(line)
-        return len(outcomes) < self.trials and self._may_go_on(outcomes)
+        best, metric = best_of(outcomes), self.origin.base.select_by
+        for outcome in outcomes:
+            if outcome not in before:
+                self.bars.trial_ends(trial_line(outcome, best, metric))
+        note = "" if best is None else f"best {metric} {best.score:.4f}"
+        self.bars.trial_begins(len(outcomes), self.trials, note)
 
-    def _run_trial(self, trial: Trial) -> Outcome:
+    def _run_trial(self, study: Study, trial: Trial) -> Outcome:
         """Run one trial to its end; raise `Interrupted` where it is stopped on the way."""
-        folder = self.out / RUNNING
-        if not trial.is_retry:
-            shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(exist_ok=True)
-        watcher = _TrialWatcher(self, trial)
+        watcher = _TrialWatcher(self, study, trial)
         ending, reason = "finished", ""
         try:
             settings: dict[str, Any] = dict(trial.settings)
             recipe = dataclasses.replace(self.origin.base, **settings, refit=False)
             watcher.epochs_planned = recipe.epochs
-            self._replay(recipe, folder, watcher)
-            trainer = Trainer(recipe, folder, self.device, watcher)
+            self._replay(recipe, trial.folder, watcher)
+            trainer = Trainer(recipe, trial.folder, self.device, watcher)
             trainer.train(self.data.train, self.data.valid, stop=self.stop)
         except _Pruned:
             ending, reason = "pruned", "worse than the median of the trials before it"
@@ -134,7 +133,6 @@ class Search:
             ending, reason = "diverged", f"the loss is no number in epoch {watcher.epochs + 1}"
         except (BadRecipe, MemoryError, torch.OutOfMemoryError) as unfit:
             ending, reason = "failed", str(unfit) or "not enough memory"
-        shutil.rmtree(folder)
         cost = (watcher.epochs, watcher.seconds)
         return Outcome(trial.number, ending, watcher.best, *cost, reason, trial.settings)
 
@@ -155,6 +153,7 @@ class _TrialWatcher:
     """Watcher of a trainer: reports each epoch's score, stops a pruned trial or a late one."""
 
     search: Search
+    study: Study
     trial: Trial
     epochs_planned: int = 0
     results: list[EpochResult] = field(default_factory=list)
@@ -181,7 +180,7 @@ class _TrialWatcher:
 
     def epoch_ends(self, result: EpochResult) -> None:
         self.results.append(result)
-        goes_on = self.trial.report(result.epoch, self._score(result))
+        goes_on = self.study.report(self.trial, result.epoch, self._score(result))
         if not goes_on and result.epoch < self.epochs_planned:
             raise _Pruned
 

@@ -1,17 +1,18 @@
 """Optuna study of a search: its storage, sampler and pruner, and how each trial ended.
 
-Trials lie in SQLite. A trial that was stopped or killed is marked as failed and tried again with
-the same settings. What the sampler suggests depends on the seed and on the trials that ended, not
-on how often the search was stopped. One process works on a study at a time, since it holds the lock
-of the folder. A trial that is running when the study is opened was therefore killed; no heartbeat
-is needed to find out.
+Trials lie in SQLite, which processes change one after the other, because a lock is held meanwhile.
+So several of them may work on one study. A trial that was stopped or killed is marked as failed and
+tried again with the same number and the same settings. What the sampler suggests depends on the
+seed, on the number of the trial and on the trials before it, not on how often the search was
+stopped.
 """
 
 import json
+import os
 import sqlite3
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,18 +23,19 @@ from optuna.exceptions import StorageInternalError
 from optuna.pruners import MedianPruner
 from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from recsys.errors import BadInput
 from recsys.fileio import replace_file, unwritable
 from training.recipe import Recipe
+from training.tuning.locks import StudyLocks
 from training.tuning.space import Space, Value
 
 STUDY = "study.db"
 NAME = "recsys"
 ABOUT = "about"
-RETRY = "retry"  # user attribute of a trial that a stopped search tries again
+NUMBER = "number"  # user attribute of a trial: it keeps its number when it is tried again
 FIRST_JUDGED_EPOCH = 2  # the first epoch says more about the learning rate than about the end
 TRIALS_BEFORE_PRUNING = 5
 TRIALS_FOR_IMPORTANCE = 10  # fewer tell noise
@@ -61,120 +63,128 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A running trial; `number` counts the trials that ended before it."""
+    """A running trial; numbers count from 0, and a trial that is tried again keeps its number."""
 
     number: int
     settings: Mapping[str, Value]
-    is_retry: bool
+    folder: Path  # of its checkpoint
     optuna_trial: optuna.Trial = field(repr=False)
-
-    def report(self, epoch: int, score: float) -> bool:
-        """Store the score of an epoch; return whether the pruner lets the trial go on."""
-        self.optuna_trial.report(score, epoch)
-        return not self.optuna_trial.should_prune()
-
-
-class _TrialFailed(Exception):
-    """Raised when a trial ends without a score; the search goes on."""
 
 
 class Study:
     """One study in its folder."""
 
-    def __init__(self, study: optuna.Study, space: Space, base: Recipe, seed: int) -> None:
+    def __init__(
+        self, study: optuna.Study, locks: StudyLocks, space: Space, base: Recipe, seed: int
+    ) -> None:
         self._study = study
+        self._locks = locks
         self._space = space
         self._base = base
         self._seed = seed
-        self._close_killed_trials()
 
-    def optimize(
-        self,
-        run: Callable[[Trial], Outcome],
-        trials: int,
-        after_trial: Callable[[list[Outcome]], bool],
-    ) -> None:
-        """Run trials until enough have ended or one is stopped.
+    @contextmanager
+    def next_trial(self, trials: int) -> Iterator[Trial | None]:
+        """Begin a trial; without `finish`, it is tried again later.
 
         Args:
-            run: Runs one trial to its end; an exception stops the search, and the trial is tried
-                again by the next call.
-            trials: How many are to have ended, those of earlier calls included.
-            after_trial: Receives the outcomes so far; returns whether the search goes on.
+            trials: How many there are to be in all.
+
+        Yields:
+            None where all have begun, and processes are at work on those that have not ended.
         """
+        with self._locks.study():
+            trial = self._begin(trials)
+            lock = None if trial is None else self._locks.hold(trial.number)
+        try:
+            yield trial
+        finally:
+            if lock is not None:
+                os.close(lock)
 
-        def objective(optuna_trial: optuna.Trial) -> float:
-            outcome = run(self._trial(optuna_trial))
+    def report(self, trial: Trial, epoch: int, score: float) -> bool:
+        """Store the score of an epoch; return whether the pruner lets the trial go on."""
+        with self._locks.study():
+            trial.optuna_trial.report(score, epoch)
+            return not trial.optuna_trial.should_prune()
+
+    def finish(self, trial: Trial, outcome: Outcome) -> None:
+        """Store the outcome of a trial, and remove its checkpoint."""
+        with self._locks.study():
             for name in OUTCOME_ATTRIBUTES:
-                optuna_trial.set_user_attr(name, getattr(outcome, name))
-            if STATES[outcome.ending] == TrialState.PRUNED:
-                raise optuna.TrialPruned(outcome.reason)
-            if outcome.ending == "failed" or outcome.score is None:
-                raise _TrialFailed(outcome.reason)
-            return outcome.score
-
-        def callback(study: optuna.Study, _: optuna.trial.FrozenTrial) -> None:
-            if not after_trial(self.outcomes()):
-                study.stop()
-            self._seed_sampler()
-
-        self._queue_stopped_trial()
-        self._seed_sampler()
-        missing = trials - len(self.outcomes())
-        self._study.optimize(objective, missing, catch=(_TrialFailed,), callbacks=[callback])
+                trial.optuna_trial.set_user_attr(name, getattr(outcome, name))
+            self._tell(trial.optuna_trial.number, outcome.ending, outcome.score)
+            self._locks.remove(trial.number)
 
     def outcomes(self) -> list[Outcome]:
-        """Return the outcome of every trial that ended, in order."""
-        ended = self._study.get_trials(deepcopy=False, states=tuple(set(STATES.values())))
+        """Return the outcome of every trial that ended, by number."""
+        with self._locks.study():
+            ended = self._study.get_trials(deepcopy=False, states=tuple(set(STATES.values())))
         attributes = [trial.user_attrs for trial in ended if "ending" in trial.user_attrs]
-        return [
-            Outcome(number, **{name: values[name] for name in OUTCOME_ATTRIBUTES})
-            for number, values in enumerate(attributes)
+        outcomes = [
+            Outcome(values[NUMBER], **{name: values[name] for name in OUTCOME_ATTRIBUTES})
+            for values in attributes
         ]
+        return sorted(outcomes, key=lambda outcome: outcome.number)
 
     def importances(self) -> dict[str, float]:
         """Return the share of each setting in the score; nothing where trials are too few.
 
         PED-ANOVA, Watanabe et al., arXiv:2304.10255.
         """
-        done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if len(done) < TRIALS_FOR_IMPORTANCE:
-            return {}
-        with warnings.catch_warnings(action="ignore"):  # that a base outside the space lacks one
-            return dict(optuna.importance.get_param_importances(self._study))
+        with self._locks.study():
+            done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            if len(done) < TRIALS_FOR_IMPORTANCE:
+                return {}
+            with warnings.catch_warnings(action="ignore"):  # a base outside the space lacks one
+                return dict(optuna.importance.get_param_importances(self._study))
 
-    def _trial(self, optuna_trial: optuna.Trial) -> Trial:
+    def _begin(self, trials: int) -> Trial | None:
+        """Begin the trial of the lowest number that no other one has, if there is one."""
+        self._close_killed_trials()
+        known = self._study.get_trials(deepcopy=False)
+        if all(trial.state != TrialState.WAITING for trial in known):
+            taken = {
+                trial.user_attrs[NUMBER]
+                for trial in known
+                if trial.state == TrialState.RUNNING or "ending" in trial.user_attrs
+            }
+            number = next((number for number in range(trials) if number not in taken), None)
+            if number is None:
+                return None
+            self._queue(number, known)
+        optuna_trial = self._study.ask()
+        number = optuna_trial.user_attrs[NUMBER]
+        settings = self._settings(optuna_trial, number)
+        return Trial(number, settings, self._locks.checkpoint_folder(number), optuna_trial)
+
+    def _queue(self, number: int, known: Sequence[FrozenTrial]) -> None:
+        """Queue a trial; one that was stopped or killed is tried again with its settings."""
+        before = [trial.params for trial in known if trial.user_attrs[NUMBER] == number]
+        params = before[-1] if before else {}
+        if number == 0:  # never worse than the base recipe
+            params = dict(self._space.holds(self._base))
+        self._study.enqueue_trial(params, {NUMBER: number})
+
+    def _settings(self, optuna_trial: optuna.Trial, number: int) -> dict[str, Value]:
         """Choose the settings of a trial; those of the first are the base recipe's own."""
-        number = len(self.outcomes())
+        seed = np.random.SeedSequence([self._seed, number]).generate_state(1)
+        self._study.sampler = TPESampler(seed=int(seed[0]))
         only = self._space.holds(self._base) if number == 0 else None
         settings = self._space.suggest(optuna_trial, self._base, only)
-        if number == 0:
-            settings = self._space.values_of(self._base)
-        optuna_trial.set_user_attr("settings", settings)  # from here on it is tried again
-        return Trial(number, settings, RETRY in optuna_trial.user_attrs, optuna_trial)
-
-    def _seed_sampler(self) -> None:
-        seed = np.random.SeedSequence([self._seed, len(self.outcomes())]).generate_state(1)
-        self._study.sampler = TPESampler(seed=int(seed[0]))
+        return self._space.values_of(self._base) if number == 0 else settings
 
     def _close_killed_trials(self) -> None:
         """Mark a trial that was killed as failed, or as it had ended if that is known."""
         for killed in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            ending = killed.user_attrs.get("ending", "failed")
-            score = killed.user_attrs["score"] if ending == "finished" else None
-            self._study.tell(killed.number, score, STATES[ending])
+            known = killed.user_attrs
+            if not self._locks.is_held(known[NUMBER]):
+                self._tell(killed.number, known.get("ending", "failed"), known.get("score"))
+                if "ending" in known:
+                    self._locks.remove(known[NUMBER])
 
-    def _queue_stopped_trial(self) -> None:
-        """Queue the settings of the last trial if it did not end; the first are the base's own."""
-        trials = self._study.get_trials(deepcopy=False)
-        if trials and trials[-1].state == TrialState.WAITING:
-            return
-        last = trials[-1].user_attrs if trials else {}
-        attributes = {RETRY: True} if "settings" in last and "ending" not in last else {}
-        if not self.outcomes():  # never worse than the base recipe
-            self._study.enqueue_trial(dict(self._space.holds(self._base)), attributes)
-        elif attributes:
-            self._study.enqueue_trial(trials[-1].params, attributes)
+    def _tell(self, trial: int, ending: str, score: float | None) -> None:
+        self._study.tell(trial, score if ending == "finished" else None, STATES[ending])
 
 
 @contextmanager
@@ -194,15 +204,22 @@ def open_study(
         BadInput: The file is no study, or a study that differs in `about`.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    path = folder / STUDY
-    if not path.exists():
-        replace_file(path, lambda new_path: _create(new_path, about))
+    with closing(StudyLocks(folder)) as locks, _opened(folder / STUDY, about, locks) as study:
+        yield Study(study, locks, space, base, seed)
+
+
+@contextmanager
+def _opened(path: Path, about: Mapping[str, Any], locks: StudyLocks) -> Iterator[optuna.Study]:
+    with locks.study():
+        if not path.exists():
+            replace_file(path, lambda new_path: _create(new_path, about))
     storage = None
     try:
-        storage = _storage(path)
         pruner = MedianPruner(TRIALS_BEFORE_PRUNING, FIRST_JUDGED_EPOCH)
-        study = optuna.load_study(study_name=NAME, storage=storage, pruner=pruner)
-        known = study.user_attrs[ABOUT]
+        with locks.study():
+            storage = _storage(path)
+            study = optuna.load_study(study_name=NAME, storage=storage, pruner=pruner)
+            known = study.user_attrs[ABOUT]
     except (SQLAlchemyError, sqlite3.Error, KeyError, RuntimeError) as broken:
         raise BadInput(
             "The study cannot be resumed",
@@ -211,7 +228,7 @@ def open_study(
     else:
         _check_same(known, json.loads(json.dumps(about)), path)
         try:
-            yield Study(study, space, base, seed)
+            yield study
         except (SQLAlchemyError, StorageInternalError) as failed:
             raise unwritable(path, failed) from failed
     finally:

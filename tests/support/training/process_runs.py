@@ -7,19 +7,27 @@ import dataclasses
 import json
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
+from numpy.typing import NDArray
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from recsys.errors import AnotherProcessFailed, BadInput
+from recsys.model.repeats import RepeatTerm
+from recsys.predictor import Predictor
 from tests.support.training.builders import Quiet, words
+from training.evaluation.compare import evaluate_with_baselines
+from training.model.weights import Weights, eager_predictor
 from training.parallel.processes import ALONE, Processes
 from training.parallel.torch_processes import joined
 from training.recipe import Recipe
-from training.trainer import Trainer
+from training.trainer import FromScratch, Trainer
 
 CPU = torch.device("cpu")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -47,6 +55,7 @@ WHOLE_SESSIONS = Recipe(
 BPR_MAX = dataclasses.replace(
     WHOLE_SESSIONS, loss="bpr-max", scale=0.0, learning_rate=0.05, refit=False
 )
+MODELS = ("model", "model alone")
 RECIPES = {
     "cross-entropy": WHOLE_SESSIONS,
     "bpr-max": dataclasses.replace(
@@ -103,6 +112,7 @@ def train_on_all_processes(folder: Path) -> Path:
         if processes.size == 2:
             train_one(folder / "long", OF_LONG, processes)
         told = messages(processes) | {"disagree": disagreement(folder, processes)}
+        told["tested"] = results_of_model(processes)
         (folder / f"told {processes.rank}.json").write_text(json.dumps(told))
     return folder
 
@@ -141,6 +151,33 @@ def disagreement(folder: Path, processes: Processes) -> str:
     except BadInput as error:
         return str(error)
     return ""
+
+
+def results_of_model(processes: Processes) -> dict[str, object]:
+    """Return ranks and metrics of a model, its scored cases, and the names of all recommenders."""
+    recipe = dataclasses.replace(WHOLE_SESSIONS, seed=3)
+    catalogue = FromScratch().catalogue(WALKS)
+    weights = Weights.fresh(recipe.size(len(catalogue)), torch.Generator().manual_seed(3))
+    model = eager_predictor(weights, catalogue, recipe, repeats=RepeatTerm(last=1.0))
+    scored, scores_along = [0], Predictor.scores_along
+
+    def counted(self: Predictor, sessions: Sequence[NDArray[np.int32]]) -> Tensor:
+        scores = scores_along(self, sessions)
+        scored[0] += len(scores)
+        return scores
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Predictor, "scores_along", counted)
+        patch.setattr("training.evaluation.evaluate.SCORES_AT_ONCE", 26 * 40)
+        results = evaluate_with_baselines(
+            model, catalogue, WALKS, LONG, Console(quiet=True), processes
+        )
+    return {
+        "ranks": {name: results[name].ranked.rank.tolist() for name in MODELS},
+        "metrics": {name: results[name].metrics for name in MODELS},
+        "scored": scored[0],
+        "names": list(results),
+    }
 
 
 class KillsItself(Quiet):

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from tests.support.training.process_runs import (
+    MODELS,
     RECIPES,
+    results_of_model,
     train_all,
     train_long,
     train_on_all_processes,
@@ -76,6 +78,19 @@ def test_several_processes_give_the_metrics_of_one(alone: Path, together: Path, 
         assert (of_one["processes"], of_one["bytes_per_step"]) == (1, 0)
         assert of_several["bytes_per_step"] > 0
         assert 0 < of_several["communication_seconds"] < of_several["seconds"]
+
+
+def test_a_test_part_that_is_shared_has_the_ranks_of_one_process(together: Path) -> None:
+    """The baselines are the work of the first process, which then has all results."""
+    expected, (first, *others) = results_of_model(ALONE), [one["tested"] for one in told(together)]
+
+    for of_one in (first, *others):
+        assert of_one["ranks"] == expected["ranks"]
+        assert of_one["metrics"] == expected["metrics"]
+        assert 0 < of_one["scored"] < expected["scored"]
+    assert sum(one["scored"] for one in (first, *others)) == expected["scored"]
+    assert first["names"] == expected["names"]
+    assert {tuple(one["names"]) for one in others} == {MODELS}
 
 
 def test_sums_are_over_all_processes(together: Path) -> None:

@@ -4,39 +4,26 @@ import csv
 import dataclasses
 import os
 import signal
-from itertools import count
 from pathlib import Path
 
 import optuna
 import pytest
-import torch
 from rich.console import Console
 
 from recsys.errors import BadInput, Interrupted
-from tests.support.training.builders import words
+from tests.support.training.studies import BAD, ended, opened, search, started
 from training.progress import TuneBars
-from training.recipe import Recipe, load_recipe
-from training.stop import stop_on_signal
+from training.recipe import load_recipe
+from training.tuning.locks import LOCK, RUNNING
 from training.tuning.search import (
     BEST,
-    RUNNING,
     TRIALS,
-    Search,
-    TrialData,
     TuningOrigin,
     write_results,
 )
 from training.tuning.space import Dimension, Space
-from training.tuning.study import NAME, STUDY, Outcome, open_study
+from training.tuning.study import NAME, NUMBER, STUDY, Outcome
 
-CLICKS = words(*["abcdefgh", "cdefghab", "efghabcd", "ghab", "bcde"] * 10)
-BAD = Recipe(
-    hidden=8, epochs=3, batch=8, negatives=4, validation=0.2, patience=3,
-    learning_rate=1e-5, dropout_embedding=0.5, dropout_hidden=0.0,
-)  # fmt: skip
-RATES = Space(
-    (Dimension("learning_rate", 1e-5, 1.0, log=True), Dimension("momentum", 0.0, 0.5, 0.1))
-)
 TRIALS_ENOUGH = 9
 
 
@@ -66,26 +53,6 @@ class InterruptingBars(KillingBars):
         os.kill(os.getpid(), signal.SIGINT)
 
 
-def search(
-    folder: Path,
-    trials: int,
-    bars: TuneBars | None = None,
-    *,
-    space: Space = RATES,
-    base: Recipe = BAD,
-    seconds: float = float("inf"),
-) -> bool:
-    """Run a search whose clock moves by one second each time it is read."""
-    folder.mkdir(exist_ok=True)
-    bars = bars or TuneBars(Console(quiet=True))
-    data, cpu, ticks = TrialData(CLICKS, None), torch.device("cpu"), count()
-    about = {"clicks": data.fingerprint}
-    with stop_on_signal() as stop, open_study(folder, about, space, base, seed=1) as study:
-        return Search(
-            data, TuningOrigin(base), folder, trials, cpu, bars, stop, seconds, lambda: next(ticks)
-        ).run(study)
-
-
 def rows(folder: Path) -> list[dict[str, str]]:
     with (folder / TRIALS).open() as file:
         return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
@@ -95,12 +62,16 @@ def left(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+def numbers(folder: Path) -> list[str]:
+    return [row["trial"] for row in rows(folder)]
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
     """Return the trials of a search that nothing stopped."""
     folder = tmp_path_factory.mktemp("whole")
     assert search(folder, TRIALS_ENOUGH)
-    assert left(folder) == {STUDY, BEST, TRIALS}
+    assert left(folder) == {STUDY, LOCK, BEST, TRIALS}
     return rows(folder)
 
 
@@ -166,7 +137,7 @@ def test_a_killed_search_resumes_with_the_same_trials(
 
     assert len(kept) == trial
     assert rows(tmp_path) == whole
-    assert left(tmp_path) == {STUDY, BEST, TRIALS}
+    assert left(tmp_path) == {STUDY, LOCK, BEST, TRIALS}
 
 
 def test_a_trial_killed_after_its_outcome_was_stored_is_not_run_again(tmp_path: Path) -> None:
@@ -174,6 +145,7 @@ def test_a_trial_killed_after_its_outcome_was_stored_is_not_run_again(tmp_path: 
     study = optuna.load_study(study_name=NAME, storage=f"sqlite:///{tmp_path / STUDY}")
     outcome = {"ending": "finished", "score": 0.75, "epochs": 3, "seconds": 1.0, "reason": ""}
     trial = study.ask()
+    trial.set_user_attr(NUMBER, 1)
     for name, value in {**outcome, "settings": {"momentum": 0.1}}.items():
         trial.set_user_attr(name, value)
 
@@ -209,7 +181,7 @@ def test_a_search_stops_at_its_time_limit_and_can_be_resumed(
 
 def test_a_time_limit_in_the_past_runs_no_trial(tmp_path: Path) -> None:
     assert not search(tmp_path, 1, seconds=-1)
-    assert left(tmp_path) == {STUDY}
+    assert left(tmp_path) == {STUDY, LOCK}
 
 
 def test_a_nan_loss_ends_the_trial_and_not_the_search(tmp_path: Path) -> None:
@@ -241,13 +213,12 @@ def test_importances_need_ten_trials_and_no_base_within_the_space(tmp_path: Path
     rates = Space((Dimension("learning_rate", 0.01, 1.0), Dimension("sample_alpha", 0.0, 1.0)))
     base = dataclasses.replace(BAD, epochs=1)
     search(tmp_path, 9, space=rates, base=base)
-    about = {"clicks": TrialData(CLICKS, None).fingerprint}
-    with open_study(tmp_path, about, rates, base, seed=1) as study:
+    with opened(tmp_path, rates, base) as study:
         assert study.importances() == {}
 
     search(tmp_path, 10, space=rates, base=base)
 
-    with open_study(tmp_path, about, rates, base, seed=1) as study:
+    with opened(tmp_path, rates, base) as study:
         shares = study.importances()
     assert set(shares) == {"learning_rate", "sample_alpha"}
     assert sum(shares.values()) == pytest.approx(1.0)
@@ -260,7 +231,40 @@ def test_a_file_that_is_no_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="is damaged or no study"):
         search(tmp_path, 1)
 
-    assert left(tmp_path) == {STUDY}
+    assert left(tmp_path) == {STUDY, LOCK}
+
+
+def test_two_processes_share_the_trials(tmp_path: Path) -> None:
+    first, second = (started(tmp_path, name) for name in ("first", "second"))
+
+    assert [ended(first), ended(second)] == [0, 0]
+
+    assert numbers(tmp_path) == ["0", "1", "2", "3", "4", "5"]
+    assert rows(tmp_path)[0]["learning_rate"] == "1e-05", "one of them tries the base recipe"
+    assert len({row["learning_rate"] for row in rows(tmp_path)}) == 6
+    assert left(tmp_path) - {"first", "second"} == {STUDY, LOCK, BEST, TRIALS}
+
+
+def test_a_trial_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
+    first, second = started(tmp_path, "first"), started(tmp_path, "second", killed=True)
+
+    assert [ended(first), ended(second)] == [0, -signal.SIGKILL]
+
+    assert numbers(tmp_path) == ["0", "1", "2", "3", "4", "5"]
+    assert {row["ending"] for row in rows(tmp_path)} <= {"finished", "pruned"}
+    assert not (tmp_path / RUNNING).exists()
+
+
+def test_a_process_waits_for_the_trials_of_others(tmp_path: Path) -> None:
+    """It runs the others, and leaves the one that is at work until its time is over."""
+    with opened(tmp_path) as study, study.next_trial(2) as trial:
+        assert trial is not None
+        assert trial.number == 0
+        assert not search(tmp_path, 2, seconds=15)
+        assert numbers(tmp_path) == ["1"]
+
+    assert search(tmp_path, 2)
+    assert numbers(tmp_path) == ["0", "1"]
 
 
 def test_a_path_may_contain_any_character(tmp_path: Path) -> None:
@@ -268,5 +272,5 @@ def test_a_path_may_contain_any_character(tmp_path: Path) -> None:
 
     assert search(folder, 1)
 
-    assert left(folder) == {STUDY, BEST, TRIALS}
+    assert left(folder) == {STUDY, LOCK, BEST, TRIALS}
     assert not (folder / RUNNING).exists()

@@ -1,8 +1,6 @@
 """`recsys tune` from the command line: its refusals, its output, its files."""
 
 import csv
-import fcntl
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -51,7 +49,9 @@ def test_a_study_ends_with_a_recipe_that_trains(
     assert err.count("\ntrial ") == 10
     assert "Best of 10 trials" in text
     assert f"--recipe {out / 'best.toml'}" in err
-    assert sorted(p.name for p in out.iterdir()) == ["best.toml", "study.db", "trials.csv"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "best.toml", "study.db", "study.lock", "trials.csv",
+    ]  # fmt: skip
     head = (out / "best.toml").read_text()
     assert f"#   recsys tune --clicks {clicks}" in head
     assert "# Base: default epochs=1" in head
@@ -114,20 +114,39 @@ def test_another_study_is_not_resumed(
     assert len(rows(out)) == 1
 
 
-def test_two_processes_do_not_work_on_one_study(
+def test_workers_share_a_study(
+    capfd: pytest.CaptureFixture[str], clicks: Path, tmp_path: Path
+) -> None:
+    """The first process shows the trials of both, and the others print nothing."""
+    out = tmp_path / "study"
+
+    code, _, err = tune(capfd, clicks, out, 6, "--workers", "2")
+
+    assert code == 0, err
+    assert [row["trial"] for row in rows(out)] == ["0", "1", "2", "3", "4", "5"]
+    assert err.count("What was read") == 1
+    assert sorted(line[:8] for line in err.splitlines() if line.startswith("trial ")) == [
+        f"trial {number}:" for number in range(6)
+    ]
+    code, _, err = tune(capfd, clicks, out, 8, "--workers", "2", "--resume")
+    assert (code, len(rows(out))) == (0, 8), err
+
+
+def test_prepared_clicks_give_the_same_trials(
     capsys: pytest.CaptureFixture[str], clicks: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "study"
-    out.mkdir()
-    other = os.open(out, os.O_RDONLY)
-    fcntl.flock(other, fcntl.LOCK_EX)
+    prepared, recipe = tmp_path / "prepared", tmp_path / "b" / "best.toml"
+    assert run(capsys, "prepare", "--clicks", str(clicks), "--out", str(prepared))[0] == 0
+    assert tune(capsys, clicks, tmp_path / "a", 3)[0] == 0
 
-    code, _, err = tune(capsys, clicks, out, 1)
+    code, _, err = run(
+        capsys, "tune", "--prepared", str(prepared), "--out", str(tmp_path / "b"),
+        "--trials", "3", *SMALL,
+    )  # fmt: skip
 
-    os.close(other)
-    assert code == 2
-    assert "Another run is at work" in err
-    assert list(out.iterdir()) == []
+    assert code == 0, err
+    assert rows(tmp_path / "b") == rows(tmp_path / "a")
+    assert f"recsys train --prepared {prepared} --recipe {recipe}" in err
 
 
 @pytest.mark.parametrize(
