@@ -32,7 +32,9 @@ PROBLEMS = {
     "429": "This key sent too many requests.",
     "503": "The service is overloaded or Redis did not answer. Try again.",
 }
-SEARCHES = ("/v1/items", "/v1/attributes")  # refused if many searches wait
+SIMILAR = ("/v1/items/{item_id}/similar", "/v1/items:similar")
+SEARCHES = ("/v1/items", "/v1/attributes", *SIMILAR)  # refused if many searches wait
+RULED = ("RecommendationRequest", "SimilarRequest")  # schemas with the fields of `ListRules`
 HEADERS = {
     "401": {"WWW-Authenticate": "how to send a key"},
     "429": {"Retry-After": "seconds to wait"},
@@ -55,7 +57,7 @@ def use_document(app: FastAPI, catalogue: Callable[[], Catalogue], *, keyed: boo
             )
             add_problems(document, keyed=keyed)
             add_examples(document, served)
-            name_attributes(document, sorted(served.attributes))
+            name_attributes(document, served)
             cache.clear()
             cache[served] = document
         return cache[served]
@@ -83,16 +85,25 @@ def add_problems(document: Document, *, keyed: bool) -> None:
             call["responses"][status] = {"$ref": reference}
 
 
-def name_attributes(document: Document, attributes: list[str]) -> None:
-    """Allow only attributes of the catalogue in filters."""
-    properties = document["components"]["schemas"]["RecommendationRequest"]["properties"]
-    names = {"propertyNames": {"enum": attributes}}
-    properties["filter"] |= names if attributes else {"maxProperties": 0}
-    parameters = document["paths"]["/v1/items"]["get"]["parameters"]
-    (schema,) = (p["schema"] for p in parameters if p["name"] == "filter")
-    pattern = "|".join(re.escape(attribute) for attribute in attributes)
-    schema |= {"items": {"type": "string", "pattern": f"^({pattern}):"}}
-    schema |= {} if attributes else {"maxItems": 0}
+def name_attributes(document: Document, catalogue: Catalogue) -> None:
+    """Allow only attributes of the catalogue in rules, and ranges only of numbers."""
+    attributes = sorted(catalogue.attributes)
+    texts = [name for name in attributes if catalogue.attributes[name].numbers is None]
+    names = {"propertyNames": {"enum": attributes}} if attributes else {"maxProperties": 0}
+    for schema_name in RULED:
+        properties = document["components"]["schemas"][schema_name]["properties"]
+        for field in ("filter", "boost", "max_per"):
+            properties[field] |= names
+        values, _ = properties["filter"]["additionalProperties"]["anyOf"]  # the other is a range
+        properties["filter"]["properties"] = dict.fromkeys(texts, values)
+        named = {"items": {"type": "string", "enum": attributes}} if attributes else {"maxItems": 0}
+        properties["fields"] |= named
+    for path in ("/v1/items", "/v1/items/{item_id}/similar"):
+        parameters = document["paths"][path]["get"]["parameters"]
+        (schema,) = (p["schema"] for p in parameters if p["name"] == "filter")
+        pattern = "|".join(re.escape(attribute) for attribute in attributes)
+        schema |= {"items": {"type": "string", "pattern": f"^({pattern}):"}}
+        schema |= {} if attributes else {"maxItems": 0}
 
 
 def _calls(document: Document) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -109,7 +120,7 @@ def _statuses(path: str, call: dict[str, Any], *, closed: bool) -> Iterator[str]
         yield from ("400", "413", "415")
     if closed:
         yield from ("401", "403")
-    if "{item_id}" in path:
+    if path in SIMILAR:
         yield "404"
     if not path.startswith("/health/"):
         yield from ("421", "429")
@@ -130,17 +141,24 @@ def _problem(status: str) -> dict[str, Any]:
 
 
 SHOWN_ITEMS = 3
+SHOWN_ATTRIBUTES = 2
 
 
 def examples(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
     """Return schema name → {title: body}. The service answers every body with 200."""
     items = catalogue.item_ids.take(catalogue.by_popularity[:SHOWN_ITEMS].tolist())
     record = {"user_id": "ada", "item_id": items[0], "event_id": "e-1", "k": 5}
+    names = list(catalogue.attributes)[:SHOWN_ATTRIBUTES]
+    rules = {"max_per": dict.fromkeys(names[-1:], 2), "fields": names}
     return {
         "RecommendationRequest": {
             "record a click and recommend": record,
             "recommend only": {"user_id": "ada", "k": 5},
             "stateless": {"items": items, "k": 5, "exclude_seen": True},
+            "by rules": {"items": items, "k": 5, "pin": items[-1:], **rules},
+        },
+        "SimilarRequest": {
+            "without one item": {"item_id": items[0], "exclude_items": items[1:2], "k": 5, **rules}
         },
         "ItemIds": {"two items": {"item_ids": items[:2]}},
         "Session": {"a session": {"items": items}},
