@@ -41,10 +41,12 @@ def check_rules(query: ListQuery, catalogue: Catalogue, prefix: str = "") -> Non
     Raises:
         WrongAttribute: they lack one, or a range is of an attribute that is text.
     """
-    catalogue.check_filter(query.filter, f"{prefix}filter")
-    catalogue.check_attributes(query.boost, f"{prefix}boost")
-    catalogue.check_attributes(query.max_per, f"{prefix}max_per")
-    catalogue.check_attributes(query.fields, f"{prefix}fields")
+    if query.filter:
+        catalogue.check_filter(query.filter, f"{prefix}filter")
+    if query.boost or query.max_per or query.fields:
+        catalogue.check_attributes(query.boost, f"{prefix}boost")
+        catalogue.check_attributes(query.max_per, f"{prefix}max_per")
+        catalogue.check_attributes(query.fields, f"{prefix}fields")
 
 
 def ranking_query(query: ListQuery, catalogue: Catalogue, excluded: Sequence[str]) -> RankingQuery:
@@ -55,13 +57,16 @@ def ranking_query(query: ListQuery, catalogue: Catalogue, excluded: Sequence[str
         catalogue: the items.
         excluded: ids of items to leave out; the catalogue may lack some.
     """
+    known = catalogue.known(excluded)
+    if not query.may_score_all:
+        return RankingQuery(query.k, known)
     attributes = catalogue.attributes
     boosts = [Boost(attributes[name], weight_of) for name, weight_of in query.boost.items()]
     limits = [Limit(attributes[name], most) for name, most in query.max_per.items()]
     pinned = catalogue.known(query.pin)
     return RankingQuery(
         query.k,
-        catalogue.known(excluded),
+        known,
         catalogue.allowed(query.filter) if query.filter else None,
         RankingRules(boosts, limits, pinned) if boosts or limits or pinned else None,
         query.backfill,

@@ -21,7 +21,7 @@ MAX_LIST_LENGTH = 100
 MAX_CLICKS = 500
 MAX_REQUESTS = 100
 MAX_VALUE_LENGTH = 512  # of an attribute, as a title can be long
-MAX_ATTRIBUTES = 20  # that one rule of a list names
+MAX_ENTRIES = 20  # of one rule of a list
 MAX_BOOST = 1_000_000
 
 
@@ -72,7 +72,10 @@ class Body(BaseModel):
 
 
 Bound = Annotated[float, Field(allow_inf_nan=False)]
-BoostWeight = Annotated[float, Field(ge=-MAX_BOOST, le=MAX_BOOST)]
+BoostWeights = Annotated[
+    dict[Value, Annotated[float, Field(ge=-MAX_BOOST, le=MAX_BOOST)]],
+    Field(max_length=MAX_ENTRIES),
+]
 
 
 class NumberRange(Body):
@@ -114,22 +117,22 @@ class ListRules(Body):
     )
     filter: dict[Value, Wanted] = Field(
         default_factory=dict,
-        max_length=MAX_ATTRIBUTES,
+        max_length=MAX_ENTRIES,
         description="{attribute: [values] or {lt, lte, gt, gte}}: items need one of the "
         "values, or a number within the bounds, of every attribute",
     )
     backfill: bool = Field(
         False, description="return popular items if the filter and exclusions leave none"
     )
-    boost: dict[Value, dict[Value, BoostWeight]] = Field(
+    boost: dict[Value, BoostWeights] = Field(
         default_factory=dict,
-        max_length=MAX_ATTRIBUTES,
+        max_length=MAX_ENTRIES,
         description="{attribute: {value: number}}: add the number to the score of items with the "
-        "value, -1,000,000 to 1,000,000; several add up",
+        "value, -1,000,000 to 1,000,000 for 20 values; several add up",
     )
     max_per: dict[Value, ListLength] = Field(
         default_factory=dict,
-        max_length=MAX_ATTRIBUTES,
+        max_length=MAX_ENTRIES,
         description="{attribute: number}: at most so many items, 1 to 100, with the same value",
     )
     pin: list[Id] = Field(
@@ -140,7 +143,7 @@ class ListRules(Body):
     )
     fields: list[Value] = Field(
         default_factory=list,
-        max_length=MAX_ATTRIBUTES,
+        max_length=MAX_ENTRIES,
         fail_fast=True,
         description="attributes to return with each item",
     )

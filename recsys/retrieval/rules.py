@@ -17,7 +17,7 @@ from torch import Tensor
 from recsys.model.ranking import NEVER, top_k
 
 
-class Attribute(Protocol):
+class ItemAttribute(Protocol):
     """Attribute of N items, as `recsys.catalogue.attributes.CategoricalAttribute` is one."""
 
     def __getitem__(self, index: int) -> str | None: ...
@@ -29,7 +29,7 @@ class Attribute(Protocol):
 class Boost:
     """Numbers to add to the scores of the items with a value: value → number."""
 
-    attribute: Attribute
+    attribute: ItemAttribute
     weight_of: Mapping[str, float]
 
 
@@ -37,7 +37,7 @@ class Boost:
 class Limit:
     """Maximum number of items of a list that have the same value."""
 
-    attribute: Attribute
+    attribute: ItemAttribute
     most: int
 
 

@@ -6,7 +6,7 @@ test compares its answers with the schema. FastAPI keeps a route for the documen
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -18,7 +18,6 @@ from recsys.catalogue.attributes import Range
 from recsys.client.schemas import ListRules, RecommendationRequest
 from service.api.dependencies import RunningService
 from service.api.request_checks import read_body
-from service.list_rules import ListQuery
 from service.problems import as_problem
 from service.recommender import ItemList, RecommendationQuery, RecommendationResult
 from service.store.session_store import Click
@@ -90,13 +89,20 @@ def query_of(body: RecommendationRequest) -> RecommendationQuery:
 
 def rules_of(body: ListRules) -> dict[str, Any]:
     """Return the rules of a request, as keyword arguments of a `ListQuery`."""
-    rules = {each.name: getattr(body, each.name) for each in fields(ListQuery)}
-    if body.filter:
-        rules["filter"] = {
-            name: values if isinstance(values, list) else Range(**values.model_dump())
-            for name, values in body.filter.items()
-        }
-    return rules
+    wanted = {
+        name: values if isinstance(values, list) else Range(**values.model_dump())
+        for name, values in body.filter.items()
+    }
+    return {
+        "k": body.k,
+        "exclude_items": body.exclude_items,
+        "filter": wanted,
+        "backfill": body.backfill,
+        "boost": body.boost,
+        "max_per": body.max_per,
+        "pin": body.pin,
+        "fields": body.fields,
+    }
 
 
 def content_of(result: RecommendationResult) -> Mapping[str, Any]:

@@ -35,6 +35,33 @@ PROBLEMS = {
 SIMILAR = ("/v1/items/{item_id}/similar", "/v1/items:similar")
 SEARCHES = ("/v1/items", "/v1/attributes", *SIMILAR)  # refused if many searches wait
 RULED = ("RecommendationRequest", "SimilarRequest")  # schemas with the fields of `ListRules`
+RULES = """A request can set rules of its list. They hold for every list: of the model, popular,
+degraded, in a batch, and of similar items (`POST /v1/items:similar`). They are applied in this
+order:
+
+1. `filter`: an item needs one of the values, or a number within the bounds, of every attribute. An
+   item without the attribute passes neither. Bounds are for attributes whose values are all finite
+   numbers, such as a price; numbers are compared as 64-bit floats.
+2. `exclude_items` and `exclude_seen` leave items out. If no item is left and `backfill` is true,
+   the list is made of the popular items without the filter, by all other rules, and `source` is
+   `popular`. Without `backfill` it is empty.
+3. `boost` adds a number to the score of the items with a value. Several boosts of an item add up.
+   A number has the scale of the scores of the answer: of the model, inner products or scaled
+   cosines plus a bias, where a difference of 1 is a factor of 2.7 between the odds of two items if
+   the model was trained with a softmax; of a model with neighbours, logarithms of probabilities;
+   of popular items, above 0 to 1 by their place; of similar items, cosines from -1 to 1.
+4. `pin`: these items come first, in this order, with their scores. An item that the model does not
+   know, that the filter does not allow or that is excluded is not shown; unknown ones are in
+   `unknown_items`. A second mention counts nothing.
+5. `max_per`: items follow in falling score, equal scores in the order of the catalogue, and one is
+   passed over if so many items of the list have its value already. Pinned items count, but none of
+   them is passed over. An item without the attribute has no limit.
+6. `k` is the length of the list, with pinned items.
+
+`fields` names attributes to return with each item. Scores of all items are computed for a list with
+`boost`, `max_per` or `pin`, so the rules are exact. A rule that names an unknown attribute, and a
+range of an attribute that is text, are 422.
+"""
 HEADERS = {
     "401": {"WWW-Authenticate": "how to send a key"},
     "429": {"Retry-After": "seconds to wait"},
@@ -55,6 +82,7 @@ def use_document(app: FastAPI, catalogue: Callable[[], Catalogue], *, keyed: boo
             document = get_openapi(
                 title=app.title, version=app.version, description=app.description, routes=app.routes
             )
+            document["tags"] = [{"name": "recommendations", "description": RULES}]
             add_problems(document, keyed=keyed)
             add_examples(document, served)
             name_attributes(document, served)

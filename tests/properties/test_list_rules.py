@@ -62,8 +62,9 @@ def small_predictor() -> Predictor:
     matrix = torch.randint(-2, 3, (ITEMS, HIDDEN), generator=generator).float()
     bias = torch.randint(-1, 2, (ITEMS,), generator=generator).float()
     catalogue = Catalogue(IDS, np.arange(ITEMS) % 7, ATTRIBUTES)
-    sizes = {"layers": 1, "state_width": HIDDEN, "window": 5}
-    return Predictor(SumOfVectors(), matrix, bias, catalogue, **sizes)
+    return Predictor(
+        SumOfVectors(), matrix, bias, catalogue, layers=1, state_width=HIDDEN, window=5
+    )
 
 
 def indexed_predictor() -> Predictor:

@@ -89,9 +89,11 @@ def test_items_are_found_looked_up_and_compared(client: Client) -> None:
 
 def test_lists_are_made_by_rules(client: Client) -> None:
     rules = RuleParams(k=3, pin=[BAG, "mate"], max_per={"category": 2}, fields=["category"])
+    boosted = RuleParams(**rules, boost={"category": {"Tea": 100}})
+    filtered = RuleParams(**rules, filter={"category": ["Camping", "Tea"]})
 
-    listed = client.recommend(items=[TENT], boost={"category": {"Tea": 100}}, **rules)
-    similar = client.similar_by_rules(TENT, filter={"category": ["Camping", "Tea"]}, **rules)
+    listed = client.recommend(items=[TENT], **boosted)
+    similar = client.similar_by_rules(TENT, **filtered)
 
     assert [item.attributes for item in listed.items] == [
         {"category": name} for name in ("Camping", "Tea", "Tea")

@@ -106,7 +106,11 @@ async def test_fields_are_the_attributes_that_an_item_has(priced: httpx.AsyncCli
 
 
 async def test_an_empty_list_is_filled_only_on_demand(priced: httpx.AsyncClient) -> None:
-    nothing = {"items": [IDS[0]], "filter": {"price": {"gt": 1000}}, "exclude_items": [IDS[0]]}
+    nothing: dict[str, Any] = {
+        "items": [IDS[0]],
+        "filter": {"price": {"gt": 1000}},
+        "exclude_items": [IDS[0]],
+    }
 
     empty = await ask(priced, **nothing)
     filled = await ask(priced, **nothing, backfill=True, max_per={"brand": 1})
@@ -147,7 +151,11 @@ async def test_similar_items_follow_the_rules(priced: httpx.AsyncClient) -> None
 async def test_rules_hold_for_users_with_stored_clicks_and_in_batches(
     priced: httpx.AsyncClient,
 ) -> None:
-    rules = {"max_per": {"brand": 1}, "boost": {"brand": {"Bob": 1e6}}, "fields": ["brand"]}
+    rules: dict[str, Any] = {
+        "max_per": {"brand": 1},
+        "boost": {"brand": {"Bob": 1e6}},
+        "fields": ["brand"],
+    }
     clicked = await ask(priced, user_id="ada", item_id=IDS[0], **rules)
 
     again = {"user_id": "ada", **rules}
@@ -186,6 +194,7 @@ BAD_RULES: list[tuple[dict[str, Any], str, str]] = [
     ({"boost": {"brand": {"Ada": 1e7}}}, "boost.brand.Ada", "less than or equal to 1000000"),
     ({"boost": {"brand": {"Ada": "1"}}}, "boost.brand.Ada", "valid number"),
     ({"boost": {"brand": 1}}, "boost.brand", "valid dictionary"),
+    ({"boost": {"brand": {f"b{n}": 1 for n in range(21)}}}, "boost.brand", "at most 20"),
     ({"max_per": {"bran": 1}}, "max_per", "Did you mean 'brand'?"),
     ({"max_per": {"brand": 0}}, "max_per.brand", "greater than or equal to 1"),
     ({"max_per": {"brand": 1.5}}, "max_per.brand", "valid integer"),
