@@ -295,8 +295,10 @@ class Model:
             raise BadInput(
                 "item cannot be used", [f"it takes the id of one item, got {item!r}. Give a text."]
             )
+        from recsys.retrieval.exact import RankingQuery
+
         _check_list(k)
-        ranking = self._predictor.similar(self._index(item), k)
+        ranking = self._predictor.similar(self._index(item), RankingQuery(k))
         return self._frame(ranking.items, ranking.scores)
 
     def evaluate(

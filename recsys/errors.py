@@ -9,7 +9,9 @@
     ├── AnotherProcessFailed    one of several processes of a run cannot go on without another one
     ├── Interrupted             the user pressed Ctrl-C; the work so far is saved
     ├── UnknownItem             an item id is not in the catalogue
-    ├── UnknownAttribute        a filter names an attribute the catalogue does not have
+    ├── WrongAttribute
+    │   ├── UnknownAttribute    a request names an attribute the catalogue does not have
+    │   └── TextAttribute       a range is asked of an attribute that is text
     ├── StoreUnavailable        Redis did not answer in time
     ├── NoPreviousModel         a rollback without a previous model
     ├── Overloaded              the queue is full, or older than the deadline
@@ -21,6 +23,7 @@ Messages have three parts: what is wrong, what we got, what to do.
 `RenamedSetting` is the one warning; a program goes on after it.
 """
 
+import difflib
 from collections.abc import Mapping, Sequence
 
 SHOWN_PROBLEMS = 10  # the first problems must stay visible
@@ -87,14 +90,33 @@ class UnknownItem(RecsysError):
         )
 
 
-class UnknownAttribute(RecsysError):
-    """Attribute of a filter that the catalogue lacks; `field` names the filter."""
+class WrongAttribute(RecsysError):
+    """Attribute that a request cannot name there; `field` is the field of the request."""
+
+    field: str
+
+
+class UnknownAttribute(WrongAttribute):
+    """Attribute of a request that the catalogue lacks."""
 
     def __init__(self, attribute: str, known: Sequence[str], field: str = "filter") -> None:
         self.field = field
         known_text = ", ".join(known) if known else "none (train with a table of items)"
+        near = difflib.get_close_matches(attribute, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
         super().__init__(
-            f"{attribute!r} is not an attribute of the items. They have: {known_text}."
+            f"{attribute!r} is not an attribute of the items.{hint} They have: {known_text}."
+        )
+
+
+class TextAttribute(WrongAttribute):
+    """Attribute with a range although not all of its values are numbers."""
+
+    def __init__(self, attribute: str, field: str) -> None:
+        self.field = field
+        super().__init__(
+            f"{attribute!r} is text: not every value of it is a number, so that it has no range. "
+            "Give a list of values."
         )
 
 

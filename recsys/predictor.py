@@ -6,7 +6,7 @@ does not know Redis, HTTP or files. Shape letters are listed in `recsys/model/gr
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -51,7 +51,7 @@ class SessionState:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Item indices in falling score; fewer than k where few items are allowed."""
+    """Item indices in falling score, after pinned ones; fewer than k where few are allowed."""
 
     items: list[int] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
@@ -191,14 +191,37 @@ class Predictor:
         if len(known) < len(windows):
             hidden = hidden[known]
         clicks, known_queries = [windows[at] for at in known], [queries[at] for at in known]
-        top_k = dict(zip(known, find(hidden, clicks, known_queries), strict=True))
-        return [
-            _ranking(top_k[at]) if window else self._popular(query)
-            for at, (window, query) in enumerate(zip(windows, queries, strict=True))
-        ]
+        found = iter(find(hidden, clicks, known_queries))
+        lists: list[Ranking | None] = []
+        for window, query in zip(windows, queries, strict=True):
+            if not window:
+                lists.append(self._popular(query))
+            else:
+                top_k = next(found)
+                lists.append(None if top_k is None else self._filled(top_k, query))
+        return lists
+
+    def _filled(self, top_k: TopK, query: RankingQuery) -> Ranking:
+        """Return the list, or the popular one if it is empty and the query asks for that."""
+        if query.backfill and not top_k.items:
+            return self._popular(query)
+        return Ranking(top_k.items, top_k.scores)
 
     def _popular(self, query: RankingQuery) -> Ranking:
-        """Return the most clicked of the allowed items, recently where that counts."""
+        """Return the most clicked of the allowed items, recently where that counts.
+
+        If there is none, a query with `backfill` gets them without its filter.
+        """
+        ranking = self._most_popular(query)
+        if query.backfill and not ranking.items:
+            ranking = self._most_popular(replace(query, allowed=None))
+        return ranking
+
+    def _most_popular(self, query: RankingQuery) -> Ranking:
+        if query.rules is not None:
+            scores = torch.from_numpy(self._popularity.copy()).unsqueeze(0)
+            (top_k,) = top_k_lists(self._model, scores, [query])
+            return Ranking(top_k.items, top_k.scores, "popular")
         excluded = set(query.excluded)
         order = self._by_popularity
         if query.allowed is not None:
@@ -337,12 +360,12 @@ class Predictor:
         return scores
 
     @torch.inference_mode()
-    def similar(self, item: int, k: int) -> Ranking:
+    def similar(self, item: int, query: RankingQuery = DEFAULT_QUERY) -> Ranking:
         """Return the items whose vectors have the largest cosine with one item's vector.
 
         Args:
             item: item index; it is not in the list.
-            k: length of the list.
+            query: length of the list, the items it may hold and its rules.
 
         Returns:
             The list; its scores are cosines, -1 to 1.
@@ -350,14 +373,10 @@ class Predictor:
         vector = self._matrix[item]
         norms = torch.linalg.vector_norm(self._matrix, dim=1) * torch.linalg.vector_norm(vector)
         cosine = (self._matrix @ vector) / norms.clamp(min=1e-12)
-        query = RankingQuery(k, excluded=[item])
-        top_k = top_k_lists(self._model, cosine.unsqueeze(0), [query])[0]
-        return Ranking(top_k.items, top_k.scores)
+        query = replace(query, excluded=[*query.excluded, item])
+        (top_k,) = top_k_lists(self._model, cosine.unsqueeze(0), [query])
+        return self._filled(top_k, query)
 
 
 def _known(session: NDArray[np.int32]) -> list[int]:
     return [item for item in session.tolist() if item >= 0]
-
-
-def _ranking(top_k: TopK | None) -> Ranking | None:
-    return None if top_k is None else Ranking(top_k.items, top_k.scores)

@@ -19,8 +19,10 @@ from recsys.errors import (
     NoPreviousModel,
     Overloaded,
     StoreUnavailable,
+    TextAttribute,
     UnknownAttribute,
     UnknownItem,
+    WrongAttribute,
 )
 
 MEDIA_TYPE = "application/problem+json"
@@ -32,6 +34,7 @@ MAX_FIELD_LENGTH, MAX_TEXT_LENGTH = 128, 1000  # characters, of at most six byte
 STATUS_OF: dict[type[Exception], int] = {
     UnknownItem: 404,
     UnknownAttribute: 422,
+    TextAttribute: 422,
     BundleRefused: 422,
     NoPreviousModel: 409,
     StoreUnavailable: 503,
@@ -132,7 +135,7 @@ async def _expected(request: Request, error: Exception) -> Response:
     status = STATUS_OF[type(error)]
     headers = {"Retry-After": RETRY_AFTER_SECONDS} if status == 503 else None
     errors = []
-    if isinstance(error, UnknownAttribute):
+    if isinstance(error, WrongAttribute):
         errors = [FieldProblem(field=error.field, message=str(error))]
     return problem(status, str(error), errors, headers)
 

@@ -32,18 +32,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.catalogue.catalogue import Filter
-from recsys.errors import StoreUnavailable, UnknownAttribute
+from recsys.errors import StoreUnavailable, WrongAttribute
 from recsys.predictor import Predictor, Ranking, SessionState, Source
 from recsys.retrieval.exact import RankingQuery
+from service.list_rules import ListQuery, check_rules, ranking_query
 from service.metrics import ServiceMetrics
 from service.store.session_store import Click, ComputedState, Store, StoredSession, Visit
 from service.store.state_codec import StateTag, decode, encode
@@ -57,17 +55,14 @@ RankingType = TypeVar("RankingType", Ranking, Ranking | None)
 Rank = Callable[[Tensor, Sequence[Sequence[int]], Sequence[RankingQuery]], list[RankingType]]
 
 
-@dataclass(frozen=True, slots=True)
-class RecommendationQuery:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecommendationQuery(ListQuery):
     """Query for a list: of a user, whose `click` is recorded first, or of the session `items`."""
 
     user_id: str | None = None
     click: Click | None = None
     items: Sequence[str] = ()
-    k: int = 20
     exclude_seen: bool = False
-    exclude_items: Sequence[str] = ()
-    filter: Filter = field(default_factory=dict)
 
     @property
     def own_items(self) -> list[str]:
@@ -76,15 +71,22 @@ class RecommendationQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class RecommendationResult:
-    """List of item ids with falling scores, and how it was computed."""
+class ItemList:
+    """Item ids with falling scores, after pinned ones, and how they were found."""
 
     model_id: str
     source: Source
-    degraded: bool  # the stored session could not be read
-    stored: bool  # the click of this request is in Redis
     unknown_items: list[str]
     items: list[tuple[str, float]]
+    attributes: list[dict[str, str]] | None  # of these items; None if the query named none
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendationResult(ItemList):
+    """List for a session."""
+
+    degraded: bool  # the stored session could not be read
+    stored: bool  # the click of this request is in Redis
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,21 +136,15 @@ class Recommender:
             await asyncio.wait({self._flushing})
         await self._exchange([])
 
-    def check_filter(self, query_filter: Filter, field: str = "filter") -> None:
-        """Check a filter before its request waits in a queue.
+    def check(self, query: ListQuery, prefix: str = "") -> None:
+        """Check rules before their request waits in a queue; raise as `check_rules` does."""
+        check_rules(query, self.predictor.catalogue, prefix)
 
-        Raises:
-            UnknownAttribute: if the filter names an attribute that the items do not have.
-        """
-        error = self._filter_error(query_filter, field)
-        if error is not None:
-            raise error
-
-    def _filter_error(self, query_filter: Filter, field: str = "filter") -> UnknownAttribute | None:
-        attributes = self.predictor.catalogue.attributes
-        for attribute in query_filter:
-            if attribute not in attributes:
-                return UnknownAttribute(attribute, sorted(attributes), field)
+    def _error(self, query: ListQuery) -> WrongAttribute | None:
+        try:
+            self.check(query)
+        except WrongAttribute as error:
+            return error
         return None
 
     async def recommend(
@@ -160,7 +156,7 @@ class Recommender:
             queries: the batch. Clicks of one user are recorded in this order.
 
         Returns:
-            For each query a result, or `UnknownAttribute` if its filter was checked by a model with
+            For each query a result, or `WrongAttribute` if its rules were checked by a model with
             other attributes.
         """
         self._metrics.batch_size.observe(len(queries))
@@ -169,22 +165,34 @@ class Recommender:
         self._queue_states(queries, sessions, states)
         self._count_answers(sessions, rankings)
         return [
-            self._filter_error(query.filter) or self._result(query, session, ranking)
+            self._error(query) or self._result(query, session, ranking)
             for query, session, ranking in zip(queries, sessions, rankings, strict=True)
         ]
 
-    def similar(self, item_id: str, k: int) -> list[tuple[str, float]]:
-        """Return the `k` items most similar to an item by cosine. It scores every item.
+    def similar(self, item_id: str, query: ListQuery) -> ItemList:
+        """Return the items most similar to an item by cosine. It scores every item.
 
         Raises:
             UnknownItem: if the item is not in the catalogue.
+            WrongAttribute: if the rules name an attribute that the items do not have.
         """
-        item = self.predictor.catalogue.index(item_id)
-        return self._named(self.predictor.similar(item, k))
+        catalogue = self.predictor.catalogue
+        self.check(query)
+        item = catalogue.index(item_id)
+        rules = ranking_query(query, catalogue, query.exclude_items)
+        ranking = self.predictor.similar(item, rules)
+        return ItemList(
+            self.predictor.model_id,
+            ranking.source,
+            self.unknown(query.pin),
+            self._named(ranking),
+            self._attributes(query, ranking),
+        )
 
     def state_after(self, item_ids: Sequence[str]) -> list[list[float]]:
         """Return the hidden state after these clicks, of shape (L, width)."""
-        model_input = SessionState(self._known(item_ids[-self.predictor.window :]))
+        known = self.predictor.catalogue.known(item_ids[-self.predictor.window :])
+        model_input = SessionState(known)
         numbers: list[list[float]] = self.predictor.advance([model_input])[:, 0].tolist()
         return numbers
 
@@ -207,7 +215,7 @@ class Recommender:
     ) -> _Session:
         if isinstance(stored, StoredSession):
             return self._from_stored(query, stored)
-        window = self._known(query.own_items[-self.predictor.window :])
+        window = self.predictor.catalogue.known(query.own_items[-self.predictor.window :])
         return _Session(
             SessionState(window),
             window,
@@ -226,7 +234,7 @@ class Recommender:
         item_ids = [*stored.item_ids, *refused]
         count = stored.count + len(refused)
         recent = item_ids[-predictor.window :]
-        window = self._known(recent)
+        window = self.predictor.catalogue.known(recent)
         decoded = decode(stored.state, predictor.layers, predictor.state_width)
         if decoded is not None:
             tag, state = decoded
@@ -234,27 +242,24 @@ class Recommender:
             same = (tag.model_id, tag.nonce) == (predictor.model_id, stored.nonce)
             complete = count <= len(recent)  # no click of the session has left the window
             if same and (behind == 0 or (behind > 0 and complete)):
-                missing = self._known(recent[len(recent) - behind :]) if behind else []
+                missing = (
+                    self.predictor.catalogue.known(recent[len(recent) - behind :]) if behind else []
+                )
                 origin = "step" if behind else "hit"
                 return _Session(SessionState(missing, state), window, item_ids, origin, stored)
         origin = "replay" if window else "blank"
         return _Session(SessionState(window), window, item_ids, origin, stored)
-
-    def _known(self, item_ids: Sequence[str]) -> list[int]:
-        """Return the indices of the items that the model knows."""
-        find = self.predictor.catalogue.find
-        return [item for item_id in item_ids if (item := find(item_id)) is not None]
 
     async def _rank_anywhere(
         self, queries: Sequence[RecommendationQuery], sessions: Sequence[_Session]
     ) -> tuple[Tensor, list[Ranking]]:
         """Rank in the event loop what is quick, and in the worker thread what takes longer.
 
-        A filter may score every item, and so may a list that the index cannot give.
+        Rules may need the scores of all items, and so may a list that the index cannot give.
         """
         in_thread = partial(asyncio.get_running_loop().run_in_executor, self._worker)
         quick = self._seconds_per_query * len(queries) < IN_LOOP_SECONDS
-        if not quick or any(query.filter for query in queries):
+        if not quick or any(query.may_score_all for query in queries):
             return await in_thread(self._rank, self.predictor.rank, queries, sessions)
         states, rankings = self._rank(self.predictor.rank_quickly, queries, sessions)
         missing = [index for index, ranking in enumerate(rankings) if ranking is None]
@@ -296,24 +301,20 @@ class Recommender:
 
     @contextmanager
     def _timed(self, queries: Sequence[RecommendationQuery]) -> Iterator[None]:
-        """Measure the processor time of this thread for a query without a filter."""
+        """Measure the processor time of this thread for a query without rules."""
         began = self._clock()
         yield
-        if not any(query.filter for query in queries):
+        if not any(query.may_score_all for query in queries):
             seconds = (self._clock() - began) / len(queries)
             self._seconds_per_query += (1 - SMOOTHING) * (seconds - self._seconds_per_query)
 
     def _ranking_query(self, query: RecommendationQuery, session: _Session) -> RankingQuery:
+        if self._error(query) is not None:
+            return RankingQuery(query.k)  # its list is not answered
         excluded = list(query.exclude_items)
         if query.exclude_seen:
             excluded += [*session.item_ids, *query.own_items]
-        return RankingQuery(query.k, self._known(excluded), self._allowed(query.filter))
-
-    def _allowed(self, query_filter: Filter) -> NDArray[np.bool_] | None:
-        """Return for each item whether the filter allows it; None if all items are allowed."""
-        if not query_filter or self._filter_error(query_filter) is not None:
-            return None
-        return self.predictor.catalogue.allowed(query_filter)
+        return ranking_query(query, self.predictor.catalogue, excluded)
 
     def _queue_states(
         self, queries: Sequence[RecommendationQuery], sessions: Sequence[_Session], states: Tensor
@@ -357,18 +358,26 @@ class Recommender:
         self, query: RecommendationQuery, session: _Session, ranking: Ranking
     ) -> RecommendationResult:
         return RecommendationResult(
-            model_id=self.predictor.model_id,
-            source=ranking.source,
+            self.predictor.model_id,
+            ranking.source,
+            self.unknown([*query.own_items, *query.pin]),
+            self._named(ranking),
+            self._attributes(query, ranking),
             degraded=session.degraded,
             stored=query.click is not None and _is_click_stored(session.stored),
-            unknown_items=self.unknown(query.own_items),
-            items=self._named(ranking),
         )
 
     def _named(self, ranking: Ranking) -> list[tuple[str, float]]:
         """Return the item ids of a ranking with their scores."""
         ids = self.predictor.catalogue.item_ids.take(ranking.items)
         return list(zip(ids, ranking.scores, strict=True))
+
+    def _attributes(self, query: ListQuery, ranking: Ranking) -> list[dict[str, str]] | None:
+        """Return the attributes that the query asks for, of each item of a ranking."""
+        if not query.fields:
+            return None
+        catalogue = self.predictor.catalogue
+        return [catalogue.attributes_of(item, query.fields) for item in ranking.items]
 
 
 def _visit(query: RecommendationQuery) -> Visit:

@@ -22,7 +22,7 @@ from recsys.console import add_row, format_bytes, metrics_tables, neat_table, pr
 from recsys.errors import BadInput, BundleRefused
 from recsys.listing import ranked_tables
 from recsys.predictor import Predictor
-from recsys.retrieval.exact import RetrievalSettings, describe_retrieval
+from recsys.retrieval.exact import RankingQuery, RetrievalSettings, describe_retrieval
 
 MOST_CLICKED = 5  # items in the JSON object
 HEADLINE_METRICS = ("recall@20", "mrr@20")
@@ -99,7 +99,7 @@ def find_nearest(inspection: Inspection, item_id: str, k: int) -> NearestItems:
         )
     catalogue = predictor.catalogue
     item = catalogue.index(item_id)
-    ranking = predictor.similar(item, k)
+    ranking = predictor.similar(item, RankingQuery(k))
     ids = catalogue.item_ids.take(ranking.items)
     return NearestItems(
         item_id, int(catalogue.counts[item]), list(zip(ids, ranking.scores, strict=True))

@@ -1,6 +1,11 @@
-"""Categorical attribute: a string or nothing for each item, each distinct string stored once."""
+"""Categorical attribute: a string or nothing for each item, each distinct string stored once.
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+An attribute whose strings are all numbers, as a price, has their values, too.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, overload
 
 import numpy as np
@@ -9,6 +14,29 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys.catalogue.id_map import CHUNK, StringArray, buffer_values
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Bounds of a number, None where there is no bound."""
+
+    lt: float | None = None
+    lte: float | None = None
+    gt: float | None = None
+    gte: float | None = None
+
+    def holds(self, numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return (n,) bool, true where the number is within every bound; NaN never is."""
+        within = ~np.isnan(numbers)
+        if self.lt is not None:
+            within &= numbers < self.lt
+        if self.lte is not None:
+            within &= numbers <= self.lte
+        if self.gt is not None:
+            within &= numbers > self.gt
+        if self.gte is not None:
+            within &= numbers >= self.gte
+        return within
 
 
 class CategoricalAttribute(Sequence[str | None]):
@@ -69,12 +97,42 @@ class CategoricalAttribute(Sequence[str | None]):
 
         All distinct strings are compared, milliseconds for a million, then N small numbers.
         """
-        # as bytes: a client may send half a surrogate pair, which is not UTF-8 and equals no string
-        encoded = [text.encode("utf-8", "surrogatepass") for text in wanted]
-        ends = pa.py_buffer(np.cumsum([0, *map(len, encoded)], dtype=np.int32))
-        buffers = [None, ends, pa.py_buffer(b"".join(encoded))]
-        value_set = pa.BinaryArray.from_buffers(pa.binary(), len(encoded), buffers)
+        value_set = _as_bytes(wanted)
         return self.matches(lambda texts: pc.is_in(texts.cast(pa.binary()), value_set=value_set))
+
+    def weights(self, weight_of: Mapping[str, float]) -> NDArray[np.float64]:
+        """Return (N,) float64, the weight of each item's string; 0 for others and for None."""
+        texts = self._values.array.cast(pa.binary())
+        places = pc.index_in(texts, value_set=_as_bytes(list(weight_of))).fill_null(-1)
+        weights = np.array([*weight_of.values(), 0.0])  # place -1 is the last
+        of_value = np.append(weights[buffer_values(places, np.int32)], 0.0)  # and so is code -1
+        of_item: NDArray[np.float64] = of_value[self._codes]
+        return of_item
+
+    @cached_property
+    def numbers(self) -> NDArray[np.float64] | None:
+        """The number of each distinct string, float64; None where one is not a finite number.
+
+        A string that no item has is NaN. Takes tenths of a second for a million, once.
+        """
+        used = np.zeros(len(self._values), dtype=bool)
+        used[self._codes[self._codes >= 0]] = True
+        texts = self._values.array.filter(pa.array(used))
+        try:
+            values = buffer_values(texts.cast(pa.float64()), np.float64)
+        except pa.ArrowInvalid:
+            return None
+        if not np.isfinite(values).all():
+            return None
+        numbers = np.full(len(used), np.nan)
+        numbers[used] = values
+        return numbers
+
+    def within(self, bounds: Range) -> NDArray[np.bool_]:
+        """Return (N,) bool, true where the number is within the bounds; None never is."""
+        assert self.numbers is not None, "the caller has refused a range of text"
+        mask: NDArray[np.bool_] = np.append(bounds.holds(self.numbers), False)[self._codes]
+        return mask
 
     def matches(self, test: Callable[[pa.StringArray], pa.BooleanArray]) -> NDArray[np.bool_]:
         """Return (N,) bool, true where the string passes the test; None never does.
@@ -102,6 +160,14 @@ class CategoricalAttribute(Sequence[str | None]):
         return len(values), list(
             zip(values.take(top.tolist()), frequencies[top].tolist(), strict=True)
         )
+
+
+def _as_bytes(texts: Sequence[str]) -> pa.BinaryArray:
+    """Return strings as bytes: half a surrogate pair is not UTF-8, and equals no string."""
+    encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+    ends = pa.py_buffer(np.cumsum([0, *map(len, encoded)], dtype=np.int32))
+    buffers = [None, ends, pa.py_buffer(b"".join(encoded))]
+    return pa.BinaryArray.from_buffers(pa.binary(), len(encoded), buffers)
 
 
 def _mask_nulls(array: pa.Array, codes: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recsys.catalogue.attributes import CategoricalAttribute
+from recsys.catalogue.attributes import CategoricalAttribute, Range
 from recsys.catalogue.id_map import IdMap, StringArray, buffer_values
-from recsys.errors import BundleRefused, UnknownAttribute, UnknownItem
+from recsys.errors import BundleRefused, TextAttribute, UnknownAttribute, UnknownItem
 
 ID_COLUMN = "item_id"
 COUNT_COLUMN = "count"
@@ -26,7 +26,8 @@ CACHED_MASK_BYTES = 1 << 24  # for the items of recent filters
 CACHED_FILTERS = 1000
 CACHED_FILTER_VALUES, CACHED_FILTER_CHARACTERS = 20, 1000  # longer filters are not cached
 
-Filter = Mapping[str, Sequence[str]]  # {attribute: [values]}: OR within, AND across
+# {attribute: [values] or range}: one of the values, or a number in the range; AND across attributes
+Filter = Mapping[str, Sequence[str] | Range]
 
 
 class Catalogue:
@@ -77,6 +78,10 @@ class Catalogue:
             raise UnknownItem(item_id, known=len(self))
         return index
 
+    def known(self, item_ids: Iterable[str]) -> list[int]:
+        """Return the indices of these items, without those that the catalogue lacks."""
+        return [item for item_id in item_ids if (item := self.find(item_id)) is not None]
+
     def find_all(self, item_ids: Iterable[str]) -> NDArray[np.int64]:
         """Return the (n,) int64 indices of these items, -1 where the catalogue lacks one."""
         matches = pc.index_in(StringArray.of(item_ids).array, value_set=self.item_ids.array)
@@ -109,16 +114,41 @@ class Catalogue:
     def allowed(self, wanted: Filter) -> NDArray[np.bool_]:
         """Return (N,) bool, true where every wanted attribute has one of its wanted values.
 
-        The array is shared between requests and read-only. Raises `UnknownAttribute`.
+        The array is shared between requests and read-only. Raises as `check_filter` does.
         """
-        for attribute in wanted:
-            if attribute not in self.attributes:
-                raise UnknownAttribute(attribute, sorted(self.attributes))
-        key = frozenset((name, frozenset(texts)) for name, texts in wanted.items())
-        values = sum(len(texts) for _, texts in key)
-        characters = sum(len(text) for _, texts in key for text in texts)
+        self.check_filter(wanted)
+        key = frozenset(
+            (name, values if isinstance(values, Range) else frozenset(values))
+            for name, values in wanted.items()
+        )
+        listed = [values for _, values in key if not isinstance(values, Range)]
+        values = sum(map(len, listed))
+        characters = sum(len(text) for texts in listed for text in texts)
         short = values <= CACHED_FILTER_VALUES and characters <= CACHED_FILTER_CHARACTERS
         return (self._allowed if short else self._allowed.__wrapped__)(key)
+
+    def check_filter(self, wanted: Filter, field: str = "filter") -> None:
+        """Check that the items have these attributes, and a number where there is a range.
+
+        Raises:
+            UnknownAttribute: the items lack an attribute.
+            TextAttribute: a range is of an attribute whose values are not all numbers.
+        """
+        self.check_attributes(wanted, field)
+        for attribute, values in wanted.items():
+            if isinstance(values, Range) and self.attributes[attribute].numbers is None:
+                raise TextAttribute(attribute, f"{field}.{attribute}")
+
+    def check_attributes(self, names: Iterable[str], field: str) -> None:
+        """Raise `UnknownAttribute` if the items lack one of these attributes."""
+        for name in names:
+            if name not in self.attributes:
+                raise UnknownAttribute(name, sorted(self.attributes), field)
+
+    def attributes_of(self, item: int, names: Iterable[str]) -> dict[str, str]:
+        """Return the attributes of an item; those without a value are left out."""
+        texts = {name: self.attributes[name][item] for name in names}
+        return {name: text for name, text in texts.items() if text is not None}
 
     def write(self, path: Path) -> None:
         """Write the Parquet file of a bundle."""
@@ -144,16 +174,17 @@ def shares_by_place(order: NDArray[np.int32]) -> NDArray[np.float32]:
 def _mask(
     attributes: Mapping[str, CategoricalAttribute],
     items: int,
-    wanted: frozenset[tuple[str, frozenset[str]]],
+    wanted: frozenset[tuple[str, frozenset[str] | Range]],
 ) -> NDArray[np.bool_]:
     mask = np.ones(items, dtype=bool)
     for attribute, values in wanted:
-        mask &= attributes[attribute].is_in(tuple(values))
+        texts = attributes[attribute]
+        mask &= texts.within(values) if isinstance(values, Range) else texts.is_in(tuple(values))
     mask.flags.writeable = False
     return mask
 
 
-def read_filter(texts: Iterable[str], attributes: Iterable[str]) -> Filter:
+def read_filter(texts: Iterable[str], attributes: Iterable[str]) -> dict[str, list[str]]:
     """Parse texts `attribute:value`; raise `UnknownAttribute`."""
     known = sorted(attributes, key=len, reverse=True)  # of "a" and "a:b", the longer matches
     wanted: dict[str, list[str]] = {}

@@ -44,6 +44,7 @@ from recsys.client.schemas import (
     Problem,
     Recommendations,
     Reloaded,
+    SimilarByRules,
     SimilarItems,
     StoredUser,
 )
@@ -57,17 +58,36 @@ PAUSE_SECONDS = 0.1  # before a call is sent again, unless the service names a t
 MAX_PAUSE_SECONDS = 5.0
 
 
-class RecommendationParams(TypedDict, total=False):
+class NumberRangeParams(TypedDict, total=False):
+    """Bounds of a number, at least one of them."""
+
+    lt: float
+    lte: float
+    gt: float
+    gte: float
+
+
+class RuleParams(TypedDict, total=False):
+    """Rules of a list. The service has a default for each field left out."""
+
+    k: int
+    exclude_items: Sequence[str]
+    filter: Mapping[str, Sequence[str] | NumberRangeParams]
+    backfill: bool
+    boost: Mapping[str, Mapping[str, float]]
+    max_per: Mapping[str, int]
+    pin: Sequence[str]
+    fields: Sequence[str]
+
+
+class RecommendationParams(RuleParams, total=False):
     """Fields of `POST /v1/recommendations`. The service has a default for each field left out."""
 
     user_id: str
     item_id: str
     event_id: str
     items: Sequence[str]
-    k: int
     exclude_seen: bool
-    exclude_items: Sequence[str]
-    filter: Mapping[str, Sequence[str]]
     consent: bool
 
 
@@ -176,6 +196,13 @@ class Endpoints(ABC):
     def similar(self, item_id: str, k: int = 20) -> ApiCall[SimilarItems]:
         """Return the items most similar to this item."""
         return _get(f"items/{quote(item_id, safe='')}/similar", SimilarItems, ("k", str(k)))
+
+    @Endpoint
+    def similar_by_rules(
+        self, item_id: str, **rules: Unpack[RuleParams]
+    ) -> ApiCall[SimilarByRules]:
+        """Return the items most similar to this item, by the rules of a list."""
+        return _post("items:similar", {"item_id": item_id, **rules}, SimilarByRules)
 
     @Endpoint
     def search(

@@ -9,6 +9,9 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    TypeAdapter,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 from pydantic.config import JsonDict
@@ -18,6 +21,8 @@ MAX_LIST_LENGTH = 100
 MAX_CLICKS = 500
 MAX_REQUESTS = 100
 MAX_VALUE_LENGTH = 512  # of an attribute, as a title can be long
+MAX_ENTRIES = 20  # of one rule of a list
+MAX_BOOST = 1_000_000
 
 
 def encodable(text: str) -> str:
@@ -66,6 +71,84 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+Bound = Annotated[float, Field(allow_inf_nan=False)]
+BoostWeights = Annotated[
+    dict[Value, Annotated[float, Field(ge=-MAX_BOOST, le=MAX_BOOST)]],
+    Field(max_length=MAX_ENTRIES),
+]
+
+
+class NumberRange(Body):
+    """Bounds of a number, at least one of them."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    lt: Bound | None = Field(None, description="less than")
+    lte: Bound | None = Field(None, description="less than or equal")
+    gt: Bound | None = Field(None, description="greater than")
+    gte: Bound | None = Field(None, description="greater than or equal")
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> Self:
+        if self.lt is self.lte is self.gt is self.gte is None:
+            raise ValueError("give at least one of lt, lte, gt, gte")
+        return self
+
+
+_VALUES = TypeAdapter(Values)
+
+
+def _values_or_range(given: object, _: ValidatorFunctionWrapHandler) -> list[str] | NumberRange:
+    """Check one of the two forms, so that an error names the part that is wrong."""
+    if isinstance(given, dict | NumberRange):
+        return NumberRange.model_validate(given)
+    return _VALUES.validate_python(given, strict=True)
+
+
+Wanted = Annotated[Values | NumberRange, WrapValidator(_values_or_range)]
+
+
+class ListRules(Body):
+    """Length of a list, the items it may hold, their order, and what is said about them."""
+
+    k: ListLength = Field(20, description="how many items to return")
+    exclude_items: list[Id] = Field(
+        default_factory=list, max_length=1000, fail_fast=True, description="leave these items out"
+    )
+    filter: dict[Value, Wanted] = Field(
+        default_factory=dict,
+        max_length=MAX_ENTRIES,
+        description="{attribute: [values] or {lt, lte, gt, gte}}: items need one of the "
+        "values, or a number within the bounds, of every attribute",
+    )
+    backfill: bool = Field(
+        False, description="return popular items if the filter and exclusions leave none"
+    )
+    boost: dict[Value, BoostWeights] = Field(
+        default_factory=dict,
+        max_length=MAX_ENTRIES,
+        description="{attribute: {value: number}}: add the number to the score of items with the "
+        "value, -1,000,000 to 1,000,000 for 20 values; several add up",
+    )
+    max_per: dict[Value, ListLength] = Field(
+        default_factory=dict,
+        max_length=MAX_ENTRIES,
+        description="{attribute: number}: at most so many items, 1 to 100, with the same value",
+    )
+    pin: list[Id] = Field(
+        default_factory=list,
+        max_length=MAX_LIST_LENGTH,
+        fail_fast=True,
+        description="these items come first, in this order",
+    )
+    fields: list[Value] = Field(
+        default_factory=list,
+        max_length=MAX_ENTRIES,
+        fail_fast=True,
+        description="attributes to return with each item",
+    )
+
+
 def _form(title: str, present: tuple[str, ...], absent: tuple[str, ...]) -> JsonDict:
     """Return the JSON Schema of one form of a request. A null counts as absent."""
     fields: JsonDict = {name: {"not": {"type": "null"}} for name in present}
@@ -85,10 +168,8 @@ REQUEST_FORMS: JsonDict = {  # documents what `_check_form` checks
 }
 
 
-class RecommendationRequest(Body):
-    """Click and recommend (`user_id`, `item_id`), only recommend (`user_id`), or stateless."""
-
-    model_config = ConfigDict(json_schema_extra=REQUEST_FORMS)
+class SessionFields(Body):
+    """Session that a list is made for."""
 
     user_id: UserId | None = Field(None, description="the user whose session is read")
     item_id: Id | None = Field(None, description="the item just clicked; recorded for the user")
@@ -101,17 +182,14 @@ class RecommendationRequest(Body):
         fail_fast=True,
         description="a whole session, oldest first; nothing is stored; not with user_id",
     )
-    k: ListLength = Field(20, description="how many items to return")
     exclude_seen: bool = Field(False, description="leave out all items clicked in this session")
-    exclude_items: list[Id] = Field(
-        default_factory=list, max_length=1000, fail_fast=True, description="leave these items out"
-    )
-    filter: dict[Value, Values] = Field(
-        default_factory=dict,
-        max_length=20,
-        description="{attribute: [values]}: items need one of the values of every attribute",
-    )
     consent: bool = Field(True, description="false: nothing about the user is read or written")
+
+
+class RecommendationRequest(ListRules, SessionFields):
+    """Click and recommend (`user_id`, `item_id`), only recommend (`user_id`), or stateless."""
+
+    model_config = ConfigDict(json_schema_extra=REQUEST_FORMS)
 
     @model_validator(mode="after")
     def _check_form(self) -> Self:
@@ -129,20 +207,25 @@ class RecommendationRequest(Body):
 class ScoredItem(BaseModel):
     item_id: str
     score: float = Field(description="higher is more likely; comparable within one answer only")
+    attributes: dict[str, str] | None = Field(
+        None, description="those that `fields` names and the item has; absent without `fields`"
+    )
 
 
 class Recommendations(BaseModel):
     model_id: str = Field(description="the model that answered")
     source: Literal["model", "popular"] = Field(
-        description="popular if the model knows none of the clicked items"
+        description="popular if the model knows none of the clicked items, or by `backfill`"
     )
     degraded: bool = Field(
         description="the stored session could not be read; only the clicks of this request count"
     )
     stored: bool = Field(description="the click of this request is in Redis")
-    unknown_items: list[str] = Field(description="clicked items that the model does not know")
+    unknown_items: list[str] = Field(
+        description="clicked and pinned items that the model does not know"
+    )
     items: list[ScoredItem] = Field(
-        description="best first; fewer than k if fewer items are allowed"
+        description="best first, after pinned ones; fewer than k if fewer items are allowed"
     )
 
 
@@ -198,6 +281,17 @@ class SimilarItems(BaseModel):
     model_id: str
     item_id: str
     items: list[ScoredItem]
+
+
+class SimilarRequest(ListRules):
+    item_id: Id = Field(description="the item to compare with; it is not in the list")
+
+
+class SimilarByRules(SimilarItems):
+    """Similar items, by the rules of a request."""
+
+    source: Literal["model", "popular"] = Field(description="popular by `backfill`")
+    unknown_items: list[str] = Field(description="pinned items that the model does not know")
 
 
 class ModelInfo(BaseModel):

@@ -22,17 +22,20 @@ from recsys.model.repeats import RepeatTerm, temperature_of
 from recsys.neighbours.blend import Blend
 from recsys.ragged import rows_of
 from recsys.retrieval.candidates import KINDS, REMOVED_KINDS, IndexSettings, Windows
+from recsys.retrieval.rules import RankingRules
 
 SCORES_AT_ONCE = 8_000_000  # of an exact scan, 32 MB; each part of a batch reads all items
 
 
 @dataclass(frozen=True, slots=True)
 class RankingQuery:
-    """Length of a list and the items it may hold."""
+    """Length of a list, the items it may hold, and the rules of their order."""
 
     k: int = 20
     excluded: Sequence[int] = ()  # item indices
     allowed: NDArray[np.bool_] | None = None  # (N,) bool, None for every item
+    rules: RankingRules | None = None  # with rules, every item is scored
+    backfill: bool = False  # an empty list becomes that of popular items, allowed or not
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ def describe_retrieval(settings: RetrievalSettings) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TopK:
-    """Item indices in falling score; fewer than k where few items are allowed."""
+    """Item indices in falling score, after pinned ones; fewer than k where few are allowed."""
 
     items: list[int]
     scores: list[float]
@@ -204,6 +207,8 @@ def top_k_lists(model: ItemScorer, scores: Tensor, queries: Sequence[RankingQuer
     best, items = model.top_k(scores, max(query.k for query in queries))
     return [
         shown_items(items[row].tolist(), best[row].tolist(), query.k)
+        if query.rules is None
+        else TopK(*query.rules.best(scores[row], query.k))
         for row, query in enumerate(queries)
     ]
 

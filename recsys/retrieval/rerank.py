@@ -71,7 +71,9 @@ class Reranked:
             unfiltered = self._unfiltered(batch.only(rows), count)
             lists.update(zip(rows, unfiltered, strict=True))
         for at, query in enumerate(queries):
-            if query.allowed is not None:
+            if query.rules is not None:
+                lists[at] = None
+            elif query.allowed is not None:
                 lists[at] = self._filtered(batch.only([at]), query.allowed)
         return [lists[at] for at in range(len(queries))]
 
@@ -281,10 +283,13 @@ class _Entries:
 
 
 def _rows_by_count(batch: _Batch, least: int) -> dict[int, list[int]]:
-    """Return candidate count, at least `least` → the rows without a filter that need so many."""
+    """Return candidate count, at least `least` → the rows that need so many.
+
+    Rows with a filter or rules are left out.
+    """
     rows: dict[int, list[int]] = {}
     for at, (query, demoted) in enumerate(zip(batch.queries, batch.demoted, strict=True)):
-        if query.allowed is None:
+        if query.allowed is None and query.rules is None:
             rows.setdefault(max(_count(query, demoted), least), []).append(at)
     return rows
 

@@ -11,13 +11,15 @@ from typing import Any
 
 import orjson
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from recsys.client.schemas import RecommendationRequest
+from recsys.catalogue.attributes import Range
+from recsys.client.schemas import ListRules, RecommendationRequest
 from service.api.dependencies import RunningService
 from service.api.request_checks import read_body
 from service.problems import as_problem
-from service.recommender import RecommendationQuery, RecommendationResult
+from service.recommender import ItemList, RecommendationQuery, RecommendationResult
 from service.store.session_store import Click
 
 PATH = "/v1/recommendations"
@@ -60,8 +62,9 @@ async def recommend(request: Request) -> bytes:
     service: RunningService = request.app.state.running
     service.batcher.check()  # refuse before the body is read
     body = await read_body(request, RecommendationRequest)
-    service.models.recommender.check_filter(body.filter)
-    result = await service.batcher.submit(query_of(body))
+    query = query_of(body)
+    service.models.recommender.check(query)
+    result = await service.batcher.submit(query)
     return orjson.dumps(content_of(result))
 
 
@@ -79,11 +82,27 @@ def query_of(body: RecommendationRequest) -> RecommendationQuery:
         user_id=user_id,
         click=click,
         items=items,
-        k=body.k,
         exclude_seen=body.exclude_seen,
-        exclude_items=body.exclude_items,
-        filter=body.filter,
+        **rules_of(body),
     )
+
+
+def rules_of(body: ListRules) -> dict[str, Any]:
+    """Return the rules of a request, as keyword arguments of a `ListQuery`."""
+    wanted = {
+        name: values if isinstance(values, list) else Range(**values.model_dump())
+        for name, values in body.filter.items()
+    }
+    return {
+        "k": body.k,
+        "exclude_items": body.exclude_items,
+        "filter": wanted,
+        "backfill": body.backfill,
+        "boost": body.boost,
+        "max_per": body.max_per,
+        "pin": body.pin,
+        "fields": body.fields,
+    }
 
 
 def content_of(result: RecommendationResult) -> Mapping[str, Any]:
@@ -94,5 +113,21 @@ def content_of(result: RecommendationResult) -> Mapping[str, Any]:
         "degraded": result.degraded,
         "stored": result.stored,
         "unknown_items": result.unknown_items,
-        "items": [{"item_id": item_id, "score": score} for item_id, score in result.items],
+        "items": items_of(result),
     }
+
+
+def items_of(result: ItemList) -> list[dict[str, Any]]:
+    """Return the JSON content of the items of a list."""
+    items: list[dict[str, Any]] = [
+        {"item_id": item_id, "score": score} for item_id, score in result.items
+    ]
+    if result.attributes is not None:
+        for item, attributes in zip(items, result.attributes, strict=True):
+            item["attributes"] = attributes
+    return items
+
+
+def json_response(content: Any) -> Response:
+    """Return a response with content that needs no validation."""
+    return Response(orjson.dumps(content), media_type="application/json")

@@ -32,7 +32,36 @@ PROBLEMS = {
     "429": "This key sent too many requests.",
     "503": "The service is overloaded or Redis did not answer. Try again.",
 }
-SEARCHES = ("/v1/items", "/v1/attributes")  # refused if many searches wait
+SIMILAR = ("/v1/items/{item_id}/similar", "/v1/items:similar")
+SEARCHES = ("/v1/items", "/v1/attributes", *SIMILAR)  # refused if many searches wait
+RULED = ("RecommendationRequest", "SimilarRequest")  # schemas with the fields of `ListRules`
+RULES = """A request can set rules of its list. They hold for every list: of the model, popular,
+degraded, in a batch, and of similar items (`POST /v1/items:similar`). They are applied in this
+order:
+
+1. `filter`: an item needs one of the values, or a number within the bounds, of every attribute. An
+   item without the attribute passes neither. Bounds are for attributes whose values are all finite
+   numbers, such as a price; numbers are compared as 64-bit floats.
+2. `exclude_items` and `exclude_seen` leave items out. If no item is left and `backfill` is true,
+   the list is made of the popular items without the filter, by all other rules, and `source` is
+   `popular`. Without `backfill` it is empty.
+3. `boost` adds a number to the score of the items with a value. Several boosts of an item add up.
+   A number has the scale of the scores of the answer: of the model, inner products or scaled
+   cosines plus a bias, where a difference of 1 is a factor of 2.7 between the odds of two items if
+   the model was trained with a softmax; of a model with neighbours, logarithms of probabilities;
+   of popular items, above 0 to 1 by their place; of similar items, cosines from -1 to 1.
+4. `pin`: these items come first, in this order, with their scores. An item that the model does not
+   know, that the filter does not allow or that is excluded is not shown; unknown ones are in
+   `unknown_items`. A second mention counts nothing.
+5. `max_per`: items follow in falling score, equal scores in the order of the catalogue, and one is
+   passed over if so many items of the list have its value already. Pinned items count, but none of
+   them is passed over. An item without the attribute has no limit.
+6. `k` is the length of the list, with pinned items.
+
+`fields` names attributes to return with each item. Scores of all items are computed for a list with
+`boost`, `max_per` or `pin`, so the rules are exact. A rule that names an unknown attribute, and a
+range of an attribute that is text, are 422.
+"""
 HEADERS = {
     "401": {"WWW-Authenticate": "how to send a key"},
     "429": {"Retry-After": "seconds to wait"},
@@ -53,9 +82,10 @@ def use_document(app: FastAPI, catalogue: Callable[[], Catalogue], *, keyed: boo
             document = get_openapi(
                 title=app.title, version=app.version, description=app.description, routes=app.routes
             )
+            document["tags"] = [{"name": "recommendations", "description": RULES}]
             add_problems(document, keyed=keyed)
             add_examples(document, served)
-            name_attributes(document, sorted(served.attributes))
+            name_attributes(document, served)
             cache.clear()
             cache[served] = document
         return cache[served]
@@ -83,16 +113,25 @@ def add_problems(document: Document, *, keyed: bool) -> None:
             call["responses"][status] = {"$ref": reference}
 
 
-def name_attributes(document: Document, attributes: list[str]) -> None:
-    """Allow only attributes of the catalogue in filters."""
-    properties = document["components"]["schemas"]["RecommendationRequest"]["properties"]
-    names = {"propertyNames": {"enum": attributes}}
-    properties["filter"] |= names if attributes else {"maxProperties": 0}
-    parameters = document["paths"]["/v1/items"]["get"]["parameters"]
-    (schema,) = (p["schema"] for p in parameters if p["name"] == "filter")
-    pattern = "|".join(re.escape(attribute) for attribute in attributes)
-    schema |= {"items": {"type": "string", "pattern": f"^({pattern}):"}}
-    schema |= {} if attributes else {"maxItems": 0}
+def name_attributes(document: Document, catalogue: Catalogue) -> None:
+    """Allow only attributes of the catalogue in rules, and ranges only of numbers."""
+    attributes = sorted(catalogue.attributes)
+    texts = [name for name in attributes if catalogue.attributes[name].numbers is None]
+    names = {"propertyNames": {"enum": attributes}} if attributes else {"maxProperties": 0}
+    for schema_name in RULED:
+        properties = document["components"]["schemas"][schema_name]["properties"]
+        for field in ("filter", "boost", "max_per"):
+            properties[field] |= names
+        values, _ = properties["filter"]["additionalProperties"]["anyOf"]  # the other is a range
+        properties["filter"]["properties"] = dict.fromkeys(texts, values)
+        named = {"items": {"type": "string", "enum": attributes}} if attributes else {"maxItems": 0}
+        properties["fields"] |= named
+    for path in ("/v1/items", "/v1/items/{item_id}/similar"):
+        parameters = document["paths"][path]["get"]["parameters"]
+        (schema,) = (p["schema"] for p in parameters if p["name"] == "filter")
+        pattern = "|".join(re.escape(attribute) for attribute in attributes)
+        schema |= {"items": {"type": "string", "pattern": f"^({pattern}):"}}
+        schema |= {} if attributes else {"maxItems": 0}
 
 
 def _calls(document: Document) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -109,7 +148,7 @@ def _statuses(path: str, call: dict[str, Any], *, closed: bool) -> Iterator[str]
         yield from ("400", "413", "415")
     if closed:
         yield from ("401", "403")
-    if "{item_id}" in path:
+    if path in SIMILAR:
         yield "404"
     if not path.startswith("/health/"):
         yield from ("421", "429")
@@ -130,17 +169,24 @@ def _problem(status: str) -> dict[str, Any]:
 
 
 SHOWN_ITEMS = 3
+SHOWN_ATTRIBUTES = 2
 
 
 def examples(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
     """Return schema name → {title: body}. The service answers every body with 200."""
     items = catalogue.item_ids.take(catalogue.by_popularity[:SHOWN_ITEMS].tolist())
     record = {"user_id": "ada", "item_id": items[0], "event_id": "e-1", "k": 5}
+    names = list(catalogue.attributes)[:SHOWN_ATTRIBUTES]
+    rules = {"max_per": dict.fromkeys(names[-1:], 2), "fields": names}
     return {
         "RecommendationRequest": {
             "record a click and recommend": record,
             "recommend only": {"user_id": "ada", "k": 5},
             "stateless": {"items": items, "k": 5, "exclude_seen": True},
+            "by rules": {"items": items, "k": 5, "pin": items[-1:], **rules},
+        },
+        "SimilarRequest": {
+            "without one item": {"item_id": items[0], "exclude_items": items[1:2], "k": 5, **rules}
         },
         "ItemIds": {"two items": {"item_ids": items[:2]}},
         "Session": {"a session": {"items": items}},

@@ -157,7 +157,7 @@ async def cost(rounds: int, calls: int, part: Part, size: int) -> float:
 def answer_of(predictor: Predictor, ranking: Ranking) -> RecommendationResult:
     ids = predictor.catalogue.item_ids.take(ranking.items)
     items = list(zip(ids, ranking.scores, strict=True))
-    return RecommendationResult(predictor.model_id, "model", False, True, [], items)
+    return RecommendationResult(predictor.model_id, "model", [], items, None, False, True)
 
 
 def scope_of(body: bytes) -> dict[str, Any]:

@@ -1,26 +1,55 @@
 """Routes of the model: similar items and a description of the model."""
 
 from functools import partial
+from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
-from recsys.client.schemas import Id, ListLength, ModelInfo, ScoredItem, SimilarItems
-from service.api.dependencies import ServiceDep
+from recsys.catalogue.catalogue import read_filter
+from recsys.client.schemas import (
+    Id,
+    ListLength,
+    ModelInfo,
+    SimilarByRules,
+    SimilarItems,
+    SimilarRequest,
+)
+from service.api.dependencies import RunningService, ServiceDep
+from service.api.fast_path import items_of, json_response, rules_of
 from service.api.request_checks import StrictRoute
+from service.api.routes.items import FilterWords
+from service.list_rules import ListQuery
+from service.recommender import ItemList
 
 router = APIRouter(prefix="/v1", tags=["catalogue"], route_class=StrictRoute)
 
 
-@router.get("/items/{item_id:path}/similar")
-async def similar(item_id: Id, service: ServiceDep, k: ListLength = 20) -> SimilarItems:
+@router.get("/items/{item_id:path}/similar", response_model=SimilarItems)
+async def similar(
+    item_id: Id, service: ServiceDep, filter: FilterWords, k: ListLength = 20
+) -> Response:
     """Return the items that are clicked in similar contexts, by cosine of their vectors."""
-    recommender = service.recommender  # the same model for the search and its id
-    similar_items = await service.search_thread.run(partial(recommender.similar, item_id, k))
-    return SimilarItems(
-        model_id=recommender.predictor.model_id,
-        item_id=item_id,
-        items=[ScoredItem(item_id=other, score=score) for other, score in similar_items],
-    )
+    attributes = service.recommender.predictor.catalogue.attributes
+    found = await _similar(service, item_id, ListQuery(k=k, filter=read_filter(filter, attributes)))
+    return json_response(_content(item_id, found))
+
+
+@router.post("/items:similar", response_model=SimilarByRules)
+async def similar_by_rules(body: SimilarRequest, service: ServiceDep) -> Response:
+    """Return similar items by the rules of a request."""
+    found = await _similar(service, body.item_id, ListQuery(**rules_of(body)))
+    content = {"source": found.source, "unknown_items": found.unknown_items}
+    return json_response(_content(body.item_id, found) | content)
+
+
+async def _similar(service: RunningService, item_id: str, query: ListQuery) -> ItemList:
+    recommender = service.recommender  # the same model for the whole search
+    recommender.check(query)
+    return await service.search_thread.run(partial(recommender.similar, item_id, query))
+
+
+def _content(item_id: str, found: ItemList) -> dict[str, Any]:
+    return {"model_id": found.model_id, "item_id": item_id, "items": items_of(found)}
 
 
 @router.get("/model")

@@ -87,14 +87,11 @@ async def attributes(service: ServiceDep) -> Attributes:
 
 def describe(catalogue: Catalogue, indices: Sequence[int]) -> list[Item]:
     """Describe the items with these indices."""
-    attributes = catalogue.attributes.items()
     return [
         Item(
             item_id=catalogue.item_ids[index],
             clicks=int(catalogue.counts[index]),
-            attributes={
-                name: text for name, texts in attributes if (text := texts[index]) is not None
-            },
+            attributes=catalogue.attributes_of(index, catalogue.attributes),
         )
         for index in indices
     ]

@@ -1,9 +1,7 @@
 """Routes of `POST /v1/recommendations`, alone and in batches."""
 
 import asyncio
-from typing import Any
 
-import orjson
 from fastapi import APIRouter, Request, Response
 
 from recsys.client.schemas import (
@@ -14,7 +12,7 @@ from recsys.client.schemas import (
 )
 from service.api import fast_path
 from service.api.dependencies import ServiceDep
-from service.api.fast_path import content_of, query_of
+from service.api.fast_path import content_of, json_response, query_of
 from service.api.request_checks import StrictRoute
 
 router = APIRouter(prefix="/v1", tags=["recommendations"], route_class=StrictRoute)
@@ -32,13 +30,9 @@ async def recommend(request: Request) -> Response:
 @router.post("/recommendations:batch", response_model=ManyRecommendations)
 async def recommend_many(body: ManyRequests, service: ServiceDep) -> Response:
     """Handle up to 100 of these requests, in order."""
-    for position, request in enumerate(body.requests):
-        service.recommender.check_filter(request.filter, f"requests.{position}.filter")
-    pending = service.batcher.submit_all([query_of(request) for request in body.requests])
+    queries = [query_of(request) for request in body.requests]
+    for position, query in enumerate(queries):
+        service.recommender.check(query, f"requests.{position}.")
+    pending = service.batcher.submit_all(queries)
     results = await asyncio.gather(*pending)
     return json_response({"responses": [content_of(result) for result in results]})
-
-
-def json_response(content: Any) -> Response:
-    """Return a response with content that needs no validation."""
-    return Response(orjson.dumps(content), media_type="application/json")

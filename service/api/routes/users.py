@@ -16,9 +16,8 @@ from recsys.client.schemas import (
 )
 from recsys.errors import StoreUnavailable
 from service.api.dependencies import RunningService, ServiceDep
-from service.api.fast_path import content_of
+from service.api.fast_path import content_of, json_response
 from service.api.request_checks import StrictRoute
-from service.api.routes.recommendations import json_response
 from service.recommender import RecommendationQuery
 from service.store.session_store import Click, StoredSession, Visit
 

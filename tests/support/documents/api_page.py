@@ -96,10 +96,12 @@ def _examples_of(path: str, method: str, call: Document) -> Iterator[Example]:
 
 def render(document: Document, answers: Answers) -> str:
     parts, tag = [HEAD], ""
+    described = {tag["name"]: tag["description"] for tag in document.get("tags", ())}
     for path, method, call in calls(document):
         if call["tags"] != [tag]:
             (tag,) = call["tags"]
             parts.append(f"## {TITLES.get(tag, tag.capitalize())}\n")
+            parts += [described[tag]] if tag in described else []
         parts.append(f"### {method} {path}\n\n{call['description']}\n")
         parts += _tables(document, call)
         for example in _examples_of(path, method, call):

@@ -203,7 +203,7 @@ def test_one_text_is_one_id_and_lists_end_with_the_catalogue(loaded: recsys.Mode
 def test_similar_items_are_those_of_the_predictor(
     loaded: recsys.Model, predictor: Predictor
 ) -> None:
-    ranking = predictor.similar(predictor.catalogue.index("aurora-tent"), 4)
+    ranking = predictor.similar(predictor.catalogue.index("aurora-tent"), RankingQuery(4))
 
     listed = loaded.similar("aurora-tent", k=4)
 

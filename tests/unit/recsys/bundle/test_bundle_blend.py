@@ -101,7 +101,7 @@ def test_the_neighbours_and_the_weight_are_part_of_the_model_id(
 def test_similar_items_come_from_the_model_without_neighbours(blended: TrainedShop) -> None:
     predictor = open_predictor(blended.bundle)
 
-    assert predictor.similar(0, 5) == predictor.with_blend(None).similar(0, 5)
+    assert predictor.similar(0) == predictor.with_blend(None).similar(0)
     assert predictor.recommend([0]) != predictor.with_blend(None).recommend([0])
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.catalogue.attributes import CategoricalAttribute
+from recsys.catalogue.attributes import CategoricalAttribute, Range
 
 WORDS = ("tea", "", "Käse", "茶", "tea", "\N{TEACUP WITHOUT HANDLE}")
 anything = st.text(st.characters(exclude_categories=["Cs"]))
@@ -59,3 +59,26 @@ def test_a_missing_text_passes_no_test() -> None:
     )
 
     assert found.tolist() == [True, False, False]
+
+
+@given(
+    st.lists(st.none() | anything, max_size=8),
+    st.dictionaries(anything, st.floats(-9, 9), max_size=3),
+)
+def test_weights_are_those_of_the_strings(
+    texts: list[str | None], weight_of: dict[str, float]
+) -> None:
+    texts = [*texts, *weight_of]
+
+    weights = CategoricalAttribute.of(texts).weights(weight_of)
+
+    assert weights.tolist() == [0.0 if t is None else weight_of.get(t, 0.0) for t in texts]
+
+
+@given(st.lists(st.none() | st.floats(allow_nan=False, allow_infinity=False), max_size=8))
+def test_within_bounds_the_numbers_of_the_strings_count(numbers: list[float | None]) -> None:
+    attribute = CategoricalAttribute.of([None if n is None else repr(n) for n in numbers])
+
+    within = attribute.within(Range(gt=-1.0, lte=1e9))
+
+    assert within.tolist() == [n is not None and -1 < n <= 1e9 for n in numbers]

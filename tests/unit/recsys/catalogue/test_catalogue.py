@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from recsys.catalogue.attributes import Range
 from recsys.catalogue.catalogue import Catalogue, read_catalogue
-from recsys.errors import BundleRefused, UnknownAttribute, UnknownItem
+from recsys.errors import BundleRefused, TextAttribute, UnknownAttribute, UnknownItem
 
 CATALOGUE = Catalogue(
     item_ids=("tea", "pot", "cup", "007"),
@@ -43,6 +44,41 @@ def test_a_value_no_item_has_allows_nothing() -> None:
 
 def test_an_item_without_a_value_matches_no_filter() -> None:
     assert not CATALOGUE.allowed({"colour": ["red", "green", ""]})[2]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [
+        (Range(lt=10), [False, False, True, False]),
+        (Range(lte=10), [True, False, True, True]),
+        (Range(gt=-1.5), [True, False, False, True]),
+        (Range(gte=-1.5, lt=10), [False, False, True, False]),
+        (Range(gt=10, lt=-1.5), [False] * 4),
+    ],
+)
+def test_a_range_compares_the_numbers_of_a_bundle(
+    tmp_path: Path, bounds: Range, expected: list[bool]
+) -> None:
+    """Bundles hold texts, as before; their numbers are computed."""
+    prices = ["10", None, "-1.5", "1e1"]
+    Catalogue(list("abcd"), np.ones(4, np.int64), {"price": prices}).write(tmp_path / "items")
+
+    catalogue = read_catalogue(tmp_path / "items")
+
+    for _ in range(2):  # the second answer is remembered
+        assert catalogue.allowed({"price": bounds}).tolist() == expected
+    both = catalogue.allowed({"price": bounds}) & catalogue.allowed({"price": ["10", "1e1"]})
+    assert both.tolist() == [
+        e and p in ("10", "1e1") for e, p in zip(expected, prices, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("text", ["cheap", "1,5", "", "inf", "nan", "12 EUR"])
+def test_one_value_that_is_no_number_makes_an_attribute_text(text: str) -> None:
+    catalogue = Catalogue(list("ab"), np.ones(2, np.int64), {"price": ["10", text]})
+
+    with pytest.raises(TextAttribute, match="'price' is text"):
+        catalogue.allowed({"price": Range(lt=20)})
 
 
 def test_an_unknown_attribute_is_named_beside_the_known_ones() -> None:

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from recsys.client import AsyncClient, Client
+from recsys.client.http import RuleParams
 from recsys.client.schemas import ClicksTaken, SimilarItems
 from recsys.errors import ServiceRefused, ServiceUnreachable
 from service.app import create_app
@@ -35,6 +36,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "user": lambda c: c.user("ada"),
     "forget": lambda c: c.forget("ada"),
     "similar": lambda c: c.similar(TENT, k=2),
+    "similar_by_rules": lambda c: c.similar_by_rules(TENT, filter={"category": ["Tea"]}, pin=[BAG]),
     "search": lambda c: c.search("tent", filter={"category": ["Camping", "Tea"]}, limit=5),
     "look_up": lambda c: c.look_up([TENT, "mate"]),
     "attributes": lambda c: c.attributes(),
@@ -83,6 +85,25 @@ def test_items_are_found_looked_up_and_compared(client: Client) -> None:
     assert len(client.similar(TENT, k=4).items) == 4
     assert {found.name for found in client.attributes().attributes} == {"brand", "category", "name"}
     assert client.model().items == 200
+
+
+def test_lists_are_made_by_rules(client: Client) -> None:
+    rules = RuleParams(k=3, pin=[BAG, "mate"], max_per={"category": 2}, fields=["category"])
+    boosted = RuleParams(**rules, boost={"category": {"Tea": 100}})
+    filtered = RuleParams(**rules, filter={"category": ["Camping", "Tea"]})
+
+    listed = client.recommend(items=[TENT], **boosted)
+    similar = client.similar_by_rules(TENT, **filtered)
+
+    assert [item.attributes for item in listed.items] == [
+        {"category": name} for name in ("Camping", "Tea", "Tea")
+    ]
+    assert listed.unknown_items == similar.unknown_items == ["mate"]
+    assert similar.items[0].item_id == BAG
+    assert client.recommend(items=[TENT]).items[0].attributes is None
+    with pytest.raises(ServiceRefused, match="'name' is text") as refused:
+        client.recommend(items=[TENT], filter={"name": {"gte": 5}})
+    assert list(refused.value.fields) == ["filter.name"]
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -36,7 +36,9 @@ async def test_the_document_names_all_problems_of_each_call(client: httpx.AsyncC
 
     assert refusals(found, ASK, "post") == {"400", "413", "415", "421", "422", "429", "503"}
     assert refusals(found, USER, "get") == {"421", "422", "429", "503"}
-    assert refusals(found, "/v1/items/{item_id}/similar", "get") == {"404", "421", "422", "429"}
+    similar = {"404", "421", "422", "429", "503"}
+    assert refusals(found, "/v1/items/{item_id}/similar", "get") == similar
+    assert refusals(found, "/v1/items:similar", "post") == {*similar, "400", "413", "415"}
     assert refusals(found, "/v1/items", "get") == {"421", "422", "429", "503"}
     assert refusals(found, "/v1/items:lookup", "post") == {"400", "413", "415", "421", "422", "429"}
     assert refusals(found, "/v1/attributes", "get") == {"421", "422", "429", "503"}

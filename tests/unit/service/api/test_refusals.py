@@ -114,6 +114,7 @@ BODIES: list[tuple[str, dict[str, Any]]] = [
     ("/v1/recommendations:batch", {"requests": [{"items": [TENT]}]}),
     ("/v1/users/ada/clicks", {"clicks": [{"item_id": TENT}]}),
     ("/v1/items:lookup", {"item_ids": [TENT]}),
+    ("/v1/items:similar", {"item_id": TENT}),
     ("/v1/playground/state", {"items": [TENT]}),
 ]
 PATHS = [path for path, _ in BODIES]
@@ -210,7 +211,7 @@ async def test_an_unknown_query_parameter_is_422_and_named(client: httpx.AsyncCl
     for query, name in (
         ("users/ada/recommendations?exclude_seen=true", "exclude_seen"),
         ("users/ada?k=5", "k"),
-        (f"items/{TENT}/similar?k=5&filter=brand:Aurora", "filter"),
+        (f"items/{TENT}/similar?k=5&limit=5", "limit"),
         ("items?Q=tent", "Q"),
         ("model?x", "x"),
         ("attributes?k=1", "k"),
