@@ -20,9 +20,11 @@ SMALLER = {
     "compare_cells.py": f"--epochs 1 {LEARN}",
     "compare_recipes.py": f"--number 2000 --set epochs=1 {LEARN}",
     "item_lists.py": "",
+    "list_rules.py": "",
     "memory.py bundle": "--items 4000 --hidden 8",
     "memory.py catalogue": "--rounds 2",
     "memory.py serve": f"--most 2 --rate 20 {LOAD}",
+    "prepare_at_size.py": "--scale 0.00003 --workers 1 --memory 500MB",
     "redis_client.py": "--visits 64",
     "replay_over_http.py": "",  # takes as long as the log
     "ranks.py": f"--processes 1 2 {LEARN}",
