@@ -148,7 +148,7 @@ class Recipe:
     sample_alpha: UnitInterval = 0.0  # sample negatives by clicks^alpha; 0: uniform, 1: popularity
     logq: UnitInterval = 1.0  # strength of the logQ correction for sampling frequency
     # model selection
-    validation: UpToHalf = 0.1  # share of the last training sessions to validate on; 0: none
+    validation: UpToHalf = 0.1  # last share of sessions to validate on, small logs more; 0: none
     patience: AtLeastOne = 2  # epochs without a better validation score before training stops
     select_by: str = "mrr@20"  # validation metric that selects the best epoch
     refit: bool = True  # then train on all sessions for the best number of epochs
