@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.catalogue.catalogue import Catalogue, shares_by_place
+from recsys.content.encoder import ContentEncoder
 from recsys.model.recent_popularity import RecentPopularity
 from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import Blend
@@ -76,6 +77,7 @@ class Predictor:
         repeats: RepeatTerm | None = None,
         blend: Blend | None = None,
         recent: RecentPopularity | None = None,
+        content: ContentEncoder | None = None,
     ) -> None:
         """Join a model and its tables.
 
@@ -92,6 +94,7 @@ class Predictor:
             repeats: bonus for items of the session, None for no bonus.
             blend: session neighbours to blend in, None for the model only.
             recent: popularity at the end of training, None where it does not count.
+            content: places new items by their content; None where the model has none.
         """
         self.catalogue = catalogue
         self.layers = layers
@@ -101,6 +104,7 @@ class Predictor:
         self.model_id = model_id
         self.repeats = repeats
         self.blend = blend
+        self.content = content
         self._model = model
         self._matrix = matrix
         self._inputs = matrix if inputs is None else inputs
