@@ -7,6 +7,7 @@ does not know Redis, HTTP or files. Shape letters are listed in `recsys/model/gr
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from typing import Literal, Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.catalogue.catalogue import Catalogue, shares_by_place
+from recsys.catalogue.overlay import with_new_items_last
 from recsys.content.encoder import ContentEncoder
 from recsys.model.recent_popularity import RecentPopularity
 from recsys.model.repeats import RepeatTerm
@@ -29,8 +31,10 @@ from recsys.retrieval.exact import (
     TopK,
     top_k_lists,
 )
+from recsys.retrieval.new_items import NewItems
 
 Source = Literal["model", "popular"]
+STATE_ID_BYTES = 8  # 16 digits, as a model id has
 
 
 class SessionModel(Protocol):
@@ -109,6 +113,7 @@ class Predictor:
         self._matrix = matrix
         self._inputs = matrix if inputs is None else inputs
         self._own_bias = bias
+        self._new: NewItems | None = None  # of an overlay
         self._count_recent(recent)
         self._retrieval: Retrieval = self.exact_retrieval  # scores every item
 
@@ -150,10 +155,11 @@ class Predictor:
         done = 0
         while stepping:
             clicked = torch.tensor([sessions[at].clicks[done] for at in stepping])
+            inputs, clicked = self._input_rows(clicked)
             if len(stepping) == len(sessions):
-                state = self._model.step(self._inputs, clicked, state)
+                state = self._model.step(inputs, clicked, state)
             else:
-                state[:, stepping] = self._model.step(self._inputs, clicked, state[:, stepping])
+                state[:, stepping] = self._model.step(inputs, clicked, state[:, stepping])
             done += 1
             stepping = [at for at in stepping if len(sessions[at].clicks) > done]
         return state
@@ -190,6 +196,7 @@ class Predictor:
         windows: Windows,
         queries: Sequence[RankingQuery],
     ) -> list[Ranking | None]:
+        queries = [self._showable(query) for query in queries]
         hidden = state[-1, :, : self.hidden]
         known = [at for at, window in enumerate(windows) if window]
         if len(known) < len(windows):
@@ -205,6 +212,12 @@ class Predictor:
                 lists.append(None if top_k is None else self._filled(top_k, query))
         return lists
 
+    def _showable(self, query: RankingQuery) -> RankingQuery:
+        """Return a query that allows available items only; a filter has left out the others."""
+        if query.allowed is not None or self.catalogue.available is None:
+            return query
+        return replace(query, allowed=self.catalogue.available)
+
     def _filled(self, top_k: TopK, query: RankingQuery) -> Ranking:
         """Return the list, or the popular one if it is empty and the query asks for that."""
         if query.backfill and not top_k.items:
@@ -218,7 +231,7 @@ class Predictor:
         """
         ranking = self._most_popular(query)
         if query.backfill and not ranking.items:
-            ranking = self._most_popular(replace(query, allowed=None))
+            ranking = self._most_popular(replace(query, allowed=self.catalogue.available))
         return ranking
 
     def _most_popular(self, query: RankingQuery) -> Ranking:
@@ -281,6 +294,46 @@ class Predictor:
         other._retrieval = other.exact_retrieval
         return other
 
+    def with_overlay(self, catalogue: Catalogue, new: NewItems) -> "Predictor":
+        """Return a predictor with the same model for a catalogue with changes and new items.
+
+        Args:
+            catalogue: the items of this predictor, changed, and then the new ones.
+            new: their vectors. A click on a new item reads its vector as its input row, so the
+                input table must be the item matrix where there are any.
+        """
+        other = copy.copy(self)
+        other.catalogue = catalogue
+        if len(new):
+            other._new = new
+            other._by_popularity = with_new_items_last(self._by_popularity, len(new))
+            below = np.linspace(self._popularity.min(), 0, len(new) + 1, endpoint=False)[1:]
+            other._popularity = np.append(self._popularity, below.astype(np.float32))
+            other._retrieval = self._retrieval.with_new_items(new)
+        return other
+
+    def state_id(self, window: Sequence[int]) -> str:
+        """Return the id of what the state after this window depends on beside the clicks.
+
+        It is the model's id or, with new items in the window, a digest of it and of their vectors.
+
+        Args:
+            window: known item indices.
+        """
+        new, known = self._new, len(self._inputs)
+        if new is None or not window or max(window) < known:
+            return self.model_id
+        digest = blake2b(self.model_id.encode(), digest_size=STATE_ID_BYTES)
+        for item in window:
+            if item >= known:
+                digest.update(new.digests[item - known])
+        return digest.hexdigest()
+
+    @property
+    def shares_inputs(self) -> bool:
+        """Return whether a click reads the vector of its item, hence also that of a new item."""
+        return self._inputs is self._matrix
+
     def with_retrieval(self, retrieval: Retrieval) -> "Predictor":
         """Return a predictor with the same model that finds the best items so."""
         other = copy.copy(self)
@@ -294,7 +347,9 @@ class Predictor:
     @property
     def exact_retrieval(self) -> ExactScan:
         """Return a scan of all items with this predictor's model."""
-        return ExactScan(self._model, self._matrix, self._bias, self.repeats, self.blend)
+        return ExactScan(
+            self._model, self._matrix, self._bias, self.repeats, self.blend, self._new
+        )
 
     @torch.inference_mode()
     def scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor:
@@ -356,7 +411,22 @@ class Predictor:
         clicks = torch.zeros(len(windows), int(lengths.max()), dtype=torch.int64)
         for row, window in enumerate(windows):
             clicks[row, : len(window)] = torch.tensor(window)
-        return self._model.replay(self._inputs, clicks, lengths)
+        return self._model.replay(*self._input_rows(clicks), lengths)
+
+    def _input_rows(self, clicks: Tensor) -> tuple[Tensor, Tensor]:
+        """Return an input table that holds all clicked items, and the clicks as rows of it.
+
+        It is the table of the bundle or, with a click on a new item, a copy of the rows clicked.
+        """
+        new, known = self._new, len(self._inputs)
+        if new is None or int(clicks.max()) < known:
+            return self._inputs, clicks
+        items, rows = torch.unique(clicks, return_inverse=True)
+        is_new = items >= known
+        table = torch.empty(len(items), self._inputs.size(1))
+        table[~is_new] = self._inputs[items[~is_new]]
+        table[is_new] = new.matrix[items[is_new] - known]
+        return table, rows
 
     def _scores(self, hidden: Tensor, windows: RaggedArray) -> Tensor:
         scores = self.exact_retrieval.scores(hidden, windows.lists())
@@ -374,10 +444,17 @@ class Predictor:
         Returns:
             The list; its scores are cosines, -1 to 1.
         """
-        vector = self._matrix[item]
-        norms = torch.linalg.vector_norm(self._matrix, dim=1) * torch.linalg.vector_norm(vector)
-        cosine = (self._matrix @ vector) / norms.clamp(min=1e-12)
-        query = replace(query, excluded=[*query.excluded, item])
+        tables = [self._matrix] if self._new is None else [self._matrix, self._new.matrix]
+        place = item - len(self._matrix)
+        vector = tables[0][item] if place < 0 else tables[1][place]
+        length = torch.linalg.vector_norm(vector)
+        cosine = torch.cat(
+            [
+                (table @ vector) / (torch.linalg.vector_norm(table, dim=1) * length).clamp(min=1e-12)
+                for table in tables
+            ]
+        )
+        query = self._showable(replace(query, excluded=[*query.excluded, item]))
         (top_k,) = top_k_lists(self._model, cosine.unsqueeze(0), [query])
         return self._filled(top_k, query)
 

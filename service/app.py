@@ -21,12 +21,30 @@ from service import problems
 from service.api.dependencies import RunningService, SearchThread
 from service.api.fast_path import FastPath
 from service.api.openapi import use_document
-from service.api.routes import admin, catalogue, health, items, playground, recommendations, users
+from service.api.routes import (
+    admin,
+    catalogue,
+    health,
+    items,
+    live_items,
+    playground,
+    recommendations,
+    users,
+)
 from service.batcher import Batcher
 from service.bundle_watcher import BundleWatcher, SharedVersionFile, registry_source
+from service.live_catalogue import POLL_SECONDS, LiveCatalogue
 from service.logs import watch_loop
 from service.metrics import RequestMetrics, ServiceMetrics
-from service.middleware.auth import Access, AllowedOrigins, Keys, trusted_hosts
+from service.middleware.auth import (
+    ADMIN_KEY,
+    API_KEY,
+    CATALOGUE_KEY,
+    Access,
+    AllowedOrigins,
+    Keys,
+    trusted_hosts,
+)
 from service.middleware.body_limit import BodyLimit
 from service.middleware.headers import AnswerHeaders
 from service.middleware.rate_limit import Rate, RateLimit
@@ -37,6 +55,7 @@ from service.redis_client.breaker import BreakerConfig
 from service.redis_client.client import RedisClient
 from service.server.workers import shared_folder
 from service.settings import Settings
+from service.store.overlay_store import OverlayStore
 from service.store.session_store import RedisStore, StoreLimits
 from service.store.unstored_clicks import UnstoredClicks
 
@@ -68,6 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
             notes = [registry_source(settings.bundle)]
             if service.note is not None:
                 notes.append(service.note.read)
+            await service.models.start()
             watcher = BundleWatcher(service.models, notes, settings.follow_seconds)
             watcher.start()
             await _warn_without_redis(service.redis)
@@ -75,6 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
                 stack.push_async_callback(service.redis.close)
                 stack.push_async_callback(lambda: service.recommender.close())  # the current one
                 stack.push_async_callback(service.batcher.stop)
+                stack.push_async_callback(service.live.stop)
                 stack.push_async_callback(watcher.stop)
                 yield
 
@@ -90,6 +111,8 @@ def create_app(settings: Settings) -> FastAPI:
     routers = [module.router for module in (recommendations, users, items, catalogue, health)]
     if settings.playground:
         routers.append(playground.router)
+    if settings.catalogue_key_hashes:
+        routers.append(live_items.router)
     if settings.admin_key_hashes:
         routers.append(admin.router)
     for router in routers:
@@ -129,7 +152,12 @@ def _wrap(stack: ASGIApp, settings: Settings, metrics: ServiceMetrics) -> ASGIAp
     app = BodyLimit(app, settings.max_body_bytes)
     if settings.rate_limit is not None:
         app = RateLimit(app, Rate.of(settings.rate_limit))
-    app = Access(app, Keys.of(settings.api_key_hashes), Keys.of(settings.admin_key_hashes))
+    hashes = {
+        API_KEY: settings.api_key_hashes,
+        ADMIN_KEY: settings.admin_key_hashes,
+        CATALOGUE_KEY: settings.catalogue_key_hashes,
+    }
+    app = Access(app, {part: Keys.of(each) for part, each in hashes.items()})
     app = trusted_hosts(app, settings)
     if settings.cors_origins:
         app = AllowedOrigins(app, settings.cors_origins)
@@ -190,7 +218,10 @@ def _start(
         store.reserve(model.predictor.window)
         return Recommender(model.predictor, store, metrics, torch_worker)
 
-    models = ModelManager(first, begin, metrics)
+    live = LiveCatalogue(
+        OverlayStore(_overlay_client(settings, metrics)), metrics.set_catalogue, metrics.catalogue_age.set
+    )
+    models = ModelManager(first, begin, metrics, live)
     batcher: Batcher[RecommendationQuery, RecommendationResult] = Batcher(
         models.recommend,
         batch_size=settings.batch_size,
@@ -202,5 +233,20 @@ def _start(
     together = shared_folder() if settings.workers > 1 else None
     note = None if together is None else SharedVersionFile(together / "bundle", settings.bundle)
     return RunningService(
-        models, batcher, store, unstored, redis, metrics, search_thread, settings.bundle, note
+        models, live, batcher, store, unstored, redis, metrics, search_thread, settings.bundle, note
+    )
+
+
+def _overlay_client(settings: Settings, metrics: ServiceMetrics) -> RedisClient:
+    """Return a client with more time for a call, whose failures do not count for users' calls.
+
+    It asks a server that failed again at each poll.
+    """
+    return RedisClient(
+        settings.redis.get_secret_value(),
+        timeout_ms=settings.catalogue_timeout_ms,
+        budget_ms=settings.catalogue_timeout_ms,
+        connections=settings.redis_connections,
+        breaker=BreakerConfig(settings.redis_failures, POLL_SECONDS),
+        observe=metrics.observe_redis,
     )

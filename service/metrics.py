@@ -6,12 +6,14 @@ All outcomes are counted, failures included. No label names a user or an item.
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from recsys.live.overlay import OverlayCounts
 from service.redis_client.breaker import BreakerState
 from service.server.workers import SHARED_METRICS
 
@@ -114,6 +116,28 @@ class ServiceMetrics:
             multiprocess_mode="livemax",
         )
 
+        self.catalogue_changes = Counter(
+            "recsys_catalogue_changes",
+            "Items in calls that change the live catalogue: changed, unchanged (they were so "
+            "already), refused.",
+            ("outcome",),
+            registry=registry,
+        )
+        self.catalogue_items = Gauge(
+            "recsys_catalogue_items",
+            "Items of the live catalogue: changed (attributes of items of the bundle), unavailable, "
+            "placed (new items with a vector), not_placed (new items without one).",
+            ("kind",),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.catalogue_age = Gauge(
+            "recsys_catalogue_age_seconds",
+            "Seconds since the live catalogue was last read from Redis.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+
     def exposition(self) -> bytes:
         """Return the metrics of all workers together in Prometheus' text format."""
         if SHARED_METRICS not in os.environ:
@@ -148,6 +172,17 @@ class ServiceMetrics:
         """Count states that were written to Redis, and those that were not."""
         self._states_kept("kept").inc(kept)
         self._states_kept("outdated").inc(outdated)
+
+    def count_changes(self, changed: int, unchanged: int, refused: int) -> None:
+        """Count the items of a call that changes the live catalogue."""
+        counts = {"changed": changed, "unchanged": unchanged, "refused": refused}
+        for outcome, items in counts.items():
+            self.catalogue_changes.labels(outcome).inc(items)
+
+    def set_catalogue(self, counts: OverlayCounts) -> None:
+        """Set the sizes of the live catalogue."""
+        for kind, items in asdict(counts).items():
+            self.catalogue_items.labels(kind).set(items)
 
     def count_breaker_state(self, before: BreakerState | None, after: BreakerState | None) -> None:
         """Count a server in its new state; None: the server is new, or no longer in use."""

@@ -17,6 +17,7 @@ from recsys.bundle.golden import open_predictor
 from recsys.bundle.manifest import Manifest, read_manifest
 from recsys.errors import BundleRefused, NoPreviousModel
 from recsys.predictor import Predictor
+from service.live_catalogue import LiveCatalogue
 from service.metrics import ServiceMetrics
 from service.recommender import RecommendationQuery, RecommendationResult, Recommender
 
@@ -73,16 +74,31 @@ class ModelManager:
         first: the model to serve first.
         new_recommender: builds the recommender of a model.
         metrics: where replacements are counted.
+        live: the live catalogue, which every model gets before it is served.
     """
 
     def __init__(
-        self, first: OpenedBundle, new_recommender: RecommenderFactory, metrics: ServiceMetrics
+        self,
+        first: OpenedBundle,
+        new_recommender: RecommenderFactory,
+        metrics: ServiceMetrics,
+        live: LiveCatalogue,
     ) -> None:
-        self._new_recommender, self._metrics = new_recommender, metrics
+        self._new_recommender, self._metrics, self._live = new_recommender, metrics, live
         self._served = ServedModel(first, new_recommender(first))
         self._previous: Path | None = None
         self._replacing = asyncio.Lock()
         metrics.model.labels(first.model_id).set(1)
+
+    async def start(self) -> None:
+        """Read the live catalogue and follow it from now on."""
+        self._serve(await self._live.bind(self.current.predictor))
+        await self._live.start(self._serve)
+
+    def _serve(self, predictor: Predictor) -> None:
+        """Serve the current model with another overlay."""
+        served = self._served
+        self._served = ServedModel(served.model, served.recommender.with_predictor(predictor))
 
     @property
     def current(self) -> OpenedBundle:
@@ -136,7 +152,9 @@ class ModelManager:
             raise
         replaced = Replaced(new.model_id, old.model_id)
         if new.model_id != old.model_id:
-            self._served = ServedModel(new, self._new_recommender(new))
+            predictor = await self._live.bind(new.predictor)
+            recommender = self._new_recommender(new).with_predictor(predictor)
+            self._served = ServedModel(new, recommender)
             self._previous = old.folder
             self._metrics.model.labels(old.model_id).set(0)
             self._metrics.model.labels(new.model_id).set(1)

@@ -2,19 +2,21 @@
 
 The law of the hidden state:
 
-    The state of a user equals the state of the current model after it has read, from zero, the
-    clicks in its window: the last clicks of the user's session (50 by default), in the order in
+    The state of a user equals the state of the current model and overlay after they have read, from
+    zero, the clicks in its window: the last clicks of the user's session (50 by default), in the order in
     which Redis accepted them.
 
 The click history in Redis is the source of truth; the stored state is a cache. Its tag names the
-model, the session and the number of clicks that the state includes. `Recommender._from_stored` uses
+model (with the vectors of new items in the window), the session and the number of clicks that the
+state includes. `Recommender._from_stored` uses
 the state only if the tag fits:
 
     all clicks included                          use the state as it is
     clicks missing, and no click of the session  read the missing clicks, one step each
       has left the window
-    everything else: another model, a window     read the whole window again (replay)
-      that slides, a damaged or lost state
+    everything else: another model, another      read the whole window again (replay)
+      vector of a new item, a window that
+      slides, a damaged or lost state
 
 So a new model, concurrent writers and lost states never lead to a wrong state. A state is stored
 only while its session is the one that it was computed from; session_store.py does this atomically.
@@ -27,6 +29,7 @@ thread, so that the event loop goes on.
 """
 
 import asyncio
+import copy
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +37,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from torch import Tensor
 
@@ -45,8 +48,8 @@ from service.list_rules import ListQuery, check_rules, ranking_query
 from service.metrics import ServiceMetrics
 from service.store.session_store import Click, ComputedState, Store, StoredSession, Visit
 from service.store.state_codec import StateTag, decode, encode
+from service.store.state_writer import StateWriter
 
-FLUSH_SECONDS = 0.02  # how long a state waits for the round trip of another batch
 # A batch that is expected to take less is ranked in the event loop. Two threads, one with Python
 # code and one with small tensors, each lose a third of their time (measured at 50,000 items).
 IN_LOOP_SECONDS = 0.01
@@ -123,18 +126,20 @@ class Recommender:
     ) -> None:
         self._clock = clock
         self.predictor = predictor
-        self._store = store
+        self._states = StateWriter(store, metrics.count_kept)
         self._metrics = metrics
         self._worker = worker
-        self._computed: list[ComputedState] = []  # states that wait for the next round trip
-        self._flushing: asyncio.Task[None] | None = None
         self._seconds_per_query = IN_LOOP_SECONDS  # moving average of the ranking time
 
     async def close(self) -> None:
         """Store the states that wait."""
-        if self._flushing is not None:
-            await asyncio.wait({self._flushing})
-        await self._exchange([])
+        await self._states.close()
+
+    def with_predictor(self, predictor: Predictor) -> Self:
+        """Return a recommender with the same model and another overlay; batches end with theirs."""
+        other = copy.copy(self)
+        other.predictor = predictor
+        return other
 
     def check(self, query: ListQuery, prefix: str = "") -> None:
         """Check rules before their request waits in a queue; raise as `check_rules` does."""
@@ -206,7 +211,7 @@ class Recommender:
         of_users = [index for index, query in enumerate(queries) if query.user_id is not None]
         if not of_users:  # a query without a user does not wait for Redis
             return [self._session(query, None) for query in queries]
-        replies = await self._exchange([_visit(queries[index]) for index in of_users])
+        replies = await self._states.exchange([_visit(queries[index]) for index in of_users])
         stored = dict(zip(of_users, replies, strict=True))
         return [self._session(query, stored.get(index)) for index, query in enumerate(queries)]
 
@@ -234,19 +239,21 @@ class Recommender:
         item_ids = [*stored.item_ids, *refused]
         count = stored.count + len(refused)
         recent = item_ids[-predictor.window :]
-        window = self.predictor.catalogue.known(recent)
+        known = predictor.catalogue.known
         decoded = decode(stored.state, predictor.layers, predictor.state_width)
         if decoded is not None:
             tag, state = decoded
             behind = count - tag.clicks
-            same = (tag.model_id, tag.nonce) == (predictor.model_id, stored.nonce)
             complete = count <= len(recent)  # no click of the session has left the window
-            if same and (behind == 0 or (behind > 0 and complete)):
-                missing = (
-                    self.predictor.catalogue.known(recent[len(recent) - behind :]) if behind else []
-                )
-                origin = "step" if behind else "hit"
-                return _Session(SessionState(missing, state), window, item_ids, origin, stored)
+            if tag.nonce == stored.nonce and (behind == 0 or (behind > 0 and complete)):
+                read, missing = known(recent[: len(recent) - behind]), []
+                if behind:
+                    missing = known(recent[len(recent) - behind :])
+                if tag.state_id == predictor.state_id(read):
+                    origin = "step" if behind else "hit"
+                    model_input = SessionState(missing, state)
+                    return _Session(model_input, [*read, *missing], item_ids, origin, stored)
+        window = known(recent)
         origin = "replay" if window else "blank"
         return _Session(SessionState(window), window, item_ids, origin, stored)
 
@@ -321,6 +328,7 @@ class Recommender:
     ) -> None:
         """Queue new states for the next round trip; states: (L, B, width)."""
         self._metrics.count_states(Counter(session.origin for session in sessions))
+        computed = []
         arrays = states.transpose(0, 1).contiguous().numpy()
         for array, query, session in zip(arrays, queries, sessions, strict=True):
             stored = session.stored
@@ -328,26 +336,9 @@ class Recommender:
                 continue
             if session.origin not in ("step", "replay"):
                 continue
-            tag = StateTag(self.predictor.model_id, stored.nonce, stored.count)
-            computed = ComputedState(query.user_id, stored.head, encode(tag, array))
-            self._computed.append(computed)
-        if self._computed and (self._flushing is None or self._flushing.done()):
-            self._flushing = asyncio.create_task(self._flush())
-
-    async def _flush(self) -> None:
-        """Store the states that no other batch takes along, until none waits."""
-        while self._computed:
-            await asyncio.sleep(FLUSH_SECONDS)
-            await self._exchange([])
-
-    async def _exchange(self, visits: Sequence[Visit]) -> list[StoredSession | StoreUnavailable]:
-        """Store the states that wait, then visit users, in one round trip."""
-        computed, self._computed = self._computed, []
-        if not computed and not visits:
-            return []
-        kept, replies = await self._store.exchange(computed, visits)
-        self._metrics.count_kept(kept, len(computed) - kept)
-        return replies
+            tag = StateTag(self.predictor.state_id(session.window), stored.nonce, stored.count)
+            computed.append(ComputedState(query.user_id, stored.head, encode(tag, array)))
+        self._states.add(computed)
 
     def _count_answers(self, sessions: Sequence[_Session], rankings: Sequence[Ranking]) -> None:
         """Count the answers of a batch, with one call."""

@@ -139,6 +139,9 @@ class Settings(BaseSettings):
     admin_key_hashes: KeyHashes = Field(
         (), description="hashes of the keys that may call /v1/admin/; without any, it is closed"
     )
+    catalogue_key_hashes: KeyHashes = Field(
+        (), description="hashes of the keys that may change items; without any, items are fixed"
+    )
     public_without_key: bool = Field(
         False, description="allow an address that other machines can reach although no key is set"
     )
@@ -210,6 +213,9 @@ class Settings(BaseSettings):
     redis_pause_ms: int = Field(
         1000, ge=1, description="time until one request tries such a server again"
     )
+    catalogue_timeout_ms: int = Field(
+        500, ge=1, description="timeout of a call of Redis that reads or changes items"
+    )
 
     # queue
     batch_size: int = Field(32, ge=1, le=1024, description="maximum of requests scored together")
@@ -266,11 +272,12 @@ class Settings(BaseSettings):
         "text", description="`text` for people, `json` for one object on each line"
     )
 
-    @field_validator("admin_key_hashes")
+    @field_validator("admin_key_hashes", "catalogue_key_hashes")
     @classmethod
-    def _no_key_of_the_api(cls, hashes: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
-        if set(hashes) & set(others.data.get("api_key_hashes", ())):
-            raise ValueError("must not hold a key of RECSYS_API_KEY_HASHES: make another key")
+    def _no_key_of_others(cls, hashes: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
+        for name in ("api_key_hashes", "admin_key_hashes"):
+            if name != others.field_name and set(hashes) & set(others.data.get(name, ())):
+                raise ValueError(f"must not hold a key of {PREFIX}{name.upper()}: make another key")
         return hashes
 
     @field_validator("redis")

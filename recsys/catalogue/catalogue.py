@@ -45,6 +45,7 @@ class Catalogue:
         N strings, None where an item has no value.
         """
         self.item_ids = StringArray.of(item_ids)
+        self.available: NDArray[np.bool_] | None = None  # (N,); None where every item is available
         self.counts = counts
         self.attributes = {
             name: CategoricalAttribute.of(texts) for name, texts in (attributes or {}).items()
@@ -65,8 +66,8 @@ class Catalogue:
                 )
         # item id → index, None where the catalogue lacks the id
         self.find: Callable[[str], int | None] = lru_cache(maxsize=CACHED_IDS)(id_map.find)
-        masks = min(max(CACHED_MASK_BYTES // len(self), 1), CACHED_FILTERS)
-        self._allowed = lru_cache(maxsize=masks)(partial(_mask, self.attributes, len(self)))
+        self.cached_masks = min(max(CACHED_MASK_BYTES // len(self), 1), CACHED_FILTERS)
+        self._allowed = lru_cache(maxsize=self.cached_masks)(partial(values_mask, self.attributes, len(self)))
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -171,7 +172,7 @@ def shares_by_place(order: NDArray[np.int32]) -> NDArray[np.float32]:
     return scores
 
 
-def _mask(
+def values_mask(
     attributes: Mapping[str, CategoricalAttribute],
     items: int,
     wanted: frozenset[tuple[str, frozenset[str] | Range]],

@@ -30,13 +30,13 @@ class SearchResult:
 def search(
     catalogue: Catalogue, text: str, wanted: Filter, *, offset: int, limit: int
 ) -> SearchResult:
-    """Return items that have every word and pass the filter, the most clicked first.
+    """Return available items that have every word and pass the filter, the most clicked first.
 
     An item whose id is the text comes before all others. Raises `UnknownAttribute`.
     """
     order = catalogue.by_popularity
     words = text.split()[:MAX_WORDS]
-    if words or wanted:
+    if words or wanted or catalogue.available is not None:
         mask = np.array(catalogue.allowed(wanted))
         for word in words:
             mask &= _contains(catalogue, word)

@@ -1,5 +1,6 @@
 """Schemas of the requests and answers of the API. Service, client and documentation share them."""
 
+from math import isfinite
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -8,6 +9,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SkipValidation,
     StringConstraints,
     TypeAdapter,
     ValidatorFunctionWrapHandler,
@@ -23,6 +25,7 @@ MAX_REQUESTS = 100
 MAX_VALUE_LENGTH = 512  # of an attribute, as a title can be long
 MAX_ENTRIES = 20  # of one rule of a list
 MAX_BOOST = 1_000_000
+MAX_FIELDS = 32  # of one object in a body
 
 
 def encodable(text: str) -> str:
@@ -292,6 +295,97 @@ class SimilarByRules(SimilarItems):
 
     source: Literal["model", "popular"] = Field(description="popular by `backfill`")
     unknown_items: list[str] = Field(description="pinned items that the model does not know")
+
+
+MAX_CHANGES = 1000  # items in one call
+MAX_VECTOR = 4096  # numbers
+
+
+def _attribute_value(value: object, _: ValidatorFunctionWrapHandler) -> object:
+    """Check the value of an attribute; one message names all that it may be."""
+    parts = value if isinstance(value, list) else [] if value is None else [value]
+    if len(parts) > MAX_LIST_LENGTH:
+        raise ValueError(f"must have at most {MAX_LIST_LENGTH} values, got {len(parts):,}")
+    for part in parts:
+        if isinstance(part, str):
+            if len(encodable(part)) > MAX_VALUE_LENGTH:
+                raise ValueError(f"must have at most {MAX_VALUE_LENGTH} characters")
+        elif not isinstance(part, int | float) or not isfinite(part):
+            raise ValueError("must be a text, a finite number, true, false, a list of these or null")
+    return value
+
+
+Scalar = str | float | bool
+AttributeContent = Annotated[Scalar | list[Scalar] | None, WrapValidator(_attribute_value)]
+Vector = Annotated[
+    list[Annotated[float, Field(allow_inf_nan=False)]],
+    Field(min_length=1, max_length=MAX_VECTOR, fail_fast=True),
+]
+
+
+class ItemChange(Body):
+    """Change of one item, or a new item. A field left out stays as it is."""
+
+    item_id: Id
+    available: bool | None = Field(
+        None, description="false: no list holds it; a new item is available if this is left out"
+    )
+    attributes: dict[Value, AttributeContent] = Field(
+        default_factory=dict,
+        max_length=MAX_FIELDS,
+        description="attributes that change; null: the item has no value",
+    )
+    vectors: dict[Value, Vector] = Field(
+        default_factory=dict,
+        max_length=MAX_FIELDS,
+        description="vectors of a new item that the model was trained with, such as of its image",
+    )
+
+
+class ItemChanges(Body):
+    # each item is checked alone, so that one that is wrong does not stop the others
+    items: list[SkipValidation[ItemChange]] = Field(min_length=1, max_length=MAX_CHANGES)
+
+
+class ItemProblem(BaseModel):
+    position: int = Field(description="of the item in the request, from 0")
+    item_id: str | None = Field(description="its id; null if that is wrong")
+    field: str
+    message: str
+
+
+class ItemsChanged(BaseModel):
+    applied: int = Field(description="items that are now as the request says")
+    changed: int = Field(description="those of them that were not so before")
+    not_placed: list[str] = Field(
+        description="new items that no list can hold: the model has no content encoder, or there "
+        "is no content to place them by"
+    )
+    errors: list[ItemProblem] = Field(description="items that were not applied, and why")
+    epoch: str = Field(
+        description="names this live catalogue; another one means that Redis lost it"
+    )
+
+
+class ItemsToDelete(Body):
+    item_ids: list[Id] = Field(min_length=1, max_length=MAX_CHANGES, fail_fast=True)
+
+
+class ItemsDeleted(BaseModel):
+    deleted: int = Field(description="items that were not deleted before")
+
+
+class LiveItem(BaseModel):
+    """Changes of an item since the bundle was made."""
+
+    item_id: str
+    placed: bool = Field(description="the model knows it: from training, or by its content")
+    available: bool
+    attributes: dict[str, AttributeContent] = Field(description="those that were changed")
+    vectors: dict[str, int] = Field(description="name → length of the vectors that were sent")
+    changed: float | None = Field(
+        description="time of the last change by the clock of Redis, epoch seconds; null: none"
+    )
 
 
 class ModelInfo(BaseModel):

@@ -22,6 +22,7 @@ from recsys.model.repeats import RepeatTerm, temperature_of
 from recsys.neighbours.blend import Blend
 from recsys.ragged import rows_of
 from recsys.retrieval.candidates import KINDS, REMOVED_KINDS, IndexSettings, Windows
+from recsys.retrieval.new_items import NewItems, trained_only
 from recsys.retrieval.rules import RankingRules
 
 SCORES_AT_ONCE = 8_000_000  # of an exact scan, 32 MB; each part of a batch reads all items
@@ -116,6 +117,10 @@ class Retrieval(Protocol):
         """Return the lists of `top_k`, or None for each list that needs a scan of all items."""
         ...
 
+    def with_new_items(self, new: NewItems) -> "Retrieval":
+        """Return a retrieval that finds M new items, too; their indices follow."""
+        ...
+
 
 class ItemScorer(Protocol):
     """Methods of a model that make lists; shapes as in `recsys.model.gru4rec.SessionRNN`."""
@@ -134,6 +139,7 @@ class ExactScan:
         bias: Tensor,
         repeats: RepeatTerm | None = None,
         blend: Blend | None = None,
+        new: NewItems | None = None,
     ) -> None:
         """Hold the item vectors.
 
@@ -143,9 +149,15 @@ class ExactScan:
             bias: (N,) float32.
             repeats: bonus for items of the session, None for no bonus.
             blend: session neighbours to blend in, None for the model only.
+            new: M further items, whose indices follow; None for no item.
         """
         self.matrix, self.bias, self.repeats, self.blend = matrix, bias, repeats, blend
+        self.new = new
         self._model = model
+
+    def with_new_items(self, new: NewItems) -> "ExactScan":
+        """Return a scan of new items, too."""
+        return ExactScan(self._model, self.matrix, self.bias, self.repeats, self.blend, new)
 
     def top_k(self, hidden: Tensor, clicks: Windows, queries: Sequence[RankingQuery]) -> list[TopK]:
         """Return the exact lists; see `Retrieval.top_k`."""
@@ -170,11 +182,15 @@ class ExactScan:
             clicks: B windows of known item indices, oldest first.
 
         Returns:
-            (B, N) float32.
+            (B, N + M) float32.
         """
         scores = self._model.scores(self.matrix, self.bias, hidden)
+        if self.new is not None:
+            more = self._model.scores(self.new.matrix, self.new.bias, hidden)
+            scores = torch.cat([scores, more], dim=1)
         if self.blend is not None:
-            scores = self.blend.mix(scores / temperature_of(self.repeats), rows_of(clicks))
+            known = trained_only(clicks, len(self.matrix), self.new)
+            scores = self.blend.mix(scores / temperature_of(self.repeats), rows_of(known))
         if self.repeats is not None:
             self.repeats.add_to(scores, clicks)
         return scores

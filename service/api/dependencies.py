@@ -14,6 +14,7 @@ from recsys.bundle.registry import is_registry
 from recsys.errors import Overloaded
 from service.batcher import Batcher
 from service.bundle_watcher import SharedVersionFile
+from service.live_catalogue import LiveCatalogue
 from service.metrics import ServiceMetrics
 from service.model_manager import ModelManager
 from service.recommender import RecommendationQuery, RecommendationResult, Recommender
@@ -59,6 +60,7 @@ class RunningService:
     """Parts of a running service."""
 
     models: ModelManager
+    live: LiveCatalogue
     batcher: Batcher[RecommendationQuery, RecommendationResult]
     store: Store
     unstored: UnstoredClicks

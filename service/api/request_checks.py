@@ -19,8 +19,9 @@ from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
+from recsys.client.schemas import MAX_FIELDS
+
 MAX_VALUES = 20_000  # strings, numbers, lists and objects of one body
-MAX_FIELDS = 32  # of one object
 MAX_DEPTH = 8  # lists and objects within each other
 FEW_VALUES = 16  # a body with so few cannot exceed the other limits
 JSON = re.compile(rb"application/(?:[\w!#$&^.+-]+\+)?json", re.IGNORECASE)

@@ -6,7 +6,7 @@ that one key can replace another. Keys are neither stored nor logged.
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -23,6 +23,13 @@ from service.settings import Settings, canonical, is_address
 
 PREFIX = "recsys_"  # lets secret scanners find a leaked key
 ADMIN = "/v1/admin/"
+ITEMS = "/v1/items"  # PUT changes items, GET searches them
+CATALOGUE = frozenset({"/v1/items:one", "/v1/items:delete"})
+API_KEY, ADMIN_KEY, CATALOGUE_KEY = "an API key", "an admin key", "a catalogue key"
+OFF = {  # parts that are closed without keys
+    ADMIN_KEY: "Admin calls are off, because RECSYS_ADMIN_KEY_HASHES is not set.",
+    CATALOGUE_KEY: "Items cannot be changed, because RECSYS_CATALOGUE_KEY_HASHES is not set.",
+}
 # Orchestrators read /health/, which shows no user and no item. A browser cannot send a key when it
 # opens a page, so pages are open, but the calls of a page need a key.
 OPEN = frozenset({"/", "/docs", "/openapi.json"})
@@ -149,24 +156,26 @@ class AllowedOrigins(CORSMiddleware):
 
 
 class Access:
-    """ASGI middleware that answers 401 and 403, and sets `scope["caller"]` of allowed requests."""
+    """ASGI middleware that answers 401 and 403, and sets `scope["caller"]` of allowed requests.
 
-    def __init__(self, app: ASGIApp, api_keys: Keys, admin_keys: Keys) -> None:
+    Each part of the service has its own keys, and a key of one part opens no other.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Mapping[str, Keys]) -> None:
+        """Check keys; `keys` has those of each part."""
         self._app = app
-        self._api_keys = api_keys
-        self._admin_keys = admin_keys
+        self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self._refusal(scope) if scope["type"] == "http" else None
         await (refusal or self._app)(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Response | None:
-        path: str = scope["path"]
-        admin = path.startswith(ADMIN)
-        keys = self._admin_keys if admin else self._api_keys
-        if admin and not keys:
-            return _forbidden("Admin calls are off, because RECSYS_ADMIN_KEY_HASHES is not set.")
-        if not keys or is_open(path):
+        part = _part_of(scope)
+        keys = self._keys[part]
+        if part in OFF and not keys:
+            return _forbidden(OFF[part])
+        if not keys or is_open(scope["path"]):
             return None
         digest = _digest(scope)
         if digest is None:
@@ -174,15 +183,28 @@ class Access:
         if keys.hold(digest):
             scope["caller"] = digest
             return None
-        others = self._api_keys if admin else self._admin_keys
-        if others.hold(digest):
-            kind = "an admin key" if admin else "an API key"
+        if any([others.hold(digest) for others in self._keys.values()]):
             return _forbidden(
-                f"This call needs {kind}, and the key that was sent is of another kind."
+                f"This call needs {part}, and the key that was sent is of another kind."
             )
         return _unauthorized(
             "The key is not valid. It is misspelled, or another key replaced it.", "invalid_token"
         )
+
+
+def _part_of(scope: Scope) -> str:
+    """Return the part of the service that the request calls, by the keys that open it."""
+    path: str = scope["path"]
+    if path.startswith(ADMIN):
+        return ADMIN_KEY
+    if path in CATALOGUE or (path == ITEMS and scope["method"] == "PUT"):
+        return CATALOGUE_KEY
+    return API_KEY
+
+
+def fingerprint(digest: bytes) -> str:
+    """Return the beginning of a key's hash, which names the key in the log."""
+    return f"sha256:{digest.hex()[:12]}"
 
 
 def _digest(scope: Scope) -> bytes | None:

@@ -190,9 +190,9 @@ class RedisStore:
         self._event_ids_kept = limits.event_ids_kept
         self._limits = [str(limits.idle_seconds * 1000), str(limits.event_ids_kept)]
         self._tombstone_ms = str(limits.tombstone_seconds * 1000)
-        self._visit_script = Script(_source("session.lua", "visit.lua"), write_refusal)
-        self._keep_script = Script(_source("keep.lua"))
-        self._forget_script = Script(_source("session.lua", "forget.lua"))
+        self._visit_script = Script(script_source("session.lua", "visit.lua"), write_refusal)
+        self._keep_script = Script(script_source("keep.lua"))
+        self._forget_script = Script(script_source("session.lua", "forget.lua"))
 
     def reserve(self, window: int) -> None:
         """Store at least `window` clicks of each user from now on.
@@ -309,7 +309,7 @@ def _text(digest: bytes) -> str:
     return urlsafe_b64encode(digest).decode()  # 16 characters
 
 
-def _source(*names: str) -> str:
+def script_source(*names: str) -> str:
     return "\n".join((SCRIPTS / name).read_text(encoding="utf-8") for name in names)
 
 

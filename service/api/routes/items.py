@@ -46,8 +46,8 @@ async def find(
     offset: Offset = 0,
 ) -> FoundItems:
     """Search and browse: return the items that have all the words and pass the filter."""
-    model = service.models.current
-    catalogue = model.predictor.catalogue
+    model = service.recommender.predictor
+    catalogue = model.catalogue
     values = read_filter(filter, catalogue.attributes)
     job = partial(search, catalogue, q, values, offset=offset, limit=limit)
     page = await service.search_thread.run(job)
@@ -58,8 +58,8 @@ async def find(
 @router.post("/items:lookup")
 async def look_up(body: ItemIds, service: ServiceDep) -> KnownItems:
     """Return clicks and attributes of these items."""
-    model = service.models.current
-    catalogue = model.predictor.catalogue
+    model = service.recommender.predictor
+    catalogue = model.catalogue
     indices = {item_id: catalogue.find(item_id) for item_id in body.item_ids}
     return KnownItems(
         model_id=model.model_id,
@@ -71,8 +71,8 @@ async def look_up(body: ItemIds, service: ServiceDep) -> KnownItems:
 @router.get("/attributes")
 async def attributes(service: ServiceDep) -> Attributes:
     """Return the attributes that a filter may name and their most frequent values."""
-    model = service.models.current
-    catalogue = model.predictor.catalogue
+    model = service.recommender.predictor
+    catalogue = model.catalogue
     frequent = await service.search_thread.run(lambda: catalogue.frequent_values)
     described = [
         Attribute(

@@ -1,0 +1,1 @@
+"""Live catalogue: changes of items since a bundle was made, bound to the predictor of the bundle."""
