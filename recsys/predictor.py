@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.allowed_items import AllowedItems
 from recsys.catalogue.catalogue import Catalogue, shares_by_place
 from recsys.catalogue.overlay import with_new_items_last
 from recsys.content.encoder import ContentEncoder
@@ -32,6 +33,8 @@ from recsys.retrieval.exact import (
     top_k_lists,
 )
 from recsys.retrieval.new_items import NewItems
+
+FEW_SHARE = 0.05  # of the items: so few are sorted by popularity, among more the first are sought
 
 Source = Literal["model", "popular"]
 STATE_ID_BYTES = 8  # 16 digits, as a model id has
@@ -240,12 +243,22 @@ class Predictor:
             (top_k,) = top_k_lists(self._model, scores, [query])
             return Ranking(top_k.items, top_k.scores, "popular")
         excluded = set(query.excluded)
-        order = self._by_popularity
-        if query.allowed is not None:
-            order = order[query.allowed[order]]
-        items = [item for item in order[: query.k + len(excluded)].tolist() if item not in excluded]
-        items = items[: query.k]
+        first = self._first_allowed(query.allowed, query.k + len(excluded))
+        items = [item for item in first.tolist() if item not in excluded][: query.k]
         return Ranking(items, self._popularity[items].tolist(), "popular")
+
+    def _first_allowed(self, allowed: AllowedItems | None, count: int) -> NDArray[np.int32]:
+        """Return the `count` most popular of the allowed items, the most popular first."""
+        order = self._by_popularity
+        if allowed is None:
+            return order[:count]
+        if allowed.share < FEW_SHARE:
+            items = allowed.indices
+            return items[np.argsort(-self._popularity[items])[:count]]
+        read = count
+        while np.count_nonzero(held := allowed.holds(order[:read])) < count and read < len(order):
+            read *= 2
+        return order[:read][held][:count]
 
     @torch.inference_mode()
     def hidden_after(self, items: Tensor) -> Tensor:
@@ -347,9 +360,7 @@ class Predictor:
     @property
     def exact_retrieval(self) -> ExactScan:
         """Return a scan of all items with this predictor's model."""
-        return ExactScan(
-            self._model, self._matrix, self._bias, self.repeats, self.blend, self._new
-        )
+        return ExactScan(self._model, self._matrix, self._bias, self.repeats, self.blend, self._new)
 
     @torch.inference_mode()
     def scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor:
@@ -450,7 +461,8 @@ class Predictor:
         length = torch.linalg.vector_norm(vector)
         cosine = torch.cat(
             [
-                (table @ vector) / (torch.linalg.vector_norm(table, dim=1) * length).clamp(min=1e-12)
+                (table @ vector)
+                / (torch.linalg.vector_norm(table, dim=1) * length).clamp(min=1e-12)
                 for table in tables
             ]
         )

@@ -219,7 +219,9 @@ def _start(
         return Recommender(model.predictor, store, metrics, torch_worker)
 
     live = LiveCatalogue(
-        OverlayStore(_overlay_client(settings, metrics)), metrics.set_catalogue, metrics.catalogue_age.set
+        OverlayStore(_overlay_client(settings, metrics)),
+        metrics.set_catalogue,
+        metrics.catalogue_age.set,
     )
     models = ModelManager(first, begin, metrics, live)
     batcher: Batcher[RecommendationQuery, RecommendationResult] = Batcher(

@@ -5,7 +5,8 @@ are not Python objects: a million take about 100 MB, with names and categories.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache, partial, reduce
+from operator import and_
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from recsys.allowed_items import AllowedItems
 from recsys.catalogue.attributes import CategoricalAttribute, Range
 from recsys.catalogue.id_map import IdMap, StringArray, buffer_values
 from recsys.errors import BundleRefused, TextAttribute, UnknownAttribute, UnknownItem
@@ -22,7 +24,7 @@ ID_COLUMN = "item_id"
 COUNT_COLUMN = "count"
 CACHED_IDS = 1 << 15  # 10 MB at most; each request looks up the clicks of its session again
 LISTED_VALUES = 100  # most frequent values of an attribute
-CACHED_MASK_BYTES = 1 << 24  # for the items of recent filters
+CACHED_MASK_BYTES = 1 << 25  # for the items of recent filters, one byte for each item at most
 CACHED_FILTERS = 1000
 CACHED_FILTER_VALUES, CACHED_FILTER_CHARACTERS = 20, 1000  # longer filters are not cached
 
@@ -45,7 +47,7 @@ class Catalogue:
         N strings, None where an item has no value.
         """
         self.item_ids = StringArray.of(item_ids)
-        self.available: NDArray[np.bool_] | None = None  # (N,); None where every item is available
+        self.available: AllowedItems | None = None  # None where every item is available
         self.counts = counts
         self.attributes = {
             name: CategoricalAttribute.of(texts) for name, texts in (attributes or {}).items()
@@ -66,8 +68,10 @@ class Catalogue:
                 )
         # item id → index, None where the catalogue lacks the id
         self.find: Callable[[str], int | None] = lru_cache(maxsize=CACHED_IDS)(id_map.find)
-        self.cached_masks = min(max(CACHED_MASK_BYTES // len(self), 1), CACHED_FILTERS)
-        self._allowed = lru_cache(maxsize=self.cached_masks)(partial(values_mask, self.attributes, len(self)))
+        self.cached_sets = min(max(CACHED_MASK_BYTES // len(self), 1), CACHED_FILTERS)
+        self._allowed = lru_cache(maxsize=self.cached_sets)(
+            partial(_allowed, self.attributes, len(self))
+        )
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -112,10 +116,10 @@ class Catalogue:
             name: values.most_frequent(LISTED_VALUES) for name, values in self.attributes.items()
         }
 
-    def allowed(self, wanted: Filter) -> NDArray[np.bool_]:
-        """Return (N,) bool, true where every wanted attribute has one of its wanted values.
+    def allowed(self, wanted: Filter) -> AllowedItems:
+        """Return the items of which every wanted attribute has one of its wanted values.
 
-        The array is shared between requests and read-only. Raises as `check_filter` does.
+        Requests with equal filters share the object. Raises as `check_filter` does.
         """
         self.check_filter(wanted)
         key = frozenset(
@@ -172,17 +176,19 @@ def shares_by_place(order: NDArray[np.int32]) -> NDArray[np.float32]:
     return scores
 
 
-def values_mask(
+def _allowed(
     attributes: Mapping[str, CategoricalAttribute],
     items: int,
     wanted: frozenset[tuple[str, frozenset[str] | Range]],
-) -> NDArray[np.bool_]:
-    mask = np.ones(items, dtype=bool)
-    for attribute, values in wanted:
-        texts = attributes[attribute]
-        mask &= texts.within(values) if isinstance(values, Range) else texts.is_in(tuple(values))
-    mask.flags.writeable = False
-    return mask
+) -> AllowedItems:
+    parts = [
+        attributes[name].items_within(values)
+        if isinstance(values, Range)
+        else attributes[name].items_in(tuple(values))
+        for name, values in wanted
+    ]
+    parts.sort(key=lambda part: part.count)
+    return reduce(and_, parts) if parts else AllowedItems.of_mask(np.ones(items, dtype=bool))
 
 
 def read_filter(texts: Iterable[str], attributes: Iterable[str]) -> dict[str, list[str]]:

@@ -7,16 +7,21 @@ all items is that of the bundle with the rows of both tables put in its place.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recsys.allowed_items import AllowedItems
 from recsys.catalogue.attributes import CategoricalAttribute, Range
-from recsys.catalogue.catalogue import Catalogue, Filter, values_mask
+from recsys.catalogue.catalogue import Catalogue, Filter
 from recsys.catalogue.id_map import StringArray
+
+FEW_SHARE = 0.25  # of the items: so few are handled as indices
+RowsFunction = Callable[[CategoricalAttribute, NDArray[np.int64]], NDArray[Any]]
+RowValues = tuple[NDArray[Any], NDArray[Any]]  # of the changed items, and of the new ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,7 @@ class ItemRows:
 class CatalogueChanges:
     """Changes of a catalogue of N items."""
 
-    available: NDArray[np.bool_] | None  # (N + M,), None where every item is available
+    available: AllowedItems | None  # of N + M; None where every item is available
     changed_items: NDArray[np.int64]  # item index of each row of `changed`, rising
     changed: ItemRows  # all attributes of the changed items
     new_ids: Mapping[str, int]  # item id → place among the new items
@@ -98,26 +103,40 @@ class OverlaidAttribute(CategoricalAttribute):
     def __iter__(self) -> Iterator[str | None]:
         return (self[index] for index in range(len(self)))
 
-    def is_in(self, wanted: Sequence[str]) -> NDArray[np.bool_]:
-        """Return (N + M,) bool; see `CategoricalAttribute.is_in`."""
-        return self._overlaid(lambda attribute: attribute.is_in(wanted))
+    def items_in(self, wanted: Sequence[str]) -> AllowedItems:
+        """Return the items whose string is one of these; see `CategoricalAttribute.items_in`."""
+        rows = self._of_rows(lambda attribute, rows: attribute.is_in(wanted, rows))
+        return put_over(self._base.items_in(wanted), rows, self._changes)
 
-    def weights(self, weight_of: Mapping[str, float]) -> NDArray[np.float64]:
-        """Return (N + M,) float64; see `CategoricalAttribute.weights`."""
-        return self._overlaid(lambda attribute: attribute.weights(weight_of))
+    def items_within(self, bounds: Range) -> AllowedItems:
+        """Return the items whose number is within the bounds."""
+        rows = self._of_rows(lambda attribute, rows: attribute.is_within(bounds, rows))
+        return put_over(self._base.items_within(bounds), rows, self._changes)
+
+    def is_in(self, wanted: Sequence[str], items: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return (n,) bool for n items; see `CategoricalAttribute.is_in`."""
+        return self._of_items(items, lambda attribute, rows: attribute.is_in(wanted, rows))
+
+    def is_within(self, bounds: Range, items: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return (n,) bool for n items; see `CategoricalAttribute.is_within`."""
+        return self._of_items(items, lambda attribute, rows: attribute.is_within(bounds, rows))
+
+    def weights(
+        self, weight_of: Mapping[str, float], items: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Return (n,) float64 for n items; see `CategoricalAttribute.weights`."""
+        return self._of_items(items, lambda attribute, rows: attribute.weights(weight_of, rows))
 
     @property
     def numbers(self) -> NDArray[np.float64] | None:  # type: ignore[override]
         """The numbers of the bundle's strings; None where one is not a finite number."""
         return self._base.numbers
 
-    def within(self, bounds: Range) -> NDArray[np.bool_]:
-        """Return (N + M,) bool; see `CategoricalAttribute.within`."""
-        return self._overlaid(lambda attribute: attribute.within(bounds))
-
     def matches(self, test: Callable[[pa.StringArray], pa.BooleanArray]) -> NDArray[np.bool_]:
         """Return (N + M,) bool; see `CategoricalAttribute.matches`."""
-        return self._overlaid(lambda attribute: attribute.matches(test))
+        mask = np.concatenate([self._base.matches(test), self._new.matches(test)])
+        mask[self._changes.changed_items] = self._changed.matches(test)
+        return mask
 
     def most_frequent(self, count: int) -> tuple[int, list[tuple[str, int]]]:
         """Return the number of distinct strings, and the most frequent with their frequencies.
@@ -126,8 +145,23 @@ class OverlaidAttribute(CategoricalAttribute):
         """
         return CategoricalAttribute.of(self.array).most_frequent(count)
 
-    def _overlaid(self, of: Callable[[CategoricalAttribute], NDArray[Any]]) -> NDArray[Any]:
-        return put_over(of(self._base), of(self._changed), of(self._new), self._changes)
+    def _of_rows(self, of: RowsFunction) -> RowValues:
+        return of(self._changed, np.arange(len(self._changed))), of(
+            self._new, np.arange(len(self._new))
+        )
+
+    def _of_items(self, items: NDArray[np.int64], of: RowsFunction) -> NDArray[Any]:
+        """Return values of items, each from the table that has its row."""
+        known, changed_items = len(self._base), self._changes.changed_items
+        is_new = items >= known
+        values = of(self._base, np.where(is_new, 0, items))
+        if len(changed_items):
+            places = np.searchsorted(changed_items, items)
+            changed = changed_items.take(places, mode="clip") == items
+            values[changed] = of(self._changed, places[changed])
+        if is_new.any():
+            values[is_new] = of(self._new, items[is_new] - known)
+        return values
 
 
 class OverlaidCatalogue(Catalogue):
@@ -144,7 +178,7 @@ class OverlaidCatalogue(Catalogue):
             for name, attribute in base.attributes.items()
         }
         self.find = self._find
-        self._allowed = lru_cache(maxsize=base.cached_masks)(self._mask)
+        self._allowed = lru_cache(maxsize=base.cached_sets)(self._wanted)
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:  # type: ignore[override]
@@ -163,33 +197,48 @@ class OverlaidCatalogue(Catalogue):
             index = None if place is None else len(self._base) + place
         return index
 
-    def _mask(self, key: Any) -> NDArray[np.bool_]:
-        wanted: Filter = {
+    def _wanted(self, key: frozenset[tuple[str, frozenset[str] | Range]]) -> AllowedItems:
+        wanted = {
             name: values if isinstance(values, Range) else sorted(values) for name, values in key
         }
-        rows = (self._changes.changed, self._changes.new)
-        changed, new = (values_mask(each.columns, each.count, key) for each in rows)
-        mask = put_over(self._base.allowed(wanted), changed, new, self._changes)
-        if self.available is not None:
-            mask &= self.available
-        mask.flags.writeable = False
-        return mask
+        rows = _passing(self._changes.changed, wanted), _passing(self._changes.new, wanted)
+        items = put_over(self._base.allowed(wanted), rows, self._changes)
+        return items if self.available is None else items & self.available
 
 
-def put_over(
-    base: NDArray[Any], changed: NDArray[Any], new: NDArray[Any], changes: CatalogueChanges
-) -> NDArray[Any]:
-    """Return values of all items: those of the bundle, of changed items and of new ones.
+def _passing(rows: ItemRows, wanted: Filter) -> NDArray[np.bool_]:
+    """Return which rows pass a filter."""
+    every = np.arange(rows.count)
+    passing = np.ones(rows.count, dtype=bool)
+    for name, values in wanted.items():
+        column = rows.columns[name]
+        passing &= (
+            column.is_within(values, every)
+            if isinstance(values, Range)
+            else column.is_in(values, every)
+        )
+    return passing
+
+
+def put_over(base: AllowedItems, rows: RowValues, changes: CatalogueChanges) -> AllowedItems:
+    """Return allowed items with the rows of an overlay in their place.
 
     Args:
-        base: (N,) values.
-        changed: a value for each row of `changes.changed`.
-        new: (M,) values.
+        base: those of N items.
+        rows: whether a changed item is allowed, and a new one.
         changes: where the changed rows belong.
     """
-    whole = np.concatenate([base, new])
-    whole[changes.changed_items] = changed
-    return whole
+    changed, new = rows
+    if base.share < FEW_SHARE:  # without a mask of all items
+        items, edited = base.indices, changes.changed_items
+        places = np.searchsorted(edited, items)
+        kept = items[edited.take(places, mode="clip") != items] if len(edited) else items
+        more = edited[changed], base.total + np.flatnonzero(new)
+        indices = np.concatenate([kept, *more]).astype(np.int32)
+        return AllowedItems.of_indices(indices, base.total + len(new))
+    mask = np.concatenate([base.mask, new])
+    mask[changes.changed_items] = changed
+    return AllowedItems.of_mask(mask)
 
 
 def with_new_items_last(order: NDArray[np.int32], new: int) -> NDArray[np.int32]:

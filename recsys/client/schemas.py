@@ -311,7 +311,9 @@ def _attribute_value(value: object, _: ValidatorFunctionWrapHandler) -> object:
             if len(encodable(part)) > MAX_VALUE_LENGTH:
                 raise ValueError(f"must have at most {MAX_VALUE_LENGTH} characters")
         elif not isinstance(part, int | float) or not isfinite(part):
-            raise ValueError("must be a text, a finite number, true, false, a list of these or null")
+            raise ValueError(
+                "must be a text, a finite number, true, false, a list of these or null"
+            )
     return value
 
 

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.allowed_items import AllowedItems
 from recsys.catalogue.attributes import CategoricalAttribute
 from recsys.catalogue.id_map import StringArray
 from recsys.catalogue.overlay import CatalogueChanges, ItemRows, OverlaidCatalogue
@@ -92,7 +93,7 @@ class Overlay:
             return self._base
         items, changed = self._changed.rows(self._place_of)
         place_of_id = {item_id: place for place, item_id in enumerate(ids)}
-        mask = None if available.all() else available
+        mask = None if available.all() else AllowedItems.of_mask(available)
         changes = CatalogueChanges(mask, items, changed, place_of_id, rows)
         return self._base.with_overlay(OverlaidCatalogue(self._base.catalogue, changes), new)
 

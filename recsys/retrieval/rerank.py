@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.allowed_items import AllowedItems
 from recsys.model.gru4rec import MIN_LENGTH
 from recsys.model.ranking import NEVER
 from recsys.model.repeats import temperature_of
@@ -86,13 +87,13 @@ class Reranked:
         items = self._index.candidates(batch.vectors, batch.clicks, count)
         return self._scored(batch, items, self._index.max_k)
 
-    def _filtered(self, batch: "_Batch", allowed: NDArray[np.bool_]) -> TopK | None:
+    def _filtered(self, batch: "_Batch", allowed: AllowedItems) -> TopK | None:
         """Return the list of a batch of one; None where the index would overlook items."""
-        if np.count_nonzero(allowed) <= self._few_allowed:
-            items = np.flatnonzero(allowed)[None]
+        if allowed.count <= self._few_allowed:
+            items = allowed.indices[None].astype(np.int64)
         elif self._index.settings.exhaustive:
             count = _count(batch.queries[0], batch.demoted[0])
-            items = self._index.candidates(batch.vectors, batch.clicks, count, allowed)
+            items = self._index.candidates(batch.vectors, batch.clicks, count, allowed.mask)
         else:
             return None
         if self._blend is not None:  # its softmax is over the best of all items
@@ -156,7 +157,7 @@ class Reranked:
             if query.excluded:
                 shown[row] &= ~np.isin(items[row], query.excluded)
             if query.allowed is not None:
-                shown[row] &= query.allowed[items[row]]
+                shown[row] &= query.allowed.holds(items[row])
         scores[~shown | np.isnan(scores)] = NEVER
         order = np.argsort(-scores, axis=1, kind="stable")[:, : max(query.k for query in queries)]
         rows = np.arange(len(items))[:, None]

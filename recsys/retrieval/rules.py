@@ -21,8 +21,10 @@ class ItemAttribute(Protocol):
     """Attribute of N items, as `recsys.catalogue.attributes.CategoricalAttribute` is one."""
 
     def __getitem__(self, index: int) -> str | None: ...
-    def is_in(self, wanted: Sequence[str]) -> NDArray[np.bool_]: ...
-    def weights(self, weight_of: Mapping[str, float]) -> NDArray[np.float64]: ...
+    def is_in(self, wanted: Sequence[str], items: NDArray[np.int64]) -> NDArray[np.bool_]: ...
+    def weights(
+        self, weight_of: Mapping[str, float], items: NDArray[np.int64]
+    ) -> NDArray[np.float64]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class RankingRules:
         """Return (N,) float64: the sum of an item's boosts is added to its score."""
         total = np.zeros(len(scores))
         for boost in self.boosts:
-            total += boost.attribute.weights(boost.weight_of)
+            total += boost.attribute.weights(boost.weight_of, np.arange(len(scores)))
         return scores.double() + torch.from_numpy(total)
 
 
@@ -117,4 +119,6 @@ class _ChosenItems:
         for limit, count in zip(self.limits, self.counts, strict=True):
             full = [value for value, items in count.items() if items >= limit.most]
             if full:
-                scores[torch.from_numpy(limit.attribute.is_in(full))] = NEVER
+                scores[torch.from_numpy(limit.attribute.is_in(full, np.arange(len(scores))))] = (
+                    NEVER
+                )

@@ -1,4 +1,4 @@
-"""Writer of computed states: they wait for the next round trip to the store, which takes them along."""
+"""Writer of computed states: they wait for the next round trip to the store."""
 
 import asyncio
 from collections.abc import Callable, Sequence

@@ -132,7 +132,9 @@ def _checked(predictor: Predictor, position: int, given: object) -> ItemUpdate |
         return [
             ItemProblem(
                 position=position,
-                item_id=item_id if isinstance(item_id, str) and error["loc"] != ("item_id",) else None,
+                item_id=item_id
+                if isinstance(item_id, str) and error["loc"] != ("item_id",)
+                else None,
                 field=".".join(map(str, error["loc"])) or "item",
                 message=error["msg"].removeprefix("Value error, ")[:MAX_TEXT_LENGTH],
             )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.sessions import Sessions
+from recsys.allowed_items import AllowedItems
 from recsys.model.gru4rec import ModelSize, SessionRNN, unit
 from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import NORMALIZING, VOTES, Blend, BlendSettings
@@ -138,22 +139,24 @@ def brute_force(
     allowed = [
         item
         for item in range(ITEMS)
-        if item not in query.excluded and (query.allowed is None or query.allowed[item])
+        if item not in query.excluded and (query.allowed is None or query.allowed.mask[item])
     ]
     return sorted(allowed, key=lambda item: -scores[item])[: query.k], np.array(scores)
 
 
-def masks() -> st.SearchStrategy[NDArray[np.bool_] | None]:
+def allowed_sets() -> st.SearchStrategy[AllowedItems | None]:
     share = st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0])
     seeds = st.integers(0, 1000)
-    random = st.builds(lambda p, s: np.random.default_rng(s).random(ITEMS) < p, share, seeds)
+    random = st.builds(
+        lambda p, s: AllowedItems.of_mask(np.random.default_rng(s).random(ITEMS) < p), share, seeds
+    )
     return st.one_of(st.none(), random)
 
 
 @st.composite
 def ranking_queries(draw: st.DrawFn) -> RankingQuery:
     excluded = draw(st.lists(st.integers(0, ITEMS - 1), max_size=30))
-    return RankingQuery(draw(st.integers(1, 25)), excluded, draw(masks()))
+    return RankingQuery(draw(st.integers(1, 25)), excluded, draw(allowed_sets()))
 
 
 def items_of(lists: Sequence[TopK]) -> list[list[int]]:
@@ -269,8 +272,7 @@ def test_equal_scores_stand_in_the_order_of_their_index(kind: str) -> None:
     retrieval: Retrieval = exact
     if kind != "exact":
         retrieval = Reranked(complete_index(kind, matrix, bias), exact, 0.0)
-    allowed = np.zeros(ITEMS, dtype=bool)
-    allowed[[200, 7, 5, 3, 9]] = True
+    allowed = AllowedItems.of_indices(np.array([200, 7, 5, 3, 9], np.int32), ITEMS)
 
     (top_k,) = retrieval.top_k(torch.ones(1, HIDDEN), clicks(1), [RankingQuery(4, allowed=allowed)])
 

@@ -1,4 +1,4 @@
-"""Items are changed, read and deleted while the service runs, and no list holds unavailable ones."""
+"""Items change while the service runs, and no list holds unavailable ones."""
 
 import asyncio
 import logging
@@ -81,7 +81,9 @@ async def lists(client: httpx.AsyncClient) -> dict[str, list[str]]:
         "similar with rules": (SIMILAR, {"item_id": IDS[0], **pinned}),
         "user": (ASK, {"user_id": "ada", "item_id": IDS[0], "event_id": "e"}),
     }
-    found = {name: (await client.post(path, json=body)).json() for name, (path, body) in posts.items()}
+    found = {}
+    for name, (path, body) in posts.items():
+        found[name] = (await client.post(path, json=body)).json()
     batch = {"requests": [{"items": [IDS[0]]}]}
     (found["batch"],) = (await client.post(f"{ASK}:batch", json=batch)).json()["responses"]
     for name, path in {
