@@ -458,17 +458,15 @@ class Predictor:
         tables = [self._matrix] if self._new is None else [self._matrix, self._new.matrix]
         place = item - len(self._matrix)
         vector = tables[0][item] if place < 0 else tables[1][place]
-        length = torch.linalg.vector_norm(vector)
-        cosine = torch.cat(
-            [
-                (table @ vector)
-                / (torch.linalg.vector_norm(table, dim=1) * length).clamp(min=1e-12)
-                for table in tables
-            ]
-        )
+        cosine = torch.cat([_cosines(table, vector) for table in tables])
         query = self._showable(replace(query, excluded=[*query.excluded, item]))
         (top_k,) = top_k_lists(self._model, cosine.unsqueeze(0), [query])
         return self._filled(top_k, query)
+
+
+def _cosines(table: Tensor, vector: Tensor) -> Tensor:
+    norms = torch.linalg.vector_norm(table, dim=1) * torch.linalg.vector_norm(vector)
+    return (table @ vector) / norms.clamp(min=1e-12)
 
 
 def _known(session: NDArray[np.int32]) -> list[int]:

@@ -218,11 +218,8 @@ def _start(
         store.reserve(model.predictor.window)
         return Recommender(model.predictor, store, metrics, torch_worker)
 
-    live = LiveCatalogue(
-        OverlayStore(_overlay_client(settings, metrics)),
-        metrics.set_catalogue,
-        metrics.catalogue_age.set,
-    )
+    overlay_store = OverlayStore(_overlay_client(settings, metrics))
+    live = LiveCatalogue(overlay_store, metrics.set_catalogue, metrics.catalogue_age.set)
     models = ModelManager(first, begin, metrics, live)
     batcher: Batcher[RecommendationQuery, RecommendationResult] = Batcher(
         models.recommend,

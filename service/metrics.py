@@ -125,8 +125,8 @@ class ServiceMetrics:
         )
         self.catalogue_items = Gauge(
             "recsys_catalogue_items",
-            "Items of the live catalogue: changed (attributes of items of the bundle), unavailable, "
-            "placed (new items with a vector), not_placed (new items without one).",
+            "Items of the live catalogue: changed (attributes of items of the bundle), "
+            "unavailable, placed (new items with a vector), not_placed (new items without one).",
             ("kind",),
             registry=registry,
             multiprocess_mode="livemax",

@@ -2,14 +2,13 @@
 
 The law of the hidden state:
 
-    The state of a user equals the state of the current model and overlay after they have read, from
-    zero, the clicks in its window: the last clicks of the user's session (50 by default), in the order in
+    The state of a user equals the state of the current model and overlay after reading, from zero,
+    the clicks in its window: the last clicks of the user's session (50 by default), in the order in
     which Redis accepted them.
 
 The click history in Redis is the source of truth; the stored state is a cache. Its tag names the
 model (with the vectors of new items in the window), the session and the number of clicks that the
-state includes. `Recommender._from_stored` uses
-the state only if the tag fits:
+state includes. `Recommender._from_stored` uses the state only if the tag fits:
 
     all clicks included                          use the state as it is
     clicks missing, and no click of the session  read the missing clicks, one step each

@@ -128,7 +128,7 @@ class OverlaidAttribute(CategoricalAttribute):
         return self._of_items(items, lambda attribute, rows: attribute.weights(weight_of, rows))
 
     @property
-    def numbers(self) -> NDArray[np.float64] | None:  # type: ignore[override]
+    def numbers(self) -> NDArray[np.float64] | None:
         """The numbers of the bundle's strings; None where one is not a finite number."""
         return self._base.numbers
 

@@ -383,7 +383,7 @@ class LiveItem(BaseModel):
     item_id: str
     placed: bool = Field(description="the model knows it: from training, or by its content")
     available: bool
-    attributes: dict[str, AttributeContent] = Field(description="those that were changed")
+    attributes: dict[str, object] = Field(description="those that were changed")
     vectors: dict[str, int] = Field(description="name → length of the vectors that were sent")
     changed: float | None = Field(
         description="time of the last change by the clock of Redis, epoch seconds; null: none"

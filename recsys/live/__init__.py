@@ -1,1 +1,1 @@
-"""Live catalogue: changes of items since a bundle was made, bound to the predictor of the bundle."""
+"""Live catalogue: changes of items since a bundle was made, applied to its predictor."""

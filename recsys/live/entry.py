@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recsys.catalogue.catalogue import Catalogue
 from recsys.content.encoder import ContentEncoder
@@ -23,7 +22,7 @@ class ItemEntry:
 
     available: bool = True
     attributes: Mapping[str, object] = field(default_factory=dict)
-    vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    vectors: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @property
     def has_content(self) -> bool:
@@ -36,7 +35,8 @@ class ItemEntry:
         content = blake2b(digest_size=DIGEST_BYTES)
         content.update(json.dumps(self.attributes, sort_keys=True).encode())
         for name in sorted(self.vectors):
-            content.update(name.encode() + b"\0" + self.vectors[name].tobytes())
+            content.update(name.encode() + b"\0")
+            content.update(np.asarray(self.vectors[name], np.float32).tobytes())
         return content.digest()
 
 

@@ -21,6 +21,7 @@ from recsys.model.repeats import temperature_of
 from recsys.ragged import ScoredRaggedArray, offsets_of, rows_of
 from recsys.retrieval.candidates import CandidateIndex, Windows
 from recsys.retrieval.exact import ExactScan, RankingQuery, TopK, shown_items
+from recsys.retrieval.new_items import NewItems
 
 FEW_ALLOWED = 20_000  # so few allowed items are all scored, without the index
 COUNT_STEP = 10  # of the number of candidates
@@ -46,6 +47,10 @@ class Reranked:
         self._matrix, self._bias = exact.matrix.numpy(), exact.bias.numpy()
         self._blend, self._temperature = exact.blend, temperature_of(exact.repeats)
         self._least_count = 0 if exact.blend is None else exact.blend.settings.normalizing
+
+    def with_new_items(self, new: NewItems) -> ExactScan:
+        """Return an exact scan of all items: the index does not find new ones."""
+        return self._exact.with_new_items(new)
 
     def top_k(self, hidden: Tensor, clicks: Windows, queries: Sequence[RankingQuery]) -> list[TopK]:
         """Return a list for each hidden state; see `Retrieval.top_k`."""

@@ -86,7 +86,7 @@ class StoredItem:
             return ItemEntry(
                 item.get("available") != "0",
                 {name: orjson.loads(text) for name, text in item.get("attributes", {}).items()},
-                {name: np.frombuffer(b64decode(text), "<f4") for name, text in vectors.items()},
+                {n: np.frombuffer(b64decode(text), "<f4").tolist() for n, text in vectors.items()},
             )
         except (ValueError, TypeError, AttributeError):
             return ItemEntry()

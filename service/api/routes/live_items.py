@@ -128,17 +128,16 @@ def _checked(predictor: Predictor, position: int, given: object) -> ItemUpdate |
     try:
         change = ItemChange.model_validate(given)
     except ValidationError as invalid:
-        item_id = given.get("item_id") if isinstance(given, dict) else None
+        raw = invalid.errors(include_url=False, include_input=False)
+        wrong_id = not isinstance(given, dict) or any(each["loc"] == ("item_id",) for each in raw)
         return [
             ItemProblem(
                 position=position,
-                item_id=item_id
-                if isinstance(item_id, str) and error["loc"] != ("item_id",)
-                else None,
+                item_id=None if wrong_id else given["item_id"],
                 field=".".join(map(str, error["loc"])) or "item",
                 message=error["msg"].removeprefix("Value error, ")[:MAX_TEXT_LENGTH],
             )
-            for error in invalid.errors(include_url=False, include_input=False)
+            for error in raw
         ]
     try:
         check_change(predictor.catalogue, predictor.content, change.attributes, change.vectors)
