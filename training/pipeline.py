@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from data.items import read_attributes
+from data.content import NO_CONTENT, ContentOptions, ItemContent, read_content
+from data.items import read_items
 from data.prepare import Prepared
 from data.prepared.folder import ClickSource, PreparedFolder, open_source
-from data.sessions import Sessions
+from data.sessions import Sessions, known_items
 from data.statistics import describe
 from recsys.bundle.layout import REPORT
 from recsys.bundle.registry import UNFINISHED
@@ -73,6 +74,7 @@ class TrainOptions:
     out: Path
     recipe: Recipe = field(default_factory=Recipe)
     items: Path | None = None
+    content: ContentOptions = NO_CONTENT  # attributes and vectors that are part of the model
     resume: bool = False
     device: str = "auto"
     checkpoint_seconds: float = CHECKPOINT_SECONDS
@@ -114,8 +116,8 @@ def train(options: TrainOptions, console: Console, processes: Processes = ALONE)
         device = choose_device(options.device)
         if processes.is_first:
             _check_out(options, is_restart=processes.is_restart)
-        prepared, attributes = _read(options, console)
-    choice, trained = _fit(options, prepared, attributes, device, console, processes)
+        prepared, about_items = _read(options, console)
+    choice, trained = _fit(options, prepared, about_items, device, console, processes)
     options = dataclasses.replace(options, recipe=choice.rival.recipe)
     recipe, catalogue, additions = options.recipe, trained.catalogue, trained.additions
     blend = blend_of(additions.blend, catalogue, prepared.train)
@@ -144,30 +146,40 @@ def train(options: TrainOptions, console: Console, processes: Processes = ALONE)
     return options.out
 
 
-def _read(options: TrainOptions, console: Console) -> tuple[Prepared, ItemTexts]:
-    """Read clicks and attributes, and show what was read."""
+@dataclass(frozen=True)
+class AboutItems:
+    """Contents of the items file: attributes of the catalogue, and content of the model."""
+
+    attributes: ItemTexts
+    content: ItemContent | None = None
+
+
+def _read(options: TrainOptions, console: Console) -> tuple[Prepared, AboutItems]:
+    """Read clicks and items, and show what was read."""
     with bar(console, "Reading clicks", "") as progress:
         prepared = open_source(options.clicks, progress)
-    attributes = _attributes(options, prepared.train)
+    about_items, summary = _read_items(options, prepared.train)
     console.print(counts_table(prepared.counts))
     warn(console, prepared.duplicates.warning)
+    if summary:
+        console.print(summary, markup=False)
     if options.warm_start is not None:
         console.print(options.warm_start.summary(prepared.train))
-    return prepared, attributes
+    return prepared, about_items
 
 
 def _fit(
     options: TrainOptions,
     prepared: Prepared,
-    attributes: ItemTexts,
+    items: AboutItems,
     device: torch.device,
     console: Console,
     processes: Processes,
 ) -> tuple[Choice, TrainingResult]:
     """Choose the recipe and train its model, or resume this."""
-    initialiser: Initialiser = FromScratch(attributes)
+    initialiser: Initialiser = FromScratch(items.attributes, items.content)
     if options.warm_start is not None:
-        initialiser = dataclasses.replace(options.warm_start, attributes=attributes)
+        initialiser = dataclasses.replace(options.warm_start, attributes=items.attributes)
     with ExitStack() as stack:
         with processes.all_or_none():
             if processes.is_first:
@@ -358,17 +370,28 @@ def _check_out(options: TrainOptions, *, is_restart: bool) -> None:
         )
 
 
-def _attributes(options: TrainOptions, train: Sessions) -> dict[str, dict[str, str | None]]:
-    """Return attribute → item id → text, for the items of the log and those of the base model."""
+def _read_items(options: TrainOptions, train: Sessions) -> tuple[AboutItems, str]:
+    """Return what the items file has of the items of the log and those of the base model.
+
+    With content, all of its items are in the catalogue; the second value is a sentence about them.
+    """
     old = options.warm_start.base_model.catalogue if options.warm_start is not None else None
     if options.items is None:
-        return merged_attributes(old, {})
+        return AboutItems(merged_attributes(old, {})), ""
     clicks = options.clicks
     reading = clicks.options if isinstance(clicks, PreparedFolder) else clicks
-    item_ids = list(dict.fromkeys([*train.item_ids, *(old.item_ids if old is not None else ())]))
-    columns = read_attributes(options.items, reading.item_column, item_ids, reading.delimiter)
+    items = read_items(options.items, reading.item_column, reading.delimiter)
+    lacking = items.lacks(known_items(train))
+    item_ids = dict.fromkeys([*train.item_ids, *(old.item_ids if old is not None else ())])
+    content, summary, lists = None, "", ()
+    if options.content:
+        content = read_content(items, reading.item_column, options.content)
+        item_ids |= dict.fromkeys(content.ids.to_pylist())
+        summary = content.describe(lacking)
+        lists = content.lists
+    columns = items.attributes(list(item_ids), left_out=lists)
     read = {name: dict(zip(item_ids, texts, strict=True)) for name, texts in columns.items()}
-    return merged_attributes(old, read)
+    return AboutItems(merged_attributes(old, read), content), summary
 
 
 def _retrieval(
