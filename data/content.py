@@ -49,16 +49,20 @@ NO_CONTENT = ContentOptions()
 
 
 def content_options(
-    columns: str | None, vectors: Sequence[str] | None, items: Path | None
+    columns: Sequence[str], vectors: Sequence[str], *, given: bool
 ) -> ContentOptions:
-    """Return the options as the command line has them.
+    """Return the options.
+
+    Args:
+        columns: NAME or NAME:KIND.
+        vectors: NAME=FILE.
+        given: There is an items file.
 
     Raises:
         BadInput: There is content without an items file.
     """
-    named = tuple(name.strip() for name in (columns or "").split(",") if name.strip())
-    options = ContentOptions(named, tuple(vectors or ()))
-    if options and items is None:
+    options = ContentOptions(tuple(columns), tuple(vectors))
+    if options and not given:
         raise BadInput(
             CANNOT,
             ["--content and --vectors are of the items of --items. Give the items file, too."],
@@ -156,7 +160,7 @@ def read_content(items: ItemsTable, item_column: str, options: ContentOptions) -
         BadInput: An option, a column or a file cannot be used. It lists every problem.
     """
     problems: list[str] = []
-    columns = []
+    columns: list[ContentColumn] = []
     for text in options.columns:
         name, colon, kind = text.rpartition(":") if ":" in text else (text, "", "")
         if name not in items.columns.column_names and text in items.columns.column_names:
@@ -200,7 +204,8 @@ def _column(
         what = "has lists" if _is_list(column.type) else "has no lists"
         problems.append(f"{where} {what} and cannot be {kind}.")
     elif kind in ("categorical", "multi"):
-        return [ContentColumn(name, kind, texts=_as_lists(column))]
+        of_texts: Kind = "multi" if kind == "multi" else "categorical"
+        return [ContentColumn(name, of_texts, texts=_as_lists(column))]
     elif kind == "numeric":
         numbers = _numbers(column, where, problems)
         return [] if numbers is None else [ContentColumn(name, "numeric", numbers=numbers)]
@@ -249,9 +254,7 @@ def _as_lists(column: pa.Array) -> pa.ListArray:
     return pa.LargeListArray.from_arrays(pa.array(offsets), texts.drop_null())
 
 
-def _numbers(
-    column: pa.Array, where: str, problems: list[str]
-) -> NDArray[np.float64] | None:
+def _numbers(column: pa.Array, where: str, problems: list[str]) -> NDArray[np.float64] | None:
     """Return (N,) float64, NaN where a number is missing; None after a problem was added."""
     if not (_is_number(column.type) or _is_text(column.type)):
         problems.append(f"{where} is {column.type} and cannot be numeric.")
@@ -365,4 +368,4 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

@@ -20,7 +20,7 @@ from data.sessions import Sessions, known_items
 from data.statistics import describe
 from recsys.bundle.layout import REPORT
 from recsys.bundle.registry import UNFINISHED
-from recsys.errors import BadInput
+from recsys.errors import BadInput, BadRecipe
 from recsys.fileio import check_new_folder
 from recsys.model.recent_popularity import RecentPopularity
 from recsys.neighbours.blend import Blend
@@ -44,6 +44,7 @@ from training.evaluation.compare import (
     evaluate_with_baselines,
 )
 from training.evaluation.evaluate import Evaluation
+from training.evaluation.new_items import NewItems, evaluate_new_items
 from training.evaluation.sample import sampled
 from training.export import Export, golden_clicks, write_bundle
 from training.model.weights import eager_predictor
@@ -113,6 +114,7 @@ def train(options: TrainOptions, console: Console, processes: Processes = ALONE)
         AnotherProcessFailed: Another process cannot go on, and has the message.
     """
     with processes.all_or_none():
+        _check_embedding(options)
         device = choose_device(options.device)
         if processes.is_first:
             _check_out(options, is_restart=processes.is_restart)
@@ -129,7 +131,10 @@ def train(options: TrainOptions, console: Console, processes: Processes = ALONE)
     results, limits = _test(options, prepared, predictor, console, processes)
     if not processes.is_first:
         return options.out
-    report_data = _report_data(options, prepared, choice, trained, device, results, limits)
+    new_items = evaluate_new_items(predictor, sampled(prepared.test, recipe.max_cases).sessions)
+    report_data = _report_data(
+        options, prepared, choice, trained, device, results, limits, new_items
+    )
     retrieval = _retrieval(recipe, prepared, trained, predictor, console)
     export = _export(options, prepared, choice, trained, report_data, blend, recent, retrieval)
     manifest = write_bundle(options.out, export)
@@ -324,6 +329,7 @@ def _report_data(
     device: torch.device,
     results: dict[str, Evaluation],
     limits: Limits,
+    new_items: NewItems | None,
 ) -> ReportData:
     return ReportData(
         command=options.command,
@@ -333,7 +339,7 @@ def _report_data(
         test=describe(prepared.test),
         epochs=trained.results,
         results=results,
-        comparison=compare_with_intervals(results, trained.catalogue.counts, limits),
+        comparison=compare_with_intervals(results, trained.catalogue.counts, limits, new_items),
         duplicates=prepared.duplicates,
         standings=choice.standings,
     )
@@ -360,6 +366,20 @@ def work_folder(work: Path) -> Iterator[None]:
         os.close(lock)
 
 
+def _check_embedding(options: TrainOptions) -> None:
+    """Raise `BadRecipe` where a recipe cannot have content."""
+    recipes = [options.recipe, *(rival.recipe for rival in options.rivals)]
+    separate = [recipe.embedding for recipe in recipes if recipe.embedding != "shared"]
+    if options.content and separate:
+        raise BadRecipe(
+            "The recipe cannot be used",
+            [
+                f"embedding must be shared with --content, got {separate[0]!r}: the content of an "
+                "item is part of one vector, for input and output."
+            ],
+        )
+
+
 def _check_out(options: TrainOptions, *, is_restart: bool) -> None:
     check_new_folder(options.out, "The bundle")
     resume = options.resume or is_restart
@@ -383,12 +403,12 @@ def _read_items(options: TrainOptions, train: Sessions) -> tuple[AboutItems, str
     items = read_items(options.items, reading.item_column, reading.delimiter)
     lacking = items.lacks(known_items(train))
     item_ids = dict.fromkeys([*train.item_ids, *(old.item_ids if old is not None else ())])
-    content, summary, lists = None, "", ()
+    content, summary = None, ""
     if options.content:
         content = read_content(items, reading.item_column, options.content)
         item_ids |= dict.fromkeys(content.ids.to_pylist())
         summary = content.describe(lacking)
-        lists = content.lists
+    lists = () if content is None else content.lists
     columns = items.attributes(list(item_ids), left_out=lists)
     read = {name: dict(zip(item_ids, texts, strict=True)) for name, texts in columns.items()}
     return AboutItems(merged_attributes(old, read), content), summary
@@ -438,6 +458,7 @@ def _export(
             "recent_popularity": trained.additions.recent_summary,
             "repeats": trained.additions.repeats_summary,
             "blend": blend_summary(options.recipe, trained.additions.blend),
+            **_content_record(trained),
             **(options.warm_start.record(prepared.train) if options.warm_start else {}),
         },
         golden=golden_clicks(prepared.train, options.recipe.window),
@@ -447,6 +468,16 @@ def _export(
         retrieval=retrieval,
         report=lambda manifest: render_report(manifest, report_data),
     )
+
+
+def _content_record(trained: TrainingResult) -> dict[str, str]:
+    """Return a sentence about the content, for the manifest; nothing without content."""
+    content = trained.weights.content
+    if content is None:
+        return {}
+    new = len(trained.catalogue) - len(trained.weights.bias)
+    fields = ", ".join(field.describe() for field in content.features.schema.fields)
+    return {"content": f"{fields}; {new:,} items without a click have content alone"}
 
 
 def _record(options: TrainOptions, choice: Choice) -> dict[str, object]:

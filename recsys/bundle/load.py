@@ -156,9 +156,7 @@ def _load(folder: Path, manifest: Manifest) -> Bundle:
     )
 
 
-def _load_content(
-    folder: Path, manifest: Manifest, catalogue: Catalogue
-) -> ContentEncoder | None:
+def _load_content(folder: Path, manifest: Manifest, catalogue: Catalogue) -> ContentEncoder | None:
     if CONTENT not in manifest.files:
         return None
     return read_encoder(

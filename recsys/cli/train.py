@@ -91,6 +91,7 @@ def train(
     check_processes(processes)
     source = _source(context, clicks, prepared)
     first, *rivals = rivals_of(recipe, settings or [])
+    columns = [name.strip() for name in (content or "").split(",") if name.strip()]
     bundle_folder = output_folder(out, registry, resume=resume or is_restart())
     if isinstance(source, ClickOptions):
         source = source_of(source, bundle_folder, open_console(stderr=True), prepare_first)
@@ -102,7 +103,7 @@ def train(
         rivals=rivals,
         budget=Budget.of_recipe(recipe, budget),
         items=items,
-        content=content_options(content, vectors, items),
+        content=content_options(columns, vectors or [], given=items is not None),
         resume=resume,
         device=device,
         command=as_typed(),

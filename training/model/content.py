@@ -114,9 +114,7 @@ class ContentFeatures:
         rows = self.rows
         parts = (rows.codes, rows.offsets, rows.weights, rows.dense)
         moved = ContentRows(*(part.to(device) for part in parts))
-        return ContentFeatures(
-            self.schema, moved, self.center.to(device), self.factor.to(device)
-        )
+        return ContentFeatures(self.schema, moved, self.center.to(device), self.factor.to(device))
 
 
 @dataclass
@@ -157,7 +155,8 @@ class ContentWeights:
     @torch.no_grad()
     def _parts(self, values: Tensor, projection: Tensor) -> Tensor:
         """Return the parts of (N, width) float32; values, projection: (…, width) float32."""
-        blocks = torch.arange(len(self.features), device=values.device).split(ITEMS_AT_ONCE)
+        items = torch.arange(len(self.features), device=values.device)
+        blocks = torch.split(items, ITEMS_AT_ONCE)
         return torch.cat([self.features.of_items(b).sum(values, projection) for b in blocks])
 
     def encoder(self, clicked: int, *, normalizes: bool, others: Sequence[str]) -> ContentEncoder:
@@ -241,4 +240,3 @@ def _scale(numbers: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[n
     square = float(((present - center) ** 2).sum(axis=1).mean())
     factor = 1 / np.sqrt(square) if square > 0 else 1.0
     return center.astype(np.float32), np.full(len(center), factor, dtype=np.float32)
-
