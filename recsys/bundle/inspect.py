@@ -223,6 +223,7 @@ def _facts_table(inspection: Inspection) -> Table:
         ("repeated items", "repeats"),
         ("recent popularity", "recent_popularity"),
         ("neighbours", "blend"),
+        ("content", "content"),
     ):
         summary = manifest.training.get(name, "none")
         if summary != "none":

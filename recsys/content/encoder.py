@@ -86,6 +86,20 @@ class ContentEncoder:
         """Return the biases of new items, (B,) float32; items: as for `encode`."""
         return self._content(items)[:, -1].contiguous()
 
+    def examples(self) -> Tensor:
+        """Return the content parts of an unknown item and of one with every field."""
+        schema, center = self.schema, self.tables.center.tolist()
+        attributes: dict[str, object] = {}
+        vectors: dict[str, list[float]] = {}
+        for field, _, column in schema.starts():
+            if field.has_values:
+                attributes[field.name] = field.values[-1] if field.values else ""
+            elif field.kind == "numeric":
+                attributes[field.name] = center[column] + 1
+            elif field.kind == "vector":
+                vectors[field.name] = [1.0] * field.length
+        return self._content([({}, {}), (attributes, vectors)])
+
     @torch.inference_mode()
     def _content(self, items: Sequence[Item]) -> Tensor:
         tables = self.tables

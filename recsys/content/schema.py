@@ -50,6 +50,14 @@ class ContentField:
         if self.values and not self.has_values:
             raise ValueError(f"{self.kind} field {self.name!r} cannot have values.")
 
+    def describe(self) -> str:
+        """Return name and kind, with the number of values or the length."""
+        if self.has_values:
+            return f"{self.name} ({self.kind}, {len(self.values):,} values)"
+        if self.length:
+            return f"{self.name} (vector of {self.length:,} numbers)"
+        return f"{self.name} ({self.kind})"
+
     @property
     def has_values(self) -> bool:
         return self.kind in ("categorical", "multi")
@@ -137,7 +145,7 @@ class ContentSchema:
             texts = dict.fromkeys(text for one in given if (text := as_text(one)))
             row_of = self._row_of[field.name]
             rows += [row_of.get(text, row) for text in texts]
-            weights += [1 / len(texts)] * len(texts)
+            weights += [1 / max(len(texts), 1)] * len(texts)
         return rows, weights
 
     def dense(self, attributes: Attributes, vectors: Vectors) -> NDArray[np.float32]:
@@ -151,12 +159,12 @@ class ContentSchema:
         for field, _, column in self.starts():
             if not field.columns:
                 continue
-            given = attributes.get(field.name) if field.kind == "numeric" else None
-            vector = vectors.get(field.name) if field.kind == "vector" else given
+            source: Mapping[str, object] = vectors if field.kind == "vector" else attributes
+            numbers = source.get(field.name)
             end = column + field.columns - 1
-            row[end] = vector is None
-            if vector is not None:
-                row[column:end] = vector
+            row[end] = numbers is None
+            if numbers is not None:
+                row[column:end] = np.asarray(numbers, dtype=np.float32)
         return row
 
 
@@ -164,8 +172,9 @@ def standardised(
     dense: NDArray[np.float32], center: NDArray[np.float32], factor: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Return (dense − center) · factor within ±`LARGEST`, 0 where a number is missing."""
-    scaled = np.clip((dense - center) * factor, -LARGEST, LARGEST)
-    return np.nan_to_num(scaled, copy=False, nan=0.0)
+    scaled: NDArray[np.float32] = np.clip((dense - center) * factor, -LARGEST, LARGEST)
+    scaled[np.isnan(scaled)] = 0.0
+    return scaled
 
 
 def as_text(value: object) -> str:
@@ -223,7 +232,7 @@ def _check_vector(field: ContentField, vector: Sequence[float]) -> None:
     try:
         numbers = np.asarray(vector, dtype=np.float32)
     except (TypeError, ValueError):
-        numbers = np.zeros(())
+        numbers = np.zeros((1, 1), dtype=np.float32)
     if numbers.ndim != 1:
         raise WrongContent(name, f"must be a list of {field.length} numbers, got {vector!r:.60}.")
     if len(numbers) != field.length:

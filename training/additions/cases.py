@@ -10,6 +10,7 @@ from torch import Tensor
 from data.sessions import Sessions, reindex
 from recsys.predictor import Predictor
 from recsys.ragged import RaggedArray, offsets_of, windows_along
+from training.evaluation.appearance import Appearance, moments_of
 from training.evaluation.evaluate import in_chunks
 
 CASES = 20_000  # about so many validation cases, of sessions spread evenly over time
@@ -45,6 +46,7 @@ def scored_cases(
     sessions = sessions.keep_sessions(np.arange(len(sessions)) % every == 0)
     session = np.repeat(np.arange(len(sessions)), sessions.lengths - 1)
     targets = sessions.next_clicks.astype(np.int64)
+    appearance, moments = Appearance.of(predictor), moments_of(sessions)
     for chunk, numbers in in_chunks(sessions, max(SCORES_AT_ONCE // items, 1)):
         windows = windows_along(chunk, predictor.window).known()
         rows = np.flatnonzero(windows.lengths >= (0 if with_unknown else 1))
@@ -52,6 +54,7 @@ def scored_cases(
             continue
         cases = numbers.numpy()[rows]
         filled = RaggedArray(offsets_of(windows.lengths[rows]), windows.items)
-        yield ScoredCases(
-            session[cases], targets[cases], filled, predictor.scores_along(chunk)[rows]
-        )
+        scores = predictor.scores_along(chunk)[rows]
+        if appearance is not None:
+            appearance.hide(scores, moments[cases])
+        yield ScoredCases(session[cases], targets[cases], filled, scores)

@@ -2,7 +2,8 @@
 
 Protocol (Hidasi and Czapp, arXiv:2307.14951): no sampling, whole sessions, true history. A case
 is a click with at least one before it; its target is ranked among all items of the catalogue. A
-target outside the catalogue is a miss and is counted. Ties are ranked conservatively: the target
+target outside the catalogue is a miss and is counted. Where the content of a model names a time, an
+item that appears after a click is no candidate of it. Ties are ranked conservatively: the target
 stands behind its equals. Where that lowers a metric by more than 0.0005, the scores have collapsed
 and a warning says so.
 """
@@ -19,7 +20,9 @@ from torch import Tensor
 from data.sessions import Sessions
 from recsys.errors import BadInput
 from recsys.model.ranking import target_ranks, top_k
+from recsys.predictor import Predictor
 from recsys.ragged import spread
+from training.evaluation.appearance import Appearance, moments_of
 from training.evaluation.metrics import CUTOFFS, Coverage, metrics_at
 from training.evaluation.popularity_backoff import BackoffRanks, PopularityBackoff
 from training.parallel.processes import ALONE, Processes
@@ -100,6 +103,8 @@ def evaluate(
             "There is nothing to evaluate",
             [f"the test part {what}. Test on sessions of the shop that was trained on."],
         )
+    appearance = Appearance.of(scorer) if isinstance(scorer, Predictor) else None
+    moments = moments_of(sessions)
     conservative, standard = torch.zeros_like(targets), torch.zeros_like(targets)
     coverage = Coverage(items, LIST_LENGTH)
     done = 0
@@ -107,7 +112,8 @@ def evaluate(
     at_once = CASES_AT_ONCE if is_sparse else max(SCORES_AT_ONCE // items, 1)
     for number, (chunk, cases) in enumerate(in_chunks(sessions, at_once)):
         if number % processes.size == processes.rank:
-            ranked = _ranked(scorer, chunk, targets[cases])
+            moments_of_chunk = moments[cases.numpy()]
+            ranked = _ranked(scorer, appearance, chunk, targets[cases], moments_of_chunk)
             conservative[cases], standard[cases] = ranked.conservative, ranked.standard
             coverage.add(ranked.listed)
         done += len(chunk)
@@ -132,10 +138,18 @@ def in_chunks(sessions: Sessions, at_once: int) -> Iterator[tuple[list[NDArray[n
         yield [sessions[s] for s in numbers.tolist()], torch.from_numpy(cases)
 
 
-def _ranked(scorer: Scorer, sessions: Sequence[NDArray[np.int32]], targets: Tensor) -> BackoffRanks:
+def _ranked(
+    scorer: Scorer,
+    appearance: Appearance | None,
+    sessions: Sequence[NDArray[np.int32]],
+    targets: Tensor,
+    moments_ms: NDArray[np.int64],
+) -> BackoffRanks:
     if isinstance(scorer, PopularityBackoff):
         return scorer.ranked_along(sessions, targets, LIST_LENGTH)
     scores = scorer.scores_along(sessions)
+    if appearance is not None:
+        appearance.hide(scores, moments_ms)
     return BackoffRanks(*target_ranks(scores, targets), top_k(scores, LIST_LENGTH)[1])
 
 

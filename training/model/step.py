@@ -9,6 +9,7 @@ so all touch the same rows of the item matrix, and each adds up its gradients wi
 others. Dropout masks are drawn for the whole mini-batch, too: no number depends on the processes.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch.nn import functional
 
 from data.batches.batch import Batch, BatchPart, rows_of_process
 from recsys.model.gru4rec import cells_of
+from training.model.content import ContentRows, ContentWeights
 from training.model.gru_backward import read_layer
 from training.model.losses import loss_of
 from training.model.optim import (
@@ -70,6 +72,31 @@ class TouchedRows:
 
 
 @dataclass(frozen=True, slots=True)
+class TouchedContent:
+    """Content of the items of a step, and which of them have their own vector in it."""
+
+    values: TouchedRows  # rows of the content's values
+    rows: ContentRows  # of the items; their codes are rows of `values`
+    own: Tensor  # (items, 1) float32, 0 where the item's own vector and bias are dropped
+
+    @classmethod
+    def of(cls, content: ContentWeights, items: Tensor, own: Tensor) -> "TouchedContent":
+        """Gather the content of these items."""
+        rows = content.features.of_items(items)
+        codes, indices = torch.unique(rows.codes, return_inverse=True)
+        values = TouchedRows.of(content.values, codes)
+        return cls(values, dataclasses.replace(rows, codes=indices), own)
+
+    def added_to(
+        self, vectors: Tensor, biases: Tensor, projection: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return vectors and biases of the items: their own, unless dropped, and the content."""
+        part = self.rows.sum(self.values.values, projection)
+        own = self.own
+        return part[:, :-1] + own * vectors, part[:, -1] + own.squeeze(1) * biases
+
+
+@dataclass(frozen=True, slots=True)
 class InputRows:
     """Rows of a separate input table, and the row of each click."""
 
@@ -114,9 +141,14 @@ class TrainingStep:
         self._matrix = optimizer_for(weights.matrix, recipe)
         self._bias = optimizer_for(weights.bias, recipe)
         self._inputs = None if weights.inputs is None else optimizer_for(weights.inputs, recipe)
+        self._parameters = dict(weights.model.named_parameters())
+        self._values: Optimizer | None = None
+        if weights.content is not None:
+            self._values = optimizer_for(weights.content.values, recipe)
+            self._parameters["content.projection"] = weights.content.projection
         self._dense = {
             name: optimizer_for(parameter.data, recipe)
-            for name, parameter in weights.model.named_parameters()
+            for name, parameter in self._parameters.items()
         }
 
     @property
@@ -152,12 +184,15 @@ class TrainingStep:
         items = TouchedRows.of(self.weights.matrix, candidates.items)
         biases = TouchedRows.of(self.weights.bias, candidates.items)
         separate = self._separate_inputs(inputs, own)
+        content = self._content(candidates.items, random)
         if len(part.batch) > 0:
-            loss = self._differentiate(batch, part, candidates, items, biases, separate, random)
+            loss = self._differentiate(
+                batch, part, candidates, items, biases, separate, content, random
+            )
         else:
-            loss = self._without_clicks(items, biases, separate)
+            loss = self._without_clicks(items, biases, separate, content)
 
-        touched = self._touched(candidates, items, biases, separate)
+        touched = self._touched(candidates, items, biases, separate, content)
         self._add_up(touched, loss)
         norm = self._clip(touched) if measure or self._recipe.clip > 0 else None
         self._update(touched, learning_rate_at(self._recipe, share))
@@ -171,27 +206,37 @@ class TrainingStep:
         items: TouchedRows,
         biases: TouchedRows,
         separate: InputRows | None,
+        content: TouchedContent | None,
         random: RandomStreams,
     ) -> Tensor:
         """Compute the gradients of this process's clicks, and return their loss, a scalar."""
-        vectors = unit_rows(items.values) if self._recipe.scale > 0 else items.values
+        vectors, item_biases = items.values, biases.values
+        if content is not None:
+            projection = self._parameters["content.projection"]
+            vectors, item_biases = content.added_to(vectors, item_biases, projection)
+        vectors = unit_rows(vectors) if self._recipe.scale > 0 else vectors
         if separate is None:
             input_vectors = functional.embedding(candidates.input_indices, vectors)
         else:
             input_vectors = self._input_vectors(separate)
         hidden = self._hidden(input_vectors, batch, part, random)
-        scores = self._scores(hidden, vectors, biases.values, candidates)
+        scores = self._scores(hidden, vectors, item_biases, candidates)
         loss = self._loss(scores, candidates.target_indices, candidates.counts)
         # the divisor is the recipe's batch, also when fewer rows are left
         torch.autograd.backward(loss / self._recipe.batch)
         return loss.detach()
 
     def _without_clicks(
-        self, items: TouchedRows, biases: TouchedRows, separate: InputRows | None
+        self,
+        items: TouchedRows,
+        biases: TouchedRows,
+        separate: InputRows | None,
+        content: TouchedContent | None,
     ) -> Tensor:
         """Set all gradients of a process that has no row of the mini-batch to zero."""
         touched = [items, biases] if separate is None else [items, biases, separate.rows]
-        for leaf in [rows.values for rows in touched] + list(self.weights.model.parameters()):
+        touched += [] if content is None else [content.values]
+        for leaf in [*(rows.values for rows in touched), *self._parameters.values()]:
             leaf.grad = torch.zeros_like(leaf)
         return torch.zeros((), device=self._device)
 
@@ -205,6 +250,13 @@ class TrainingStep:
         items, indices = torch.unique(inputs, return_inverse=True)
         rows = TouchedRows.of(self.weights.inputs, items)
         return InputRows(rows, indices if own is None else indices[own])
+
+    def _content(self, items: Tensor, random: RandomStreams) -> TouchedContent | None:
+        """Gather the content of the items, and draw which of them lose their own vector."""
+        if self.weights.content is None:
+            return None
+        own = random.uniform(len(items)) >= self._recipe.dropout_items
+        return TouchedContent.of(self.weights.content, items, own.to(torch.float32).unsqueeze(1))
 
     def _input_vectors(self, separate: InputRows) -> Tensor:
         values = separate.rows.values
@@ -259,9 +311,12 @@ class TrainingStep:
         items: TouchedRows,
         biases: TouchedRows,
         separate: InputRows | None,
+        content: TouchedContent | None,
     ) -> list[tuple[TouchedRows, Optimizer]]:
         """Return the rows to update, each table with its optimizer."""
         touched = [(biases.scored(candidates), self._bias)]
+        if content is not None and self._values is not None:
+            touched.append((content.values, self._values))
         if separate is None or self._inputs is None:
             return [*touched, (items, self._matrix)]  # inputs and candidates share these rows
         return [*touched, (items.scored(candidates), self._matrix), (separate.rows, self._inputs)]
@@ -269,12 +324,12 @@ class TrainingStep:
     def _add_up(self, touched: list[tuple[TouchedRows, Optimizer]], loss: Tensor) -> None:
         """Add up gradients and loss over the processes."""
         if self._processes.size > 1:
-            leaves = [rows.values for rows, _ in touched] + list(self.weights.model.parameters())
+            leaves = [*(rows.values for rows, _ in touched), *self._parameters.values()]
             self._processes.sum([*(gradient_of(leaf) for leaf in leaves), loss.view(1)])
 
     def _clip(self, touched: list[tuple[TouchedRows, Optimizer]]) -> Tensor:
         """Return the norm of the whole gradient, then scale it down to the recipe's limit."""
-        leaves = [rows.values for rows, _ in touched] + list(self.weights.model.parameters())
+        leaves = [*(rows.values for rows, _ in touched), *self._parameters.values()]
         gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
         norms = [torch.linalg.vector_norm(gradient) for gradient in gradients]
         norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
@@ -291,7 +346,7 @@ class TrainingStep:
                     gradient = gradient + self._recipe.l1 * values.sign()
                 gradient = self._with_weight_decay(gradient, values)
             optimizer.step_rows(rows.items, values, gradient, rate)
-        for name, parameter in self.weights.model.named_parameters():
+        for name, parameter in self._parameters.items():
             gradient = self._with_weight_decay(gradient_of(parameter), parameter.data)
             self._dense[name].step(gradient, rate)
             parameter.grad = None
@@ -317,6 +372,8 @@ class TrainingStep:
         optimizers = {"matrix": self._matrix, "bias": self._bias, **self._dense}
         if self._inputs is not None:
             optimizers["inputs"] = self._inputs
+        if self._values is not None:
+            optimizers["content.values"] = self._values
         for weight, optimizer in optimizers.items():
             for name, tensor in optimizer.tensors().items():
                 tensors[f"{name}.{weight}"] = tensor
