@@ -38,7 +38,10 @@ from recsys.client.schemas import (
     Attributes,
     ClicksTaken,
     FoundItems,
+    ItemsChanged,
+    ItemsDeleted,
     KnownItems,
+    LiveItem,
     ManyRecommendations,
     ModelInfo,
     Problem,
@@ -89,6 +92,15 @@ class RecommendationParams(RuleParams, total=False):
     items: Sequence[str]
     exclude_seen: bool
     consent: bool
+
+
+class ItemParams(TypedDict):
+    """Change of an item. What is left out stays as it is."""
+
+    item_id: str
+    available: NotRequired[bool]
+    attributes: NotRequired[Mapping[str, Any]]
+    vectors: NotRequired[Mapping[str, Sequence[float]]]
 
 
 class ClickParams(TypedDict):
@@ -228,6 +240,22 @@ class Endpoints(ABC):
     def attributes(self) -> ApiCall[Attributes]:
         """Return the attributes of the items and their most frequent values."""
         return _get("attributes", Attributes)
+
+    @Endpoint
+    def change_items(self, items: Sequence[ItemParams]) -> ApiCall[ItemsChanged]:
+        """Change or add up to 1,000 items. The client needs a catalogue key."""
+        body = {"items": list(items)}
+        return ApiCall("PUT", "v1/items", ItemsChanged.model_validate_json, body)
+
+    @Endpoint
+    def changes_of(self, item_id: str) -> ApiCall[LiveItem]:
+        """Return what was changed of an item. The client needs a catalogue key."""
+        return _get("items:one", LiveItem, ("item_id", item_id))
+
+    @Endpoint
+    def delete_items(self, item_ids: Sequence[str]) -> ApiCall[ItemsDeleted]:
+        """Delete up to 1,000 items. The client needs a catalogue key."""
+        return _post("items:delete", {"item_ids": list(item_ids)}, ItemsDeleted)
 
     @Endpoint
     def model(self) -> ApiCall[ModelInfo]:

@@ -10,17 +10,22 @@ import httpx
 import pytest
 import redis as redis_py
 import torch
+from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
 from data.click_options import ClickOptions
 from recsys.bundle.golden import open_predictor
+from recsys.live.entry import ItemEntry
+from recsys.live.overlay import Overlay
 from recsys.predictor import Predictor, SessionState
 from service.app import create_app
+from service.middleware.auth import hash_of, new_key
 from service.settings import Settings
 from service.store.session_store import user_key
 from service.store.state_codec import decode
+from tests.support.bundles.content_bundle import IDS, write_content_bundle
 from tests.support.bundles.model_kinds import KINDS, ModelKinds
 from tests.support.bundles.trained_shop import SMALL, TrainedShop
 from tests.support.service.app_client import PATIENT, client_of
@@ -28,6 +33,8 @@ from tests.support.service.servers import several_served
 from training.pipeline import TrainOptions, train
 
 WRITERS = 48  # concurrent requests
+KEY = new_key()
+Steps = st.SearchStrategy[list[tuple[str, str]]]
 ITEMS = ["aurora-tent", "aurora-kettle", "aurora-espresso-machine", "unknown", "aurora-desk"]
 
 
@@ -56,7 +63,7 @@ def cached(
 def drop_caches(url: str) -> None:
     """Delete all stored states."""
     with redis_py.Redis.from_url(url) as client:
-        for key in client.scan_iter("recsys:{*"):
+        for key in client.scan_iter("recsys:{s*"):
             client.lset(key, 1, "")
 
 
@@ -123,17 +130,20 @@ async def test_48_writers_through_two_servers(blended: TrainedShop, redis_url: s
         await check_writers(predictor, urls, redis_url, "ben", 500)
 
 
-STEPS = st.lists(
-    st.one_of(
-        st.tuples(st.just("click"), st.sampled_from(ITEMS)),
-        st.tuples(st.just("repeat"), st.just("")),
-        st.tuples(st.just("read"), st.just("")),
-        st.tuples(st.just("many"), st.integers(1, 60).map(str)),
-        st.tuples(st.just("lose cache"), st.just("")),
-        st.tuples(st.just("delete"), st.just("")),
-    ),
-    max_size=12,
-)
+def steps_on(items: Sequence[str], *more: st.SearchStrategy[tuple[str, str]]) -> Steps:
+    """Return lists of steps that click these items."""
+    return st.lists(
+        st.one_of(
+            st.tuples(st.just("click"), st.sampled_from(items)),
+            st.tuples(st.just("repeat"), st.just("")),
+            st.tuples(st.just("read"), st.just("")),
+            st.tuples(st.just("many"), st.integers(1, 60).map(str)),
+            st.tuples(st.just("lose cache"), st.just("")),
+            st.tuples(st.just("delete"), st.just("")),
+            *more,
+        ),
+        max_size=12,
+    )
 
 
 @pytest.mark.hypothesis
@@ -141,24 +151,67 @@ def test_any_interleaving_answers_as_a_fresh_replay_would(
     any_shop: TrainedShop, redis_url: str
 ) -> None:
     """All examples use one service, and each its own user."""
-    app = create_app(Settings(bundle=any_shop.bundle, redis=redis_url, **PATIENT))  # type: ignore[arg-type]
-    predictor, users = open_predictor(any_shop.bundle), count()
+    check_interleavings(any_shop.bundle, redis_url, ITEMS, steps_on(ITEMS))
+
+
+@pytest.mark.hypothesis
+def test_any_interleaving_with_changes_of_items_answers_as_a_fresh_replay_would(
+    tmp_path: Path, redis_url: str
+) -> None:
+    """New items appear, get other vectors, are clicked, sold out and deleted."""
+    bundle, items = write_content_bundle(tmp_path / "bundle"), [*IDS[:3], "new-1", "new-2"]
+    change = st.tuples(st.sampled_from(items), st.sampled_from(["Ada", "Bob", "sold out", "gone"]))
+    put = st.tuples(st.just("put"), change.map(" ".join))
+    check_interleavings(bundle, redis_url, items, steps_on(items, put, put))
+
+
+def check_interleavings(bundle: Path, redis_url: str, items: Sequence[str], steps: Steps) -> None:
+    settings = {"bundle": bundle, "redis": redis_url, "catalogue_key_hashes": [hash_of(KEY)]}
+    app = create_app(Settings(**settings, **PATIENT))  # type: ignore[arg-type]
+    shop, users = LiveShop(open_predictor(bundle), items), count()
     with asyncio.Runner() as runner:
         opened = client_of(app)
         client = runner.run(opened.__aenter__())
 
-        @given(STEPS)
+        @given(steps)
         def interleaved(steps: list[tuple[str, str]]) -> None:
             user = f"ada-{next(users)}"
-            runner.run(interleave(client, predictor, redis_url, user, steps))
+            runner.run(interleave(client, app, shop, redis_url, user, steps))
 
         interleaved()
         runner.run(opened.__aexit__(None, None, None))
 
 
+class LiveShop:
+    """Shop whose items change: what the service must answer from."""
+
+    def __init__(self, predictor: Predictor, items: Sequence[str]) -> None:
+        self.overlay, self.items = Overlay(predictor), items
+        self._entries: dict[str, ItemEntry] = {}
+
+    async def put(self, client: httpx.AsyncClient, app: FastAPI, item_id: str, what: str) -> None:
+        """Change an item here and in the service, and wait until the service has read it."""
+        old, headers = self._entries.get(item_id, ItemEntry()), {"Authorization": f"Bearer {KEY}"}
+        change: dict[str, object] = {"item_id": item_id, "available": what != "sold out"}
+        if what == "gone":
+            self._entries[item_id] = ItemEntry(available=False)
+            body: dict[str, object] = {"item_ids": [item_id]}
+            await client.post("/v1/items:delete", json=body, headers=headers)
+        else:
+            brand = {} if what == "sold out" else {"brand": what}
+            self._entries[item_id] = ItemEntry(what != "sold out", {**old.attributes, **brand})
+            body = {"items": [{**change, "attributes": brand}]}
+            answer = await client.put("/v1/items", json=body, headers=headers)
+            assert answer.json()["errors"] == []
+        self.overlay.apply({item_id: self._entries[item_id]})
+        live = app.state.running.live
+        await live.reached(await live.store.version())
+
+
 async def interleave(
     client: httpx.AsyncClient,
-    predictor: Predictor,
+    app: FastAPI,
+    shop: LiveShop,
     redis_url: str,
     user: str,
     steps: Sequence[tuple[str, str]],
@@ -174,7 +227,7 @@ async def interleave(
         elif what == "repeat" and last is not None:
             body |= last
         elif what == "many":
-            clicks = [ITEMS[n % len(ITEMS)] for n in range(int(detail))]
+            clicks = [shop.items[n % len(shop.items)] for n in range(int(detail))]
             history += clicks
             sent = {"clicks": [{"item_id": item_id} for item_id in clicks]}
             await client.post(f"/v1/users/{user}/clicks", json=sent)
@@ -183,10 +236,11 @@ async def interleave(
         elif what == "delete":
             history = []
             await client.delete(f"/v1/users/{user}")
+        elif what == "put":
+            await shop.put(client, app, *detail.split(" ", 1))
+        predictor = shop.overlay.predictor()
         answer = (await client.post("/v1/recommendations", json=body)).json()
-        expected = predictor.recommend(
-            [i for h in history[-50:] if (i := predictor.catalogue.find(h)) is not None]
-        )
+        expected = predictor.recommend(predictor.catalogue.known(history[-predictor.window :]))
         assert answer["source"] == expected.source
         same_list(answer["items"], predictor, expected.items, expected.scores)
 
