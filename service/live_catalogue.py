@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
+from math import inf
 from typing import TypeVar
 
 from recsys.errors import StoreUnavailable
@@ -30,6 +31,7 @@ log = logging.getLogger("recsys.service")
 POLL_SECONDS = 0.25
 ITEMS_AT_ONCE = 10_000  # applied in one job, so that a model that is loaded delays no change
 REACHED_SECONDS = 1.0
+LATE_SECONDS = 2.0
 FIRST_ATTEMPTS = 3  # to read the overlay at the start, while Redis does not answer
 Result = TypeVar("Result")
 
@@ -76,7 +78,7 @@ class LiveCatalogue:
         self._after = 0  # number of the last change that was read
         self._applied = 0  # number of the last change that is served
         self._reread: dict[str, StoredItem] | None = {}  # all items anew, until they are complete
-        self._read_at = time.monotonic()
+        self._read_at = -inf
         self._served: BoundOverlay | None = None
         self._loading: list[BoundOverlay] = []  # of models that are not served yet
         self._serve: Callable[[Predictor], None] = lambda predictor: None
@@ -88,6 +90,14 @@ class LiveCatalogue:
     def seconds_behind(self) -> float:
         """Return the seconds since Redis was last read to the end."""
         return time.monotonic() - self._read_at
+
+    @property
+    def state(self) -> str:
+        """Return "ok", or since when Redis could not be read."""
+        seconds = self.seconds_behind
+        if seconds == inf:
+            return "not read yet"
+        return "ok" if seconds < LATE_SECONDS else f"not read for {seconds:.0f} s"
 
     async def start(self, serve: Callable[[Predictor], None]) -> None:
         """Read the overlay, then go on reading in a task.

@@ -52,6 +52,7 @@ REQUIRED = "required"  # shown as the default of a setting without one
 # variables with the prefix that are not settings of the service
 OTHER_VARIABLES = (
     "RECSYS_API_KEY",  # recsys bench
+    "RECSYS_CATALOGUE_KEY",  # recsys catalogue push
     "RECSYS_REAL_DATA",  # tests: the folder of real click logs
     "RECSYS_PICTURES",  # tests: the folder for pictures of the playground
     "RECSYS_PUBLISHED_PORT",  # docker-compose.yml, as the two below

@@ -81,7 +81,10 @@ def key() -> None:
     made = new_key()
     print(f"key   {made}")
     print(f"hash  {hash_of(made)}")
-    print("for RECSYS_API_KEY_HASHES, or RECSYS_ADMIN_KEY_HASHES", file=sys.stderr)
+    print(
+        "for RECSYS_API_KEY_HASHES, RECSYS_ADMIN_KEY_HASHES or RECSYS_CATALOGUE_KEY_HASHES",
+        file=sys.stderr,
+    )
 
 
 @app.command(rich_help_panel="Serve")

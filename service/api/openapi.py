@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 
 from recsys.catalogue.catalogue import Catalogue
 from recsys.client.schemas import Problem
-from service.middleware.auth import ADMIN, is_open
+from service.middleware.auth import ADMIN, CATALOGUE, OFF, is_open, part_of
 from service.problems import MEDIA_TYPE
 
 Document = dict[str, Any]
@@ -102,11 +102,10 @@ def add_problems(document: Document, *, keyed: bool) -> None:
     schema = Problem.model_json_schema(ref_template=SCHEMAS + "{model}")
     schemas |= schema.pop("$defs") | {"Problem": schema}
     components["responses"] = {f"problem-{status}": _problem(status) for status in PROBLEMS}
-    if keyed or any(path.startswith(ADMIN) for path in document["paths"]):
-        components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-    for path, call in _calls(document):
-        closed = (keyed or path.startswith(ADMIN)) and not is_open(path)
+    for path, method, call in _calls(document):
+        closed = not is_open(path) and (keyed or part_of(path, method.upper()) in OFF)
         if closed:
+            components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             call["security"] = [{"key": []}]
         for status in _statuses(path, call, closed=closed):
             reference = f"#/components/responses/problem-{status}"
@@ -134,10 +133,10 @@ def name_attributes(document: Document, catalogue: Catalogue) -> None:
         schema |= {} if attributes else {"maxItems": 0}
 
 
-def _calls(document: Document) -> Iterator[tuple[str, dict[str, Any]]]:
+def _calls(document: Document) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for path, calls in document["paths"].items():
-        for call in calls.values():
-            yield path, call
+        for method, call in calls.items():
+            yield path, method, call
 
 
 def _statuses(path: str, call: dict[str, Any], *, closed: bool) -> Iterator[str]:
@@ -148,11 +147,14 @@ def _statuses(path: str, call: dict[str, Any], *, closed: bool) -> Iterator[str]
         yield from ("400", "413", "415")
     if closed:
         yield from ("401", "403")
-    if path in SIMILAR:
+    if path in (*SIMILAR, "/v1/items:one"):
         yield "404"
     if not path.startswith("/health/"):
         yield from ("421", "429")
-    if path.startswith(("/v1/recommendations", "/v1/users/", "/health/ready")) or path in SEARCHES:
+    if path.startswith(("/v1/recommendations", "/v1/users/", "/health/ready")) or path in (
+        *SEARCHES,
+        *CATALOGUE,
+    ):
         yield "503"
     if path.startswith(ADMIN):
         yield "409"
@@ -189,6 +191,15 @@ def examples(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
             "without one item": {"item_id": items[0], "exclude_items": items[1:2], "k": 5, **rules}
         },
         "ItemIds": {"two items": {"item_ids": items[:2]}},
+        "ItemChanges": {
+            "change items": {
+                "items": [
+                    {"item_id": items[0], "available": True},
+                    {"item_id": items[1], "attributes": dict.fromkeys(names[:1], "Another")},
+                ]
+            }
+        },
+        "ItemsToDelete": {"items that are sold no more": {"item_ids": ["discontinued"]}},
         "Session": {"a session": {"items": items}},
         "ReloadRequest": {"the bundle that RECSYS_BUNDLE names now": {}},
         "ManyRequests": {"two requests": {"requests": [record, {"items": items, "k": 5}]}},

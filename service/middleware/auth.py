@@ -171,7 +171,7 @@ class Access:
         await (refusal or self._app)(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Response | None:
-        part = _part_of(scope)
+        part = part_of(scope["path"], scope["method"])
         keys = self._keys[part]
         if part in OFF and not keys:
             return _forbidden(OFF[part])
@@ -192,12 +192,11 @@ class Access:
         )
 
 
-def _part_of(scope: Scope) -> str:
-    """Return the part of the service that the request calls, by the keys that open it."""
-    path: str = scope["path"]
+def part_of(path: str, method: str) -> str:
+    """Return the part of the service that a call is of, named by the key that opens it."""
     if path.startswith(ADMIN):
         return ADMIN_KEY
-    if path in CATALOGUE or (path == ITEMS and scope["method"] == "PUT"):
+    if path in CATALOGUE or (path == ITEMS and method == "PUT"):
         return CATALOGUE_KEY
     return API_KEY
 

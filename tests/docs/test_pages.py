@@ -63,8 +63,11 @@ def once() -> set[str]:
 @pytest.fixture(scope="module")
 def running(trained: TrainedShop, redis_server: str) -> Iterator[dict[str, str]]:
     """Start a service for the pages that start none; yield its address and keys."""
-    admin_key, api_key = new_key(), new_key()
-    hashes = {"RECSYS_ADMIN_KEY_HASHES": hash_of(admin_key)}
+    admin_key, catalogue_key, api_key = new_key(), new_key(), new_key()
+    hashes = {
+        "RECSYS_ADMIN_KEY_HASHES": hash_of(admin_key),
+        "RECSYS_CATALOGUE_KEY_HASHES": hash_of(catalogue_key),
+    }
     with started(trained.bundle, redis_server, None, **hashes) as server:
         yield {
             REDIS: redis_server,
@@ -72,6 +75,7 @@ def running(trained: TrainedShop, redis_server: str) -> Iterator[dict[str, str]]
             PID: str(server.pid),
             "http://shop:8000": SERVICE,
             "$ADMIN_KEY": admin_key,
+            "$CATALOGUE_KEY": catalogue_key,
             "recsys_…": api_key,
             "sha256:…": hash_of(api_key),
         }

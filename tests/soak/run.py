@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.soak.bounds import Bound, show
+from tests.soak.catalogue import catalogue as change_items
 from tests.soak.cross_talk import cross_talk as measure_cross_talk
 from tests.soak.failover import DEPLOYMENTS, fail_over
 from tests.soak.full_disk import full_disk
@@ -87,7 +88,7 @@ def everything(context: typer.Context, bundle: BundleOption = None) -> Job | Non
     """Return all parts except `processes`, unless one command is given."""
     if context.invoked_subcommand is not None:
         return None
-    makers = (overload, reload, kills, failover, states, laws, cross_talk, mutants)
+    makers = (overload, reload, kills, failover, catalogue, states, laws, cross_talk, mutants)
     return Job(bundle, [part for make in makers for part in make().parts])
 
 
@@ -151,6 +152,15 @@ def processes(bundle: BundleOption = None, times: int = 10) -> Job:
 def states(bundle: BundleOption = None, plays: int = 10_000) -> Job:
     """Interleave clicks, repeats, reads, deletions, pauses, reloads and lost caches at random."""
     return Job(bundle, [("Random interleavings of events", partial(play_states, plays=plays))])
+
+
+@app.command()
+def catalogue(
+    bundle: BundleOption = None, changes: int = 10_000, rate: float = 500.0, seconds: float = 60.0
+) -> Job:
+    """Sell items out under load, with reloads and failures: none is shown two seconds later."""
+    measure = partial(change_items, changes=changes, rate=rate, seconds=seconds)
+    return Job(bundle, [("Law of availability", measure)])
 
 
 @app.command()

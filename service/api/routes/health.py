@@ -32,6 +32,7 @@ async def ready(service: ServiceDep) -> dict[str, str] | Response:
         "model_id": service.manifest.model_id,
         "redis": redis,
         "clicks": f"not stored ({', '.join(reasons)})" if reasons else "ok",
+        "catalogue": service.live.state,
     }
 
 

@@ -13,12 +13,14 @@ from typing import Any
 Document = dict[str, Any]
 Answers = Mapping[str, object]  # title of an example → answer; absent if there is none
 URL = "http://127.0.0.1:8000"
-KEY = "Authorization: Bearer $ADMIN_KEY"
+ADMIN_KEY, CATALOGUE_KEY = "ADMIN_KEY", "CATALOGUE_KEY"
+KEY_OF = {"admin": ADMIN_KEY, "live catalogue": CATALOGUE_KEY}  # tag → variable of the key
 NEW_LINE = "\n"
 TITLES = {
     "recommendations": "Recommendations",
     "users": "Users",
     "catalogue": "Items and the model",
+    "live catalogue": "Changes of items",
     "operations": "Operations",
     "admin": "Administration",
 }
@@ -42,7 +44,7 @@ class Example:
     method: str
     path: str
     body: object = None
-    key: bool = False
+    key: str = ""  # variable of the key that it needs
 
     @property
     def curl(self) -> str:
@@ -50,7 +52,7 @@ class Example:
         if self.method == "POST" and self.body is None:
             words = ["-X", "POST"]
         lines = [shlex.join(["curl", *words, URL + self.path])]
-        lines += [f'-H "{KEY}"'] if self.key else []
+        lines += [f'-H "Authorization: Bearer ${self.key}"'] if self.key else []
         if self.body is not None:
             lines += ["-H 'Content-Type: application/json'"]
             lines += ["-d " + shlex.quote(json.dumps(self.body, ensure_ascii=False))]
@@ -86,7 +88,7 @@ def _examples_of(path: str, method: str, call: Document) -> Iterator[Example]:
     given = {p["name"]: p["example"] for p in call.get("parameters", ()) if "example" in p}
     query = {p["name"] for p in call.get("parameters", ()) if p["in"] == "query"}
     url = path.format(**given) + ("?k=3" if "k" in query else "")
-    key = "security" in call
+    key = KEY_OF[call["tags"][0]] if "security" in call else ""
     content = call.get("requestBody", {}).get("content", {}).get("application/json", {})
     if not content:
         yield Example(f"{method} {path}", method, url, key=key)

@@ -7,6 +7,7 @@ Trains the small shop of the tests and requests the answers to all examples from
 
 import asyncio
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -19,7 +20,15 @@ from service.middleware.auth import hash_of, new_key
 from service.serve import read_settings
 from service.server.embedded_redis import private_redis
 from tests.support.bundles.trained_shop import SMALL
-from tests.support.documents.api_page import Answers, Document, Example, examples, render
+from tests.support.documents.api_page import (
+    ADMIN_KEY,
+    CATALOGUE_KEY,
+    Answers,
+    Document,
+    Example,
+    examples,
+    render,
+)
 from tests.support.documents.file_trace import traced, with_traces
 from tests.support.documents.made_tables import MADE, as_made
 from tests.support.documents.markdown import ROOT
@@ -31,31 +40,39 @@ ARCHITECTURE = ROOT / "docs" / "architecture.md"
 
 
 async def answers_to(
-    client: httpx.AsyncClient, document: Document, key: str
+    client: httpx.AsyncClient, document: Document, keys: Mapping[str, str]
 ) -> tuple[dict[str, object], dict[str, int]]:
     """Return JSON bodies and statuses by the title of the example."""
     bodies, statuses = {}, {}
     for example in examples(document):
-        answer = await ask(client, example, key)
+        answer = await ask(client, example, keys)
         statuses[example.title] = answer.status_code
         if "json" in answer.headers.get("content-type", ""):
             bodies[example.title] = answer.json()
     return bodies, statuses
 
 
-async def ask(client: httpx.AsyncClient, example: Example, key: str) -> httpx.Response:
-    headers = {"Authorization": f"Bearer {key}"} if example.key else {}
+async def ask(
+    client: httpx.AsyncClient, example: Example, keys: Mapping[str, str]
+) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {keys[example.key]}"} if example.key else {}
     return await client.request(example.method, example.path, json=example.body, headers=headers)
 
 
 async def page_of(bundle: Path, redis: str) -> str:
-    key = new_key()
-    given = {"bundle": bundle, "redis": redis, "admin_key_hashes": hash_of(key)}
-    app = create_app(read_settings(given))
+    keys, hashes = page_keys()
+    app = create_app(read_settings({"bundle": bundle, "redis": redis, **hashes}))
     async with client_of(app) as client:
         document = app.openapi()
-        bodies, _ = await answers_to(client, document, key)
+        bodies, _ = await answers_to(client, document, keys)
         return render(document, shortened(bodies))
+
+
+def page_keys() -> tuple[dict[str, str], dict[str, str]]:
+    """Return the keys of the examples by their variables, and the settings with their hashes."""
+    admin, catalogue = new_key(), new_key()
+    hashes = {"admin_key_hashes": hash_of(admin), "catalogue_key_hashes": hash_of(catalogue)}
+    return {ADMIN_KEY: admin, CATALOGUE_KEY: catalogue}, hashes
 
 
 def shortened(bodies: Answers) -> dict[str, object]:

@@ -7,17 +7,15 @@ import httpx
 import pytest
 
 from service.metrics import ServiceMetrics
-from service.middleware.auth import hash_of, new_key
 from service.settings import Settings
 from tests.support.documents.api_page import A_PROBLEM, Example, calls, examples, render
 from tests.support.documents.doc_runner import shape
 from tests.support.documents.made_tables import MADE, as_made, metrics_table
 from tests.support.documents.markdown import ROOT, Page, answers_of
-from tests.support.documents.write_docs import ask
+from tests.support.documents.write_docs import ask, page_keys
 from tests.support.service.app_client import ClientOf
 
 API = Page(ROOT / "docs" / "http-api.md")
-KEY = new_key()
 SECRET_FILES = {f"recsys_{name}" for name in Settings.model_fields}
 
 
@@ -44,7 +42,7 @@ def test_every_metric_that_a_page_names_exists() -> None:
 
 async def test_the_page_of_the_api_is_the_document_that_is_served(open_client: ClientOf) -> None:
     """The answers are taken from the page: the next test checks them."""
-    async with open_client(admin_key_hashes=hash_of(KEY)) as client:
+    async with open_client(**page_keys()[1]) as client:
         document = (await client.get("/openapi.json")).json()
     written = list(answers_on_the_page().items())
     titles = {example.curl: example.title for example in examples(document)}
@@ -60,10 +58,11 @@ async def test_the_page_of_the_api_is_the_document_that_is_served(open_client: C
 async def test_every_example_of_the_page_is_answered_as_shown(open_client: ClientOf) -> None:
     written = answers_on_the_page()
     tried = 0
-    async with open_client(admin_key_hashes=hash_of(KEY)) as client:
+    keys, hashes = page_keys()
+    async with open_client(**hashes) as client:
         document = (await client.get("/openapi.json")).json()
         for example in examples(document):
-            answer = await ask(client, example, KEY)
+            answer = await ask(client, example, keys)
             check(example, answer, written.get(example.curl))
             tried += 1
     assert tried >= 16

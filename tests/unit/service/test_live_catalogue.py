@@ -22,6 +22,7 @@ from tests.support.redis.stores import redis_client_for
 from tests.support.service.app_client import PATIENT, client_of
 from tests.support.service.registry_service import ADMIN, KEY, RegistryService
 
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 ASK, HEADERS = "/v1/recommendations", {"Authorization": f"Bearer {KEY}-2"}
 CATALOGUE = hash_of(f"{KEY}-2")
 NEW = {"item_id": "new", "attributes": {"brand": "Bob", "price": 25}, "vectors": {"image": [1, 0]}}
@@ -110,7 +111,7 @@ async def test_a_model_that_is_loaded_has_the_overlay_before_it_is_served(
 async def test_an_outage_keeps_the_last_overlay_and_changes_are_read_afterwards(
     bundle: Path, tmp_path: Path
 ) -> None:
-    with RedisServer(tmp_path) as server:
+    with RedisServer(tmp_path, *DURABLE) as server:
         async with served(bundle, server.url) as client:
             await put(client, {"item_id": IDS[1], "available": False})
             await until(lambda items: IDS[1] not in items, client)
@@ -124,6 +125,7 @@ async def test_an_outage_keeps_the_last_overlay_and_changes_are_read_afterwards(
                 ).status_code != 200:
                     await asyncio.sleep(0.05)
             await until(lambda items: "new" in items, client)
+            assert IDS[1] not in await ask(client, items=[IDS[0]])
 
     assert refused.status_code == 503
     assert IDS[1] not in meanwhile

@@ -10,9 +10,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from recsys.client.schemas import MAX_FIELDS
 from recsys.predictor import Predictor
 from service import problems
-from service.api.request_checks import MAX_FIELDS
 from service.problems import MAX_ANSWER_BYTES, MAX_ERRORS
 from tests.support.service.app_client import ClientOf
 
