@@ -207,9 +207,15 @@ def top_k_lists(model: ItemScorer, scores: Tensor, queries: Sequence[RankingQuer
     return [
         shown_items(items[row].tolist(), best[row].tolist(), query.k)
         if query.rules is None
-        else TopK(*query.rules.best(scores[row], query.k))
+        else _ruled(query.rules, scores[row], query.k)
         for row, query in enumerate(queries)
     ]
+
+
+def _ruled(rules: RankingRules, scores: Tensor, k: int) -> TopK:
+    listed = rules.best(scores, k)
+    assert listed is not None, "the scores of all items are there"
+    return TopK(*listed)
 
 
 def shown_items(items: list[int], scores: list[float], k: int) -> TopK:

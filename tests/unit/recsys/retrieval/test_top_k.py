@@ -24,6 +24,7 @@ from recsys.retrieval.candidates import KINDS, CandidateIndex
 from recsys.retrieval.exact import ExactScan, RankingQuery, Retrieval, TopK
 from recsys.retrieval.int8 import Int8Index
 from recsys.retrieval.item_lists import MAX_K
+from recsys.retrieval.item_scan import ItemScan
 from recsys.retrieval.rerank import Reranked, query_vectors
 from tests.support.bundles.small_indexes import (
     COMMON,
@@ -73,7 +74,8 @@ def complete_retrieval(
     exact = exact_scan(matrix, bias, scale, additions)
     if kind == "exact":
         return exact
-    return Reranked(complete_index(kind, matrix, bias), exact, scale, few_allowed)
+    scan = ItemScan(matrix, bias, lambda: np.arange(ITEMS, dtype=np.int32)[::-1])
+    return Reranked(complete_index(kind, matrix, bias), exact, scale, scan, few_allowed)
 
 
 def blend(weight: float, normalizing: int = NORMALIZING, votes: int = VOTES) -> Blend:

@@ -146,8 +146,8 @@ def test_recall_is_the_share_of_the_exact_lists(weights: Weights, predictor: Pre
     """
 
     class EverySecondItem(Int8Index):
-        def candidates(self, queries, clicks, count, allowed=None):  # type: ignore[no-untyped-def]
-            items = super().candidates(queries, clicks, 1000, allowed)
+        def candidates(self, queries, clicks, count):  # type: ignore[no-untyped-def]
+            items = super().candidates(queries, clicks, 1000)
             return np.where(items % 2 == 0, items, -1)
 
     index = Int8Index.of(weights.matrix, weights.bias, SMALL.scale)
