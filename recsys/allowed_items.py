@@ -4,7 +4,7 @@ A list asks it which of some candidates it holds, which takes no longer in a lar
 object stands for one filter: caches know it by its identity.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ class AllowedItems:
     count: int
     _few: NDArray[np.int32] | None  # (count,) rising; None where there is a mask
     _mask: NDArray[np.bool_] | None  # (N,)
+    _firsts: "dict[int, AllowedItems]" = field(default_factory=dict)  # `first` of each number
 
     @classmethod
     def of_mask(cls, mask: NDArray[np.bool_]) -> "AllowedItems":
@@ -62,6 +63,16 @@ class AllowedItems:
         if self._mask is not None:
             return self._mask
         return _read_only(_mask_of(self.indices, self.total))
+
+    def first(self, total: int) -> "AllowedItems":
+        """Return those of the first `total` items; the same object for the same number."""
+        if total == self.total:
+            return self
+        if total not in self._firsts:
+            indices = self.indices
+            first = indices[: int(np.searchsorted(indices, total))]
+            self._firsts[total] = AllowedItems.of_indices(first, total)
+        return self._firsts[total]
 
     def holds(self, items: NDArray[np.int64] | NDArray[np.int32]) -> NDArray[np.bool_]:
         """Return which of these items are allowed, in the shape of `items`: indices from 0."""

@@ -333,13 +333,13 @@ class Predictor:
         Args:
             window: known item indices.
         """
-        new, known = self._new, len(self._inputs)
-        if new is None or not window or max(window) < known:
+        new = self._new
+        if new is None or not window or max(window) < new.first:
             return self.model_id
         digest = blake2b(self.model_id.encode(), digest_size=STATE_ID_BYTES)
         for item in window:
-            if item >= known:
-                digest.update(new.digests[item - known])
+            if item >= new.first:
+                digest.update(new.digests[item - new.first])
         return digest.hexdigest()
 
     @property
@@ -429,14 +429,14 @@ class Predictor:
 
         It is the table of the bundle or, with a click on a new item, a copy of the rows clicked.
         """
-        new, known = self._new, len(self._inputs)
-        if new is None or int(clicks.max()) < known:
+        new = self._new
+        if new is None or int(clicks.max()) < new.first:
             return self._inputs, clicks
         items, rows = torch.unique(clicks, return_inverse=True)
-        is_new = items >= known
+        is_new = items >= new.first
         table = torch.empty(len(items), self._inputs.size(1))
         table[~is_new] = self._inputs[items[~is_new]]
-        table[is_new] = new.matrix[items[is_new] - known]
+        table[is_new] = new.matrix[items[is_new] - new.first]
         return table, rows
 
     def _scores(self, hidden: Tensor, windows: RaggedArray) -> Tensor:
@@ -456,8 +456,8 @@ class Predictor:
             The list; its scores are cosines, -1 to 1.
         """
         tables = [self._matrix] if self._new is None else [self._matrix, self._new.matrix]
-        place = item - len(self._matrix)
-        vector = tables[0][item] if place < 0 else tables[1][place]
+        known = len(self._matrix)
+        vector = tables[0][item] if item < known else tables[1][item - known]
         cosine = torch.cat([_cosines(table, vector) for table in tables])
         query = self._showable(replace(query, excluded=[*query.excluded, item]))
         (top_k,) = top_k_lists(self._model, cosine.unsqueeze(0), [query])
@@ -466,7 +466,8 @@ class Predictor:
 
 def _cosines(table: Tensor, vector: Tensor) -> Tensor:
     norms = torch.linalg.vector_norm(table, dim=1) * torch.linalg.vector_norm(vector)
-    return (table @ vector) / norms.clamp(min=1e-12)
+    cosines: Tensor = (table @ vector) / norms.clamp(min=1e-12)
+    return cosines
 
 
 def _known(session: NDArray[np.int32]) -> list[int]:

@@ -17,6 +17,8 @@ from recsys.allowed_items import AllowedItems
 from recsys.catalogue.id_map import CHUNK, StringArray, buffer_values
 from recsys.catalogue.postings import Postings
 
+ITEMS_OF_A_VALUE = 4_096  # fewer are scored where they are
+
 
 @dataclass(frozen=True, slots=True)
 class Range:
@@ -171,12 +173,26 @@ class CategoricalAttribute(Sequence[str | None]):
     @cached_property
     def _by_number(self) -> tuple[NDArray[np.float64], Postings]:
         """The distinct numbers, rising, and the items of each of them; made once."""
+        rising, keys = self._number_keys()
+        return rising, Postings.of(keys, len(rising))
+
+    def _number_keys(self) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+        """Return the distinct numbers, rising, and each item's place among them, -1 for None."""
         assert self.numbers is not None, "the caller has refused a range of text"
-        rising, key_of_value = np.unique(self.numbers, return_inverse=True)  # NaN is the last
+        rising, place = np.unique(self.numbers, return_inverse=True)  # NaN is the last
         known = int(np.count_nonzero(~np.isnan(rising)))
-        key_of_value[key_of_value >= known] = -1
-        keys = np.append(key_of_value, -1)[self._codes]
-        return rising[:known], Postings.of(keys, known)
+        place_of_value = np.where(place < known, place, -1).astype(np.int32)
+        return rising[:known], np.append(place_of_value, np.int32(-1))[self._codes]
+
+    def sort_key(self) -> NDArray[np.integer[Any]] | None:
+        """Return (N,) numbers by which items that a filter selects together are neighbours.
+
+        That are the items of a string, or those with numbers near to each other. None where a
+        string has so few items that this is of no use.
+        """
+        if self.numbers is not None:
+            return self._number_keys()[1]
+        return self._codes if len(self._values) * ITEMS_OF_A_VALUE <= len(self) else None
 
     def items_within(self, bounds: Range) -> AllowedItems:
         """Return the items whose number is within the bounds; None never is."""

@@ -116,6 +116,16 @@ class Catalogue:
             name: values.most_frequent(LISTED_VALUES) for name, values in self.attributes.items()
         }
 
+    def order_by_attributes(self) -> NDArray[np.int32]:
+        """Return all items, (N,) int32, those with equal attributes as neighbours.
+
+        An attribute with few values counts before one with many; see
+        `CategoricalAttribute.sort_key`.
+        """
+        keys = [key for each in self.attributes.values() if (key := each.sort_key()) is not None]
+        keys.sort(key=lambda key: int(key.max()), reverse=True)  # lexsort's last key counts first
+        return np.lexsort([np.arange(len(self)), *keys]).astype(np.int32)
+
     def allowed(self, wanted: Filter) -> AllowedItems:
         """Return the items of which every wanted attribute has one of its wanted values.
 

@@ -133,7 +133,8 @@ def _values(column: "pa.ChunkedArray", *, is_text: bool) -> list[Any]:
     if pa.types.is_floating(kind):
         return [None if value is None or value != value else value for value in column.to_pylist()]
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_list(kind):
-        return column.to_pylist()
+        values: list[Any] = column.to_pylist()
+        return values
     texts = as_attribute(column)
     return _as_numbers(texts) if is_text else texts
 

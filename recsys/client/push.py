@@ -74,11 +74,12 @@ class PushRecord:
     def _read(self) -> tuple[str, dict[str, str]]:
         if not self._path.exists():
             return "", {}
-        head, *lines = [*map(_parsed, self._path.read_text(encoding="utf-8").split("\n")), None]
+        text = self._path.read_text(encoding="utf-8")
+        head, *lines = map(_parsed, text.split("\n"))
         if not isinstance(head, dict) or head.get("url") != self._url:
             return "", {}
         pairs = [line for line in lines if isinstance(line, list) and len(line) == 2]
-        return str(head.get("epoch")), dict(pairs)
+        return str(head.get("epoch")), {str(item_id): str(digest) for item_id, digest in pairs}
 
 
 def digest_of(item: ItemParams) -> str:

@@ -162,6 +162,7 @@ class Overlay:
                 torch.stack(vectors) if vectors else torch.zeros(0, self._base.hidden),
                 torch.tensor([item.bias for item in items], dtype=torch.float32),
                 [item.digest for item in items],
+                len(self._available),
             )
             columns = {
                 name: CategoricalAttribute.of([item.texts.get(name) for item in items])

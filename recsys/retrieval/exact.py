@@ -188,7 +188,7 @@ class ExactScan:
             more = self._model.scores(self.new.matrix, self.new.bias, hidden)
             scores = torch.cat([scores, more], dim=1)
         if self.blend is not None:
-            known = trained_only(clicks, len(self.matrix), self.new)
+            known = trained_only(clicks, self.new)
             scores = self.blend.mix(scores / temperature_of(self.repeats), rows_of(known))
         if self.repeats is not None:
             self.repeats.add_to(scores, clicks)
@@ -223,9 +223,15 @@ def top_k_lists(model: ItemScorer, scores: Tensor, queries: Sequence[RankingQuer
     return [
         shown_items(items[row].tolist(), best[row].tolist(), query.k)
         if query.rules is None
-        else TopK(*query.rules.best(scores[row], query.k))
+        else _ruled(query.rules, scores[row], query.k)
         for row, query in enumerate(queries)
     ]
+
+
+def _ruled(rules: RankingRules, scores: Tensor, k: int) -> TopK:
+    listed = rules.best(scores, k)
+    assert listed is not None, "the scores of all items are there"
+    return TopK(*listed)
 
 
 def shown_items(items: list[int], scores: list[float], k: int) -> TopK:

@@ -25,7 +25,7 @@ from recsys.catalogue.catalogue import read_catalogue
 from service.middleware.auth import hash_of, new_key
 from tests.soak.bounds import Bound
 from tests.support.bundles.small_shops import small_shop
-from tests.support.redis.servers import RedisServer
+from tests.support.redis.servers import RedisServer, own_redis
 from tests.support.service.servers import ServerProcess
 from tests.support.service.steady_load import LoadRequest, LoadResponse, SteadyLoad
 
@@ -113,10 +113,8 @@ def catalogue(bundle: Path, folder: Path, changes: int, rate: float, seconds: fl
     publish(registry, "first")
     key = new_key()
     settings = {"RECSYS_CATALOGUE_KEY_HASHES": hash_of(key), "RECSYS_FOLLOW_SECONDS": "0.2"}
-    redis_folder = folder / "redis"
-    redis_folder.mkdir()
     with ExitStack() as stack:
-        redis = stack.enter_context(RedisServer(redis_folder, "--appendonly", "yes"))
+        redis = stack.enter_context(own_redis("--appendonly", "yes"))
         servers = [
             stack.enter_context(
                 ServerProcess(registry, redis.url, folder / f"server-{number}.log", **settings)

@@ -129,11 +129,12 @@ def _checked(predictor: Predictor, position: int, given: object) -> ItemUpdate |
         change = ItemChange.model_validate(given)
     except ValidationError as invalid:
         raw = invalid.errors(include_url=False, include_input=False)
-        wrong_id = not isinstance(given, dict) or any(each["loc"] == ("item_id",) for each in raw)
+        wrong_id = any(each["loc"] in ((), ("item_id",)) for each in raw)
+        item_id = None if wrong_id or not isinstance(given, dict) else given["item_id"]
         return [
             ItemProblem(
                 position=position,
-                item_id=None if wrong_id else given["item_id"],
+                item_id=item_id,
                 field=".".join(map(str, error["loc"])) or "item",
                 message=error["msg"].removeprefix("Value error, ")[:MAX_TEXT_LENGTH],
             )

@@ -17,7 +17,7 @@ from service.middleware.auth import hash_of
 from service.settings import Settings
 from service.store.overlay_store import ItemUpdate, OverlayStore, OverlayVersion
 from tests.support.bundles.content_bundle import IDS, write_content_bundle
-from tests.support.redis.servers import RedisServer
+from tests.support.redis.servers import own_redis
 from tests.support.redis.stores import redis_client_for
 from tests.support.service.app_client import PATIENT, client_of
 from tests.support.service.registry_service import ADMIN, KEY, RegistryService
@@ -109,9 +109,9 @@ async def test_a_model_that_is_loaded_has_the_overlay_before_it_is_served(
 
 
 async def test_an_outage_keeps_the_last_overlay_and_changes_are_read_afterwards(
-    bundle: Path, tmp_path: Path
+    bundle: Path,
 ) -> None:
-    with RedisServer(tmp_path, *DURABLE) as server:
+    with own_redis(*DURABLE) as server:
         async with served(bundle, server.url) as client:
             await put(client, {"item_id": IDS[1], "available": False})
             await until(lambda items: IDS[1] not in items, client)
@@ -150,13 +150,15 @@ async def test_a_reader_gets_every_change_once_in_pages_that_fit(redis_url: str)
         await store.put(updates[at : at + 1000])
     await store.put([ItemUpdate("i0", attributes={"n": "other"}, vectors={"image": [0.1, 2.0]})])
 
-    known, after, pages = None, 0, []
+    known: OverlayVersion | None = None
+    after, pages = 0, []
     while (page := await store.read(known, after)) is not None:
         pages.append(page.items)
         known, after = page.version, page.last
         if page.is_last:
             break
     found = {item_id: item.entry for page in pages for item_id, item in page.items()}
+    assert known is not None
     other = await store.read(OverlayVersion(known.epoch, known.count, "other"), after)
     await store.close()
 

@@ -36,6 +36,9 @@ class RecordingRetrieval:
         found = [TopK([3] * query.k, [0.5] * query.k) for query in queries]
         return [best if q.k <= MAX_K else None for best, q in zip(found, queries, strict=True)]
 
+    def with_new_items(self, _: object) -> "RecordingRetrieval":
+        return self
+
 
 @pytest.fixture
 def retrieval() -> RecordingRetrieval:

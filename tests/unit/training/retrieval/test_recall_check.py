@@ -146,8 +146,8 @@ def test_recall_is_the_share_of_the_exact_lists(weights: Weights, predictor: Pre
     """
 
     class EverySecondItem(Int8Index):
-        def candidates(self, queries, clicks, count, allowed=None):  # type: ignore[no-untyped-def]
-            items = super().candidates(queries, clicks, 1000, allowed)
+        def candidates(self, queries, clicks, count):  # type: ignore[no-untyped-def]
+            items = super().candidates(queries, clicks, 1000)
             return np.where(items % 2 == 0, items, -1)
 
     index = Int8Index.of(weights.matrix, weights.bias, SMALL.scale)
@@ -175,6 +175,9 @@ def test_lists_that_are_left_to_an_exact_scan_count_as_exact(predictor: Predicto
             self, hidden: Tensor, clicks: Windows, queries: Sequence[RankingQuery]
         ) -> list[TopK | None]:
             return [TopK([], []) if query.allowed is None else None for query in queries]
+
+        def with_new_items(self, _: object) -> "Half":
+            return self
 
     hidden = torch.randn(40, SMALL.hidden, generator=torch.Generator().manual_seed(1))
 
