@@ -21,6 +21,8 @@ SMALLER = {
     "compare_recipes.py": f"--number 2000 --set epochs=1 {LEARN}",
     "item_lists.py": "",
     "list_rules.py": "",
+    "live_catalogue.py lists": "--calls 20",
+    "live_catalogue.py intake": "--changes 2000",
     "memory.py bundle": "--items 4000 --hidden 8",
     "memory.py catalogue": "--rounds 2",
     "memory.py serve": f"--most 2 --rate 20 {LOAD}",

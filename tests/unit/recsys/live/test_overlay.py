@@ -17,8 +17,18 @@ from recsys.live.overlay import Overlay, OverlayCounts
 from recsys.model.repeats import RepeatTerm
 from recsys.predictor import Predictor, SessionState
 from recsys.retrieval.exact import RankingQuery
+from recsys.retrieval.int8 import Int8Index
+from recsys.retrieval.item_scan import ItemScan
+from recsys.retrieval.rerank import Reranked
 from recsys.retrieval.rules import Boost, Limit, RankingRules
-from tests.support.bundles.content_bundle import BRANDS, IDS, ITEMS, PRICES, content_predictor
+from tests.support.bundles.content_bundle import (
+    BRANDS,
+    IDS,
+    ITEMS,
+    PRICES,
+    RECIPE,
+    content_predictor,
+)
 
 NEW = ["a-new-one", "new-1", "new-2"]
 REPEATS = RepeatTerm(last=-1.0, earlier=0.5, recency=-0.3, clicks=0.4)
@@ -46,6 +56,17 @@ WINDOWS = st.lists(st.integers(0, ITEMS + len(NEW) - 1), max_size=5)
 @pytest.fixture(scope="module")
 def base() -> Predictor:
     return content_predictor().with_repeats(REPEATS)
+
+
+@pytest.fixture(scope="module", params=["exact", "indexed"])
+def any_base(request: pytest.FixtureRequest, base: Predictor) -> Predictor:
+    """Return a predictor that scores all items, and one whose index finds candidates."""
+    if request.param == "exact":
+        return base
+    exact = base.exact_retrieval
+    index = Int8Index.of(exact.matrix, exact.bias, 3.0)
+    scan = ItemScan(exact.matrix, exact.bias, lambda: np.arange(ITEMS, dtype=np.int32))
+    return base.with_retrieval(Reranked(index, exact, RECIPE.scale, scan, few_allowed=2))
 
 
 def materialised(base: Predictor, entries: dict[str, ItemEntry]) -> tuple[Predictor, np.ndarray]:
@@ -86,9 +107,10 @@ def materialised(base: Predictor, entries: dict[str, ItemEntry]) -> tuple[Predic
 
 @given(st.lists(ENTRIES, min_size=1, max_size=3), WINDOWS)
 def test_an_overlay_answers_as_a_model_of_all_items(
-    base: Predictor, calls: Sequence[dict[str, ItemEntry]], clicks: Sequence[int]
+    any_base: Predictor, calls: Sequence[dict[str, ItemEntry]], clicks: Sequence[int]
 ) -> None:
     """Also for changes that come one after the other, and in another order."""
+    base = any_base
     overlay = Overlay(base)
     entries: dict[str, ItemEntry] = {}
     for call in calls:
