@@ -4,9 +4,9 @@
     python tests/benchmarks/live_catalogue.py lists --bundle runs/million
     python tests/benchmarks/live_catalogue.py intake --bundle runs/million
 
-`lists` measures the CPU time of a list in turns, of the bundle as it is and with an overlay: a tenth
-of the items has another value of an attribute, and a tenth of those is sold out. `intake` changes
-items of a running service as fast as it acknowledges, and waits until it shows them.
+`lists` measures the CPU time of a list in turns, of the bundle as it is and with an overlay: a
+tenth of the items has another value of an attribute, and a tenth of those is sold out. `intake`
+changes items of a running service as fast as it acknowledges, and waits until it shows them.
 """
 
 import os
