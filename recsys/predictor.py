@@ -7,6 +7,7 @@ does not know Redis, HTTP or files. Shape letters are listed in `recsys/model/gr
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from hashlib import blake2b
 from typing import Literal, Protocol
 
@@ -19,6 +20,7 @@ from recsys.allowed_items import AllowedItems
 from recsys.catalogue.catalogue import Catalogue, shares_by_place
 from recsys.catalogue.overlay import with_new_items_last
 from recsys.content.encoder import ContentEncoder
+from recsys.model.ranking import NEVER
 from recsys.model.recent_popularity import RecentPopularity
 from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import Blend
@@ -33,6 +35,7 @@ from recsys.retrieval.exact import (
     top_k_lists,
 )
 from recsys.retrieval.new_items import NewItems
+from recsys.retrieval.rules import RankingRules
 
 FEW_SHARE = 0.05  # of the items: so few are sorted by popularity, among more the first are sought
 
@@ -116,6 +119,7 @@ class Predictor:
         self._matrix = matrix
         self._inputs = matrix if inputs is None else inputs
         self._own_bias = bias
+        self._cosines = _Cosines(matrix)  # shared by predictors with an overlay
         self._new: NewItems | None = None  # of an overlay
         self._count_recent(recent)
         self._retrieval: Retrieval = self.exact_retrieval  # scores every item
@@ -239,13 +243,35 @@ class Predictor:
 
     def _most_popular(self, query: RankingQuery) -> Ranking:
         if query.rules is not None:
-            scores = torch.from_numpy(self._popularity.copy()).unsqueeze(0)
-            (top_k,) = top_k_lists(self._model, scores, [query])
+            top_k = self._popular_by_rules(query, query.rules)
             return Ranking(top_k.items, top_k.scores, "popular")
         excluded = set(query.excluded)
         first = self._first_allowed(query.allowed, query.k + len(excluded))
         items = [item for item in first.tolist() if item not in excluded][: query.k]
         return Ranking(items, self._popularity[items].tolist(), "popular")
+
+    def _popular_by_rules(self, query: RankingQuery, rules: RankingRules) -> TopK:
+        """Return the list from the most popular items, from all where these are not enough."""
+        sets = rules.sets(query.allowed)
+        for depth in rules.depths(query.k + len(query.excluded)) if sets else ():
+            first = [self._first_allowed(items, depth) for items, _ in sets]
+            lowest = [
+                float(self._popularity[part[-1]]) + boost
+                for part, (_, boost) in zip(first, sets, strict=True)
+                if len(part) == depth
+            ]
+            pinned = np.array(rules.pinned, dtype=np.int64)
+            items = np.unique(np.concatenate([*first, pinned]))
+            scores = self._popularity[items]
+            scores[np.isin(items, query.excluded)] = NEVER
+            if query.allowed is not None:
+                scores[~query.allowed.holds(items)] = NEVER
+            floor = max(lowest, default=NEVER)
+            found = rules.best(torch.from_numpy(scores), query.k, items, floor)
+            if found is not None:
+                return TopK(*found)
+        scores = torch.from_numpy(self._popularity.copy()).unsqueeze(0)
+        return top_k_lists(self._model, scores, [query])[0]
 
     def _first_allowed(self, allowed: AllowedItems | None, count: int) -> NDArray[np.int32]:
         """Return the `count` most popular of the allowed items, the most popular first."""
@@ -455,19 +481,32 @@ class Predictor:
         Returns:
             The list; its scores are cosines, -1 to 1.
         """
-        tables = [self._matrix] if self._new is None else [self._matrix, self._new.matrix]
+        scans = (
+            [self._cosines] if self._new is None else [self._cosines, _Cosines(self._new.matrix)]
+        )
         known = len(self._matrix)
-        vector = tables[0][item] if item < known else tables[1][item - known]
-        cosine = torch.cat([_cosines(table, vector) for table in tables])
+        vector = scans[0].matrix[item] if item < known else scans[1].matrix[item - known]
+        cosine = torch.cat([scan.with_vector(vector) for scan in scans])
         query = self._showable(replace(query, excluded=[*query.excluded, item]))
         (top_k,) = top_k_lists(self._model, cosine.unsqueeze(0), [query])
         return self._filled(top_k, query)
 
 
-def _cosines(table: Tensor, vector: Tensor) -> Tensor:
-    norms = torch.linalg.vector_norm(table, dim=1) * torch.linalg.vector_norm(vector)
-    cosines: Tensor = (table @ vector) / norms.clamp(min=1e-12)
-    return cosines
+class _Cosines:
+    """Cosines with all vectors of a table, whose lengths are computed once."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix = matrix  # (N, H)
+
+    @cached_property
+    def _lengths(self) -> Tensor:
+        return torch.linalg.vector_norm(self.matrix, dim=1)
+
+    def with_vector(self, vector: Tensor) -> Tensor:
+        """Return (N,) float32; vector: (H,)."""
+        lengths = self._lengths * torch.linalg.vector_norm(vector)
+        cosines: Tensor = (self.matrix @ vector) / lengths.clamp(min=1e-12)
+        return cosines
 
 
 def _known(session: NDArray[np.int32]) -> list[int]:

@@ -10,7 +10,7 @@ product is within twice this bound of the n-th largest is a candidate, so the n 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from weakref import WeakKeyDictionary
@@ -23,8 +23,11 @@ from torch import Tensor
 from recsys.allowed_items import AllowedItems
 from recsys.model.ranking import largest
 from recsys.retrieval.candidates import with_bias
-from recsys.retrieval.int8 import BLOCK, STEPS, Int8Codes, int8_product
+from recsys.retrieval.int8 import STEPS, Int8Codes, int8_product
 
+CODES_AT_ONCE = 32_768  # multiplied together
+COPIED_AT_ONCE = 8_192  # copied to be multiplied, which stay in the cache
+SIDE_BY_SIDE = 16  # runs, of the mean of a filter: so many are read where they are
 RUN = 64  # codes that are read together, 9 KB of 128 numbers
 PRODUCTS_AT_ONCE = 8_000_000  # 32 MB
 MAX_CANDIDATES = 100_000  # of one query; where rounding leaves more, the scan gives up
@@ -121,7 +124,7 @@ class _OrderedCodes:
         rest = -len(order) % RUN
         items = np.concatenate([order, order[:1].repeat(rest)])
         made = Int8Codes.of(matrix, bias, 1.0, items.astype(np.int64))
-        parts = made.codes.split(BLOCK)
+        parts = made.codes.split(CODES_AT_ONCE)
         longest = max(float(torch.linalg.vector_norm(part.float(), dim=1).max()) for part in parts)
         return cls(made.codes, made.steps, longest, items, len(order))
 
@@ -189,21 +192,27 @@ class _OrderedCodes:
         Returns:
             (B, runs.size) int32.
         """
-        products = torch.empty((len(queries), runs.size), dtype=torch.int32)
-        for start in range(0, runs.size, BLOCK):
-            end = min(start + BLOCK, runs.size)
-            part = torch.empty((len(queries), end - start), dtype=torch.int32)
-            int8_product(queries, self._read(runs, start, end).t(), part)
-            products[:, start:end] = part
+        products, start = torch.empty((len(queries), runs.size), dtype=torch.int32), 0
+        for codes in self._read(runs):
+            part = products[:, start : start + len(codes)]
+            whole = part if len(queries) == 1 else torch.empty_like(part)  # written as one piece
+            int8_product(queries, codes.t(), whole)
+            if whole is not part:
+                part.copy_(whole)
+            start += len(codes)
         return products.masked_fill_(runs.barred, INT32.min)
 
-    def _read(self, runs: _Runs, start: int, end: int) -> Tensor:
-        """Return the codes `start` … `end` - 1 of some runs; neighbours are not copied."""
-        if runs.numbers is None:
-            return self.codes[start:end]
-        numbers = runs.numbers[start // RUN : end // RUN]
-        first, last = int(numbers[0]), int(numbers[-1])
-        if last - first + 1 == len(numbers):
-            return self.codes[first * RUN : (last + 1) * RUN]
-        by_run = self.codes.view(-1, RUN * self.codes.size(1))
-        return by_run[torch.from_numpy(numbers)].view(-1, self.codes.size(1))
+    def _read(self, runs: _Runs) -> Iterator[Tensor]:
+        """Yield the codes of some runs, a part at a time; runs side by side are not copied."""
+        numbers = runs.numbers
+        if numbers is None:
+            yield from self.codes.split(CODES_AT_ONCE)
+            return
+        ends = np.flatnonzero(np.diff(numbers) > 1) + 1
+        if len(ends) * SIDE_BY_SIDE < len(numbers):
+            for part in np.split(numbers, ends):
+                yield from self.codes[part[0] * RUN : (part[-1] + 1) * RUN].split(CODES_AT_ONCE)
+        else:
+            by_run = self.codes.view(-1, RUN * self.codes.size(1))
+            for some in torch.from_numpy(numbers).split(COPIED_AT_ONCE // RUN):
+                yield by_run.index_select(0, some).view(-1, self.codes.size(1))

@@ -32,9 +32,6 @@ FEW_ALLOWED = 5_000  # so few allowed items are all scored, without index and sc
 WIDE_SHARE = 0.25  # of the items: where so many are allowed, the index may find enough of them
 COUNT_STEP = 10  # of the number of candidates
 VECTORS_AT_ONCE = 32_768  # copied together to be scored, 16 MB of 128 numbers
-DISPLACED = 10  # best items to look at for each of a list, where rules keep some of them out
-DEEPER = 10  # times as many, where the first ones are not enough
-MAX_BOOSTED_SETS = 32  # of the values of all boosts together
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,18 +176,13 @@ class Reranked:
     def _by_rules(self, row: "_Batch", rules: RankingRules) -> TopK | None:
         """Return the list of a batch of one; None where its items may be anywhere."""
         query = row.queries[0]
-        if math.prod(len(boost.weight_of) + 1 for boost in rules.boosts) > MAX_BOOSTED_SETS:
-            return None
-        boosted = rules.highest_boosts()
-        if query.allowed is not None:
-            boosted = [(items & query.allowed, boost) for items, boost in boosted]
-        depth = _places(query, row.demoted[0]) * (DISPLACED if rules.displace else 1)
-        for each, by_index in ((depth, True), (depth * DEEPER, False)):
-            searches = [_Search(each, items, boost) for items, boost in boosted]
-            searches.append(_Search(each, query.allowed))
+        sets, by_index = rules.sets(query.allowed), True
+        for depth in rules.depths(_places(query, row.demoted[0])) if sets else ():
+            searches = [_Search(depth, items, boost) for items, boost in sets]
             (top_k,) = self._best_of(row, searches, by_index)
             if top_k is not None:
                 return top_k
+            by_index = False
         return None
 
     def _best_of(

@@ -1,14 +1,19 @@
 """Rules of one list: boosts, limits for each value of an attribute, and pinned items.
 
-The order of application is: filter and exclusions, boosts, pinned items, limits, length. Rules are
-applied to candidates. `highest_boosts` says where else to look for candidates: an item outside them
-has at most the score of the last candidate of its set.
+The order of application is: filter and exclusions, boosts, pinned items, limits, length.
+
+A list needs not the scores of all items. The best `depth` items of the whole and of each set of
+boosted items are candidates. Any other item scores at most as the last candidate of its set, with
+the boost of the set. A list whose items score more is the right one; otherwise `depth` grows.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from itertools import product
+from operator import and_
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +23,10 @@ from torch import Tensor
 
 from recsys.allowed_items import AllowedItems
 from recsys.model.ranking import NEVER, top_k
+
+DISPLACED = 10  # best items to look at for each of a list, where rules keep some of them out
+DEEPER = 10  # times as many, where the first ones are not enough
+MAX_SETS = 32  # of the values of all boosts together
 
 
 class ItemAttribute(Protocol):
@@ -55,30 +64,32 @@ class RankingRules:
     limits: Sequence[Limit] = ()
     pinned: Sequence[int] = ()  # item indices; those that may be shown come first, in this order
 
-    @property
-    def displace(self) -> bool:
-        """Return whether a rule can keep items with high scores out of the list."""
-        lowers = any(weight < 0 for boost in self.boosts for weight in boost.weight_of.values())
-        return lowers or bool(self.limits)
+    def depths(self, places: int) -> tuple[int, int]:
+        """Return how many of the best items to look at, first and if these are not enough.
 
-    def highest_boosts(self) -> list[tuple[AllowedItems, float]]:
-        """Return sets of items, and what is added to the score of an item of the set at most.
-
-        An item that is in several sets has the highest of their numbers, or less; one that is in
-        none has 0 or less.
+        places: length of the list, with what may be left out anyway.
         """
+        lowers = any(weight < 0 for boost in self.boosts for weight in boost.weight_of.values())
+        first = places * DISPLACED if lowers or self.limits else places
+        return first, first * DEEPER
+
+    def sets(self, allowed: AllowedItems | None) -> list[tuple[AllowedItems | None, float]]:
+        """Return all allowed items, and those of each boost or of several at once.
+
+        Each with the number that is added to the scores of its items at most. Empty where there
+        would be more than `MAX_SETS`.
+        """
+        if math.prod(len(boost.weight_of) + 1 for boost in self.boosts) > MAX_SETS:
+            return []
         values = [
             [(None, 0.0), *((boost.items_of[v], w) for v, w in boost.weight_of.items() if w > 0)]
             for boost in self.boosts
         ]
         sets = []
         for chosen in product(*values):
-            parts = [(items, weight) for items, weight in chosen if items is not None]
-            if parts:
-                items = parts[0][0]
-                for other, _ in parts[1:]:
-                    items &= other
-                sets.append((items, sum(weight for _, weight in parts)))
+            parts = [items for items in (allowed, *(each[0] for each in chosen)) if items]
+            parts.sort(key=lambda items: items.count)
+            sets.append((reduce(and_, parts) if parts else None, sum(each[1] for each in chosen)))
         return sets
 
     def best(

@@ -39,7 +39,7 @@ def few_values(random: np.random.Generator, items: int) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("vectors", [gaussian, with_outliers, few_values])
-@pytest.mark.parametrize("block", [2 * RUN, item_scan.BLOCK])
+@pytest.mark.parametrize("at_once", [2 * RUN, item_scan.CODES_AT_ONCE])
 @given(
     items=st.integers(1, 5 * RUN),
     share=st.sampled_from([None, 0.0, 0.02, 0.5, 0.95]),
@@ -48,7 +48,7 @@ def few_values(random: np.random.Generator, items: int) -> NDArray[np.float32]:
 )
 def test_the_best_allowed_items_are_among_the_candidates(
     vectors: Callable[[np.random.Generator, int], NDArray[np.float32]],
-    block: int,
+    at_once: int,
     items: int,
     share: float | None,
     count: int,
@@ -61,7 +61,8 @@ def test_the_best_allowed_items_are_among_the_candidates(
     allowed = None if share is None else AllowedItems.of_mask(mask)
     queries = vectors(random, 3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(item_scan, "BLOCK", block)
+        patch.setattr(item_scan, "CODES_AT_ONCE", at_once)
+        patch.setattr(item_scan, "SIDE_BY_SIDE", 1 + seed % 2)
         found = scan_of(matrix, bias, seed).best(queries, count, allowed)
 
     assert found is not None
