@@ -34,7 +34,7 @@ from recsys.retrieval.exact import (
     TopK,
     top_k_lists,
 )
-from recsys.retrieval.new_items import NewItems
+from recsys.retrieval.new_items import PlacedItems
 from recsys.retrieval.rules import RankingRules
 
 FEW_SHARE = 0.05  # of the items: so few are sorted by popularity, among more the first are sought
@@ -120,7 +120,7 @@ class Predictor:
         self._inputs = matrix if inputs is None else inputs
         self._own_bias = bias
         self._cosines = _Cosines(matrix)  # shared by predictors with an overlay
-        self._new: NewItems | None = None  # of an overlay
+        self._new: PlacedItems | None = None  # of an overlay
         self._count_recent(recent)
         self._retrieval: Retrieval = self.exact_retrieval  # scores every item
 
@@ -333,7 +333,7 @@ class Predictor:
         other._retrieval = other.exact_retrieval
         return other
 
-    def with_overlay(self, catalogue: Catalogue, new: NewItems) -> "Predictor":
+    def with_overlay(self, catalogue: Catalogue, new: PlacedItems) -> "Predictor":
         """Return a predictor with the same model for a catalogue with changes and new items.
 
         Args:
@@ -344,12 +344,15 @@ class Predictor:
         other = copy.copy(self)
         other.catalogue = catalogue
         if len(new):
-            other._new = new
-            other._by_popularity = with_new_items_last(self._by_popularity, len(new))
-            below = np.linspace(self._popularity.min(), 0, len(new) + 1, endpoint=False)[1:]
-            other._popularity = np.append(self._popularity, below.astype(np.float32))
-            other._retrieval = self._retrieval.with_new_items(new)
+            other._add(new)
         return other
+
+    def _add(self, new: PlacedItems) -> None:
+        self._new = new
+        self._by_popularity = with_new_items_last(self._by_popularity, len(new))
+        below = np.linspace(self._popularity.min(), 0, len(new) + 1, endpoint=False)[1:]
+        self._popularity = np.append(self._popularity, below.astype(np.float32))
+        self._retrieval = self._retrieval.with_new_items(new)
 
     def state_id(self, window: Sequence[int]) -> str:
         """Return the id of what the state after this window depends on beside the clicks.

@@ -4,10 +4,10 @@ Law of availability: two seconds after a change is acknowledged, no answer of an
 an unavailable item, provided the process could read Redis. While it cannot, the last overlay that
 it read holds.
 
-The process asks for the version of the overlay four times a second, reads what changed, and builds
-a new predictor in a thread. The predictor is exchanged as a whole: a batch that is under way ends
-with the overlay that it began with. A model that is loaded gets all entries before it is served,
-and the changes that come meanwhile.
+The process asks four times a second for what changed, and builds a new predictor in a thread. The
+predictor is exchanged as a whole: a batch that is under way ends with the overlay that it began
+with. A model that is loaded gets all entries before it is served, and the changes that come
+meanwhile.
 """
 
 import asyncio
@@ -19,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from math import inf
-from typing import TypeVar
 
 from recsys.errors import StoreUnavailable
 from recsys.live.overlay import Overlay, OverlayCounts
@@ -33,7 +32,6 @@ ITEMS_AT_ONCE = 10_000  # applied in one job, so that a model that is loaded del
 REACHED_SECONDS = 1.0
 LATE_SECONDS = 2.0
 FIRST_ATTEMPTS = 3  # to read the overlay at the start, while Redis does not answer
-Result = TypeVar("Result")
 
 
 class BoundOverlay:
@@ -43,10 +41,11 @@ class BoundOverlay:
         self.overlay = Overlay(predictor)
         self.waiting = dict(waiting)
 
-    def apply(self, items: Mapping[str, StoredItem | None]) -> None:
-        """Apply some items. It runs in a thread, one call at a time."""
+    def applied(self, items: Mapping[str, StoredItem | None]) -> Predictor:
+        """Return a predictor after applying some items. It runs in a thread, one call at a time."""
         entries = {key: None if item is None else item.entry for key, item in items.items()}
         self.overlay.apply(entries)
+        return self.overlay.predictor()
 
     def take(self) -> dict[str, StoredItem | None]:
         """Return some of the waiting items, which wait no more."""
@@ -173,14 +172,15 @@ class LiveCatalogue:
 
     async def _catch_up(self) -> None:
         """Read all that changed, and serve it."""
-        current, known = await self.store.version(), self._version
-        if known is None or current != known or self._after < known.count:
+        try:
             while not await self._read_page():
                 pass
+        finally:  # also what was read before Redis failed
+            await self._serve_waiting()
         self._read_at, self._applied = time.monotonic(), self._after
 
     async def _read_page(self) -> bool:
-        """Read one page and serve its changes; return whether it was the last."""
+        """Read one page; return whether it was the last."""
         page = await self.store.read(self._version, self._after)
         if page is None:
             log.warning(
@@ -192,11 +192,13 @@ class LiveCatalogue:
         self._version, self._after = page.version, page.last
         if self._reread is None:
             self._items.update(page.items)
-            await self._apply(page.items)
+            self._wait(page.items)
         else:
             self._reread.update(page.items)
             if page.is_last:
-                await self._apply(self._replace_items(self._reread))
+                self._wait(self._replace_items(self._reread))
+        if self._served is not None and len(self._served.waiting) >= ITEMS_AT_ONCE:
+            await self._serve_waiting()
         return page.is_last
 
     def _replace_items(self, items: dict[str, StoredItem]) -> dict[str, StoredItem | None]:
@@ -205,13 +207,17 @@ class LiveCatalogue:
         gone: dict[str, StoredItem | None] = dict.fromkeys(old.keys() - items.keys())
         return gone | {key: item for key, item in items.items() if old.get(key) != item}
 
-    async def _apply(self, changes: Mapping[str, StoredItem | None]) -> None:
-        """Apply changes to the served model, and have those that are loaded apply them, too."""
+    def _wait(self, changes: Mapping[str, StoredItem | None]) -> None:
+        """Have changes wait for the served model and for those that are loaded."""
+        for bound in (self._served, *self._loading):
+            if bound is not None:
+                bound.waiting.update(changes)
+
+    async def _serve_waiting(self) -> None:
+        """Apply what waits for the served model, and serve it."""
         bound = self._served
-        if bound is None or not changes:
+        if bound is None or not bound.waiting:
             return
-        for each in (bound, *self._loading):
-            each.waiting.update(changes)
         predictor = await self._current(bound)
         if bound is self._served:  # no other model has replaced it meanwhile
             self._serve(predictor)
@@ -219,12 +225,8 @@ class LiveCatalogue:
 
     async def _current(self, bound: BoundOverlay) -> Predictor:
         """Return a predictor after all that waits is applied."""
+        in_thread = partial(asyncio.get_running_loop().run_in_executor, self._thread)
         while True:
-            while bound.waiting:
-                await self._in_thread(partial(bound.apply, bound.take()))
-            predictor = await self._in_thread(bound.overlay.predictor)
+            predictor = await in_thread(bound.applied, bound.take())
             if not bound.waiting:
                 return predictor
-
-    async def _in_thread(self, job: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, job)

@@ -24,7 +24,7 @@ from recsys.catalogue.overlay import CatalogueChanges, ItemRows, OverlaidCatalog
 from recsys.errors import WrongContent
 from recsys.live.entry import ItemEntry, is_number, text_of
 from recsys.predictor import Predictor
-from recsys.retrieval.new_items import NewItems
+from recsys.retrieval.new_items import PlacedItems
 
 FIRST_ROWS = 64  # room of a table at first; it doubles
 
@@ -62,7 +62,7 @@ class Overlay:
         self._changed = _Table(list(self._attributes))
         self._new: dict[str, _NewItem] = {}
         self._not_placed: set[str] = set()
-        self._placed: tuple[NewItems, ItemRows, list[str]] | None = None  # None: to be made
+        self._placed: tuple[PlacedItems, ItemRows, list[str]] | None = None  # None: to be made
 
     @property
     def counts(self) -> OverlayCounts:
@@ -152,13 +152,13 @@ class Overlay:
         if self._new.pop(item_id, None) is not None:
             self._placed = None
 
-    def _new_items(self) -> tuple[NewItems, ItemRows, list[str]]:
+    def _new_items(self) -> tuple[PlacedItems, ItemRows, list[str]]:
         """Return the new items in the order of their ids, which is the same in every process."""
         if self._placed is None:
             ids = sorted(self._new)
             items = [self._new[item_id] for item_id in ids]
             vectors = [item.vector for item in items]
-            new = NewItems(
+            new = PlacedItems(
                 torch.stack(vectors) if vectors else torch.zeros(0, self._base.hidden),
                 torch.tensor([item.bias for item in items], dtype=torch.float32),
                 [item.digest for item in items],

@@ -21,7 +21,7 @@ from recsys.model.repeats import RepeatTerm, temperature_of
 from recsys.neighbours.blend import Blend
 from recsys.ragged import rows_of
 from recsys.retrieval.candidates import KINDS, REMOVED_KINDS, IndexSettings, Windows
-from recsys.retrieval.new_items import NewItems, trained_only
+from recsys.retrieval.new_items import PlacedItems, trained_only
 from recsys.retrieval.rules import RankingRules
 
 SCORES_AT_ONCE = 8_000_000  # of an exact scan, 32 MB; each part of a batch reads all items
@@ -116,7 +116,7 @@ class Retrieval(Protocol):
         """Return the lists of `top_k`, or None for each list that needs a scan of all items."""
         ...
 
-    def with_new_items(self, new: NewItems) -> "Retrieval":
+    def with_new_items(self, new: PlacedItems) -> "Retrieval":
         """Return a retrieval that finds M new items, too; their indices follow."""
         ...
 
@@ -138,7 +138,7 @@ class ExactScan:
         bias: Tensor,
         repeats: RepeatTerm | None = None,
         blend: Blend | None = None,
-        new: NewItems | None = None,
+        new: PlacedItems | None = None,
     ) -> None:
         """Hold the item vectors.
 
@@ -154,7 +154,7 @@ class ExactScan:
         self.new = new
         self._model = model
 
-    def with_new_items(self, new: NewItems) -> "ExactScan":
+    def with_new_items(self, new: PlacedItems) -> "ExactScan":
         """Return a scan of new items, too."""
         return ExactScan(self._model, self.matrix, self.bias, self.repeats, self.blend, new)
 

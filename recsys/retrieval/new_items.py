@@ -17,7 +17,7 @@ from recsys.retrieval.candidates import Windows
 
 
 @dataclass(frozen=True, slots=True)
-class NewItems:
+class PlacedItems:
     """Item vectors of M new items."""
 
     matrix: Tensor  # (M, H) float32
@@ -57,7 +57,7 @@ class NewItems:
 class ItemVectors:
     """Vectors and biases of the items of a bundle and of new ones."""
 
-    def __init__(self, matrix: Tensor, bias: Tensor, new: NewItems | None) -> None:
+    def __init__(self, matrix: Tensor, bias: Tensor, new: PlacedItems | None) -> None:
         """Hold both tables; the larger one is not copied."""
         self._matrix, self._bias, self._new = matrix.numpy(), bias.numpy(), new
 
@@ -76,7 +76,7 @@ class ItemVectors:
         return vectors, biases
 
 
-def trained_only(clicks: Windows, new: NewItems | None) -> Windows:
+def trained_only(clicks: Windows, new: PlacedItems | None) -> Windows:
     """Return windows in which a new item is -1, an unknown one, for what only training has seen.
 
     Args:

@@ -25,7 +25,7 @@ from recsys.ragged import ScoredRaggedArray, offsets_of, rows_of
 from recsys.retrieval.candidates import CandidateIndex, Windows
 from recsys.retrieval.exact import ExactScan, RankingQuery, TopK, shown_items
 from recsys.retrieval.item_scan import ItemScan
-from recsys.retrieval.new_items import ItemVectors, NewItems, trained_only
+from recsys.retrieval.new_items import ItemVectors, PlacedItems, trained_only
 from recsys.retrieval.rules import RankingRules
 
 FEW_ALLOWED = 5_000  # so few allowed items are all scored, without index and scan
@@ -72,7 +72,7 @@ class Reranked:
         self._blend, self._temperature = exact.blend, temperature_of(exact.repeats)
         self._least_count = 0 if exact.blend is None else exact.blend.settings.normalizing
 
-    def with_new_items(self, new: NewItems) -> "Reranked":
+    def with_new_items(self, new: PlacedItems) -> "Reranked":
         """Return a retrieval whose candidates are those of index and scan and of new items."""
         exact = self._exact.with_new_items(new)
         return Reranked(self._index, exact, self._scale, self._scan, self._few_allowed)

@@ -22,7 +22,7 @@ from service.store.session_store import script_source
 
 PREFIX = "recsys:catalogue:{overlay}:"
 KEYS = [PREFIX + name for name in ("version", "calls", "changes", "items", "vectors")]
-VERSION, _, _, ITEMS, VECTORS = KEYS
+_, _, _, ITEMS, VECTORS = KEYS
 PAGE_ITEMS, PAGE_BYTES = 1000, 500_000  # of one read; it takes milliseconds of Redis
 
 
@@ -33,9 +33,6 @@ class OverlayVersion:
     epoch: str = ""  # random, made with the first change; empty: nothing was ever changed
     count: int = 0  # changes of single items so far
     nonce: str = ""  # random, of the last call that changed an item
-
-    def __str__(self) -> str:
-        return f"{self.epoch} {self.count} {self.nonce}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +110,6 @@ class OverlayStore:
         self._redis_client = redis_client
         self._put_script = Script(script_source("overlay.lua", "overlay_put.lua"))
         self._read_script = Script(script_source("overlay.lua", "overlay_read.lua"))
-
-    async def version(self) -> OverlayVersion:
-        """Return the current version, which costs little."""
-        reply = await self._run(RedisCall(("GET", VERSION), VERSION, repeatable=True))
-        parts = reply.decode().split(" ") if reply else ["", "0", ""]
-        return OverlayVersion(parts[0], int(parts[1]), parts[2])
 
     async def put(self, updates: Sequence[ItemUpdate]) -> tuple[OverlayVersion, list[bool]]:
         """Change items in one atomic step; return the version and which items were changed."""

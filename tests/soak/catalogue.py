@@ -100,7 +100,7 @@ class IdLoad(SteadyLoad):
         lists = response.body.get("responses", [response.body])
         ids = [item["item_id"] for each in lists for item in each.get("items", [])]
         return LoadResponse(
-            request, response.status, response.seconds, {"ids": ids, "m": response.body.get("model_id")}, response.received_at
+            request, response.status, response.seconds, {"ids": ids}, response.received_at
         )
 
 
@@ -145,7 +145,6 @@ async def _measured(
             httpx.AsyncClient(base_url=servers[0].url, headers=headers, timeout=10)
         )
         feed = Feed(client, items)
-        globals()['T0'] = time.perf_counter()
         for load in loads:
             await stack.enter_async_context(load.running())
         sending = asyncio.create_task(feed.send(changes, changes / seconds))
@@ -198,15 +197,6 @@ def _bounds(feed: Feed, responses: Sequence[LoadResponse]) -> list[Bound]:
             late += seconds > LAW_SECONDS
     statuses = Counter(response.status for response in responses)
     sent = sum(map(len, feed.changes.values()))
-    import os
-    if os.environ.get("DEBUG_LAW"):
-        rows = []
-        for a in answers:
-            for i in a.body["ids"]:
-                at = a.received_at - a.seconds
-                x = feed.seconds_sold_out(i, at)
-                if x > 2: rows.append((round(at - T0, 1), round(x, 1), a.request.path, list(a.request.body)[:3], round(a.seconds, 2), a.body.get("m")))
-        print("outage", [t - T0 for t in feed.outage]); print(len(rows)); print(*rows[:: max(len(rows) // 60, 1)], sep="\n")
     return [
         Bound("changes acknowledged", f"{sent:,}; {feed.refused} calls refused and sent again"),
         Bound("responses", ", ".join(f"{n:,} × {status}" for status, n in statuses.items())),

@@ -95,9 +95,8 @@ async def test_a_model_that_is_loaded_has_the_overlay_before_it_is_served(
     served: RegistryService,
 ) -> None:
     store = served.running.live.store
-    await store.put([ItemUpdate("aurora-tent", available=False)])
-    live = served.running.live
-    await live.reached(await store.version())
+    version, _ = await store.put([ItemUpdate("aurora-tent", available=False)])
+    await served.running.live.reached(version)
 
     await served.reload(bundle="new")
     listed = await ask(served.client, user_id="nobody", k=100)
