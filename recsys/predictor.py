@@ -33,7 +33,7 @@ from recsys.retrieval.exact import (
 )
 from recsys.retrieval.rules import RankingRules
 
-FEW_SHARE = 0.05  # of the items: so few are sorted by popularity, among more the first are sought
+FEW_SHARE = 0.005  # of the items: so few are sorted by popularity, among more the first are sought
 
 Source = Literal["model", "popular"]
 
@@ -400,7 +400,8 @@ class Predictor:
     @cached_property
     def _norms(self) -> Tensor:
         """(N,) float32, lengths of the item vectors."""
-        return torch.linalg.vector_norm(self._matrix, dim=1)
+        norms: Tensor = torch.linalg.vector_norm(self._matrix, dim=1)
+        return norms
 
     @torch.inference_mode()
     def similar(self, item: int, query: RankingQuery = DEFAULT_QUERY) -> Ranking:
