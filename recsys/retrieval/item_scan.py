@@ -172,9 +172,8 @@ class _OrderedCodes:
         least = (last.double() - 2 * (1 + ROUNDING) * differ.double()).floor()
         least = least.nan_to_num(INT32.max).clamp(min=INT32.min + 1)  # a state of NaN finds nothing
         found = []
-        for row, bound in zip(products, least.to(torch.int64).tolist(), strict=True):
-            places = torch.nonzero(row >= bound)[:, 0].numpy()
-            found.append(self._items_at(places, runs))
+        for row, bound in zip(products.numpy(), least.to(torch.int64).tolist(), strict=True):
+            found.append(self._items_at(np.flatnonzero(row >= bound), runs))
         return found
 
     def _items_at(self, places: NDArray[np.int64], runs: _Runs) -> NDArray[np.int64]:
