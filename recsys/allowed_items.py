@@ -80,7 +80,7 @@ class AllowedItems:
         smaller, larger = (self, other) if self.count <= other.count else (other, self)
         both = larger._shared.get(smaller)
         if both is None:
-            if smaller._mask is None:
+            if _are_few(smaller.count, self.total):
                 indices = smaller.indices
                 both = AllowedItems.of_indices(indices[larger.holds(indices)], self.total)
             else:

@@ -119,7 +119,7 @@ def grown(predictor: Predictor, catalogue: Catalogue, names: Sequence[str]) -> d
     wide = catalogue.allowed({}).mask.copy()
     wide[0] = False
     narrow = RankingQuery(100, allowed=AllowedItems.of_mask(wide))
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         f"postings of {' and '.join(names)}": lambda: [
             catalogue.allowed({name: [""]}) for name in names
         ],

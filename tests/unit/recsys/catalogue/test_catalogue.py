@@ -146,8 +146,11 @@ def test_all_ids_are_found_at_once_as_they_are_one_by_one() -> None:
 
 def test_items_that_a_filter_selects_are_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two values count before four numbers; texts with few items each do not count."""
-    columns = {"id": list("abcdef"), "price": ["2", "9", "10", "1", "2", None]}
-    columns["kind"] = ["x", "y", "x", "y", "y", "x"]
+    columns: dict[str, list[str | None]] = {
+        "id": [*"abcdef"],
+        "price": ["2", "9", "10", "1", "2", None],
+        "kind": [*"xyxyyx"],
+    }
     monkeypatch.setattr(attributes, "ITEMS_OF_A_VALUE", 3)
 
     order = Catalogue(list("uvwxyz"), np.ones(6, np.int64), columns).order_by_attributes()
