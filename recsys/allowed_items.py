@@ -7,6 +7,7 @@ object stands for one filter: caches know it by its identity.
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,12 +87,22 @@ class AllowedItems:
         return equal
 
     def __and__(self, other: "AllowedItems") -> "AllowedItems":
-        """Return the items that are in both."""
+        """Return the items that are in both; the same object again while both are in use."""
         smaller, larger = (self, other) if self.count <= other.count else (other, self)
-        if smaller._mask is None:
-            indices = smaller.indices
-            return AllowedItems.of_indices(indices[larger.holds(indices)], self.total)
-        return AllowedItems.of_mask(smaller.mask & larger.mask)
+        both = larger._shared.get(smaller)
+        if both is None:
+            if _are_few(smaller.count, self.total):
+                indices = smaller.indices
+                both = AllowedItems.of_indices(indices[larger.holds(indices)], self.total)
+            else:
+                both = AllowedItems.of_mask(smaller.mask & larger.mask)
+            larger._shared[smaller] = both
+        return both
+
+    @cached_property
+    def _shared(self) -> "WeakKeyDictionary[AllowedItems, AllowedItems]":
+        """Smaller set → the items that are in both."""
+        return WeakKeyDictionary()
 
     @property
     def share(self) -> float:

@@ -37,7 +37,7 @@ from recsys.retrieval.exact import (
 from recsys.retrieval.new_items import PlacedItems
 from recsys.retrieval.rules import RankingRules
 
-FEW_SHARE = 0.05  # of the items: so few are sorted by popularity, among more the first are sought
+FEW_SHARE = 0.005  # of the items: so few are sorted by popularity, among more the first are sought
 
 Source = Literal["model", "popular"]
 STATE_ID_BYTES = 8  # 16 digits, as a model id has

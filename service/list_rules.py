@@ -26,7 +26,7 @@ class ListQuery:
 
     @property
     def may_score_all(self) -> bool:
-        """Return whether the list may need the scores of all items."""
+        """Return whether the list may need a scan of the items."""
         return bool(self.filter or self.boost or self.max_per or self.pin)
 
 

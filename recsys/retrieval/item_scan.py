@@ -124,7 +124,7 @@ class _OrderedCodes:
         rest = -len(order) % RUN
         items = np.concatenate([order, order[:1].repeat(rest)])
         made = Int8Codes.of(matrix, bias, 1.0, items.astype(np.int64))
-        parts = made.codes.split(CODES_AT_ONCE)
+        parts = torch.split(made.codes, CODES_AT_ONCE)
         longest = max(float(torch.linalg.vector_norm(part.float(), dim=1).max()) for part in parts)
         return cls(made.codes, made.steps, longest, items, len(order))
 
@@ -172,9 +172,8 @@ class _OrderedCodes:
         least = (last.double() - 2 * (1 + ROUNDING) * differ.double()).floor()
         least = least.nan_to_num(INT32.max).clamp(min=INT32.min + 1)  # a state of NaN finds nothing
         found = []
-        for row, bound in zip(products, least.to(torch.int64).tolist(), strict=True):
-            places = torch.nonzero(row >= bound)[:, 0].numpy()
-            found.append(self._items_at(places, runs))
+        for row, bound in zip(products.numpy(), least.to(torch.int64).tolist(), strict=True):
+            found.append(self._items_at(np.flatnonzero(row >= bound), runs))
         return found
 
     def _items_at(self, places: NDArray[np.int64], runs: _Runs) -> NDArray[np.int64]:
@@ -206,13 +205,14 @@ class _OrderedCodes:
         """Yield the codes of some runs, a part at a time; runs side by side are not copied."""
         numbers = runs.numbers
         if numbers is None:
-            yield from self.codes.split(CODES_AT_ONCE)
+            yield from torch.split(self.codes, CODES_AT_ONCE)
             return
         ends = np.flatnonzero(np.diff(numbers) > 1) + 1
         if len(ends) * SIDE_BY_SIDE < len(numbers):
             for part in np.split(numbers, ends):
-                yield from self.codes[part[0] * RUN : (part[-1] + 1) * RUN].split(CODES_AT_ONCE)
+                beside = self.codes[part[0] * RUN : (part[-1] + 1) * RUN]
+                yield from torch.split(beside, CODES_AT_ONCE)
         else:
             by_run = self.codes.view(-1, RUN * self.codes.size(1))
-            for some in torch.from_numpy(numbers).split(COPIED_AT_ONCE // RUN):
+            for some in torch.split(torch.from_numpy(numbers), COPIED_AT_ONCE // RUN):
                 yield by_run.index_select(0, some).view(-1, self.codes.size(1))

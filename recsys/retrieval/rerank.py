@@ -213,7 +213,7 @@ class Reranked:
         """Return candidates, (B, C), and what was searched for them."""
         allowed, index = search.allowed, self._index
         if allowed is not None and allowed.count <= max(self._few_allowed, search.depth):
-            items = np.broadcast_to(allowed.indices, (len(batch.queries), allowed.count))
+            items = allowed.indices.astype(np.int64)[None].repeat(len(batch.queries), axis=0)
             return items, _Search(sys.maxsize, allowed)
         if by_index and self._index_may_find(search.depth, allowed):
             depth = min(index.max_k, _steps(search.depth, allowed))

@@ -5,13 +5,13 @@
 
 One thread, batches of one, after two clicks on items by popularity. Filters and boosts have the
 values of random items, by category, or department, and by brand; a bundle without a price gets one
-here. `exact` is the time of a scan of all items in float32. Some rows allow 90 % of the items, at
-random, as stock does.
+here. The first list of a row may make postings or codes. `exact` is the time of a scan of all items
+in float32. Some rows allow 90 % of the items, at random, as stock does.
 """
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -32,6 +32,7 @@ from recsys.catalogue.catalogue import Catalogue
 from recsys.predictor import Predictor, Ranking, SessionState
 from recsys.retrieval.exact import RankingQuery
 from service.list_rules import ListQuery, ranking_query
+from tests.support.service.processes import resident
 
 POPULAR = 100  # pinned items are among so many
 STOCKED = 0.9  # of the items
@@ -89,6 +90,7 @@ def measure(
     catalogue = priced(predictor.catalogue)
     main = next(name for name in ("category", "department") if name in catalogue.attributes)
     popular = catalogue.item_ids.take(catalogue.by_popularity[:POPULAR].tolist())
+    memory = grown(predictor, catalogue, [main, "brand"])
     draw = np.random.default_rng(1)
     stock = AllowedItems.of_mask(draw.random(len(catalogue)) < STOCKED)
     table = Table("rules", "first, ms", "ms", "p90", "exact, ms", "recall")
@@ -106,7 +108,30 @@ def measure(
                 queries.append(restricted(query, allowed))
             label = name if allowed is None else f"{name}, {STOCKED:.0%} in stock"
             table.add_row(label, *cells(predictor, catalogue, queries, exact))
-    Console(width=120).print(table)
+    console = Console(width=120)
+    for made, megabytes in memory.items():
+        console.print(f"{made}: {megabytes:,.0f} MB")
+    console.print(table)
+
+
+def grown(predictor: Predictor, catalogue: Catalogue, names: Sequence[str]) -> dict[str, float]:
+    """Return the private memory of what is made once, MB."""
+    wide = catalogue.allowed({}).mask.copy()
+    wide[0] = False
+    narrow = RankingQuery(100, allowed=AllowedItems.of_mask(wide))
+    calls: dict[str, Callable[[], object]] = {
+        f"postings of {' and '.join(names)}": lambda: [
+            catalogue.allowed({name: [""]}) for name in names
+        ],
+        "postings of price": lambda: catalogue.allowed({"price": Range(lt=0)}),
+        "codes of 8 bits, and a scan": lambda: predictor.recommend([0], narrow),
+    }
+    memory = {}
+    for name, call in calls.items():
+        before = resident(os.getpid()).written
+        call()
+        memory[name] = resident(os.getpid()).written - before
+    return memory
 
 
 def priced(catalogue: Catalogue) -> Catalogue:
@@ -130,7 +155,9 @@ def cells(
     """Return milliseconds of CPU and recall."""
     chance = catalogue.counts / catalogue.counts.sum()
     clicks = np.random.default_rng(1).choice(len(catalogue), (len(queries), 2), p=chance).tolist()
-    spent, lists = zip(*map(timed, [predictor] * len(queries), clicks, queries), strict=True)
+    spent, lists = zip(
+        *(timed(predictor, *each) for each in zip(clicks, queries, strict=True)), strict=True
+    )
     again = [timed(predictor, *each)[0] for each in zip(clicks, queries, strict=True)][FIRST:]
     row = [f"{spent[0] * 1e3:.1f}", f"{median(again) * 1e3:.2f}"]
     row.append(f"{np.quantile(again, 0.9) * 1e3:.2f}")

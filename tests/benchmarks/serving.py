@@ -169,11 +169,11 @@ def paced(
     ] = None,
 ) -> None:
     """Measure latencies at a fixed rate, and the recall of the served lists against exact lists."""
-    filtering = {} if filter_by is None else {"filter-by": filter_by}
+    filtering: dict[str, float | str] = {} if filter_by is None else {"filter-by": filter_by}
     with private_redis() as redis, service(bundle, redis, workers) as ours:
         for at in range(rounds):
-            options = {"seconds": seconds, "connections": connections, "seed": at + 1, "k": k}
-            result = bench(bundle, ours.url, rate=rate, **options, **filtering)
+            options = {"rate": rate, "connections": connections, "seed": at + 1, "k": k}
+            result = bench(bundle, ours.url, seconds=seconds, **options, **filtering)
             console.print(f"round {at + 1}: {line(result)}")
         for process in map(resident, family(ours.pid)):
             console.print(

@@ -37,6 +37,15 @@ def test_it_is_a_set(
     assert both.indices.tolist() == sorted(items & others)
 
 
+def test_what_two_sets_share_is_kept_while_both_are_in_use() -> None:
+    stock, filtered = of_mask(set(range(30))), of_indices({3, 35})
+    both = stock & filtered
+
+    assert filtered & stock is both
+    del filtered
+    assert len(stock._shared) == 0
+
+
 def test_requests_cannot_change_a_shared_set() -> None:
     for array in (of_mask({1}).mask, of_mask({1}).indices, of_indices(set(range(30))).mask):
         with pytest.raises(ValueError, match="read-only"):

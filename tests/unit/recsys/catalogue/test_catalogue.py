@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from recsys.catalogue import attributes
 from recsys.catalogue.attributes import Range
 from recsys.catalogue.catalogue import Catalogue, read_catalogue
 from recsys.errors import BundleRefused, TextAttribute, UnknownAttribute, UnknownItem
@@ -141,6 +142,20 @@ def test_a_file_that_is_no_catalogue_is_refused(
 def test_all_ids_are_found_at_once_as_they_are_one_by_one() -> None:
     assert CATALOGUE.find_all(["cup", "mate", "tea", "cup"]).tolist() == [2, -1, 0, 2]
     assert CATALOGUE.find_all([]).tolist() == []
+
+
+def test_items_that_a_filter_selects_are_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two values count before four numbers; texts with few items each do not count."""
+    columns: dict[str, list[str | None]] = {
+        "id": [*"abcdef"],
+        "price": ["2", "9", "10", "1", "2", None],
+        "kind": [*"xyxyyx"],
+    }
+    monkeypatch.setattr(attributes, "ITEMS_OF_A_VALUE", 3)
+
+    order = Catalogue(list("uvwxyz"), np.ones(6, np.int64), columns).order_by_attributes()
+
+    assert order.tolist() == [5, 0, 2, 3, 4, 1]
 
 
 def test_equal_filters_share_their_items() -> None:
