@@ -4,7 +4,7 @@ A list asks it which of some candidates it holds, which takes no longer in a lar
 object stands for one filter: caches know it by its identity.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 from weakref import WeakKeyDictionary
@@ -25,7 +25,6 @@ class AllowedItems:
     count: int
     _few: NDArray[np.int32] | None  # (count,) rising; None where there is a mask
     _mask: NDArray[np.bool_] | None  # (N,)
-    _firsts: "dict[int, AllowedItems]" = field(default_factory=dict)  # `first` of each number
 
     @classmethod
     def of_mask(cls, mask: NDArray[np.bool_]) -> "AllowedItems":
@@ -74,6 +73,11 @@ class AllowedItems:
             first = indices[: int(np.searchsorted(indices, total))]
             self._firsts[total] = AllowedItems.of_indices(first, total)
         return self._firsts[total]
+
+    @cached_property
+    def _firsts(self) -> "dict[int, AllowedItems]":
+        """Number of items → those among so many first ones."""
+        return {}
 
     def holds(self, items: NDArray[np.int64] | NDArray[np.int32]) -> NDArray[np.bool_]:
         """Return which of these items are allowed, in the shape of `items`: indices from 0."""

@@ -503,7 +503,8 @@ class _Cosines:
 
     @cached_property
     def _lengths(self) -> Tensor:
-        return torch.linalg.vector_norm(self.matrix, dim=1)
+        lengths: Tensor = torch.linalg.vector_norm(self.matrix, dim=1)
+        return lengths
 
     def with_vector(self, vector: Tensor) -> Tensor:
         """Return (N,) float32; vector: (H,)."""
