@@ -31,7 +31,8 @@ POLL_SECONDS = 0.25
 ITEMS_AT_ONCE = 10_000  # applied in one job, so that a model that is loaded delays no change
 REACHED_SECONDS = 1.0
 LATE_SECONDS = 2.0
-FIRST_ATTEMPTS = 3  # to read the overlay at the start, while Redis does not answer
+FIRST_SECONDS = 15.0  # that a start waits for a slow Redis
+FIRST_REFUSALS = 3  # quick failures at the start after which Redis counts as away
 
 
 class BoundOverlay:
@@ -101,23 +102,31 @@ class LiveCatalogue:
     async def start(self, serve: Callable[[Predictor], None]) -> None:
         """Read the overlay, then go on reading in a task.
 
-        If Redis does not answer, the overlay is read as soon as it does.
+        If Redis refuses connections or is silent for long, the overlay is read as soon as Redis
+        answers.
 
         serve: called with each predictor that is to be served from then on.
         """
         self._serve = serve
-        for attempt in range(FIRST_ATTEMPTS):
-            if attempt:
-                await asyncio.sleep(POLL_SECONDS)
-            with contextlib.suppress(StoreUnavailable):
-                await self._catch_up()
-                break
-        else:
+        if not await self._read_first():
             log.warning(
                 "The live catalogue cannot be read, because Redis does not answer: the items of "
                 "the bundle are shown as they were in training until it does."
             )
         self._task = asyncio.create_task(self._run(), name="live-catalogue")
+
+    async def _read_first(self) -> bool:
+        """Read the overlay; return False if Redis does not answer. A slow one gets more time."""
+        began, refusals = time.monotonic(), 0
+        while refusals < FIRST_REFUSALS and time.monotonic() < began + FIRST_SECONDS:
+            attempted = time.monotonic()
+            try:
+                await self._catch_up()
+                return True
+            except StoreUnavailable:
+                refusals += time.monotonic() < attempted + POLL_SECONDS
+                await asyncio.sleep(POLL_SECONDS)
+        return False
 
     async def stop(self) -> None:
         """Stop the task."""

@@ -328,7 +328,7 @@ Vector = Annotated[
 class ItemChange(Body):
     """Change of one item, or a new item. A field left out stays as it is."""
 
-    item_id: Id
+    item_id: Id = Field(description="the item; one that the model does not know is new")
     available: bool | None = Field(
         None, description="false: no list holds it; a new item is available if this is left out"
     )

@@ -9,7 +9,7 @@ import shutil
 import time
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -90,6 +90,14 @@ class Feed:
         if any(change.available and change.sent <= at for change in changes[last + 1 :]):
             return 0.0
         return at - changes[last].acknowledged
+
+    def phase(self, at: float) -> str:
+        killed, back = self.outage
+        return "before the outage" if at < killed else "in it" if at < back else "after it"
+
+
+def _phases(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {phase}" for phase, count in counts.items())
 
 
 class IdLoad(SteadyLoad):
@@ -186,15 +194,18 @@ def requests_of(items: Sequence[str], server: int) -> Callable[[int], LoadReques
 
 def _bounds(feed: Feed, responses: Sequence[LoadResponse]) -> list[Bound]:
     answers = [response for response in responses if response.status == 200]
-    longest, received, late, shown = 0.0, 0.0, 0, 0
+    longest, received, shown = 0.0, 0.0, 0
+    late: Counter[str] = Counter()  # by phase
     for answer in answers:
         for item_id in answer.body["ids"]:
             # an answer is made after its request was sent, and may be received much later
-            seconds = feed.seconds_sold_out(item_id, answer.received_at - answer.seconds)
+            requested = answer.received_at - answer.seconds
+            seconds = feed.seconds_sold_out(item_id, requested)
             received = max(received, feed.seconds_sold_out(item_id, answer.received_at))
             shown += 1
             longest = max(longest, seconds)
-            late += seconds > LAW_SECONDS
+            if seconds > LAW_SECONDS:
+                late[feed.phase(requested)] += 1
     statuses = Counter(response.status for response in responses)
     sent = sum(map(len, feed.changes.values()))
     return [
@@ -202,7 +213,7 @@ def _bounds(feed: Feed, responses: Sequence[LoadResponse]) -> list[Bound]:
         Bound("responses", ", ".join(f"{n:,} × {status}" for status, n in statuses.items())),
         Bound("items in answers", f"{shown:,}"),
         Bound("longest answer", f"{max(answer.seconds for answer in answers):.2f} s"),
-        Bound("requested after it was sold out, at most", f"{longest:.2f} s", "2 s", late == 0),
+        Bound("requested after it was sold out, at most", f"{longest:.2f} s", "2 s", not late),
         Bound("received after it was sold out, at most", f"{received:.2f} s"),
-        Bound("of them later than that", str(late), "0", late == 0),
+        Bound("items of answers later than that", _phases(late) or "0", "0", not late),
     ]

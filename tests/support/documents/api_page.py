@@ -87,7 +87,9 @@ def calls(document: Document) -> Iterator[tuple[str, str, Document]]:
 def _examples_of(path: str, method: str, call: Document) -> Iterator[Example]:
     given = {p["name"]: p["example"] for p in call.get("parameters", ()) if "example" in p}
     query = {p["name"] for p in call.get("parameters", ()) if p["in"] == "query"}
-    url = path.format(**given) + ("?k=3" if "k" in query else "")
+    pairs = [f"{name}={given[name]}" for name in given if name in query]
+    pairs += ["k=3"] if "k" in query else []
+    url = path.format(**given) + ("?" + "&".join(pairs) if pairs else "")
     key = KEY_OF[call["tags"][0]] if "security" in call else ""
     content = call.get("requestBody", {}).get("content", {}).get("application/json", {})
     if not content:
