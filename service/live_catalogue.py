@@ -30,7 +30,7 @@ log = logging.getLogger("recsys.service")
 POLL_SECONDS = 0.25
 ITEMS_AT_ONCE = 10_000  # applied in one job, so that a model that is loaded delays no change
 REACHED_SECONDS = 1.0
-LATE_SECONDS = 2.0
+LATE_SECONDS = 1.5  # more than an attempt takes while Redis does not answer
 FIRST_SECONDS = 15.0  # that a start waits for a slow Redis
 FIRST_REFUSALS = 3  # quick failures at the start after which Redis counts as away
 
@@ -78,7 +78,7 @@ class LiveCatalogue:
         self._after = 0  # number of the last change that was read
         self._applied = 0  # number of the last change that is served
         self._reread: dict[str, StoredItem] | None = {}  # all items anew, until they are complete
-        self._read_at = -inf
+        self._read_at = self._tried_at = -inf
         self._served: BoundOverlay | None = None
         self._loading: list[BoundOverlay] = []  # of models that are not served yet
         self._serve: Callable[[Predictor], None] = lambda predictor: None
@@ -149,6 +149,17 @@ class LiveCatalogue:
                 while self._applied < version.count:
                     await self._progress.wait()
 
+    async def wait_if_late(self) -> None:
+        """Wait for the next attempt to read Redis if the last one was too long ago.
+
+        A process that stood still for seconds would otherwise answer from what it read before.
+        While Redis does not answer, attempts go on, and no call waits.
+        """
+        if time.monotonic() - self._tried_at > LATE_SECONDS and self._task is not None:
+            self.read_soon()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._progress.wait(), REACHED_SECONDS)
+
     async def bind(self, predictor: Predictor) -> Predictor:
         """Return the predictor with the overlay, and apply changes to it from now on.
 
@@ -175,6 +186,7 @@ class LiveCatalogue:
                 pass  # the breaker has logged it, and the metric shows for how long
             except Exception:  # an unforeseen error must not end the task
                 log.exception("Reading the live catalogue failed. It is tried again.")
+            self._tried_at = time.monotonic()
             self._on_age(self.seconds_behind)
             self._progress.set()  # wakes those that wait now
             self._progress = asyncio.Event()

@@ -114,6 +114,7 @@ class ModelManager:
         self, queries: Sequence[RecommendationQuery]
     ) -> Sequence[RecommendationResult | Exception]:
         """Answer a batch with the model that is current when the batch begins."""
+        await self._live.wait_if_late()
         return await self._served.recommender.recommend(queries)
 
     async def replace(self, folder: Path) -> Replaced:

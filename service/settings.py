@@ -215,7 +215,7 @@ class Settings(BaseSettings):
         1000, ge=1, description="time until one request tries such a server again"
     )
     catalogue_timeout_ms: int = Field(
-        1000, ge=1, description="timeout of a call of Redis that reads or changes items"
+        1000, ge=1, le=1000, description="timeout of a call of Redis that reads or changes items"
     )
 
     # queue

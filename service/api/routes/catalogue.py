@@ -43,6 +43,7 @@ async def similar_by_rules(body: SimilarRequest, service: ServiceDep) -> Respons
 
 
 async def _similar(service: RunningService, item_id: str, query: ListQuery) -> ItemList:
+    await service.live.wait_if_late()
     recommender = service.recommender  # the same model for the whole search
     recommender.check(query)
     return await service.search_thread.run(partial(recommender.similar, item_id, query))

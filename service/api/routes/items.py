@@ -46,6 +46,7 @@ async def find(
     offset: Offset = 0,
 ) -> FoundItems:
     """Search and browse: return the items that have all the words and pass the filter."""
+    await service.live.wait_if_late()
     model = service.recommender.predictor
     catalogue = model.catalogue
     values = read_filter(filter, catalogue.attributes)

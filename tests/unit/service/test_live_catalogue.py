@@ -130,6 +130,20 @@ async def test_an_outage_keeps_the_last_overlay_and_changes_are_read_afterwards(
     assert IDS[1] not in meanwhile
 
 
+async def test_a_process_that_was_stopped_reads_the_overlay_before_it_answers(
+    served: RegistryService,
+) -> None:
+    live = served.running.live
+    assert live._task is not None
+    live._task.cancel()  # the process stands still
+    await asyncio.wait({live._task})
+    await live.store.put([ItemUpdate("aurora-tent", available=False)])
+    live._tried_at = -10.0
+    live._task = asyncio.create_task(live._run())
+
+    assert "aurora-tent" not in await ask(served.client, user_id="nobody", k=100)
+
+
 async def test_data_that_redis_lost_is_recognised(bundle: Path, redis_url: str) -> None:
     """A restored Redis has as many changes as before, but others."""
     async with served(bundle, redis_url) as client:
