@@ -281,6 +281,18 @@ class Predictor:
         other._retrieval = other.exact_retrieval
         return other
 
+    def with_bias(self, term: Tensor) -> "Predictor":
+        """Return a predictor with the same model and another bias, which scores every item.
+
+        Args:
+            term: (N,) float32, what is added to the bias.
+        """
+        other = copy.copy(self)
+        other._own_bias = self._own_bias + term
+        other._count_recent(self.recent)
+        other._retrieval = other.exact_retrieval
+        return other
+
     def with_retrieval(self, retrieval: Retrieval) -> "Predictor":
         """Return a predictor with the same model that finds the best items so."""
         other = copy.copy(self)

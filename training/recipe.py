@@ -158,6 +158,7 @@ class Recipe:
     max_cases: AtLeastZero = 1_000_000  # next clicks to evaluate; of more, a sample; 0: all
     retrieval: str = "auto"  # how a bundle finds items; auto: the fastest way with enough recall
     recent_popularity: str = "auto"  # term of each item for its newest clicks: auto, none
+    new_item_cost: Share = 0.01  # with content: share of recall that items without clicks may cost
     repeats: str = "auto"  # bonus for items of the session: auto, fitted on validation; none
     # session neighbours blended with the model (recsys/neighbours/scoring.py)
     blend: str = "none"  # none, v-sknn, vstan; auto: vstan, its settings chosen, too

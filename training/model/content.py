@@ -14,14 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from data.content import ContentColumn, ItemContent
+from data.content import NO_TIME, ContentColumn, ItemContent
 from recsys.content.encoder import ContentEncoder, ContentTables
 from recsys.content.model import ContentSum
+from recsys.content.new_items import NewItemTerm
 from recsys.content.schema import ContentField, ContentSchema, standardised
 from recsys.model.cells import glorot
 from recsys.ragged import offsets_of, spread
 
 LEAST_ITEMS = 3  # clicked items that share a value with a row of its own
+NO_TERM = NewItemTerm()
 ITEMS_AT_ONCE = 1 << 14  # whose content parts are computed together at export
 
 
@@ -51,6 +53,7 @@ class ContentFeatures:
     rows: ContentRows  # of N items
     center: Tensor  # (columns,) float32
     factor: Tensor  # (columns,) float32
+    times_ms: NDArray[np.float64] | None = None  # (N,) of appearance, NaN where an item has none
 
     def __deepcopy__(self, memo: Any) -> "ContentFeatures":
         """Return itself: copies of weights share it."""
@@ -92,7 +95,11 @@ class ContentFeatures:
             torch.from_numpy(np.concatenate(weights)[order]),
             torch.from_numpy(standardised(dense, center, factor)),
         )
-        return cls(schema, arranged, torch.from_numpy(center), torch.from_numpy(factor))
+        times = None
+        if content.time is not None and content.time.times_ms is not None:
+            known = np.where(content.time.times_ms == NO_TIME, np.nan, content.time.times_ms)
+            times = np.append(known, np.nan)[rows]
+        return cls(schema, arranged, torch.from_numpy(center), torch.from_numpy(factor), times)
 
     def __len__(self) -> int:
         return len(self.rows.dense)
@@ -114,7 +121,8 @@ class ContentFeatures:
         rows = self.rows
         parts = (rows.codes, rows.offsets, rows.weights, rows.dense)
         moved = ContentRows(*(part.to(device) for part in parts))
-        return ContentFeatures(self.schema, moved, self.center.to(device), self.factor.to(device))
+        scale = self.center.to(device), self.factor.to(device)
+        return ContentFeatures(self.schema, moved, *scale, self.times_ms)
 
 
 @dataclass
@@ -124,6 +132,7 @@ class ContentWeights:
     features: ContentFeatures
     values: Tensor  # (rows, H + 1) float32; a step updates the rows that it touches
     projection: nn.Parameter  # (columns, H + 1) float32
+    new_items: NewItemTerm = NO_TERM  # chosen after training
 
     @classmethod
     def fresh(
@@ -146,11 +155,20 @@ class ContentWeights:
     def to(self, device: torch.device) -> "ContentWeights":
         """Return the weights on this device."""
         projection = nn.Parameter(self.projection.detach().to(device))
-        return ContentWeights(self.features.to(device), self.values.to(device), projection)
+        values = self.values.to(device)
+        return ContentWeights(self.features.to(device), values, projection, self.new_items)
 
-    def parts(self) -> Tensor:
-        """Return the content part of every item, (N, H + 1) float32."""
-        return self._parts(self.values, self.projection)
+    def parts(self, clicked: int) -> Tensor:
+        """Return the content part of every item, (N, H + 1) float32, with the term of new items.
+
+        Args:
+            clicked: Number of items with clicks.
+        """
+        parts = self._parts(self.values, self.projection)
+        is_new = np.arange(len(parts)) >= clicked
+        term = self.new_items.of_items(is_new, self.features.times_ms)
+        parts[:, -1] += torch.from_numpy(term).to(parts.device)
+        return parts
 
     @torch.no_grad()
     def _parts(self, values: Tensor, projection: Tensor) -> Tensor:
@@ -176,6 +194,7 @@ class ContentWeights:
             ContentTables(self.values, projection, features.center, features.factor),
             ContentSum(),
             bias=float(biases[:clicked].mean()),
+            new_items=self.new_items,
             normalizes=normalizes,
             others=others,
         )

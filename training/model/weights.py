@@ -1,13 +1,14 @@
 """Trained weights: the recurrent model and the item tables."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from recsys.catalogue.catalogue import Catalogue
 from recsys.content.encoder import ContentEncoder
+from recsys.content.new_items import NewItemTerm
 from recsys.model.cells import glorot
 from recsys.model.gru4rec import ModelSize, SessionRNN, initialise, unit
 from recsys.model.recent_popularity import RecentPopularity
@@ -67,10 +68,17 @@ class Weights:
         """Return item matrix and bias with the content of all items."""
         if self.content is None:
             return self.matrix, self.bias
-        parts, clicked = self.content.parts(), len(self.bias)
+        clicked = len(self.bias)
+        parts = self.content.parts(clicked)
         parts[:clicked, :-1] += self.matrix
         parts[:clicked, -1] += self.bias
         return parts[:, :-1].contiguous(), parts[:, -1].contiguous()
+
+    def with_new_items(self, term: NewItemTerm | None) -> "Weights":
+        """Return the weights with this term of new items; None for those without content."""
+        if self.content is None or term is None:
+            return self
+        return replace(self, content=replace(self.content, new_items=term))
 
     def encoder(self, attributes: Sequence[str]) -> ContentEncoder | None:
         """Return the encoder of new items, None without content; attributes: of the catalogue."""

@@ -25,7 +25,9 @@ COLUMNS = (
         "categorical",
         texts=pa.array([[c] if c else [] for c in COLOURS], pa.large_list(pa.string())),
     ),
-    ContentColumn("tags", "multi", texts=pa.array([t or [] for t in TAGS], pa.large_list(pa.string()))),
+    ContentColumn(
+        "tags", "multi", texts=pa.array([t or [] for t in TAGS], pa.large_list(pa.string()))
+    ),
     ContentColumn("price", "numeric", numbers=np.array(PRICES, dtype=np.float64)),
     ContentColumn(
         "since",

@@ -69,9 +69,7 @@ def test_a_text_file_has_no_types_and_numbers_alone_are_numeric(tmp_path: Path) 
     path = tmp_path / "items.csv"
     path.write_text("item_id,price,brand\na,1.5,4711\nb,,Nivea\n")
 
-    found = read_content(
-        read_items(path, "item_id"), "item_id", ContentOptions(("price", "brand"))
-    )
+    found = read_content(read_items(path, "item_id"), "item_id", ContentOptions(("price", "brand")))
 
     assert [one.kind for one in found.columns] == ["numeric", "categorical"]
 

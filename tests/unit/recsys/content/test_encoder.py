@@ -1,6 +1,7 @@
 """Encoder of content: what it accepts, and that it places an item as training does."""
 
 import math
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -10,6 +11,7 @@ from data.content import ItemContent
 from recsys.content.encoder import ContentEncoder
 from recsys.content.file import read_encoder, write_encoder
 from recsys.content.model import ContentSum
+from recsys.content.new_items import DAY_MS, NewItemTerm
 from recsys.errors import BundleRefused, WrongContent
 from tests.support.training.small_content import COLUMNS, IDS, ITEMS
 from training.model.content import ContentFeatures, ContentWeights
@@ -24,7 +26,7 @@ def weights() -> ContentWeights:
     features = ContentFeatures.of(content, IDS, CLICKED)
     made = ContentWeights.fresh(features, HIDDEN, torch.Generator().manual_seed(1))
     made.values[:, -1] = 0.5
-    return made
+    return replace(made, new_items=NewItemTerm(shift=0.25, rate=0.5, reference_ms=DAY_MS))
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def encoder(weights: ContentWeights) -> ContentEncoder:
 
 
 def test_items_are_placed_as_in_training(encoder: ContentEncoder, weights: ContentWeights) -> None:
-    parts = weights.parts()
+    parts = weights.parts(0)
 
     found = encoder.encode(ITEMS)
 
