@@ -1,9 +1,9 @@
 """Additions to the model's scores, chosen on the validation sessions after the search.
 
-These are the term of new items, recent popularity, the blend with session neighbours, and the repeat
-term, in this order: each is chosen for the scores with those before it. A first fit of the repeat term gives the
-temperature, with which neighbours are blended in. Where they are, a second fit makes the term for
-the blended scores.
+These are the term of new items, recent popularity, the blend with session neighbours, and the
+repeat term, in this order: each is chosen for the scores with those before it. A first fit of the
+repeat term gives the temperature, with which neighbours are blended in. Where they are, a second
+fit makes the term for the blended scores.
 """
 
 import dataclasses

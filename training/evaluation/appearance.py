@@ -43,6 +43,7 @@ class Appearance:
         known = self.times_ms > np.iinfo(np.int64).min
         return np.where(known, self.times_ms, np.nan)
 
+    @torch.inference_mode()  # scores of a model were made in it, and may change in it alone
     def hide(self, scores: Tensor, moments_ms: NDArray[np.int64]) -> None:
         """Give items that appear later than a case the lowest score, in place.
 

@@ -22,6 +22,9 @@ from recsys.content.schema import ContentField, ContentSchema, standardised
 from recsys.model.cells import glorot
 from recsys.ragged import offsets_of, spread
 
+# of the first content, so that own vectors learn as without it: with 1, a model has a tenth less
+# recall@20 after three epochs on amazon_beauty
+INITIAL_SCALE = 0.01
 LEAST_ITEMS = 3  # clicked items that share a value with a row of its own
 NO_TERM = NewItemTerm()
 ITEMS_AT_ONCE = 1 << 14  # whose content parts are computed together at export
@@ -138,10 +141,12 @@ class ContentWeights:
     def fresh(
         cls, features: ContentFeatures, hidden: int, generator: torch.Generator
     ) -> "ContentWeights":
-        """Return random weights (Glorot uniform); of biases and absences they are 0."""
+        """Return random weights (Glorot uniform, made small); of biases and absences they are 0."""
         schema = features.schema
         values = glorot(torch.Size((max(schema.rows, 1), hidden + 1)), generator)
         projection = glorot(torch.Size((schema.columns, hidden + 1)), generator)
+        values *= INITIAL_SCALE
+        projection *= INITIAL_SCALE
         values[:, -1] = projection[:, -1] = 0.0
         for field, _, column in schema.starts():
             if field.columns:

@@ -35,6 +35,7 @@ from training.model.weights import Weights
 from training.parallel.processes import ALONE, Processes
 from training.recipe import Recipe
 
+PROJECTION = "content.projection"
 SMALL = 1e-12  # keeps the division finite where the gradient is zero
 
 
@@ -145,7 +146,7 @@ class TrainingStep:
         self._values: Optimizer | None = None
         if weights.content is not None:
             self._values = optimizer_for(weights.content.values, recipe)
-            self._parameters["content.projection"] = weights.content.projection
+            self._parameters[PROJECTION] = weights.content.projection
         self._dense = {
             name: optimizer_for(parameter.data, recipe)
             for name, parameter in self._parameters.items()
@@ -212,7 +213,7 @@ class TrainingStep:
         """Compute the gradients of this process's clicks, and return their loss, a scalar."""
         vectors, item_biases = items.values, biases.values
         if content is not None:
-            projection = self._parameters["content.projection"]
+            projection = self._parameters[PROJECTION]
             vectors, item_biases = content.added_to(vectors, item_biases, projection)
         vectors = unit_rows(vectors) if self._recipe.scale > 0 else vectors
         if separate is None:
@@ -345,10 +346,12 @@ class TrainingStep:
                 if self._recipe.l1 > 0:
                     gradient = gradient + self._recipe.l1 * values.sign()
                 gradient = self._with_weight_decay(gradient, values)
-            optimizer.step_rows(rows.items, values, gradient, rate)
+            factor = self._recipe.content_rate if optimizer is self._values else 1.0
+            optimizer.step_rows(rows.items, values, gradient, factor * rate)
         for name, parameter in self._parameters.items():
             gradient = self._with_weight_decay(gradient_of(parameter), parameter.data)
-            self._dense[name].step(gradient, rate)
+            factor = self._recipe.content_rate if name == PROJECTION else 1.0
+            self._dense[name].step(gradient, factor * rate)
             parameter.grad = None
         if self._average is not None:
             self._average.update()
