@@ -135,9 +135,7 @@ def test_what_cannot_be_combined_is_refused(bundle: Path, folder: Path) -> None:
         train(options(folder, "none", Recipe(embedding="none")), Console(quiet=True))
 
 
-def test_a_bundle_without_its_content_file_is_refused(
-    bundle: Path, tmp_path: Path
-) -> None:
+def test_a_bundle_without_its_content_file_is_refused(bundle: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(bundle, tmp_path / "copy")
     (copy / CONTENT).unlink()
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from data.sessions import Sessions
 from recsys.content.new_items import NewItemTerm
+from recsys.model.ranking import largest
 from recsys.predictor import Predictor
 from training.additions.cases import ScoredCases, scored_cases
 from training.additions.gain import gains, is_clear
@@ -100,6 +101,12 @@ def _ranks(scores: Tensor, cases: ScoredCases) -> NDArray[np.int64]:
     return np.where(cases.target >= 0, ranks, np.iinfo(np.int32).max)
 
 
+def _best(scores: Tensor, of_kind: Tensor) -> Tensor:
+    """Return the best scores of one kind of items, one more than a list holds: (cases, …)."""
+    own = scores[:, of_kind]
+    return largest(own, min(CUTOFF + 1, own.size(1)))[0]
+
+
 def _best_shift(recipe: Recipe, predictor: Predictor, valid: Sessions) -> tuple[float, str]:
     """Return the shift and a sentence."""
     is_new = torch.from_numpy(predictor.catalogue.counts == 0)
@@ -110,12 +117,14 @@ def _best_shift(recipe: Recipe, predictor: Predictor, valid: Sessions) -> tuple[
         known = torch.from_numpy(cases.target >= 0)
         of_target = cases.scores.gather(1, target.unsqueeze(1))
         target_is_new = is_new[target]
-        others, news = cases.scores[:, ~is_new], cases.scores[:, is_new]
+        # the best of each kind decide whether a target is in the list
+        others, news = _best(cases.scores, ~is_new), _best(cases.scores, is_new)
+        old = known & ~target_is_new
         above = (others >= of_target).sum(dim=1)
-        hidden += int(((above <= CUTOFF) & known & ~target_is_new).sum())
+        hidden += int(((above <= CUTOFF) & old).sum())
         for at, shift in enumerate(SHIFTS):
             ahead = above + (news >= of_target - shift).sum(dim=1)
-            clicked[at] += int(((ahead <= CUTOFF) & known & ~target_is_new).sum())
+            clicked[at] += int(((ahead <= CUTOFF) & old).sum())
             of_new = (others >= of_target + shift).sum(dim=1) + (news >= of_target).sum(dim=1)
             new[at] += int(((of_new <= CUTOFF) & known & target_is_new).sum())
     if hidden < LEAST_HITS:

@@ -24,7 +24,7 @@ from recsys.ragged import offsets_of, spread
 
 # of the first content, so that own vectors learn as without it: with 1, a model has a tenth less
 # recall@20 after three epochs on amazon_beauty
-INITIAL_SCALE = 0.01
+INITIAL_SCALE = float(__import__("os").environ.get("INIT", 0.25))
 LEAST_ITEMS = 3  # clicked items that share a value with a row of its own
 NO_TERM = NewItemTerm()
 ITEMS_AT_ONCE = 1 << 14  # whose content parts are computed together at export
