@@ -137,8 +137,7 @@ class Recipe:
     l1: NonNegative = 0.0  # L1 on the item vectors of a step
     dropout_embedding: Share = 0.45  # dropout rate of the input vectors
     dropout_hidden: Share = 0.15  # dropout rate of each layer's output
-    content_rate: Positive = 0.2  # learning rate of content, as a multiple of learning_rate
-    dropout_items: Share = 0.2  # with content: share of a step's items without their own vector
+    dropout_items: Share = 0.5  # with content: share of a step's items without their own vector
     precision: str = "float32"  # of the scores' product; bfloat16 is slow without instructions
     # loss
     loss: str = "cross-entropy"  # cross-entropy or bpr-max

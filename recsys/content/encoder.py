@@ -13,7 +13,6 @@ from recsys.content.schema import (
     Attributes,
     ContentSchema,
     Vectors,
-    as_milliseconds,
     standardised,
 )
 from recsys.model.gru4rec import unit
@@ -98,16 +97,8 @@ class ContentEncoder:
         return unit(vectors) if self._normalizes else vectors.contiguous()
 
     def biases(self, items: Sequence[Item]) -> Tensor:
-        """Return the biases of new items, (B,) float32.
-
-        Args:
-            items: as for `encode`; where the content names a time, it counts.
-        """
-        times = None
-        if (name := self.schema.time) is not None:
-            times = np.array([as_milliseconds(attributes.get(name)) for attributes, _ in items])
-        term = self.new_items.of_items(np.ones(len(items), dtype=bool), times)
-        return self._content(items)[:, -1] + torch.from_numpy(term)
+        """Return the biases of new items, (B,) float32; items: as for `encode`."""
+        return self._content(items)[:, -1] + self.new_items.shift
 
     def examples(self) -> Tensor:
         """Return the content parts of an unknown item and of one with every field."""

@@ -25,7 +25,7 @@ from training.recipe import Recipe
 
 COLOURS = ("red", "blue", "green")
 OLD, NEW = 12, 3  # items of each colour, with and without clicks in training
-RECIPE = Recipe(hidden=16, epochs=6, batch=8, negatives=12, warmup=0.0, content_rate=1.0)
+RECIPE = Recipe(hidden=16, epochs=6, batch=8, negatives=12, warmup=0.0)
 DAY = 86_400
 
 

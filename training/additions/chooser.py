@@ -40,9 +40,9 @@ def chooser_of(
     def chosen(
         predictor: Predictor, train: Sessions | Selection, valid: Sessions | None
     ) -> Additions:
-        new_items = choose_new_item_term(recipe, predictor, valid, _last_click_ms(train))
+        new_items = choose_new_item_term(recipe, predictor, valid)
         if new_items.term is not None:
-            predictor = predictor.with_bias(term_of(new_items.term, predictor))
+            predictor = predictor.with_bias(term_of(new_items.term, predictor.catalogue))
         recent = _recent(recipe, kept, predictor, train, valid)
         used = recent_of(recent.settings, predictor.catalogue, train)
         additions = others(predictor.with_recent(used), train, valid)
@@ -69,10 +69,6 @@ def chooser_of(
         return _with_kept(additions, kept, kept.repeats)
 
     return chosen
-
-
-def _last_click_ms(train: Sessions | Selection) -> int:
-    return int(Selection.of(train).log.time_ms.max())
 
 
 def _recent(

@@ -37,12 +37,6 @@ class Appearance:
         times[given], _ = parse_times(name, pc.drop_null(texts), 1)
         return cls(times)
 
-    @property
-    def times_or_nan(self) -> NDArray[np.float64]:
-        """Return the times in milliseconds, (N,) float64, NaN where an item has none."""
-        known = self.times_ms > np.iinfo(np.int64).min
-        return np.where(known, self.times_ms, np.nan)
-
     @torch.inference_mode()  # scores of a model were made in it, and may change in it alone
     def hide(self, scores: Tensor, moments_ms: NDArray[np.int64]) -> None:
         """Give items that appear later than a case the lowest score, in place.

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from data.content import NO_TIME, ContentColumn, ItemContent
+from data.content import ContentColumn, ItemContent
 from recsys.content.encoder import ContentEncoder, ContentTables
 from recsys.content.model import ContentSum
 from recsys.content.new_items import NewItemTerm
@@ -22,9 +22,6 @@ from recsys.content.schema import ContentField, ContentSchema, standardised
 from recsys.model.cells import glorot
 from recsys.ragged import offsets_of, spread
 
-# of the first content, so that own vectors learn as without it: with 1, a model has a tenth less
-# recall@20 after three epochs on amazon_beauty
-INITIAL_SCALE = float(__import__("os").environ.get("INIT", 0.25))
 LEAST_ITEMS = 3  # clicked items that share a value with a row of its own
 NO_TERM = NewItemTerm()
 ITEMS_AT_ONCE = 1 << 14  # whose content parts are computed together at export
@@ -56,7 +53,6 @@ class ContentFeatures:
     rows: ContentRows  # of N items
     center: Tensor  # (columns,) float32
     factor: Tensor  # (columns,) float32
-    times_ms: NDArray[np.float64] | None = None  # (N,) of appearance, NaN where an item has none
 
     def __deepcopy__(self, memo: Any) -> "ContentFeatures":
         """Return itself: copies of weights share it."""
@@ -98,11 +94,7 @@ class ContentFeatures:
             torch.from_numpy(np.concatenate(weights)[order]),
             torch.from_numpy(standardised(dense, center, factor)),
         )
-        times = None
-        if content.time is not None and content.time.times_ms is not None:
-            known = np.where(content.time.times_ms == NO_TIME, np.nan, content.time.times_ms)
-            times = np.append(known, np.nan)[rows]
-        return cls(schema, arranged, torch.from_numpy(center), torch.from_numpy(factor), times)
+        return cls(schema, arranged, torch.from_numpy(center), torch.from_numpy(factor))
 
     def __len__(self) -> int:
         return len(self.rows.dense)
@@ -125,7 +117,7 @@ class ContentFeatures:
         parts = (rows.codes, rows.offsets, rows.weights, rows.dense)
         moved = ContentRows(*(part.to(device) for part in parts))
         scale = self.center.to(device), self.factor.to(device)
-        return ContentFeatures(self.schema, moved, *scale, self.times_ms)
+        return ContentFeatures(self.schema, moved, *scale)
 
 
 @dataclass
@@ -141,12 +133,10 @@ class ContentWeights:
     def fresh(
         cls, features: ContentFeatures, hidden: int, generator: torch.Generator
     ) -> "ContentWeights":
-        """Return random weights (Glorot uniform, made small); of biases and absences they are 0."""
+        """Return random weights (Glorot uniform); of biases and absences they are 0."""
         schema = features.schema
         values = glorot(torch.Size((max(schema.rows, 1), hidden + 1)), generator)
         projection = glorot(torch.Size((schema.columns, hidden + 1)), generator)
-        values *= INITIAL_SCALE
-        projection *= INITIAL_SCALE
         values[:, -1] = projection[:, -1] = 0.0
         for field, _, column in schema.starts():
             if field.columns:
@@ -163,24 +153,16 @@ class ContentWeights:
         values = self.values.to(device)
         return ContentWeights(self.features.to(device), values, projection, self.new_items)
 
-    def parts(self, clicked: int) -> Tensor:
-        """Return the content part of every item, (N, H + 1) float32, with the term of new items.
-
-        Args:
-            clicked: Number of items with clicks.
-        """
-        parts = self._parts(self.values, self.projection)
-        is_new = np.arange(len(parts)) >= clicked
-        term = self.new_items.of_items(is_new, self.features.times_ms)
-        parts[:, -1] += torch.from_numpy(term).to(parts.device)
-        return parts
-
     @torch.no_grad()
-    def _parts(self, values: Tensor, projection: Tensor) -> Tensor:
-        """Return the parts of (N, width) float32; values, projection: (…, width) float32."""
-        items = torch.arange(len(self.features), device=values.device)
-        blocks = torch.split(items, ITEMS_AT_ONCE)
-        return torch.cat([self.features.of_items(b).sum(values, projection) for b in blocks])
+    def parts(self, first: int) -> Tensor:
+        """Return what the content gives to the items from `first` on, (items, H + 1) float32."""
+        items = torch.arange(first, len(self.features), device=self.values.device)
+        return torch.cat(
+            [
+                self.features.of_items(block).sum(self.values, self.projection)
+                for block in torch.split(items, ITEMS_AT_ONCE)
+            ]
+        )
 
     def encoder(self, clicked: int, *, normalizes: bool, others: Sequence[str]) -> ContentEncoder:
         """Return the encoder of new items.
@@ -192,13 +174,13 @@ class ContentWeights:
             normalizes: As for `ContentEncoder`.
             others: As for `ContentEncoder`.
         """
-        biases = self._parts(self.values[:, -1:].contiguous(), self.projection[:, -1:].contiguous())
+        biases = self.parts(0)[:clicked, -1]
         features, projection = self.features, self.projection.detach()
         return ContentEncoder(
             features.schema,
             ContentTables(self.values, projection, features.center, features.factor),
             ContentSum(),
-            bias=float(biases[:clicked].mean()),
+            bias=float(biases.mean()),
             new_items=self.new_items,
             normalizes=normalizes,
             others=others,

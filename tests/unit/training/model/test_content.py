@@ -1,14 +1,17 @@
 """Content in training: features of a catalogue, the sum of a step, and the tables of a bundle."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 import torch
 
 from data.batches.whole_sessions import WholeSessionBatches
 from data.content import ItemContent
 from data.sessions import reindex
+from recsys.content.new_items import NewItemTerm
 from tests.support.training.builders import words
 from tests.support.training.small_content import COLUMNS, IDS
 from training.model.content import ContentFeatures, ContentWeights
@@ -20,8 +23,9 @@ from training.trainer import FromScratch
 
 CPU = torch.device("cpu")
 CLICKED = 6
+STEPS = 3
 CLICKS = reindex(words(*["abcd", "bcda", "efab", "dcef"] * 5), IDS[:CLICKED])
-RECIPE = Recipe(hidden=4, batch=4, negatives=6, warmup=0.0, dropout_items=0.5)
+RECIPE = Recipe(hidden=4, batch=4, negatives=6, warmup=0.0)
 
 
 def content() -> ItemContent:
@@ -36,55 +40,49 @@ def weights_with_content(recipe: Recipe = RECIPE) -> Weights:
     return dataclasses.replace(weights, content=made)
 
 
-def trained(recipe: Recipe = RECIPE, steps: int = 3) -> tuple[Weights, Weights]:
-    """Return the weights before and after some steps."""
-    weights = weights_with_content(recipe)
-    before = {name: tensor.clone() for name, tensor in weights.tensors().items()}
+def trained(weights: Weights, recipe: Recipe = RECIPE) -> Weights:
+    """Return the weights after some steps."""
     plan = WholeSessionBatches(CLICKS, recipe.batch, recipe.window, recipe.seed)
     counts = np.bincount(CLICKS.items, minlength=CLICKED)
     step = TrainingStep(weights, recipe, candidate_sampler(recipe, counts, 10.0, CPU), CPU)
-    for number in range(steps):
+    for number in range(STEPS):
         step.run(plan[number], RandomStreams(CPU, recipe.seed, 0, number), measure=True)
-    old = weights_with_content(recipe)
-    old.load(before)
-    return old, weights
+    return weights
 
 
-def test_a_table_of_a_bundle_is_own_vector_plus_content() -> None:
+def test_a_bundle_holds_own_vectors_then_those_of_content() -> None:
     weights = weights_with_content(dataclasses.replace(RECIPE, scale=0.0))
     assert weights.content is not None
-    weights.bias += 1.0
+    weights = weights.with_new_items(NewItemTerm(0.5))
 
     exported = weights.exported()
 
     parts = weights.content.parts(CLICKED)
     assert exported.matrix.shape == (len(IDS), RECIPE.hidden)
-    torch.testing.assert_close(exported.matrix[:CLICKED], weights.matrix + parts[:CLICKED, :-1])
-    torch.testing.assert_close(exported.matrix[CLICKED:], parts[CLICKED:, :-1])
-    torch.testing.assert_close(exported.bias[:CLICKED], 1 + parts[:CLICKED, -1])
-    torch.testing.assert_close(exported.bias[CLICKED:], parts[CLICKED:, -1])
+    assert torch.equal(exported.matrix, torch.cat([weights.matrix, parts[:, :-1]]))
+    assert torch.equal(exported.bias, torch.cat([weights.bias, parts[:, -1] + 0.5]))
 
 
-def test_content_learns_and_rows_of_values_that_no_click_touches_stay() -> None:
-    """No item with a click is mauve, and one such value has no row; red is of four items."""
-    before, after = trained()
-    assert before.content is not None
-    assert after.content is not None
+@pytest.mark.parametrize("changes", [{}, {"clip": 0.1, "momentum": 0.1, "scored_items": "all"}])
+def test_content_changes_no_weight_of_items_with_clicks(changes: dict[str, Any]) -> None:
+    recipe = dataclasses.replace(RECIPE, **changes)
+    without = Weights.fresh(recipe.size(CLICKED), torch.Generator().manual_seed(1))
+    untrained = weights_with_content(recipe).tensors()
 
-    changed = (before.content.values != after.content.values).any(dim=1)
+    alone = trained(without, recipe).tensors()
+    beside = trained(weights_with_content(recipe), recipe).tensors()
 
-    schema = after.content.features.schema
-    assert [field.values for field in schema.fields[:2]] == [("red",), ("x", "y")]
-    assert changed.all()
-    assert not torch.equal(before.content.projection, after.content.projection)
+    assert all(torch.equal(alone[name], beside[name]) for name in alone)
+    learned = beside.keys() - alone.keys()
+    assert learned == {"content.values", "content.projection"}
+    assert not any(torch.equal(untrained[name], beside[name]) for name in learned)
 
 
-def test_an_item_that_always_loses_its_own_vector_keeps_it() -> None:
-    """With a rate near 1, every own vector is dropped in these steps, and gets no gradient."""
-    before, after = trained(dataclasses.replace(RECIPE, dropout_items=1 - 1e-9))
+def test_values_of_fewer_than_three_items_with_clicks_have_no_row_of_their_own() -> None:
+    """Three of the items with clicks are red, one is blue, one green; none is mauve."""
+    features = ContentFeatures.of(content(), IDS, CLICKED)
 
-    assert torch.equal(before.matrix, after.matrix)
-    assert torch.equal(before.bias, after.bias)
+    assert [field.values for field in features.schema.fields[:2]] == [("red",), ("x", "y")]
 
 
 def test_items_without_clicks_are_not_sampled() -> None:
