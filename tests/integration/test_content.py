@@ -1,5 +1,6 @@
 """Training with content: items without a click are recommended, reported and placed alike."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
@@ -13,11 +14,13 @@ from rich.console import Console
 import recsys
 from data.click_options import ClickOptions
 from data.content import ContentOptions
+from data.prepare import read_sessions
 from recsys.bundle.golden import open_predictor
 from recsys.bundle.layout import CONTENT, CONTENT_MODEL, MANIFEST
 from recsys.errors import BadInput, BadRecipe, BundleRefused
 from recsys.predictor import Predictor
 from recsys.retrieval.exact import RankingQuery
+from training.additions.new_items import SHIFTS, choose_new_item_term
 from training.evaluate_bundle import evaluate_bundle
 from training.finetune import FinetuneOptions, finetune
 from training.pipeline import TrainOptions, train
@@ -107,6 +110,20 @@ def test_an_item_that_appears_later_is_placed_as_the_same_item_of_the_bundle(
 
     torch.testing.assert_close(vectors[0], exact.matrix[item], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(biases[0], exact.bias[item], atol=1e-4, rtol=1e-4)
+
+
+def test_new_items_are_lifted_as_far_as_their_cost_allows(
+    predictor: Predictor, folder: Path
+) -> None:
+    clicks = read_sessions(ClickOptions(folder / "clicks.csv")).sessions
+
+    def shift(cost: float) -> float:
+        recipe = dataclasses.replace(RECIPE, new_item_cost=cost)
+        term = choose_new_item_term(recipe, predictor, clicks).term
+        assert term is not None
+        return term.shift
+
+    assert shift(0.0) < shift(0.5) < shift(0.99) == SHIFTS[-1]
 
 
 def test_new_targets_are_reported_beside_baselines(

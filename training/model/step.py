@@ -146,7 +146,7 @@ class TrainingStep:
             for name, parameter in weights.model.named_parameters()
         }
         content = weights.content
-        self._content = (
+        self._content: tuple[Optimizer, ...] = (
             ()
             if content is None
             else (

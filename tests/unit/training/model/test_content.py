@@ -53,11 +53,10 @@ def trained(weights: Weights, recipe: Recipe = RECIPE) -> Weights:
 def test_a_bundle_holds_own_vectors_then_those_of_content() -> None:
     weights = weights_with_content(dataclasses.replace(RECIPE, scale=0.0))
     assert weights.content is not None
-    weights = weights.with_new_items(NewItemTerm(0.5))
-
-    exported = weights.exported()
-
     parts = weights.content.parts(CLICKED)
+
+    exported = weights.with_new_items(NewItemTerm(0.5)).exported()
+
     assert exported.matrix.shape == (len(IDS), RECIPE.hidden)
     assert torch.equal(exported.matrix, torch.cat([weights.matrix, parts[:, :-1]]))
     assert torch.equal(exported.bias, torch.cat([weights.bias, parts[:, -1] + 0.5]))
