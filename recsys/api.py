@@ -26,11 +26,10 @@ from recsys.errors import BadInput, BadRecipe, Interrupted, Problems, RecsysErro
 from recsys.shadowing import ROOT, check_packages
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from pandas import DataFrame
 
     from data.click_options import ClickOptions
+    from recsys.allowed_items import AllowedItems
     from recsys.predictor import Predictor, Ranking
     from recsys.retrieval.exact import RankingQuery
 
@@ -357,6 +356,7 @@ class Model:
             evaluate_with_baselines,
         )
         from training.evaluation.evaluate import evaluate
+        from training.evaluation.new_items import evaluate_new_items
         from training.evaluation.sample import MAX_CASES, sampled
         from training.report.summary import summary
 
@@ -380,7 +380,8 @@ class Model:
                 )
         model = results["model"]
         limits = Limits.of(sample, [] if learned is None else limits_of(learned))
-        comparison = compare_with_intervals(results, catalogue.counts, limits)
+        new_items = evaluate_new_items(predictor, sample.sessions)
+        comparison = compare_with_intervals(results, catalogue.counts, limits, new_items)
         return EvaluationReport(
             metrics=_metrics_frame({name: result.metrics for name, result in results.items()}),
             summary=" ".join(summary(comparison)),
@@ -506,9 +507,7 @@ class Model:
         found = map(self._predictor.catalogue.find, item_ids)
         return [item for item in found if item is not None]
 
-    def _allowed(
-        self, wanted: Mapping[str, str | Sequence[str]] | None
-    ) -> "NDArray[np.bool_] | None":
+    def _allowed(self, wanted: Mapping[str, str | Sequence[str]] | None) -> "AllowedItems | None":
         if not wanted:
             return None
         if not isinstance(wanted, Mapping):
