@@ -356,6 +356,7 @@ class Model:
             evaluate_with_baselines,
         )
         from training.evaluation.evaluate import evaluate
+        from training.evaluation.new_items import evaluate_new_items
         from training.evaluation.sample import MAX_CASES, sampled
         from training.report.summary import summary
 
@@ -379,7 +380,8 @@ class Model:
                 )
         model = results["model"]
         limits = Limits.of(sample, [] if learned is None else limits_of(learned))
-        comparison = compare_with_intervals(results, catalogue.counts, limits)
+        new_items = evaluate_new_items(predictor, sample.sessions)
+        comparison = compare_with_intervals(results, catalogue.counts, limits, new_items)
         return EvaluationReport(
             metrics=_metrics_frame({name: result.metrics for name, result in results.items()}),
             summary=" ".join(summary(comparison)),

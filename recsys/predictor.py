@@ -376,6 +376,18 @@ class Predictor:
         """Return whether a click reads the vector of its item, hence also that of a new item."""
         return self._inputs is self._matrix
 
+    def with_bias(self, term: Tensor) -> "Predictor":
+        """Return a predictor with the same model and another bias, which scores every item.
+
+        Args:
+            term: (N,) float32, what is added to the bias.
+        """
+        other = copy.copy(self)
+        other._own_bias = self._own_bias + term
+        other._count_recent(self.recent)
+        other._retrieval = other.exact_retrieval
+        return other
+
     def with_retrieval(self, retrieval: Retrieval) -> "Predictor":
         """Return a predictor with the same model that finds the best items so."""
         other = copy.copy(self)

@@ -225,7 +225,9 @@ def _fit(
         )
         warn(console, device_warning(recipe, device))
         trainer = trainer_of(choice.rival, choice.search_epochs, wins=True)
-        return choice, trainer.train(prepared.train, prepared.valid, initialiser, stop)
+        trained = trainer.train(prepared.train, prepared.valid, initialiser, stop)
+        weights = trained.weights.with_new_items(trained.additions.new_items)
+        return choice, dataclasses.replace(trained, weights=weights)
 
 
 def _without_competition(
@@ -294,6 +296,8 @@ def _compete(
 
 
 def _show_additions(recipe: Recipe, additions: Additions, console: Console) -> None:
+    if additions.new_items is not None:
+        console.print(f"New items: {additions.new_items_summary}.")
     if recipe.recent_popularity != "none":
         console.print(f"Recent popularity: {additions.recent_summary}.")
     if recipe.repeats != "none":
@@ -477,7 +481,10 @@ def _content_record(trained: TrainingResult) -> dict[str, str]:
         return {}
     new = len(trained.catalogue) - len(trained.weights.bias)
     fields = ", ".join(field.describe() for field in content.features.schema.fields)
-    return {"content": f"{fields}; {new:,} items without a click have content alone"}
+    return {
+        "content": f"{fields}; {new:,} items without a click have content alone",
+        "new_items": trained.additions.new_items_summary,
+    }
 
 
 def _record(options: TrainOptions, choice: Choice) -> dict[str, object]:

@@ -481,6 +481,9 @@ class Trainer:
 
     def _validate(self, phase: _Phase, valid: Sessions) -> Evaluation:
         predictor = self._predictor(phase.step.result, phase.catalogue)
+        if (phase.catalogue.counts == 0).any():  # the best epoch is that of the items with clicks
+            hidden = np.where(phase.catalogue.counts == 0, np.float32(-np.inf), np.float32(0))
+            predictor = predictor.with_bias(torch.from_numpy(hidden))
         return evaluate(predictor, valid, len(phase.catalogue), processes=self._processes)
 
     def _predictor(self, weights: Weights, catalogue: Catalogue) -> Predictor:

@@ -224,6 +224,7 @@ def _facts_table(inspection: Inspection) -> Table:
         ("recent popularity", "recent_popularity"),
         ("neighbours", "blend"),
         ("content", "content"),
+        ("new items", "new_items"),
     ):
         summary = manifest.training.get(name, "none")
         if summary != "none":

@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from recsys.content.model import ContentFunction
-from recsys.content.schema import Attributes, ContentSchema, Vectors, standardised
+from recsys.content.new_items import NewItemTerm
+from recsys.content.schema import (
+    Attributes,
+    ContentSchema,
+    Vectors,
+    standardised,
+)
 from recsys.model.gru4rec import unit
 from recsys.ragged import offsets_of
 
@@ -36,6 +42,7 @@ class ContentEncoder:
         *,
         bias: float,
         normalizes: bool,
+        new_items: NewItemTerm,
         others: Collection[str] = (),
     ) -> None:
         """Join the parts of a bundle.
@@ -44,16 +51,23 @@ class ContentEncoder:
             schema: the fields.
             tables: their learned numbers.
             function: the formula, eager or scripted.
-            bias: of a new item of which nothing is known.
+            bias: mean content part of the biases of the items with clicks.
+            new_items: what is added to the biases of new items.
             normalizes: rows of the item matrix have length 1.
             others: further attributes of the items, which have no part in their vectors.
         """
         self.schema = schema
         self.tables = tables
-        self.bias = bias
+        self.mean_bias = bias
+        self.new_items = new_items
         self._function = function
         self._normalizes = normalizes
         self._others = frozenset(others)
+
+    @property
+    def bias(self) -> float:
+        """Return the bias of a new item of which nothing is known; `biases` knows better."""
+        return self.mean_bias + self.new_items.shift
 
     def check(self, attributes: Attributes, vectors: Vectors) -> None:
         """Check the content of one item.
@@ -84,7 +98,7 @@ class ContentEncoder:
 
     def biases(self, items: Sequence[Item]) -> Tensor:
         """Return the biases of new items, (B,) float32; items: as for `encode`."""
-        return self._content(items)[:, -1].contiguous()
+        return self._content(items)[:, -1] + self.new_items.shift
 
     def examples(self) -> Tensor:
         """Return the content parts of an unknown item and of one with every field."""

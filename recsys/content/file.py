@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from recsys.content.encoder import ContentEncoder, ContentTables
 from recsys.content.model import ContentFunction
+from recsys.content.new_items import NewItemTerm
 from recsys.content.schema import ContentField, ContentSchema
 from recsys.errors import BundleRefused
 
@@ -23,7 +24,9 @@ def write_encoder(path: Path, encoder: ContentEncoder) -> None:
     """Write the file; the formula is a file of its own."""
     tensors = {name: getattr(encoder.tables, name).contiguous() for name in TABLES}
     fields = [asdict(field) for field in encoder.schema.fields]
-    metadata = {"content": json.dumps({"bias": encoder.bias, "fields": fields})}
+    new_items = asdict(encoder.new_items)
+    about = {"bias": encoder.mean_bias, "new_items": new_items, "fields": fields}
+    metadata = {"content": json.dumps(about)}
     save_file({**tensors, EXAMPLES: encoder.examples().clone()}, path, metadata=metadata)
 
 
@@ -55,7 +58,7 @@ def read_encoder(
             ContentField(**{**field, "values": tuple(field["values"])})
             for field in values["fields"]
         ]
-        bias = float(values["bias"])
+        bias, new_items = float(values["bias"]), NewItemTerm(**values["new_items"])
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as broken:
         raise BundleRefused(f"{path} cannot be read ({broken}). Train it anew.") from broken
     schema = ContentSchema(tuple(fields))
@@ -71,6 +74,7 @@ def read_encoder(
         ContentTables(**tensors),
         function,
         bias=bias,
+        new_items=new_items,
         normalizes=normalizes,
         others=others,
     )

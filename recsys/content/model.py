@@ -1,15 +1,15 @@
-"""Content part of an item vector and of its bias: a sum over what is known about the item.
+"""Vector and bias of an item by its content: a sum over what is known about the item.
 
     content(item) = Σ weight · values[code] + dense @ projection
 
 `values` has a learned row for each value of a categorical or multi-valued attribute; the values of
 a multi-valued one share a weight of 1. `dense` holds a constant 1, the standardised numbers and
 vectors, and a 1 for each that is missing; `projection` is one linear map of all of them. A row has
-H + 1 numbers: the last one is added to the item's bias, the others to its vector.
+H + 1 numbers: the last one is the item's bias, the others are its vector.
 
-The vector of an item is its own learned vector + content(item). During training the own vectors
-of some items are dropped at random, so that content can stand alone (DropoutNet: Volkovs et al.,
-NIPS 2017, section 3.2).
+Items with clicks have vectors of their own; content(item) stands in for those without. Training
+drops the own vectors of some items at random, so that content can stand alone (after DropoutNet:
+Volkovs et al., NIPS 2017, section 3.2).
 """
 
 from typing import Protocol

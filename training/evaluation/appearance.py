@@ -37,6 +37,7 @@ class Appearance:
         times[given], _ = parse_times(name, pc.drop_null(texts), 1)
         return cls(times)
 
+    @torch.inference_mode()  # scores of a model were made in it, and may change in it alone
     def hide(self, scores: Tensor, moments_ms: NDArray[np.int64]) -> None:
         """Give items that appear later than a case the lowest score, in place.
 

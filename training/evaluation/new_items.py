@@ -132,6 +132,7 @@ def content_baselines(predictor: Predictor) -> tuple[dict[str, Scorer], Sequence
     return baselines, similar.compared
 
 
+@torch.inference_mode()
 def evaluate_new_items(
     predictor: Predictor, test: Sessions, progress: Progress | None = None
 ) -> NewItems | None:

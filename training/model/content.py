@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from data.content import ContentColumn, ItemContent
 from recsys.content.encoder import ContentEncoder, ContentTables
 from recsys.content.model import ContentSum
+from recsys.content.new_items import NewItemTerm
 from recsys.content.schema import ContentField, ContentSchema, standardised
 from recsys.model.cells import glorot
 from recsys.ragged import offsets_of, spread
 
 LEAST_ITEMS = 3  # clicked items that share a value with a row of its own
+NO_TERM = NewItemTerm()
 ITEMS_AT_ONCE = 1 << 14  # whose content parts are computed together at export
 
 
@@ -114,7 +116,8 @@ class ContentFeatures:
         rows = self.rows
         parts = (rows.codes, rows.offsets, rows.weights, rows.dense)
         moved = ContentRows(*(part.to(device) for part in parts))
-        return ContentFeatures(self.schema, moved, self.center.to(device), self.factor.to(device))
+        scale = self.center.to(device), self.factor.to(device)
+        return ContentFeatures(self.schema, moved, *scale)
 
 
 @dataclass
@@ -124,6 +127,7 @@ class ContentWeights:
     features: ContentFeatures
     values: Tensor  # (rows, H + 1) float32; a step updates the rows that it touches
     projection: nn.Parameter  # (columns, H + 1) float32
+    new_items: NewItemTerm = NO_TERM  # chosen after training
 
     @classmethod
     def fresh(
@@ -146,18 +150,19 @@ class ContentWeights:
     def to(self, device: torch.device) -> "ContentWeights":
         """Return the weights on this device."""
         projection = nn.Parameter(self.projection.detach().to(device))
-        return ContentWeights(self.features.to(device), self.values.to(device), projection)
-
-    def parts(self) -> Tensor:
-        """Return the content part of every item, (N, H + 1) float32."""
-        return self._parts(self.values, self.projection)
+        values = self.values.to(device)
+        return ContentWeights(self.features.to(device), values, projection, self.new_items)
 
     @torch.no_grad()
-    def _parts(self, values: Tensor, projection: Tensor) -> Tensor:
-        """Return the parts of (N, width) float32; values, projection: (…, width) float32."""
-        items = torch.arange(len(self.features), device=values.device)
-        blocks = torch.split(items, ITEMS_AT_ONCE)
-        return torch.cat([self.features.of_items(b).sum(values, projection) for b in blocks])
+    def parts(self, first: int) -> Tensor:
+        """Return what the content gives to the items from `first` on, (items, H + 1) float32."""
+        items = torch.arange(first, len(self.features), device=self.values.device)
+        return torch.cat(
+            [
+                self.features.of_items(block).sum(self.values, self.projection)
+                for block in torch.split(items, ITEMS_AT_ONCE)
+            ]
+        )
 
     def encoder(self, clicked: int, *, normalizes: bool, others: Sequence[str]) -> ContentEncoder:
         """Return the encoder of new items.
@@ -169,13 +174,14 @@ class ContentWeights:
             normalizes: As for `ContentEncoder`.
             others: As for `ContentEncoder`.
         """
-        biases = self._parts(self.values[:, -1:].contiguous(), self.projection[:, -1:].contiguous())
+        biases = self.parts(0)[:clicked, -1]
         features, projection = self.features, self.projection.detach()
         return ContentEncoder(
             features.schema,
             ContentTables(self.values, projection, features.center, features.factor),
             ContentSum(),
-            bias=float(biases[:clicked].mean()),
+            bias=float(biases.mean()),
+            new_items=self.new_items,
             normalizes=normalizes,
             others=others,
         )

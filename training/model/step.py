@@ -4,6 +4,9 @@ Only the rows of the item matrix that a step needs (inputs, targets, negatives) 
 differentiated and updated. Whole sessions start from the zero state, and a gradient goes back to
 their first click. Session-parallel rows start from the state that they carry, and a gradient spans
 one click (Hidasi et al., ICLR 2016, arXiv:1511.06939, section 3.1.1).
+With content, a second loss teaches the content alone: some candidates lose their own vector, and
+the content stands in for it. Its gradient reaches no other weight, so items with clicks learn as
+without content, bit for bit.
 Several processes share the rows of a mini-batch. The candidates are those of the whole mini-batch,
 so all touch the same rows of the item matrix, and each adds up its gradients with those of the
 others. Dropout masks are drawn for the whole mini-batch, too: no number depends on the processes.
@@ -73,27 +76,24 @@ class TouchedRows:
 
 @dataclass(frozen=True, slots=True)
 class TouchedContent:
-    """Content of the items of a step, and which of them have their own vector in it."""
+    """Content of the candidates of a step."""
 
     values: TouchedRows  # rows of the content's values
-    rows: ContentRows  # of the items; their codes are rows of `values`
-    own: Tensor  # (items, 1) float32, 0 where the item's own vector and bias are dropped
+    projection: Tensor  # (columns, H + 1) float32
+    rows: ContentRows  # of the candidates; their codes are rows of `values`
 
     @classmethod
-    def of(cls, content: ContentWeights, items: Tensor, own: Tensor) -> "TouchedContent":
+    def of(cls, content: ContentWeights, items: Tensor) -> "TouchedContent":
         """Gather the content of these items."""
         rows = content.features.of_items(items)
         codes, indices = torch.unique(rows.codes, return_inverse=True)
         values = TouchedRows.of(content.values, codes)
-        return cls(values, dataclasses.replace(rows, codes=indices), own)
+        return cls(values, content.projection, dataclasses.replace(rows, codes=indices))
 
-    def added_to(
-        self, vectors: Tensor, biases: Tensor, projection: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return vectors and biases of the items: their own, unless dropped, and the content."""
-        part = self.rows.sum(self.values.values, projection)
-        own = self.own
-        return part[:, :-1] + own * vectors, part[:, -1] + own.squeeze(1) * biases
+    def parts(self) -> tuple[Tensor, Tensor]:
+        """Return the vectors and biases that the content gives, (C, H) and (C,) float32."""
+        parts = self.rows.sum(self.values.values, self.projection)
+        return parts[:, :-1], parts[:, -1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,15 +141,19 @@ class TrainingStep:
         self._matrix = optimizer_for(weights.matrix, recipe)
         self._bias = optimizer_for(weights.bias, recipe)
         self._inputs = None if weights.inputs is None else optimizer_for(weights.inputs, recipe)
-        self._parameters = dict(weights.model.named_parameters())
-        self._values: Optimizer | None = None
-        if weights.content is not None:
-            self._values = optimizer_for(weights.content.values, recipe)
-            self._parameters["content.projection"] = weights.content.projection
         self._dense = {
             name: optimizer_for(parameter.data, recipe)
-            for name, parameter in self._parameters.items()
+            for name, parameter in weights.model.named_parameters()
         }
+        content = weights.content
+        self._content: tuple[Optimizer, ...] = (
+            ()
+            if content is None
+            else (
+                optimizer_for(content.values, recipe),
+                optimizer_for(content.projection.data, recipe),
+            )
+        )
 
     @property
     def result(self) -> Weights:
@@ -184,7 +188,7 @@ class TrainingStep:
         items = TouchedRows.of(self.weights.matrix, candidates.items)
         biases = TouchedRows.of(self.weights.bias, candidates.items)
         separate = self._separate_inputs(inputs, own)
-        content = self._content(candidates.items, random)
+        content = self._touched_content(candidates)
         if len(part.batch) > 0:
             loss = self._differentiate(
                 batch, part, candidates, items, biases, separate, content, random
@@ -192,10 +196,13 @@ class TrainingStep:
         else:
             loss = self._without_clicks(items, biases, separate, content)
 
-        touched = self._touched(candidates, items, biases, separate, content)
-        self._add_up(touched, loss)
+        touched = self._touched(candidates, items, biases, separate)
+        self._add_up(touched, content, loss)
         norm = self._clip(touched) if measure or self._recipe.clip > 0 else None
-        self._update(touched, learning_rate_at(self._recipe, share))
+        rate = learning_rate_at(self._recipe, share)
+        if content is not None:
+            self._update_content(content, rate)
+        self._update(touched, rate)
         return StepResult(loss, norm)
 
     def _differentiate(
@@ -210,21 +217,47 @@ class TrainingStep:
         random: RandomStreams,
     ) -> Tensor:
         """Compute the gradients of this process's clicks, and return their loss, a scalar."""
-        vectors, item_biases = items.values, biases.values
-        if content is not None:
-            projection = self._parameters["content.projection"]
-            vectors, item_biases = content.added_to(vectors, item_biases, projection)
-        vectors = unit_rows(vectors) if self._recipe.scale > 0 else vectors
+        vectors = unit_rows(items.values) if self._recipe.scale > 0 else items.values
         if separate is None:
             input_vectors = functional.embedding(candidates.input_indices, vectors)
         else:
             input_vectors = self._input_vectors(separate)
         hidden = self._hidden(input_vectors, batch, part, random)
-        scores = self._scores(hidden, vectors, item_biases, candidates)
+        scores = self._scores(hidden, vectors, biases.values, candidates)
         loss = self._loss(scores, candidates.target_indices, candidates.counts)
         # the divisor is the recipe's batch, also when fewer rows are left
         torch.autograd.backward(loss / self._recipe.batch)
+        if content is not None:
+            own = vectors.detach(), biases.values.detach()
+            self._differentiate_content(content, hidden.detach(), own, candidates, random)
         return loss.detach()
+
+    def _differentiate_content(
+        self,
+        content: TouchedContent,
+        hidden: Tensor,
+        own: tuple[Tensor, Tensor],
+        candidates: CandidateSet,
+        random: RandomStreams,
+    ) -> None:
+        """Compute the gradients of the content.
+
+        Args:
+            content: Content of the candidates.
+            hidden: (own clicks, H) float32, without a gradient.
+            own: Vectors and biases of the candidates, without a gradient. A share of them, drawn at
+                random, is replaced by those of the content.
+            candidates: The candidates.
+            random: Random numbers of this step; nothing else is drawn after these.
+        """
+        replaced = random.uniform(len(candidates.items)) < self._recipe.dropout_items
+        vectors, biases = content.parts()
+        vectors = unit_rows(vectors) if self._recipe.scale > 0 else vectors
+        vectors = torch.where(replaced.unsqueeze(1), vectors, own[0])
+        biases = torch.where(replaced, biases, own[1])
+        scores = self._scores(hidden, vectors, biases, candidates)
+        loss = self._loss(scores, candidates.target_indices, candidates.counts)
+        torch.autograd.backward(loss / self._recipe.batch)
 
     def _without_clicks(
         self,
@@ -235,8 +268,9 @@ class TrainingStep:
     ) -> Tensor:
         """Set all gradients of a process that has no row of the mini-batch to zero."""
         touched = [items, biases] if separate is None else [items, biases, separate.rows]
-        touched += [] if content is None else [content.values]
-        for leaf in [*(rows.values for rows in touched), *self._parameters.values()]:
+        of_content = [] if content is None else [content.values.values, content.projection]
+        of_model = list(self.weights.model.parameters())
+        for leaf in [rows.values for rows in touched] + of_model + of_content:
             leaf.grad = torch.zeros_like(leaf)
         return torch.zeros((), device=self._device)
 
@@ -251,12 +285,11 @@ class TrainingStep:
         rows = TouchedRows.of(self.weights.inputs, items)
         return InputRows(rows, indices if own is None else indices[own])
 
-    def _content(self, items: Tensor, random: RandomStreams) -> TouchedContent | None:
-        """Gather the content of the items, and draw which of them lose their own vector."""
+    def _touched_content(self, candidates: CandidateSet) -> TouchedContent | None:
+        """Gather the content of the candidates, if there is any."""
         if self.weights.content is None:
             return None
-        own = random.uniform(len(items)) >= self._recipe.dropout_items
-        return TouchedContent.of(self.weights.content, items, own.to(torch.float32).unsqueeze(1))
+        return TouchedContent.of(self.weights.content, candidates.items)
 
     def _input_vectors(self, separate: InputRows) -> Tensor:
         values = separate.rows.values
@@ -311,25 +344,29 @@ class TrainingStep:
         items: TouchedRows,
         biases: TouchedRows,
         separate: InputRows | None,
-        content: TouchedContent | None,
     ) -> list[tuple[TouchedRows, Optimizer]]:
         """Return the rows to update, each table with its optimizer."""
         touched = [(biases.scored(candidates), self._bias)]
-        if content is not None and self._values is not None:
-            touched.append((content.values, self._values))
         if separate is None or self._inputs is None:
             return [*touched, (items, self._matrix)]  # inputs and candidates share these rows
         return [*touched, (items.scored(candidates), self._matrix), (separate.rows, self._inputs)]
 
-    def _add_up(self, touched: list[tuple[TouchedRows, Optimizer]], loss: Tensor) -> None:
+    def _add_up(
+        self,
+        touched: list[tuple[TouchedRows, Optimizer]],
+        content: TouchedContent | None,
+        loss: Tensor,
+    ) -> None:
         """Add up gradients and loss over the processes."""
         if self._processes.size > 1:
-            leaves = [*(rows.values for rows, _ in touched), *self._parameters.values()]
+            leaves = [rows.values for rows, _ in touched] + list(self.weights.model.parameters())
+            if content is not None:
+                leaves += [content.values.values, content.projection]
             self._processes.sum([*(gradient_of(leaf) for leaf in leaves), loss.view(1)])
 
     def _clip(self, touched: list[tuple[TouchedRows, Optimizer]]) -> Tensor:
         """Return the norm of the whole gradient, then scale it down to the recipe's limit."""
-        leaves = [*(rows.values for rows, _ in touched), *self._parameters.values()]
+        leaves = [rows.values for rows, _ in touched] + list(self.weights.model.parameters())
         gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
         norms = [torch.linalg.vector_norm(gradient) for gradient in gradients]
         norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
@@ -346,12 +383,19 @@ class TrainingStep:
                     gradient = gradient + self._recipe.l1 * values.sign()
                 gradient = self._with_weight_decay(gradient, values)
             optimizer.step_rows(rows.items, values, gradient, rate)
-        for name, parameter in self._parameters.items():
+        for name, parameter in self.weights.model.named_parameters():
             gradient = self._with_weight_decay(gradient_of(parameter), parameter.data)
             self._dense[name].step(gradient, rate)
             parameter.grad = None
         if self._average is not None:
             self._average.update()
+
+    def _update_content(self, content: TouchedContent, rate: float) -> None:
+        rows, gradient = content.values, gradient_of(content.values.values)
+        of_values, of_projection = self._content
+        of_values.step_rows(rows.items, rows.values.detach(), gradient, rate)
+        of_projection.step(gradient_of(content.projection), rate)
+        content.projection.grad = None
 
     def _with_weight_decay(self, gradient: Tensor, weight: Tensor) -> Tensor:
         """Add L2 to the gradient; AdamW decays the weights itself."""
@@ -372,8 +416,8 @@ class TrainingStep:
         optimizers = {"matrix": self._matrix, "bias": self._bias, **self._dense}
         if self._inputs is not None:
             optimizers["inputs"] = self._inputs
-        if self._values is not None:
-            optimizers["content.values"] = self._values
+        if self._content:
+            optimizers["content.values"], optimizers["content.projection"] = self._content
         for weight, optimizer in optimizers.items():
             for name, tensor in optimizer.tensors().items():
                 tensors[f"{name}.{weight}"] = tensor

@@ -1,13 +1,14 @@
 """Trained weights: the recurrent model and the item tables."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from recsys.catalogue.catalogue import Catalogue
 from recsys.content.encoder import ContentEncoder
+from recsys.content.new_items import NewItemTerm
 from recsys.model.cells import glorot
 from recsys.model.gru4rec import ModelSize, SessionRNN, initialise, unit
 from recsys.model.recent_popularity import RecentPopularity
@@ -22,8 +23,8 @@ from training.recipe import Recipe
 class Weights:
     """Recurrent model and item tables of one model.
 
-    With content, the tables have the rows of the items with clicks alone, to which their content is
-    added; those of the items without a click are made of content (`exported`).
+    With content, the tables have the rows of the items with clicks alone; those of the items
+    without a click are made of content (`exported`).
     """
 
     model: SessionRNN
@@ -53,7 +54,8 @@ class Weights:
     def exported(self) -> "Weights":
         """Return the weights as a bundle holds them.
 
-        Content is part of the item tables, and item vectors have length 1 where scores are cosines.
+        The item tables have rows of content for the items without a click, and item vectors have
+        length 1 where scores are cosines.
         """
         matrix, bias = self._with_content()
         if self.model.scale == 0:
@@ -64,13 +66,18 @@ class Weights:
         return Weights(self.model, unit(matrix), bias, inputs)
 
     def _with_content(self) -> tuple[Tensor, Tensor]:
-        """Return item matrix and bias with the content of all items."""
+        """Return item matrix and bias of all items."""
         if self.content is None:
             return self.matrix, self.bias
-        parts, clicked = self.content.parts(), len(self.bias)
-        parts[:clicked, :-1] += self.matrix
-        parts[:clicked, -1] += self.bias
-        return parts[:, :-1].contiguous(), parts[:, -1].contiguous()
+        parts = self.content.parts(len(self.bias))
+        biases = parts[:, -1] + self.content.new_items.shift
+        return torch.cat([self.matrix, parts[:, :-1]]), torch.cat([self.bias, biases])
+
+    def with_new_items(self, term: NewItemTerm | None) -> "Weights":
+        """Return the weights with this term of new items; None for those without content."""
+        if self.content is None or term is None:
+            return self
+        return replace(self, content=replace(self.content, new_items=term))
 
     def encoder(self, attributes: Sequence[str]) -> ContentEncoder | None:
         """Return the encoder of new items, None without content; attributes: of the catalogue."""

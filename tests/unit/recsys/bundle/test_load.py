@@ -101,7 +101,7 @@ def test_a_link_is_refused(bundle: Path, tmp_path: Path) -> None:
 def test_a_newer_format_asks_for_an_upgrade(bundle: Path) -> None:
     edit_manifest(bundle, lambda m: m.update(format_version=7))
 
-    assert "has bundle format 6; this version reads 1 to 5. Upgrade" in refused(bundle)
+    assert "has bundle format 7; this version reads 1 to 6. Upgrade" in refused(bundle)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"format_version": 1}', "\x00"])

@@ -1,6 +1,7 @@
 """Encoder of content: what it accepts, and that it places an item as training does."""
 
 import math
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -10,6 +11,7 @@ from data.content import ItemContent
 from recsys.content.encoder import ContentEncoder
 from recsys.content.file import read_encoder, write_encoder
 from recsys.content.model import ContentSum
+from recsys.content.new_items import NewItemTerm
 from recsys.errors import BundleRefused, WrongContent
 from tests.support.training.small_content import COLUMNS, IDS, ITEMS
 from training.model.content import ContentFeatures, ContentWeights
@@ -24,7 +26,7 @@ def weights() -> ContentWeights:
     features = ContentFeatures.of(content, IDS, CLICKED)
     made = ContentWeights.fresh(features, HIDDEN, torch.Generator().manual_seed(1))
     made.values[:, -1] = 0.5
-    return made
+    return replace(made, new_items=NewItemTerm(0.25))
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +35,12 @@ def encoder(weights: ContentWeights) -> ContentEncoder:
 
 
 def test_items_are_placed_as_in_training(encoder: ContentEncoder, weights: ContentWeights) -> None:
-    parts = weights.parts()
+    parts = weights.parts(0)
 
     found = encoder.encode(ITEMS)
 
     torch.testing.assert_close(found, torch.nn.functional.normalize(parts[:, :-1]))
-    torch.testing.assert_close(encoder.biases(ITEMS), parts[:, -1])
+    torch.testing.assert_close(encoder.biases(ITEMS), 0.25 + parts[:, -1])
     torch.testing.assert_close(found.norm(dim=1), torch.ones(len(ITEMS)))
 
 
