@@ -1,7 +1,9 @@
 """Top-k retrieval by an index: take its candidates and score them again in float32.
 
 The items of the session and of its neighbours are candidates, too, because a repeat term and a
-blend change their scores.
+blend change their scores. So are the best of the raised items, whose biases are higher than in the
+index. No item of the true list is missed by that: raised items only move up, so of the others, the
+list has none that is not among the best of the index's biases.
 """
 
 import math
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -45,6 +48,9 @@ class Reranked:
         self._matrix, self._bias = exact.matrix.numpy(), exact.bias.numpy()
         self._blend, self._temperature = exact.blend, temperature_of(exact.repeats)
         self._least_count = 0 if exact.blend is None else exact.blend.settings.normalizing
+        self._raised = exact.raised
+        self._raised_matrix = exact.matrix[torch.from_numpy(exact.raised)].t()  # (H, raised)
+        self._raised_bias = exact.bias[torch.from_numpy(exact.raised)]
 
     def top_k(self, hidden: Tensor, clicks: Windows, queries: Sequence[RankingQuery]) -> list[TopK]:
         """Return a list for each hidden state; see `Retrieval.top_k`."""
@@ -77,14 +83,33 @@ class Reranked:
                 lists[at] = self._filtered(batch.only([at]), query.allowed)
         return [lists[at] for at in range(len(queries))]
 
+    def over(self, exact: ExactScan) -> "Reranked":
+        """Return the same index with another scan of its items; see `Retrieval.over`."""
+        return Reranked(self._index, exact, self._scale, self._few_allowed)
+
     def _bonuses(self, window: Sequence[int]) -> Mapping[int, float]:
         repeats = self._exact.repeats
         return {} if repeats is None else repeats.bonuses(window)
 
     def _unfiltered(self, batch: "_Batch", count: int) -> list[TopK | None]:
         """Return the lists; None where a list is longer than the index's `max_k`."""
-        items = self._index.candidates(batch.vectors, batch.clicks, count)
+        items = self._candidates(batch, count)
         return self._scored(batch, items, self._index.max_k)
+
+    def _candidates(
+        self, batch: "_Batch", count: int, allowed: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.int64]:
+        """Return the index's candidates and the best of the raised items, (B, C) int64."""
+        items = self._index.candidates(batch.vectors, batch.clicks, count, allowed)
+        if not len(self._raised):
+            return items
+        scores = torch.addmm(
+            self._raised_bias, torch.from_numpy(batch.vectors), self._raised_matrix
+        )
+        if allowed is not None:
+            scores[:, torch.from_numpy(~allowed[self._raised])] = NEVER
+        best = torch.topk(scores, min(count, len(self._raised)), sorted=False)[1].numpy()
+        return np.concatenate([items, self._raised[best]], axis=1)
 
     def _filtered(self, batch: "_Batch", allowed: NDArray[np.bool_]) -> TopK | None:
         """Return the list of a batch of one; None where the index would overlook items."""
@@ -92,11 +117,11 @@ class Reranked:
             items = np.flatnonzero(allowed)[None]
         elif self._index.settings.exhaustive:
             count = _count(batch.queries[0], batch.demoted[0])
-            items = self._index.candidates(batch.vectors, batch.clicks, count, allowed)
+            items = self._candidates(batch, count, allowed)
         else:
             return None
         if self._blend is not None:  # its softmax is over the best of all items
-            best = self._index.candidates(batch.vectors, batch.clicks, self._least_count)
+            best = self._candidates(batch, self._least_count)
             items = np.concatenate([items, best], axis=1)
         return self._scored(batch, items)[0]
 

@@ -27,6 +27,7 @@ METRIC_NAMES = {"recall": "Recall", "mrr": "MRR", "ndcg": "NDCG"}
 RELATIVE_NAMES = {
     "model alone": "the model alone",
     "without repeats": "the same blend without a bonus for items of the session",
+    "without trending": "the same model with the counts of the end of training",
     "parent": "the bundle it continues",
 }
 # What it means where a simple baseline is ahead of the model, and what to do.

@@ -100,6 +100,10 @@ def choose_retrieval(
 def _build(
     kind: str, predictor: Predictor, scale: float, bias_unit: float, on_attempt: OnAttempt
 ) -> CandidateIndex:
+    recent = predictor.recent
+    if recent is not None and recent.is_trending:
+        # the service adds raised items to the candidates of the biases without clicks
+        predictor = predictor.with_recent(recent.without_counts())
     if kind != "lists":
         exact = predictor.exact_retrieval
         return Int8Index.of(exact.matrix, exact.bias, bias_unit)

@@ -1,0 +1,148 @@
+"""Gain of counts that go on, day by day: train before a day, evaluate that day.
+
+    python tests/benchmarks/trending.py days --clicks F --day 12 --day 13 --day 14 --train-days 3
+    python tests/benchmarks/trending.py split --clicks F --split-column split
+
+For each day the recipe is trained on the days before it, with its validation sessions and additions
+as in `recsys train`. The sessions that start on the day are ranked with counts that go on from
+click to click, with the counts of the end of training, and without counts. The differences have
+paired 95 % intervals. Days are of 24 hours from the first click, the first has number 0. Where
+trending is not chosen, `--half-life-hours` and `--strength` measure it all the same.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+
+from data.click_options import ClickOptions
+from data.prepare import prepare, read_sessions
+from data.sessions import Sessions, reindex
+from data.split import DAY_MS
+from recsys.console import add_row, neat_table
+from recsys.model.recent_popularity import RecentPopularitySettings
+from recsys.predictor import Predictor
+from tests.benchmarks.bundle_accuracy import METRICS, paired
+from training.additions.blend import blend_of
+from training.additions.chooser import chooser_of
+from training.additions.recent_popularity import recent_of
+from training.evaluation.evaluate import Evaluation, evaluate
+from training.evaluation.trending import going_on
+from training.model.weights import eager_predictor
+from training.progress import TrainingBars
+from training.recipe import load_recipe
+from training.trainer import Trainer
+
+ClickFile = Annotated[Path, typer.Option(help="Click log.")]
+RecipeName = Annotated[str, typer.Option(help="Recipe.")]
+Changes = Annotated[list[str] | None, typer.Option("--set", help="name=value over the recipe.")]
+HalfLife = Annotated[float | None, typer.Option(help="Half-life that is used without a choice.")]
+Strength = Annotated[float, typer.Option(help="Strength for that half-life.")]
+
+app = typer.Typer(add_completion=False)
+console = Console(width=140)
+
+
+@app.command()
+def days(
+    clicks: ClickFile,
+    day: Annotated[list[int], typer.Option(help="Days to test on.")],
+    train_days: Annotated[int, typer.Option(help="Days to train on, before each.")] = 3,
+    recipe: RecipeName = "default",
+    changes: Changes = None,
+    half_life_hours: HalfLife = None,
+    strength: Strength = 0.2,
+) -> None:
+    """Train before each of these days and evaluate it."""
+    sessions = read_sessions(ClickOptions(clicks)).sessions
+    forced = forced_settings(half_life_hours, strength)
+    for number in day:
+        cut = int(sessions.time_ms.min()) + number * DAY_MS
+        started = sessions.starts_ms
+        earlier = sessions.keep_sessions((started >= cut - train_days * DAY_MS) & (started < cut))
+        before = earlier.keep_clicks(earlier.time_ms < cut)
+        train = before.keep_sessions(before.lengths >= 2)
+        test = sessions.keep_sessions((started >= cut) & (started < cut + DAY_MS))
+        measure(f"day {number}", train, test, recipe, changes or (), forced)
+
+
+@app.command()
+def split(
+    clicks: ClickFile,
+    split_column: Annotated[str, typer.Option(help="Column of the split.")] = "split",
+    recipe: RecipeName = "default",
+    changes: Changes = None,
+    half_life_hours: HalfLife = None,
+    strength: Strength = 0.2,
+) -> None:
+    """Train on the training part of a split and evaluate its test part."""
+    prepared = prepare(ClickOptions(clicks, split_column=split_column))
+    forced = forced_settings(half_life_hours, strength)
+    measure(clicks.parent.name, prepared.train, prepared.test, recipe, changes or (), forced)
+
+
+def forced_settings(
+    half_life_hours: float | None, strength: float
+) -> RecentPopularitySettings | None:
+    if half_life_hours is None:
+        return None
+    return RecentPopularitySettings(strength, half_life_seconds=round(3600 * half_life_hours))
+
+
+def measure(
+    name: str,
+    train: Sessions,
+    test: Sessions,
+    recipe: str,
+    changes: Sequence[str],
+    forced: RecentPopularitySettings | None,
+) -> None:
+    """Train, choose the additions, and print the accuracy with and without them."""
+    predictor, summary = trained(train, recipe, changes)
+    if forced is not None:
+        predictor = predictor.with_recent(recent_of(forced, predictor.catalogue, train))
+    tested = reindex(test, predictor.catalogue.item_ids)
+    scorers = {
+        "counts go on": going_on(predictor, tested),
+        "counts of training": predictor,
+        "without counts": predictor.with_recent(None),
+    }
+    results: dict[str, Evaluation] = {}
+    table = neat_table(name, left=["scorer"], right=[*METRICS, "less it", *METRICS])
+    for scorer, one in scorers.items():
+        results[scorer] = evaluate(one, tested, len(predictor.catalogue))
+        figures = [f"{results[scorer].metrics[metric]:.4f}" for metric in METRICS]
+        add_row(table, scorer, *figures, "", *paired(results["counts go on"], results[scorer]))
+    first = results["counts go on"]
+    console.print(table)
+    console.print(
+        f"{len(train.items):,} training clicks, {first.cases:,} cases, {first.unseen_targets:,} "
+        f"targets unseen. {summary}\n"
+    )
+
+
+def trained(train: Sessions, name: str, changes: Sequence[str]) -> tuple[Predictor, str]:
+    """Return the predictor that `recsys train` exports, and the sentence on recent popularity."""
+    recipe = load_recipe(name, changes)
+    with tempfile.TemporaryDirectory() as folder, TrainingBars(console) as bars:
+        trainer = Trainer(
+            recipe,
+            Path(folder),
+            torch.device("cpu"),
+            bars,
+            choose_additions=chooser_of(recipe),
+        )
+        result = trainer.train(train, None)
+    additions, catalogue = result.additions, result.catalogue
+    blend = blend_of(additions.blend, catalogue, train)
+    recent = recent_of(additions.recent, catalogue, train)
+    predictor = eager_predictor(result.weights, catalogue, recipe, blend, additions.repeats, recent)
+    return predictor, additions.recent_summary
+
+
+if __name__ == "__main__":
+    app()
