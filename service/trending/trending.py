@@ -1,7 +1,7 @@
 """Trending: count accepted clicks, exchange them with Redis, and serve the counts of all processes.
 
-A click counts once Redis has stored it, and once for each item of a session: a user cannot raise an
-item by clicking on it again. The clicks of a process go to Redis about once a second, where they
+A click counts once Redis has stored it, if its item is not among the clicks that Redis keeps of the
+session: a user raises an item once in as many clicks (50 by default). The clicks of a process go to Redis about once a second, where they
 are added to those of the others, and the largest counters come back. The predictor with them
 replaces the one before; requests wait for nothing. Up to a second of clicks is lost if a process
 is killed or the exchange fails. While Redis is away, the last counts are served on.

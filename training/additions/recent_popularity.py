@@ -317,8 +317,9 @@ class _RankedCases:
 
 def _summary(settings: RecentPopularitySettings, before: Ranks, unseen: Ranks) -> str:
     (old_recall, old_mrr), (recall, mrr) = (metric_parts(r).mean(axis=1) for r in (before, unseen))
-    counts = f"the newest {settings.clicks:,} clicks count"
-    if settings.half_life_seconds is not None:
+    if settings.half_life_seconds is None:
+        counts = f"the newest {settings.clicks:,} clicks count"
+    else:
         hours = settings.half_life_seconds / 3600
         counts = f"a click counts half after {hours:g} hours, and the service counts on"
     return (

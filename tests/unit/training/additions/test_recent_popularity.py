@@ -203,5 +203,5 @@ def test_damaged_newest_clicks_are_refused(bundle: Path, tmp_path: Path, damage:
     save_file(tensors, copied / WEIGHTS)
     sign(copied)
 
-    with pytest.raises(BundleRefused, match=r"newest_clicks|cannot be read"):
+    with pytest.raises(BundleRefused, match=r": newest_clicks must be|cannot be read"):
         open_predictor(copied)
