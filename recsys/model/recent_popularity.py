@@ -84,7 +84,10 @@ class RecentPopularity:
     @cached_property
     def term(self) -> Tensor:
         """Return what is added to the score of each item, (N,) float32."""
-        return torch.from_numpy(self.term_of(self.newest))
+        counted = np.flatnonzero(self.newest)  # a logarithm takes time, and most have no clicks
+        term = np.full(len(self.newest), self.term_of(np.zeros(1)))
+        term[counted] = self.term_of(self.newest[counted])
+        return torch.from_numpy(term)
 
     def term_of(self, counts: Counts) -> NDArray[np.float32]:
         """Return what is added to the score of items with these counts, float32."""
@@ -94,7 +97,8 @@ class RecentPopularity:
     @cached_property
     def raised(self) -> NDArray[np.int64]:
         """Return the items with a higher term than an item without clicks, rising."""
-        return np.flatnonzero(self.newest * (self.settings.strength > 0))
+        counted = np.flatnonzero(self.newest)
+        return counted if self.settings.strength > 0 else counted[:0]
 
     def order(self, by_popularity: NDArray[np.int32]) -> NDArray[np.int32]:
         """Return the items in falling number of their newest clicks, (N,) int32.
@@ -102,10 +106,10 @@ class RecentPopularity:
         Args:
             by_popularity: (N,) int32, all items; items with equal numbers keep this order.
         """
-        counts = self.newest[by_popularity]
-        counted = np.flatnonzero(counts)  # few of many: the others need no sorting
-        first = counted[np.argsort(-counts[counted], kind="stable")]
-        return np.concatenate([by_popularity[first], by_popularity[counts == 0]])
+        is_counted = (self.newest != 0)[by_popularity]
+        counted = by_popularity[is_counted]  # few of many: the others need no sorting
+        first = counted[np.argsort(-self.newest[counted], kind="stable")]
+        return np.concatenate([first, by_popularity[~is_counted]])
 
     def recounted(self, newest: NDArray[np.float64], at_ms: int) -> "RecentPopularity":
         """Return the same settings with other counts; see `largest_counts`."""

@@ -1,20 +1,27 @@
-"""Gain of counts that go on, day by day: train before a day, evaluate that day.
+"""Gain of counts that go on, day by day: train before a day, evaluate that day. Their costs.
 
     python tests/benchmarks/trending.py days --clicks F --day 12 --day 13 --day 14 --train-days 3
     python tests/benchmarks/trending.py split --clicks F --split-column split
+    python tests/benchmarks/trending.py costs --items 1000000
 
 For each day the recipe is trained on the days before it, with its validation sessions and additions
 as in `recsys train`. The sessions that start on the day are ranked with counts that go on from
 click to click, with the counts of the end of training, and without counts. The differences have
 paired 95 % intervals. Days are of 24 hours from the first click, the first has number 0. Where
 trending is not chosen, `--half-life-hours` and `--strength` measure it all the same.
+
+`costs` takes random item vectors, a list made in advance for each item, and 1,000 counted items. It
+prints the processor time of one list without and with counts, in turns, and that of new counts.
 """
 
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 import typer
 from rich.console import Console
@@ -23,9 +30,20 @@ from data.click_options import ClickOptions
 from data.prepare import prepare, read_sessions
 from data.sessions import Sessions, reindex
 from data.split import DAY_MS
+from recsys.catalogue.catalogue import Catalogue
 from recsys.console import add_row, neat_table
-from recsys.model.recent_popularity import RecentPopularitySettings
+from recsys.model.gru4rec import ModelSize, SessionRNN
+from recsys.model.recent_popularity import (
+    MOST_COUNTED,
+    RecentPopularity,
+    RecentPopularitySettings,
+)
 from recsys.predictor import Predictor
+from recsys.retrieval.candidates import IndexSettings, with_bias
+from recsys.retrieval.item_lists import ItemLists
+from recsys.retrieval.rerank import Reranked
+from service.trending.counters import Counters
+from service.trending.trending import with_counters
 from tests.benchmarks.bundle_accuracy import METRICS, paired
 from training.additions.blend import blend_of
 from training.additions.chooser import chooser_of
@@ -83,6 +101,63 @@ def split(
     prepared = prepare(ClickOptions(clicks, split_column=split_column))
     forced = forced_settings(half_life_hours, strength)
     measure(clicks.parent.name, prepared.train, prepared.test, recipe, changes or (), forced)
+
+
+@app.command()
+def costs(
+    items: Annotated[int, typer.Option(help="Items of the catalogue.")] = 1_000_000,
+    hidden: Annotated[int, typer.Option(help="Numbers of an item vector.")] = 128,
+    rounds: Annotated[int, typer.Option(help="Lists, each without and with counts.")] = 1000,
+) -> None:
+    """Print what counts cost a request, and what new counts cost a process."""
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+    random = np.random.default_rng(1)
+    plain = random_predictor(items, hidden, random)
+    settings = RecentPopularitySettings(0.8, half_life_seconds=900)
+    empty = plain.with_counts(RecentPopularity(np.zeros(items), settings))
+    counted = random.choice(items, MOST_COUNTED, replace=False)
+    ids = plain.catalogue.item_ids.take(counted.tolist())
+    clicks_of = (1000 / np.arange(1, 1 + MOST_COUNTED)).tolist()
+    counters = Counters(0, dict(zip(ids, clicks_of, strict=True)))
+    renewing = [thread_ms(lambda: with_counters(empty, counters)) for _ in range(20)]
+    trending = with_counters(empty, counters)
+    times: dict[str, list[float]] = {"without counts": [], "with counts": []}
+    clicks = random.integers(0, items, rounds).tolist()
+    turns = [("without counts", plain), ("with counts", trending)]
+    for click in clicks:
+        for name, one in turns:
+            times[name].append(thread_ms(partial(one.recommend, [click])))
+        turns.reverse()  # the second of a click finds its item vectors in the cache
+    table = neat_table(f"{items:,} items", left=["milliseconds"], right=["p50", "p90", "p99"])
+    for name, values in {**times, "new counts": renewing}.items():
+        quantiles = np.percentile(values, (50, 90, 99))
+        add_row(table, name, *(f"{value:.3f}" for value in quantiles))
+    console.print(table)
+
+
+def random_predictor(items: int, hidden: int, random: np.random.Generator) -> Predictor:
+    """Return a predictor of random weights with an index of random lists."""
+    model = SessionRNN(ModelSize(items, hidden))
+    matrix = torch.from_numpy(random.standard_normal((items, hidden), dtype=np.float32))
+    bias, common = torch.zeros(items), np.sort(random.choice(items, 2048, replace=False))
+    lists = random.integers(0, items, (items, 64), dtype=np.int32)
+    index = ItemLists(
+        torch.from_numpy(lists),
+        torch.from_numpy(common.astype(np.int32)),
+        torch.from_numpy(with_bias(matrix.numpy()[common], 0.0)),
+        IndexSettings("lists", 1.0, probes=2),
+    )
+    catalogue = Catalogue((f"item-{item}" for item in range(items)), np.ones(items, dtype=np.int64))
+    predictor = Predictor(model, matrix, bias, catalogue, layers=1, state_width=hidden, window=50)
+    return predictor.with_retrieval(Reranked(index, predictor.exact_retrieval, 0.0))
+
+
+def thread_ms(call: Callable[[], object]) -> float:
+    """Return the processor time that a call takes in this thread, in milliseconds."""
+    began = time.thread_time()
+    call()
+    return (time.thread_time() - began) * 1000
 
 
 def forced_settings(
