@@ -1,10 +1,11 @@
 """Trending: count accepted clicks, exchange them with Redis, and serve the counts of all processes.
 
 A click counts once Redis has stored it, if its item is not among the clicks that Redis keeps of the
-session: a user raises an item once in as many clicks (50 by default). The clicks of a process go to Redis about once a second, where they
-are added to those of the others, and the largest counters come back. The predictor with them
-replaces the one before; requests wait for nothing. Up to a second of clicks is lost if a process
-is killed or the exchange fails. While Redis is away, the last counts are served on.
+session: a user raises an item once in as many clicks (50 by default). The clicks of a process go to
+Redis about once a second, where they are added to those of the others, and the largest counters
+come back. The predictor with them replaces the one before; requests wait for nothing. Up to a
+second of clicks is lost if a process is killed or the exchange fails. While Redis is away, the last
+counts are served on.
 
 A bundle has half-life and strength, and the counts of the end of training, with which the counters
 begin if Redis has none. A bundle without a half-life is served as it is.
@@ -101,7 +102,7 @@ class Trending:
         recommender.predictor = served
 
     def served(self, predictor: Predictor) -> Predictor:
-        """Return the predictor of a new bundle with the last counters, if they have its half-life."""
+        """Return the predictor of a new bundle with the last counters of its half-life, if any."""
         recent = predictor.recent
         if recent is None or self._last is None:
             return predictor

@@ -18,6 +18,7 @@ from service.redis_client.cluster import SlotMap
 from service.redis_client.server import RedisCall
 from service.settings import Settings
 from service.store.session_store import Click, ComputedState, StoredSession, Visit, user_key
+from service.trending.counters import Counters, RedisCounters
 from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.redis.servers import (
     SENTINEL_NAME,
@@ -28,7 +29,6 @@ from tests.support.redis.servers import (
     own_sentinel,
     redis_cluster,
 )
-from service.trending.counters import Counters, RedisCounters
 from tests.support.redis.stores import redis_client_for, shared_secret_store_on, store_on, visit
 from tests.support.service.app_client import PATIENT, client_of
 

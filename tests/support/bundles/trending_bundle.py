@@ -7,8 +7,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from recsys.bundle.golden import compute_golden_session, read_golden, unverified_predictor
-from recsys.bundle.golden import write_golden
+from recsys.bundle.golden import (
+    compute_golden_session,
+    read_golden,
+    unverified_predictor,
+    write_golden,
+)
 from recsys.bundle.layout import GOLDEN, NEWEST_CLICKS, NEWEST_MS, WEIGHTS
 from recsys.bundle.load import load_bundle
 from recsys.model.recent_popularity import RecentPopularity

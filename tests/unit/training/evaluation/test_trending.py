@@ -1,6 +1,7 @@
 """Counts that go on: earlier clicks only, decayed to the time of the case, by arithmetic."""
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -39,10 +40,9 @@ KNOWN = reindex(CLICKS, tuple(ITEMS))
 
 
 def rows(counts: ScoredRaggedArray) -> list[dict[str, float]]:
-    ends = counts.offsets.tolist()
     return [
         {ITEMS[item]: count for item, count in zip(items, scores, strict=True)}
-        for a, b in zip(ends[:-1], ends[1:], strict=True)
+        for a, b in pairwise(counts.offsets.tolist())
         for items, scores in [(counts.items[a:b].tolist(), counts.scores[a:b].tolist())]
     ]
 
