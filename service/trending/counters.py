@@ -70,6 +70,8 @@ class RedisCounters:
             raise reply
         if not reply:
             return None
-        at_ms, *counted = reply
+        at_ms, unit, counted = reply
+        one_click = float(unit)
         items = [item.decode() for item in counted[::2]]
-        return Counters(int(at_ms), dict(zip(items, map(float, counted[1::2]), strict=True)))
+        clicks = (float(counter) / one_click for counter in counted[1::2])
+        return Counters(int(at_ms), dict(zip(items, clicks, strict=True)))

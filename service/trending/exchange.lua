@@ -3,13 +3,14 @@
 -- A click counts 2^(-age / half-life). To change no counter when time passes, a click at time t adds
 -- 2^((t - origin) / half-life), and all counters are divided by the same number when they are read
 -- (forward decay: Cormode et al., ICDE 2009, section III). The origin moves before numbers get large.
+-- The caller divides, because Lua takes long for that, and Redis does nothing else meanwhile.
 --
 -- KEYS  1 sorted set: item id -> counter   2 the origin, in ms   both with the same hash tag
 -- ARGV  1 half-life in ms   2 counters to return   3 counters to keep   4 least counter to keep
 --       5 time of the first counters in ms, '' for a call without them   6 their number
 --       then item and counter of each, then item and clicks for every item with new clicks
--- Return the time in ms, then item and counter of each, the largest first; or nothing, and change
--- nothing, if there are no counters yet and the call brings no first ones.
+-- Return the time in ms, what a click adds now, and item and counter of each, the largest first; or
+-- nothing, and change nothing, if there are no counters yet and the call brings no first ones.
 
 local half_life, returned, kept, least = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4])
 local RESCALE_HALF_LIVES = 100  -- numbers stay below 2^(100 + 64), far from the largest double
@@ -44,10 +45,4 @@ local lifetime = text(math.floor(EXPIRE_HALF_LIVES * half_life))
 redis.call('SET', KEYS[2], text(origin), 'PX', lifetime)
 redis.call('PEXPIRE', KEYS[1], lifetime)
 
-local reply = { text(now) }
-local counters = redis.call('ZREVRANGE', KEYS[1], 0, returned - 1, 'WITHSCORES')
-for at = 1, #counters, 2 do
-  reply[at + 1] = counters[at]
-  reply[at + 2] = text(tonumber(counters[at + 1]) / unit)
-end
-return reply
+return { text(now), text(unit), redis.call('ZREVRANGE', KEYS[1], 0, returned - 1, 'WITHSCORES') }

@@ -321,7 +321,7 @@ def _summary(settings: RecentPopularitySettings, before: Ranks, unseen: Ranks) -
         counts = f"the newest {settings.clicks:,} clicks count"
     else:
         minutes = settings.half_life_seconds / 60
-        counts = f"a click counts half after {minutes:,.0f} minutes, and the service counts on"
+        counts = f"a click counts half after {minutes:g} minutes, and the service counts on"
     return (
         f"recall@20 {old_recall:.4f} -> {recall:.4f} and mrr@20 {old_mrr:.4f} -> {mrr:.4f} on "
         f"validation sessions that the choice did not see; {counts}, with strength "
