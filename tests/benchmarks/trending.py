@@ -3,6 +3,7 @@
     python tests/benchmarks/trending.py days --clicks F --day 12 --day 13 --day 14 --train-days 3
     python tests/benchmarks/trending.py split --clicks F --split-column split
     python tests/benchmarks/trending.py costs --items 1000000
+    python tests/benchmarks/trending.py exchanges
 
 For each day the recipe is trained on the days before it, with its validation sessions and additions
 as in `recsys train`. The sessions that start on the day are ranked with counts that go on from
@@ -12,8 +13,10 @@ trending is not chosen, `--half-life-hours` and `--strength` measure it all the 
 
 `costs` takes random item vectors, a list made in advance for each item, and 1,000 counted items. It
 prints the processor time of one list without and with counts, in turns, and that of new counts.
+`exchanges` fills the counters of a private Redis and prints what an exchange takes.
 """
 
+import asyncio
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +25,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import redis as redis_py
 import torch
 import typer
 from rich.console import Console
@@ -42,9 +46,11 @@ from recsys.predictor import Predictor
 from recsys.retrieval.candidates import IndexSettings, with_bias
 from recsys.retrieval.item_lists import ItemLists
 from recsys.retrieval.rerank import Reranked
-from service.trending.counters import Counters
+from service.server.embedded_redis import private_redis
+from service.trending.counters import KEPT, Counters, RedisCounters
 from service.trending.trending import with_counters
 from tests.benchmarks.bundle_accuracy import METRICS, paired
+from tests.support.redis.stores import redis_client_for
 from training.additions.blend import blend_of
 from training.additions.chooser import chooser_of
 from training.additions.recent_popularity import recent_of
@@ -60,6 +66,8 @@ RecipeName = Annotated[str, typer.Option(help="Recipe.")]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="name=value over the recipe.")]
 HalfLife = Annotated[float | None, typer.Option(help="Half-life that is used without a choice.")]
 Strength = Annotated[float, typer.Option(help="Strength for that half-life.")]
+
+HALF_LIFE_SECONDS = 900
 
 app = typer.Typer(add_completion=False)
 console = Console(width=140)
@@ -114,7 +122,7 @@ def costs(
     torch.set_grad_enabled(False)
     random = np.random.default_rng(1)
     plain = random_predictor(items, hidden, random)
-    settings = RecentPopularitySettings(0.8, half_life_seconds=900)
+    settings = RecentPopularitySettings(0.8, half_life_seconds=HALF_LIFE_SECONDS)
     empty = plain.with_counts(RecentPopularity(np.zeros(items), settings))
     counted = random.choice(items, MOST_COUNTED, replace=False)
     ids = plain.catalogue.item_ids.take(counted.tolist())
@@ -134,6 +142,42 @@ def costs(
         quantiles = np.percentile(values, (50, 90, 99))
         add_row(table, name, *(f"{value:.3f}" for value in quantiles))
     console.print(table)
+
+
+@app.command()
+def exchanges(
+    clicked: Annotated[int, typer.Option(help="Items with new clicks in an exchange.")] = 500,
+    rounds: Annotated[int, typer.Option(help="Exchanges that are measured.")] = 50,
+) -> None:
+    """Print what an exchange with full counters takes, and their memory."""
+    with private_redis() as url, redis_py.Redis.from_url(url) as redis:
+        times = asyncio.run(exchange_times(url, redis, clicked, rounds))
+        in_redis = redis.info("commandstats")["cmdstat_evalsha"]["usec_per_call"] / 1000
+        key = f"recsys:{{trending}}:{HALF_LIFE_SECONDS}"
+        console.print(
+            f"{redis.zcard(key):,} counters, {redis.memory_usage(key):,} bytes; an exchange takes "
+            f"{np.median(times):.2f} ms of the process (median) and {in_redis:.2f} ms of Redis "
+            "(mean, waiting for the processor included)."
+        )
+
+
+async def exchange_times(url: str, redis: redis_py.Redis, clicked: int, rounds: int) -> list[float]:
+    """Fill the counters; return the milliseconds of processor time of each exchange after that."""
+    client, random, times = redis_client_for(url), np.random.default_rng(1), []
+    counters = RedisCounters(client)
+
+    def clicks(count: int) -> dict[str, int]:
+        return {f"item-{item}": 1 for item in random.integers(0, 1_000_000, count).tolist()}
+
+    for _ in range(KEPT // 1000 + 5):
+        await counters.exchange(HALF_LIFE_SECONDS, clicks(1000), lambda: Counters(0, {}))
+    redis.config_resetstat()
+    for _ in range(rounds):
+        began, new = time.thread_time(), clicks(clicked)
+        await counters.exchange(HALF_LIFE_SECONDS, new, lambda: Counters(0, {}))
+        times.append((time.thread_time() - began) * 1000)
+    await client.close()
+    return times
 
 
 def random_predictor(items: int, hidden: int, random: np.random.Generator) -> Predictor:
