@@ -73,5 +73,5 @@ class RedisCounters:
         at_ms, unit, counted = reply
         one_click = float(unit)
         items = [item.decode() for item in counted[::2]]
-        numbers = (float(counter) / one_click for counter in counted[1::2])
-        return Counters(int(at_ms), dict(zip(items, numbers, strict=True)))
+        values = (float(counter) / one_click for counter in counted[1::2])
+        return Counters(int(at_ms), dict(zip(items, values, strict=True)))
