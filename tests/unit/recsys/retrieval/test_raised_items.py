@@ -6,19 +6,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys.allowed_items import AllowedItems
 from recsys.neighbours.blend import Blend
 from recsys.retrieval.exact import ExactScan, RankingQuery
 from recsys.retrieval.int8 import Int8Index
+from recsys.retrieval.item_scan import ItemScan
 from recsys.retrieval.rerank import Reranked
 from tests.support.bundles.small_indexes import ITEMS, hidden_states, item_vectors
 from tests.unit.recsys.retrieval.test_top_k import (
     ADDITIONS,
     FALLING,
+    allowed_sets,
     blend,
     clicks,
     exact_scan,
     items_of,
-    masks,
 )
 
 
@@ -38,18 +40,24 @@ def scans(seed: int, blending: Blend | None) -> tuple[ExactScan, ExactScan]:
 @given(
     rows=st.integers(1, 4),
     seed=st.integers(0, 50),
-    k=st.integers(1, 25),
-    allowed=masks(),
+    k=st.integers(1, 60),
+    allowed=allowed_sets(),
     excluded=st.lists(st.integers(0, ITEMS - 1), max_size=20),
 )
 def test_lists_with_raised_items_are_those_of_an_exact_scan(
-    blending: Blend | None, rows: int, seed: int, k: int, allowed: None, excluded: list[int]
+    blending: Blend | None,
+    rows: int,
+    seed: int,
+    k: int,
+    allowed: AllowedItems | None,
+    excluded: list[int],
 ) -> None:
     before, exact = scans(seed, blending)
     index = Int8Index.of(before.matrix, before.bias, 3.0)
     hidden, queries = hidden_states(rows, seed), [RankingQuery(k, excluded, allowed)] * rows
 
-    retrieval = Reranked(index, before, 9.0, few_allowed=40).over(exact)
+    scan = ItemScan(before.matrix, before.bias, lambda: np.arange(ITEMS, dtype=np.int32))
+    retrieval = Reranked(index, before, 9.0, scan, few_allowed=40).over(exact)
     found = retrieval.top_k(hidden, clicks(rows), queries)
 
     assert items_of(found) == items_of(exact.top_k(hidden, clicks(rows), queries))
