@@ -47,6 +47,7 @@ VARIABLES = {  # colour → variable of report.css
 STYLE = {
     "axes.axisbelow": True,
     "axes.edgecolor": AXIS,
+    "axes.facecolor": "none",
     "axes.formatter.useoffset": False,
     "axes.grid": True,
     "axes.labelcolor": QUIET,
@@ -60,6 +61,7 @@ STYLE = {
     "figure.constrained_layout.h_pad": 0.02,
     "figure.constrained_layout.w_pad": 0.02,
     "figure.constrained_layout.use": True,
+    "figure.facecolor": "none",
     "font.size": 12,
     "grid.color": GRID,
     "legend.borderaxespad": 0.3,
@@ -117,9 +119,11 @@ class _Chart:
 
     def svg(self) -> Markup:
         """Return the `<svg>` element."""
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+
         buffer = io.StringIO()
         no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        self._figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
+        FigureCanvasSVG(self._figure).print_svg(buffer, metadata=no_metadata)  # draws once
         text = buffer.getvalue()
         text = text[text.index("<svg") :]  # what is before it belongs to a file of its own
         name = escape(self._title)
