@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,9 +17,10 @@ from service.serve import SECRETS
 from service.server.embedded_redis import free_port
 from service.settings import OTHER_VARIABLES, Settings, described, misspelled
 from tests.support.bundles.trained_shop import TrainedShop
+from tests.support.processes import Start, start_fork, start_python
 from tests.support.service.app_client import PATIENT, ClientOf
 from tests.support.service.processes import family, gone
-from tests.support.service.servers import LOOK_SECONDS, MOST_LOOKS, PROGRAM
+from tests.support.service.servers import LOOK_SECONDS, MOST_LOOKS
 from tests.support.training.command_line import run
 
 TENT = {"user_id": "ada", "item_id": "aurora-tent"}
@@ -37,14 +37,13 @@ def look_until(found: Callable[[], bool], what: str) -> None:
 class ServeProcess:
     """Process of `recsys serve` with these options, and its log."""
 
-    def __init__(self, log: Path, bundle: Path, *options: str, **environment: str) -> None:
+    def __init__(
+        self, log: Path, bundle: Path, start: Start, *options: str, **environment: str
+    ) -> None:
         self.log, self.url = log, f"http://127.0.0.1:{(port := free_port())}"
-        command = [sys.executable, *PROGRAM, "serve", "--bundle", str(bundle), "--port", str(port)]
+        words = ["serve", "--bundle", str(bundle), "--port", str(port), *options]
         patient = {f"RECSYS_{name.upper()}": str(value) for name, value in PATIENT.items()}
-        with log.open("wb") as file:
-            self.process = subprocess.Popen(
-                [*command, *options], stderr=file, env={**os.environ, **patient, **environment}
-            )
+        self.process = start(words, log, {**os.environ, **patient, **environment})
 
     @property
     def output(self) -> str:
@@ -72,8 +71,10 @@ class ServeProcess:
 
 
 @contextmanager
-def started(log: Path, bundle: Path, *options: str, **environment: str) -> Iterator[ServeProcess]:
-    server = ServeProcess(log, bundle, *options, **environment)
+def started(
+    log: Path, bundle: Path, *options: str, start: Start = start_fork, **environment: str
+) -> Iterator[ServeProcess]:
+    server = ServeProcess(log, bundle, start, *options, **environment)
     try:
         look_until(lambda: server.click() is not None, "it does not answer")
         yield server
@@ -88,9 +89,10 @@ def test_an_embedded_redis_stores_clicks_and_ends_with_the_service(
 ) -> None:
     options = [] if how == "environment" else ["--redis", "embedded"]
     variables = {"RECSYS_REDIS": "embedded"} if how == "environment" else {}
+    start = start_python if how == "environment" else start_fork
     if how == "two workers":
         options += ["--workers", "2"]
-    with started(tmp_path / "log", trained.bundle, *options, **variables) as server:
+    with started(tmp_path / "log", trained.bundle, *options, start=start, **variables) as server:
         answer = server.click()
         (redis,) = server.redis_servers
         assert answer is not None
