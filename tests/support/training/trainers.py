@@ -18,8 +18,8 @@ from training.checkpoint import CHECKPOINT
 CLICKS = "session_id,item_id,timestamp\n" + "".join(
     f"s{s},i{(s * 7 + c * (1 + s % 3)) % 60},{100 * s + c}\n" for s in range(240) for c in range(4)
 )
-# 40 epochs of about 40 steps, a checkpoint after each step: long enough for a kill
-SETTINGS = ("epochs=40", "patience=40", "hidden=32", "batch=16", "negatives=32", "refit=false")
+# 20 epochs of about 40 steps, a checkpoint after each step: long enough for a kill
+SETTINGS = ("epochs=20", "patience=20", "hidden=32", "batch=16", "negatives=32", "refit=false")
 DROPOUT = ("dropout_embedding=0.2", "dropout_hidden=0.1", "momentum=0.1")
 
 
