@@ -72,7 +72,7 @@ class ServeProcess:
 
 @contextmanager
 def started(
-    log: Path, bundle: Path, *options: str, start: Start = start_fork, **environment: str
+    log: Path, bundle: Path, start: Start, *options: str, **environment: str
 ) -> Iterator[ServeProcess]:
     server = ServeProcess(log, bundle, start, *options, **environment)
     try:
@@ -92,7 +92,7 @@ def test_an_embedded_redis_stores_clicks_and_ends_with_the_service(
     start = start_python if how == "environment" else start_fork
     if how == "two workers":
         options += ["--workers", "2"]
-    with started(tmp_path / "log", trained.bundle, *options, start=start, **variables) as server:
+    with started(tmp_path / "log", trained.bundle, start, *options, **variables) as server:
         answer = server.click()
         (redis,) = server.redis_servers
         assert answer is not None
@@ -107,7 +107,7 @@ def test_an_embedded_redis_stores_clicks_and_ends_with_the_service(
 def test_an_embedded_redis_is_open_only_to_the_user_of_the_service(
     trained: TrainedShop, tmp_path: Path
 ) -> None:
-    with started(tmp_path / "log", trained.bundle, "--redis", "embedded") as server:
+    with started(tmp_path / "log", trained.bundle, start_fork, "--redis", "embedded") as server:
         (redis,) = server.redis_servers
         folder = Path(f"/proc/{redis}/cwd").readlink()
         with redis_py.Redis(unix_socket_path=str(folder / "redis.sock")) as client:
@@ -116,7 +116,7 @@ def test_an_embedded_redis_is_open_only_to_the_user_of_the_service(
 
 
 def test_the_end_of_an_embedded_redis_is_logged(trained: TrainedShop, tmp_path: Path) -> None:
-    with started(tmp_path / "log", trained.bundle, "--redis", "embedded") as server:
+    with started(tmp_path / "log", trained.bundle, start_fork, "--redis", "embedded") as server:
         (redis,) = server.redis_servers
         assert "private Redis ended" not in server.output
         os.kill(redis, signal.SIGKILL)
@@ -136,7 +136,7 @@ def test_a_second_signal_leaves_no_embedded_redis_behind(
 ) -> None:
     options = ("--redis", "embedded", "--workers", workers)
     late = {"RECSYS_SHUTDOWN_SECONDS": "60"}
-    with started(tmp_path / "log", trained.bundle, *options, **late) as server:
+    with started(tmp_path / "log", trained.bundle, start_fork, *options, **late) as server:
         (redis,) = server.redis_servers
         folder = Path(f"/proc/{redis}/cwd").readlink()
         os.kill(redis, signal.SIGSTOP)  # it ends late, so that the service has to wait for it
@@ -160,7 +160,7 @@ def waiting_for(pid: int) -> set[int]:
 
 def test_an_unreachable_redis_is_logged_at_the_start(trained: TrainedShop, tmp_path: Path) -> None:
     nowhere = ("--redis", f"redis://127.0.0.1:{free_port()}/0")
-    with started(tmp_path / "log", trained.bundle, *nowhere) as server:
+    with started(tmp_path / "log", trained.bundle, start_fork, *nowhere) as server:
         assert "warning Redis does not answer: sessions are not stored" in server.output
 
 
@@ -208,7 +208,7 @@ def test_the_warning_of_a_variable_does_not_show_its_value(
     assert str(SECRETS) == "/run/secrets"
     given = ("--redis", redis_server)
     wrong = {"RECSYS_USER_ID_SECRETS": "a-secret-pepper"}
-    with started(tmp_path / "log", trained.bundle, *given, **wrong) as server:
+    with started(tmp_path / "log", trained.bundle, start_fork, *given, **wrong) as server:
         (line,) = [line for line in server.output.splitlines() if "not a setting" in line]
 
     assert " warning RECSYS_USER_ID_SECRETS is not a setting" in line

@@ -80,6 +80,7 @@ class ForkedProcess:
         output: Path,
         environment: Mapping[str, str],
     ) -> None:
+        output.touch()  # a test may read it at once
         self._process = fork_server().Process(
             target=_run, args=(function, arguments, output, dict(environment))
         )

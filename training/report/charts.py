@@ -32,6 +32,7 @@ ROWS_TOP, ROW_HEIGHT = 30, 27  # of an interval chart: above its rows, and of on
 FIGURE_WIDTH = 72  # of the figures beside the rows
 UNITS_PER_INCH = 72  # Matplotlib's points
 TOP, BOTTOM, LEFT, RIGHT = 46, 40, 62, 12  # around the plot of a line or bar chart
+FONT_SIZE = 12
 NAME_LETTERS = 20
 WHISKER_OFFSET = 0.06  # of a category, so that the whiskers of two lines stand side by side
 
@@ -61,7 +62,7 @@ STYLE = {
     "axes.titlecolor": QUIET,
     "axes.titlesize": 12,
     "figure.facecolor": "none",
-    "font.size": 12,
+    "font.size": FONT_SIZE,
     "grid.color": GRID,
     "legend.borderaxespad": 0.3,
     "legend.columnspacing": 1.2,
@@ -136,7 +137,7 @@ class _Chart:
 
         buffer = io.StringIO()
         no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        FigureCanvasSVG(self._figure).print_svg(buffer, metadata=no_metadata)  # draws once
+        FigureCanvasSVG(self._figure).print_svg(buffer, metadata=no_metadata)  # type: ignore[no-untyped-call]
         text = buffer.getvalue()
         text = text[text.index("<svg") :]  # what is before it belongs to a file of its own
         name = escape(self._title)
@@ -298,7 +299,7 @@ def _text_width(text: str) -> float:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextToPath
 
-    font = FontProperties(size=STYLE["font.size"], weight="bold")
+    font = FontProperties(size=FONT_SIZE, weight="bold")
     width, _, _ = TextToPath().get_text_width_height_descent(text, font, ismath=False)
     return float(width)
 

@@ -36,6 +36,7 @@ class ServerProcess:
         redis: str,
         log: Path,
         start: Start = start_python,
+        /,
         **environment: str,
     ) -> None:
         """start: starts the process; environment: settings; log: file that gets the output."""
@@ -107,6 +108,7 @@ def served(
     redis: str,
     log: Path | None = None,
     start: Start = start_python,
+    /,
     **environment: str,
 ) -> Iterator[str]:
     """Run `recsys serve` with generous time limits; yield its URL."""
@@ -120,6 +122,7 @@ def started(
     redis: str,
     log: Path | None = None,
     start: Start = start_python,
+    /,
     **environment: str,
 ) -> Iterator[ServerProcess]:
     """Run `recsys serve` with generous time limits; yield the process."""
