@@ -56,8 +56,10 @@ from service.redis_client.client import RedisClient
 from service.server.workers import shared_folder
 from service.settings import Settings
 from service.store.overlay_store import OverlayStore
-from service.store.session_store import RedisStore, StoreLimits
+from service.store.session_store import RedisStore, StoredSession, StoreLimits
 from service.store.unstored_clicks import UnstoredClicks
+from service.trending.counters import RedisCounters
+from service.trending.trending import Trending
 
 log = logging.getLogger("recsys.service")
 TITLE = "session-recsys"
@@ -90,12 +92,16 @@ def create_app(settings: Settings) -> FastAPI:
             await service.models.start()
             watcher = BundleWatcher(service.models, notes, settings.follow_seconds)
             watcher.start()
+            if service.trending is not None:
+                service.trending.start()
             await _warn_without_redis(service.redis)
             async with AsyncExitStack() as stack:  # closes each part, even if others fail
                 stack.push_async_callback(service.redis.close)
+                stack.push_async_callback(service.live.stop)
+                if service.trending is not None:
+                    stack.push_async_callback(service.trending.stop)
                 stack.push_async_callback(lambda: service.recommender.close())  # the current one
                 stack.push_async_callback(service.batcher.stop)
-                stack.push_async_callback(service.live.stop)
                 stack.push_async_callback(watcher.stop)
                 yield
 
@@ -202,6 +208,12 @@ def _start(
     )
     secret = settings.user_id_secret
     unstored = UnstoredClicks(metrics.count_unstored)
+    overlay_store = OverlayStore(_overlay_client(settings, metrics))
+    live = LiveCatalogue(overlay_store, metrics.set_catalogue, metrics.catalogue_age.set)
+    trending = None
+    if settings.trending:
+        counters = RedisCounters(redis)
+        trending = Trending(counters, lambda: models.recommender, live.rebase, metrics)
     store = RedisStore(
         redis,
         StoreLimits(
@@ -212,14 +224,14 @@ def _start(
         ),
         None if secret is None else secret.get_secret_value(),
         unstored.add,
+        _ignore if trending is None else trending.add,
     )
 
     def begin(model: OpenedBundle) -> Recommender:
         store.reserve(model.predictor.window)
-        return Recommender(model.predictor, store, metrics, torch_worker)
+        predictor = model.predictor if trending is None else trending.served(model.predictor)
+        return Recommender(predictor, store, metrics, torch_worker)
 
-    overlay_store = OverlayStore(_overlay_client(settings, metrics))
-    live = LiveCatalogue(overlay_store, metrics.set_catalogue, metrics.catalogue_age.set)
     models = ModelManager(first, begin, metrics, live)
     batcher: Batcher[RecommendationQuery, RecommendationResult] = Batcher(
         models.recommend,
@@ -232,7 +244,17 @@ def _start(
     together = shared_folder() if settings.workers > 1 else None
     note = None if together is None else SharedVersionFile(together / "bundle", settings.bundle)
     return RunningService(
-        models, live, batcher, store, unstored, redis, metrics, search_thread, settings.bundle, note
+        models,
+        live,
+        batcher,
+        store,
+        unstored,
+        redis,
+        metrics,
+        search_thread,
+        settings.bundle,
+        note,
+        trending,
     )
 
 
@@ -249,3 +271,7 @@ def _overlay_client(settings: Settings, metrics: ServiceMetrics) -> RedisClient:
         breaker=BreakerConfig(settings.redis_failures, POLL_SECONDS),
         observe=metrics.observe_redis,
     )
+
+
+def _ignore(_: StoredSession) -> None:
+    """Do nothing."""

@@ -48,6 +48,11 @@ class BoundOverlay:
         self.overlay.apply(entries)
         return self.overlay.predictor()
 
+    def rebased(self, change: Callable[[Predictor], Predictor]) -> Predictor:
+        """Return a predictor after replacing that of the bundle. It runs in the same thread."""
+        self.overlay.rebase(change)
+        return self.overlay.predictor()
+
     def take(self) -> dict[str, StoredItem | None]:
         """Return some of the waiting items, which wait no more."""
         some = dict(islice(self.waiting.items(), ITEMS_AT_ONCE))
@@ -174,6 +179,16 @@ class LiveCatalogue:
         self._served = bound
         self._on_counts(bound.overlay.counts)
         return overlaid
+
+    async def rebase(self, change: Callable[[Predictor], Predictor]) -> None:
+        """Replace the served predictor below its overlay, as its counts of clicks have changed."""
+        bound = self._served
+        if bound is None:
+            return
+        loop = asyncio.get_running_loop()
+        predictor = await loop.run_in_executor(self._thread, bound.rebased, change)
+        if bound is self._served:
+            self._serve(predictor)
 
     async def _run(self) -> None:
         while True:

@@ -92,7 +92,7 @@ class ModelManager:
 
     async def start(self) -> None:
         """Read the live catalogue and follow it from now on."""
-        self._serve(await self._live.bind(self.current.predictor))
+        self._serve(await self._live.bind(self.recommender.predictor))
         await self._live.start(self._serve)
 
     def _serve(self, predictor: Predictor) -> None:
@@ -153,9 +153,9 @@ class ModelManager:
             raise
         replaced = Replaced(new.model_id, old.model_id)
         if new.model_id != old.model_id:
-            predictor = await self._live.bind(new.predictor)
-            recommender = self._new_recommender(new).with_predictor(predictor)
-            self._served = ServedModel(new, recommender)
+            recommender = self._new_recommender(new)
+            predictor = await self._live.bind(recommender.predictor)
+            self._served = ServedModel(new, recommender.with_predictor(predictor))
             self._previous = old.folder
             self._metrics.model.labels(old.model_id).set(0)
             self._metrics.model.labels(new.model_id).set(1)

@@ -14,5 +14,6 @@ FILES = (MODEL, WEIGHTS, ITEMS, GOLDEN)
 # verified where the manifest names them
 OPTIONAL = (NEIGHBOURS, INDEX, CONTENT, CONTENT_MODEL, REPORT)
 NEWEST_CLICKS = "newest_clicks"  # tensor of the weights, only with recent popularity
+NEWEST_MS = "newest_clicks_ms"  # their time, int64 without dimension, only where clicks decay
 # files that decide the answers, with the settings
 IDENTITY = (WEIGHTS, ITEMS, NEIGHBOURS, INDEX, CONTENT)

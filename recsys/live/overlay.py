@@ -9,7 +9,7 @@ The vector of an item that the bundle knows stays as it was trained: its clicks 
 content, and only a training can weigh both.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,6 +83,10 @@ class Overlay:
             else:
                 new[item_id] = entry
         self._place(new)
+
+    def rebase(self, change: Callable[[Predictor], Predictor]) -> None:
+        """Replace the predictor of the bundle by another one of the same model and items."""
+        self._base = change(self._base)
 
     def predictor(self) -> Predictor:
         """Return a predictor with the entries so far; that of the bundle if nothing differs."""

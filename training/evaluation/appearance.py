@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.schema import parse_times
-from data.sessions import Sessions
 from recsys.predictor import Predictor
 
 HIDDEN = float("-inf")
@@ -24,18 +23,6 @@ class Appearance:
     """Time at which each item appears."""
 
     times_ms: NDArray[np.int64]  # (N,) the smallest number where an item has no time
-
-    @classmethod
-    def of(cls, predictor: Predictor) -> "Appearance | None":
-        """Return the times of a model's items, None where its content names none."""
-        name = None if predictor.content is None else predictor.content.schema.time
-        if name is None or name not in predictor.catalogue.attributes:
-            return None
-        texts = predictor.catalogue.attributes[name].array
-        given = np.flatnonzero(texts.is_valid().to_numpy(zero_copy_only=False))
-        times = np.full(len(texts), np.iinfo(np.int64).min, dtype=np.int64)
-        times[given], _ = parse_times(name, pc.drop_null(texts), 1)
-        return cls(times)
 
     @torch.inference_mode()  # scores of a model were made in it, and may change in it alone
     def hide(self, scores: Tensor, moments_ms: NDArray[np.int64]) -> None:
@@ -49,8 +36,13 @@ class Appearance:
         scores.masked_fill_(torch.from_numpy(self.times_ms) > moments, HIDDEN)
 
 
-def moments_of(sessions: Sessions) -> NDArray[np.int64]:
-    """Return the time of the click before each next click, in milliseconds: (cases,) int64."""
-    earlier = np.ones(len(sessions.items), dtype=bool)
-    earlier[sessions.offsets[1:] - 1] = False
-    return sessions.time_ms[earlier]
+def appearance_of(predictor: Predictor) -> Appearance | None:
+    """Return the times of a model's items, None where its content names none."""
+    name = None if predictor.content is None else predictor.content.schema.time
+    if name is None or name not in predictor.catalogue.attributes:
+        return None
+    texts = predictor.catalogue.attributes[name].array
+    given = np.flatnonzero(texts.is_valid().to_numpy(zero_copy_only=False))
+    times = np.full(len(texts), np.iinfo(np.int64).min, dtype=np.int64)
+    times[given], _ = parse_times(name, pc.drop_null(texts), 1)
+    return Appearance(times)

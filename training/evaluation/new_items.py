@@ -16,9 +16,10 @@ from data.sessions import Sessions, reindex
 from recsys.model.ranking import target_ranks
 from recsys.predictor import Predictor
 from recsys.ragged import windows_along
-from training.evaluation.appearance import HIDDEN, Appearance, moments_of
-from training.evaluation.evaluate import Progress, Scorer, in_chunks
+from training.evaluation.appearance import HIDDEN, Appearance, appearance_of
+from training.evaluation.evaluate import Progress, Scorer, in_chunks, scores_of
 from training.evaluation.intervals import Estimate, estimate, ratio, resampled_sums, session_sums
+from training.evaluation.trending import TrendingScorer, going_on
 
 MODEL = "model"
 SCORES_AT_ONCE = 4_000_000  # numbers held while ranking
@@ -123,7 +124,7 @@ def content_baselines(predictor: Predictor) -> tuple[dict[str, Scorer], Sequence
     baselines: dict[str, Scorer] = {}
     if similar.compared:
         baselines["similar content"] = similar
-    appearance = Appearance.of(predictor)
+    appearance = appearance_of(predictor)
     if appearance is not None and predictor.content is not None:
         baselines["newest"] = Newest(predictor, appearance, None)
         names = [f.name for f in predictor.content.schema.fields if f.kind == "categorical"]
@@ -150,22 +151,25 @@ def evaluate_new_items(
     is_new = torch.from_numpy(counts == 0)
     if predictor.content is None or not is_new.any():
         return None
-    sessions = _with_new_targets(reindex(test, predictor.catalogue.item_ids), counts)
+    known = reindex(test, predictor.catalogue.item_ids)
+    sessions = _with_new_targets(known, counts)
     if not len(sessions):
         return None
     baselines, compared = content_baselines(predictor)
-    scorers: dict[str, Scorer] = {MODEL: predictor, **baselines}
+    model = going_on(predictor, known)
+    scorers: dict[str, Scorer | TrendingScorer] = {MODEL: model, **baselines}
     targets = torch.from_numpy(sessions.next_clicks.astype(np.int64))
     asked = is_new[targets.clamp(min=0)] & (targets >= 0)
     ranks = {key: torch.zeros_like(targets) for key in _keys(scorers)}
-    appearance, moments = Appearance.of(predictor), moments_of(sessions)
+    appearance, moments = appearance_of(predictor), sessions.request_ms
     done = 0
-    for chunk, cases in in_chunks(sessions, max(SCORES_AT_ONCE // len(counts), 1)):
-        rows = asked[cases]
+    in_time, at_once = model is not predictor, max(SCORES_AT_ONCE // len(counts), 1)
+    for chunk, cases in in_chunks(sessions, at_once, in_time=in_time):
+        rows, times_ms = asked[cases], moments[cases.numpy()]
         for name, scorer in scorers.items():
-            scores = scorer.scores_along(chunk)[rows]
+            scores = scores_of(scorer, chunk, times_ms)[rows]
             if appearance is not None:
-                appearance.hide(scores, moments[cases[rows].numpy()])
+                appearance.hide(scores, times_ms[rows.numpy()])
             ranks[name, "all"][cases[rows]] = target_ranks(scores, targets[cases[rows]])[0]
             scores.masked_fill_(~is_new, HIDDEN)
             ranks[name, "new"][cases[rows]] = target_ranks(scores, targets[cases[rows]])[0]
@@ -186,7 +190,7 @@ def _with_new_targets(sessions: Sessions, counts: NDArray[np.int64]) -> Sessions
     return sessions.keep_sessions(np.bincount(session[new], minlength=len(sessions)) > 0)
 
 
-def _keys(scorers: Mapping[str, Scorer]) -> list[tuple[str, str]]:
+def _keys(scorers: Mapping[str, object]) -> list[tuple[str, str]]:
     return [(name, among) for name in scorers for among in AMONG]
 
 

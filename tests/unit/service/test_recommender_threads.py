@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recsys.predictor import Predictor
 from recsys.retrieval.candidates import Windows
-from recsys.retrieval.exact import RankingQuery, TopK
+from recsys.retrieval.exact import ExactScan, RankingQuery, TopK
 from service.metrics import ServiceMetrics
 from service.recommender import RecommendationQuery, RecommendationResult, Recommender
 from tests.support.redis.stores import redis_client_for, store_on
@@ -38,6 +38,9 @@ class RecordingRetrieval:
 
     def with_new_items(self, _: object) -> "RecordingRetrieval":
         return self
+
+    def over(self, exact: ExactScan) -> ExactScan:
+        return exact
 
 
 @pytest.fixture

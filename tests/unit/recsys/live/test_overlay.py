@@ -14,6 +14,7 @@ from recsys.catalogue.catalogue import Catalogue, Filter
 from recsys.errors import UnknownAttribute, WrongContent
 from recsys.live.entry import ItemEntry, check_change, text_of
 from recsys.live.overlay import Overlay, OverlayCounts
+from recsys.model.recent_popularity import RecentPopularity, RecentPopularitySettings
 from recsys.model.repeats import RepeatTerm
 from recsys.predictor import Predictor, SessionState
 from recsys.retrieval.exact import RankingQuery
@@ -177,6 +178,27 @@ def test_popular_items_keep_their_scores_and_new_ones_follow(base: Predictor) ->
     assert ranking.items == [*plain.items, ITEMS, ITEMS + 1, ITEMS + 2]
     assert ranking.scores[:ITEMS] == plain.scores
     assert sorted(set(ranking.scores), reverse=True) == ranking.scores
+
+
+def test_counts_of_clicks_change_below_an_overlay(base: Predictor) -> None:
+    """New items have no clicks, and the term of such an item."""
+    overlay = Overlay(base)
+    overlay.apply({IDS[1]: ItemEntry(available=False), "new": ItemEntry(True, {"brand": "Ada"})})
+    counts = np.zeros(ITEMS)
+    counts[[1, 5]] = 9.0, 4.0
+    settings = RecentPopularitySettings(0.5, half_life_seconds=60)
+    before = overlay.predictor().exact_retrieval
+
+    overlay.rebase(lambda predictor: predictor.with_recent(RecentPopularity(counts, settings)))
+    live = overlay.predictor()
+
+    popular = live.recommend([], RankingQuery(ITEMS)).items
+    assert (popular[0], popular[-1], 1 in popular) == (5, ITEMS, False)
+    after, term = live.exact_retrieval, 0.5 * np.log(0.5)
+    assert before.new is not None
+    assert after.new is not None
+    assert float(after.new.bias - before.new.bias) == pytest.approx(term)
+    assert float(after.bias[0] - before.bias[0]) == pytest.approx(term)
 
 
 def test_an_entry_of_another_bundle_that_does_not_fit_is_not_applied(base: Predictor) -> None:
