@@ -35,6 +35,7 @@ from training.evaluation.compare import (
 from training.evaluation.evaluate import Evaluation, evaluate
 from training.evaluation.sample import MAX_CASES, sampled
 from training.progress import bar, warn
+from training.report.examples import example_visits
 from training.report.render import ReportData, render_report
 from training.report.summary import show
 
@@ -102,6 +103,7 @@ def evaluate_bundle(
             results=results,
             comparison=comparison,
             duplicates=read.duplicates,
+            examples=example_visits(predictor, test.sessions, results[MODEL]),
         )
         manifest = dataclasses.replace(read_manifest(bundle), metrics=metrics)
         page = render_report(manifest, content)

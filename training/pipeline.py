@@ -37,6 +37,7 @@ from training.competition.standing import LEAST_SESSIONS, judging_sessions, stan
 from training.competition.standing import as_json as standings_as_json
 from training.device import choose_device, device_warning
 from training.evaluation.compare import (
+    MODEL,
     Limits,
     as_json,
     compare_with_intervals,
@@ -49,6 +50,7 @@ from training.model.weights import eager_predictor
 from training.parallel.processes import ALONE, Processes
 from training.progress import NamedProgress, TrainingBars, bar, counts_table, status, warn
 from training.recipe import Recipe
+from training.report.examples import example_visits
 from training.report.render import ReportData, render_report
 from training.report.summary import show
 from training.retrieval.recall_check import ChosenRetrieval, choose_retrieval, states_from
@@ -127,7 +129,9 @@ def train(options: TrainOptions, console: Console, processes: Processes = ALONE)
     results, limits = _test(options, prepared, predictor, console, processes)
     if not processes.is_first:
         return options.out
-    report_data = _report_data(options, prepared, choice, trained, device, results, limits)
+    report_data = _report_data(
+        options, prepared, choice, trained, device, results, limits, predictor
+    )
     retrieval = _retrieval(recipe, prepared, trained, predictor, console)
     export = _export(options, prepared, choice, trained, report_data, blend, recent, retrieval)
     manifest = write_bundle(options.out, export)
@@ -312,7 +316,9 @@ def _report_data(
     device: torch.device,
     results: dict[str, Evaluation],
     limits: Limits,
+    predictor: Predictor,
 ) -> ReportData:
+    test = sampled(prepared.test, options.recipe.max_cases).sessions
     return ReportData(
         command=options.command,
         device=str(device),
@@ -324,6 +330,7 @@ def _report_data(
         comparison=compare_with_intervals(results, trained.catalogue.counts, limits),
         duplicates=prepared.duplicates,
         standings=choice.standings,
+        examples=example_visits(predictor, test, results[MODEL]),
     )
 
 
