@@ -79,7 +79,7 @@ def test_on_a_phone_everything_has_room_and_is_one_tap_away(url: str, chromium: 
         with play.answered():
             page.locator("#starters button").first.tap()
         with play.answered():
-            page.locator("#likely li button").nth(1).tap()
+            page.locator("#likely .row").nth(1).tap()
         assert _fits(page)
         likeliest = play.texts("#likely .name")[0]
         expect(page.locator("#peek")).to_have_text(likeliest)
