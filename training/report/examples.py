@@ -4,7 +4,7 @@ A rule chooses them, so that they are neither the best nor the worst: of the tes
 least four clicks, in the order of time, six at evenly spaced places. The last click is the next one.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,12 +44,7 @@ class ExampleVisit:
     listed: Sequence[ShownItem]
     following: ShownItem
     rank: int | None  # of the last click among all items; None: the model does not know it
-
-    @property
-    def place_in_list(self) -> int | None:
-        """Return the index of the last click in the list that is shown."""
-        found = self.rank is not None and self.rank <= len(self.listed)
-        return self.listed.index(self.following) if found and self.following in self.listed else None
+    place_in_list: int | None  # of the last click, from 0
 
 
 def example_visits(
@@ -62,56 +57,58 @@ def example_visits(
         test: The sessions that were evaluated.
         evaluation: Ranks of the model on them.
     """
-    catalogue, ranked = predictor.catalogue, evaluation.ranked
-    show = _Display(catalogue)
-    indexed = reindex(test, catalogue.item_ids)
-    with_case = np.cumsum(indexed.lengths >= 2) - 1  # number of a session among the ranked ones
-    long = np.flatnonzero(indexed.lengths >= FEWEST_CLICKS)
+    long = np.flatnonzero(test.lengths >= FEWEST_CLICKS)
+    if len(long) == 0:
+        return []
     long = long[np.argsort(test.starts_ms[long], kind="stable")]
-    places = np.unique(np.linspace(0, len(long) - 1, num=VISITS, dtype=int)) if len(long) else []
-    examples = []
-    for session in long[places].tolist():
-        items = indexed[session].tolist()
-        ids = [test.item_ids[code] for code in test[session].tolist()]
-        window = [item for item in items[:-1][-predictor.window :] if item >= 0]
-        ranking = predictor.recommend(window, RankingQuery(LISTED))
-        of_session = np.flatnonzero(ranked.session == with_case[session])
-        shown = [show.item(item, item_id) for item, item_id in zip(items, ids, strict=True)]
-        examples.append(
-            ExampleVisit(
-                clicks=shown[:-1][-SHOWN_CLICKS:],
-                earlier=max(len(items) - 1 - SHOWN_CLICKS, 0),
-                listed=[show.item(item, catalogue.item_ids[item]) for item in ranking.items],
-                following=shown[-1],
-                rank=int(ranked.rank[of_session[-1]]) if items[-1] >= 0 else None,
-            )
+    places = np.unique(np.linspace(0, len(long) - 1, num=VISITS, dtype=int))
+    indexed = reindex(test, predictor.catalogue.item_ids)
+    last_cases = np.cumsum(np.maximum(test.lengths - 1, 0)) - 1  # of each session
+    return [
+        _example(
+            predictor,
+            indexed[session].tolist(),
+            [test.item_ids[code] for code in test[session].tolist()],
+            int(evaluation.ranked.rank[last_cases[session]]),
         )
-    return examples
+        for session in long[places].tolist()
+    ]
 
 
-class _Display:
-    """Texts and pictures of items, by the attributes that usually hold them."""
+def _example(
+    predictor: Predictor, items: Sequence[int], item_ids: Sequence[str], rank: int
+) -> ExampleVisit:
+    """Describe one session, by its item indices, -1 where unknown, and its item ids."""
+    catalogue = predictor.catalogue
+    window = [item for item in items[:-1][-predictor.window :] if item >= 0]
+    listed = list(predictor.recommend(window, RankingQuery(LISTED)).items)
+    *clicks, following = shown_items(catalogue, items, item_ids)
+    return ExampleVisit(
+        clicks=clicks[-SHOWN_CLICKS:],
+        earlier=max(len(clicks) - SHOWN_CLICKS, 0),
+        listed=shown_items(catalogue, listed, catalogue.item_ids.take(listed)),
+        following=following,
+        rank=rank if items[-1] >= 0 else None,
+        place_in_list=listed.index(items[-1]) if items[-1] in listed else None,
+    )
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        attributes = catalogue.attributes
-        self._name, self._kind, self._price, self._picture = (
-            attributes[name] if (name := _among(attributes, words)) is not None else None
-            for words in (NAMES, KINDS, PRICES, PICTURES)
-        )
 
-    def item(self, index: int, item_id: str) -> ShownItem:
-        if index < 0:
+def shown_items(
+    catalogue: Catalogue, items: Sequence[int], item_ids: Sequence[str]
+) -> list[ShownItem]:
+    """Return texts and picture of each item, from the attributes that usually hold them."""
+    by_word = {name.lower(): attribute for name, attribute in catalogue.attributes.items()}
+
+    def text(item: int, words: Sequence[str]) -> str:
+        found = next((by_word[word] for word in words if word in by_word), None)
+        return "" if found is None else found[item] or ""
+
+    def shown(item: int, item_id: str) -> ShownItem:
+        if item < 0:
             return ShownItem(item_id, "not in the training data")
-        name, kind, price, picture = (
-            (attribute[index] or "") if attribute is not None else ""
-            for attribute in (self._name, self._kind, self._price, self._picture)
-        )
-        about = " · ".join(text for text in (kind, price) if text)
+        about = " · ".join(filter(None, (text(item, KINDS), text(item, PRICES))))
+        picture = text(item, PICTURES)
         is_data = picture.startswith("data:image/")  # the report loads nothing
-        return ShownItem(name or item_id, about, picture if is_data else "")
+        return ShownItem(text(item, NAMES) or item_id, about, picture if is_data else "")
 
-
-def _among(names: Iterable[str], words: Sequence[str]) -> str | None:
-    """Return the first of the words that is a name, in any case."""
-    by_word = {name.lower(): name for name in names}
-    return next((by_word[word] for word in words if word in by_word), None)
+    return [shown(item, item_id) for item, item_id in zip(items, item_ids, strict=True)]
