@@ -74,14 +74,15 @@ def days_added(seed: int = 0) -> NDArray[np.int64]:
     return np.where(later & young, days, 0)
 
 
-def prices() -> NDArray[np.float64]:
+def item_prices() -> NDArray[np.float64]:
     """Return the price of every item, (products, brands) float64: 12.95, never below 0.95."""
     base = np.array([price for of_category in BASE_PRICES.values() for price in of_category])
     factors = np.array([brand.factor for brand in BRANDS])
     product, brand = np.indices((len(base), len(BRANDS)))
     jitter = 1 + ((7 * product + 3 * brand) % 9 - 4) / 100
     whole = np.round(base[:, None] * factors * jitter)
-    return np.maximum(whole, 1) - 0.05
+    prices: NDArray[np.float64] = np.maximum(whole, 1) - 0.05
+    return prices
 
 
 def items_table() -> pd.DataFrame:
@@ -95,7 +96,7 @@ def items_table() -> pd.DataFrame:
             "name": names,
             "category": np.array(CATEGORIES)[product // PRODUCTS_EACH],
             "brand": brands,
-            "price": prices().ravel(),
+            "price": item_prices().ravel(),
             "added": (FIRST_DAY + days_added().ravel()).astype(str),
         }
     )

@@ -73,7 +73,9 @@ class VisitModel:
         shares[self.lists[task]] = _power_law(len(self.lists[task]), 0.7)
         return shares
 
-    def attention(self, days: NDArray[np.int64], products: NDArray[np.int64]) -> NDArray[np.float64]:
+    def attention(
+        self, days: NDArray[np.int64], products: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
         """Return how much each brand's item is looked at on a day.
 
         Args:
@@ -187,4 +189,5 @@ def _draw(rng: np.random.Generator, weights: NDArray[np.float64]) -> NDArray[np.
     """Draw one column of each row of (n, kinds) weights."""
     ends = np.cumsum(weights, axis=1)
     drawn = rng.random(len(weights)) * ends[:, -1]
-    return np.minimum((ends <= drawn[:, None]).sum(axis=1), weights.shape[1] - 1)
+    columns: NDArray[np.int64] = (ends <= drawn[:, None]).sum(axis=1)
+    return np.minimum(columns, weights.shape[1] - 1)

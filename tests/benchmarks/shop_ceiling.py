@@ -105,7 +105,7 @@ def measure(
     test = prepare(ClickOptions(clicks, test_fraction=test_fraction)).test
     metrics = ideal_metrics(reindex(test, list(items_table()["item_id"])))
     for name, value in metrics.items():
-        print(f"{name:10s} {value:.4f}")
+        typer.echo(f"{name:10s} {value:.4f}")
 
 
 if __name__ == "__main__":

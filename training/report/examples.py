@@ -1,7 +1,8 @@
 """Example visits of a report: the clicks, the list of the model after them, and the next click.
 
 A rule chooses them, so that they are neither the best nor the worst: of the test sessions with at
-least four clicks, in the order of time, six at evenly spaced places. The last click is the next one.
+least four clicks, in the order of time, six at evenly spaced places. The last click of a session is
+the next one.
 """
 
 from collections.abc import Sequence

@@ -43,7 +43,9 @@ def test_no_item_is_clicked_before_its_day_and_some_come_in_the_last_days() -> N
 
 def test_most_clicks_compare_a_brand_or_go_on_with_the_task() -> None:
     shares = shares_after(item("Tent"))  # on the list of one task only
-    going_on = [item(name, brand.name) for name in TASKS["Camping weekend"][1:6] for brand in BRANDS]
+    going_on = [
+        item(name, brand.name) for name in TASKS["Camping weekend"][1:6] for brand in BRANDS
+    ]
     comparing = [item("Tent", brand.name) for brand in BRANDS]
 
     assert shares[going_on].sum() > GO_ON
@@ -82,7 +84,9 @@ def test_the_ideal_probabilities_are_those_of_the_generator() -> None:
     surprise = []
     for visit, (_, items) in enumerate(clicks.groupby("session_id", sort=False)["item"]):
         path = items.to_numpy()
-        for shares, following in zip(IDEAL.shares_along(path, visit * DAYS // 200), path[1:], strict=True):
+        for shares, following in zip(
+            IDEAL.shares_along(path, visit * DAYS // 200), path[1:], strict=True
+        ):
             likely = shares[shares > 0]
             expected = (likely * np.log(likely)).sum()
             spread = (likely * np.log(likely) ** 2).sum() - expected**2

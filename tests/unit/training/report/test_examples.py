@@ -46,7 +46,9 @@ def test_visits_of_four_clicks_are_taken_at_even_places_in_time(predictor: Predi
 
     assert len(examples) == VISITS
     firsts = [visit.clicks[0].name.removeprefix("Aurora ") for visit in examples]
-    assert [name.lower().replace(" ", "-") for name in firsts] == [CAMPING[n % 6] for n in range(0, 11, 2)]
+    assert [name.lower().replace(" ", "-") for name in firsts] == [
+        CAMPING[n % 6] for n in range(0, 11, 2)
+    ]
     assert examples_of(predictor, sessions_of(CAMPING[:3])) == []
 
 
