@@ -189,5 +189,5 @@ def _draw(rng: np.random.Generator, weights: NDArray[np.float64]) -> NDArray[np.
     """Draw one column of each row of (n, kinds) weights."""
     ends = np.cumsum(weights, axis=1)
     drawn = rng.random(len(weights)) * ends[:, -1]
-    columns: NDArray[np.int64] = (ends <= drawn[:, None]).sum(axis=1)
-    return np.minimum(columns, weights.shape[1] - 1)
+    columns: NDArray[np.int64] = (ends[:, :-1] <= drawn[:, None]).sum(axis=1)
+    return columns
