@@ -71,7 +71,7 @@ def test_a_visit(url: str, chromium: Browser, folder: Path, name: str) -> None:
 
 
 def test_a_visit_with_one_click_left_out(url: str, chromium: Browser, folder: Path) -> None:
-    tall = SCREEN | {"viewport": {"width": 1240, "height": 1110}}
+    tall = SCREEN | {"viewport": {"width": 1240, "height": 1250}}
     with visiting(chromium, url, **tall) as page:
         play = Playground(page)
         play.visit(4)
@@ -81,6 +81,7 @@ def test_a_visit_with_one_click_left_out(url: str, chromium: Browser, folder: Pa
         page.locator("#others .also").first.wait_for()
         page.get_by_text("The same as curl").click()
         play.wait_for_state("these 3 clicks")
+        page.evaluate("scrollTo(0, 0)")
         page.mouse.move(1, 1)
         file = folder / "playground-what-if.png"
         page.screenshot(path=file, animations="disabled")
@@ -88,7 +89,7 @@ def test_a_visit_with_one_click_left_out(url: str, chromium: Browser, folder: Pa
 
 
 def test_filters_and_rules(url: str, chromium: Browser, folder: Path) -> None:
-    tall = SCREEN | {"viewport": {"width": 1240, "height": 1160}}
+    tall = SCREEN | {"viewport": {"width": 1240, "height": 1300}}
     with visiting(chromium, url, **tall) as page:
         play = Playground(page)
         play.visit(3)
