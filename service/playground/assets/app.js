@@ -38,9 +38,9 @@ class Playground {
     this.strip = new Strip(session, items, (one) => this.toggle(one));
     const rules = (this.rules = new Rules(items, () => this.#ask(null)));
     const likely = (this.likely = new Likely(api, session, items, rules, actions));
-    const stock = (this.stock = new Stock(api, (itemId) => this.#restocked(itemId)));
+    const stock = (this.stock = new Stock(api, items, { changed: (itemId) => this.#restocked(itemId), failed }));
     this.others = new Others(api, session, items, { likely, rules, actions, failed });
-    this.catalogue = new Catalogue(api, items, { stock, actions, failed });
+    this.catalogue = new Catalogue(api, items, { actions, failed });
     this.details = new Details(items, { likely, rules, stock, click, failed });
     this.health = new Health(api, () => this.#recovered());
     this.walk = new Walk(byId("walk"), () => this.likely.unclicked, click);

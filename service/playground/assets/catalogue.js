@@ -12,9 +12,9 @@ export class Catalogue {
   #turn = new AbortController();
   #pause = null;
 
-  /** stock: which items are sold out; actions: of the buttons of a row. */
-  constructor(api, items, { stock, actions, failed }) {
-    Object.assign(this, { api, items, stock, actions, failed });
+  /** actions: of the buttons of a row. */
+  constructor(api, items, { actions, failed }) {
+    Object.assign(this, { api, items, actions, failed });
     this.words = byId("words");
     this.list = byId("items");
     this.words.addEventListener("input", () => {
@@ -85,8 +85,7 @@ export class Catalogue {
   }
 
   #row({ item_id: itemId, clicks }) {
-    const notes = this.stock.isSoldOut(itemId) ? [el("span", { class: "note gone" }, "sold out")] : [];
     const count = el("span", { class: "count" }, clicks === 1 ? "1 click" : `${number(clicks)} clicks`);
-    return itemRow(this.items, itemId, this.actions, { notes, tail: [count] });
+    return itemRow(this.items, itemId, this.actions, { tail: [count] });
   }
 }

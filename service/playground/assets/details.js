@@ -16,30 +16,26 @@ export class Details {
     closing("item-click", (itemId) => this.click(itemId));
     closing("item-pin", (itemId) => this.rules.pin(itemId));
     closing("item-out", (itemId) => this.rules.leaveOut(itemId));
-    closing("item-stock", (itemId) => this.stock.set(itemId, this.stock.isSoldOut(itemId)));
+    closing("item-stock", (itemId) => this.stock.set(itemId, false));
   }
 
   open(itemId) {
     this.#itemId = itemId;
     byId("item-title").textContent = this.items.title(itemId);
     byId("item-picture").replaceChildren(...[this.items.picture(itemId)].filter(Boolean));
-    const facts = [...this.items.facts(itemId), ...this.#placed(itemId), ...this.#availability(itemId)];
+    const facts = [...this.items.facts(itemId), ...this.#placed(itemId)];
+    if (this.stock.offered) facts.push(["availability", this.stock.isSoldOut(itemId) ? "sold out" : "in stock"]);
     const pair = ([name, text]) => el("div", {}, el("dt", {}, name), el("dd", { dir: "auto" }, text));
     byId("item-facts").replaceChildren(...facts.map(pair));
     byId("item-pin").textContent = this.rules.isPinned(itemId) ? "Do not pin" : "Pin first";
     byId("item-out").textContent = this.rules.isLeftOut(itemId) ? "Do not leave out" : "Leave out";
-    byId("item-stock").textContent = this.stock.isSoldOut(itemId) ? "Back in stock" : "Sold out";
-    byId("item-stock").hidden = !this.stock.offered;
+    byId("item-stock").hidden = !this.stock.offered || this.stock.isSoldOut(itemId);
     this.dialog.showModal();
   }
 
   #placed(itemId) {
     const rank = this.likely.rank(itemId);
     return rank === null ? [] : [["likely next", nth(rank)], ["score", scoreText(this.likely.score(itemId))]];
-  }
-
-  #availability(itemId) {
-    return this.stock.offered ? [["availability", this.stock.isSoldOut(itemId) ? "sold out" : "in stock"]] : [];
   }
 
   async #act(act) {

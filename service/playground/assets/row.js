@@ -6,7 +6,7 @@ import { el, heard, seen } from "./dom.js";
  * actions: click(itemId), open(itemId).
  * parts: lead stands before the item, notes below its name, tail after it.
  */
-export function itemRow(items, itemId, actions, { lead = null, notes = [], tail = [] }) {
+export function itemRow(items, itemId, actions, { lead = null, notes = [], tail }) {
   const title = items.title(itemId);
   const row = el(
     "li",
