@@ -88,7 +88,7 @@ def test_a_visit_with_one_click_left_out(url: str, chromium: Browser, folder: Pa
 
 
 def test_filters_and_rules(url: str, chromium: Browser, folder: Path) -> None:
-    tall = SCREEN | {"viewport": {"width": 1240, "height": 1300}}
+    tall = SCREEN | {"viewport": {"width": 1240, "height": 1180}}
     with visiting(chromium, url, **tall) as page:
         play = Playground(page)
         play.visit(3)
