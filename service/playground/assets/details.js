@@ -10,7 +10,6 @@ export class Details {
   constructor(items, { likely, rules, stock, click, failed }) {
     Object.assign(this, { items, likely, rules, stock, click, failed });
     this.dialog = byId("item");
-    this.dialog.addEventListener("click", ({ target }) => target === this.dialog && this.dialog.close());
     const closing = (id, act) => byId(id).addEventListener("click", () => this.#act(act));
     closing("item-close", () => {});
     closing("item-click", (itemId) => this.click(itemId));
