@@ -17,10 +17,11 @@ from recsys.neighbours.blend import BlendSettings
 from recsys.retrieval.candidates import IndexSettings
 from recsys.retrieval.exact import EXACT_RETRIEVAL, RetrievalSettings
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 # Format 1 lacks cell, embedding and scale: `ModelSize` has their defaults. Format 2 lacks repeats.
-# Format 3 lacks `normalizing` and `votes` of a blend, format 4 lacks recent popularity.
-READABLE = (1, 2, 3, 4, 5)
+# Format 3 lacks `normalizing` and `votes` of a blend, format 4 lacks recent popularity, format 5
+# its half-life.
+READABLE = (1, 2, 3, 4, 5, 6)
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_SIZE, MAX_LAYERS, MAX_WINDOW = 1 << 31, 100, 10_000
 
