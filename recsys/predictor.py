@@ -17,6 +17,7 @@ from torch import Tensor
 
 from recsys.allowed_items import AllowedItems
 from recsys.catalogue.catalogue import Catalogue, shares_by_place
+from recsys.content.encoder import ContentEncoder
 from recsys.model.ranking import NEVER
 from recsys.model.recent_popularity import RecentPopularity
 from recsys.model.repeats import RepeatTerm
@@ -82,6 +83,7 @@ class Predictor:
         repeats: RepeatTerm | None = None,
         blend: Blend | None = None,
         recent: RecentPopularity | None = None,
+        content: ContentEncoder | None = None,
     ) -> None:
         """Join a model and its tables.
 
@@ -98,6 +100,7 @@ class Predictor:
             repeats: bonus for items of the session, None for no bonus.
             blend: session neighbours to blend in, None for the model only.
             recent: recent popularity, None where it does not count.
+            content: places new items by their content; None where the model has none.
         """
         self.catalogue = catalogue
         self.layers = layers
@@ -107,6 +110,7 @@ class Predictor:
         self.model_id = model_id
         self.repeats = repeats
         self.blend = blend
+        self.content = content
         self._model = model
         self._matrix = matrix
         self._inputs = matrix if inputs is None else inputs
@@ -312,6 +316,18 @@ class Predictor:
         """Return a predictor with the same model and this popularity, which scores every item."""
         other = copy.copy(self)
         other._count_recent(recent)
+        other._retrieval = other.exact_retrieval
+        return other
+
+    def with_bias(self, term: Tensor) -> "Predictor":
+        """Return a predictor with the same model and another bias, which scores every item.
+
+        Args:
+            term: (N,) float32, what is added to the bias.
+        """
+        other = copy.copy(self)
+        other._own_bias = self._own_bias + term
+        other._count_recent(self.recent)
         other._retrieval = other.exact_retrieval
         return other
 

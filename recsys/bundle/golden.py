@@ -170,6 +170,7 @@ def unverified_predictor(
         repeats=repeats,
         blend=blend,
         recent=bundle.recent,
+        content=bundle.content,
     )
     if bundle.index is None:
         return predictor

@@ -88,7 +88,7 @@ class TrendingScorer:
         recent = predictor.recent
         assert recent is not None, "the predictor counts clicks"
         self._counts = CountsOverTime(recent, counted)
-        self._predictor = predictor.with_recent(recent.without_counts())
+        self.predictor = predictor.with_recent(recent.without_counts())
 
     def scores_at(
         self, sessions: Sequence[NDArray[np.int32]], times_ms: NDArray[np.int64]
@@ -99,7 +99,7 @@ class TrendingScorer:
             sessions: As for `Predictor.scores_along`.
             times_ms: (cases,) int64, time of each request.
         """
-        return self._predictor.scores_along(sessions, self._counts.at(times_ms))
+        return self.predictor.scores_along(sessions, self._counts.at(times_ms))
 
 
 def going_on(predictor: Predictor, counted: Sessions) -> Predictor | TrendingScorer:
