@@ -37,6 +37,7 @@ from training.evaluation.new_items import evaluate_new_items
 from training.evaluation.sample import MAX_CASES, sampled
 from training.evaluation.trending import going_on
 from training.progress import bar, warn
+from training.report.examples import example_visits
 from training.report.render import ReportData, render_report
 from training.report.summary import show
 
@@ -105,6 +106,7 @@ def evaluate_bundle(
             results=results,
             comparison=comparison,
             duplicates=read.duplicates,
+            examples=example_visits(predictor, test.sessions, results[MODEL]),
         )
         manifest = dataclasses.replace(read_manifest(bundle), metrics=metrics)
         page = render_report(manifest, content)

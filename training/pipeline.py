@@ -38,19 +38,21 @@ from training.competition.standing import LEAST_SESSIONS, judging_sessions, stan
 from training.competition.standing import as_json as standings_as_json
 from training.device import choose_device, device_warning
 from training.evaluation.compare import (
+    MODEL,
     Limits,
     as_json,
     compare_with_intervals,
     evaluate_with_baselines,
 )
 from training.evaluation.evaluate import Evaluation
-from training.evaluation.new_items import NewItems, evaluate_new_items
+from training.evaluation.new_items import evaluate_new_items
 from training.evaluation.sample import sampled
 from training.export import Export, golden_clicks, write_bundle
 from training.model.weights import eager_predictor
 from training.parallel.processes import ALONE, Processes
 from training.progress import NamedProgress, TrainingBars, bar, counts_table, status, warn
 from training.recipe import Recipe
+from training.report.examples import example_visits
 from training.report.render import ReportData, render_report
 from training.report.summary import show
 from training.retrieval.recall_check import ChosenRetrieval, choose_retrieval, states_from
@@ -131,9 +133,8 @@ def train(options: TrainOptions, console: Console, processes: Processes = ALONE)
     results, limits = _test(options, prepared, predictor, console, processes)
     if not processes.is_first:
         return options.out
-    new_items = evaluate_new_items(predictor, sampled(prepared.test, recipe.max_cases).sessions)
     report_data = _report_data(
-        options, prepared, choice, trained, device, results, limits, new_items
+        options, prepared, choice, trained, device, results, limits, predictor
     )
     retrieval = _retrieval(recipe, prepared, trained, predictor, console)
     export = _export(options, prepared, choice, trained, report_data, blend, recent, retrieval)
@@ -339,8 +340,10 @@ def _report_data(
     device: torch.device,
     results: dict[str, Evaluation],
     limits: Limits,
-    new_items: NewItems | None,
+    predictor: Predictor,
 ) -> ReportData:
+    test = sampled(prepared.test, options.recipe.max_cases).sessions
+    new_items = evaluate_new_items(predictor, test)
     return ReportData(
         command=options.command,
         device=str(device),
@@ -352,6 +355,7 @@ def _report_data(
         comparison=compare_with_intervals(results, trained.catalogue.counts, limits, new_items),
         duplicates=prepared.duplicates,
         standings=choice.standings,
+        examples=example_visits(predictor, test, results[MODEL]),
     )
 
 
