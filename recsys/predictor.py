@@ -1,7 +1,9 @@
 """Predictor of a trained model: synchronous, in batches, shared by evaluation and service.
 
-Takes item indices and returns lists of item indices. It holds the window and the popular items; it
-does not know Redis, HTTP or files. Shape letters are listed in `recsys/model/gru4rec.py`.
+Takes clicks and returns lists of item indices. A click is a code of item and event type
+(`recsys/model/event_types.py`), an item index where the model has no types. The predictor holds the
+window and the popular items; it does not know Redis, HTTP or files. Shape letters are listed in
+`recsys/model/gru4rec.py`.
 """
 
 import copy
@@ -15,6 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.catalogue.catalogue import Catalogue, shares_by_place
+from recsys.model.event_types import NO_EVENT_TYPES, EventTypes
+from recsys.model.ranking import NEVER
 from recsys.model.recent_popularity import RecentPopularity
 from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import Blend
@@ -45,7 +49,7 @@ class SessionModel(Protocol):
 class SessionState:
     """Recurrent state of a session, and the known items clicked since it was computed."""
 
-    clicks: Sequence[int]  # item indices, oldest first
+    clicks: Sequence[int]  # codes, oldest first
     state: Tensor | None = None  # (L, state_width) float32; None: the clicks are the whole window
 
 
@@ -76,6 +80,7 @@ class Predictor:
         repeats: RepeatTerm | None = None,
         blend: Blend | None = None,
         recent: RecentPopularity | None = None,
+        event_types: EventTypes = NO_EVENT_TYPES,
     ) -> None:
         """Join a model and its tables.
 
@@ -92,6 +97,7 @@ class Predictor:
             repeats: bonus for items of the session, None for no bonus.
             blend: session neighbours to blend in, None for the model only.
             recent: popularity at the end of training, None where it does not count.
+            event_types: types of clicks that the model knows.
         """
         self.catalogue = catalogue
         self.layers = layers
@@ -101,6 +107,7 @@ class Predictor:
         self.model_id = model_id
         self.repeats = repeats
         self.blend = blend
+        self.event_types = event_types
         self._model = model
         self._matrix = matrix
         self._inputs = matrix if inputs is None else inputs
@@ -116,6 +123,25 @@ class Predictor:
             self._bias = self._own_bias + recent.term
             self._by_popularity = recent.order(catalogue.by_popularity)
             self._popularity = shares_by_place(self._by_popularity)
+
+    def known(
+        self, item_ids: Sequence[str], event_types: Sequence[str | None] | None = None
+    ) -> list[int]:
+        """Return the codes of the clicks on known items.
+
+        Args:
+            item_ids: clicked items, oldest first.
+            event_types: type of each click, None for one without; None where no click has one.
+        """
+        types = self.event_types
+        if types.count == 1:
+            return self.catalogue.known(item_ids)
+        texts = [None] * len(item_ids) if event_types is None else event_types
+        return [
+            item * types.count + types.numbers.get(text, 0)
+            for item_id, text in zip(item_ids, texts, strict=True)
+            if (item := self.catalogue.find(item_id)) is not None
+        ]
 
     @torch.inference_mode()
     def advance(self, sessions: Sequence[SessionState]) -> Tensor:
@@ -162,8 +188,8 @@ class Predictor:
 
         Args:
             state: (L, B, state_width) float32, as `advance` returns it.
-            windows: B windows of known item indices, oldest first; neighbours and item lists are
-                found by them. An empty window gets the most popular items.
+            windows: B windows of codes of known items, oldest first; neighbours and item lists are
+                found by their items. An empty window gets the most popular items.
             queries: B queries.
 
         Returns:
@@ -187,6 +213,9 @@ class Predictor:
         queries: Sequence[RankingQuery],
     ) -> list[Ranking | None]:
         hidden = state[-1, :, : self.hidden]
+        if self.event_types.count > 1:
+            queries = [self._without_excluded(q, w) for q, w in zip(queries, windows, strict=True)]
+            windows = [self.event_types.items(window) for window in windows]
         known = [at for at, window in enumerate(windows) if window]
         if len(known) < len(windows):
             hidden = hidden[known]
@@ -200,6 +229,11 @@ class Predictor:
                 top_k = next(found)
                 lists.append(None if top_k is None else self._filled(top_k, query))
         return lists
+
+    def _without_excluded(self, query: RankingQuery, window: Sequence[int]) -> RankingQuery:
+        """Return the query without the items that the types of their clicks exclude."""
+        excluded = self.event_types.excluded(window)
+        return replace(query, excluded=[*query.excluded, *excluded]) if excluded else query
 
     def _filled(self, top_k: TopK, query: RankingQuery) -> Ranking:
         """Return the list, or the popular one if it is empty and the query asks for that."""
@@ -232,7 +266,7 @@ class Predictor:
 
     @torch.inference_mode()
     def hidden_after(self, items: Tensor) -> Tensor:
-        """Return the top layer's output after a session of one click.
+        """Return the top layer's output after a session of one click, of the default type.
 
         Args:
             items: (B,) int64 item indices, one click each.
@@ -241,13 +275,14 @@ class Predictor:
             (B, H) float32.
         """
         initial_state = torch.zeros(self.layers, len(items), self.state_width)
-        return self._model.step(self._inputs, items, initial_state)[-1, :, : self.hidden]
+        clicks = items * self.event_types.count + self.event_types.numbers[None]
+        return self._model.step(self._inputs, clicks, initial_state)[-1, :, : self.hidden]
 
     def recommend(self, clicks: Sequence[int], query: RankingQuery = DEFAULT_QUERY) -> Ranking:
         """Return the list after one session.
 
         Args:
-            clicks: known item indices, oldest first; the last `window` of them count.
+            clicks: codes of known items, oldest first; the last `window` of them count.
             query: length of the list and the items it may hold.
 
         Returns:
@@ -297,14 +332,30 @@ class Predictor:
         """Return scores after each click but the last of every session.
 
         Args:
-            sessions: int32 item indices, -1 where the catalogue lacks the item; such a click takes
+            sessions: int32 codes, below 0 where the catalogue lacks the item; such a click takes
                 its place in the window and does not change the state.
 
         Returns:
             (cases, N) float32, session after session.
         """
         clicked = windows_along(sessions, self.window).known()
+        clicked = RaggedArray(clicked.offsets, clicked.items // self.event_types.count)
         return self._scores(self.hidden_along(sessions), clicked)
+
+    def exclude_along(self, scores: Tensor, sessions: Sequence[NDArray[np.int32]]) -> None:
+        """Set the scores of items that the types of their clicks exclude to -inf, in place.
+
+        Args:
+            scores: (cases, N) float32, as `scores_along` returns them.
+            sessions: as for `scores_along`.
+        """
+        if not self.event_types.exclude_after:
+            return
+        clicked = windows_along(sessions, self.window).known()
+        entries = np.flatnonzero(self.event_types.excludes(clicked.items))
+        items = clicked.items[entries] // self.event_types.count
+        rows = clicked.row_of_entry[entries]
+        scores[torch.from_numpy(rows), torch.from_numpy(items)] = NEVER
 
     def hidden_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor:
         """Return the top layer's output after each click but the last of every session.

@@ -401,6 +401,7 @@ def _export(
     recent: RecentPopularity | None,
     retrieval: ChosenRetrieval,
 ) -> Export:
+    golden, golden_events = golden_clicks(prepared.train, options.recipe.window)
     return Export(
         weights=trained.weights,
         catalogue=trained.catalogue,
@@ -417,7 +418,8 @@ def _export(
             "blend": blend_summary(options.recipe, trained.additions.blend),
             **(options.warm_start.record(prepared.train) if options.warm_start else {}),
         },
-        golden=golden_clicks(prepared.train, options.recipe.window),
+        golden=golden,
+        golden_events=golden_events,
         repeats=trained.additions.repeats,
         blend=blend,
         recent=recent,

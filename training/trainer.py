@@ -23,10 +23,11 @@ from data.batches.batch import BatchPlan
 from data.batches.selection import Selection
 from data.batches.session_parallel import SessionParallelBatches
 from data.batches.whole_sessions import WholeSessionBatches
-from data.sessions import Counted, Sessions, reindex
+from data.sessions import Counted, Sessions, reindex, typed
 from recsys import __version__
 from recsys.catalogue.catalogue import Catalogue
 from recsys.errors import Interrupted, TrainingStopped
+from recsys.model.event_types import EventTypes
 from recsys.predictor import Predictor
 from training.checkpoint import (
     CHECKPOINT,
@@ -38,6 +39,7 @@ from training.checkpoint import (
     save_checkpoint,
 )
 from training.evaluation.evaluate import Evaluation, evaluate
+from training.model.event_types import event_types_of, learned_share
 from training.model.sampling import RandomStreams, candidate_sampler
 from training.model.step import TrainingStep
 from training.model.weights import Weights, eager_predictor
@@ -66,6 +68,10 @@ class Initialiser(Protocol):
         """Return the catalogue in the order of item indices; it has every item of the sessions."""
         ...
 
+    def event_types(self, train: Sessions, recipe: Recipe) -> EventTypes:
+        """Return the types of clicks that the model knows; raise `BadRecipe`."""
+        ...
+
     def weights(
         self, catalogue: Catalogue, indexed: Selection, recipe: Recipe, generator: torch.Generator
     ) -> Weights:
@@ -86,11 +92,16 @@ class FromScratch:
         item_ids = tuple(sessions.item_ids[code] for code in np.flatnonzero(counts).tolist())
         return Catalogue(item_ids, counts[counts > 0], texts_of(self.attributes, item_ids))
 
+    def event_types(self, train: Sessions, recipe: Recipe) -> EventTypes:
+        """Return the types of the sessions."""
+        return event_types_of(train, recipe)
+
     def weights(
         self, catalogue: Catalogue, indexed: Selection, recipe: Recipe, generator: torch.Generator
     ) -> Weights:
         """Return random weights."""
-        return Weights.fresh(recipe.size(len(catalogue)), generator)
+        types = self.event_types(indexed.log, recipe)
+        return Weights.fresh(recipe.size(len(catalogue), types.count), generator, types)
 
 
 def texts_of(attributes: ItemTexts, item_ids: tuple[str, ...]) -> dict[str, list[str | None]]:
@@ -215,7 +226,7 @@ class Trainer:
             TrainingStopped: The loss or a weight is NaN or infinite.
         """
         may_refit = valid is None and self._recipe.refit
-        search_part, valid = self._begin(train, valid, initialiser)
+        train, search_part, valid = self._begin(train, valid, initialiser)
         with stop_on_signal(stop) as stop:
             if self._state.phase == "search":
                 phase = self._run_phase(search_part, valid, self._search_epochs, stop)
@@ -256,7 +267,7 @@ class Trainer:
             Interrupted: As `train`.
             TrainingStopped: As `train`.
         """
-        search_part, valid = self._begin(train, valid, initialiser)
+        _, search_part, valid = self._begin(train, valid, initialiser)
         assert valid is not None, "a search validates"
         assert self._state.phase == "search", "its refit has begun"
         with stop_on_signal(stop) as stop:
@@ -266,15 +277,19 @@ class Trainer:
 
     def _begin(
         self, train: Sessions, valid: Sessions | None, initialiser: Initialiser | None
-    ) -> tuple[Selection, Sessions | None]:
-        """Load the checkpoint; return the sessions of the search: to train and to validate on."""
+    ) -> tuple[Sessions, Selection, Sessions | None]:
+        """Load the checkpoint; return all sessions with the types that the model knows.
+
+        Behind them are the sessions of the search: to train and to validate on.
+        """
         self._initialiser = initialiser or self._initialiser
+        train = typed(train, self._initialiser.event_types(train, self._recipe))
         self._restore(fingerprint(train, valid, self._recipe, self._initialiser.fingerprint))
         search_part, sample = validation_split(train, valid, self._recipe)
         if sample is None:
-            return search_part, None
+            return train, search_part, None
         check_validation(search_part, sample.sessions)
-        return search_part, sample.sessions
+        return train, search_part, sample.sessions
 
     def _restore(self, run: str) -> None:
         """Load the checkpoint of the run with this fingerprint, if the folder has one."""
@@ -319,7 +334,7 @@ class Trainer:
         plan = plan_batches(indexed, recipe)
         generator = torch.Generator().manual_seed(recipe.seed)
         weights = self._initialiser.weights(catalogue, indexed, recipe, generator).to(self._device)
-        clicks_per_step = plan.clicks / len(plan)
+        clicks_per_step = plan.clicks * learned_share(indexed.log, recipe) / len(plan)
         candidates = candidate_sampler(recipe, catalogue.counts, clicks_per_step, self._device)
         step = TrainingStep(weights, recipe, candidates, self._device, self._processes)
         restored, self._restored = self._restored, {}

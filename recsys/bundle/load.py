@@ -12,7 +12,7 @@
     report.html          report of the training run; optional
 
 Loading trusts nothing: file names are fixed, digests and sizes are compared, numbers must be
-finite. `recsys/bundle/golden.py` checks the answers of the model. Formats 1 to 4 are read, too.
+finite. `recsys/bundle/golden.py` checks the answers of the model. Formats 1 to 5 are read, too.
 """
 
 import hashlib
@@ -41,6 +41,7 @@ from recsys.bundle.layout import (
 from recsys.bundle.manifest import Manifest, read_manifest, refuse_failures
 from recsys.catalogue.catalogue import Catalogue, read_catalogue
 from recsys.errors import BundleRefused
+from recsys.model.event_types import EventTypes
 from recsys.model.gru4rec import ModelSize
 from recsys.model.recent_popularity import RecentPopularity, RecentPopularitySettings
 from recsys.model.repeats import RepeatTerm
@@ -54,7 +55,7 @@ from recsys.retrieval.item_lists import ItemLists
 log = logging.getLogger("recsys")
 MEANING = ("cell", "embedding", "embedding_width", "scale")  # of a size, beside the tensors' shapes
 # settings of a manifest that are in the model id
-Named = RepeatTerm | BlendSettings | IndexSettings | RecentPopularitySettings
+Named = RepeatTerm | BlendSettings | IndexSettings | RecentPopularitySettings | EventTypes
 ROWS = 1 << 16  # of numbers checked at a time; all of them would take twice the matrix
 
 
@@ -128,6 +129,7 @@ def _load(folder: Path, manifest: Manifest) -> Bundle:
             manifest.blend,
             manifest.retrieval.index,
             manifest.recent_popularity,
+            manifest.event_types,
         ),
     )
     if found != manifest.model_id:

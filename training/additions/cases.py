@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data.sessions import Sessions, reindex
+from data.sessions import Sessions, coded, reindex
 from recsys.predictor import Predictor
 from recsys.ragged import RaggedArray, offsets_of, windows_along
 from training.evaluation.evaluate import in_chunks
@@ -45,8 +45,10 @@ def scored_cases(
     sessions = sessions.keep_sessions(np.arange(len(sessions)) % every == 0)
     session = np.repeat(np.arange(len(sessions)), sessions.lengths - 1)
     targets = sessions.next_clicks.astype(np.int64)
-    for chunk, numbers in in_chunks(sessions, max(SCORES_AT_ONCE // items, 1)):
-        windows = windows_along(chunk, predictor.window).known()
+    types = predictor.event_types
+    for chunk, numbers in in_chunks(coded(sessions, types), max(SCORES_AT_ONCE // items, 1)):
+        clicked = [codes // types.count for codes in chunk]
+        windows = windows_along(clicked, predictor.window).known()
         rows = np.flatnonzero(windows.lengths >= (0 if with_unknown else 1))
         if not len(rows):
             continue

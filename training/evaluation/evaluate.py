@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data.sessions import Sessions
+from data.sessions import Sessions, coded
 from recsys.errors import BadInput
 from recsys.model.ranking import target_ranks, top_k
+from recsys.predictor import Predictor
 from recsys.ragged import spread
 from training.evaluation.metrics import CUTOFFS, Coverage, metrics_at
 from training.evaluation.popularity_backoff import BackoffRanks, PopularityBackoff
@@ -39,7 +40,8 @@ class Scorer(Protocol):
         """Score all items after each click but the last of every session.
 
         Args:
-            sessions: Item indices of each session, (clicks,) int32, -1 where unknown.
+            sessions: Item indices of each session, (clicks,) int32, -1 where unknown; for a
+                predictor codes, below 0 where unknown.
 
         Returns:
             (cases, N) scores, session after session.
@@ -48,12 +50,14 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RankedCases:
-    """Ranks of all cases, in the order of the clicks: four (cases,) int32 arrays."""
+    """Ranks of all cases, in the order of the clicks: (cases,) arrays."""
 
     session: NDArray[np.int32]  # 0, 1, … among the sessions that hold a case
     before: NDArray[np.int32]  # clicks of its session before the target, at least 1
     target: NDArray[np.int32]  # item index, -1 where the catalogue lacks it
     rank: NDArray[np.int32]  # of the target among all items, conservative
+    event: NDArray[np.int8] | None = None  # type of the target; None where types do not count
+    event_types: Sequence[str] = ()  # of the numbers 1, 2, …
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,8 @@ def evaluate(
     done = 0
     is_sparse = isinstance(scorer, PopularityBackoff)
     at_once = CASES_AT_ONCE if is_sparse else max(SCORES_AT_ONCE // items, 1)
-    for number, (chunk, cases) in enumerate(in_chunks(sessions, at_once)):
+    read = coded(sessions, scorer.event_types) if isinstance(scorer, Predictor) else sessions
+    for number, (chunk, cases) in enumerate(in_chunks(read, at_once)):
         if number % processes.size == processes.rank:
             ranked = _ranked(scorer, chunk, targets[cases])
             conservative[cases], standard[cases] = ranked.conservative, ranked.standard
@@ -136,6 +141,8 @@ def _ranked(scorer: Scorer, sessions: Sequence[NDArray[np.int32]], targets: Tens
     if isinstance(scorer, PopularityBackoff):
         return scorer.ranked_along(sessions, targets, LIST_LENGTH)
     scores = scorer.scores_along(sessions)
+    if isinstance(scorer, Predictor):
+        scorer.exclude_along(scores, sessions)
     return BackoffRanks(*target_ranks(scores, targets), top_k(scores, LIST_LENGTH)[1])
 
 
@@ -167,6 +174,8 @@ def _ranked_cases(sessions: Sessions, ranks: Tensor) -> RankedCases:
         before=before[case].astype(np.int32),
         target=sessions.next_clicks,
         rank=ranks.numpy().astype(np.int32),
+        event=sessions.next_events,
+        event_types=sessions.event_types,
     )
 
 

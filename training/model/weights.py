@@ -7,6 +7,7 @@ from torch import Tensor
 
 from recsys.catalogue.catalogue import Catalogue
 from recsys.model.cells import glorot
+from recsys.model.event_types import NO_EVENT_TYPES, EventTypes
 from recsys.model.gru4rec import ModelSize, SessionRNN, initialise, unit
 from recsys.model.recent_popularity import RecentPopularity
 from recsys.model.repeats import RepeatTerm
@@ -23,17 +24,24 @@ class Weights:
     matrix: Tensor  # (N, H) float32, item vectors
     bias: Tensor  # (N,) float32
     inputs: Tensor | None = None  # (N, input width) float32; None where inputs use the matrix
+    event_types: EventTypes = NO_EVENT_TYPES  # of the clicks that the model reads
 
     @classmethod
-    def fresh(cls, size: ModelSize, generator: torch.Generator) -> "Weights":
-        """Return random weights of this size (Glorot uniform; biases are 0).
+    def fresh(
+        cls,
+        size: ModelSize,
+        generator: torch.Generator,
+        event_types: EventTypes = NO_EVENT_TYPES,
+    ) -> "Weights":
+        """Return random weights of this size (Glorot uniform; biases and event types are 0).
 
         Source: Glorot and Bengio, AISTATS 2010, section 4.2.1.
         """
         model = SessionRNN(size)
         initialise(model, generator)
         matrix = glorot(torch.Size((size.items, size.hidden)), generator)
-        return cls(model, matrix, torch.zeros(size.items), _random_inputs(size, generator))
+        inputs = _random_inputs(size, generator)
+        return cls(model, matrix, torch.zeros(size.items), inputs, event_types)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every weight by its name in bundles and checkpoints, without gradients."""
@@ -48,7 +56,7 @@ class Weights:
         inputs = self.inputs
         if inputs is not None and self.model.embeds:
             inputs = unit(inputs)
-        return Weights(self.model, unit(self.matrix), self.bias, inputs)
+        return Weights(self.model, unit(self.matrix), self.bias, inputs, self.event_types)
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Copy these tensors into the weights, by name."""
@@ -58,7 +66,8 @@ class Weights:
     def to(self, device: torch.device) -> "Weights":
         """Return the weights on this device; the recurrent model itself moves."""
         inputs = None if self.inputs is None else self.inputs.to(device)
-        return Weights(self.model.to(device), self.matrix.to(device), self.bias.to(device), inputs)
+        tables = self.matrix.to(device), self.bias.to(device)
+        return Weights(self.model.to(device), *tables, inputs, self.event_types)
 
 
 def _random_inputs(size: ModelSize, generator: torch.Generator) -> Tensor | None:
@@ -93,4 +102,5 @@ def eager_predictor(
         repeats=repeats,
         blend=blend,
         recent=recent,
+        event_types=weights.event_types,
     )
