@@ -80,6 +80,11 @@ class ServiceMetrics:
             ("reason",),
             registry=registry,
         )
+        self.unknown_event_types = Counter(
+            "recsys_unknown_event_types",
+            "New clicks whose event type the model does not know.",
+            registry=registry,
+        )
         self.redis_seconds = Histogram(
             "recsys_redis_seconds",
             "Seconds of one Redis round trip, by call and outcome.",

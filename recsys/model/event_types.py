@@ -56,6 +56,11 @@ class EventTypes:
         """Return how many numbers of types there are, that of unknown types included."""
         return len(self.names) + 1
 
+    @property
+    def default_first(self) -> list[str]:
+        """Return the names, the default before the others."""
+        return sorted(self.names, key=lambda name: (name != self.default, name))
+
     @cached_property
     def numbers(self) -> Mapping[str | None, int]:
         """Return text → number of the type; None is a click without a text."""
