@@ -46,8 +46,8 @@ class Shard:
     @classmethod
     def of(cls, recorded: tuple[str, int, int, bool], folder: Path) -> "Shard":
         """Return the shard whose values were recorded."""
-        name, *size = recorded
-        return cls(folder, name, PartSize(*size))
+        name, sessions, clicks, events = recorded
+        return cls(folder, name, PartSize(sessions, clicks, events))
 
     def open(self) -> Sessions:
         """Return the sessions, whose items have no ids."""

@@ -16,7 +16,6 @@ import numpy as np
 
 from data.click_options import ClickOptions
 from data.clicks import ClickFiles, Duplicates
-from data.event_types import types_of
 from data.distributed.cutting import CutLog, cut_log
 from data.distributed.ordering import OrderedLog, Shard, order_sessions
 from data.distributed.ranges import BlockSizes
@@ -24,6 +23,7 @@ from data.distributed.reading import ReadLog, read_parts
 from data.distributed.runner import ClusterOptions, Runner, Stage, WorkersFailed, open_runner
 from data.distributed.splitting import FilteredTrain, SplitLog, filter_train, split_log
 from data.distributed.stages import RECORD, SPILL, Stages
+from data.event_types import types_of
 from data.prepare import as_cut_off, check_known, check_left
 from data.prepared.arrays import TYPES, PartSize
 from data.prepared.folder import seal
