@@ -342,6 +342,7 @@ class Predictor:
         clicked = RaggedArray(clicked.offsets, clicked.items // self.event_types.count)
         return self._scores(self.hidden_along(sessions), clicked)
 
+    @torch.inference_mode()
     def exclude_along(self, scores: Tensor, sessions: Sequence[NDArray[np.int32]]) -> None:
         """Set the scores of items that the types of their clicks exclude to -inf, in place.
 

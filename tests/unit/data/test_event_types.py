@@ -11,9 +11,9 @@ from recsys.errors import BadInput
 from recsys.model.event_types import EventTypes
 
 
-def read(folder: Path, events: list[str], column: str | None = "kind", **more: object) -> Sessions:
+def read(folder: Path, texts: list[str], column: str | None = "kind", **more: object) -> Sessions:
     """Return one session of clicks on item a and, from the third on, item b."""
-    rows = [f"s,{'ab'[at > 1]},{at},{event}\n" for at, event in enumerate(events)]
+    rows = [f"s,{'ab'[at > 1]},{at},{event}\n" for at, event in enumerate(texts)]
     (folder / "clicks.csv").write_text("session_id,item_id,timestamp,kind\n" + "".join(rows))
     options = ClickOptions(folder / "clicks.csv", event_column=column, **more)  # type: ignore[arg-type]
     return read_sessions(options).sessions
@@ -32,14 +32,14 @@ def test_types_are_numbered_in_alphabetical_order_and_a_missing_one_is_0(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("events", "options"),
+    ("texts", "options"),
     [(["v", "v"], {}), (["v", "b"], {"column": None}), (["v", "b", "v"], {"events": ("v",)})],
     ids=["one type", "without the option", "one is kept"],
 )
 def test_types_count_only_where_there_are_several_and_an_option_names_them(
-    tmp_path: Path, events: list[str], options: dict[str, object]
+    tmp_path: Path, texts: list[str], options: dict[str, object]
 ) -> None:
-    sessions = read(tmp_path, events, **options)  # type: ignore[arg-type]
+    sessions = read(tmp_path, texts, **options)  # type: ignore[arg-type]
 
     assert (sessions.events, sessions.event_types) == (None, ())
 
@@ -60,10 +60,8 @@ def test_too_many_or_too_long_types_are_refused(tmp_path: Path) -> None:
 
 def test_a_model_reads_its_own_numbers(tmp_path: Path) -> None:
     """The log has cart 1 and view 2; the model has buy 1 and view 2, which is its default."""
-    sessions, types = (
-        read(tmp_path, ["view", "cart", "", "view"]),
-        EventTypes(("buy", "view"), "view"),
-    )
+    sessions = read(tmp_path, ["view", "cart", "", "view"])
+    types = EventTypes(("buy", "view"), "view")
 
     assert numbers(typed(sessions, types)) == [2, 0, 2, 2]
     assert coded(sessions, types).items.tolist() == [0 * 3 + 2, 0 * 3 + 0, 1 * 3 + 2, 1 * 3 + 2]
