@@ -49,7 +49,7 @@ class ClickOptions:
     ] = "user_id"
     item_column: Annotated[str, OptionHelp("Column of the item id.")] = "item_id"
     time_column: Annotated[
-        str, OptionHelp("Column of the time: epoch seconds, milliseconds, or ISO 8601.")
+        str, OptionHelp("Column of the time: since 1970 in s, ms, µs or ns, or ISO 8601.")
     ] = "timestamp"
     event_column: Annotated[
         str | None,
@@ -64,6 +64,9 @@ class ClickOptions:
     delimiter: Annotated[str | None, OptionHelp("Separator of text files: ',' ';' '|' or tab.")] = (
         None
     )
+    encoding: Annotated[
+        str, OptionHelp("Encoding of text files, such as latin-1, cp1252 or utf-16.")
+    ] = "utf-8"
     idle_gap_seconds: Annotated[
         int,
         OptionHelp(
@@ -134,6 +137,12 @@ class ClickOptions:
                 "Give the character between two columns",
             ),
             (
+                "--encoding must be one that Python knows",
+                _is_encoding(self.encoding),
+                self.encoding,
+                "Give a name like latin-1 or utf-16",
+            ),
+            (
                 "column names must differ and not be empty",
                 len(set(names)) == len(names) and "" not in names,
                 names,
@@ -178,6 +187,13 @@ class ClickOptions:
         if self.event_column is None and self.events:
             return EVENT_COLUMN
         return self.event_column
+
+
+def _is_encoding(name: object) -> bool:
+    try:
+        return isinstance(name, str) and "".encode(name) is not None
+    except LookupError:
+        return False
 
 
 def _is_number(value: object) -> bool:

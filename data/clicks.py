@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from data.click_options import EVENT_COLUMN, ClickOptions
+from data.click_options import EVENT_COLUMN, FROM_USERS, ClickOptions
 from data.files import ClickFile, Progress, click_files, mixed_types
 from data.schema import SPLITS, as_texts, bad_ids, bad_splits, parse_times
 from recsys.errors import SHOWN_PROBLEMS, BadInput
@@ -184,7 +184,7 @@ class ClickFiles:
     @classmethod
     def find(cls, options: ClickOptions) -> "ClickFiles":
         """Find the files and check their columns; raise `BadInput`."""
-        files = click_files(options.path, options.delimiter)
+        files = click_files(options.path, options.delimiter, options.encoding)
         _check_columns(files, options)
         event_in_some = False
         if options.required_event_column is None:
@@ -292,10 +292,22 @@ def _has_event(file: ClickFile, options: ClickOptions) -> bool:
     )
 
 
+def _has_users_only(file: ClickFile, options: ClickOptions) -> bool:
+    """Return whether the file has a column of users, but none of sessions, which is wanted."""
+    present = file.columns()
+    wanted = options.visitor_column
+    return wanted == options.session_column not in present and options.user_column in present
+
+
 def _check_columns(files: Sequence[ClickFile], options: ClickOptions) -> None:
     """Raise `BadInput` for a missing column, or an id or event of several types."""
     wanted = {name: options.option_of(name) for name in options.columns()}
     problems = [problem for file in files for problem in file.check_columns(wanted)]
+    if any(_has_users_only(file, options) for file in files):
+        problems.append(
+            f"there is a column {options.user_column!r}: --session-column {FROM_USERS} cuts "
+            "sessions from the clicks of each user."
+        )
     if not problems:
         ids = (options.visitor_column, options.item_column, options.required_event_column)
         problems = [text for name in ids if name is not None for text in mixed_types(files, name)]

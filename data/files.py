@@ -4,6 +4,7 @@ Text and JSON lines may be compressed. This module reads formats; `data/clicks.p
 values.
 """
 
+import codecs
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,8 @@ DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "pipe"}
 BATCH_ROWS = 262_144  # of a Parquet file
 
 HEAD_BYTES = 64 << 10  # asked of a store for a header
+UTF_8 = "utf-8"
+ENCODING_ADVICE = "Save the file as UTF-8, or give --encoding (latin-1 or utf-16, for example)."
 
 Progress = Callable[[int, int], None]  # (done, total), in bytes; called after every batch
 
@@ -37,9 +40,10 @@ class ClickFile:
     delimiter: str | None  # of a text file
     schema: pa.Schema
     form: LineForm | None = None  # of JSON lines
+    encoding: str = UTF_8  # of text and JSON lines
 
     @classmethod
-    def of(cls, found: FoundFile, delimiter: str | None) -> "ClickFile":
+    def of(cls, found: FoundFile, delimiter: str | None, encoding: str = UTF_8) -> "ClickFile":
         """Read the names and types of the columns; raise `BadInput` where the file has none."""
         if found.format == "parquet":
             try:
@@ -48,11 +52,12 @@ class ClickFile:
             except OSError as broken:
                 raise BadInput(f"{found.path} cannot be read", [_sentence(broken)]) from broken
         if found.format == "json":
-            form = _form_of(found)
-            return cls(found, None, pa.schema(form.columns.items()), form)
+            form = _form_of(found, encoding)
+            return cls(found, None, pa.schema(form.columns.items()), form, encoding)
         delimiter = _delimiter_of(found, delimiter)
-        header = _header_of(found, delimiter)
-        return cls(found, delimiter, pa.schema([(name, pa.string()) for name in header]))
+        header = _header_of(found, delimiter, encoding)
+        schema = pa.schema([(name, pa.string()) for name in header])
+        return cls(found, delimiter, schema, encoding=encoding)
 
     @property
     def path(self) -> Path | Url:
@@ -101,7 +106,7 @@ class ClickFile:
         if self.found.format == "parquet":
             yield from self._parquet_batches(names)
         elif self.form is not None:
-            with _streams(self.found) as (raw, stream):
+            with _streams(self.found, self.encoding) as (raw, stream):
                 for batch in read_lines(stream, self.form, names, BLOCK_BYTES):
                     yield batch, raw.tell()
         else:
@@ -149,7 +154,7 @@ class ClickFile:
                 yield batch, self.found.state.bytes * done // rows
 
     def _text_batches(self, names: list[str]) -> Iterator[tuple[pa.RecordBatch, int]]:
-        with _streams(self.found) as (raw, content):
+        with _streams(self.found, self.encoding) as (raw, content):
             for batch in self._texts(content, names, BLOCK_BYTES):
                 yield batch, raw.tell()
 
@@ -211,11 +216,14 @@ def _decoded(batch: pa.RecordBatch, first_row: int) -> tuple[pa.RecordBatch, lis
                 try:
                     value.decode()
                 except UnicodeDecodeError:
-                    problems.append(f"row {first_row + at:,}, {name}: {value[:20]!r} is not UTF-8.")
+                    problems.append(
+                        f"row {first_row + at:,}, {name}: {value[:20]!r} is not UTF-8. "
+                        f"{ENCODING_ADVICE}"
+                    )
         return batch, problems
 
 
-def click_files(path: Path | Url, delimiter: str | None) -> list[ClickFile]:
+def click_files(path: Path | Url, delimiter: str | None, encoding: str = UTF_8) -> list[ClickFile]:
     """Return the files to read, in order; raise `BadInput` where there is none."""
     files = find_files(path)
     for found in files:
@@ -224,7 +232,8 @@ def click_files(path: Path | Url, delimiter: str | None) -> list[ClickFile]:
                 "The click file cannot be used",
                 [f"{found.path} is empty (0 bytes). Give a file with a header and clicks."],
             )
-    return [ClickFile.of(found, delimiter) for found in files]
+    name = codecs.lookup(encoding).name  # UTF8 is utf-8
+    return [ClickFile.of(found, delimiter, name) for found in files]
 
 
 def mixed_types(files: Sequence[ClickFile], column: str) -> list[str]:
@@ -253,20 +262,25 @@ def _delimiter_of(file: FoundFile, chosen: str | None) -> str:
     return "\t" if file.ending == ".tsv" else ","
 
 
-def _header_of(found: FoundFile, delimiter: str) -> list[str]:
+def _header_of(found: FoundFile, delimiter: str, encoding: str) -> list[str]:
+    heading = f"{found.path} cannot be read as text"
     try:
-        with _lines(found) as lines:
+        with _lines(found, encoding) as lines:
             header = next(csv.reader(lines, delimiter=delimiter), None)
-    except (OSError, pa.ArrowException, UnicodeDecodeError, csv.Error) as broken:
-        raise BadInput(f"{found.path} cannot be read as text", [_sentence(broken)]) from broken
+    except UnicodeDecodeError as broken:
+        raise BadInput(heading, [f"{_sentence(broken)} {ENCODING_ADVICE}"]) from broken
+    except (OSError, pa.ArrowException, csv.Error) as broken:
+        raise BadInput(heading, [_sentence(broken)]) from broken
+    if header and "\0" in header[0]:
+        raise BadInput(heading, [f"Its header is not {encoding}. {ENCODING_ADVICE}"])
     if not header:
         raise BadInput(f"{found.path} is empty", ["give a file with a header and clicks."])
     return header
 
 
-def _form_of(found: FoundFile) -> LineForm:
+def _form_of(found: FoundFile, encoding: str) -> LineForm:
     try:
-        with _lines(found) as lines:
+        with _lines(found, encoding) as lines:
             return LineForm.of(lines)
     except (OSError, pa.ArrowException, ValueError) as broken:
         raise BadInput(
@@ -292,9 +306,9 @@ def parquet_of(found: FoundFile) -> Iterator[pq.ParquetFile]:
 
 
 @contextmanager
-def _lines(found: FoundFile) -> Iterator[Iterable[str]]:
+def _lines(found: FoundFile, encoding: str) -> Iterator[Iterable[str]]:
     with (
-        _streams(found, head_only=True) as (_, content),
+        _streams(found, encoding, head_only=True) as (_, content),
         io.TextIOWrapper(content, encoding="utf-8-sig", newline="") as lines,
     ):
         yield lines
@@ -302,9 +316,9 @@ def _lines(found: FoundFile) -> Iterator[Iterable[str]]:
 
 @contextmanager
 def _streams(
-    found: FoundFile, *, head_only: bool = False
+    found: FoundFile, encoding: str, *, head_only: bool = False
 ) -> Iterator[tuple[pa.NativeFile, pa.NativeFile]]:
-    """Open the file as it is stored, and as its content.
+    """Open the file as it is stored, and as its content in UTF-8.
 
     head_only: the beginning is read, by this thread.
     """
@@ -315,10 +329,12 @@ def _streams(
     else:
         opened = open_object(path, state, HEAD_BYTES) if head_only else open_copy(path, state)
     with opened as raw:
-        if found.compression is None:
-            yield raw, raw
-            return
-        with pa.CompressedInputStream(raw, found.compression) as content:
+        content = raw
+        if found.compression is not None:
+            content = pa.CompressedInputStream(raw, found.compression)
+        if encoding != UTF_8:
+            content = pa.transcoding_input_stream(content, encoding, UTF_8)
+        with content:
             yield raw, content
 
 

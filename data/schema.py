@@ -16,8 +16,12 @@ from numpy.typing import NDArray
 
 MISSING_TEXTS = ("", "nan", "NaN", "null", "NULL", "None", "<NA>")  # they stand for a missing id
 MAX_ID_LENGTH = 128  # characters, as in the HTTP API
-FIRST_MILLISECONDS = 1e11  # as seconds the year 5138, as milliseconds 1973
-FIRST_MICROSECONDS = 1e14
+# units of a time since 1970, each with the numbers from which it is the next one (as seconds the
+# year 5138, as milliseconds 1973), and its milliseconds
+UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds")
+UNIT_ENDS = np.array([1e11, 1e14, 1e17, 1e20])
+UNIT_MS = np.array([1e3, 1.0, 1e-3, 1e-6, np.nan])
+LAST_MS = 1e14  # the year 5138
 YEAR_ONE_MS = -62_135_596_800_000  # the earliest time that calendars represent
 SPLITS = ("train", "valid", "test")
 
@@ -78,20 +82,20 @@ def bad_splits(column: str, texts: pa.Array, first_row: int) -> list[BadRow]:
 def parse_times(
     column: str, values: pa.Array, first_row: int
 ) -> tuple[NDArray[np.int64], list[BadRow]]:
-    """Parse epoch seconds, epoch milliseconds or ISO 8601 (UTC without an offset).
+    """Parse numbers since 1970 of any of `UNITS`, or ISO 8601 (UTC without an offset).
 
     Returns:
         (rows,) int64 milliseconds since 1970, 0 where a value is bad; and the bad values.
     """
-    mixed = np.zeros(len(values), dtype=bool)
+    units = np.zeros(len(values), dtype=np.int64)
     if pa.types.is_timestamp(values.type):
         stamps = values.cast(pa.timestamp("ms", tz=values.type.tz), safe=False)
         numbers = stamps.cast(pa.int64()).to_numpy(zero_copy_only=False).astype(np.float64)
     elif pa.types.is_boolean(values.type):
         numbers = np.full(len(values), np.nan)
     else:
-        numbers, mixed = _as_milliseconds(values)
-    bad = ~np.isfinite(numbers) | (numbers >= FIRST_MICROSECONDS) | (numbers < YEAR_ONE_MS)
+        numbers, units = _as_milliseconds(values)
+    bad = ~np.isfinite(numbers) | (numbers >= LAST_MS) | (numbers < YEAR_ONE_MS)
     problems = [
         BadRow(
             first_row + at,
@@ -101,36 +105,41 @@ def parse_times(
         )
         for at in np.flatnonzero(bad).tolist()
     ]
+    usual = units[~bad & (units >= 0)].min(initial=len(UNITS) - 1)
     problems += [
         BadRow(
             first_row + at,
             column,
             repr(values[at].as_py()),
-            "is in milliseconds, others are in seconds. Give all times in one unit.",
+            f"is in {UNITS[units[at]]}, others are in {UNITS[usual]}. Give all times in one unit.",
         )
-        for at in np.flatnonzero(mixed & ~bad).tolist()
+        for at in np.flatnonzero(~bad & (units > usual)).tolist()
     ]
     return np.where(bad, 0, np.round(numbers)).astype(np.int64), problems
 
 
-def _as_milliseconds(values: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _as_milliseconds(values: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return milliseconds, NaN where a value is neither a number nor ISO 8601.
 
-    The second array marks values in milliseconds among values in seconds.
+    BigQuery's `2014-09-01 10:00:00 UTC` is read as ISO 8601, too. The second array has the number
+    of the unit in `UNITS`, -1 where a value is no number.
     """
     texts = pd.Series(values.to_pandas())
     numbers = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    seconds = np.abs(numbers) < FIRST_MILLISECONDS
-    mixed = (np.abs(numbers) >= FIRST_MILLISECONDS) & seconds.any()
-    numbers = np.where(seconds, numbers * 1000, numbers)
     unread = np.isnan(numbers)
+    units = np.searchsorted(UNIT_ENDS, np.abs(numbers), side="right")
+    numbers = numbers * UNIT_MS[units]
+    units[unread] = -1
     if unread.any():
         stamps = pd.to_datetime(
-            texts[unread].astype(str), format="ISO8601", utc=True, errors="coerce"
+            texts[unread].astype(str).str.replace(" UTC", "Z"),
+            format="ISO8601",
+            utc=True,
+            errors="coerce",
         ).dt.as_unit("ms")
         since = stamps.astype("int64").to_numpy(dtype=np.float64)
         numbers[unread] = np.where(stamps.isna(), np.nan, since)
-    return numbers, mixed
+    return numbers, units
 
 
 def as_texts(values: pa.Array) -> pa.Array:

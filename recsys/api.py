@@ -75,6 +75,7 @@ def fit(
     drop_duplicates: bool = False,
     idle_gap_seconds: int = 1800,
     delimiter: str | None = None,
+    encoding: str = "utf-8",
     device: str = "auto",
     resume: bool = False,
     progress: bool = True,
@@ -85,7 +86,7 @@ def fit(
         clicks: a DataFrame, a file (.csv, .tsv, .jsonl, .parquet), a folder or a pattern.
         session: column of the session id; not read if `user` is given.
         item: column of the item id, in `clicks` and in `items`. Ids become texts.
-        time: column of the time: datetimes, epoch seconds, epoch milliseconds or ISO 8601.
+        time: column of the time: datetimes, numbers since 1970 in s, ms, µs or ns, or ISO 8601.
         user: column of the user id; sessions are then cut where a user pauses.
         event: column of the event type. The model learns the types of clicks if there are several.
             Without it, `event_type` tells duplicates apart if the clicks have it.
@@ -108,6 +109,7 @@ def fit(
         drop_duplicates: remove exact duplicate rows.
         idle_gap_seconds: pause that ends a session, if `user` is given.
         delimiter: separator of text files; by default a comma, or a tab in .tsv files.
+        encoding: encoding of text files.
         device: auto, cpu or cuda.
         resume: continue the unfinished run of `out`.
         progress: show bars and tables, in a terminal or in a notebook.
@@ -149,6 +151,7 @@ def fit(
             event_column=None if event is None else str(event),
             events=tuple(_texts(events, "events")),
             delimiter=delimiter,
+            encoding=encoding,
             idle_gap_seconds=idle_gap_seconds,
             drop_duplicates=drop_duplicates,
             min_length=min_length,

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from data.files import BATCH_ROWS, ClickFile, parquet_of
+from data.files import BATCH_ROWS, UTF_8, ClickFile, parquet_of
 from data.json_lines import BLOCK_BYTES, read_lines
 from data.sources.object_stores import Url
 from recsys.errors import BadInput
@@ -141,6 +141,7 @@ def ranges_of(file: ClickFile, sizes: BlockSizes) -> Sequence[ClickFile]:
         ends = -(-file.found.state.bytes // sizes.block_bytes)
         bounds = list(range(0, ends, sizes.blocks))
         whole = file.found.compression is not None or isinstance(file.path, Url)
+        whole |= file.encoding != UTF_8
         if whole or _has_quotes(file, sizes):
             bounds = [0]
     if bounds[-1] < ends:

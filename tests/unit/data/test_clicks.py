@@ -43,9 +43,14 @@ def test_ids_stay_texts_and_times_become_milliseconds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "written", ["1411434505", "1411434505000", "2014-09-23T01:08:25Z", "2014-09-23 03:08:25+02:00"]
+    "written",
+    [
+        *("1411434505", "1411434505000", "1411434505000000", "1411434505000000000"),
+        *("2014-09-23T01:08:25Z", "2014-09-23 03:08:25+02:00"),
+        *("2014-09-23 01:08:25 UTC", "2014-09-23 01:08:25.000000 UTC"),  # BigQuery
+    ],
 )
-def test_seconds_milliseconds_and_iso_mean_the_same(tmp_path: Path, written: str) -> None:
+def test_numbers_of_every_unit_and_iso_mean_the_same(tmp_path: Path, written: str) -> None:
     log = read(tmp_path, HEADER + f"s1,a,{written}\n")
 
     assert log.time_ms.tolist() == [1411434505000]
@@ -152,14 +157,21 @@ def test_a_time_before_the_calendar_is_refused(tmp_path: Path) -> None:
     assert "row 1, timestamp" in refused(tmp_path, HEADER + "s,a,-99999999999\n")
 
 
-def test_microseconds_are_refused_instead_of_misread(tmp_path: Path) -> None:
-    assert "is not a time" in refused(tmp_path, HEADER + "s1,a,1411434505000000\n")
+def test_a_number_beyond_every_unit_is_refused(tmp_path: Path) -> None:
+    assert "is not a time" in refused(tmp_path, HEADER + "s1,a,1e20\n")
 
 
 def test_seconds_and_milliseconds_in_one_column_are_refused(tmp_path: Path) -> None:
     message = refused(tmp_path, HEADER + "s1,a,1411434505\ns1,b,1411434506000\n")
 
     assert "row 2, timestamp: '1411434506000' is in milliseconds, others are in seconds" in message
+
+
+def test_a_log_of_users_is_told_how_to_cut_sessions(tmp_path: Path) -> None:
+    message = refused(tmp_path, "user_id,item_id,timestamp\nu,a,1\n")
+
+    assert "Set --session-column to one of them." in message
+    assert "'user_id': --session-column none cuts sessions" in message
 
 
 def test_a_broken_line_is_quoted(tmp_path: Path) -> None:

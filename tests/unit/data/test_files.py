@@ -71,6 +71,28 @@ def test_formats_give_the_same_log(tmp_path: Path, name: str, write: Callable[[]
     assert log.time_ms.tolist() == [1000 * seconds for _, _, seconds in ROWS]
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-16-le", "UTF8"])
+@pytest.mark.parametrize("text", [CSV, LINES.replace("\\u00e4", "ä")])
+def test_an_encoding_gives_the_same_log(tmp_path: Path, text: str, encoding: str) -> None:
+    path = tmp_path / ("a.csv.gz" if text == CSV else "a.jsonl")
+    content = text.encode(encoding)
+    path.write_bytes(gzip.compress(content) if text == CSV else content)
+
+    log = read_clicks(ClickOptions(path, encoding=encoding))
+
+    assert (log.item_ids, log.item.tolist()) == (("00123", "ä"), [0, 1, 0])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "latin-1"])
+def test_another_encoding_than_the_option_says_is_named(tmp_path: Path, encoding: str) -> None:
+    assert "give --encoding" in refused(tmp_path / "a.csv", CSV.encode(encoding))
+
+
+def test_an_unknown_encoding_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="--encoding must be one that Python knows, got 'latin9x'"):
+        ClickOptions(tmp_path / "a.csv", encoding="latin9x")
+
+
 def test_gz_files_that_were_appended_to_are_read_to_their_end(tmp_path: Path) -> None:
     head, tail = CSV.encode()[:60], CSV.encode()[60:]
 
