@@ -198,9 +198,12 @@ class Recommender:
             self._attributes(query, ranking),
         )
 
-    def state_after(self, item_ids: Sequence[str]) -> list[list[float]]:
+    def state_after(
+        self, item_ids: Sequence[str], event_types: Sequence[str | None] | None = None
+    ) -> list[list[float]]:
         """Return the hidden state after these clicks, of shape (L, width)."""
-        known = self.predictor.known(item_ids[-self.predictor.window :])
+        recent = slice(-self.predictor.window, None)
+        known = self.predictor.known(item_ids[recent], event_types and event_types[recent])
         model_input = SessionState(known)
         numbers: list[list[float]] = self.predictor.advance([model_input])[:, 0].tolist()
         return numbers

@@ -1,5 +1,6 @@
 """Schemas of the requests and answers of the API. Service, client and documentation share them."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -61,6 +62,14 @@ EventType = Annotated[
     StringConstraints(min_length=1, max_length=MAX_EVENT_TYPE_LENGTH),
     AfterValidator(encodable),
     Field(json_schema_extra={"pattern": r"^[^\uFFFD]*$"}),
+]
+EventTypesOfItems = Annotated[
+    list[EventType | None] | None,
+    Field(
+        max_length=MAX_CLICKS,
+        fail_fast=True,
+        description="types of the clicks on `items`, one for each; null for the model's default",
+    ),
 ]
 Value = Annotated[str, StringConstraints(max_length=MAX_VALUE_LENGTH)]
 UserId = Annotated[
@@ -156,6 +165,12 @@ class ListRules(Body):
     )
 
 
+def _check_types(items: Sequence[str], event_types: Sequence[str | None] | None) -> None:
+    """Raise `ValueError` where there is not one type, or None, for each item."""
+    if event_types is not None and len(event_types) != len(items):
+        raise ValueError("event_types needs one type, or null, for each of items")
+
+
 def _form(title: str, present: tuple[str, ...], absent: tuple[str, ...]) -> JsonDict:
     """Return the JSON Schema of one form of a request. A null counts as absent."""
     fields: JsonDict = {name: {"not": {"type": "null"}} for name in present}
@@ -196,12 +211,7 @@ class SessionFields(Body):
         fail_fast=True,
         description="a whole session, oldest first; nothing is stored; not with user_id",
     )
-    event_types: list[EventType | None] | None = Field(
-        None,
-        max_length=MAX_CLICKS,
-        fail_fast=True,
-        description="types of the clicks on `items`, one for each; null for the model's default",
-    )
+    event_types: EventTypesOfItems = None
     exclude_seen: bool = Field(False, description="leave out all items clicked in this session")
     consent: bool = Field(True, description="false: nothing about the user is read or written")
 
@@ -223,8 +233,7 @@ class RecommendationRequest(ListRules, SessionFields):
             raise ValueError("event_id names a click: give item_id with it")
         if self.event_type is not None and self.item_id is None:
             raise ValueError("event_type belongs to a click: give item_id with it")
-        if self.event_types is not None and len(self.event_types) != len(self.items or ()):
-            raise ValueError("event_types needs one type, or null, for each of items")
+        _check_types(self.items or (), self.event_types)
         return self
 
 
@@ -442,6 +451,12 @@ class Session(Body):
     items: list[Id] = Field(
         max_length=MAX_CLICKS, fail_fast=True, description="a whole session, oldest first"
     )
+    event_types: EventTypesOfItems = None
+
+    @model_validator(mode="after")
+    def _check_form(self) -> Self:
+        _check_types(self.items, self.event_types)
+        return self
 
 
 class HiddenState(BaseModel):

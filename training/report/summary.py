@@ -68,11 +68,9 @@ def _by_event_type(comparison: Comparison) -> list[str]:
     )
     weighted = ""
     if comparison.weighted_recall:
-        recall = comparison.weighted_recall[MODEL]
-        others = {
-            n: r for n, r in comparison.weighted_recall.items() if n not in (MODEL, *RELATIVES)
-        }
-        weighted = f" OTTO's weighted recall@20 is {recall:.4f}"
+        recall = comparison.weighted_recall
+        others = {name: recall[name] for name in recall if name not in (MODEL, *RELATIVES)}
+        weighted = f" OTTO's weighted recall@20 is {recall[MODEL]:.4f}"
         if others:
             best = max(others, key=lambda name: others[name])
             weighted += f", that of the best baseline, {best}, {others[best]:.4f}"

@@ -18,5 +18,7 @@ async def state(body: Session, service: ServiceDep) -> HiddenState:
     return HiddenState(
         model_id=recommender.predictor.model_id,
         unknown_items=recommender.unknown(body.items),
-        layers=await service.search_thread.run(partial(recommender.state_after, body.items)),
+        layers=await service.search_thread.run(
+            partial(recommender.state_after, body.items, body.event_types)
+        ),
     )

@@ -14,6 +14,7 @@ import { Session } from "./session.js";
 import { starters } from "./starters.js";
 import { State } from "./state.js";
 import { Strip } from "./strip.js";
+import { Types } from "./types.js";
 import { Walk } from "./walk.js";
 
 class Playground {
@@ -30,6 +31,7 @@ class Playground {
     const session = (this.session = new Session());
     const items = (this.items = new Items(api));
     this.facts = new Facts(api);
+    this.types = new Types();
     this.state = new State();
     this.strip = new Strip(session, items, (one) => this.toggle(one));
     this.likely = new Likely(api, session, items, click);
@@ -45,6 +47,7 @@ class Playground {
     try {
       await Promise.all([this.facts.show(), this.items.look()]);
       this.catalogue.offer();
+      this.types.offer(this.facts.eventTypes);
       await Promise.all([this.#ask(null), starters(this), this.catalogue.show()]);
     } catch (error) {
       this.failed(error, () => this.start());
@@ -53,7 +56,7 @@ class Playground {
 
   click(itemId) {
     performance.mark("click");
-    const click = this.session.add(itemId);
+    const click = this.session.add(itemId, this.types.chosen);
     this.strip.show();
     return this.#ask(click);
   }
@@ -124,6 +127,7 @@ class Playground {
     this.items.forget();
     await Promise.all([this.facts.show(), this.items.look()]);
     this.catalogue.offer();
+    this.types.offer(this.facts.eventTypes);
     await this.catalogue.show();
   }
 

@@ -21,7 +21,7 @@ def read(folder: Path, texts: list[str], column: str | None = "kind", **more: ob
 
 def numbers(sessions: Sessions) -> list[int]:
     assert sessions.events is not None
-    return sessions.events.tolist()
+    return [int(number) for number in sessions.events]
 
 
 def test_types_are_numbered_in_alphabetical_order_and_a_missing_one_is_0(tmp_path: Path) -> None:

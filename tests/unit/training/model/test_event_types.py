@@ -30,10 +30,9 @@ def typed_step(recipe: Recipe) -> CountingStep:
 
 def loss_of(recipe: Recipe, rows: list[int]) -> float:
     """Return the loss of these rows' first clicks."""
-    batch = batch_of(*([clicks[row] for row in rows] for clicks in (INPUTS, TARGETS)), [True] * 3)
+    inputs, targets = ([clicks[row] for row in rows] for clicks in (INPUTS, TARGETS))
     batch = dataclasses.replace(
-        batch,
-        is_new_session=np.full(len(rows), True),
+        batch_of(inputs, targets, [True] * len(rows)),
         events=CLICKED[rows],
         target_events=FOLLOWED[rows],
     )
