@@ -199,11 +199,14 @@ class Recommender:
         )
 
     def state_after(
-        self, item_ids: Sequence[str], event_types: Sequence[str | None] | None = None
+        self, item_ids: Sequence[str], event_types: Sequence[str | None] = ()
     ) -> list[list[float]]:
-        """Return the hidden state after these clicks, of shape (L, width)."""
+        """Return the hidden state after these clicks, of shape (L, width).
+
+        event_types: types of the clicks; empty where none has one.
+        """
         recent = slice(-self.predictor.window, None)
-        known = self.predictor.known(item_ids[recent], event_types and event_types[recent])
+        known = self.predictor.known(item_ids[recent], event_types[recent] or None)
         model_input = SessionState(known)
         numbers: list[list[float]] = self.predictor.advance([model_input])[:, 0].tolist()
         return numbers

@@ -1,6 +1,5 @@
 """Schemas of the requests and answers of the API. Service, client and documentation share them."""
 
-from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -68,7 +67,8 @@ EventTypesOfItems = Annotated[
     Field(
         max_length=MAX_CLICKS,
         fail_fast=True,
-        description="types of the clicks on `items`, one for each; null for the model's default",
+        description="types of the clicks on `items`, in their order; null, or none, for the "
+        "model's default; those behind the last item do not count",
     ),
 ]
 Value = Annotated[str, StringConstraints(max_length=MAX_VALUE_LENGTH)]
@@ -165,12 +165,6 @@ class ListRules(Body):
     )
 
 
-def _check_types(items: Sequence[str], event_types: Sequence[str | None] | None) -> None:
-    """Raise `ValueError` where there is not one type, or None, for each item."""
-    if event_types is not None and len(event_types) != len(items):
-        raise ValueError("event_types needs one type, or null, for each of items")
-
-
 def _form(title: str, present: tuple[str, ...], absent: tuple[str, ...]) -> JsonDict:
     """Return the JSON Schema of one form of a request. A null counts as absent."""
     fields: JsonDict = {name: {"not": {"type": "null"}} for name in present}
@@ -233,7 +227,6 @@ class RecommendationRequest(ListRules, SessionFields):
             raise ValueError("event_id names a click: give item_id with it")
         if self.event_type is not None and self.item_id is None:
             raise ValueError("event_type belongs to a click: give item_id with it")
-        _check_types(self.items or (), self.event_types)
         return self
 
 
@@ -452,11 +445,6 @@ class Session(Body):
         max_length=MAX_CLICKS, fail_fast=True, description="a whole session, oldest first"
     )
     event_types: EventTypesOfItems = None
-
-    @model_validator(mode="after")
-    def _check_form(self) -> Self:
-        _check_types(self.items, self.event_types)
-        return self
 
 
 class HiddenState(BaseModel):

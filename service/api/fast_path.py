@@ -5,7 +5,7 @@ This path leaves before that. It checks requests and reports errors as every oth
 test compares its answers with the schema. FastAPI keeps a route for the documentation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +76,8 @@ def query_of(body: RecommendationRequest) -> RecommendationQuery:
     click = None
     if body.item_id is not None:
         click = Click(body.item_id, body.event_id, event_type=body.event_type)
-    items, types, user_id = list(body.items or ()), list(body.event_types or ()), body.user_id
+    items, user_id = list(body.items or ()), body.user_id
+    types = types_of(items, body.event_types)
     if not body.consent and user_id is not None:
         if click is not None:
             items, types = [click.item_id], [click.event_type]
@@ -89,6 +90,13 @@ def query_of(body: RecommendationRequest) -> RecommendationQuery:
         exclude_seen=body.exclude_seen,
         **rules_of(body),
     )
+
+
+def types_of(items: Sequence[str], event_types: Sequence[str | None] | None) -> list[str | None]:
+    """Return one type, or None, for each of the items of a stateless session."""
+    if event_types is None:
+        return []
+    return [*event_types, *[None] * len(items)][: len(items)]
 
 
 def rules_of(body: ListRules) -> dict[str, Any]:
