@@ -227,6 +227,8 @@ class RecommendationRequest(ListRules, SessionFields):
             raise ValueError("event_id names a click: give item_id with it")
         if self.event_type is not None and self.item_id is None:
             raise ValueError("event_type belongs to a click: give item_id with it")
+        if self.event_types is not None and self.items is None:
+            raise ValueError("event_types belong to items: give items with them")
         return self
 
 

@@ -84,7 +84,7 @@ class ModelKinds:
             recipe = recipe_of(kind, **settings, exclude_after="order")
             weights = random_weights(recipe, len(ids), TYPES)
             golden = [list(ids[:3]), [ids[7], ids[7]]]
-            events = [["view", "cart", "order"], [None, "another type"]]
+            events: list[list[str | None]] = [["view", "cart", "order"], [None, "another type"]]
             export = Export(weights, self._catalogue, recipe, {}, {}, golden, golden_events=events)
             write_bundle(out, export)
         return out
