@@ -26,11 +26,10 @@ from recsys.errors import BadInput, BadRecipe, Interrupted, Problems, RecsysErro
 from recsys.shadowing import ROOT, check_packages
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from pandas import DataFrame
 
     from data.click_options import ClickOptions
+    from recsys.allowed_items import AllowedItems
     from recsys.predictor import Predictor, Ranking
     from recsys.retrieval.exact import RankingQuery
 
@@ -508,9 +507,7 @@ class Model:
         found = map(self._predictor.catalogue.find, item_ids)
         return [item for item in found if item is not None]
 
-    def _allowed(
-        self, wanted: Mapping[str, str | Sequence[str]] | None
-    ) -> "NDArray[np.bool_] | None":
+    def _allowed(self, wanted: Mapping[str, str | Sequence[str]] | None) -> "AllowedItems | None":
         if not wanted:
             return None
         if not isinstance(wanted, Mapping):

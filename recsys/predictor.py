@@ -9,6 +9,7 @@ window and the popular items; it does not know Redis, HTTP or files. Shape lette
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.allowed_items import AllowedItems
 from recsys.catalogue.catalogue import Catalogue, shares_by_place
 from recsys.model.event_types import NO_EVENT_TYPES, EventTypes
 from recsys.model.ranking import NEVER
@@ -32,6 +34,9 @@ from recsys.retrieval.exact import (
     TopK,
     top_k_lists,
 )
+from recsys.retrieval.rules import RankingRules
+
+FEW_SHARE = 0.005  # of the items: so few are sorted by popularity, among more the first are sought
 
 Source = Literal["model", "popular"]
 
@@ -253,16 +258,48 @@ class Predictor:
 
     def _most_popular(self, query: RankingQuery) -> Ranking:
         if query.rules is not None:
-            scores = torch.from_numpy(self._popularity.copy()).unsqueeze(0)
-            (top_k,) = top_k_lists(self._model, scores, [query])
+            top_k = self._popular_by_rules(query, query.rules)
             return Ranking(top_k.items, top_k.scores, "popular")
         excluded = set(query.excluded)
-        order = self._by_popularity
-        if query.allowed is not None:
-            order = order[query.allowed[order]]
-        items = [item for item in order[: query.k + len(excluded)].tolist() if item not in excluded]
-        items = items[: query.k]
+        first = self._first_allowed(query.allowed, query.k + len(excluded))
+        items = [item for item in first.tolist() if item not in excluded][: query.k]
         return Ranking(items, self._popularity[items].tolist(), "popular")
+
+    def _popular_by_rules(self, query: RankingQuery, rules: RankingRules) -> TopK:
+        """Return the list from the most popular items, from all where these are not enough."""
+        sets = rules.sets(query.allowed)
+        for depth in rules.depths(query.k + len(query.excluded)) if sets else ():
+            first = [self._first_allowed(items, depth) for items, _ in sets]
+            lowest = [
+                float(self._popularity[part[-1]]) + boost
+                for part, (_, boost) in zip(first, sets, strict=True)
+                if len(part) == depth
+            ]
+            pinned = np.array(rules.pinned, dtype=np.int64)
+            items = np.unique(np.concatenate([*first, pinned]))
+            scores = self._popularity[items]
+            scores[np.isin(items, query.excluded)] = NEVER
+            if query.allowed is not None:
+                scores[~query.allowed.holds(items)] = NEVER
+            floor = max(lowest, default=NEVER)
+            found = rules.best(torch.from_numpy(scores), query.k, items, floor)
+            if found is not None:
+                return TopK(*found)
+        scores = torch.from_numpy(self._popularity.copy()).unsqueeze(0)
+        return top_k_lists(self._model, scores, [query])[0]
+
+    def _first_allowed(self, allowed: AllowedItems | None, count: int) -> NDArray[np.int32]:
+        """Return the `count` most popular of the allowed items, the most popular first."""
+        order = self._by_popularity
+        if allowed is None:
+            return order[:count]
+        if allowed.share < FEW_SHARE:
+            items = allowed.indices
+            return items[np.argsort(-self._popularity[items])[:count]]
+        read = count
+        while np.count_nonzero(held := allowed.holds(order[:read])) < count and read < len(order):
+            read *= 2
+        return order[:read][held][:count]
 
     @torch.inference_mode()
     def hidden_after(self, items: Tensor) -> Tensor:
@@ -411,6 +448,12 @@ class Predictor:
         scores[torch.from_numpy(windows.lengths == 0)] = torch.from_numpy(self._popularity)
         return scores
 
+    @cached_property
+    def _norms(self) -> Tensor:
+        """(N,) float32, lengths of the item vectors."""
+        norms: Tensor = torch.linalg.vector_norm(self._matrix, dim=1)
+        return norms
+
     @torch.inference_mode()
     def similar(self, item: int, query: RankingQuery = DEFAULT_QUERY) -> Ranking:
         """Return the items whose vectors have the largest cosine with one item's vector.
@@ -422,9 +465,8 @@ class Predictor:
         Returns:
             The list; its scores are cosines, -1 to 1.
         """
-        vector = self._matrix[item]
-        norms = torch.linalg.vector_norm(self._matrix, dim=1) * torch.linalg.vector_norm(vector)
-        cosine = (self._matrix @ vector) / norms.clamp(min=1e-12)
+        vector, norms = self._matrix[item], self._norms
+        cosine = (self._matrix @ vector) / (norms * norms[item]).clamp(min=1e-12)
         query = replace(query, excluded=[*query.excluded, item])
         (top_k,) = top_k_lists(self._model, cosine.unsqueeze(0), [query])
         return self._filled(top_k, query)

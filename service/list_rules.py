@@ -26,7 +26,7 @@ class ListQuery:
 
     @property
     def may_score_all(self) -> bool:
-        """Return whether the list may need the scores of all items."""
+        """Return whether the list may need a scan of the items."""
         return bool(self.filter or self.boost or self.max_per or self.pin)
 
 
@@ -61,7 +61,14 @@ def ranking_query(query: ListQuery, catalogue: Catalogue, excluded: Sequence[str
     if not query.may_score_all:
         return RankingQuery(query.k, known)
     attributes = catalogue.attributes
-    boosts = [Boost(attributes[name], weight_of) for name, weight_of in query.boost.items()]
+    boosts = [
+        Boost(
+            attributes[name],
+            weight_of,
+            {value: catalogue.allowed({name: [value]}) for value in weight_of},
+        )
+        for name, weight_of in query.boost.items()
+    ]
     limits = [Limit(attributes[name], most) for name, most in query.max_per.items()]
     pinned = catalogue.known(query.pin)
     return RankingQuery(

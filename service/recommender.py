@@ -282,7 +282,7 @@ class Recommender:
     ) -> tuple[Tensor, list[Ranking]]:
         """Rank in the event loop what is quick, and in the worker thread what takes longer.
 
-        Rules may need the scores of all items, and so may a list that the index cannot give.
+        Filters and rules may take long, and so may a list that the index cannot give.
         """
         in_thread = partial(asyncio.get_running_loop().run_in_executor, self._worker)
         quick = self._seconds_per_query * len(queries) < IN_LOOP_SECONDS

@@ -19,6 +19,7 @@ from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import Blend
 from recsys.predictor import Predictor, SessionState
 from recsys.retrieval.exact import RankingQuery
+from recsys.retrieval.item_scan import ItemScan
 from recsys.retrieval.rerank import Reranked
 
 SCORE_TOLERANCE = 1e-4
@@ -184,7 +185,8 @@ def unverified_predictor(
     if bundle.index is None:
         return predictor
     exact = predictor.exact_retrieval
-    return predictor.with_retrieval(Reranked(bundle.index, exact, size.scale))
+    scan = ItemScan(exact.matrix, exact.bias, bundle.catalogue.order_by_attributes)
+    return predictor.with_retrieval(Reranked(bundle.index, exact, size.scale, scan))
 
 
 def _without_blend(predictor: Predictor, sessions: Sequence[GoldenSession]) -> list[GoldenSession]:

@@ -5,7 +5,8 @@ are not Python objects: a million take about 100 MB, with names and categories.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache, partial, reduce
+from operator import and_
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from recsys.allowed_items import AllowedItems
 from recsys.catalogue.attributes import CategoricalAttribute, Range
 from recsys.catalogue.id_map import IdMap, StringArray, buffer_values
 from recsys.errors import BundleRefused, TextAttribute, UnknownAttribute, UnknownItem
@@ -22,7 +24,7 @@ ID_COLUMN = "item_id"
 COUNT_COLUMN = "count"
 CACHED_IDS = 1 << 15  # 10 MB at most; each request looks up the clicks of its session again
 LISTED_VALUES = 100  # most frequent values of an attribute
-CACHED_MASK_BYTES = 1 << 24  # for the items of recent filters
+CACHED_MASK_BYTES = 1 << 25  # for the items of recent filters, one byte for each item at most
 CACHED_FILTERS = 1000
 CACHED_FILTER_VALUES, CACHED_FILTER_CHARACTERS = 20, 1000  # longer filters are not cached
 
@@ -66,7 +68,7 @@ class Catalogue:
         # item id → index, None where the catalogue lacks the id
         self.find: Callable[[str], int | None] = lru_cache(maxsize=CACHED_IDS)(id_map.find)
         masks = min(max(CACHED_MASK_BYTES // len(self), 1), CACHED_FILTERS)
-        self._allowed = lru_cache(maxsize=masks)(partial(_mask, self.attributes, len(self)))
+        self._allowed = lru_cache(maxsize=masks)(partial(_allowed, self.attributes, len(self)))
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -111,10 +113,20 @@ class Catalogue:
             name: values.most_frequent(LISTED_VALUES) for name, values in self.attributes.items()
         }
 
-    def allowed(self, wanted: Filter) -> NDArray[np.bool_]:
-        """Return (N,) bool, true where every wanted attribute has one of its wanted values.
+    def order_by_attributes(self) -> NDArray[np.int32]:
+        """Return all items, (N,) int32, those with equal attributes as neighbours.
 
-        The array is shared between requests and read-only. Raises as `check_filter` does.
+        An attribute with few values counts before one with many; see
+        `CategoricalAttribute.sort_key`.
+        """
+        keys = [key for each in self.attributes.values() if (key := each.sort_key()) is not None]
+        keys.sort(key=lambda key: int(key.max()), reverse=True)  # lexsort's last key counts first
+        return np.lexsort([np.arange(len(self)), *keys]).astype(np.int32)
+
+    def allowed(self, wanted: Filter) -> AllowedItems:
+        """Return the items of which every wanted attribute has one of its wanted values.
+
+        Requests with equal filters share the object. Raises as `check_filter` does.
         """
         self.check_filter(wanted)
         key = frozenset(
@@ -171,17 +183,19 @@ def shares_by_place(order: NDArray[np.int32]) -> NDArray[np.float32]:
     return scores
 
 
-def _mask(
+def _allowed(
     attributes: Mapping[str, CategoricalAttribute],
     items: int,
     wanted: frozenset[tuple[str, frozenset[str] | Range]],
-) -> NDArray[np.bool_]:
-    mask = np.ones(items, dtype=bool)
-    for attribute, values in wanted:
-        texts = attributes[attribute]
-        mask &= texts.within(values) if isinstance(values, Range) else texts.is_in(tuple(values))
-    mask.flags.writeable = False
-    return mask
+) -> AllowedItems:
+    parts = [
+        attributes[name].items_within(values)
+        if isinstance(values, Range)
+        else attributes[name].items_in(tuple(values))
+        for name, values in wanted
+    ]
+    parts.sort(key=lambda part: part.count)
+    return reduce(and_, parts) if parts else AllowedItems.of_mask(np.ones(items, dtype=bool))
 
 
 def read_filter(texts: Iterable[str], attributes: Iterable[str]) -> dict[str, list[str]]:

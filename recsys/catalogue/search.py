@@ -37,7 +37,7 @@ def search(
     order = catalogue.by_popularity
     words = text.split()[:MAX_WORDS]
     if words or wanted:
-        mask = np.array(catalogue.allowed(wanted))
+        mask = np.array(catalogue.allowed(wanted).mask)
         for word in words:
             mask &= _contains(catalogue, word)
         order = order[mask[order]]

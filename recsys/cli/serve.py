@@ -127,6 +127,10 @@ def bench(
     event_ids: Annotated[
         bool, typer.Option("--event-ids", help="Give each click an event id.")
     ] = False,
+    filter_by: Annotated[
+        str | None,
+        typer.Option(help="Filter each list by this attribute, with the value of a random item."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random clicks.")] = 1,
     api_key: Annotated[
         str | None, typer.Option(envvar="RECSYS_API_KEY", help="API key, if needed.")
@@ -146,11 +150,18 @@ def bench(
     from recsys.catalogue.catalogue import read_catalogue
     from service.bench.command import BenchOptions
     from service.bench.command import bench as run
-    from service.bench.workload import BenchClick, replay_clicks, sample_clicks
+    from service.bench.workload import BenchClick, replay_clicks, sample_clicks, sample_values
 
-    options = BenchOptions(url, rate, seconds, warmup, connections, k, api_key, event_ids, ceiling)
+    catalogue = read_catalogue(resolve_bundle(bundle) / ITEMS)
+    filters: list[dict[str, list[str]]] = []
+    if filter_by is not None:
+        catalogue.check_attributes([filter_by], "--filter-by")
+        values = sample_values(catalogue.attributes[filter_by], seed=seed)
+        filters = [{filter_by: [value]} for value in values]
+    options = BenchOptions(
+        url, rate, seconds, warmup, connections, k, api_key, event_ids, ceiling, filters
+    )
     if clicks is None:
-        catalogue = read_catalogue(resolve_bundle(bundle) / ITEMS)
         ids = catalogue.item_ids.take(catalogue.by_popularity.tolist())
         visits = sample_clicks(
             ids, visitors=visitors, popularity=popularity, length=length, seed=seed

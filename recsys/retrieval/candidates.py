@@ -51,11 +51,6 @@ class IndexSettings:
                 f"got {self.probes!r}."
             )
 
-    @property
-    def exhaustive(self) -> bool:
-        """Return whether the index considers every allowed item, so that a filter costs nothing."""
-        return self.kind not in PROBED_KINDS
-
 
 class CandidateIndex(Protocol):
     """Index that returns the likely best items for a query, in no order."""
@@ -68,7 +63,7 @@ class CandidateIndex(Protocol):
 
     @property
     def max_k(self) -> int:
-        """Return the length of the longest list that the index finds candidates for."""
+        """Return the places of the order by score that the candidates fill: the best `max_k`."""
         ...
 
     def candidates(
@@ -76,7 +71,6 @@ class CandidateIndex(Protocol):
         queries: NDArray[np.float32],
         clicks: Windows,
         count: int,
-        allowed: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.int64]:
         """Return at least `count` candidates for each query, where there are so many.
 
@@ -87,8 +81,6 @@ class CandidateIndex(Protocol):
             clicks: B windows of item indices, each with at least one click; the queries were
                 computed from them.
             count: items to find for each query.
-            allowed: (N,) bool, the items that may be returned. None for all items, and for every
-                index that is not exhaustive.
 
         Returns:
             (B, C) int64 item indices; -1 fills a row, and an item may occur twice.

@@ -12,11 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.allowed_items import AllowedItems
 from recsys.model.ranking import NEVER
 from recsys.model.repeats import RepeatTerm, temperature_of
 from recsys.neighbours.blend import Blend
@@ -33,7 +32,7 @@ class RankingQuery:
 
     k: int = 20
     excluded: Sequence[int] = ()  # item indices
-    allowed: NDArray[np.bool_] | None = None  # (N,) bool, None for every item
+    allowed: AllowedItems | None = None  # None for every item
     rules: RankingRules | None = None  # with rules, every item is scored
     backfill: bool = False  # an empty list becomes that of popular items, allowed or not
 
@@ -201,16 +200,22 @@ def top_k_lists(model: ItemScorer, scores: Tensor, queries: Sequence[RankingQuer
         return []
     for row, query in enumerate(queries):
         if query.allowed is not None:
-            scores[row, torch.from_numpy(~query.allowed)] = NEVER
+            scores[row, torch.from_numpy(~query.allowed.mask)] = NEVER
         if query.excluded:
             scores[row, torch.tensor(query.excluded)] = NEVER
     best, items = model.top_k(scores, max(query.k for query in queries))
     return [
         shown_items(items[row].tolist(), best[row].tolist(), query.k)
         if query.rules is None
-        else TopK(*query.rules.best(scores[row], query.k))
+        else _ruled(query.rules, scores[row], query.k)
         for row, query in enumerate(queries)
     ]
+
+
+def _ruled(rules: RankingRules, scores: Tensor, k: int) -> TopK:
+    listed = rules.best(scores, k)
+    assert listed is not None, "the scores of all items are there"
+    return TopK(*listed)
 
 
 def shown_items(items: list[int], scores: list[float], k: int) -> TopK:

@@ -28,7 +28,6 @@ GROUP = 8  # items of which the largest score is kept
 BLOCK = 8192  # items scored at a time, which stay in the cache; a multiple of GROUP
 CANDIDATES_PER_GROUP = 2  # candidates for each group that is taken whole
 OVERSAMPLING = 4  # candidates for each item of the list, which hides the rounding
-MIN_INT32 = torch.iinfo(torch.int32).min
 
 
 # torch has no public product of int8 matrices on a CPU. pyproject.toml bounds the version of torch,
@@ -71,11 +70,11 @@ class Int8Codes:
             steps: (width,) float32, the value of one step of each column.
         """
         self.shape = tuple(codes.shape)
-        self._codes, self._steps = codes, steps
+        self.codes, self.steps = codes, steps
         self._grouped = len(codes) // GROUP * GROUP  # the few items beyond are always candidates
 
     def __len__(self) -> int:
-        return len(self._codes)
+        return len(self.codes)
 
     @classmethod
     def of(
@@ -134,11 +133,11 @@ class Int8Codes:
 
     def write(self, path: Path) -> None:
         """Write the codes to one file."""
-        save_file({"codes": self._codes.contiguous(), "steps": self._steps}, path)
+        save_file({"codes": self.codes.contiguous(), "steps": self.steps}, path)
 
     def only(self, vectors: NDArray[np.int64]) -> "Int8Codes":
         """Return a copy of some of the codes, in the order of these indices."""
-        return Int8Codes(self._codes[torch.from_numpy(vectors)], self._steps)
+        return Int8Codes(self.codes[torch.from_numpy(vectors)], self.steps)
 
     @torch.inference_mode()
     def best(self, queries: NDArray[np.float32], count: int) -> NDArray[np.int64]:
@@ -155,7 +154,7 @@ class Int8Codes:
         rounded = self._rounded(queries)
         products = torch.empty((len(queries), len(self)), dtype=torch.int32)
         for start in range(0, len(self), BLOCK):
-            codes = self._codes[start : start + BLOCK]
+            codes = self.codes[start : start + BLOCK]
             part = torch.empty((len(queries), len(codes)), dtype=torch.int32)
             int8_product(rounded, codes.t(), part)
             products[:, start : start + len(codes)] = part
@@ -165,32 +164,28 @@ class Int8Codes:
         return found
 
     @torch.inference_mode()
-    def search(
-        self, queries: NDArray[np.float32], count: int, allowed: NDArray[np.bool_] | None = None
-    ) -> NDArray[np.int64]:
+    def search(self, queries: NDArray[np.float32], count: int) -> NDArray[np.int64]:
         """Return the items of the groups that hold the largest products.
 
         Args:
             queries: (B, width) float32.
             count: items to find for each query.
-            allowed: (N,) bool, the items that may be returned, None for all.
 
         Returns:
-            (B, C) int64 item indices, C at least `count` or N; -1 where an item is not allowed.
+            (B, C) int64 item indices, C at least `count` or N.
         """
         torch.get_num_threads()  # applies torch's setting to this thread, as _int_mm does not
-        maxima = self._maxima(self._rounded(queries), allowed)
+        maxima = self._maxima(self._rounded(queries))
         groups = min(-(-count // CANDIDATES_PER_GROUP), maxima.size(1))
-        items = self._items_of(largest(maxima, groups)[1].numpy())
-        return items if allowed is None else np.where(allowed[items], items, -1)
+        return self._items_of(largest(maxima, groups)[1].numpy())
 
     def _rounded(self, queries: NDArray[np.float32]) -> Tensor:
         """Return the queries as (B, width) int8."""
-        vectors = torch.from_numpy(queries) * self._steps
+        vectors = torch.from_numpy(queries) * self.steps
         longest = vectors.abs().amax(dim=1, keepdim=True).clamp(min=1e-30)
         return (vectors * (STEPS / longest)).round_().to(torch.int8)
 
-    def _maxima(self, queries: Tensor, allowed: NDArray[np.bool_] | None) -> Tensor:
+    def _maxima(self, queries: Tensor) -> Tensor:
         """Return the largest product of each group, (B, groups) int32.
 
         Group g of a block of m groups holds the block's items g, g + m, g + 2m, …
@@ -198,13 +193,10 @@ class Int8Codes:
         parts = [torch.empty((len(queries), 0), dtype=torch.int32)]
         scores = parts[0]
         for start in range(0, self._grouped, BLOCK):
-            codes = self._codes[start : min(start + BLOCK, self._grouped)]
+            codes = self.codes[start : min(start + BLOCK, self._grouped)]
             if scores.size(1) != len(codes):
                 scores = torch.empty((len(queries), len(codes)), dtype=torch.int32)
             int8_product(queries, codes.t(), scores)
-            if allowed is not None:
-                barred = torch.from_numpy(~allowed[start : start + len(codes)])
-                scores.masked_fill_(barred, MIN_INT32)
             parts.append(scores.view(len(queries), GROUP, -1).amax(dim=1))
         return torch.cat(parts, dim=1)
 
@@ -273,11 +265,10 @@ class Int8Index:
         queries: NDArray[np.float32],
         clicks: Windows,
         count: int,
-        allowed: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.int64]:
         """Return the items with the largest rounded products; see `CandidateIndex.candidates`."""
         vectors = with_bias(queries, self.settings.bias_unit)
-        return self._codes.search(vectors, min(count * OVERSAMPLING, len(self)), allowed)
+        return self._codes.search(vectors, min(count * OVERSAMPLING, len(self)))
 
     def with_probes(self, probes: int) -> "Int8Index":
         """Return the same index; it always considers every item."""

@@ -90,12 +90,8 @@ class ItemLists:
         queries: NDArray[np.float32],
         clicks: Windows,
         count: int,
-        allowed: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.int64]:
-        """Return the last clicks' lists and `count` common items; see `CandidateIndex.candidates`.
-
-        The index is not exhaustive, so `allowed` is None.
-        """
+        """Return the last clicks' lists and `count` common items; see `CandidateIndex`."""
         # by torch, whose threads the service has set; those of numpy's product would only spin
         wide = torch.from_numpy(with_bias(queries, self.settings.bias_unit))
         scores = (wide @ self._vectors.t()).numpy()  # (B, C)

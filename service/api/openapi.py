@@ -58,9 +58,9 @@ order:
    them is passed over. An item without the attribute has no limit.
 6. `k` is the length of the list, with pinned items.
 
-`fields` names attributes to return with each item. Scores of all items are computed for a list with
-`boost`, `max_per` or `pin`, so the rules are exact. A rule that names an unknown attribute, and a
-range of an attribute that is text, are 422.
+`fields` names attributes to return with each item. The rules apply to so many of the best items,
+and of the best boosted ones, that no other item can belong to the list. A rule that names an
+unknown attribute, and a range of an attribute that is text, are 422.
 """
 HEADERS = {
     "401": {"WWW-Authenticate": "how to send a key"},

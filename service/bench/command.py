@@ -1,7 +1,7 @@
 """`recsys bench`: sample or replay clicks, send them to a running service, report the result."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -35,6 +35,7 @@ class BenchOptions:
     api_key: str | None = None
     with_event_ids: bool = False
     measure_ceiling: bool = True
+    filters: Sequence[Mapping[str, Sequence[str]]] = ()  # of the requests, again and again; or none
 
     def __post_init__(self) -> None:
         for name in ("seconds", "connections", "k"):
@@ -122,7 +123,10 @@ def _prepared(options: BenchOptions, clicks: Sequence[BenchClick]) -> list[Reque
     headers = {} if options.api_key is None else {"Authorization": f"Bearer {options.api_key}"}
     requests = []
     for number, click in enumerate(clicks):
-        body = {"user_id": click.user_id, "item_id": click.item_id, "k": options.k}
+        body: dict[str, object] = {"user_id": click.user_id, "item_id": click.item_id}
+        body["k"] = options.k
+        if options.filters:
+            body["filter"] = options.filters[number % len(options.filters)]
         if options.with_event_ids:
             body["event_id"] = f"{click.user_id}-{number}"
         payload = post(host, port, PATH, json.dumps(body).encode(), headers)

@@ -56,6 +56,12 @@ def sample_clicks(
             yield BenchClick(f"bench-{seed}-{visitor_ids[visitor]}", item_ids[item])
 
 
+def sample_values(values: Sequence[str | None], *, seed: int) -> list[str]:
+    """Return the values of `SAMPLE_SIZE` random items, without items that have none."""
+    items = np.random.default_rng(seed).integers(0, len(values), SAMPLE_SIZE).tolist()
+    return [value for item in items if (value := values[item]) is not None]
+
+
 def replay_clicks(clicks: Sequence[BenchClick]) -> Iterator[BenchClick]:
     """Yield the clicks of the log repeatedly, with new visitors in each round."""
     number_of_round = 0

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import pandas as pd
 import torch
 import typer
 from rich.console import Console
@@ -59,9 +60,14 @@ def bundle(
     additions: Annotated[
         bool, typer.Option(help="With a repeat term and neighbours out of random sessions.")
     ] = False,
+    brands: Annotated[
+        int, typer.Option(help="So many brands and a price, at random; items in random order.")
+    ] = 0,
 ) -> None:
     """Write a bundle of so many items of the synthetic shop, with random weights."""
     table = Shop(makers=max(round(items / PRODUCTS), 1)).table()
+    if brands:
+        table = _scattered(table, brands)
     ids, draw = table.pop("item_id").tolist(), np.random.default_rng(1)
     texts = {str(name): column.tolist() for name, column in table.items()}
     catalogue = Catalogue(ids, draw.zipf(1.5, len(ids)).clip(max=1_000_000), texts)
@@ -79,6 +85,15 @@ def bundle(
     write_bundle(
         out, Export(weights, catalogue, recipe, {}, {}, golden, repeats, blend, retrieval=chosen)
     )
+
+
+def _scattered(table: pd.DataFrame, brands: int) -> pd.DataFrame:
+    """Return the items in random order, with random brands and prices."""
+    draw = np.random.default_rng(3)
+    table = table.iloc[draw.permutation(len(table))].reset_index(drop=True)
+    table["brand"] = [f"brand {number}" for number in draw.integers(0, brands, len(table))]
+    table["price"] = [f"{price / 100:g}" for price in draw.integers(0, 100_000, len(table))]
+    return table
 
 
 def _random_blend(catalogue: Catalogue) -> Blend:

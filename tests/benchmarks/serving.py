@@ -37,7 +37,8 @@ from data.synthetic import write_shop
 from recsys.bundle.golden import open_predictor
 from recsys.bundle.layout import ITEMS
 from recsys.catalogue.catalogue import read_catalogue
-from service.bench.workload import first_clicks, sample_clicks
+from recsys.retrieval.exact import RankingQuery
+from service.bench.workload import first_clicks, sample_clicks, sample_values
 from service.server.embedded_redis import free_port, private_redis
 from service.store.session_store import (
     Click,
@@ -162,13 +163,17 @@ def paced(
     rounds: int = 1,
     visitors: int = 300,
     workers: Workers = 2,
+    k: int = 20,
+    filter_by: Annotated[
+        str | None, typer.Option(help="Filter by this attribute, the value of a random item.")
+    ] = None,
 ) -> None:
-    """Measure latencies at a fixed rate, and recall@20 of the served lists against exact lists."""
+    """Measure latencies at a fixed rate, and the recall of the served lists against exact lists."""
+    filtering: dict[str, float | str] = {} if filter_by is None else {"filter-by": filter_by}
     with private_redis() as redis, service(bundle, redis, workers) as ours:
         for at in range(rounds):
-            result = bench(
-                bundle, ours.url, rate=rate, seconds=seconds, connections=connections, seed=at + 1
-            )
+            options = {"rate": rate, "connections": connections, "seed": at + 1, "k": k}
+            result = bench(bundle, ours.url, seconds=seconds, **options, **filtering)
             console.print(f"round {at + 1}: {line(result)}")
         for process in map(resident, family(ours.pid)):
             console.print(
@@ -176,7 +181,8 @@ def paced(
                 f"private {process.private:,.0f}"
             )
         console.print(f"ready after {ours.ready_s:.1f} s")
-        console.print(f"recall@20 against exact lists: {recall(bundle, ours.url, visitors):.4f}")
+        share = recall(bundle, ours.url, visitors, k, filter_by)
+        console.print(f"recall@{k} against exact lists: {share:.4f}")
 
 
 @app.command(name="connections")
@@ -304,10 +310,10 @@ def running(
         server.stop()
 
 
-def bench(bundle: Path, url: str, **options: float) -> dict[str, Any]:
+def bench(bundle: Path, url: str, *, seconds: float, **options: float | str) -> dict[str, Any]:
     """Run `recsys bench` and return its JSON; the warm-up is no longer than the measurement."""
-    options = {"warmup": min(WARMUP_SECONDS, options["seconds"]), **options}
-    given = [part for name, value in options.items() for part in (f"--{name}", f"{value:g}")]
+    options |= {"seconds": seconds, "warmup": min(WARMUP_SECONDS, seconds)}
+    given = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     ran = subprocess.run(
         [
             *(sys.executable, "-m", "recsys", "bench", "--bundle", str(bundle), "--url", url),
@@ -325,8 +331,8 @@ def line(result: dict[str, Any]) -> str:
     return f"{result['rate']:,.0f} requests/s  {times} ms  errors {result['errors'] or 'none'}"
 
 
-def recall(bundle: Path, url: str, visitors: int) -> float:
-    """Return the share of the exact top 20 in the served lists, for visitors like the load."""
+def recall(bundle: Path, url: str, visitors: int, k: int, filter_by: str | None) -> float:
+    """Return the share of the exact top k in the served lists, for visitors like the load."""
     exact = open_predictor(bundle).with_exact_retrieval()
     catalogue = read_catalogue(bundle / ITEMS)
     ids = catalogue.item_ids.take(catalogue.by_popularity.tolist())
@@ -334,14 +340,19 @@ def recall(bundle: Path, url: str, visitors: int) -> float:
     clicks = first_clicks(sampled, 4 * visitors)
     sessions: dict[str, list[str]] = {}
     both = wanted = 0
+    values = [] if filter_by is None else sample_values(catalogue.attributes[filter_by], seed=99)
     with httpx.Client(base_url=url) as client:
-        for click in clicks:
+        for number, click in enumerate(clicks):
             sessions.setdefault(click.user_id, []).append(click.item_id)
-            body = {"user_id": click.user_id, "item_id": click.item_id, "k": 20}
+            body: dict[str, Any] = {"user_id": click.user_id, "item_id": click.item_id, "k": k}
+            query = RankingQuery(k)
+            if filter_by is not None:
+                body["filter"] = {filter_by: [values[number % len(values)]]}
+                query = RankingQuery(k, allowed=catalogue.allowed(body["filter"]))
             answer = client.post("/v1/recommendations", json=body).raise_for_status().json()
             served = {item["item_id"] for item in answer["items"]}
             known = [catalogue.index(item_id) for item_id in sessions[click.user_id]]
-            top_k = {catalogue.item_ids[item] for item in exact.recommend(known).items}
+            top_k = {catalogue.item_ids[item] for item in exact.recommend(known, query).items}
             both, wanted = both + len(top_k & served), wanted + len(top_k)
     return both / wanted
 

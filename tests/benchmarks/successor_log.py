@@ -6,7 +6,8 @@
 Items belong to categories of `CATEGORY` items; their popularity falls by a power law. Each item has
 four successors in its category. A click follows the last item, or the item before it, or is an
 item of the same category by popularity, or any item by popularity. The last sessions are marked
-`valid` and `test`. Items that no click chose are not in the log.
+`valid` and `test`. Items that no click chose are not in the log. `--attributes items.parquet` gives
+each item a department, of neighbouring categories, a brand and a price, for `recsys train --items`.
 """
 
 from pathlib import Path
@@ -24,6 +25,7 @@ KIND_SHARES = (0.55, 0.1, 0.15, 0.2)  # of the last item, of the one before, sam
 EXPONENT = 0.8  # P(rank r) ∝ r^-0.8, as in tests/benchmarks/scaling.py
 SHORTEST, MEAN_EXTRA_CLICKS, LONGEST = 2, 3.2, 30  # clicks of a session
 SECONDS_BETWEEN_SESSIONS = 60
+DEPARTMENTS, BRANDS, PRICES = 20, 2_000, 100_000  # prices in hundredths
 
 app = typer.Typer(add_completion=False)
 
@@ -74,6 +76,9 @@ def write(
     clicks: Annotated[int, typer.Option(help="About so many clicks.")] = 1_000_000,
     items: Annotated[int, typer.Option(help="Items that a click may choose.")] = 100_000,
     held_out: Annotated[int, typer.Option(help="Sessions of each held-out part.")] = 1_000,
+    attributes: Annotated[
+        Path | None, typer.Option(help="Parquet file of the items to write, too.")
+    ] = None,
     seed: int = 1,
 ) -> None:
     """Write the log."""
@@ -104,7 +109,21 @@ def write(
         ),
     }
     pq.write_table(pa.table(table), out)
+    if attributes is not None:
+        write_attributes(attributes, items, random)
     typer.echo(f"{len(item):,} clicks, {sessions:,} sessions, {len(np.unique(item)):,} items")
+
+
+def write_attributes(out: Path, items: int, random: np.random.Generator) -> None:
+    """Write the department, brand and price of each item."""
+    numbers = np.arange(items)
+    table = {
+        "item_id": numbers,
+        "department": [f"department {number}" for number in numbers * DEPARTMENTS // items],
+        "brand": [f"brand {number}" for number in random.integers(0, BRANDS, items)],
+        "price": random.integers(0, PRICES, items) / 100,
+    }
+    pq.write_table(pa.table(table), out)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from recsys.catalogue.catalogue import Catalogue, Filter
 from recsys.model.ranking import top_k
 from recsys.predictor import Predictor
 from recsys.retrieval.int8 import Int8Index
+from recsys.retrieval.item_scan import ItemScan
 from recsys.retrieval.rerank import Reranked
 from service.list_rules import ListQuery
 from service.metrics import ServiceMetrics
@@ -72,7 +73,8 @@ def indexed_predictor() -> Predictor:
     predictor = small_predictor()
     exact = predictor.exact_retrieval
     index = Int8Index.of(exact.matrix, exact.bias, 1.0)
-    return predictor.with_retrieval(Reranked(index, exact, 0.0, few_allowed=3))
+    scan = ItemScan(exact.matrix, exact.bias, predictor.catalogue.order_by_attributes)
+    return predictor.with_retrieval(Reranked(index, exact, 0.0, scan, few_allowed=3))
 
 
 def passes(item: int, wanted: Filter) -> bool:

@@ -80,6 +80,7 @@ def test_private_names_of_libraries_are_these() -> None:
 
     assert uses == {
         ("recsys/retrieval/int8.py", "_int_mm"),
+        ("recsys/allowed_items.py", "larger._shared"),  # another object of the same class
         ("recsys/client/http.py", "client._send"),  # of a class of the same module
         ("recsys/predictor.py", "other._retrieval"),  # another object of the same class
         ("recsys/predictor.py", "other._count_recent"),

@@ -11,12 +11,12 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from data.batches.selection import without_last
 from data.prepare import Prepared
 from data.sessions import Sessions, coded, reindex
+from recsys.allowed_items import AllowedItems
 from recsys.predictor import Predictor
 from recsys.ragged import windows_along
 from recsys.retrieval.candidates import KINDS, CandidateIndex, Windows
@@ -139,10 +139,10 @@ class RecallCheck:
         """
         self._states = states
         self._rows = max(SCORES_AT_ONCE // len(predictor.catalogue), 1)
-        masks = allowed_masks(len(predictor.catalogue), seed=1)
+        sets = allowed_sets(len(predictor.catalogue), seed=1)
         self._queries = {
-            f"{share:g}": [RankingQuery(LIST_LENGTH, allowed=mask)] * len(states)
-            for share, mask in zip(EXCLUDED_SHARES, masks, strict=True)
+            f"{share:g}": [RankingQuery(LIST_LENGTH, allowed=allowed)] * len(states)
+            for share, allowed in zip(EXCLUDED_SHARES, sets, strict=True)
         }
         exact = predictor.exact_retrieval
         self._exact = {
@@ -188,11 +188,11 @@ class RecallCheck:
         ]
 
 
-def allowed_masks(items: int, seed: int) -> Iterator[NDArray[np.bool_] | None]:
-    """Yield the items that stay allowed, (N,) bool, for each of `EXCLUDED_SHARES`; None for all."""
+def allowed_sets(items: int, seed: int) -> Iterator[AllowedItems | None]:
+    """Yield the items that stay allowed for each of `EXCLUDED_SHARES`; None for all."""
     rng = np.random.default_rng(seed)
     for share in EXCLUDED_SHARES:
-        yield None if share == 0 else rng.random(items) >= share
+        yield None if share == 0 else AllowedItems.of_mask(rng.random(items) >= share)
 
 
 @torch.inference_mode()

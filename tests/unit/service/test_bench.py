@@ -16,11 +16,17 @@ from typer.testing import CliRunner
 from recsys.cli.app import app
 from recsys.errors import BadInput
 from service.bench import command
-from service.bench.command import BenchOptions, bench
+from service.bench.command import BenchOptions, _prepared, bench
 from service.bench.connection import Connection, post
 from service.bench.pace import Request, Samples, paced, saturating
 from service.bench.report import histogram, summarize
-from service.bench.workload import BenchClick, first_clicks, replay_clicks, sample_clicks
+from service.bench.workload import (
+    BenchClick,
+    first_clicks,
+    replay_clicks,
+    sample_clicks,
+    sample_values,
+)
 
 ITEMS = [f"i{n}" for n in range(50)]
 
@@ -90,6 +96,17 @@ def test_the_number_of_visitors_at_a_time_is_bounded() -> None:
 def test_clicks_depend_on_the_seed() -> None:
     assert visits(100) == visits(100)
     assert visits(100) != visits(100, seed=2)
+
+
+def test_requests_filter_by_values_of_items() -> None:
+    values = sample_values(["tea", None, "cup"], seed=1)
+    options = BenchOptions("http://127.0.0.1:9", filters=[{"kind": ["tea"]}, {"kind": ["cup"]}])
+    clicks = [BenchClick("u", "i")] * 3
+
+    payloads = [request.payload for request in _prepared(options, clicks)]
+
+    assert set(values) == {"tea", "cup"}
+    assert [b'{"kind": ["tea"]}' in payload for payload in payloads] == [True, False, True]
 
 
 def test_a_replay_repeats_the_log_with_new_visitors() -> None:

@@ -1,5 +1,6 @@
 """An attribute behaves like the sequence of strings it is made of."""
 
+import numpy as np
 import pyarrow.compute as pc
 import pytest
 from hypothesis import given
@@ -25,20 +26,24 @@ def test_an_attribute_returns_its_strings(texts: list[str | None]) -> None:
 def test_is_in_is_true_where_a_string_is_wanted(texts: list[str | None], others: list[str]) -> None:
     wanted = [*others, *(text for text in texts[::3] if text is not None)]
 
-    assert CategoricalAttribute.of(texts).is_in(wanted).tolist() == [t in wanted for t in texts]
+    assert CategoricalAttribute.of(texts).items_in(wanted).mask.tolist() == [
+        t in wanted for t in texts
+    ]
 
 
 @pytest.mark.parametrize("distinct", [3, 200, 40_000])
 def test_attributes_of_few_and_of_many_values_are_equal_to_their_strings(distinct: int) -> None:
     texts = [str(number % distinct) for number in range(100_000)]
 
-    found = CategoricalAttribute.of(texts).is_in(["2", "199", "39999"])
+    found = CategoricalAttribute.of(texts).items_in(["2", "199", "39999"])
 
-    assert found.tolist() == [text in ("2", "199", "39999") for text in texts]
+    assert found.mask.tolist() == [text in ("2", "199", "39999") for text in texts]
 
 
 def test_half_a_surrogate_pair_equals_no_text() -> None:
-    assert CategoricalAttribute.of(["tea", None]).is_in(["\ud800", "tea"]).tolist() == [True, False]
+    found = CategoricalAttribute.of(["tea", None]).items_in(["\ud800", "tea"])
+
+    assert found.mask.tolist() == [True, False]
 
 
 @pytest.mark.parametrize("size", [3, 7])
@@ -70,7 +75,7 @@ def test_weights_are_those_of_the_strings(
 ) -> None:
     texts = [*texts, *weight_of]
 
-    weights = CategoricalAttribute.of(texts).weights(weight_of)
+    weights = CategoricalAttribute.of(texts).weights(weight_of, np.arange(len(texts)))
 
     assert weights.tolist() == [0.0 if t is None else weight_of.get(t, 0.0) for t in texts]
 
@@ -79,6 +84,6 @@ def test_weights_are_those_of_the_strings(
 def test_within_bounds_the_numbers_of_the_strings_count(numbers: list[float | None]) -> None:
     attribute = CategoricalAttribute.of([None if n is None else repr(n) for n in numbers])
 
-    within = attribute.within(Range(gt=-1.0, lte=1e9))
+    within = attribute.items_within(Range(gt=-1.0, lte=1e9))
 
-    assert within.tolist() == [n is not None and -1 < n <= 1e9 for n in numbers]
+    assert within.mask.tolist() == [n is not None and -1 < n <= 1e9 for n in numbers]

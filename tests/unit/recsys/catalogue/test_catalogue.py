@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from recsys.catalogue import attributes
 from recsys.catalogue.attributes import Range
 from recsys.catalogue.catalogue import Catalogue, read_catalogue
 from recsys.errors import BundleRefused, TextAttribute, UnknownAttribute, UnknownItem
@@ -29,8 +30,13 @@ def test_most_clicked_come_first_and_equal_counts_stand_by_index() -> None:
 
 
 def test_a_filter_is_or_within_an_attribute_and_and_across() -> None:
-    assert CATALOGUE.allowed({"colour": ["red", "green"]}).tolist() == [True, True, False, True]
-    assert CATALOGUE.allowed({"colour": ["red"], "kind": ["ware"]}).tolist() == [
+    assert CATALOGUE.allowed({"colour": ["red", "green"]}).mask.tolist() == [
+        True,
+        True,
+        False,
+        True,
+    ]
+    assert CATALOGUE.allowed({"colour": ["red"], "kind": ["ware"]}).mask.tolist() == [
         False,
         True,
         False,
@@ -39,11 +45,11 @@ def test_a_filter_is_or_within_an_attribute_and_and_across() -> None:
 
 
 def test_a_value_no_item_has_allows_nothing() -> None:
-    assert not CATALOGUE.allowed({"colour": ["mauve"]}).any()
+    assert not CATALOGUE.allowed({"colour": ["mauve"]}).count
 
 
 def test_an_item_without_a_value_matches_no_filter() -> None:
-    assert not CATALOGUE.allowed({"colour": ["red", "green", ""]})[2]
+    assert not CATALOGUE.allowed({"colour": ["red", "green", ""]}).mask[2]
 
 
 @pytest.mark.parametrize(
@@ -66,9 +72,9 @@ def test_a_range_compares_the_numbers_of_a_bundle(
     catalogue = read_catalogue(tmp_path / "items")
 
     for _ in range(2):  # the second answer is remembered
-        assert catalogue.allowed({"price": bounds}).tolist() == expected
+        assert catalogue.allowed({"price": bounds}).mask.tolist() == expected
     both = catalogue.allowed({"price": bounds}) & catalogue.allowed({"price": ["10", "1e1"]})
-    assert both.tolist() == [
+    assert both.mask.tolist() == [
         e and p in ("10", "1e1") for e, p in zip(expected, prices, strict=True)
     ]
 
@@ -111,7 +117,7 @@ def test_a_file_of_several_row_groups_is_read_whole(tmp_path: Path) -> None:
     found = read_catalogue(tmp_path / "items.parquet")
 
     assert found.index("c") == 2
-    assert found.allowed({"kind": ["y", "z"]}).tolist() == [False, True, True, True]
+    assert found.allowed({"kind": ["y", "z"]}).mask.tolist() == [False, True, True, True]
 
 
 @pytest.mark.parametrize(
@@ -138,12 +144,24 @@ def test_all_ids_are_found_at_once_as_they_are_one_by_one() -> None:
     assert CATALOGUE.find_all([]).tolist() == []
 
 
-def test_the_shared_mask_of_a_filter_is_read_only() -> None:
+def test_items_that_a_filter_selects_are_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two values count before four numbers; texts with few items each do not count."""
+    columns: dict[str, list[str | None]] = {
+        "id": [*"abcdef"],
+        "price": ["2", "9", "10", "1", "2", None],
+        "kind": [*"xyxyyx"],
+    }
+    monkeypatch.setattr(attributes, "ITEMS_OF_A_VALUE", 3)
+
+    order = Catalogue(list("uvwxyz"), np.ones(6, np.int64), columns).order_by_attributes()
+
+    assert order.tolist() == [5, 0, 2, 3, 4, 1]
+
+
+def test_equal_filters_share_their_items() -> None:
     allowed = CATALOGUE.allowed({"kind": ["ware"]})
 
-    with pytest.raises(ValueError, match="read-only"):
-        allowed[0] = True
-    assert CATALOGUE.allowed({"kind": ["ware", "ware"]}).tolist() == allowed.tolist()
+    assert CATALOGUE.allowed({"kind": ["ware", "ware"]}) is allowed
 
 
 def test_an_empty_catalogue_is_refused() -> None:
@@ -174,9 +192,9 @@ def test_a_long_filter_is_answered_and_not_cached() -> None:
     for number in range(50):
         wanted = ["red", *(f"{number} {value}" for value in range(100))]
         assert (
-            CATALOGUE.allowed({"colour": wanted}).tolist()
-            == CATALOGUE.allowed({"colour": ["red"]}).tolist()
+            CATALOGUE.allowed({"colour": wanted}).indices.tolist()
+            == CATALOGUE.allowed({"colour": ["red"]}).indices.tolist()
         )
-    assert not CATALOGUE.allowed({"colour": ["x" * 10_000]}).any()
+    assert not CATALOGUE.allowed({"colour": ["x" * 10_000]}).count
 
     assert CATALOGUE._allowed.cache_info().currsize <= remembered + 1

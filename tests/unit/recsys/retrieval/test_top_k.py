@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.sessions import Sessions
+from recsys.allowed_items import AllowedItems
+from recsys.catalogue.attributes import CategoricalAttribute
 from recsys.model.gru4rec import ModelSize, SessionRNN, unit
 from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import NORMALIZING, VOTES, Blend, BlendSettings
@@ -23,7 +26,9 @@ from recsys.retrieval.candidates import KINDS, CandidateIndex
 from recsys.retrieval.exact import ExactScan, RankingQuery, Retrieval, TopK
 from recsys.retrieval.int8 import Int8Index
 from recsys.retrieval.item_lists import MAX_K
+from recsys.retrieval.item_scan import ItemScan
 from recsys.retrieval.rerank import Reranked, query_vectors
+from recsys.retrieval.rules import Boost, Limit, RankingRules
 from tests.support.bundles.small_indexes import (
     COMMON,
     HIDDEN,
@@ -72,7 +77,8 @@ def complete_retrieval(
     exact = exact_scan(matrix, bias, scale, additions)
     if kind == "exact":
         return exact
-    return Reranked(complete_index(kind, matrix, bias), exact, scale, few_allowed)
+    scan = ItemScan(matrix, bias, lambda: np.arange(ITEMS, dtype=np.int32)[::-1])
+    return Reranked(complete_index(kind, matrix, bias), exact, scale, scan, few_allowed)
 
 
 def blend(weight: float, normalizing: int = NORMALIZING, votes: int = VOTES) -> Blend:
@@ -138,22 +144,24 @@ def brute_force(
     allowed = [
         item
         for item in range(ITEMS)
-        if item not in query.excluded and (query.allowed is None or query.allowed[item])
+        if item not in query.excluded and (query.allowed is None or query.allowed.mask[item])
     ]
     return sorted(allowed, key=lambda item: -scores[item])[: query.k], np.array(scores)
 
 
-def masks() -> st.SearchStrategy[NDArray[np.bool_] | None]:
+def allowed_sets() -> st.SearchStrategy[AllowedItems | None]:
     share = st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0])
     seeds = st.integers(0, 1000)
-    random = st.builds(lambda p, s: np.random.default_rng(s).random(ITEMS) < p, share, seeds)
+    random = st.builds(
+        lambda p, s: AllowedItems.of_mask(np.random.default_rng(s).random(ITEMS) < p), share, seeds
+    )
     return st.one_of(st.none(), random)
 
 
 @st.composite
 def ranking_queries(draw: st.DrawFn) -> RankingQuery:
     excluded = draw(st.lists(st.integers(0, ITEMS - 1), max_size=30))
-    return RankingQuery(draw(st.integers(1, 25)), excluded, draw(masks()))
+    return RankingQuery(draw(st.integers(1, 25)), excluded, draw(allowed_sets()))
 
 
 def items_of(lists: Sequence[TopK]) -> list[list[int]]:
@@ -186,6 +194,55 @@ def test_lists_equal_those_of_brute_force(
         np.testing.assert_allclose(top_k.scores, scores[top_k.items], atol=1e-4)
         for have, want in zip(top_k.items, expected, strict=True):
             assert have == want or abs(scores[have] - scores[want]) < TIE
+
+
+COLOURS = CategoricalAttribute.of([None if i % 7 == 0 else f"c{i % 5}" for i in range(ITEMS)])
+SIZES = CategoricalAttribute.of([f"s{i // 50}" for i in range(ITEMS)])
+weights = st.sampled_from([-1.0, 0.5, 3.0])
+
+
+def boosts(attribute: CategoricalAttribute, values: Sequence[str]) -> st.SearchStrategy[Boost]:
+    items_of = {value: attribute.items_in([value]) for value in values}
+    weight_of = st.dictionaries(st.sampled_from(values), weights, max_size=3)
+    return st.builds(Boost, st.just(attribute), weight_of, st.just(items_of))
+
+
+COLOUR_BOOSTS, SIZE_BOOSTS = boosts(COLOURS, ["c1", "c4", "x"]), boosts(SIZES, ["s0", "s5"])
+ruled_queries = st.builds(
+    lambda query, rules: replace(query, rules=rules),
+    ranking_queries(),
+    st.builds(
+        RankingRules,
+        st.sampled_from([[COLOUR_BOOSTS], [COLOUR_BOOSTS, SIZE_BOOSTS]]).flatmap(
+            lambda each: st.tuples(*each)
+        ),
+        st.lists(
+            st.builds(Limit, st.sampled_from([COLOURS, SIZES]), st.integers(1, 4)), max_size=2
+        ),
+        st.lists(st.integers(0, ITEMS - 1), max_size=3),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("lists", "none"), ("int8", "falling"), ("lists", "all")]
+)
+@given(visits=st.lists(st.tuples(ruled_queries, WINDOW), min_size=1, max_size=3))
+def test_lists_by_rules_equal_those_from_the_scores_of_all_items(
+    kind: str, name: str, visits: list[tuple[RankingQuery, list[int]]]
+) -> None:
+    """`tests/properties/test_list_rules.py` compares the latter with a plain loop."""
+    scale, hidden = 9.0, hidden_states(len(visits))
+    queries, windows = [query for query, _ in visits], [window for _, window in visits]
+
+    found = COMPLETE[kind, scale, name].top_k(hidden, windows, queries)
+
+    for top_k, exact in zip(
+        found, COMPLETE["exact", scale, name].top_k(hidden, windows, queries), strict=True
+    ):
+        np.testing.assert_allclose(top_k.scores, exact.scores, atol=1e-4)
+        near = [abs(a - b) < TIE for a, b in pairwise(sorted(exact.scores))]
+        assert top_k.items == exact.items or any(near)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -269,8 +326,7 @@ def test_equal_scores_stand_in_the_order_of_their_index(kind: str) -> None:
     retrieval: Retrieval = exact
     if kind != "exact":
         retrieval = Reranked(complete_index(kind, matrix, bias), exact, 0.0)
-    allowed = np.zeros(ITEMS, dtype=bool)
-    allowed[[200, 7, 5, 3, 9]] = True
+    allowed = AllowedItems.of_indices(np.array([200, 7, 5, 3, 9], np.int32), ITEMS)
 
     (top_k,) = retrieval.top_k(torch.ones(1, HIDDEN), clicks(1), [RankingQuery(4, allowed=allowed)])
 

@@ -39,7 +39,7 @@ from training.retrieval.recall_check import (
     EVERY_ITEM,
     RecallCheck,
     States,
-    allowed_masks,
+    allowed_sets,
     choose_retrieval,
     states_from,
     validation_states,
@@ -146,8 +146,8 @@ def test_recall_is_the_share_of_the_exact_lists(weights: Weights, predictor: Pre
     """
 
     class EverySecondItem(Int8Index):
-        def candidates(self, queries, clicks, count, allowed=None):  # type: ignore[no-untyped-def]
-            items = super().candidates(queries, clicks, 1000, allowed)
+        def candidates(self, queries, clicks, count):  # type: ignore[no-untyped-def]
+            items = super().candidates(queries, clicks, 1000)
             return np.where(items % 2 == 0, items, -1)
 
     index = Int8Index.of(weights.matrix, weights.bias, SMALL.scale)
@@ -198,14 +198,14 @@ def test_recall_in_a_very_large_catalogue_is_measured_on_fewer_states(
     assert half == pytest.approx(all_states / 2, rel=0.25)  # sessions are halved, not states
 
 
-def test_masks_exclude_no_item_half_of_them_and_almost_all() -> None:
-    none, half, most = allowed_masks(100_000, seed=1)
+def test_sets_exclude_no_item_half_of_them_and_almost_all() -> None:
+    none, half, most = allowed_sets(100_000, seed=1)
 
     assert none is None
     assert half is not None
-    assert half.mean() == pytest.approx(0.5, abs=0.01)
+    assert half.share == pytest.approx(0.5, abs=0.01)
     assert most is not None
-    assert most.mean() == pytest.approx(0.01, abs=0.002)
+    assert most.share == pytest.approx(0.01, abs=0.002)
 
 
 def test_states_come_from_validation_sessions(predictor: Predictor, held_out: Sessions) -> None:
