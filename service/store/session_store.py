@@ -62,7 +62,10 @@ class Click:
     @staticmethod
     def event_type_of(entry: bytes) -> str | None:
         """Return the type in an entry whose item has been read; None where it has none."""
-        return Click.from_entry(entry).event_type if entry.startswith(b"[") else None
+        if not entry.startswith(b"["):
+            return None
+        event_type = [*orjson.loads(entry), None, None, None][3]
+        return event_type if isinstance(event_type, str) else None
 
     @staticmethod
     def item_id_of(entry: bytes) -> str:
@@ -72,9 +75,10 @@ class Click:
             ValueError: if the entry has no item id.
         """
         if entry.startswith(b"["):
-            return Click.from_entry(entry).item_id
-        item_id = entry.partition(SEPARATOR_BYTE)[0].decode()
-        if not item_id:
+            item_id = [*orjson.loads(entry), None][0]
+        else:
+            item_id = entry.partition(SEPARATOR_BYTE)[0].decode()
+        if not item_id or not isinstance(item_id, str):
             raise ValueError("The entry has no item id.")
         return item_id
 
