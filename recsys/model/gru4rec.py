@@ -118,6 +118,7 @@ class SessionRNN(nn.Module):
         self.embeds = size.embedding != "none"  # input rows are vectors of items, not weights
         self.event_types = size.event_types
         # (event types, input_width), added to the input row of a click; zeros for unknown types
+        # and for the default one, whose vector would learn what the biases of the cells learn
         vectors = nn.Parameter(torch.zeros(size.event_types, size.input_width))
         self.register_parameter("events", vectors if size.event_types > 1 else None)
 

@@ -204,7 +204,8 @@ class TrainingStep:
         types = self.weights.model.events
         if types is not None and part.batch.events is not None:
             events = self._on_device(part.batch.events)
-            input_vectors = input_vectors + functional.embedding(events, types)
+            default = self.weights.event_types.numbers[None]  # its vector stays 0
+            input_vectors = input_vectors + functional.embedding(events, types, default)
         hidden = self._hidden(input_vectors, batch, part, random)
         if learned.of_own is not None:
             hidden = hidden[learned.of_own]

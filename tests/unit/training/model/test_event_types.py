@@ -65,7 +65,7 @@ def test_a_target_that_is_not_learned_is_no_negative() -> None:
     assert step.weights.bias[4] == before[4]
 
 
-def test_the_vectors_of_types_are_learned_and_that_of_unknown_types_stays_0() -> None:
+def test_vectors_of_types_are_learned_and_those_of_unknown_and_default_types_stay_0() -> None:
     step = typed_step(ALL_ITEMS)
     batch = batch_of(INPUTS, TARGETS, [True] * 3)
     for _ in range(2):
@@ -73,7 +73,12 @@ def test_the_vectors_of_types_are_learned_and_that_of_unknown_types_stays_0() ->
 
     events = step.weights.model.events
     assert events is not None
-    assert [bool(row.any()) for row in events] == [False, True, False, True]  # no order was clicked
+    assert [bool(row.any()) for row in events] == [
+        False,
+        True,
+        False,
+        False,
+    ]  # no order was clicked
 
 
 def sessions_of(events: list[int]) -> Sessions:
