@@ -93,6 +93,19 @@ class Sessions:
         later[self.offsets[:-1]] = False
         return later
 
+    @property
+    def request_ms(self) -> NDArray[np.int64]:
+        """(cases,) int64 time of all clicks but the last of each session, in order."""
+        return np.delete(self.time_ms, self.offsets[1:] - 1)
+
+    @property
+    def is_first_on_item(self) -> NDArray[np.bool_]:
+        """(clicks,) bool, whether the session has no earlier click on the item."""
+        first = np.zeros(len(self.items), dtype=bool)
+        pairs = self.session_of_click * (len(self.item_ids) + 1) + self.items
+        first[np.unique(pairs, return_index=True)[1]] = True
+        return first
+
     def counts(self) -> NDArray[np.int64]:
         """Return (items,) int64 clicks on each item of `item_ids`."""
         counts = np.zeros(len(self.item_ids), dtype=np.int64)

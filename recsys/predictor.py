@@ -24,7 +24,7 @@ from recsys.model.ranking import NEVER
 from recsys.model.recent_popularity import RecentPopularity
 from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import Blend
-from recsys.ragged import RaggedArray, windows_along
+from recsys.ragged import RaggedArray, ScoredRaggedArray, windows_along
 from recsys.retrieval.candidates import Windows
 from recsys.retrieval.exact import (
     DEFAULT_QUERY,
@@ -101,7 +101,7 @@ class Predictor:
             model_id: identifies the weights and settings.
             repeats: bonus for items of the session, None for no bonus.
             blend: session neighbours to blend in, None for the model only.
-            recent: popularity at the end of training, None where it does not count.
+            recent: recent popularity, None where it does not count.
             event_types: types of clicks that the model knows.
         """
         self.catalogue = catalogue
@@ -349,6 +349,22 @@ class Predictor:
         other._retrieval = other.exact_retrieval
         return other
 
+    def for_index(self) -> "Predictor":
+        """Return a predictor with the biases of an index: without counts that change later.
+
+        The service adds the items that they raise to the candidates of the index.
+        """
+        if self.recent is None or not self.recent.is_trending:
+            return self
+        return self.with_recent(self.recent.without_counts())
+
+    def with_counts(self, recent: RecentPopularity) -> "Predictor":
+        """Return a predictor with the same model and retrieval, and later counts of its clicks."""
+        other = copy.copy(self)
+        other._count_recent(recent)
+        other._retrieval = self._retrieval.over(other.exact_retrieval)
+        return other
+
     def with_retrieval(self, retrieval: Retrieval) -> "Predictor":
         """Return a predictor with the same model that finds the best items so."""
         other = copy.copy(self)
@@ -362,22 +378,31 @@ class Predictor:
     @property
     def exact_retrieval(self) -> ExactScan:
         """Return a scan of all items with this predictor's model."""
-        return ExactScan(self._model, self._matrix, self._bias, self.repeats, self.blend)
+        raised = None
+        if self.recent is not None and self.recent.is_trending:
+            raised = self.recent.raised
+        return ExactScan(self._model, self._matrix, self._bias, self.repeats, self.blend, raised)
 
     @torch.inference_mode()
-    def scores_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor:
+    def scores_along(
+        self,
+        sessions: Sequence[NDArray[np.int32]],
+        counts: ScoredRaggedArray | None = None,
+    ) -> Tensor:
         """Return scores after each click but the last of every session.
 
         Args:
             sessions: int32 codes, below 0 where the catalogue lacks the item; such a click takes
                 its place in the window and does not change the state.
+            counts: newest clicks of some items at the time of each case, the others have none; for
+                a predictor whose recent popularity has no counts. None for those it has.
 
         Returns:
             (cases, N) float32, session after session.
         """
         clicked = windows_along(sessions, self.window).known()
         clicked = RaggedArray(clicked.offsets, clicked.items // self.event_types.count)
-        return self._scores(self.hidden_along(sessions), clicked)
+        return self._scores(self.hidden_along(sessions), clicked, counts)
 
     @torch.inference_mode()
     def exclude_along(self, scores: Tensor, sessions: Sequence[NDArray[np.int32]]) -> None:
@@ -443,9 +468,23 @@ class Predictor:
             clicks[row, : len(window)] = torch.tensor(window)
         return self._model.replay(self._inputs, clicks, lengths)
 
-    def _scores(self, hidden: Tensor, windows: RaggedArray) -> Tensor:
-        scores = self.exact_retrieval.scores(hidden, windows.lists())
-        scores[torch.from_numpy(windows.lengths == 0)] = torch.from_numpy(self._popularity)
+    def _scores(
+        self, hidden: Tensor, windows: RaggedArray, counts: ScoredRaggedArray | None
+    ) -> Tensor:
+        recent, popular = self.recent, np.flatnonzero(windows.lengths == 0)
+        if counts is None or recent is None:
+            scores = self.exact_retrieval.scores(hidden, windows.lists())
+            scores[torch.from_numpy(popular)] = torch.from_numpy(self._popularity)
+            return scores
+        more = recent.term_of(counts.scores) - recent.term_of(np.zeros(1))
+        terms = ScoredRaggedArray(counts.offsets, counts.items, more.astype(np.float64))
+        scores = self.exact_retrieval.scores(hidden, windows.lists(), terms)
+        for row in popular.tolist():
+            newest = np.zeros(len(self.catalogue))
+            entries = slice(counts.offsets[row], counts.offsets[row + 1])
+            newest[counts.items[entries]] = counts.scores[entries]
+            order = recent.recounted(newest, recent.at_ms).order(self.catalogue.by_popularity)
+            scores[row] = torch.from_numpy(shares_by_place(order))
         return scores
 
     @cached_property

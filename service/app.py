@@ -37,8 +37,10 @@ from service.redis_client.breaker import BreakerConfig
 from service.redis_client.client import RedisClient
 from service.server.workers import shared_folder
 from service.settings import Settings
-from service.store.session_store import RedisStore, StoreLimits
+from service.store.session_store import RedisStore, StoredSession, StoreLimits
 from service.store.unstored_clicks import UnstoredClicks
+from service.trending.counters import RedisCounters
+from service.trending.trending import Trending
 
 log = logging.getLogger("recsys.service")
 TITLE = "session-recsys"
@@ -70,9 +72,13 @@ def create_app(settings: Settings) -> FastAPI:
                 notes.append(service.note.read)
             watcher = BundleWatcher(service.models, notes, settings.follow_seconds)
             watcher.start()
+            if service.trending is not None:
+                service.trending.start()
             await _warn_without_redis(service.redis)
             async with AsyncExitStack() as stack:  # closes each part, even if others fail
                 stack.push_async_callback(service.redis.close)
+                if service.trending is not None:
+                    stack.push_async_callback(service.trending.stop)
                 stack.push_async_callback(lambda: service.recommender.close())  # the current one
                 stack.push_async_callback(service.batcher.stop)
                 stack.push_async_callback(watcher.stop)
@@ -174,6 +180,9 @@ def _start(
     )
     secret = settings.user_id_secret
     unstored = UnstoredClicks(metrics.count_unstored)
+    trending = None
+    if settings.trending:
+        trending = Trending(RedisCounters(redis), lambda: models.recommender, metrics)
     store = RedisStore(
         redis,
         StoreLimits(
@@ -184,11 +193,13 @@ def _start(
         ),
         None if secret is None else secret.get_secret_value(),
         unstored.add,
+        _ignore if trending is None else trending.add,
     )
 
     def begin(model: OpenedBundle) -> Recommender:
         store.reserve(model.predictor.window)
-        return Recommender(model.predictor, store, metrics, torch_worker)
+        predictor = model.predictor if trending is None else trending.served(model.predictor)
+        return Recommender(predictor, store, metrics, torch_worker)
 
     models = ModelManager(first, begin, metrics)
     batcher: Batcher[RecommendationQuery, RecommendationResult] = Batcher(
@@ -202,5 +213,18 @@ def _start(
     together = shared_folder() if settings.workers > 1 else None
     note = None if together is None else SharedVersionFile(together / "bundle", settings.bundle)
     return RunningService(
-        models, batcher, store, unstored, redis, metrics, search_thread, settings.bundle, note
+        models,
+        batcher,
+        store,
+        unstored,
+        redis,
+        metrics,
+        search_thread,
+        settings.bundle,
+        note,
+        trending,
     )
+
+
+def _ignore(_: StoredSession) -> None:
+    """Do nothing."""

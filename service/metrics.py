@@ -85,6 +85,19 @@ class ServiceMetrics:
             "New clicks whose event type the model does not know.",
             registry=registry,
         )
+        self.trending_clicks = Counter(
+            "recsys_trending_clicks",
+            "Clicks counted as trending: counted (in Redis), lost (Redis did not answer, or there "
+            "were too many items).",
+            ("outcome",),
+            registry=registry,
+        )
+        self.trending_counters = Gauge(
+            "recsys_trending_counters",
+            "Items with trending clicks, as last read from Redis.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self.redis_seconds = Histogram(
             "recsys_redis_seconds",
             "Seconds of one Redis round trip, by call and outcome.",
@@ -130,6 +143,10 @@ class ServiceMetrics:
     def count_unstored(self, reason: str, clicks: int) -> None:
         """Count clicks that are not in Redis."""
         self.clicks_not_stored.labels(reason).inc(clicks)
+
+    def count_trending(self, outcome: str, clicks: int) -> None:
+        """Count clicks that were added to the counters, or lost."""
+        self.trending_clicks.labels(outcome).inc(clicks)
 
     def count_refused(self, status: int) -> None:
         """Count an answer to a request that was refused before the application read it."""

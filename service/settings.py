@@ -189,6 +189,13 @@ class Settings(BaseSettings):
         description="secret of the hash of user ids; if unset, made once and stored in Redis",
     )
 
+    # trending
+    trending: bool = Field(
+        True,
+        description="count clicks in Redis and serve the counts, if the bundle was trained to; "
+        "else the counts of the end of training are served",
+    )
+
     # Redis
     redis: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),

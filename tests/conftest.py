@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import gc
 import logging
 import os
 import shutil
@@ -66,6 +67,12 @@ NO_DEADLINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slo
 settings.register_profile("moderate", NO_DEADLINE, max_examples=25)  # `make test`
 settings.register_profile("thorough", NO_DEADLINE, max_examples=500)  # `make soak`
 settings.load_profile("moderate")
+
+
+def pytest_collection_finish() -> None:
+    """Leave all that is loaded by now out of garbage collections: a million objects stay."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

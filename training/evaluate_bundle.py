@@ -34,6 +34,7 @@ from training.evaluation.compare import (
 )
 from training.evaluation.evaluate import Evaluation, evaluate
 from training.evaluation.sample import MAX_CASES, sampled
+from training.evaluation.trending import going_on
 from training.progress import bar, warn
 from training.report.render import ReportData, render_report
 from training.report.summary import show
@@ -86,7 +87,7 @@ def evaluate_bundle(
     test = sampled(read.test, max_cases)
     if test.is_part:
         console.print(test.describe("test"))
-    results = _evaluate(predictor, read.train, test.sessions, console)
+    results = _evaluate(predictor, read, test.sessions, console)
     sentences = [] if read.train is None else limits_of(read.train)
     limits = Limits.of(test, sentences)
     comparison = compare_with_intervals(results, predictor.catalogue.counts, limits)
@@ -135,14 +136,17 @@ def _read_clicks(clicks: ClickSource, every_session: bool, console: Console) -> 
 
 
 def _evaluate(
-    predictor: Predictor, train: Sessions | None, test: Sessions, console: Console
+    predictor: Predictor, read: _Clicks, test: Sessions, console: Console
 ) -> dict[str, Evaluation]:
     catalogue = predictor.catalogue
-    if train is not None:
-        return evaluate_with_baselines(predictor, catalogue, train, test, console)
-    tested = reindex(test, catalogue.item_ids)
+    if read.train is not None:
+        return evaluate_with_baselines(
+            predictor, catalogue, read.train, test, console, counted=read.test
+        )
+    tested, counted = (reindex(part, catalogue.item_ids) for part in (test, read.test))
     with bar(console, "Testing model", "sessions") as progress:
-        return {MODEL: evaluate(predictor, tested, len(catalogue), progress)}
+        model = going_on(predictor, counted)
+        return {MODEL: evaluate(model, tested, len(catalogue), progress)}
 
 
 def latency_ms(predictor: Predictor, sessions: Sessions) -> dict[str, float]:

@@ -31,6 +31,7 @@ from recsys.bundle.layout import (
     MODEL,
     NEIGHBOURS,
     NEWEST_CLICKS,
+    NEWEST_MS,
     REPORT,
     WEIGHTS,
 )
@@ -110,6 +111,8 @@ def write_bundle(out: Path, export: Export) -> Manifest:
         tensors = {name: tensor.contiguous() for name, tensor in exported.items()}
         if export.recent is not None:
             tensors[NEWEST_CLICKS] = torch.from_numpy(export.recent.newest)
+            if export.recent.is_trending:
+                tensors[NEWEST_MS] = torch.tensor(export.recent.at_ms)
         save_file(tensors, folder / WEIGHTS)
         export.catalogue.write(folder / ITEMS)
         if export.blend is not None:

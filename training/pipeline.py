@@ -297,10 +297,16 @@ def _test(
     if test.is_part:
         console.print(test.describe("test"))
     results = evaluate_with_baselines(
-        predictor, predictor.catalogue, prepared.train, test.sessions, console, processes
+        predictor,
+        predictor.catalogue,
+        prepared.train,
+        test.sessions,
+        console,
+        processes,
+        prepared.test,
     )
     if options.warm_start is not None and processes.is_first:
-        results |= options.warm_start.base_model.results(test.sessions)
+        results |= options.warm_start.base_model.results(test.sessions, prepared.test)
     return results, Limits.of(test, limits_of(prepared.train, predictor.blend is not None))
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from data.batches.selection import Selection
 from data.sessions import Counted, Sessions, known_items, reindex
 from recsys.bundle.golden import check_golden, read_golden
-from recsys.bundle.layout import GOLDEN, NEWEST_CLICKS, WEIGHTS
+from recsys.bundle.layout import GOLDEN, NEWEST_CLICKS, NEWEST_MS, WEIGHTS
 from recsys.bundle.load import load_bundle
 from recsys.bundle.manifest import Manifest
 from recsys.catalogue.catalogue import Catalogue
@@ -30,6 +30,7 @@ from recsys.model.recent_popularity import RecentPopularity
 from recsys.neighbours.blend import Blend
 from training.checkpoint import Additions
 from training.evaluation.evaluate import Evaluation, evaluate
+from training.evaluation.trending import going_on
 from training.model.event_types import check_names
 from training.model.weights import Weights, eager_predictor
 from training.recipe import Recipe, checked_recipe, names_of
@@ -87,8 +88,13 @@ class BaseModel:
         summary = str(self.manifest.training.get("repeats", "none"))
         return Additions(self.manifest.repeats, summary, blend, self.manifest.recent_popularity)
 
-    def results(self, test: Sessions) -> dict[str, Evaluation]:
-        """Return the evaluation of this model as `parent`; empty where it knows no target item."""
+    def results(self, test: Sessions, counted: Sessions) -> dict[str, Evaluation]:
+        """Return the evaluation of this model as `parent`; empty where it knows no target item.
+
+        Args:
+            test: Sessions whose next clicks are ranked.
+            counted: All sessions of that time, whose clicks count where clicks decay.
+        """
         tested = reindex(test, self.catalogue.item_ids)
         if not (tested.next_clicks >= 0).any():
             return {}
@@ -100,7 +106,8 @@ class BaseModel:
             self.manifest.repeats,
             self.recent,
         )
-        return {"parent": evaluate(predictor, tested, len(self.catalogue))}
+        scorer = going_on(predictor, reindex(counted, self.catalogue.item_ids))
+        return {"parent": evaluate(scorer, tested, len(self.catalogue))}
 
 
 def read_base_model(folder: Path) -> BaseModel:
@@ -131,7 +138,8 @@ def read_base_model(folder: Path) -> BaseModel:
 def _read_weights(path: Path, size: ModelSize, types: EventTypes) -> Weights:
     weights = Weights.fresh(size, torch.Generator(), types)
     stored, expected = load_file(path), weights.tensors()
-    stored.pop(NEWEST_CLICKS, None)
+    for name in (NEWEST_CLICKS, NEWEST_MS):
+        stored.pop(name, None)
     wrong = sorted(stored.keys() ^ expected.keys())
     wrong += [
         name for name in expected if name in stored and stored[name].shape != expected[name].shape

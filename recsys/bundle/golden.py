@@ -185,7 +185,8 @@ def unverified_predictor(
     if bundle.index is None:
         return predictor
     exact = predictor.exact_retrieval
-    scan = ItemScan(exact.matrix, exact.bias, bundle.catalogue.order_by_attributes)
+    bias = predictor.for_index().exact_retrieval.bias
+    scan = ItemScan(exact.matrix, bias, bundle.catalogue.order_by_attributes)
     return predictor.with_retrieval(Reranked(bundle.index, exact, size.scale, scan))
 
 

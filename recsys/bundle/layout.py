@@ -11,4 +11,5 @@ INDEX = "retrieval.index"
 FILES = (MODEL, WEIGHTS, ITEMS, GOLDEN)
 OPTIONAL = (NEIGHBOURS, INDEX, REPORT)  # verified where the manifest names them
 NEWEST_CLICKS = "newest_clicks"  # tensor of the weights, only with recent popularity
+NEWEST_MS = "newest_clicks_ms"  # their time, int64 without dimension, only where clicks decay
 IDENTITY = (WEIGHTS, ITEMS, NEIGHBOURS, INDEX)  # files that decide the answers, with the settings

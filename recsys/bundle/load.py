@@ -26,6 +26,7 @@ from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -36,6 +37,7 @@ from recsys.bundle.layout import (
     MODEL,
     NEIGHBOURS,
     NEWEST_CLICKS,
+    NEWEST_MS,
     WEIGHTS,
 )
 from recsys.bundle.manifest import Manifest, read_manifest, refuse_failures
@@ -43,7 +45,12 @@ from recsys.catalogue.catalogue import Catalogue, read_catalogue
 from recsys.errors import BundleRefused
 from recsys.model.event_types import EventTypes
 from recsys.model.gru4rec import ModelSize
-from recsys.model.recent_popularity import RecentPopularity, RecentPopularitySettings
+from recsys.model.recent_popularity import (
+    LEAST_COUNT,
+    MOST_COUNTED,
+    RecentPopularity,
+    RecentPopularitySettings,
+)
 from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import Blend, BlendSettings
 from recsys.neighbours.index import read_index
@@ -90,7 +97,8 @@ def model_id_of(
     """Return the model id: equal for equal files of `IDENTITY` and equal settings.
 
     Fields of the size at their defaults do not count, so that ids of format 1 stay valid; nor do
-    `normalizing` and `votes` of a blend where they are 0, as in format 3, nor settings of None.
+    `normalizing` and `votes` of a blend where they are 0, as in format 3, nor settings of None, nor
+    numbers of recent popularity that are None.
     """
     chosen = {
         field.name: getattr(size, field.name)
@@ -107,6 +115,8 @@ def _named(settings: Named) -> dict[str, object]:
     values = asdict(settings)
     if isinstance(settings, BlendSettings):
         values = {n: v for n, v in values.items() if v != 0 or n not in ("normalizing", "votes")}
+    if isinstance(settings, RecentPopularitySettings):
+        values = {name: value for name, value in values.items() if value is not None}
     return values
 
 
@@ -178,8 +188,17 @@ def _load_recent(
     try:
         with safe_open(path, framework="pt") as weights:
             newest = weights.get_tensor(NEWEST_CLICKS).numpy()
+            at_ms = 0 if settings.clicks is not None else int(weights.get_tensor(NEWEST_MS))
     except (OSError, SafetensorError) as broken:
         raise BundleRefused(f"{path} cannot be read ({broken}).") from broken
+    if settings.clicks is None:
+        if newest.dtype != np.float64 or newest.shape != (items,) or not _are_counts(newest):
+            raise BundleRefused(
+                f"{path}: {NEWEST_CLICKS} must be float64, one for each of the {items:,} items, at "
+                f"least {LEAST_COUNT} for {MOST_COUNTED:,} at most and 0 for the others. Train the "
+                "bundle anew."
+            )
+        return RecentPopularity(newest, settings, at_ms)
     right = newest.dtype == np.int64 and newest.shape == (items,)
     if not right or (newest < 0).any() or newest.sum() > settings.clicks:
         raise BundleRefused(
@@ -187,6 +206,13 @@ def _load_recent(
             f"and {settings.clicks:,} in all at most. Train the bundle anew."
         )
     return RecentPopularity(newest, settings)
+
+
+def _are_counts(newest: NDArray[np.float64]) -> bool:
+    counted = newest[newest != 0]
+    return len(counted) <= MOST_COUNTED and bool(
+        (np.isfinite(counted) & (counted >= LEAST_COUNT)).all()
+    )
 
 
 def _check_file(path: Path, expected: object) -> None:

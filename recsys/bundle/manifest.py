@@ -21,7 +21,7 @@ from recsys.retrieval.exact import EXACT_RETRIEVAL, RetrievalSettings
 FORMAT_VERSION = 6
 # Format 1 lacks cell, embedding and scale: `ModelSize` has their defaults. Format 2 lacks repeats.
 # Format 3 lacks `normalizing` and `votes` of a blend, format 4 lacks recent popularity, format 5
-# event types.
+# event types and the half-life of recent popularity.
 READABLE = (1, 2, 3, 4, 5, 6)
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_SIZE, MAX_LAYERS, MAX_WINDOW = 1 << 31, 100, 10_000

@@ -12,14 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.allowed_items import AllowedItems
 from recsys.model.ranking import NEVER
 from recsys.model.repeats import RepeatTerm, temperature_of
 from recsys.neighbours.blend import Blend
-from recsys.ragged import rows_of
+from recsys.ragged import ScoredRaggedArray, rows_of
 from recsys.retrieval.candidates import KINDS, REMOVED_KINDS, IndexSettings, Windows
 from recsys.retrieval.rules import RankingRules
 
@@ -115,6 +117,10 @@ class Retrieval(Protocol):
         """Return the lists of `top_k`, or None for each list that needs a scan of all items."""
         ...
 
+    def over(self, exact: "ExactScan") -> "Retrieval":
+        """Return the same retrieval with the scores of another scan of the same items."""
+        ...
+
 
 class ItemScorer(Protocol):
     """Methods of a model that make lists; shapes as in `recsys.model.gru4rec.SessionRNN`."""
@@ -133,6 +139,7 @@ class ExactScan:
         bias: Tensor,
         repeats: RepeatTerm | None = None,
         blend: Blend | None = None,
+        raised: NDArray[np.int64] | None = None,
     ) -> None:
         """Hold the item vectors.
 
@@ -142,8 +149,11 @@ class ExactScan:
             bias: (N,) float32.
             repeats: bonus for items of the session, None for no bonus.
             blend: session neighbours to blend in, None for the model only.
+            raised: indices of the items whose bias an index of the other biases does not have;
+                theirs is higher by no less than that of any other item. None for no item.
         """
         self.matrix, self.bias, self.repeats, self.blend = matrix, bias, repeats, blend
+        self.raised = np.zeros(0, dtype=np.int64) if raised is None else raised
         self._model = model
 
     def top_k(self, hidden: Tensor, clicks: Windows, queries: Sequence[RankingQuery]) -> list[TopK]:
@@ -161,17 +171,23 @@ class ExactScan:
     ) -> list[TopK]:
         return top_k_lists(self._model, self.scores(hidden, clicks), queries)
 
-    def scores(self, hidden: Tensor, clicks: Windows) -> Tensor:
+    def scores(
+        self, hidden: Tensor, clicks: Windows, more: ScoredRaggedArray | None = None
+    ) -> Tensor:
         """Return the scores of all items, with neighbours and bonuses.
 
         Args:
             hidden: (B, H) float32, the top layer's outputs.
             clicks: B windows of known item indices, oldest first.
+            more: B rows of what is added to the biases of some items.
 
         Returns:
             (B, N) float32.
         """
         scores = self._model.scores(self.matrix, self.bias, hidden)
+        if more is not None:
+            places = torch.from_numpy(more.row_of_entry), torch.from_numpy(more.items)
+            scores[places] += torch.from_numpy(more.scores.astype(np.float32))
         if self.blend is not None:
             scores = self.blend.mix(scores / temperature_of(self.repeats), rows_of(clicks))
         if self.repeats is not None:
@@ -183,6 +199,10 @@ class ExactScan:
     ) -> list[TopK | None]:
         """Return the exact lists: an exact scan has no quicker way."""
         return list(self.top_k(hidden, clicks, queries))
+
+    def over(self, exact: "ExactScan") -> "ExactScan":
+        """Return the other scan."""
+        return exact
 
 
 def top_k_lists(model: ItemScorer, scores: Tensor, queries: Sequence[RankingQuery]) -> list[TopK]:

@@ -3,7 +3,9 @@
 The index finds candidates among all items. Where that is not enough, as for a narrow filter, a long
 list or a rule, a scan of the allowed items in 8 bits finds them (`recsys/retrieval/item_scan.py`).
 The items of the session and of its neighbours are candidates, too, because a repeat term and a
-blend change their scores.
+blend change their scores. So are the best of the raised items, whose biases are higher than in the
+index. No item of the true list is missed by that: raised items only move up, so of the others, the
+list has none that is not among the best of the index's biases.
 """
 
 import math
@@ -62,7 +64,7 @@ class Reranked:
             index: finds candidates.
             exact: scan of the same items in float32, for lists that are not found otherwise.
             scale: scale of cosine scores, 0 for inner products.
-            scan: scan of the same items in 8 bits, None for none.
+            scan: scan of the same items in 8 bits, with the biases of the index; None for none.
             few_allowed: where a filter leaves at most so many items, all of them are scored.
         """
         self._index, self._exact, self._scan = index, exact, scan
@@ -70,6 +72,10 @@ class Reranked:
         self._matrix, self._bias = exact.matrix.numpy(), exact.bias.numpy()
         self._blend, self._temperature = exact.blend, temperature_of(exact.repeats)
         self._least_count = 0 if exact.blend is None else exact.blend.settings.normalizing
+        self._raised = exact.raised
+        raised_rows = exact.matrix[torch.from_numpy(exact.raised)]
+        self._raised_matrix = raised_rows.t().contiguous()  # (H, raised): a third of the time
+        self._raised_bias = exact.bias[torch.from_numpy(exact.raised)]
 
     def top_k(self, hidden: Tensor, clicks: Windows, queries: Sequence[RankingQuery]) -> list[TopK]:
         """Return a list for each hidden state; see `Retrieval.top_k`."""
@@ -100,6 +106,10 @@ class Reranked:
         vectors = query_vectors(hidden, self._scale)
         return _Batch(vectors, clicks, queries, bonuses, demoted, votes)
 
+    def over(self, exact: ExactScan) -> "Reranked":
+        """Return the same index with another scan of its items; see `Retrieval.over`."""
+        return Reranked(self._index, exact, self._scale, self._scan, self._few_allowed)
+
     def _bonuses(self, window: Sequence[int]) -> Mapping[int, float]:
         repeats = self._exact.repeats
         return {} if repeats is None else repeats.bonuses(window)
@@ -109,7 +119,7 @@ class Reranked:
         lists: list[TopK | None] = [None] * len(batch.queries)
         for count, rows in self._rows_by_count(batch).items():
             some = batch.only(rows)
-            items = self._index.candidates(some.vectors, some.clicks, count)
+            items = self._of_index(some, count)
             search = _Search(min(self._index.max_k, count))
             for at, top_k in zip(rows, self._scored(some, items, [search]), strict=True):
                 lists[at] = top_k
@@ -181,8 +191,7 @@ class Reranked:
         if rules is not None:
             parts.append(np.array([rules.pinned], dtype=np.int64))
         if self._blend is not None:  # its softmax is over the best of all items
-            count = self._least_count
-            parts.append(self._index.candidates(batch.vectors, batch.clicks, count))
+            parts.append(self._of_index(batch, self._least_count))
         return self._scored(batch, np.concatenate(parts, axis=1), done)
 
     def _candidates(
@@ -195,12 +204,35 @@ class Reranked:
             return items, _Search(sys.maxsize, allowed)
         if by_index and self._index_may_find(search.depth, allowed):
             depth = min(index.max_k, _steps(search.depth, allowed))
-            found = index.candidates(batch.vectors, batch.clicks, depth)
-            return found, _Search(depth, None, search.boost)
+            return self._of_index(batch, depth), _Search(depth, None, search.boost)
         if self._scan is None:
             return None
         scanned = self._scan.best(batch.vectors, search.depth, allowed)
-        return None if scanned is None else (scanned, search)
+        if scanned is None:
+            return None
+        return self._with_raised(batch, scanned, search.depth, allowed), search
+
+    def _of_index(self, batch: "_Batch", count: int) -> NDArray[np.int64]:
+        """Return the index's candidates and the best of the raised items, (B, C) int64."""
+        items = self._index.candidates(batch.vectors, batch.clicks, count)
+        return self._with_raised(batch, items, count)
+
+    def _with_raised(
+        self,
+        batch: "_Batch",
+        items: NDArray[np.int64],
+        count: int,
+        allowed: AllowedItems | None = None,
+    ) -> NDArray[np.int64]:
+        """Return candidates, (B, C), with the `count` best of the raised and allowed items."""
+        if not len(self._raised):
+            return items
+        vectors = torch.from_numpy(batch.vectors)
+        scores = torch.addmm(self._raised_bias, vectors, self._raised_matrix)
+        if allowed is not None:
+            scores[:, torch.from_numpy(~allowed.holds(self._raised))] = NEVER
+        best = torch.topk(scores, min(count, len(self._raised)), sorted=False)[1].numpy()
+        return np.concatenate([items, self._raised[best]], axis=1)
 
     def _scored(
         self, batch: "_Batch", items: NDArray[np.int64], searches: Sequence[_Search]

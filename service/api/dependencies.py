@@ -20,6 +20,7 @@ from service.recommender import RecommendationQuery, RecommendationResult, Recom
 from service.redis_client.client import RedisClient
 from service.store.session_store import Store
 from service.store.unstored_clicks import UnstoredClicks
+from service.trending.trending import Trending
 
 Result = TypeVar("Result")
 MAX_SEARCHES = 16  # running or waiting; each takes up to tenths of a second with a million items
@@ -67,6 +68,7 @@ class RunningService:
     search_thread: SearchThread
     bundle: Path  # a bundle folder or a model registry
     note: SharedVersionFile | None  # for the other workers, if there are any
+    trending: Trending | None  # None if the setting is off
 
     @property
     def registry(self) -> Path:

@@ -192,6 +192,7 @@ class RedisStore:
         limits: limits of each user's data.
         secret: key of the hashes of user ids and event ids; None for a value shared through Redis.
         unstored: called with the reason and the number of clicks that were not stored.
+        accepted: called with the session after a visit that has stored clicks.
     """
 
     def __init__(
@@ -200,9 +201,10 @@ class RedisStore:
         limits: StoreLimits,
         secret: str | None = None,
         unstored: Callable[[str, int], None] = lambda reason, clicks: None,
+        accepted: Callable[[StoredSession], None] = lambda session: None,
     ) -> None:
         self._redis_client = redis_client
-        self._unstored = unstored
+        self._unstored, self._accepted = unstored, accepted
         self._given_secret = None if secret is None else secret.encode()
         self._shared_secret = SharedSecret(redis_client, SECRET_KEY)
         self._history_length = limits.history_length
@@ -238,7 +240,7 @@ class RedisStore:
         try:
             secret = await self._hashing_secret(deadline)
         except StoreUnavailable as error:
-            return 0, [self._report_unstored(visit, error) for visit in visits]
+            return 0, [self._report(visit, error) for visit in visits]
         calls = [self._keep_call(state, secret) for state in states]
         calls += [self._visit_call(visit, secret) for visit in visits]
         replies = await self._redis_client.run("visit" if visits else "keep", calls, deadline)
@@ -246,7 +248,7 @@ class RedisStore:
         return (
             sum(reply == 1 for reply in keep_replies),
             [
-                self._report_unstored(visit, _session_or_error(reply))
+                self._report(visit, _session_or_error(reply))
                 for visit, reply in zip(visits, visit_replies, strict=True)
             ],
         )
@@ -275,18 +277,24 @@ class RedisStore:
             if isinstance(reply, StoreUnavailable):
                 raise reply
 
-    def _report_unstored(
+    def _report(
         self, visit: Visit, result: StoredSession | StoreUnavailable
     ) -> StoredSession | StoreUnavailable:
-        """Report the clicks of this visit that are not in Redis; return the result."""
+        """Report the clicks of this visit that are in Redis, and those that are not.
+
+        Return the result.
+        """
         if not visit.clicks:
             return result
         if isinstance(result, StoreUnavailable):
             self._unstored(result.reason, len(visit.clicks))
-        elif result.refused:
+            return result
+        if result.refused:
             self._unstored(result.refused.lower(), len(visit.clicks))
         elif result.forgotten:
             self._unstored(FORGOTTEN, result.forgotten)
+        if result.accepted:
+            self._accepted(result)
         return result
 
     def _keep_call(self, state: ComputedState, secret: bytes) -> RedisCall:

@@ -3,8 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +13,8 @@ import pytest
 from recsys.bundle.layout import WEIGHTS
 from service.server.embedded_redis import free_port
 from tests.support.bundles.trained_shop import TrainedShop
-from tests.support.service.servers import LOOK_SECONDS, MOST_LOOKS, PROGRAM
+from tests.support.processes import start_fork
+from tests.support.service.servers import LOOK_SECONDS, MOST_LOOKS
 
 CHANGED = f"{WEIGHTS} was changed while it is served: it has 100 bytes"
 TENT = {"items": ["aurora-tent"]}
@@ -36,8 +35,8 @@ def test_the_file_and_the_signal_are_in_the_log(
 ) -> None:
     bundle, log, port = tmp_path / "bundle", tmp_path / "log", free_port()
     shutil.copytree(trained.bundle, bundle)
-    command = [sys.executable, *PROGRAM, "serve", "--bundle", str(bundle), "--redis", redis_server]
-    command += ["--port", str(port), "--workers", str(workers)]
+    words = ["serve", "--bundle", str(bundle), "--redis", redis_server]
+    words += ["--port", str(port), "--workers", str(workers)]
     url = f"http://127.0.0.1:{port}"
 
     def answers() -> bool:
@@ -46,13 +45,7 @@ def test_the_file_and_the_signal_are_in_the_log(
         except httpx.TransportError:
             return False
 
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            command,
-            stdout=output,
-            stderr=output,
-            env={**os.environ, "RECSYS_FOLLOW_SECONDS": "0.05"},
-        )
+    server = start_fork(words, log, {**os.environ, "RECSYS_FOLLOW_SECONDS": "0.05"})
     try:
         look_until(answers, "it does not answer")
         with (bundle / WEIGHTS).open("r+b") as file:

@@ -6,6 +6,7 @@ import re
 import socket
 import time
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ import redis as redis_py
 from service.app import create_app
 from service.settings import Settings
 from tests.support.bundles.trained_shop import TrainedShop
+from tests.support.processes import start_fork
 from tests.support.redis.servers import RedisServer
 from tests.support.service.app_client import client_of
 from tests.support.service.servers import PATIENT, ServerProcess
-from tests.support.service.slow_server import SLOW
+from tests.support.service.slow_server import slow_down
 
 ROOT = Path(__file__).parents[2]
 TENT = "aurora-tent"
@@ -32,9 +34,9 @@ async def test_sigterm_finishes_accepted_requests_and_exits_with_0(
     trained: TrainedShop, redis_url: str, tmp_path: Path
 ) -> None:
     """A batch of four takes 30 ms, so the signal arrives before most requests are handled."""
-    environment = {**PATIENT, "SLOW_MS": "30"}
-    environment["RECSYS_BATCH_SIZE"] = "4"
-    server = ServerProcess(trained.bundle, redis_url, tmp_path / "log", *SLOW, **environment)
+    environment = {**PATIENT, "RECSYS_BATCH_SIZE": "4"}
+    start = partial(start_fork, prepare=partial(slow_down, 0.03))
+    server = ServerProcess(trained.bundle, redis_url, tmp_path / "log", start, **environment)
     await asyncio.to_thread(server.start)
     async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_SECONDS) as client:
 
@@ -65,13 +67,13 @@ def test_sigterm_ends_the_process_even_if_clients_and_redis_hang(
     redis = RedisServer(tmp_path)
     redis.start()
     given = {
-        "RECSYS_SHUTDOWN_SECONDS": "4",
+        "RECSYS_SHUTDOWN_SECONDS": "2",
         "RECSYS_READ_SECONDS": "600",
         "RECSYS_WORKERS": workers,
     }
     patience = {"RECSYS_REDIS_TIMEOUT_MS": "600000", "RECSYS_REDIS_BUDGET_MS": "600000"}
     environment = {**PATIENT, **given, **patience}
-    server = ServerProcess(trained.bundle, redis.url, tmp_path / "log", **environment)
+    server = ServerProcess(trained.bundle, redis.url, tmp_path / "log", start_fork, **environment)
     head = "POST /v1/recommendations HTTP/1.1\r\nHost: localhost\r\n"
     body = json.dumps({"user_id": "ada", "item_id": TENT})
     whole = f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"

@@ -1,6 +1,7 @@
 """`recsys train` on two processes: stopped by a signal, resumed by torchrun, and its errors."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from recsys.bundle.load import load_bundle
+from tests.support.processes import Process, start_fork, start_python
 from tests.support.training.command_line import run
 from tests.support.training.process_runs import walks
 
 LIMIT_SECONDS = 300
 SETTINGS = ["hidden=4", "epochs=1", "batch=6", "negatives=8", "validation=0.1"]
-RECSYS = [sys.executable, "-m", "recsys"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
@@ -42,19 +43,18 @@ def test_a_stopped_run_goes_on_by_torchrun(
 ) -> None:
     """Both start the same processes; the recipes compete, and the first process writes."""
     out = tmp_path / "shop"
-    stopped = subprocess.Popen(
-        [*RECSYS, *command(clicks, out, "--processes", "2", "--checkpoint-seconds", "0")],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    log = tmp_path / "log"
+    words = command(clicks, out, "--processes", "2", "--checkpoint-seconds", "0")
+    stopped = start_python(words, log, os.environ)
     try:
-        wait_for_a_checkpoint(tmp_path / "shop.unfinished", stopped)
+        wait_for_a_checkpoint(tmp_path / "shop.unfinished", stopped, log)
         stopped.send_signal(signal.SIGTERM)
-        message = stopped.communicate(timeout=LIMIT_SECONDS)[1]
+        status = stopped.wait(LIMIT_SECONDS)
     finally:
         stopped.kill()
         stopped.wait()
-    assert stopped.returncode == 130, message
+    message = log.read_text()
+    assert status == 130, message
     assert "the same command and --resume go on with it" in message
 
     resumed = subprocess.run(
@@ -76,25 +76,23 @@ def test_a_stopped_run_goes_on_by_torchrun(
     assert {name: alone[name] for name in manifest["metrics"]} == manifest["metrics"]
 
 
-def wait_for_a_checkpoint(work: Path, process: "subprocess.Popen[str]") -> None:
+def wait_for_a_checkpoint(work: Path, process: Process, log: Path) -> None:
     end = time.monotonic() + LIMIT_SECONDS
     while not any(work.glob("**/checkpoint.safetensors")):
-        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert process.poll() is None, log.read_text()
         assert time.monotonic() < end
         time.sleep(0.1)
 
 
 def test_an_error_is_one_message(tmp_path: Path) -> None:
-    failed = subprocess.run(
-        [*RECSYS, *command(tmp_path / "none.csv", tmp_path / "shop", "--processes", "2")],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_SECONDS,
-    )
+    words = command(tmp_path / "none.csv", tmp_path / "shop", "--processes", "2")
 
-    assert failed.returncode == 2
-    assert failed.stderr.count("none.csv does not exist") == 1
-    assert "Traceback" not in failed.stderr
+    failed = start_fork(words, tmp_path / "log", os.environ)
+
+    assert failed.wait(LIMIT_SECONDS) == 2
+    said = (tmp_path / "log").read_text()
+    assert said.count("none.csv does not exist") == 1
+    assert "Traceback" not in said
 
 
 def test_torchrun_decides_the_number_of_processes(

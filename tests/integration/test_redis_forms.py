@@ -18,6 +18,7 @@ from service.redis_client.cluster import SlotMap
 from service.redis_client.server import RedisCall
 from service.settings import Settings
 from service.store.session_store import Click, ComputedState, StoredSession, Visit, user_key
+from service.trending.counters import Counters, RedisCounters
 from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.redis.servers import (
     SENTINEL_NAME,
@@ -36,9 +37,9 @@ USERS = [f"user-{number}" for number in range(30)]
 # all that the service needs, as a Redis access list
 KEYS = "~recsys:* +evalsha +script|load +ping +get +set +select +cluster|slots +asking"
 SCRIPTS = "+del +time +pttl +pexpire +lindex +lpush +rpush +lpop +ltrim +lrange"
-EVENTS = "+zadd +zscore +zrange +zremrangebyrank"
+COUNTERS = "+zadd +zincrby +zunionstore +zremrangebyscore +zremrangebyrank +zrevrange"
 ACL_SENTINEL = "user looker on >pep&per +sentinel|get-master-addr-by-name +sentinel|master"
-SHOP = f"shop on >pep/per {KEYS} {SCRIPTS} {EVENTS}".split()
+SHOP = f"shop on >pep/per {KEYS} {SCRIPTS} {COUNTERS}".split()
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,8 @@ async def check_store_at(url: str) -> None:
         ] * len(USERS)
     await store.forget(USERS[0])
     assert (await visit(store, USERS[0])).count == 0
+    counters = await RedisCounters(redis_client).exchange(3600, {"a": 3}, lambda: Counters(0, {}))
+    assert counters.clicks == {"a": 3}
     assert await redis_client.ping()
     await redis_client.close()
 
@@ -99,7 +102,8 @@ async def test_a_user_of_an_access_list_and_a_database() -> None:
         await check_failure_at(f"redis://shop:salt@{where}/3", "AuthenticationError")
         with server.client() as client:
             client.select(3)
-            assert client.dbsize() == len(USERS)  # one user less, and the shared secret
+            # one user less, the shared secret, and two keys of counters
+            assert client.dbsize() == len(USERS) + 2
 
 
 async def test_a_password_without_a_user() -> None:

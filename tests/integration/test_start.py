@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,9 +17,10 @@ from service.serve import SECRETS
 from service.server.embedded_redis import free_port
 from service.settings import OTHER_VARIABLES, Settings, described, misspelled
 from tests.support.bundles.trained_shop import TrainedShop
+from tests.support.processes import Start, start_fork, start_python
 from tests.support.service.app_client import PATIENT, ClientOf
 from tests.support.service.processes import family, gone
-from tests.support.service.servers import LOOK_SECONDS, MOST_LOOKS, PROGRAM
+from tests.support.service.servers import LOOK_SECONDS, MOST_LOOKS
 from tests.support.training.command_line import run
 
 TENT = {"user_id": "ada", "item_id": "aurora-tent"}
@@ -37,14 +37,13 @@ def look_until(found: Callable[[], bool], what: str) -> None:
 class ServeProcess:
     """Process of `recsys serve` with these options, and its log."""
 
-    def __init__(self, log: Path, bundle: Path, *options: str, **environment: str) -> None:
+    def __init__(
+        self, log: Path, bundle: Path, start: Start, *options: str, **environment: str
+    ) -> None:
         self.log, self.url = log, f"http://127.0.0.1:{(port := free_port())}"
-        command = [sys.executable, *PROGRAM, "serve", "--bundle", str(bundle), "--port", str(port)]
+        words = ["serve", "--bundle", str(bundle), "--port", str(port), *options]
         patient = {f"RECSYS_{name.upper()}": str(value) for name, value in PATIENT.items()}
-        with log.open("wb") as file:
-            self.process = subprocess.Popen(
-                [*command, *options], stderr=file, env={**os.environ, **patient, **environment}
-            )
+        self.process = start(words, log, {**os.environ, **patient, **environment})
 
     @property
     def output(self) -> str:
@@ -72,8 +71,10 @@ class ServeProcess:
 
 
 @contextmanager
-def started(log: Path, bundle: Path, *options: str, **environment: str) -> Iterator[ServeProcess]:
-    server = ServeProcess(log, bundle, *options, **environment)
+def started(
+    log: Path, bundle: Path, start: Start, *options: str, **environment: str
+) -> Iterator[ServeProcess]:
+    server = ServeProcess(log, bundle, start, *options, **environment)
     try:
         look_until(lambda: server.click() is not None, "it does not answer")
         yield server
@@ -88,9 +89,10 @@ def test_an_embedded_redis_stores_clicks_and_ends_with_the_service(
 ) -> None:
     options = [] if how == "environment" else ["--redis", "embedded"]
     variables = {"RECSYS_REDIS": "embedded"} if how == "environment" else {}
+    start = start_python if how == "environment" else start_fork
     if how == "two workers":
         options += ["--workers", "2"]
-    with started(tmp_path / "log", trained.bundle, *options, **variables) as server:
+    with started(tmp_path / "log", trained.bundle, start, *options, **variables) as server:
         answer = server.click()
         (redis,) = server.redis_servers
         assert answer is not None
@@ -105,7 +107,7 @@ def test_an_embedded_redis_stores_clicks_and_ends_with_the_service(
 def test_an_embedded_redis_is_open_only_to_the_user_of_the_service(
     trained: TrainedShop, tmp_path: Path
 ) -> None:
-    with started(tmp_path / "log", trained.bundle, "--redis", "embedded") as server:
+    with started(tmp_path / "log", trained.bundle, start_fork, "--redis", "embedded") as server:
         (redis,) = server.redis_servers
         folder = Path(f"/proc/{redis}/cwd").readlink()
         with redis_py.Redis(unix_socket_path=str(folder / "redis.sock")) as client:
@@ -114,7 +116,7 @@ def test_an_embedded_redis_is_open_only_to_the_user_of_the_service(
 
 
 def test_the_end_of_an_embedded_redis_is_logged(trained: TrainedShop, tmp_path: Path) -> None:
-    with started(tmp_path / "log", trained.bundle, "--redis", "embedded") as server:
+    with started(tmp_path / "log", trained.bundle, start_fork, "--redis", "embedded") as server:
         (redis,) = server.redis_servers
         assert "private Redis ended" not in server.output
         os.kill(redis, signal.SIGKILL)
@@ -134,7 +136,7 @@ def test_a_second_signal_leaves_no_embedded_redis_behind(
 ) -> None:
     options = ("--redis", "embedded", "--workers", workers)
     late = {"RECSYS_SHUTDOWN_SECONDS": "60"}
-    with started(tmp_path / "log", trained.bundle, *options, **late) as server:
+    with started(tmp_path / "log", trained.bundle, start_fork, *options, **late) as server:
         (redis,) = server.redis_servers
         folder = Path(f"/proc/{redis}/cwd").readlink()
         os.kill(redis, signal.SIGSTOP)  # it ends late, so that the service has to wait for it
@@ -158,7 +160,7 @@ def waiting_for(pid: int) -> set[int]:
 
 def test_an_unreachable_redis_is_logged_at_the_start(trained: TrainedShop, tmp_path: Path) -> None:
     nowhere = ("--redis", f"redis://127.0.0.1:{free_port()}/0")
-    with started(tmp_path / "log", trained.bundle, *nowhere) as server:
+    with started(tmp_path / "log", trained.bundle, start_fork, *nowhere) as server:
         assert "warning Redis does not answer: sessions are not stored" in server.output
 
 
@@ -206,7 +208,7 @@ def test_the_warning_of_a_variable_does_not_show_its_value(
     assert str(SECRETS) == "/run/secrets"
     given = ("--redis", redis_server)
     wrong = {"RECSYS_USER_ID_SECRETS": "a-secret-pepper"}
-    with started(tmp_path / "log", trained.bundle, *given, **wrong) as server:
+    with started(tmp_path / "log", trained.bundle, start_fork, *given, **wrong) as server:
         (line,) = [line for line in server.output.splitlines() if "not a setting" in line]
 
     assert " warning RECSYS_USER_ID_SECRETS is not a setting" in line

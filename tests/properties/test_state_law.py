@@ -23,6 +23,7 @@ from service.store.session_store import user_key
 from service.store.state_codec import decode
 from tests.support.bundles.model_kinds import KINDS, ModelKinds
 from tests.support.bundles.trained_shop import SMALL, TrainedShop
+from tests.support.processes import start_fork
 from tests.support.service.app_client import PATIENT, client_of
 from tests.support.service.servers import several_served
 from training.pipeline import TrainOptions, train
@@ -118,7 +119,7 @@ async def check_writers(
 async def test_48_writers_through_two_servers(blended: TrainedShop, redis_url: str) -> None:
     """First as many clicks as writers, then more than the window holds."""
     predictor = open_predictor(blended.bundle)
-    with several_served(2, blended.bundle, redis_url) as urls:
+    with several_served(2, blended.bundle, redis_url, start_fork) as urls:
         await check_writers(predictor, urls, redis_url, "ada", WRITERS)
         await check_writers(predictor, urls, redis_url, "ben", 500)
 

@@ -7,6 +7,7 @@ the last one is answered.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from zlib import crc32
 
@@ -20,8 +21,9 @@ from service.bench.connection import post
 from service.bench.pace import OK, Request, Samples, paced, saturating
 from service.server.embedded_redis import private_redis
 from tests.soak.bounds import Bound
+from tests.support.processes import start_fork
 from tests.support.service.servers import ServerProcess
-from tests.support.service.slow_server import SLOW
+from tests.support.service.slow_server import slow_down
 
 REFUSED = 503
 CONNECTIONS, FEW = 450, 48  # FEW: enough for full load
@@ -32,11 +34,10 @@ ACCEPTED_MS, REFUSED_MS = 250.0, 50.0
 
 
 def overload(bundle: Path, folder: Path, seconds: float, slow_ms: float) -> list[Bound]:
+    start = partial(start_fork, prepare=partial(slow_down, slow_ms / 1000))
     with (
         private_redis() as redis,
-        ServerProcess(
-            bundle, redis, folder / "overload.log", *SLOW, SLOW_MS=str(slow_ms)
-        ) as server,
+        ServerProcess(bundle, redis, folder / "overload.log", start) as server,
     ):
         items = open_predictor(bundle).catalogue.item_ids[:100]
         return uvloop.run(_measured(server.port, items, seconds))

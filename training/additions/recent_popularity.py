@@ -1,12 +1,15 @@
-"""Recent popularity: choose its two numbers on validation sessions, or leave it out.
+"""Recent popularity: choose its numbers on validation sessions, or leave it out.
 
 The formula is in `recsys/model/recent_popularity.py`. Numbers that are chosen on one half of the
-validation sessions are measured on the other half. Popularity is used where it gains more than two
-standard errors.
+validation sessions are measured on the other half. Counts at the end of training are used where
+they gain more than two standard errors. Counts that go on are used where they gain more than two
+standard errors beyond them; they are measured click by click, with earlier clicks only, and only
+where the times of the log are those of its clicks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,22 +17,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.batches.selection import Selection
-from data.sessions import Sessions
+from data.sessions import Sessions, reindex
 from recsys.catalogue.catalogue import Catalogue
 from recsys.model.ranking import UNRANKED
-from recsys.model.recent_popularity import RecentPopularity, RecentPopularitySettings
+from recsys.model.recent_popularity import SMOOTHING, RecentPopularity, RecentPopularitySettings
 from recsys.predictor import Predictor
+from recsys.ragged import ScoredRaggedArray
 from training.additions.cases import ScoredCases, scored_cases
 from training.additions.gain import gains, is_clear, metric_parts
-from training.baselines.newest import newest
+from training.baselines.newest import NEIGHBOUR_CLICKS, newest
+from training.evaluation.trending import CountsOverTime
 
 CASES = 4_000  # validation cases, which are enough to see a gain worth having
 STRENGTHS = (0.0, 0.1, 0.5)
 SHARES = (8, 64, 512)  # of the training clicks, the newest: 1/8, 1/64, 1/512
 LEAST_CLICKS = 1_000  # counted; fewer say little
+HALF_LIVES_SECONDS = (300, 1800, 10_800, 86_400)
+TRENDING_STRENGTHS = (0.1, 0.3, 1.0, 3.0)
+TOGETHER = 0.01  # of the sessions, at least, begin before the one before has ended
 HALVES = 2  # of the validation sessions
 TOO_FEW = "none, because there are too few sessions to choose it on"
 NO_GAIN = "left out, because it does not gain more than two standard errors"
+NO_TIMES = "not trending, because the log has no real times"
+NOT_TRENDING = "not trending, because later clicks gain no more than two standard errors"
+
+Clicks = NDArray[np.float64]
+Ranks = NDArray[np.int64]  # (cases,) of the targets, 1 for the best
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,39 +65,27 @@ def choose_recent(
     """
     catalogue, clicks = predictor.catalogue, Selection.of(train).clicks
     counted = [clicks // share for share in SHARES if clicks // share >= LEAST_CLICKS]
-    choices = [
-        RecentPopularity(newest_clicks, RecentPopularitySettings(strength, most))
-        for most in counted
-        for newest_clicks in [_newest_clicks(most, catalogue, train)]
-        for strength in STRENGTHS
-    ]
-    rankings = [_Ranking(None, _places(catalogue.by_popularity))]
-    rankings += [_Ranking.of(choice, catalogue) for choice in choices]
-    scored = scored_cases(predictor, valid, CASES, with_unknown=True) if choices else ()
-    parts = [_RankedCases.of(cases, rankings) for cases in scored]
-    if not parts:
+    real_times = has_real_times(valid)
+    rankings: list[_Ranking] = [_FixedCounts.of(most, catalogue, train) for most in counted]
+    if counted and real_times:
+        before, after = (reindex(s, catalogue.item_ids) for s in (_newest(train), valid))
+        rankings += [
+            _CountsThatGoOn(seconds, catalogue, before, after) for seconds in HALF_LIVES_SECONDS
+        ]
+    scored = scored_cases(predictor, valid, CASES, with_unknown=True, in_time=real_times)
+    ranked = _RankedCases.of(catalogue, rankings, scored if counted else ())
+    if not ranked.has_both_halves:
         return ChosenRecent(None, TOO_FEW)
-    session = np.concatenate([part.session for part in parts])
-    before, *after = np.concatenate([part.ranks for part in parts], axis=1)
-    gained = np.stack([gains(ranks, before) for ranks in after])  # (choices, cases)
-    at = np.empty(len(session), dtype=np.int64)  # choice for each case, made without its half
-    for half in range(HALVES):
-        own = session % HALVES == half
-        if own.all() or not own.any():
-            return ChosenRecent(None, TOO_FEW)
-        at[own] = gained[:, ~own].mean(axis=1).argmax()
-    every = np.arange(len(session))
-    if not is_clear(gained[at, every], session):
-        return ChosenRecent(None, NO_GAIN)
-    chosen = choices[int(gained.mean(axis=1).argmax())].settings
-    ranks = np.stack(after)[at, every]
-    (old_recall, old_mrr), (recall, mrr) = (metric_parts(r).mean(axis=1) for r in (before, ranks))
-    return ChosenRecent(
-        chosen,
-        f"recall@20 {old_recall:.4f} -> {recall:.4f} and mrr@20 {old_mrr:.4f} -> {mrr:.4f} on "
-        "validation sessions that the choice did not see; the newest "
-        f"{chosen.clicks:,} clicks count, with strength {chosen.strength:g}",
-    )
+    at_end = ranked.best(ranked.nothing, trending=False)
+    best = None
+    if real_times:
+        best = ranked.best(ranked.nothing if at_end is None else at_end.ranks, trending=True)
+    if best is not None:
+        return ChosenRecent(best.settings, best.summary)
+    why = NOT_TRENDING if real_times else NO_TIMES
+    if at_end is None:
+        return ChosenRecent(None, f"{NO_GAIN}; {why}")
+    return ChosenRecent(at_end.settings, f"{at_end.summary}; {why}")
 
 
 def recent_of(
@@ -99,7 +100,35 @@ def recent_of(
     """
     if settings is None:
         return None
-    return RecentPopularity(_newest_clicks(settings.clicks, catalogue, train), settings)
+    if settings.clicks is not None:
+        return RecentPopularity(_newest_clicks(settings.clicks, catalogue, train), settings)
+    return counts_at_end(settings, reindex(_newest(train), catalogue.item_ids))
+
+
+def _newest(train: Sessions | Selection) -> Sessions:
+    """Return the newest training sessions, of as many clicks as are counted at most."""
+    return newest(Selection.of(train), NEIGHBOUR_CLICKS)
+
+
+def counts_at_end(settings: RecentPopularitySettings, sessions: Sessions) -> RecentPopularity:
+    """Return the counts at the last click of the sessions; items are indices, -1 where unknown."""
+    at_ms, before = int(sessions.time_ms.max()), int(sessions.time_ms.min())
+    nothing = RecentPopularity(np.zeros(len(sessions.item_ids)), settings, before)
+    counts = CountsOverTime(nothing, sessions).at(np.array([at_ms + 1]))
+    found = np.zeros(len(sessions.item_ids))
+    found[counts.items] = counts.scores
+    return RecentPopularity(found, settings, at_ms + 1)
+
+
+def has_real_times(sessions: Sessions) -> bool:
+    """Return whether the times are those of clicks, and not just an order of them.
+
+    Sessions of a shop run at the same time. Where times were made up to keep an order, or are days,
+    no session begins before the one before it has ended.
+    """
+    ends_ms = sessions.time_ms[sessions.offsets[1:] - 1]
+    together = np.count_nonzero(sessions.starts_ms[1:] < ends_ms[:-1])
+    return bool(together > TOGETHER * len(sessions))
 
 
 def _newest_clicks(
@@ -122,36 +151,179 @@ def _places(order: NDArray[np.int32]) -> NDArray[np.int64]:
     return places
 
 
-@dataclass(frozen=True)
-class _Ranking:
-    """Ranking of targets: with a term, and by the popular items where no click is known."""
+class _Ranking(Protocol):
+    """Rankings of targets, one for each of some settings."""
 
-    term: Tensor | None  # (N,) float32; None adds nothing
-    places: NDArray[np.int64]  # (N,) of the items among the popular ones
+    @property
+    def settings(self) -> Sequence[RecentPopularitySettings]: ...
+    def ranks(self, cases: ScoredCases) -> Ranks:
+        """Return the ranks of the targets, (settings, cases)."""
+        ...
+
+
+class _FixedCounts:
+    """Rankings with the same counts in all cases."""
+
+    def __init__(self, recent: Sequence[RecentPopularity], catalogue: Catalogue) -> None:
+        self.settings = [one.settings for one in recent]
+        self._terms = [one.term if one.settings.strength > 0 else None for one in recent]
+        order = recent[0].order(catalogue.by_popularity) if recent else catalogue.by_popularity
+        self._places = _places(order)
 
     @classmethod
-    def of(cls, choice: RecentPopularity, catalogue: Catalogue) -> "_Ranking":
-        term = choice.term if choice.settings.strength > 0 else None
-        return cls(term, _places(choice.order(catalogue.by_popularity)))
+    def of(cls, most: int, catalogue: Catalogue, train: Sessions | Selection) -> "_FixedCounts":
+        clicks = _newest_clicks(most, catalogue, train)
+        settings = [RecentPopularitySettings(strength, most) for strength in STRENGTHS]
+        return cls([RecentPopularity(clicks, one) for one in settings], catalogue)
+
+    def ranks(self, cases: ScoredCases) -> Ranks:
+        return np.stack([self._ranks(cases, term) for term in self._terms or [None]])
+
+    def _ranks(self, cases: ScoredCases, term: Tensor | None) -> Ranks:
+        target = np.maximum(cases.target, 0)
+        scores = cases.scores if term is None else cases.scores + term
+        in_scores = (scores >= scores.gather(1, torch.from_numpy(target)[:, None])).sum(dim=1)
+        return _shown_ranks(cases, in_scores.numpy(), self._places[target])
+
+
+class _CountsThatGoOn:
+    """Rankings with the counts at the time of each case, for one half-life."""
+
+    def __init__(
+        self, half_life_seconds: int, catalogue: Catalogue, train: Sessions, valid: Sessions
+    ) -> None:
+        """train, valid: Items as indices."""
+        self.settings = [
+            RecentPopularitySettings(strength, half_life_seconds=half_life_seconds)
+            for strength in TRENDING_STRENGTHS
+        ]
+        self._counts = CountsOverTime(counts_at_end(self.settings[0], train), valid)
+        self._places = _places(catalogue.by_popularity)
+
+    def ranks(self, cases: ScoredCases) -> Ranks:
+        counts, target = self._counts.at(cases.time_ms), np.maximum(cases.target, 0)
+        of_target = np.zeros(len(target))
+        is_target = counts.items == target[counts.row_of_entry]
+        of_target[counts.row_of_entry[is_target]] = counts.scores[is_target]
+        in_popular = self._in_popular(target, counts, of_target)
+        return np.stack(
+            [
+                _shown_ranks(cases, _in_scores(cases, counts, of_target, one.strength), in_popular)
+                for one in self.settings
+            ]
+        )
+
+    def _in_popular(self, target: Ranks, counts: ScoredRaggedArray, of_target: Clicks) -> Ranks:
+        """Return the places by counts; equal ones are in the order of the training clicks."""
+        row, places = counts.row_of_entry, self._places
+        ahead = places[counts.items] < places[target][row]
+        equal = counts.scores == of_target[row]
+        above = (counts.scores > of_target[row]) | (equal & ahead)
+        moved = above.astype(np.int64) - (ahead & (of_target[row] == 0))
+        begin = np.where(of_target > 0, 1, places[target])
+        return begin + np.bincount(row, moved, minlength=len(target)).astype(np.int64)
+
+
+def _in_scores(
+    cases: ScoredCases, counts: ScoredRaggedArray, of_target: Clicks, strength: float
+) -> Ranks:
+    """Return the ranks by scores with the term of these counts.
+
+    Args:
+        cases: The cases.
+        counts: Counts of some items of each case.
+        of_target: (cases,) counts of the targets.
+        strength: That of the term.
+    """
+
+    def term(clicks: Clicks) -> Tensor:
+        return torch.from_numpy((strength * np.log1p(clicks / SMOOTHING)).astype(np.float32))
+
+    target = torch.from_numpy(np.maximum(cases.target, 0))
+    row, items = torch.from_numpy(counts.row_of_entry), torch.from_numpy(counts.items)
+    least = cases.scores.gather(1, target[:, None]) + term(of_target)[:, None]
+    plain, at_least = cases.scores[row, items], least[row, 0]
+    moved = (plain + term(counts.scores) >= at_least).long() - (plain >= at_least).long()
+    above = (cases.scores >= least).sum(dim=1)
+    return above.index_add_(0, row, moved).numpy()
+
+
+def _shown_ranks(cases: ScoredCases, in_scores: Ranks, in_popular: Ranks) -> Ranks:
+    """Return the ranks in the lists of the cases: without a known click, in that of popular items.
+
+    Args:
+        cases: The cases.
+        in_scores: (cases,) ranks by score.
+        in_popular: (cases,) ranks among the popular items.
+    """
+    ranks = np.where(cases.windows.lengths > 0, in_scores, in_popular)
+    return np.where(cases.target >= 0, ranks, UNRANKED)
+
+
+@dataclass(frozen=True)
+class _Best:
+    """Settings with the highest gain, which is clear."""
+
+    settings: RecentPopularitySettings
+    ranks: Ranks  # with them
+    summary: str
 
 
 @dataclass(frozen=True)
 class _RankedCases:
-    """Some validation cases, and the ranks of their targets in several rankings."""
+    """Ranks of the targets of validation cases."""
 
     session: NDArray[np.int64]  # (cases,)
-    ranks: NDArray[np.int64]  # (rankings, cases)
+    nothing: Ranks  # without recent popularity
+    ranks: Mapping[RecentPopularitySettings, Ranks]
 
     @classmethod
-    def of(cls, cases: ScoredCases, rankings: Sequence[_Ranking]) -> "_RankedCases":
-        target = np.maximum(cases.target, 0)
-        column = torch.from_numpy(target).unsqueeze(1)
-        is_known = cases.windows.lengths > 0  # the others get the list of popular items
+    def of(
+        cls, catalogue: Catalogue, rankings: Sequence[_Ranking], scored: Iterable[ScoredCases]
+    ) -> "_RankedCases":
+        settings = [one for ranking in rankings for one in ranking.settings]
+        every: list[_Ranking] = [_FixedCounts([], catalogue), *rankings]
+        session = [np.zeros(0, dtype=np.int64)]
+        ranks = [np.zeros((1 + len(settings), 0), dtype=np.int64)]
+        for cases in scored:
+            session.append(cases.session)
+            ranks.append(np.concatenate([ranking.ranks(cases) for ranking in every]))
+        nothing, *others = np.concatenate(ranks, axis=1)
+        return cls(np.concatenate(session), nothing, dict(zip(settings, others, strict=True)))
 
-        def ranks(ranking: _Ranking) -> NDArray[np.int64]:
-            scores = cases.scores if ranking.term is None else cases.scores + ranking.term
-            in_scores = (scores >= scores.gather(1, column)).sum(dim=1).numpy()
-            ranked = np.where(is_known, in_scores, ranking.places[target])
-            return np.where(cases.target >= 0, ranked, UNRANKED)
+    @property
+    def has_both_halves(self) -> bool:
+        return len(np.unique(self.session % HALVES)) == HALVES
 
-        return cls(cases.session, np.stack([ranks(ranking) for ranking in rankings]))
+    def best(self, before: Ranks, *, trending: bool) -> _Best | None:
+        """Return the best settings, if the gain over other ranks is clear.
+
+        It is measured on the cases of one half of the sessions for the settings that are best on
+        the other half.
+        """
+        choices = [one for one in self.ranks if (one.half_life_seconds is not None) == trending]
+        ranks = np.stack([self.ranks[choice] for choice in choices])
+        gained = np.stack([gains(one, before) for one in ranks])  # (choices, cases)
+        at = np.empty(len(self.session), dtype=np.int64)  # choice made without its half
+        for half in range(HALVES):
+            own = self.session % HALVES == half
+            at[own] = gained[:, ~own].mean(axis=1).argmax()
+        every = np.arange(len(self.session))
+        if not is_clear(gained[at, every], self.session):
+            return None
+        best = int(gained.mean(axis=1).argmax())
+        return _Best(choices[best], ranks[best], _summary(choices[best], before, ranks[at, every]))
+
+
+def _summary(settings: RecentPopularitySettings, before: Ranks, unseen: Ranks) -> str:
+    (old_recall, old_mrr), (recall, mrr) = (metric_parts(r).mean(axis=1) for r in (before, unseen))
+    if settings.half_life_seconds is None:
+        counts = f"the newest {settings.clicks:,} clicks count"
+    else:
+        minutes = settings.half_life_seconds / 60
+        counts = f"a click counts half after {minutes:g} minutes, and the service counts on"
+    return (
+        f"recall@20 {old_recall:.4f} -> {recall:.4f} and mrr@20 {old_mrr:.4f} -> {mrr:.4f} on "
+        f"validation sessions that the choice did not see; {counts}, with strength "
+        f"{settings.strength:g}"
+    )

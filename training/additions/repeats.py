@@ -21,7 +21,6 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from torch import Tensor
 
 from data.sessions import Sessions
@@ -180,6 +179,8 @@ def by_likelihood(cases: RepeatCases, chosen: Mask) -> Coefficients:
     The bonuses are on the scale of the scores: the likelihood is that of (score + bonus) divided by
     the best of the temperatures.
     """
+    from scipy.optimize import minimize  # a quarter of a second, in vain for most commands
+
     at, scaled = EXPONENTS.index(10), NO_BONUS
     found: dict[int, tuple[float, Coefficients]] = {}
 

@@ -27,12 +27,13 @@ from training.evaluation.evaluate import Evaluation, Scorer, evaluate
 from training.evaluation.event_types import WEIGHTED_RECALL, target_masks, weighted_recall
 from training.evaluation.intervals import Estimate, estimate, ratio, resampled_sums, session_sums
 from training.evaluation.sample import Sample
+from training.evaluation.trending import TrendingScorer, going_on
 from training.parallel.processes import ALONE, Processes
 from training.progress import bar
 
 MODEL = "model"  # the row that the others are compared with
 # Rows that are models, too, and so no baselines.
-RELATIVES = ("model alone", "without repeats", "parent")
+RELATIVES = ("model alone", "without repeats", "without trending", "parent")
 # Baselines without any learning of sequences; a model that one of them beats needs attention.
 SIMPLE = ("popularity", "recent popularity", "session popularity", "markov")
 COMPARED = ("recall@1", "recall@5", "recall@10", "recall@20", "mrr@20", "ndcg@20")
@@ -122,17 +123,20 @@ def evaluate_with_baselines(
     test: Sessions,
     console: Console,
     processes: Processes = ALONE,
+    counted: Sessions | None = None,
 ) -> dict[str, Evaluation]:
     """Evaluate the model and every baseline on the same cases.
 
     Args:
         model: The model; one with neighbours or a repeat term is also measured without both, as
-            "model alone", one with both also as "without repeats".
+            "model alone", one with both also as "without repeats". One whose counts go on counts
+            the clicks of `counted`; with those at the end of training it is "without trending".
         catalogue: The model's items.
         train: Sessions from which the baselines learn.
         test: Sessions whose next clicks are ranked.
         console: Shows a bar.
         processes: They share the cases of the model; the baselines are the work of the first one.
+        counted: All sessions of the time of `test`; None for these.
 
     Returns:
         Recommender → evaluation, the model first; the baselines in the first process alone.
@@ -142,8 +146,9 @@ def evaluate_with_baselines(
     """
     learned = Selection.of(train).indexed(catalogue.item_ids)
     tested = reindex(test, catalogue.item_ids)
-    models = {MODEL: model, **_relatives(model)}
-    scorers: dict[str, Callable[[], Scorer]] = {
+    later = tested if counted is None else reindex(counted, catalogue.item_ids)
+    models = models_of(model, later)
+    scorers: dict[str, Callable[[], Scorer | TrendingScorer]] = {
         name: partial(_itself, one) for name, one in models.items()
     }
     if processes.is_first:
@@ -158,12 +163,25 @@ def evaluate_with_baselines(
     return results
 
 
-def _itself(scorer: Scorer) -> Scorer:
+def _itself(scorer: Scorer | TrendingScorer) -> Scorer | TrendingScorer:
     return scorer
 
 
+def models_of(model: Predictor, counted: Sessions) -> dict[str, Predictor | TrendingScorer]:
+    """Return the model, without its additions, and without some of them, all as they are served.
+
+    Args:
+        model: The model.
+        counted: Sessions that a model whose counts go on counts, items as indices.
+    """
+    models = {MODEL: model, **_relatives(model)}
+    scorers = {name: going_on(one, counted) for name, one in models.items()}
+    if model.recent is not None and model.recent.is_trending:
+        scorers["without trending"] = model
+    return scorers
+
+
 def _relatives(model: Predictor) -> dict[str, Predictor]:
-    """Return the model without its additions, and without some of them."""
     alone = model.with_repeats(None).with_blend(None).with_recent(None)
     relatives: dict[str, Predictor] = {}
     if any(part is not None for part in (model.blend, model.repeats, model.recent)):

@@ -23,6 +23,7 @@ from recsys.predictor import Predictor
 from recsys.ragged import spread
 from training.evaluation.metrics import CUTOFFS, Coverage, metrics_at
 from training.evaluation.popularity_backoff import BackoffRanks, PopularityBackoff
+from training.evaluation.trending import TrendingScorer
 from training.parallel.processes import ALONE, Processes
 
 LIST_LENGTH = 20
@@ -72,7 +73,7 @@ class Evaluation:
 
 
 def evaluate(
-    scorer: Scorer,
+    scorer: Scorer | TrendingScorer,
     sessions: Sessions,
     items: int,
     progress: Progress | None = None,
@@ -81,7 +82,7 @@ def evaluate(
     """Rank every next click and return the metrics.
 
     Args:
-        scorer: The recommender.
+        scorer: The recommender. One whose counts go on ranks the sessions in order of time.
         sessions: Items as indices below `items`, -1 where the catalogue lacks one. Sessions of one
             click are left out.
         items: Size of the catalogue, N.
@@ -107,12 +108,15 @@ def evaluate(
     conservative, standard = torch.zeros_like(targets), torch.zeros_like(targets)
     coverage = Coverage(items, LIST_LENGTH)
     done = 0
-    is_sparse = isinstance(scorer, PopularityBackoff)
+    is_sparse, in_time = isinstance(scorer, PopularityBackoff), isinstance(scorer, TrendingScorer)
     at_once = CASES_AT_ONCE if is_sparse else max(SCORES_AT_ONCE // items, 1)
-    read = coded(sessions, scorer.event_types) if isinstance(scorer, Predictor) else sessions
-    for number, (chunk, cases) in enumerate(in_chunks(read, at_once)):
+    if in_time:
+        at_once = min(at_once, CASES_AT_ONCE)
+    request_ms, model = sessions.request_ms, _predictor_of(scorer)
+    read = sessions if model is None else coded(sessions, model.event_types)
+    for number, (chunk, cases) in enumerate(in_chunks(read, at_once, in_time=in_time)):
         if number % processes.size == processes.rank:
-            ranked = _ranked(scorer, chunk, targets[cases])
+            ranked = _ranked(scorer, chunk, targets[cases], request_ms[cases.numpy()])
             conservative[cases], standard[cases] = ranked.conservative, ranked.standard
             coverage.add(ranked.listed)
         done += len(chunk)
@@ -122,14 +126,18 @@ def evaluate(
     return _evaluation(sessions, conservative, standard, coverage)
 
 
-def in_chunks(sessions: Sessions, at_once: int) -> Iterator[tuple[list[NDArray[np.int32]], Tensor]]:
+def in_chunks(
+    sessions: Sessions, at_once: int, *, in_time: bool = False
+) -> Iterator[tuple[list[NDArray[np.int32]], Tensor]]:
     """Yield sessions of similar length, and the numbers of their cases among all of `next_clicks`.
 
     Args:
         sessions: All sessions.
         at_once: Largest number of cases in a chunk; a longer session is a chunk of its own.
+        in_time: Yield sessions in the order of their starts instead.
     """
-    order = np.argsort(sessions.lengths, kind="stable")  # similar lengths share a batch
+    sorted_by = sessions.starts_ms if in_time else sessions.lengths
+    order = np.argsort(sorted_by, kind="stable")  # similar lengths share a batch
     first_case = sessions.offsets[:-1] - np.arange(len(sessions))
     for chunk in _chunks(sessions.lengths[order], at_once):
         numbers = order[chunk]
@@ -137,12 +145,35 @@ def in_chunks(sessions: Sessions, at_once: int) -> Iterator[tuple[list[NDArray[n
         yield [sessions[s] for s in numbers.tolist()], torch.from_numpy(cases)
 
 
-def _ranked(scorer: Scorer, sessions: Sequence[NDArray[np.int32]], targets: Tensor) -> BackoffRanks:
+def scores_of(
+    scorer: Scorer | TrendingScorer,
+    sessions: Sequence[NDArray[np.int32]],
+    times_ms: NDArray[np.int64],
+) -> Tensor:
+    """Return the scores of all items, (cases, N), for requests at these times, (cases,) int64."""
+    if isinstance(scorer, TrendingScorer):
+        return scorer.scores_at(sessions, times_ms)
+    return scorer.scores_along(sessions)
+
+
+def _predictor_of(scorer: Scorer | TrendingScorer) -> Predictor | None:
+    """Return the model of a scorer that reads codes; None for one that reads items."""
+    if isinstance(scorer, TrendingScorer):
+        return scorer.predictor
+    return scorer if isinstance(scorer, Predictor) else None
+
+
+def _ranked(
+    scorer: Scorer | TrendingScorer,
+    sessions: Sequence[NDArray[np.int32]],
+    targets: Tensor,
+    times_ms: NDArray[np.int64],
+) -> BackoffRanks:
     if isinstance(scorer, PopularityBackoff):
         return scorer.ranked_along(sessions, targets, LIST_LENGTH)
-    scores = scorer.scores_along(sessions)
-    if isinstance(scorer, Predictor):
-        scorer.exclude_along(scores, sessions)
+    scores, model = scores_of(scorer, sessions, times_ms), _predictor_of(scorer)
+    if model is not None:
+        model.exclude_along(scores, sessions)
     return BackoffRanks(*target_ranks(scores, targets), top_k(scores, LIST_LENGTH)[1])
 
 

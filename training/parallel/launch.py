@@ -30,13 +30,15 @@ class ProcessEnd:
     is_consequence: bool = False  # of an error of another process
 
 
-def launch(work: Callable[[], Path | None], processes: int) -> Path:
+def launch(work: Callable[[], Path | None], processes: int, start_method: str = "spawn") -> Path:
     """Run `work` in so many processes; return the path that the first of them returns.
 
     Args:
         work: Function that multiprocessing can send to a process. It joins the others by
             `training.parallel.torch_processes.joined`.
         processes: Number of processes.
+        start_method: Of multiprocessing. Those of a fork server start at once, but do not end where
+            the process that started them is killed.
 
     Raises:
         BadInput: This torch has no torch.distributed.
@@ -67,7 +69,7 @@ def launch(work: Callable[[], Path | None], processes: int) -> Path:
                 rdzv_endpoint="localhost:0",  # any free port
                 local_addr="localhost",
                 max_restarts=RESTARTS,
-                start_method="spawn",
+                start_method=start_method,
                 logs_specs=DefaultLogsSpecs(log_dir=logs),  # by default, a folder that stays
             )
             outcomes = elastic_launch(config, _run)(work)

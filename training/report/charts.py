@@ -28,8 +28,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 440, 280  # of a chart, in units of its view box
-ROWS_HEIGHT, ROW_HEIGHT = 84, 27  # of an interval chart: without its rows, and of one row
+ROWS_TOP, ROW_HEIGHT = 30, 27  # of an interval chart: above its rows, and of one row
+FIGURE_WIDTH = 72  # of the figures beside the rows
 UNITS_PER_INCH = 72  # Matplotlib's points
+TOP, BOTTOM, LEFT, RIGHT = 46, 40, 62, 12  # around the plot of a line or bar chart
+FONT_SIZE = 12
 NAME_LETTERS = 20
 WHISKER_OFFSET = 0.06  # of a category, so that the whiskers of two lines stand side by side
 
@@ -47,6 +50,7 @@ VARIABLES = {  # colour → variable of report.css
 STYLE = {
     "axes.axisbelow": True,
     "axes.edgecolor": AXIS,
+    "axes.facecolor": "none",
     "axes.formatter.useoffset": False,
     "axes.grid": True,
     "axes.labelcolor": QUIET,
@@ -57,10 +61,8 @@ STYLE = {
     "axes.spines.top": False,
     "axes.titlecolor": QUIET,
     "axes.titlesize": 12,
-    "figure.constrained_layout.h_pad": 0.02,
-    "figure.constrained_layout.w_pad": 0.02,
-    "figure.constrained_layout.use": True,
-    "font.size": 12,
+    "figure.facecolor": "none",
+    "font.size": FONT_SIZE,
     "grid.color": GRID,
     "legend.borderaxespad": 0.3,
     "legend.columnspacing": 1.2,
@@ -88,15 +90,29 @@ class Line:
 
 
 class _Chart:
-    """One figure with one pair of axes, and the texts that appear over its points."""
+    """One figure with one pair of axes, and the texts that appear over its points.
 
-    def __init__(self, title: str, height: float) -> None:
+    Margins are given, in units of the view box: to find them takes Matplotlib a third of the time.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        height: float,
+        *,
+        top: float = TOP,
+        left: float = LEFT,
+        right: float = RIGHT,
+    ) -> None:
         from matplotlib.figure import Figure
 
         self._title = title
         self._tooltips: list[str] = []
         self._figure = Figure(figsize=(WIDTH / UNITS_PER_INCH, height / UNITS_PER_INCH))
-        self._figure.suptitle(title, x=0, ha="left", fontsize=14, fontweight="bold", color=INK)
+        self._figure.suptitle(title, x=0, y=1, ha="left", fontsize=14, fontweight="bold", color=INK)
+        self._figure.subplots_adjust(
+            left / WIDTH, BOTTOM / height, 1 - right / WIDTH, 1 - top / height
+        )
         self.axes: Axes = self._figure.subplots()
 
     def add_tooltip(self, artist: "Artist", text: str) -> None:
@@ -117,9 +133,11 @@ class _Chart:
 
     def svg(self) -> Markup:
         """Return the `<svg>` element."""
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+
         buffer = io.StringIO()
         no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        self._figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
+        FigureCanvasSVG(self._figure).print_svg(buffer, metadata=no_metadata)  # type: ignore[no-untyped-call]
         text = buffer.getvalue()
         text = text[text.index("<svg") :]  # what is before it belongs to a file of its own
         name = escape(self._title)
@@ -227,11 +245,18 @@ def interval_chart(
     with _style(title):
         from matplotlib.ticker import MaxNLocator
 
-        chart = _Chart(title, ROWS_HEIGHT + ROW_HEIGHT * len(rows))
+        names = [_short(name) for name in rows]
+        chart = _Chart(
+            title,
+            ROWS_TOP + ROW_HEIGHT * len(rows) + BOTTOM,
+            top=ROWS_TOP,
+            left=max(map(_text_width, names)) + 8,
+            right=FIGURE_WIDTH,
+        )
         axes = chart.axes
         axes.set_xlabel(x_label)
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.set_yticks(range(len(rows)), [_short(name) for name in rows])
+        axes.set_yticks(range(len(rows)), names)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.use_sticky_edges = False  # leaves room beside a bar that ends at zero
@@ -248,7 +273,7 @@ def interval_chart(
             text = f"{figure.value:+.4f}" if signed else f"{figure.value:.4f}"
             text = text.replace("-", "−")
             beside = axes.get_yaxis_transform()
-            axes.text(1.04, row, text, va="center", transform=beside, color=ink, fontweight=weight)
+            axes.text(1.03, row, text, va="center", transform=beside, color=ink, fontweight=weight)
         if not signed:
             axes.set_xlim(left=0)
         return chart.svg()
@@ -268,6 +293,15 @@ def _opening(svg: str) -> str:
     assert view_box is not None, "Matplotlib writes a view box"
     names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
     return f'{names} {view_box.group()} role="img"'
+
+
+def _text_width(text: str) -> float:
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextToPath
+
+    font = FontProperties(size=FONT_SIZE, weight="bold")
+    width, _, _ = TextToPath().get_text_width_height_descent(text, font, ismath=False)
+    return float(width)
 
 
 def _label_axes(axes: "Axes", x_label: str, y_label: str) -> None:

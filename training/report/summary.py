@@ -24,9 +24,11 @@ from training.evaluation.evaluate import Evaluation
 from training.evaluation.intervals import Estimate
 
 METRIC_NAMES = {"recall": "Recall", "mrr": "MRR", "ndcg": "NDCG"}
+TRENDING = "without trending"
 RELATIVE_NAMES = {
     "model alone": "the model alone",
     "without repeats": "the same blend without a bonus for items of the session",
+    TRENDING: "the same model with the counts of the end of training",
     "parent": "the bundle it continues",
 }
 # What it means where a simple baseline is ahead of the model, and what to do.
@@ -148,10 +150,13 @@ def _simple_baselines_ahead(comparison: Comparison) -> list[str]:
 
 def _beside_relatives(comparison: Comparison) -> list[str]:
     others = dict.fromkeys(d.other for d in comparison.to_relatives)
-    return [
+    sentences = [
         f"It {_joined([d for d in comparison.to_relatives if d.other == other])}."
         for other in others
     ]
+    if TRENDING in others:
+        sentences.append("Its counts of clicks go on from case to case, as in the service.")
+    return sentences
 
 
 def _joined(differences: Sequence[Difference]) -> str:

@@ -100,6 +100,7 @@ def choose_retrieval(
 def _build(
     kind: str, predictor: Predictor, scale: float, bias_unit: float, on_attempt: OnAttempt
 ) -> CandidateIndex:
+    predictor = predictor.for_index()
     if kind != "lists":
         exact = predictor.exact_retrieval
         return Int8Index.of(exact.matrix, exact.bias, bias_unit)

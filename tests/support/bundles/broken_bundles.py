@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from recsys.bundle.layout import GOLDEN, ITEMS, MANIFEST, MODEL, WEIGHTS
 from recsys.bundle.load import digest, model_id_of
 from recsys.model.gru4rec import ModelSize
+from recsys.model.recent_popularity import RecentPopularitySettings
 from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import BlendSettings
 from recsys.neighbours.scoring import NeighbourSettings
@@ -36,7 +37,7 @@ def sign(bundle: Path) -> None:
                 **{**blend, "neighbours": NeighbourSettings(**blend["neighbours"])}
             )
         size, index = ModelSize(**manifest["size"]), manifest["retrieval"]["index"]
-        repeats = manifest["repeats"]
+        repeats, recent = manifest["repeats"], manifest.get("recent_popularity")
         manifest["model_id"] = model_id_of(
             manifest["files"],
             manifest["window"],
@@ -45,6 +46,7 @@ def sign(bundle: Path) -> None:
                 None if repeats is None else RepeatTerm(**repeats),
                 blend,
                 None if index is None else IndexSettings(**index),
+                None if recent is None else RecentPopularitySettings(**recent),
             ),
         )
 

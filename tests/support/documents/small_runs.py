@@ -38,6 +38,8 @@ SMALLER = {
     "additions.py": f"--set epochs=1 {LEARN}",
     "serving_sizes.py capacity": f"--p90 0 {LOAD}",  # no rate holds this bound, so it tries one
     "serving_sizes.py sizes": LOAD,
+    "trending.py exchanges": "--rounds 2",
+    "trending.py costs": "--items 4000 --hidden 8 --rounds 20",
     "training_memory.py": "--clicks 4000 --items 300 --hidden 8 --checks 1",
     "successor_log.py": "--items 400 --clicks 4000 --held-out 100",
     "time_to_accuracy.py": f"--epochs 1 {LEARN} --set epochs=1",

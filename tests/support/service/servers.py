@@ -3,8 +3,6 @@
 import contextlib
 import os
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -19,9 +17,9 @@ from starlette.types import ASGIApp
 from service.serve import config_of
 from service.server.embedded_redis import free_port
 from service.settings import Settings
+from tests.support.processes import Process, Start, start_python
 
 MOST_LOOKS, LOOK_SECONDS, STOP_SECONDS = 1200, 0.05, 20.0
-PROGRAM = ("-c", "from recsys.cli.main import main; main()")
 PATIENT = {
     "RECSYS_REDIS_TIMEOUT_MS": "2000",
     "RECSYS_REDIS_BUDGET_MS": "5000",
@@ -33,15 +31,20 @@ class ServerProcess:
     """`recsys serve` in a process of its own; it can be killed and restarted on the same port."""
 
     def __init__(
-        self, bundle: Path, redis: str, log: Path, *program: str, **environment: str
+        self,
+        bundle: Path,
+        redis: str,
+        log: Path,
+        start: Start = start_python,
+        /,
+        **environment: str,
     ) -> None:
-        """program: instead of `recsys`; environment: settings; log: file that gets the output."""
+        """start: starts the process; environment: settings; log: file that gets the output."""
         self.port = free_port()
-        self._log = log
-        self._command = [sys.executable, *(program or PROGRAM), "serve", "--bundle", str(bundle)]
-        self._command += ["--redis", redis, "--port", str(self.port)]
+        self._log, self._start = log, start
+        self._words = ["serve", "--bundle", str(bundle), "--redis", redis, "--port", str(self.port)]
         self._environment = {**os.environ, **environment}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
 
     @property
     def url(self) -> str:
@@ -57,10 +60,7 @@ class ServerProcess:
 
     def start(self) -> None:
         """Start the process and wait until it answers."""
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command, env=self._environment, stdout=log, stderr=log
-            )
+        self._process = self._start(self._words, self._log, self._environment)
         for _ in range(MOST_LOOKS):  # a count instead of a deadline: the machine may pause
             if self._process.poll() is not None:
                 raise AssertionError(self.log_text)
@@ -85,7 +85,7 @@ class ServerProcess:
             self.kill()  # no effect if it has ended
 
     @property
-    def _running(self) -> "subprocess.Popen[bytes]":
+    def _running(self) -> Process:
         assert self._process is not None, "the server is not running"
         return self._process
 
@@ -103,20 +103,32 @@ class ServerProcess:
 
 
 @contextmanager
-def served(bundle: Path, redis: str, log: Path | None = None, **environment: str) -> Iterator[str]:
+def served(
+    bundle: Path,
+    redis: str,
+    log: Path | None = None,
+    start: Start = start_python,
+    /,
+    **environment: str,
+) -> Iterator[str]:
     """Run `recsys serve` with generous time limits; yield its URL."""
-    with started(bundle, redis, log, **environment) as server:
+    with started(bundle, redis, log, start, **environment) as server:
         yield server.url
 
 
 @contextmanager
 def started(
-    bundle: Path, redis: str, log: Path | None = None, **environment: str
+    bundle: Path,
+    redis: str,
+    log: Path | None = None,
+    start: Start = start_python,
+    /,
+    **environment: str,
 ) -> Iterator[ServerProcess]:
     """Run `recsys serve` with generous time limits; yield the process."""
     with tempfile.TemporaryDirectory() as folder:
         log = log or Path(folder) / "log"
-        with ServerProcess(bundle, redis, log, **{**PATIENT, **environment}) as server:
+        with ServerProcess(bundle, redis, log, start, **PATIENT | environment) as server:
             yield server
             assert server.stop() == 0, server.log_text
 
@@ -149,6 +161,8 @@ def listening(
 
 
 @contextmanager
-def several_served(count: int, bundle: Path, redis: str) -> Iterator[list[str]]:
+def several_served(
+    count: int, bundle: Path, redis: str, start: Start = start_python
+) -> Iterator[list[str]]:
     with ExitStack() as stack:
-        yield [stack.enter_context(served(bundle, redis)) for _ in range(count)]
+        yield [stack.enter_context(served(bundle, redis, None, start)) for _ in range(count)]

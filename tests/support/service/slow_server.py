@@ -1,20 +1,15 @@
-"""`recsys serve` with an artificially slow model, SLOW_MS for each list; for overload tests.
+"""`recsys serve` with an artificially slow model, for overload tests.
 
 Without the delay the load generator would reach its limit before the service does.
 """
 
-import os
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from torch import Tensor
 
-from recsys.cli.main import main
 from recsys.predictor import Predictor, Ranking
 from recsys.retrieval.exact import RankingQuery, TopK
-
-SLOW = (str(Path(__file__)),)  # program of a `ServerProcess`
 
 
 def slow_down(seconds: float) -> None:
@@ -36,8 +31,3 @@ def slow_down(seconds: float) -> None:
         return quick(self, find, state, windows, queries)
 
     Predictor._rank = slow  # type: ignore[method-assign]
-
-
-if __name__ == "__main__":
-    slow_down(float(os.environ["SLOW_MS"]) / 1000)
-    main()

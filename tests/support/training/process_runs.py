@@ -107,6 +107,7 @@ def weights_in(folder: Path) -> dict[str, Tensor]:
 
 def train_on_all_processes(folder: Path) -> Path:
     """Do the work of one of several processes: train, exchange messages, disagree."""
+    torch.set_num_threads(1)
     with joined(CPU) as processes:
         train_all(folder, processes)
         if processes.size == 2:
@@ -195,6 +196,7 @@ class KillsItself(Quiet):
 
 def train_long(folder: Path, killed: int) -> Path:
     """Train on the long log; the process of this rank kills itself at the first attempt."""
+    torch.set_num_threads(1)
     with joined(CPU) as processes:
         kills = processes.rank == killed and not processes.is_restart
         if processes.is_first and processes.is_restart:

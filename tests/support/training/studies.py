@@ -1,6 +1,5 @@
 """Searches on a small log, in this process or in new ones that meet while they run a trial."""
 
-import multiprocessing
 import os
 import signal
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from tests.support.processes import fork_server
 from tests.support.training.builders import words
 from training.progress import TuneBars
 from training.recipe import Recipe
@@ -58,8 +58,7 @@ def search(
 
 def started(folder: Path, name: str, *, killed: bool = False) -> BaseProcess:
     """Start a search of six trials in a process that waits for another one at its first trial."""
-    spawn = multiprocessing.get_context("spawn")
-    process = spawn.Process(target=_search_together, args=(folder, name, killed))
+    process = fork_server().Process(target=_search_together, args=(folder, name, killed))
     process.start()
     return process
 

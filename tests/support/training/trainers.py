@@ -1,31 +1,26 @@
-"""`recsys train` in a process of its own that a test kills, stops, or gives a small disk.
+"""`recsys train` in a process of its own that a test kills, stops, or gives a small disk."""
 
-A fork server imports torch once, so that a run starts in milliseconds.
-"""
-
-import multiprocessing
 import os
 import resource
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerProcess
+from functools import partial
 from pathlib import Path
 
+import torch
+
 from recsys.bundle.layout import WEIGHTS
+from tests.support.processes import Process, start_fork
 from training.checkpoint import CHECKPOINT
 
 CLICKS = "session_id,item_id,timestamp\n" + "".join(
     f"s{s},i{(s * 7 + c * (1 + s % 3)) % 60},{100 * s + c}\n" for s in range(240) for c in range(4)
 )
-# 40 epochs of about 40 steps, a checkpoint after each step: long enough for a kill
-SETTINGS = ("epochs=40", "patience=40", "hidden=32", "batch=16", "negatives=32", "refit=false")
+# 20 epochs of about 40 steps, a checkpoint after each step: long enough for a kill
+SETTINGS = ("epochs=20", "patience=20", "hidden=32", "batch=16", "negatives=32", "refit=false")
 DROPOUT = ("dropout_embedding=0.2", "dropout_hidden=0.1", "momentum=0.1")
-
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["training.pipeline", "trainers"])
 
 
 @dataclass(frozen=True)
@@ -62,15 +57,15 @@ class TrainingRun:
             disk: Largest size of a file, in bytes.
             mortal: Let the kernel kill the process that writes more.
         """
-        words = ["--clicks", self.clicks, "--out", self.out, "--recipe", self.recipe]
+        words = ["train", "--clicks", self.clicks, "--out", self.out, "--recipe", self.recipe]
         words += ["--checkpoint-seconds", "0", *options]
         for setting in self.settings:
             words += ["--set", setting]
         output = self.out.with_name(f"{self.out.name}.output")
-        command = ["recsys", "train", *map(str, words)]
-        process = _context.Process(target=_train, args=(command, output, disk, mortal))
+        output.unlink(missing_ok=True)
         inode = _inode(self.checkpoint)
-        process.start()
+        prepare = partial(_limit, disk, mortal)
+        process = start_fork([str(word) for word in words], output, os.environ, prepare)
         return Started(process, output, self.checkpoint, inode)
 
     def finish(self) -> bytes:
@@ -84,25 +79,22 @@ class TrainingRun:
 class Started:
     """A running `recsys train`."""
 
-    process: ForkServerProcess
+    process: Process
     output: Path
     checkpoint: Path
     inode: int | None  # of the checkpoint at the start
 
     def ended(self) -> int:
         """Wait for the end; return the exit code, or minus the signal that killed the process."""
-        self.process.join()
-        assert self.process.exitcode is not None
-        return self.process.exitcode
+        return self.process.wait()
 
     def wait_for_a_checkpoint(self) -> None:
         """Wait until the checkpoint is replaced, or the run has ended."""
-        while self.process.is_alive() and _inode(self.checkpoint) == self.inode:
+        while self.process.poll() is None and _inode(self.checkpoint) == self.inode:
             time.sleep(0.001)
 
     def send(self, number: signal.Signals) -> None:
-        if self.process.is_alive() and self.process.pid is not None:
-            os.kill(self.process.pid, number)
+        self.process.send_signal(number)
 
     @property
     def text(self) -> str:
@@ -117,19 +109,10 @@ def _inode(file: Path) -> int | None:
         return None
 
 
-def _train(command: list[str], file: Path, disk: int | None, mortal: bool) -> None:
-    import torch
-
-    from recsys.cli.main import main
-
+def _limit(disk: int | None, mortal: bool) -> None:
     torch.set_num_threads(1)
-    output = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
     if disk is not None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (disk, disk))
     if mortal:
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it, the kernel does not
-    sys.argv = command
-    main()

@@ -27,6 +27,7 @@ from recsys.predictor import Predictor
 from recsys.retrieval.exact import RankingQuery
 from recsys.shadowing import ROOT
 from tests.support.bundles.trained_shop import SMALL, TrainedShop
+from tests.support.processes import ForkedProcess
 from tests.support.python_process import environment, python
 from tests.support.redis.servers import wait_until
 from tests.support.service.processes import family, gone
@@ -488,50 +489,49 @@ def test_progress_is_written_to_the_error_stream_or_nowhere(
     assert capsys.readouterr() == ("", "")
 
 
+def load_and_serve(bundle: Path) -> None:
+    recsys.load(bundle).serve(port=0)
+
+
 @contextmanager
-def served_from_python(bundle: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """Serve a bundle by a script; yield its process and the URL of the service."""
-    script = (
-        # a shell that starts the tests in the background lets them ignore SIGINT
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        f"import recsys; recsys.load({str(bundle)!r}).serve(port=0)"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", script], env=environment(), stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stderr is not None
-            log = ""
-            while "Serving" not in log:
-                line = process.stderr.readline()
-                assert line, log
-                log += line
-            found = re.search(r"http://[\d.]+:\d+", log)
-            assert found is not None
-            yield process, found[0]
-        finally:
-            process.kill()
+def served_from_python(bundle: Path, log: Path) -> Iterator[tuple[ForkedProcess, str]]:
+    """Serve a bundle by the Python API; yield its process and the URL of the service."""
+    process = ForkedProcess(load_and_serve, (bundle,), log, environment())
+
+    def serves() -> bool:
+        assert process.poll() is None, log.read_text()
+        return "Serving" in log.read_text()
+
+    try:
+        wait_until(serves, "it serves")
+        found = re.search(r"http://[\d.]+:\d+", log.read_text())
+        assert found is not None
+        yield process, found[0]
+    finally:
+        process.kill()
 
 
-def test_a_served_model_answers_until_it_is_interrupted(trained: TrainedShop) -> None:
-    with served_from_python(trained.bundle) as (process, url):
+def test_a_served_model_answers_until_it_is_interrupted(
+    trained: TrainedShop, tmp_path: Path
+) -> None:
+    with served_from_python(trained.bundle, tmp_path / "log") as (process, url):
         with Client(url, retries=20) as client:
             answer = client.recommend(user_id="ada", item_id="aurora-tent", k=3)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        status = process.wait(60)
 
-    assert (answer.stored, len(answer.items), process.returncode) == (True, 3, 0)
+    assert (answer.stored, len(answer.items), status) == (True, 3, 0)
 
 
 def test_a_service_ends_with_the_process_that_serves_even_if_that_is_killed(
-    trained: TrainedShop,
+    trained: TrainedShop, tmp_path: Path
 ) -> None:
-    with served_from_python(trained.bundle) as (process, url):
+    with served_from_python(trained.bundle, tmp_path / "log") as (process, url):
         with Client(url, retries=20) as client:
             assert client.recommend(user_id="ada", item_id="aurora-tent", k=3).stored
         processes = family(process.pid)  # with the service, its Redis and their guards
         process.kill()
-        process.communicate(timeout=60)
+        process.wait(60)
 
     assert len(processes) >= 3
     wait_until(lambda: all(map(gone, processes)), "the service has ended")
@@ -580,8 +580,12 @@ def test_scripts_outside_the_repository_see_the_types(tmp_path: Path) -> None:
     (tmp_path / "mypy.ini").write_text(
         "[mypy]\nstrict = true\n"
         + "".join(
-            f"[mypy-{name}.*]\nfollow_imports = skip\nignore_missing_imports = true\n"
-            for name in ("torch", "numpy", "data", "training", "service", "rich", "pyarrow")
+            f"[mypy-{name}.*]\nfollow_imports = skip\nfollow_imports_for_stubs = true\n"
+            "ignore_missing_imports = true\n"
+            for name in (
+                *("torch", "numpy", "data", "training", "service", "rich", "pyarrow"),
+                *("sqlalchemy", "matplotlib", "prompt_toolkit", "IPython", "jinja2"),
+            )
         )
     )
     other = tmp_path / "venv"

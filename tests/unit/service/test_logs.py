@@ -20,6 +20,7 @@ from service.middleware.auth import hash_of, new_key
 from service.serve import read_settings
 from service.server.embedded_redis import private_redis
 from tests.support.bundles.trained_shop import TrainedShop
+from tests.support.processes import start_fork
 from tests.support.service.app_client import ClientOf
 from tests.support.service.raw_http import problem
 from tests.support.service.servers import listening, served
@@ -167,7 +168,7 @@ def test_no_secret_and_no_user_is_in_the_log_of_a_session(
     with ExitStack() as redis:
         address = redis.enter_context(private_redis(["--requirepass", PASSWORD]))
         secured = address.replace("redis://", f"redis://:{PASSWORD}@")
-        with served(trained.bundle, secured, log, **settings) as url:
+        with served(trained.bundle, secured, log, start_fork, **settings) as url:
             assert varied_requests(url) == 200
             redis.close()
             assert varied_requests(url) == 503

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recsys.predictor import Predictor
 from recsys.retrieval.candidates import Windows
-from recsys.retrieval.exact import RankingQuery, TopK
+from recsys.retrieval.exact import ExactScan, RankingQuery, TopK
 from service.metrics import ServiceMetrics
 from service.recommender import RecommendationQuery, RecommendationResult, Recommender
 from tests.support.redis.stores import redis_client_for, store_on
@@ -35,6 +35,9 @@ class RecordingRetrieval:
         self.calls.append(("quick_top_k", threading.current_thread().name.partition("_")[0]))
         found = [TopK([3] * query.k, [0.5] * query.k) for query in queries]
         return [best if q.k <= MAX_K else None for best, q in zip(found, queries, strict=True)]
+
+    def over(self, exact: ExactScan) -> ExactScan:
+        return exact
 
 
 @pytest.fixture

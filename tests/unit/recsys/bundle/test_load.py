@@ -51,7 +51,7 @@ def test_a_bundle_holds_what_the_design_says_and_no_pickle(trained: TrainedShop)
 
     assert names == {MANIFEST, MODEL, WEIGHTS, ITEMS, GOLDEN, REPORT}
     manifest = json.loads((trained.bundle / MANIFEST).read_text())
-    assert manifest["format_version"] == 5
+    assert manifest["format_version"] == 6
     assert manifest["size"] == {
         **{"items": 200, "hidden": 32, "layers": 1, "cell": "gru"},
         **{"embedding": "shared", "embedding_width": 0, "scale": SMALL.scale},
@@ -99,9 +99,9 @@ def test_a_link_is_refused(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_a_newer_format_asks_for_an_upgrade(bundle: Path) -> None:
-    edit_manifest(bundle, lambda m: m.update(format_version=6))
+    edit_manifest(bundle, lambda m: m.update(format_version=7))
 
-    assert "has bundle format 6; this version reads 1 to 5. Upgrade" in refused(bundle)
+    assert "has bundle format 7; this version reads 1 to 6. Upgrade" in refused(bundle)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"format_version": 1}', "\x00"])

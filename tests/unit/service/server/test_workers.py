@@ -13,6 +13,7 @@ import pytest
 
 from service.server.embedded_redis import free_port
 from tests.support.bundles.trained_shop import TrainedShop
+from tests.support.processes import start_fork
 from tests.support.service.processes import family, resident
 from tests.support.service.servers import served
 
@@ -106,18 +107,20 @@ def test_a_stop_ends_workers_that_have_just_started(
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
 
 
-def test_workers_end_if_the_supervisor_is_killed(trained: TrainedShop, redis_server: str) -> None:
+def test_workers_end_if_the_supervisor_is_killed(
+    trained: TrainedShop, redis_server: str, tmp_path: Path
+) -> None:
     port = free_port()
-    command = [sys.executable, "-m", "recsys", "serve", "--bundle", str(trained.bundle)]
-    command += ["--redis", redis_server, "--port", str(port), "--workers", "2"]
-    supervisor = subprocess.Popen(command, stderr=subprocess.PIPE)
+    words = ["serve", "--bundle", str(trained.bundle), "--redis", redis_server]
+    words += ["--port", str(port), "--workers", "2"]
+    supervisor = start_fork(words, tmp_path / "log", os.environ)
     try:
         while len(workers_of(f"http://127.0.0.1:{port}")) < 2:
             assert supervisor.poll() is None
             time.sleep(0.05)
     finally:
         supervisor.kill()
-    supervisor.communicate()
+    supervisor.wait()
 
     latest = time.monotonic() + 30
     while workers_of(f"http://127.0.0.1:{port}") and time.monotonic() < latest:
@@ -129,11 +132,12 @@ def test_workers_end_if_the_supervisor_is_killed(trained: TrainedShop, redis_ser
 def test_a_service_whose_workers_cannot_start_ends_with_the_reason(
     redis_server: str, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "recsys", "serve", "--bundle", str(tmp_path / "none")]
-    command += ["--redis", redis_server, "--port", str(free_port()), "--workers", "2"]
+    words = ["serve", "--bundle", str(tmp_path / "none"), "--redis", redis_server]
+    words += ["--port", str(free_port()), "--workers", "2"]
 
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ended = start_fork(words, tmp_path / "log", os.environ)
 
-    assert ended.returncode == 1
-    assert "There is no bundle folder" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    assert ended.wait(60) == 1
+    said = (tmp_path / "log").read_text()
+    assert "There is no bundle folder" in said
+    assert "Traceback" not in said

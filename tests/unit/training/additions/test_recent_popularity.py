@@ -1,6 +1,7 @@
 """Recent popularity: chosen where items come and go, left out elsewhere, served as measured."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +14,32 @@ from safetensors.torch import load_file, save_file
 
 from data.batches.selection import Selection
 from data.click_options import ClickOptions
-from data.sessions import Sessions
+from data.sessions import Sessions, reindex
 from recsys.bundle.golden import open_predictor
 from recsys.bundle.layout import NEWEST_CLICKS, WEIGHTS
 from recsys.bundle.manifest import read_manifest
 from recsys.catalogue.catalogue import Catalogue
 from recsys.errors import BundleRefused
-from recsys.model.recent_popularity import RecentPopularitySettings
+from recsys.model.recent_popularity import RecentPopularity, RecentPopularitySettings
 from recsys.predictor import Predictor
 from tests.support.bundles.broken_bundles import sign
 from tests.support.bundles.model_kinds import random_weights, recipe_of
+from tests.support.bundles.trending_bundle import with_counts
+from training.additions.cases import scored_cases
 from training.additions.chooser import WITHOUT_SESSIONS, chooser_of
-from training.additions.recent_popularity import NO_GAIN, TOO_FEW, choose_recent, recent_of
+from training.additions.recent_popularity import (
+    NO_GAIN,
+    NO_TIMES,
+    TOO_FEW,
+    _CountsThatGoOn,
+    choose_recent,
+    counts_at_end,
+    has_real_times,
+    recent_of,
+)
 from training.evaluation.compare import evaluate_with_baselines
+from training.evaluation.evaluate import evaluate
+from training.evaluation.trending import going_on
 from training.finetune import FinetuneOptions, finetune
 from training.model.weights import eager_predictor
 from training.pipeline import TrainOptions, train
@@ -71,7 +85,61 @@ def test_it_is_left_out_where_every_item_is_as_popular_as_before() -> None:
 
     chosen = choose_recent(untrained(), stationary, sessions_of(random.integers(0, ITEMS, 400)))
 
-    assert (chosen.settings, chosen.summary) == (None, NO_GAIN)
+    assert (chosen.settings, chosen.summary) == (None, f"{NO_GAIN}; {NO_TIMES}")
+
+
+def trends(seed: int, sessions: int, first_ms: int = 0) -> Sessions:
+    """Return sessions that run at the same time, whose items change every 1,000 seconds."""
+    random = np.random.default_rng(seed)
+    start_ms = first_ms + 10_000 * np.arange(sessions)
+    kind = start_ms // 1_000_000 * 37 % (ITEMS // 10)  # of the ten items that are clicked
+    items = np.repeat(10 * kind, 4) + random.integers(0, 10, 4 * sessions)
+    time_ms = np.repeat(start_ms, 4) + 30_000 * np.tile(np.arange(4), sessions)
+    return dataclasses.replace(sessions_of(items), time_ms=time_ms)
+
+
+def test_counts_that_go_on_are_chosen_where_items_change_within_the_hour() -> None:
+    chosen = choose_recent(untrained(), trends(1, 2500), trends(2, 500, 25_000_000))
+
+    assert chosen.settings == RecentPopularitySettings(3.0, half_life_seconds=300)
+    assert "a click counts half after 5 minutes, and the service counts on" in chosen.summary
+
+
+def test_without_real_times_counts_do_not_go_on() -> None:
+    """The same clicks in the same order, of sessions one after the other."""
+    train, valid = trends(1, 2500), trends(2, 500, 25_000_000)
+    ordered = [
+        dataclasses.replace(part, time_ms=part.time_ms.min() + np.arange(len(part.items)))
+        for part in (train, valid)
+    ]
+
+    chosen = choose_recent(untrained(), *ordered)
+
+    assert has_real_times(valid)
+    assert not has_real_times(ordered[1])
+    assert chosen.settings is None or chosen.settings.half_life_seconds is None
+    assert chosen.summary.endswith(NO_TIMES)
+
+
+def test_the_choice_ranks_as_the_evaluation_does() -> None:
+    """The first clicks of some sessions are unknown: their list is that of popular items."""
+    train, valid = trends(1, 50), trends(2, 50, 500_000)
+    valid.items[::9] = ITEMS
+    valid = dataclasses.replace(valid, item_ids=(*IDS, "unknown"))
+    predictor, known = untrained(), reindex(valid, IDS)
+    ranking = _CountsThatGoOn(300, predictor.catalogue, train, known)
+
+    for settings, ranks in zip(
+        ranking.settings,
+        np.concatenate(
+            [ranking.ranks(part) for part in scored_cases(predictor, valid, with_unknown=True)],
+            axis=1,
+        ),
+        strict=True,
+    ):
+        served = predictor.with_recent(counts_at_end(settings, train))
+        evaluation = evaluate(going_on(served, known), known, ITEMS)
+        assert sorted(ranks.tolist()) == sorted(evaluation.ranked.rank.tolist())
 
 
 def test_a_small_log_has_too_few_clicks_to_count() -> None:
@@ -197,11 +265,26 @@ def test_damaged_newest_clicks_are_refused(bundle: Path, tmp_path: Path, damage:
     if damage == "negative":
         newest[0] = -1
     if damage == "too many":
-        newest[0] += 1
+        newest[0] += 1_000_000
     if damage != "missing":
         tensors[NEWEST_CLICKS] = newest.float() if damage == "float" else newest
     save_file(tensors, copied / WEIGHTS)
     sign(copied)
 
-    with pytest.raises(BundleRefused, match=r"newest_clicks|cannot be read"):
+    with pytest.raises(BundleRefused, match=r": newest_clicks must be|cannot be read"):
+        open_predictor(copied)
+
+
+@pytest.mark.parametrize("count", [-1.0, 1 / 65, math.nan, math.inf])
+def test_damaged_counts_that_go_on_are_refused(bundle: Path, tmp_path: Path, count: float) -> None:
+    items = len(open_predictor(bundle).catalogue)
+    settings = RecentPopularitySettings(0.5, half_life_seconds=60)
+    copied = with_counts(bundle, tmp_path / "copied", RecentPopularity(np.zeros(items), settings))
+    assert open_predictor(copied).recent is not None
+    tensors = load_file(copied / WEIGHTS)
+    tensors[NEWEST_CLICKS][0] = count
+    save_file(tensors, copied / WEIGHTS)
+    sign(copied)
+
+    with pytest.raises(BundleRefused, match="newest_clicks must be float64"):
         open_predictor(copied)

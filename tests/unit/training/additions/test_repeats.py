@@ -78,7 +78,8 @@ def random_cases(seed: int, cases: int = 40, repeated: float = 0.4) -> tuple[Sco
     )
     scores = torch.from_numpy(rng.normal(size=(cases, ITEMS)).astype(np.float32))
     session = np.arange(cases) // 2
-    return ScoredCases(session, targets, rows_of(windows), scores.clone()), scores
+    times_ms = np.zeros(len(session), dtype=np.int64)
+    return ScoredCases(session, targets, rows_of(windows), scores.clone(), times_ms), scores
 
 
 def term_of(coefficients: NDArray[np.float64]) -> RepeatTerm:
@@ -140,7 +141,15 @@ def test_parts_give_the_same_cases_as_one() -> None:
     halves = []
     for rows in (slice(0, 15), slice(15, 40)):
         windows = rows_of(scored.windows.lists()[rows])
-        halves.append(ScoredCases(scored.session[rows], scored.target[rows], windows, scores[rows]))
+        halves.append(
+            ScoredCases(
+                scored.session[rows],
+                scored.target[rows],
+                windows,
+                scores[rows],
+                scored.time_ms[rows],
+            )
+        )
 
     joined, whole = collect(halves), collect([scored])
 

@@ -1,6 +1,7 @@
 """Processes of a run: they train like one, tell each other everything, and survive a death."""
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.support.processes import fork_server
 from tests.support.training.process_runs import (
     MODELS,
     RECIPES,
@@ -17,11 +19,16 @@ from tests.support.training.process_runs import (
     train_on_all_processes,
     weights_in,
 )
-from training.parallel.launch import launch
+from training.parallel.launch import launch as launch_by
 from training.parallel.processes import ALONE
 
 # float32 sums in another order, over four epochs; the weights are of the order of 1
 BOUND = 1e-4
+
+
+def launch(work: Callable[[], Path | None], processes: int) -> Path:
+    fork_server()  # loads what the processes need
+    return launch_by(work, processes, "forkserver")
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from recsys.bundle.manifest import read_manifest
 from recsys.predictor import Predictor, SessionState
 from recsys.retrieval import int8
 from recsys.retrieval.candidates import CandidateIndex, Windows
-from recsys.retrieval.exact import RankingQuery, TopK
+from recsys.retrieval.exact import ExactScan, RankingQuery, TopK
 from recsys.retrieval.int8 import Int8Index
 from recsys.retrieval.item_lists import ItemLists
 from recsys.retrieval.rerank import Reranked
@@ -167,6 +167,9 @@ def test_recall_is_the_share_of_the_exact_lists(weights: Weights, predictor: Pre
 def test_lists_that_are_left_to_an_exact_scan_count_as_exact(predictor: Predictor) -> None:
     class Half:
         """Retrieval that finds nothing without a filter, and leaves lists with one to a scan."""
+
+        def over(self, exact: ExactScan) -> ExactScan:
+            return exact
 
         def top_k(self, *_: object) -> list[TopK]:
             raise AssertionError("the exact lists are known")
