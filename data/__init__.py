@@ -1,1 +1,1 @@
-"""Data pipeline: click files, sessions and batches; and the synthetic demo shop."""
+"""Data pipeline: click files, sessions and batches; and two synthetic shops."""

@@ -1,6 +1,6 @@
 """DataFrames as input: they become Parquet files, so that the code that reads files checks them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +49,24 @@ def items_path(items: DataFrame | str | Path | None, item: str, folder: Path) ->
     path = folder / "items.parquet"
     _write(_checked(items, "The items", [item]), path, "The items")
     return path
+
+
+def vectors_paths(
+    vectors: Mapping[str, DataFrame | str | Path] | None, item: str, folder: Path
+) -> list[str]:
+    """Return NAME=FILE for each kind of vectors; a DataFrame is written to the folder.
+
+    Raises:
+        BadInput: a DataFrame cannot become a file.
+    """
+    named = []
+    for number, (name, given) in enumerate((vectors or {}).items()):
+        path: str | Path | DataFrame = given
+        if not isinstance(given, str | Path):
+            path = folder / f"vectors-{number}.parquet"
+            _write(_checked(given, "The vectors", [item]), path, "The vectors")
+        named.append(f"{name}={path}")
+    return named
 
 
 def _checked(given: object, what: str, wanted: Sequence[str]) -> DataFrame:

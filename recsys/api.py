@@ -60,6 +60,8 @@ def fit(
     event: str | None = None,
     events: Sequence[str] = (),
     items: "Clicks | None" = None,
+    content: Sequence[str] = (),
+    vectors: "Mapping[str, Clicks] | None" = None,
     recipe: str | Path = "auto",
     budget: str | None = None,
     settings: Mapping[str, object] | None = None,
@@ -91,6 +93,11 @@ def fit(
             Without it, `event_type` tells duplicates apart if the clicks have it.
         events: event types to keep; empty for all.
         items: one row for each item: the item id and its attributes.
+        content: columns of `items` that the model learns from, so that it recommends items without
+            a click, too: `["category", "price"]`. A kind may follow: `"year:categorical"`; or
+            multi, numeric, time.
+        vectors: name → one row for each item: the item id and a vector as a list of numbers, of any
+            encoder of texts or pictures.
         recipe: `auto`, by which a few recipes compete on validation sessions; or a built-in recipe
             or the path of a TOML file.
         budget: what `auto` may take: `2x`, twice the time of one training, which is the default; or
@@ -125,7 +132,8 @@ def fit(
     check_packages()
     _quiet_threads()
     from data.click_options import FROM_USERS, ClickOptions
-    from data.dataframes import items_path, with_clicks
+    from data.content import content_options
+    from data.dataframes import items_path, vectors_paths, with_clicks
     from recsys.console import open_api_console
     from training.competition.budget import Budget
     from training.competition.rivals import rivals_of
@@ -170,6 +178,11 @@ def fit(
             rivals=rivals,
             budget=Budget.of_recipe(str(recipe), budget),
             items=items_path(items, options.item_column, folder),
+            content=content_options(
+                _texts(content, "content"),
+                vectors_paths(vectors, options.item_column, folder),
+                given=items is not None,
+            ),
             resume=resume,
             device=str(device),
             command="recsys.fit",
@@ -350,6 +363,7 @@ class Model:
             evaluate_with_baselines,
         )
         from training.evaluation.evaluate import evaluate
+        from training.evaluation.new_items import evaluate_new_items
         from training.evaluation.sample import MAX_CASES, sampled
         from training.report.summary import summary
 
@@ -373,7 +387,8 @@ class Model:
                 )
         model = results["model"]
         limits = Limits.of(sample, [] if learned is None else limits_of(learned))
-        comparison = compare_with_intervals(results, catalogue.counts, limits)
+        new_items = evaluate_new_items(predictor, sample.sessions)
+        comparison = compare_with_intervals(results, catalogue.counts, limits, new_items)
         return EvaluationReport(
             metrics=_metrics_frame({name: result.metrics for name, result in results.items()}),
             summary=" ".join(summary(comparison)),

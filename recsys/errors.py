@@ -12,6 +12,7 @@
     ├── WrongAttribute
     │   ├── UnknownAttribute    a request names an attribute the catalogue does not have
     │   └── TextAttribute       a range is asked of an attribute that is text
+    ├── WrongContent            an attribute or a vector of a new item cannot be used
     ├── StoreUnavailable        Redis did not answer in time
     ├── NoPreviousModel         a rollback without a previous model
     ├── Overloaded              the queue is full, or older than the deadline
@@ -118,6 +119,14 @@ class TextAttribute(WrongAttribute):
             f"{attribute!r} is text: not every value of it is a number, so that it has no range. "
             "Give a list of values."
         )
+
+
+class WrongContent(RecsysError):
+    """Attribute or vector of an item that its content cannot have; `field` names it."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        self.field = field
+        super().__init__(f"{field} {problem}")
 
 
 class StoreUnavailable(RecsysError):

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from recsys.allowed_items import AllowedItems
 from recsys.catalogue.catalogue import Catalogue, shares_by_place
+from recsys.content.encoder import ContentEncoder
 from recsys.model.event_types import NO_EVENT_TYPES, EventTypes
 from recsys.model.ranking import NEVER
 from recsys.model.recent_popularity import RecentPopularity
@@ -86,6 +87,7 @@ class Predictor:
         blend: Blend | None = None,
         recent: RecentPopularity | None = None,
         event_types: EventTypes = NO_EVENT_TYPES,
+        content: ContentEncoder | None = None,
     ) -> None:
         """Join a model and its tables.
 
@@ -103,6 +105,7 @@ class Predictor:
             blend: session neighbours to blend in, None for the model only.
             recent: recent popularity, None where it does not count.
             event_types: types of clicks that the model knows.
+            content: places new items by their content; None where the model has none.
         """
         self.catalogue = catalogue
         self.layers = layers
@@ -113,6 +116,7 @@ class Predictor:
         self.repeats = repeats
         self.blend = blend
         self.event_types = event_types
+        self.content = content
         self._model = model
         self._matrix = matrix
         self._inputs = matrix if inputs is None else inputs
@@ -346,6 +350,18 @@ class Predictor:
         """Return a predictor with the same model and this popularity, which scores every item."""
         other = copy.copy(self)
         other._count_recent(recent)
+        other._retrieval = other.exact_retrieval
+        return other
+
+    def with_bias(self, term: Tensor) -> "Predictor":
+        """Return a predictor with the same model and another bias, which scores every item.
+
+        Args:
+            term: (N,) float32, what is added to the bias.
+        """
+        other = copy.copy(self)
+        other._own_bias = self._own_bias + term
+        other._count_recent(self.recent)
         other._retrieval = other.exact_retrieval
         return other
 

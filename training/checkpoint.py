@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from data.sessions import Sessions
+from recsys.content.new_items import NewItemTerm
 from recsys.errors import BadInput
 from recsys.fileio import replace_file
 from recsys.model.recent_popularity import RecentPopularitySettings
@@ -58,17 +59,22 @@ class Additions:
     blend: BlendSettings | None = None  # of session neighbours; None for the model alone
     recent: RecentPopularitySettings | None = None  # None where popularity at the end is not used
     recent_summary: str = "none"  # a sentence for the console and the bundle
+    new_items: NewItemTerm | None = None  # None without content
+    new_items_summary: str = "none"  # a sentence for the console and the bundle
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Additions":
         """Return the additions that `dataclasses.asdict` turned into these values."""
         repeats, blend, recent = values["repeats"], values["blend"], values["recent"]
+        new_items = values["new_items"]
         return cls(
             None if repeats is None else RepeatTerm(**repeats),
             values["repeats_summary"],
             None if blend is None else BlendSettings.from_json(blend),
             None if recent is None else RecentPopularitySettings(**recent),
             values["recent_summary"],
+            None if new_items is None else NewItemTerm(**new_items),
+            values["new_items_summary"],
         )
 
 

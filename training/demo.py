@@ -1,4 +1,4 @@
-"""Demo: train on the synthetic shop, for `recsys demo` and for the containers."""
+"""Demo: train on the demo shop, for `recsys demo` and for the containers."""
 
 import tempfile
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from data.click_options import ClickOptions
-from data.synthetic import write_shop
+from data.shop.files import write_demo_shop
 from recsys.bundle.layout import MANIFEST
 from recsys.bundle.registry import is_registry, output_folder, publish
 from training.pipeline import TrainOptions, train
@@ -34,7 +34,7 @@ def train_demo(out: Path, console: Console, command: str = "") -> None:
         return
     with tempfile.TemporaryDirectory(prefix="recsys-demo-") as temporary:
         folder = Path(temporary)
-        write_shop(folder)
+        write_demo_shop(folder)
         train_shop(folder, out, console, command)
 
 

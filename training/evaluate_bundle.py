@@ -33,9 +33,11 @@ from training.evaluation.compare import (
     evaluate_with_baselines,
 )
 from training.evaluation.evaluate import Evaluation, evaluate
+from training.evaluation.new_items import evaluate_new_items
 from training.evaluation.sample import MAX_CASES, sampled
 from training.evaluation.trending import going_on
 from training.progress import bar, warn
+from training.report.examples import example_visits
 from training.report.render import ReportData, render_report
 from training.report.summary import show
 
@@ -90,7 +92,8 @@ def evaluate_bundle(
     results = _evaluate(predictor, read, test.sessions, console)
     sentences = [] if read.train is None else limits_of(read.train)
     limits = Limits.of(test, sentences)
-    comparison = compare_with_intervals(results, predictor.catalogue.counts, limits)
+    new_items = evaluate_new_items(predictor, test.sessions)
+    comparison = compare_with_intervals(results, predictor.catalogue.counts, limits, new_items)
     metrics = as_json(results, comparison)
     if report is not None:
         content = ReportData(
@@ -103,6 +106,7 @@ def evaluate_bundle(
             results=results,
             comparison=comparison,
             duplicates=read.duplicates,
+            examples=example_visits(predictor, test.sessions, results[MODEL]),
         )
         manifest = dataclasses.replace(read_manifest(bundle), metrics=metrics)
         page = render_report(manifest, content)

@@ -23,6 +23,8 @@ import recsys
 from data.sessions import Sessions
 from recsys.bundle.golden import compute_golden_session, open_predictor, write_golden
 from recsys.bundle.layout import (
+    CONTENT,
+    CONTENT_MODEL,
     FILES,
     GOLDEN,
     INDEX,
@@ -32,12 +34,15 @@ from recsys.bundle.layout import (
     NEIGHBOURS,
     NEWEST_CLICKS,
     NEWEST_MS,
+    OPTIONAL,
     REPORT,
     WEIGHTS,
 )
 from recsys.bundle.load import digest, model_id_of
 from recsys.bundle.manifest import FORMAT_VERSION, Manifest
 from recsys.catalogue.catalogue import Catalogue
+from recsys.content.file import write_encoder
+from recsys.content.model import ContentSum
 from recsys.fileio import new_folder
 from recsys.model.gru4rec import SessionRNN
 from recsys.model.recent_popularity import RecentPopularity
@@ -106,7 +111,8 @@ def write_bundle(out: Path, export: Export) -> Manifest:
         OSError: A file cannot be written.
     """
     with new_folder(out) as folder:
-        _script(export.weights.model, folder / MODEL)
+        export.weights.model.cpu().eval()
+        _script(ScriptedModel(export.weights.model), folder / MODEL)
         exported = export.weights.exported().tensors()
         tensors = {name: tensor.contiguous() for name, tensor in exported.items()}
         if export.recent is not None:
@@ -127,6 +133,9 @@ def write_bundle(out: Path, export: Export) -> Manifest:
             export.repeats,
             export.recent,
         )
+        if predictor.content is not None:
+            write_encoder(folder / CONTENT, predictor.content)
+            _script(ContentSum(), folder / CONTENT_MODEL)
         write_golden(
             folder / GOLDEN,
             [
@@ -134,7 +143,7 @@ def write_bundle(out: Path, export: Export) -> Manifest:
                 for clicks, events in zip_longest(export.golden, export.golden_events, fillvalue=())
             ],
         )
-        named = [name for name in (*FILES, NEIGHBOURS, INDEX) if (folder / name).exists()]
+        named = [name for name in (*FILES, *OPTIONAL) if (folder / name).exists()]
         manifest = _manifest(export, {name: digest(folder / name) for name in named})
         if export.report is not None:
             (folder / REPORT).write_text(export.report(manifest), encoding="utf-8")
@@ -173,11 +182,10 @@ def golden_clicks(
     return clicks, events
 
 
-def _script(model: SessionRNN, path: Path) -> None:
-    model.cpu().eval()
+def _script(module: nn.Module, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit.*` is deprecated", DeprecationWarning)
-        scripted = torch.jit.script(ScriptedModel(model))
+        scripted = torch.jit.script(module)
         # through memory: torch's own writer ends the process where the disk is full
         path.write_bytes(scripted.save_to_buffer())  # type: ignore[no-untyped-call]
 

@@ -12,14 +12,15 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from data.items import read_attributes
+from data.content import NO_CONTENT, ContentOptions, ItemContent, read_content
+from data.items import read_items
 from data.prepare import Prepared
 from data.prepared.folder import ClickSource, PreparedFolder, open_source
-from data.sessions import Sessions
+from data.sessions import Sessions, known_items
 from data.statistics import describe
 from recsys.bundle.layout import REPORT
 from recsys.bundle.registry import UNFINISHED
-from recsys.errors import BadInput
+from recsys.errors import BadInput, BadRecipe
 from recsys.fileio import check_new_folder
 from recsys.model.recent_popularity import RecentPopularity
 from recsys.neighbours.blend import Blend
@@ -37,18 +38,21 @@ from training.competition.standing import LEAST_SESSIONS, judging_sessions, stan
 from training.competition.standing import as_json as standings_as_json
 from training.device import choose_device, device_warning
 from training.evaluation.compare import (
+    MODEL,
     Limits,
     as_json,
     compare_with_intervals,
     evaluate_with_baselines,
 )
 from training.evaluation.evaluate import Evaluation
+from training.evaluation.new_items import evaluate_new_items
 from training.evaluation.sample import sampled
 from training.export import Export, golden_clicks, write_bundle
 from training.model.weights import eager_predictor
 from training.parallel.processes import ALONE, Processes
 from training.progress import NamedProgress, TrainingBars, bar, counts_table, status, warn
 from training.recipe import Recipe
+from training.report.examples import example_visits
 from training.report.render import ReportData, render_report
 from training.report.summary import show
 from training.retrieval.recall_check import ChosenRetrieval, choose_retrieval, states_from
@@ -73,6 +77,7 @@ class TrainOptions:
     out: Path
     recipe: Recipe = field(default_factory=Recipe)
     items: Path | None = None
+    content: ContentOptions = NO_CONTENT  # attributes and vectors that are part of the model
     resume: bool = False
     device: str = "auto"
     checkpoint_seconds: float = CHECKPOINT_SECONDS
@@ -111,11 +116,12 @@ def train(options: TrainOptions, console: Console, processes: Processes = ALONE)
         AnotherProcessFailed: Another process cannot go on, and has the message.
     """
     with processes.all_or_none():
+        _check_embedding(options)
         device = choose_device(options.device)
         if processes.is_first:
             _check_out(options, is_restart=processes.is_restart)
-        prepared, attributes = _read(options, console)
-    choice, trained = _fit(options, prepared, attributes, device, console, processes)
+        prepared, about_items = _read(options, console)
+    choice, trained = _fit(options, prepared, about_items, device, console, processes)
     options = dataclasses.replace(options, recipe=choice.rival.recipe)
     recipe, catalogue, additions = options.recipe, trained.catalogue, trained.additions
     blend = blend_of(additions.blend, catalogue, prepared.train)
@@ -127,7 +133,9 @@ def train(options: TrainOptions, console: Console, processes: Processes = ALONE)
     results, limits = _test(options, prepared, predictor, console, processes)
     if not processes.is_first:
         return options.out
-    report_data = _report_data(options, prepared, choice, trained, device, results, limits)
+    report_data = _report_data(
+        options, prepared, choice, trained, device, results, limits, predictor
+    )
     retrieval = _retrieval(recipe, prepared, trained, predictor, console)
     export = _export(options, prepared, choice, trained, report_data, blend, recent, retrieval)
     manifest = write_bundle(options.out, export)
@@ -144,30 +152,40 @@ def train(options: TrainOptions, console: Console, processes: Processes = ALONE)
     return options.out
 
 
-def _read(options: TrainOptions, console: Console) -> tuple[Prepared, ItemTexts]:
-    """Read clicks and attributes, and show what was read."""
+@dataclass(frozen=True)
+class AboutItems:
+    """Contents of the items file: attributes of the catalogue, and content of the model."""
+
+    attributes: ItemTexts
+    content: ItemContent | None = None
+
+
+def _read(options: TrainOptions, console: Console) -> tuple[Prepared, AboutItems]:
+    """Read clicks and items, and show what was read."""
     with bar(console, "Reading clicks", "") as progress:
         prepared = open_source(options.clicks, progress)
-    attributes = _attributes(options, prepared.train)
+    about_items, summary = _read_items(options, prepared.train)
     console.print(counts_table(prepared.counts))
     warn(console, prepared.duplicates.warning)
+    if summary:
+        console.print(summary, markup=False)
     if options.warm_start is not None:
         console.print(options.warm_start.summary(prepared.train))
-    return prepared, attributes
+    return prepared, about_items
 
 
 def _fit(
     options: TrainOptions,
     prepared: Prepared,
-    attributes: ItemTexts,
+    items: AboutItems,
     device: torch.device,
     console: Console,
     processes: Processes,
 ) -> tuple[Choice, TrainingResult]:
     """Choose the recipe and train its model, or resume this."""
-    initialiser: Initialiser = FromScratch(attributes)
+    initialiser: Initialiser = FromScratch(items.attributes, items.content)
     if options.warm_start is not None:
-        initialiser = dataclasses.replace(options.warm_start, attributes=attributes)
+        initialiser = dataclasses.replace(options.warm_start, attributes=items.attributes)
     with ExitStack() as stack:
         with processes.all_or_none():
             if processes.is_first:
@@ -208,7 +226,9 @@ def _fit(
         )
         warn(console, device_warning(recipe, device))
         trainer = trainer_of(choice.rival, choice.search_epochs, wins=True)
-        return choice, trainer.train(prepared.train, prepared.valid, initialiser, stop)
+        trained = trainer.train(prepared.train, prepared.valid, initialiser, stop)
+        weights = trained.weights.with_new_items(trained.additions.new_items)
+        return choice, dataclasses.replace(trained, weights=weights)
 
 
 def _without_competition(
@@ -277,6 +297,8 @@ def _compete(
 
 
 def _show_additions(recipe: Recipe, additions: Additions, console: Console) -> None:
+    if additions.new_items is not None:
+        console.print(f"New items: {additions.new_items_summary}.")
     if recipe.recent_popularity != "none":
         console.print(f"Recent popularity: {additions.recent_summary}.")
     if recipe.repeats != "none":
@@ -318,7 +340,10 @@ def _report_data(
     device: torch.device,
     results: dict[str, Evaluation],
     limits: Limits,
+    predictor: Predictor,
 ) -> ReportData:
+    test = sampled(prepared.test, options.recipe.max_cases).sessions
+    new_items = evaluate_new_items(predictor, test)
     return ReportData(
         command=options.command,
         device=str(device),
@@ -327,9 +352,10 @@ def _report_data(
         test=describe(prepared.test),
         epochs=trained.results,
         results=results,
-        comparison=compare_with_intervals(results, trained.catalogue.counts, limits),
+        comparison=compare_with_intervals(results, trained.catalogue.counts, limits, new_items),
         duplicates=prepared.duplicates,
         standings=choice.standings,
+        examples=example_visits(predictor, test, results[MODEL]),
     )
 
 
@@ -354,6 +380,20 @@ def work_folder(work: Path) -> Iterator[None]:
         os.close(lock)
 
 
+def _check_embedding(options: TrainOptions) -> None:
+    """Raise `BadRecipe` where a recipe cannot have content."""
+    recipes = [options.recipe, *(rival.recipe for rival in options.rivals)]
+    separate = [recipe.embedding for recipe in recipes if recipe.embedding != "shared"]
+    if options.content and separate:
+        raise BadRecipe(
+            "The recipe cannot be used",
+            [
+                f"embedding must be shared with --content, got {separate[0]!r}: the content of an "
+                "item is part of one vector, for input and output."
+            ],
+        )
+
+
 def _check_out(options: TrainOptions, *, is_restart: bool) -> None:
     check_new_folder(options.out, "The bundle")
     resume = options.resume or is_restart
@@ -364,17 +404,28 @@ def _check_out(options: TrainOptions, *, is_restart: bool) -> None:
         )
 
 
-def _attributes(options: TrainOptions, train: Sessions) -> dict[str, dict[str, str | None]]:
-    """Return attribute → item id → text, for the items of the log and those of the base model."""
+def _read_items(options: TrainOptions, train: Sessions) -> tuple[AboutItems, str]:
+    """Return what the items file has of the items of the log and those of the base model.
+
+    With content, all of its items are in the catalogue; the second value is a sentence about them.
+    """
     old = options.warm_start.base_model.catalogue if options.warm_start is not None else None
     if options.items is None:
-        return merged_attributes(old, {})
+        return AboutItems(merged_attributes(old, {})), ""
     clicks = options.clicks
     reading = clicks.options if isinstance(clicks, PreparedFolder) else clicks
-    item_ids = list(dict.fromkeys([*train.item_ids, *(old.item_ids if old is not None else ())]))
-    columns = read_attributes(options.items, reading.item_column, item_ids, reading.delimiter)
+    items = read_items(options.items, reading.item_column, reading.delimiter)
+    lacking = items.lacks(known_items(train))
+    item_ids = dict.fromkeys([*train.item_ids, *(old.item_ids if old is not None else ())])
+    content, summary = None, ""
+    if options.content:
+        content = read_content(items, reading.item_column, options.content)
+        item_ids |= dict.fromkeys(content.ids.to_pylist())
+        summary = content.describe(lacking)
+    lists = () if content is None else content.lists
+    columns = items.attributes(list(item_ids), left_out=lists)
     read = {name: dict(zip(item_ids, texts, strict=True)) for name, texts in columns.items()}
-    return merged_attributes(old, read)
+    return AboutItems(merged_attributes(old, read), content), summary
 
 
 def _retrieval(
@@ -422,6 +473,7 @@ def _export(
             "recent_popularity": trained.additions.recent_summary,
             "repeats": trained.additions.repeats_summary,
             "blend": blend_summary(options.recipe, trained.additions.blend),
+            **_content_record(trained),
             **(options.warm_start.record(prepared.train) if options.warm_start else {}),
         },
         golden=golden,
@@ -432,6 +484,19 @@ def _export(
         retrieval=retrieval,
         report=lambda manifest: render_report(manifest, report_data),
     )
+
+
+def _content_record(trained: TrainingResult) -> dict[str, str]:
+    """Return a sentence about the content, for the manifest; nothing without content."""
+    content = trained.weights.content
+    if content is None:
+        return {}
+    new = len(trained.catalogue) - len(trained.weights.bias)
+    fields = ", ".join(field.describe() for field in content.features.schema.fields)
+    return {
+        "content": f"{fields}; {new:,} items without a click have content alone",
+        "new_items": trained.additions.new_items_summary,
+    }
 
 
 def _record(options: TrainOptions, choice: Choice) -> dict[str, object]:

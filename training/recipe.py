@@ -138,6 +138,7 @@ class Recipe:
     l1: NonNegative = 0.0  # L1 on the item vectors of a step
     dropout_embedding: Share = 0.45  # dropout rate of the input vectors
     dropout_hidden: Share = 0.15  # dropout rate of each layer's output
+    dropout_items: Share = 0.5  # with content: share of a step's items without their own vector
     precision: str = "float32"  # of the scores' product; bfloat16 is slow without instructions
     # loss
     loss: str = "cross-entropy"  # cross-entropy or bpr-max
@@ -162,6 +163,7 @@ class Recipe:
     max_cases: AtLeastZero = 1_000_000  # next clicks to evaluate; of more, a sample; 0: all
     retrieval: str = "auto"  # how a bundle finds items; auto: the fastest way with enough recall
     recent_popularity: str = "auto"  # term of each item for its newest clicks: auto, none
+    new_item_cost: Share = 0.01  # with content: share of recall that items without clicks may cost
     repeats: str = "auto"  # bonus for items of the session: auto, fitted on validation; none
     # session neighbours blended with the model (recsys/neighbours/scoring.py)
     blend: str = "none"  # none, v-sknn, vstan; auto: vstan, its settings chosen, too

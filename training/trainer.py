@@ -23,6 +23,7 @@ from data.batches.batch import BatchPlan
 from data.batches.selection import Selection
 from data.batches.session_parallel import SessionParallelBatches
 from data.batches.whole_sessions import WholeSessionBatches
+from data.content import ItemContent
 from data.sessions import Counted, Sessions, reindex, typed
 from recsys import __version__
 from recsys.catalogue.catalogue import Catalogue
@@ -39,6 +40,7 @@ from training.checkpoint import (
     save_checkpoint,
 )
 from training.evaluation.evaluate import Evaluation, evaluate
+from training.model.content import ContentFeatures, ContentWeights
 from training.model.event_types import event_types_of, learned_share
 from training.model.sampling import RandomStreams, candidate_sampler
 from training.model.step import TrainingStep
@@ -84,13 +86,23 @@ class FromScratch:
     """Initialiser with random weights; items in the order in which the log first names them."""
 
     attributes: ItemTexts = field(default_factory=dict)
-    fingerprint = ""
+    content: ItemContent | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a text that differs between contents."""
+        return "" if self.content is None else self.content.digest
 
     def catalogue(self, sessions: Counted) -> Catalogue:
-        """Return the catalogue of all clicked items."""
+        """Return the catalogue of all clicked items, then those that have content alone."""
         counts = sessions.counts()
         item_ids = tuple(sessions.item_ids[code] for code in np.flatnonzero(counts).tolist())
-        return Catalogue(item_ids, counts[counts > 0], texts_of(self.attributes, item_ids))
+        counts = counts[counts > 0]
+        if self.content is not None:
+            clicked = set(item_ids)
+            item_ids += tuple(i for i in self.content.ids.to_pylist() if i not in clicked)
+            counts = np.pad(counts, (0, len(item_ids) - len(counts)))
+        return Catalogue(item_ids, counts, texts_of(self.attributes, item_ids))
 
     def event_types(self, train: Sessions, recipe: Recipe) -> EventTypes:
         """Return the types of the sessions."""
@@ -100,8 +112,16 @@ class FromScratch:
         self, catalogue: Catalogue, indexed: Selection, recipe: Recipe, generator: torch.Generator
     ) -> Weights:
         """Return random weights."""
-        types = self.event_types(indexed.log, recipe)
-        return Weights.fresh(recipe.size(len(catalogue), types.count), generator, types)
+        clicked, types = (
+            int(np.count_nonzero(catalogue.counts)),
+            self.event_types(indexed.log, recipe),
+        )
+        weights = Weights.fresh(recipe.size(clicked, types.count), generator, types)
+        if self.content is None:
+            return weights
+        features = ContentFeatures.of(self.content, catalogue.item_ids, clicked)
+        content = ContentWeights.fresh(features, recipe.hidden, generator)
+        return dataclasses.replace(weights, content=content)
 
 
 def texts_of(attributes: ItemTexts, item_ids: tuple[str, ...]) -> dict[str, list[str | None]]:
@@ -335,7 +355,8 @@ class Trainer:
         generator = torch.Generator().manual_seed(recipe.seed)
         weights = self._initialiser.weights(catalogue, indexed, recipe, generator).to(self._device)
         clicks_per_step = plan.clicks * learned_share(indexed.log, recipe) / len(plan)
-        candidates = candidate_sampler(recipe, catalogue.counts, clicks_per_step, self._device)
+        counts = catalogue.counts[catalogue.counts > 0]  # the others are no candidates
+        candidates = candidate_sampler(recipe, counts, clicks_per_step, self._device)
         step = TrainingStep(weights, recipe, candidates, self._device, self._processes)
         restored, self._restored = self._restored, {}
         if restored:
@@ -477,6 +498,9 @@ class Trainer:
 
     def _validate(self, phase: _Phase, valid: Sessions) -> Evaluation:
         predictor = self._predictor(phase.step.result, phase.catalogue)
+        if (phase.catalogue.counts == 0).any():  # the best epoch is that of the items with clicks
+            hidden = np.where(phase.catalogue.counts == 0, np.float32(-np.inf), np.float32(0))
+            predictor = predictor.with_bias(torch.from_numpy(hidden))
         return evaluate(predictor, valid, len(phase.catalogue), processes=self._processes)
 
     def _predictor(self, weights: Weights, catalogue: Catalogue) -> Predictor:

@@ -118,6 +118,14 @@ def read_base_model(folder: Path) -> BaseModel:
     """
     bundle = load_bundle(folder)
     manifest, size = bundle.manifest, bundle.manifest.size
+    if bundle.content is not None:
+        raise BadInput(
+            "The bundle cannot be continued",
+            [
+                f"{folder} learned from the content of its items, which a bundle holds as part of "
+                "the item vectors. Train it anew with recsys train --content."
+            ],
+        )
     try:
         recipe = checked_recipe(manifest.recipe)
     except BadRecipe as wrong:

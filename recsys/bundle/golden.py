@@ -181,6 +181,7 @@ def unverified_predictor(
         blend=blend,
         recent=bundle.recent,
         event_types=bundle.manifest.event_types or NO_EVENT_TYPES,
+        content=bundle.content,
     )
     if bundle.index is None:
         return predictor

@@ -225,6 +225,8 @@ def _facts_table(inspection: Inspection) -> Table:
         ("repeated items", "repeats"),
         ("recent popularity", "recent_popularity"),
         ("neighbours", "blend"),
+        ("content", "content"),
+        ("new items", "new_items"),
     ):
         summary = manifest.training.get(name, "none")
         if summary != "none":

@@ -9,6 +9,8 @@
     golden.jsonl         sessions with the lists that this model gave at export
     neighbours.safetensors   only with a blend: the sessions that are searched for neighbours
     retrieval.index      only with an approximate index: finds candidates (memory-mapped)
+    content.safetensors  only with content: fields and learned numbers, which place new items
+    content.ts           only with content: TorchScript of its formula
     report.html          report of the training run; optional
 
 Loading trusts nothing: file names are fixed, digests and sizes are compared, numbers must be
@@ -22,7 +24,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -31,6 +33,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from recsys.bundle.layout import (
+    CONTENT,
+    CONTENT_MODEL,
     IDENTITY,
     INDEX,
     ITEMS,
@@ -42,6 +46,8 @@ from recsys.bundle.layout import (
 )
 from recsys.bundle.manifest import Manifest, read_manifest, refuse_failures
 from recsys.catalogue.catalogue import Catalogue, read_catalogue
+from recsys.content.encoder import ContentEncoder
+from recsys.content.file import read_encoder
 from recsys.errors import BundleRefused
 from recsys.model.event_types import EventTypes
 from recsys.model.gru4rec import ModelSize
@@ -80,6 +86,7 @@ class Bundle:
     blend: Blend | None
     recent: RecentPopularity | None
     index: CandidateIndex | None  # None where every item is scored
+    content: ContentEncoder | None = None
 
 
 def digest(path: Path) -> str:
@@ -155,7 +162,22 @@ def _load(folder: Path, manifest: Manifest) -> Bundle:
     blend = _load_blend(folder, manifest.blend, len(catalogue))
     recent = _load_recent(folder / WEIGHTS, manifest.recent_popularity, len(catalogue))
     index = _load_index(folder, manifest)
-    return Bundle(folder, manifest, catalogue, model, matrix, bias, inputs, blend, recent, index)
+    content = _load_content(folder, manifest, catalogue)
+    return Bundle(
+        folder, manifest, catalogue, model, matrix, bias, inputs, blend, recent, index, content
+    )
+
+
+def _load_content(folder: Path, manifest: Manifest, catalogue: Catalogue) -> ContentEncoder | None:
+    if CONTENT not in manifest.files:
+        return None
+    return read_encoder(
+        folder / CONTENT,
+        _load_script(folder / CONTENT_MODEL),
+        hidden=manifest.size.hidden,
+        normalizes=manifest.size.scale > 0,
+        others=sorted(catalogue.attributes),
+    )
 
 
 def _load_index(folder: Path, manifest: Manifest) -> CandidateIndex | None:
@@ -257,19 +279,23 @@ def _check_sizes(
 
 
 def _load_model(path: Path) -> SessionModel:
+    model = _load_script(path)
+    missing = [verb for verb in ("step", "replay", "scores", "top_k") if not hasattr(model, verb)]
+    if missing:
+        raise BundleRefused(f"{path} lacks {', '.join(missing)}. Train the bundle anew.")
+    return cast(SessionModel, model)
+
+
+def _load_script(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`torch.jit.*` is deprecated", DeprecationWarning)
-            model = torch.jit.load(  # type: ignore[no-untyped-call]
+            return torch.jit.load(  # type: ignore[no-untyped-call]
                 str(path), map_location="cpu"
             ).eval()
     except RuntimeError as broken:
         first = str(broken).strip().splitlines()[0]
         raise BundleRefused(f"{path} is not readable TorchScript ({first}).") from broken
-    missing = [verb for verb in ("step", "replay", "scores", "top_k") if not hasattr(model, verb)]
-    if missing:
-        raise BundleRefused(f"{path} lacks {', '.join(missing)}. Train the bundle anew.")
-    return cast(SessionModel, model)
 
 
 def _check_state(path: Path, model: SessionModel, size: ModelSize, inputs: Tensor) -> None:

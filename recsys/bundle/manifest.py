@@ -8,7 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from recsys.bundle.layout import FILES, INDEX, MANIFEST, NEIGHBOURS, OPTIONAL
+from recsys.bundle.layout import (
+    CONTENT,
+    CONTENT_MODEL,
+    FILES,
+    INDEX,
+    MANIFEST,
+    NEIGHBOURS,
+    OPTIONAL,
+)
 from recsys.errors import BundleRefused, RecsysError
 from recsys.model.event_types import NO_EVENT_TYPES, EventTypes
 from recsys.model.gru4rec import ModelSize
@@ -21,7 +29,7 @@ from recsys.retrieval.exact import EXACT_RETRIEVAL, RetrievalSettings
 FORMAT_VERSION = 6
 # Format 1 lacks cell, embedding and scale: `ModelSize` has their defaults. Format 2 lacks repeats.
 # Format 3 lacks `normalizing` and `votes` of a blend, format 4 lacks recent popularity, format 5
-# event types and the half-life of recent popularity.
+# event types, the half-life of recent popularity, and content.
 READABLE = (1, 2, 3, 4, 5, 6)
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_SIZE, MAX_LAYERS, MAX_WINDOW = 1 << 31, 100, 10_000
@@ -131,6 +139,8 @@ def _manifest(path: Path, values: object) -> Manifest:
         raise BundleRefused(f"{path}: a blend with a softmax over all items has no index.")
     if (INDEX in manifest.files) != (manifest.retrieval.index is not None):
         raise BundleRefused(f"{path}: {INDEX} and the settings of retrieval belong together.")
+    if (CONTENT in manifest.files) != (CONTENT_MODEL in manifest.files):
+        raise BundleRefused(f"{path}: {CONTENT} and {CONTENT_MODEL} belong together.")
     if type(manifest.window) is not int or not 1 <= manifest.window <= MAX_WINDOW:
         raise BundleRefused(
             f"{path}: window must be a whole number from 1 to {MAX_WINDOW:,}, "

@@ -1,7 +1,8 @@
 """Item search: find items that have all words of a query in their id or their attributes.
 
-Words match without case and anywhere in a text, which needs no index. A search through a million
-items takes tenths of a second, so the service runs it in a thread.
+Words match without case and anywhere in a text, which needs no index. The picture in a `data:` URI
+has no words. A search through a million items takes tenths of a second, so the service runs it in a
+thread.
 """
 
 from collections.abc import Sequence
@@ -50,11 +51,14 @@ def search(
 def _contains(catalogue: Catalogue, word: str) -> NDArray[np.bool_]:
     """Return (N,) bool, true where the id or an attribute contains the word."""
 
-    def test(texts: pa.StringArray) -> Any:
+    def has_word(texts: pa.StringArray) -> Any:
         return pc.match_substring(texts, word, ignore_case=True)
 
+    def has_word_outside_data(texts: pa.StringArray) -> Any:
+        return pc.and_not(has_word(texts), pc.starts_with(texts, "data:"))
+
     mask = np.zeros(len(catalogue), dtype=bool)
-    mask[buffer_values(pc.indices_nonzero(test(catalogue.item_ids.array)), np.uint64)] = True
+    mask[buffer_values(pc.indices_nonzero(has_word(catalogue.item_ids.array)), np.uint64)] = True
     for attribute in catalogue.attributes.values():
-        mask |= attribute.matches(test)
+        mask |= attribute.matches(has_word_outside_data)
     return mask

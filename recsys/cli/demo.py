@@ -49,13 +49,13 @@ def shop(
     visits: Annotated[int, typer.Option(min=1, help="Number of visits.")] = 15_000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random clicks.")] = 1,
 ) -> None:
-    """Write the demo's synthetic shop as files: clicks.csv, and items.csv with 600 products."""
-    from data.synthetic import write_shop
+    """Write the demo's synthetic shop as files: clicks.csv, and items.csv with 1,200 items."""
+    from data.shop.files import write_demo_shop
     from recsys.fileio import check_new_folder, new_folder
 
     out = out.resolve()
     check_new_folder(out, "The shop")
     with new_folder(out) as folder:
-        write_shop(folder, sessions=visits, seed=seed)
+        write_demo_shop(folder, visits=visits, seed=seed)
     console = open_console(stderr=True)
     console.print(f"{visits:,} visits: {out / 'clicks.csv'} and {out / 'items.csv'}.", markup=False)

@@ -1,4 +1,4 @@
-"""Demo: train on a synthetic shop, serve it on a private Redis, and request a list over HTTP."""
+"""Demo: train on the demo shop, serve it on a private Redis, and request a list over HTTP."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ import pandas as pd
 import uvicorn
 from rich.console import Console
 
-from data.synthetic import write_shop
+from data.shop.files import VISITS, write_demo_shop
 from recsys.client import Client
 from recsys.console import add_row, neat_table, open_console
 from recsys.errors import RecsysError
@@ -34,8 +34,11 @@ def run_demo(*, check: bool, port: int, command: str = "") -> None:
     with tempfile.TemporaryDirectory(prefix="recsys-demo-") as temporary:
         folder = Path(temporary)
         _heading("1  A synthetic shop", console)
-        write_shop(folder)
-        console.print("15,000 visits to a shop of 600 products, as clicks.csv and items.csv.")
+        write_demo_shop(folder)
+        console.print(
+            f"{VISITS:,} visits to a shop of 1,200 items, as clicks.csv and items.csv. "
+            "Each visitor has a task and a taste."
+        )
         _heading("2  Train", console)
         bundle = train_shop(folder, folder / "bundle", console, command)
         console.print(

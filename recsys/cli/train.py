@@ -53,6 +53,17 @@ def train(
     items: Annotated[
         Path | None, typer.Option(help="Items file: attributes for filters and display.")
     ] = None,
+    content: Annotated[
+        str | None,
+        typer.Option(
+            help="Columns of --items that the model learns from: category,brand,price. A kind may "
+            "follow: year:categorical; or multi, numeric, time."
+        ),
+    ] = None,
+    vectors: Annotated[
+        list[str] | None,
+        typer.Option(help="Vectors of the items, of any encoder: image=vectors.parquet."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, or cuda.")] = "auto",
     checkpoint_seconds: Annotated[
@@ -71,6 +82,7 @@ def train(
     ] = None,
 ) -> None:
     """Train on clicks, test against baselines, write a bundle."""
+    from data.content import content_options
     from training.competition.budget import Budget
     from training.competition.rivals import rivals_of
     from training.parallel.torch_processes import is_restart
@@ -79,6 +91,7 @@ def train(
     check_processes(processes)
     source = _source(context, clicks, prepared)
     first, *rivals = rivals_of(recipe, settings or [])
+    columns = [name.strip() for name in (content or "").split(",") if name.strip()]
     bundle_folder = output_folder(out, registry, resume=resume or is_restart())
     if isinstance(source, ClickOptions):
         source = source_of(source, bundle_folder, open_console(stderr=True), prepare_first)
@@ -90,6 +103,7 @@ def train(
         rivals=rivals,
         budget=Budget.of_recipe(recipe, budget),
         items=items,
+        content=content_options(columns, vectors or [], given=items is not None),
         resume=resume,
         device=device,
         command=as_typed(),

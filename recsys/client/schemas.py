@@ -434,7 +434,9 @@ class AttributeValue(BaseModel):
 class Attribute(BaseModel):
     name: str
     distinct: int = Field(description="number of different values")
-    values: list[AttributeValue] = Field(description="the most frequent values, at most 100")
+    values: list[AttributeValue] = Field(
+        description="the most frequent values, at most 100, without those above 128 characters"
+    )
 
 
 class Attributes(BaseModel):

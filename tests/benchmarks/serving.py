@@ -74,7 +74,7 @@ def shop(
     epochs: int = 4,
     test_fraction: float = 0.001,
 ) -> None:
-    """Write the synthetic shop of the demo with so many items, and train a model on it."""
+    """Write a synthetic shop with so many items, and train a model on it."""
     out.mkdir(parents=True)
     makers = max(round(items / PRODUCTS / CLICKED_SHARE), 1)
     with console.status(f"Writing a shop of {makers:,} makers"):

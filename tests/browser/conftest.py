@@ -1,11 +1,19 @@
-"""Fixture of the browser tests: one Chromium for each module."""
+"""Fixtures of the browser tests: one Chromium for each module, a small model of the demo shop."""
 
+import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
+from rich.console import Console
 
+from data.click_options import ClickOptions
+from data.shop.files import write_demo_shop
 from tests.browser.browsers import MISSING, STEADY, find_chromium
+from tests.support.bundles.trained_shop import SMALL
+from tests.support.shared_folders import SharedFolders
+from training.pipeline import TrainOptions, train
 
 
 @pytest.fixture(scope="module")
@@ -18,3 +26,16 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=program, args=STEADY)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def demo_bundle(shared_folders: SharedFolders) -> Path:
+    """Train on a few visits to the demo shop, whose items have pictures and prices."""
+    return shared_folders.made_once("demo shop", _train) / "bundle"
+
+
+def _train(folder: Path) -> None:
+    write_demo_shop(folder, visits=1000)
+    recipe = dataclasses.replace(SMALL, epochs=1, refit=False)
+    clicks, items = ClickOptions(folder / "clicks.csv"), folder / "items.csv"
+    train(TrainOptions(clicks, folder / "bundle", recipe, items), Console(quiet=True))

@@ -6,6 +6,7 @@ make browser-test ARGS=-rP      # also prints the measurements
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -79,7 +80,7 @@ def test_on_a_phone_everything_has_room_and_is_one_tap_away(url: str, chromium: 
         with play.answered():
             page.locator("#starters button").first.tap()
         with play.answered():
-            page.locator("#likely li button").nth(1).tap()
+            page.locator("#likely .row").nth(1).tap()
         assert _fits(page)
         likeliest = play.texts("#likely .name")[0]
         expect(page.locator("#peek")).to_have_text(likeliest)
@@ -111,8 +112,14 @@ def test_nothing_widens_the_page_at_any_width(url: str, chromium: Browser) -> No
                 assert not outside, (width, panel.get_attribute("id"))
 
 
-def test_it_is_there_before_200_kb_are(url: str, chromium: Browser) -> None:
-    with visiting(chromium, url, goes=False) as page:
+def test_it_is_there_before_200_kb_are(
+    demo_bundle: Path, redis_server: str, chromium: Browser
+) -> None:
+    """The items of the demo shop have pictures."""
+    with (
+        playground_on(demo_bundle, redis_server) as url,
+        visiting(chromium, url, goes=False) as page,
+    ):
         network = page.context.new_cdp_session(page)
         network.send("Network.enable")
         sizes: list[float] = []

@@ -10,6 +10,7 @@ from torch import Tensor
 from data.sessions import Sessions, coded, reindex
 from recsys.predictor import Predictor
 from recsys.ragged import RaggedArray, offsets_of, windows_along
+from training.evaluation.appearance import appearance_of
 from training.evaluation.evaluate import in_chunks, scores_of
 from training.evaluation.trending import going_on
 
@@ -57,6 +58,7 @@ def scored_cases(
     sessions = sessions.keep_sessions(np.arange(len(sessions)) % every == 0)
     session = np.repeat(np.arange(len(sessions)), sessions.lengths - 1)
     targets, request_ms = sessions.next_clicks.astype(np.int64), sessions.request_ms
+    appearance = appearance_of(predictor)
     in_time |= scorer is not predictor
     at_once, types = max(SCORES_AT_ONCE // items, 1), predictor.event_types
     for chunk, numbers in in_chunks(coded(sessions, types), at_once, in_time=in_time):
@@ -69,4 +71,6 @@ def scored_cases(
         filled = RaggedArray(offsets_of(windows.lengths[rows]), windows.items)
         times_ms = request_ms[numbers.numpy()]
         scores = scores_of(scorer, chunk, times_ms)[rows]
+        if appearance is not None:
+            appearance.hide(scores, times_ms[rows])
         yield ScoredCases(session[cases], targets[cases], filled, scores, times_ms[rows])

@@ -1,9 +1,9 @@
 """Additions to the model's scores, chosen on the validation sessions after the search.
 
-These are recent popularity, the blend with session neighbours, and the repeat term, in this order:
-each is chosen for the scores with those before it. A first fit of the repeat term gives the
-temperature, with which neighbours are blended in. Where they are, a second fit makes the term for
-the blended scores.
+These are the term of new items, recent popularity, the blend with session neighbours, and the
+repeat term, in this order: each is chosen for the scores with those before it. A first fit of the
+repeat term gives the temperature, with which neighbours are blended in. Where they are, a second
+fit makes the term for the blended scores.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import BlendSettings
 from recsys.predictor import Predictor
 from training.additions.blend import blend_of, choose_blend
+from training.additions.new_items import choose_new_item_term, term_of
 from training.additions.recent_popularity import ChosenRecent, choose_recent, recent_of
 from training.additions.repeats import fit_repeats
 from training.checkpoint import Additions
@@ -39,10 +40,19 @@ def chooser_of(
     def chosen(
         predictor: Predictor, train: Sessions | Selection, valid: Sessions | None
     ) -> Additions:
+        new_items = choose_new_item_term(recipe, predictor, valid)
+        if new_items.term is not None:
+            predictor = predictor.with_bias(term_of(new_items.term, predictor.catalogue))
         recent = _recent(recipe, kept, predictor, train, valid)
         used = recent_of(recent.settings, predictor.catalogue, train)
         additions = others(predictor.with_recent(used), train, valid)
-        return dataclasses.replace(additions, recent=recent.settings, recent_summary=recent.summary)
+        return dataclasses.replace(
+            additions,
+            recent=recent.settings,
+            recent_summary=recent.summary,
+            new_items=new_items.term,
+            new_items_summary=new_items.summary,
+        )
 
     def others(
         predictor: Predictor, train: Sessions | Selection, valid: Sessions | None

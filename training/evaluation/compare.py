@@ -26,6 +26,7 @@ from training.baselines import learners
 from training.evaluation.evaluate import Evaluation, Scorer, evaluate
 from training.evaluation.event_types import WEIGHTED_RECALL, target_masks, weighted_recall
 from training.evaluation.intervals import Estimate, estimate, ratio, resampled_sums, session_sums
+from training.evaluation.new_items import NewItems
 from training.evaluation.sample import Sample
 from training.evaluation.trending import TrendingScorer, going_on
 from training.parallel.processes import ALONE, Processes
@@ -114,6 +115,7 @@ class Comparison:
     limits: Limits = NO_LIMITS
     event_types: Sequence[SliceResult] = ()  # by the type of the target
     weighted_recall: Mapping[str, float] = field(default_factory=dict)  # recommender → OTTO's
+    new_items: NewItems | None = None  # cases whose target has no training click, if there are any
 
 
 def evaluate_with_baselines(
@@ -199,7 +201,10 @@ def _advance(
 
 
 def compare_with_intervals(
-    results: Mapping[str, Evaluation], counts: NDArray[np.int64], limits: Limits = NO_LIMITS
+    results: Mapping[str, Evaluation],
+    counts: NDArray[np.int64],
+    limits: Limits = NO_LIMITS,
+    new_items: NewItems | None = None,
 ) -> Comparison:
     """Compare the model with the other recommenders, on one set of resamples of sessions.
 
@@ -208,6 +213,7 @@ def compare_with_intervals(
         counts: (N,) int64, training clicks of every item of the model's catalogue; a relative of
             the model may have another catalogue.
         limits: Limits of the comparison.
+        new_items: Result of the cases whose target has no training click, if there are any.
     """
     model, cases = results[MODEL], results[MODEL].ranked
     for name, result in results.items():
@@ -262,6 +268,7 @@ def compare_with_intervals(
             for name, result in results.items()
             if (recall := weighted_recall(result.ranked)) is not None
         },
+        new_items=new_items,
     )
 
 
@@ -283,6 +290,7 @@ def as_json(results: Mapping[str, Evaluation], comparison: Comparison) -> dict[s
         **sampled,
         **said,
         **_event_types_as_json(comparison),
+        **_new_items_as_json(comparison.new_items),
     }
 
 
@@ -299,6 +307,17 @@ def _event_types_as_json(comparison: Comparison) -> dict[str, Any]:
     }
     weighted = {WEIGHTED_RECALL: comparison.weighted_recall} if comparison.weighted_recall else {}
     return {"event_types": of_types, **weighted}
+
+
+def _new_items_as_json(new_items: NewItems | None) -> dict[str, Any]:
+    if new_items is None:
+        return {}
+    recall = {
+        name: {f"among_{a}": [e.value, e.low, e.high] for a, e in among.items()}
+        for name, among in new_items.recall.items()
+    }
+    about = {"items": new_items.items, "cases": new_items.cases}
+    return {"new_items": {**about, "recall@20": recall}}
 
 
 def case_values(rank: NDArray[np.int32], metric: str) -> NDArray[np.float64]:
@@ -342,7 +361,7 @@ def by_popularity(target: NDArray[np.int32], counts: NDArray[np.int64]) -> list[
         target: (cases,) int32, item index or -1.
         counts: (N,) int64, training clicks of every item.
     """
-    decile = deciles(counts)
+    decile = np.where(counts > 0, deciles(counts), -1)
     group = np.where(target >= 0, decile[target], -1)
     slices = []
     for number in range(DECILES):

@@ -2,7 +2,8 @@
 
 Protocol (Hidasi and Czapp, arXiv:2307.14951): no sampling, whole sessions, true history. A case
 is a click with at least one before it; its target is ranked among all items of the catalogue. A
-target outside the catalogue is a miss and is counted. Ties are ranked conservatively: the target
+target outside the catalogue is a miss and is counted. Where the content of a model names a time, an
+item that appears after a click is no candidate of it. Ties are ranked conservatively: the target
 stands behind its equals. Where that lowers a metric by more than 0.0005, the scores have collapsed
 and a warning says so.
 """
@@ -21,6 +22,7 @@ from recsys.errors import BadInput
 from recsys.model.ranking import target_ranks, top_k
 from recsys.predictor import Predictor
 from recsys.ragged import spread
+from training.evaluation.appearance import Appearance, appearance_of
 from training.evaluation.metrics import CUTOFFS, Coverage, metrics_at
 from training.evaluation.popularity_backoff import BackoffRanks, PopularityBackoff
 from training.evaluation.trending import TrendingScorer
@@ -105,6 +107,8 @@ def evaluate(
             "There is nothing to evaluate",
             [f"the test part {what}. Test on sessions of the shop that was trained on."],
         )
+    model = _predictor_of(scorer)
+    appearance = None if model is None else appearance_of(model)
     conservative, standard = torch.zeros_like(targets), torch.zeros_like(targets)
     coverage = Coverage(items, LIST_LENGTH)
     done = 0
@@ -112,11 +116,11 @@ def evaluate(
     at_once = CASES_AT_ONCE if is_sparse else max(SCORES_AT_ONCE // items, 1)
     if in_time:
         at_once = min(at_once, CASES_AT_ONCE)
-    request_ms, model = sessions.request_ms, _predictor_of(scorer)
+    request_ms = sessions.request_ms
     read = sessions if model is None else coded(sessions, model.event_types)
     for number, (chunk, cases) in enumerate(in_chunks(read, at_once, in_time=in_time)):
         if number % processes.size == processes.rank:
-            ranked = _ranked(scorer, chunk, targets[cases], request_ms[cases.numpy()])
+            ranked = _ranked(scorer, appearance, chunk, targets[cases], request_ms[cases.numpy()])
             conservative[cases], standard[cases] = ranked.conservative, ranked.standard
             coverage.add(ranked.listed)
         done += len(chunk)
@@ -165,6 +169,7 @@ def _predictor_of(scorer: Scorer | TrendingScorer) -> Predictor | None:
 
 def _ranked(
     scorer: Scorer | TrendingScorer,
+    appearance: Appearance | None,
     sessions: Sequence[NDArray[np.int32]],
     targets: Tensor,
     times_ms: NDArray[np.int64],
@@ -172,6 +177,8 @@ def _ranked(
     if isinstance(scorer, PopularityBackoff):
         return scorer.ranked_along(sessions, targets, LIST_LENGTH)
     scores, model = scores_of(scorer, sessions, times_ms), _predictor_of(scorer)
+    if appearance is not None:
+        appearance.hide(scores, times_ms)
     if model is not None:
         model.exclude_along(scores, sessions)
     return BackoffRanks(*target_ranks(scores, targets), top_k(scores, LIST_LENGTH)[1])

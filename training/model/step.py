@@ -4,11 +4,15 @@ Only the rows of the item matrix that a step needs (inputs, targets, negatives) 
 differentiated and updated. Whole sessions start from the zero state, and a gradient goes back to
 their first click. Session-parallel rows start from the state that they carry, and a gradient spans
 one click (Hidasi et al., ICLR 2016, arXiv:1511.06939, section 3.1.1).
+With content, a second loss teaches the content alone: some candidates lose their own vector, and
+the content stands in for it. Its gradient reaches no other weight, so items with clicks learn as
+without content, bit for bit.
 Several processes share the rows of a mini-batch. The candidates are those of the whole mini-batch,
 so all touch the same rows of the item matrix, and each adds up its gradients with those of the
 others. Dropout masks are drawn for the whole mini-batch, too: no number depends on the processes.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +23,7 @@ from torch.nn import functional
 
 from data.batches.batch import Batch, BatchPart, rows_of_process
 from recsys.model.gru4rec import cells_of
+from training.model.content import ContentRows, ContentWeights
 from training.model.event_types import target_weights
 from training.model.gru_backward import read_layer
 from training.model.losses import loss_of
@@ -68,6 +73,28 @@ class TouchedRows:
         rows = TouchedRows(self.items[scored], self.values.detach()[scored])
         rows.values.grad = gradient_of(self.values)[scored]
         return rows
+
+
+@dataclass(frozen=True, slots=True)
+class TouchedContent:
+    """Content of the candidates of a step."""
+
+    values: TouchedRows  # rows of the content's values
+    projection: Tensor  # (columns, H + 1) float32
+    rows: ContentRows  # of the candidates; their codes are rows of `values`
+
+    @classmethod
+    def of(cls, content: ContentWeights, items: Tensor) -> "TouchedContent":
+        """Gather the content of these items."""
+        rows = content.features.of_items(items)
+        codes, indices = torch.unique(rows.codes, return_inverse=True)
+        values = TouchedRows.of(content.values, codes)
+        return cls(values, content.projection, dataclasses.replace(rows, codes=indices))
+
+    def parts(self) -> tuple[Tensor, Tensor]:
+        """Return the vectors and biases that the content gives, (C, H) and (C,) float32."""
+        parts = self.rows.sum(self.values.values, self.projection)
+        return parts[:, :-1], parts[:, -1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +161,15 @@ class TrainingStep:
             name: optimizer_for(parameter.data, recipe)
             for name, parameter in weights.model.named_parameters()
         }
+        content = weights.content
+        self._content: tuple[Optimizer, ...] = (
+            ()
+            if content is None
+            else (
+                optimizer_for(content.values, recipe),
+                optimizer_for(content.projection.data, recipe),
+            )
+        )
 
     @property
     def result(self) -> Weights:
@@ -171,17 +207,21 @@ class TrainingStep:
         items = TouchedRows.of(self.weights.matrix, candidates.items)
         biases = TouchedRows.of(self.weights.bias, candidates.items)
         separate = self._separate_inputs(inputs, own)
+        content = self._touched_content(candidates)
         if len(part.batch) > 0:
             loss = self._differentiate(
-                batch, part, learned, candidates, items, biases, separate, random
+                batch, part, learned, candidates, items, biases, separate, content, random
             )
         else:
-            loss = self._without_clicks(items, biases, separate)
+            loss = self._without_clicks(items, biases, separate, content)
 
         touched = self._touched(candidates, items, biases, separate)
-        self._add_up(touched, loss)
+        self._add_up(touched, content, loss)
         norm = self._clip(touched) if measure or self._recipe.clip > 0 else None
-        self._update(touched, learning_rate_at(self._recipe, share))
+        rate = learning_rate_at(self._recipe, share)
+        if content is not None:
+            self._update_content(content, rate)
+        self._update(touched, rate)
         return StepResult(loss, norm)
 
     def _differentiate(
@@ -193,6 +233,7 @@ class TrainingStep:
         items: TouchedRows,
         biases: TouchedRows,
         separate: InputRows | None,
+        content: TouchedContent | None,
         random: RandomStreams,
     ) -> Tensor:
         """Compute the gradients of this process's clicks, and return their loss, a scalar."""
@@ -213,6 +254,10 @@ class TrainingStep:
         loss = self._loss(scores, candidates.target_indices, candidates.counts, learned.weights)
         # the divisor is the recipe's batch, also when fewer rows are left
         torch.autograd.backward(loss / self._recipe.batch)
+        if content is not None:
+            own = vectors.detach(), biases.values.detach()
+            hidden, weights = hidden.detach(), learned.weights
+            self._differentiate_content(content, hidden, own, candidates, weights, random)
         return loss.detach()
 
     def _learned(self, batch: Batch, part: BatchPart) -> LearnedTargets:
@@ -231,12 +276,47 @@ class TrainingStep:
             self._on_device(weights[own_clicks[own_counts]]),
         )
 
+    def _differentiate_content(
+        self,
+        content: TouchedContent,
+        hidden: Tensor,
+        own: tuple[Tensor, Tensor],
+        candidates: CandidateSet,
+        weights: Tensor | None,
+        random: RandomStreams,
+    ) -> None:
+        """Compute the gradients of the content.
+
+        Args:
+            content: Content of the candidates.
+            hidden: (own targets, H) float32, without a gradient.
+            own: Vectors and biases of the candidates, without a gradient. A share of them, drawn at
+                random, is replaced by those of the content.
+            candidates: The candidates.
+            weights: (own targets,) float32, factors of the targets' losses; None for 1.
+            random: Random numbers of this step; nothing else is drawn after these.
+        """
+        replaced = random.uniform(len(candidates.items)) < self._recipe.dropout_items
+        vectors, biases = content.parts()
+        vectors = unit_rows(vectors) if self._recipe.scale > 0 else vectors
+        vectors = torch.where(replaced.unsqueeze(1), vectors, own[0])
+        biases = torch.where(replaced, biases, own[1])
+        scores = self._scores(hidden, vectors, biases, candidates)
+        loss = self._loss(scores, candidates.target_indices, candidates.counts, weights)
+        torch.autograd.backward(loss / self._recipe.batch)
+
     def _without_clicks(
-        self, items: TouchedRows, biases: TouchedRows, separate: InputRows | None
+        self,
+        items: TouchedRows,
+        biases: TouchedRows,
+        separate: InputRows | None,
+        content: TouchedContent | None,
     ) -> Tensor:
         """Set all gradients of a process that has no row of the mini-batch to zero."""
         touched = [items, biases] if separate is None else [items, biases, separate.rows]
-        for leaf in [rows.values for rows in touched] + list(self.weights.model.parameters()):
+        of_content = [] if content is None else [content.values.values, content.projection]
+        of_model = list(self.weights.model.parameters())
+        for leaf in [rows.values for rows in touched] + of_model + of_content:
             leaf.grad = torch.zeros_like(leaf)
         return torch.zeros((), device=self._device)
 
@@ -250,6 +330,12 @@ class TrainingStep:
         items, indices = torch.unique(inputs, return_inverse=True)
         rows = TouchedRows.of(self.weights.inputs, items)
         return InputRows(rows, indices if own is None else indices[own])
+
+    def _touched_content(self, candidates: CandidateSet) -> TouchedContent | None:
+        """Gather the content of the candidates, if there is any."""
+        if self.weights.content is None:
+            return None
+        return TouchedContent.of(self.weights.content, candidates.items)
 
     def _input_vectors(self, separate: InputRows) -> Tensor:
         values = separate.rows.values
@@ -311,10 +397,17 @@ class TrainingStep:
             return [*touched, (items, self._matrix)]  # inputs and candidates share these rows
         return [*touched, (items.scored(candidates), self._matrix), (separate.rows, self._inputs)]
 
-    def _add_up(self, touched: list[tuple[TouchedRows, Optimizer]], loss: Tensor) -> None:
+    def _add_up(
+        self,
+        touched: list[tuple[TouchedRows, Optimizer]],
+        content: TouchedContent | None,
+        loss: Tensor,
+    ) -> None:
         """Add up gradients and loss over the processes."""
         if self._processes.size > 1:
             leaves = [rows.values for rows, _ in touched] + list(self.weights.model.parameters())
+            if content is not None:
+                leaves += [content.values.values, content.projection]
             self._processes.sum([*(gradient_of(leaf) for leaf in leaves), loss.view(1)])
 
     def _clip(self, touched: list[tuple[TouchedRows, Optimizer]]) -> Tensor:
@@ -343,6 +436,13 @@ class TrainingStep:
         if self._average is not None:
             self._average.update()
 
+    def _update_content(self, content: TouchedContent, rate: float) -> None:
+        rows, gradient = content.values, gradient_of(content.values.values)
+        of_values, of_projection = self._content
+        of_values.step_rows(rows.items, rows.values.detach(), gradient, rate)
+        of_projection.step(gradient_of(content.projection), rate)
+        content.projection.grad = None
+
     def _with_weight_decay(self, gradient: Tensor, weight: Tensor) -> Tensor:
         """Add L2 to the gradient; AdamW decays the weights itself."""
         if self._recipe.weight_decay == 0 or self._recipe.optimizer == "adamw":
@@ -362,6 +462,8 @@ class TrainingStep:
         optimizers = {"matrix": self._matrix, "bias": self._bias, **self._dense}
         if self._inputs is not None:
             optimizers["inputs"] = self._inputs
+        if self._content:
+            optimizers["content.values"], optimizers["content.projection"] = self._content
         for weight, optimizer in optimizers.items():
             for name, tensor in optimizer.tensors().items():
                 tensors[f"{name}.{weight}"] = tensor

@@ -1,11 +1,14 @@
 """Trained weights: the recurrent model and the item tables."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from recsys.catalogue.catalogue import Catalogue
+from recsys.content.encoder import ContentEncoder
+from recsys.content.new_items import NewItemTerm
 from recsys.model.cells import glorot
 from recsys.model.event_types import NO_EVENT_TYPES, EventTypes
 from recsys.model.gru4rec import ModelSize, SessionRNN, initialise, unit
@@ -13,18 +16,24 @@ from recsys.model.recent_popularity import RecentPopularity
 from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import Blend
 from recsys.predictor import Predictor
+from training.model.content import ContentWeights
 from training.recipe import Recipe
 
 
 @dataclass
 class Weights:
-    """Recurrent model and item tables of one model."""
+    """Recurrent model and item tables of one model.
+
+    With content, the tables have the rows of the items with clicks alone; those of the items
+    without a click are made of content (`exported`).
+    """
 
     model: SessionRNN
     matrix: Tensor  # (N, H) float32, item vectors
     bias: Tensor  # (N,) float32
     inputs: Tensor | None = None  # (N, input width) float32; None where inputs use the matrix
     event_types: EventTypes = NO_EVENT_TYPES  # of the clicks that the model reads
+    content: ContentWeights | None = None
 
     @classmethod
     def fresh(
@@ -47,16 +56,43 @@ class Weights:
         """Return every weight by its name in bundles and checkpoints, without gradients."""
         named = {name: weight.detach() for name, weight in self.model.named_parameters()}
         separate = {} if self.inputs is None else {"inputs": self.inputs}
-        return {"matrix": self.matrix, "bias": self.bias, **separate, **named}
+        content = {} if self.content is None else self.content.tensors()
+        return {"matrix": self.matrix, "bias": self.bias, **separate, **content, **named}
 
     def exported(self) -> "Weights":
-        """Return the weights as a bundle holds them: unit item vectors where scores are cosines."""
+        """Return the weights as a bundle holds them.
+
+        The item tables have rows of content for the items without a click, and item vectors have
+        length 1 where scores are cosines.
+        """
+        matrix, bias = self._with_content()
         if self.model.scale == 0:
-            return self
+            return replace(self, matrix=matrix, bias=bias, content=None)
         inputs = self.inputs
         if inputs is not None and self.model.embeds:
             inputs = unit(inputs)
-        return Weights(self.model, unit(self.matrix), self.bias, inputs, self.event_types)
+        return replace(self, matrix=unit(matrix), bias=bias, inputs=inputs, content=None)
+
+    def _with_content(self) -> tuple[Tensor, Tensor]:
+        """Return item matrix and bias of all items."""
+        if self.content is None:
+            return self.matrix, self.bias
+        parts = self.content.parts(len(self.bias))
+        biases = parts[:, -1] + self.content.new_items.shift
+        return torch.cat([self.matrix, parts[:, :-1]]), torch.cat([self.bias, biases])
+
+    def with_new_items(self, term: NewItemTerm | None) -> "Weights":
+        """Return the weights with this term of new items; None for those without content."""
+        if self.content is None or term is None:
+            return self
+        return replace(self, content=replace(self.content, new_items=term))
+
+    def encoder(self, attributes: Sequence[str]) -> ContentEncoder | None:
+        """Return the encoder of new items, None without content; attributes: of the catalogue."""
+        if self.content is None:
+            return None
+        normalizes = self.model.scale > 0
+        return self.content.encoder(len(self.bias), normalizes=normalizes, others=attributes)
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Copy these tensors into the weights, by name."""
@@ -66,8 +102,10 @@ class Weights:
     def to(self, device: torch.device) -> "Weights":
         """Return the weights on this device; the recurrent model itself moves."""
         inputs = None if self.inputs is None else self.inputs.to(device)
+        content = None if self.content is None else self.content.to(device)
         tables = self.matrix.to(device), self.bias.to(device)
-        return Weights(self.model.to(device), *tables, inputs, self.event_types)
+        model = self.model.to(device)
+        return Weights(model, *tables, inputs, self.event_types, content)
 
 
 def _random_inputs(size: ModelSize, generator: torch.Generator) -> Tensor | None:
@@ -103,4 +141,5 @@ def eager_predictor(
         blend=blend,
         recent=recent,
         event_types=weights.event_types,
+        content=weights.encoder(sorted(catalogue.attributes)),
     )

@@ -32,6 +32,7 @@ from training.report.charts import (
     slice_charts,
     training_charts,
 )
+from training.report.examples import FEWEST_CLICKS, ExampleVisit
 from training.report.summary import metric_name, outcome, summary
 
 MANY_UNSEEN = 0.05  # share of the next clicks on new items that is worth a warning
@@ -52,6 +53,7 @@ class ReportData:
     comparison: Comparison
     duplicates: Duplicates
     standings: Sequence[Standing] = ()  # of the recipes that competed
+    examples: Sequence[ExampleVisit] = ()
 
 
 def render_report(manifest: Manifest, data: ReportData) -> str:
@@ -87,6 +89,7 @@ def render_report(manifest: Manifest, data: ReportData) -> str:
             (d, outcome(d.gain))
             for d in (*data.comparison.differences, *data.comparison.to_relatives)
         ],
+        fewest_clicks=FEWEST_CLICKS,
         retrieval=describe_retrieval(manifest.retrieval),
         warnings=warnings_of(manifest, data),
         result_charts=result_charts(data.comparison),

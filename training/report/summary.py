@@ -55,6 +55,7 @@ def summary(comparison: Comparison) -> list[str]:
         *_beside_baselines(comparison),
         *_simple_baselines_ahead(comparison),
         *_beside_relatives(comparison),
+        *_new_items(comparison),
         _weakest(comparison),
         *_by_event_type(comparison),
     ]
@@ -157,6 +158,24 @@ def _beside_relatives(comparison: Comparison) -> list[str]:
     if TRENDING in others:
         sentences.append("Its counts of clicks go on from case to case, as in the service.")
     return sentences
+
+
+def _new_items(comparison: Comparison) -> list[str]:
+    """Say how often a target without a training click is found, beside the baselines."""
+    new = comparison.new_items
+    if new is None:
+        return []
+    model = new.recall[MODEL]
+    others = "; ".join(
+        f"the baseline {name} finds {among['all'].value:.1%} and {among['new'].value:.1%}"
+        for name, among in new.recall.items()
+        if name != MODEL
+    )
+    return [
+        f"In {new.cases:,} cases the next item has no training click: {model['all'].value:.1%} of "
+        f"them are among the first 20 of all items, {model['new'].value:.1%} among the first 20 "
+        f"of the {new.items:,} new items{f'; {others}' if others else ''}."
+    ]
 
 
 def _joined(differences: Sequence[Difference]) -> str:

@@ -27,6 +27,7 @@ from service.api.dependencies import ServiceDep
 from service.api.request_checks import StrictRoute
 
 router = APIRouter(prefix="/v1", tags=["catalogue"], route_class=StrictRoute)
+LONGEST_LISTED = 128  # characters of a listed value; pictures and descriptions are longer
 FilterWords = Annotated[
     list[str],
     Query(
@@ -78,7 +79,11 @@ async def attributes(service: ServiceDep) -> Attributes:
         Attribute(
             name=name,
             distinct=distinct,
-            values=[AttributeValue(value=value, items=items) for value, items in most],
+            values=[
+                AttributeValue(value=value, items=items)
+                for value, items in most
+                if len(value) <= LONGEST_LISTED
+            ],
         )
         for name, (distinct, most) in frequent.items()
     ]

@@ -14,14 +14,16 @@ export class Refused extends Error {
 export class Unreachable extends Error {}
 
 const TIMEOUT_MS = 15000;
+const SERVICE = "service";
+export const CATALOGUE = "catalogue";
 
 export class Api {
-  #key = null; // in memory alone: not in the address, not in any storage
+  #keys = new Map(); // part of the API → key, in memory alone: not in the address or any storage
   #asking = null;
   #limited = 0; // calls that wait until the rate limit lets them through
 
   /**
-   * askForKey: gives a key that a person typed; is told what was wrong with the last one.
+   * askForKey(wrong, part): gives a key that a person typed, or null; wrong: about the last one.
    * waits(seconds): a call was refused by the rate limit and is sent again then;
    * goesOn(): no call waits any more.
    */
@@ -30,7 +32,7 @@ export class Api {
   }
 
   get keyed() {
-    return this.#key !== null;
+    return this.#keys.has(SERVICE);
   }
 
   url(path) {
@@ -50,11 +52,17 @@ export class Api {
     return this.#call(path, { method: "DELETE" });
   }
 
-  async #call(path, request) {
+  /** Change items, by a key of the catalogue. */
+  put(path, body) {
+    const headers = { "Content-Type": "application/json" };
+    return this.#call(path, { method: "PUT", headers, body: JSON.stringify(body) }, CATALOGUE);
+  }
+
+  async #call(path, request, part = SERVICE) {
     let limited = false;
     try {
       for (;;) {
-        const key = this.#key;
+        const key = this.#keys.get(part) ?? null;
         try {
           return await this.#once(path, request, key);
         } catch (failed) {
@@ -65,7 +73,8 @@ export class Api {
             this.waits(failed.retryAfter);
             await pause(failed.retryAfter, request.signal);
           } else if (status === 401 || status === 403) {
-            if (key === this.#key) await this.#askOnce(key === null ? "" : failed.message);
+            const latest = this.#keys.get(part) ?? null;
+            if (key === latest) await this.#askOnce(key === null ? "" : failed.message, part);
           } else throw failed;
         }
       }
@@ -75,11 +84,13 @@ export class Api {
   }
 
   /** Ask for a key once, even if several calls are refused at the same time. */
-  #askOnce(wrong) {
-    this.#asking ??= this.askForKey(wrong).then((key) => {
-      this.#key = key;
-      this.#asking = null;
-    });
+  #askOnce(wrong, part) {
+    this.#asking ??= this.askForKey(wrong, part)
+      .then((key) => {
+        if (key === null) throw new Refused({ status: 401, detail: "Nothing was changed." }, 0);
+        this.#keys.set(part, key);
+      })
+      .finally(() => (this.#asking = null));
     return this.#asking;
   }
 

@@ -3,6 +3,7 @@
 import { Api, Refused, Unreachable } from "./api.js";
 import { forgetCall, stateCall, storeCall, visitCall } from "./calls.js";
 import { Catalogue } from "./catalogue.js";
+import { Details } from "./details.js";
 import { byId } from "./dom.js";
 import { Facts } from "./facts.js";
 import { Health } from "./health.js";
@@ -10,9 +11,11 @@ import { Items } from "./items.js";
 import { askForKey } from "./key.js";
 import { Likely, SHOWN } from "./likely.js";
 import { Others } from "./others.js";
+import { Rules } from "./rules.js";
 import { Session } from "./session.js";
 import { starters } from "./starters.js";
 import { State } from "./state.js";
+import { Stock } from "./stock.js";
 import { Strip } from "./strip.js";
 import { Types } from "./types.js";
 import { Walk } from "./walk.js";
@@ -24,6 +27,7 @@ class Playground {
   constructor() {
     const click = (itemId) => this.click(itemId);
     const failed = (error, again) => this.failed(error, again);
+    const actions = { click, open: (itemId) => this.details.open(itemId) };
     const api = (this.api = new Api(document.baseURI, askForKey, {
       waits: (seconds) => this.health.limited(seconds),
       goesOn: () => this.health.calm(),
@@ -34,9 +38,12 @@ class Playground {
     this.types = new Types();
     this.state = new State();
     this.strip = new Strip(session, items, (one) => this.toggle(one));
-    this.likely = new Likely(api, session, items, click);
-    this.others = new Others(api, session, items, { likely: this.likely, click, failed });
-    this.catalogue = new Catalogue(api, items, { click, failed });
+    const rules = (this.rules = new Rules(items, () => this.#ask(null)));
+    const likely = (this.likely = new Likely(api, session, items, rules, actions));
+    const stock = (this.stock = new Stock(api, items, { changed: (itemId) => this.#restocked(itemId), failed }));
+    this.others = new Others(api, session, items, { likely, rules, actions, failed });
+    this.catalogue = new Catalogue(api, items, { actions, failed });
+    this.details = new Details(items, { likely, rules, stock, click, failed });
     this.health = new Health(api, () => this.#recovered());
     this.walk = new Walk(byId("walk"), () => this.likely.unclicked, click);
     byId("over").addEventListener("click", () => this.startOver());
@@ -48,6 +55,7 @@ class Playground {
       await Promise.all([this.facts.show(), this.items.look()]);
       this.catalogue.offer();
       this.types.offer(this.facts.eventTypes);
+      this.rules.offer();
       await Promise.all([this.#ask(null), starters(this), this.catalogue.show()]);
     } catch (error) {
       this.failed(error, () => this.start());
@@ -81,7 +89,8 @@ class Playground {
   /** Request everything that depends on the visit; `click` is the new click, or null. */
   #ask(click) {
     const turn = ++this.#turn;
-    const call = visitCall(this.session, click, byId("fresh").checked);
+    const fresh = byId("fresh").checked ? { exclude_seen: true } : {};
+    const call = visitCall(this.session, click, { ...fresh, ...this.rules.body });
     return this.#inLine(async () => {
       try {
         await this.#answer(turn, call, click);
@@ -128,7 +137,15 @@ class Playground {
     await Promise.all([this.facts.show(), this.items.look()]);
     this.catalogue.offer();
     this.types.offer(this.facts.eventTypes);
+    this.rules.offer();
     await this.catalogue.show();
+  }
+
+  /** Request the lists again; return whether an item that is sold out has gone from them. */
+  async #restocked(itemId) {
+    this.others.outdate();
+    await Promise.all([this.#ask(null), this.catalogue.show()]);
+    return this.stock.isSoldOut(itemId) && this.likely.rank(itemId) === null;
   }
 
   async #showState(turn) {

@@ -19,10 +19,10 @@ function visitOf(session) {
 
 /**
  * The call for a visit. A click that was just made is recorded and answered in one; a visit of which
- * something is left out is asked about without storing anything.
+ * something is left out is asked about without storing anything. rules: fields of the call.
  */
-export function visitCall(session, click, fresh) {
-  const options = fresh ? { k: DEEP, exclude_seen: true } : { k: DEEP };
+export function visitCall(session, click, rules) {
+  const options = { k: DEEP, ...rules };
   if (click !== null && session.leftOut === 0) {
     return { path: ASK, body: { user_id: session.userId, ...fieldsOf(click), ...options } };
   }
@@ -43,24 +43,30 @@ export function storeCall(session, clicks) {
   return { path: `v1/users/${encodeURIComponent(session.userId)}/clicks`, body: { clicks: sent } };
 }
 
-/** sees(session): all that an answer depends on beside the model; undefined: nothing to answer. */
+/** The most popular items, one of each value of an attribute, if there is one. */
+export const popularCall = (kind, k) => ({
+  path: ASK,
+  body: { items: [], k, ...(kind === null ? {} : { max_per: { [kind.name]: 1 } }) },
+});
+
+/** sees(session): what an answer depends on beside model and rules; undefined: nothing to answer. */
 export const BASELINES = [
   {
     name: "Most popular",
     words: "The most clicked items of all, the same for every visitor.",
     sees: () => null,
-    ask: (api) => api.post(ASK, { items: [], k: DEEP }),
+    ask: (api, session, rules) => api.post(ASK, { items: [], k: DEEP, ...rules }),
   },
   {
     name: "Last click alone",
     words: "The same model, which knows only the last click.",
     sees: (session) => session.last,
-    ask: (api, session) => api.post(ASK, { items: [session.last], k: DEEP }),
+    ask: (api, session, rules) => api.post(ASK, { items: [session.last], k: DEEP, ...rules }),
   },
   {
     name: "Similar items",
     words: "Items in similar contexts as the last click: nearest by the cosine of their vectors.",
     sees: (session) => session.last,
-    ask: (api, session) => api.get(`v1/items/${encodeURIComponent(session.last)}/similar?k=${DEEP}`),
+    ask: (api, session, rules) => api.post("v1/items:similar", { item_id: session.last, k: DEEP, ...rules }),
   },
 ];

@@ -1,6 +1,7 @@
 // Search and browse: words, one attribute's values as buttons, pages that follow each other.
 
 import { byId, el, number } from "./dom.js";
+import { itemRow } from "./row.js";
 
 const PAGE = 20;
 const PAUSE_MS = 120; // between key strokes and the search
@@ -11,8 +12,9 @@ export class Catalogue {
   #turn = new AbortController();
   #pause = null;
 
-  constructor(api, items, { click, failed }) {
-    Object.assign(this, { api, items, click, failed });
+  /** actions: of the buttons of a row. */
+  constructor(api, items, { actions, failed }) {
+    Object.assign(this, { api, items, actions, failed });
     this.words = byId("words");
     this.list = byId("items");
     this.words.addEventListener("input", () => {
@@ -83,19 +85,7 @@ export class Catalogue {
   }
 
   #row({ item_id: itemId, clicks }) {
-    const button = el(
-      "button",
-      { type: "button", class: "row", click: () => this.click(itemId) },
-      el(
-        "span",
-        { class: "what" },
-        el("span", { class: "name", dir: "auto" }, this.items.title(itemId)),
-        el("span", { class: "about", dir: "auto" }, this.items.about(itemId)),
-      ),
-      el("span", { class: "count" }, clicks === 1 ? "1 click" : `${number(clicks)} clicks`),
-    );
-    const row = el("li", {}, button);
-    row.dataset.item = itemId;
-    return row;
+    const count = el("span", { class: "count" }, clicks === 1 ? "1 click" : `${number(clicks)} clicks`);
+    return itemRow(this.items, itemId, this.actions, { tail: [count] });
   }
 }

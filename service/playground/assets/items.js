@@ -1,7 +1,12 @@
-// Items of the service, each requested once, and their names on this page.
+// Items of the service, each requested once, and how this page shows them.
+
+import { el } from "./dom.js";
 
 const NAMES = ["name", "title", "product_name", "item_name", "label"];
 const KINDS = ["category", "kind", "type", "genre", "department", "brand"];
+const PRICES = ["price", "unit_price", "sale_price"];
+const PICTURES = ["image", "picture", "image_url", "photo", "thumbnail"];
+const DECIMALS = { minimumFractionDigits: 2, maximumFractionDigits: 2 };
 const MOST_AT_ONCE = 100;
 const FEW = 60; // values that buttons can show
 
@@ -9,23 +14,35 @@ const FEW = 60; // values that buttons can show
 const among = (names, words) =>
   words.map((word) => names.find((name) => name.toLowerCase() === word)).find(Boolean) ?? null;
 
+const isNumber = (text) => text.trim() !== "" && Number.isFinite(Number(text));
+
 export class Items {
   #known = new Map();
 
   constructor(api) {
     this.api = api;
     this.kind = null; // the attribute to browse by, with its values
+    this.few = []; // attributes with few values, and these
+    this.numbers = []; // names of attributes whose values are numbers
     this.nameOf = null; // the attribute that names items
+    this.priceOf = null;
+    this.pictureOf = null;
   }
 
-  /** Find the attribute that names items and the one that groups them, if they exist. */
+  /** Find the attributes that name, group, price and show items, if they exist. */
   async look() {
     const { attributes } = await this.api.get("v1/attributes");
     const names = attributes.map((attribute) => attribute.name);
     this.nameOf = among(names, NAMES);
-    const few = attributes.filter(({ name, distinct }) => name !== this.nameOf && distinct > 1 && distinct <= FEW);
-    const usual = among(few.map(({ name }) => name), KINDS);
-    this.kind = few.find(({ name }) => name === usual) ?? few[0] ?? null;
+    this.priceOf = among(names, PRICES);
+    this.pictureOf = among(names, PICTURES);
+    const apart = [this.nameOf, this.pictureOf];
+    const useful = attributes.filter(({ name, values }) => !apart.includes(name) && values.length > 1);
+    const numeric = useful.filter(({ values }) => values.every(({ value }) => isNumber(value)));
+    this.numbers = numeric.map(({ name }) => name);
+    this.few = useful.filter((attribute) => attribute.distinct <= FEW && !numeric.includes(attribute));
+    const usual = among(this.few.map(({ name }) => name), KINDS);
+    this.kind = this.few.find(({ name }) => name === usual) ?? this.few[0] ?? null;
   }
 
   keep(items) {
@@ -47,11 +64,33 @@ export class Items {
     return this.#attribute(itemId, this.nameOf) ?? itemId;
   }
 
-  /** Return the other attributes of an item. */
+  /** Return the kind of an item, or its id where it has no kind and no price. */
   about(itemId) {
     const kind = this.kind && this.#attribute(itemId, this.kind.name);
-    const id = this.title(itemId) === itemId ? null : itemId;
-    return [kind, id].filter(Boolean).join(" · ");
+    return kind ?? (this.priceOf || this.title(itemId) === itemId ? "" : itemId);
+  }
+
+  /** Return the price with two decimals, or null. */
+  price(itemId) {
+    const text = this.#attribute(itemId, this.priceOf);
+    if (text === null) return null;
+    const shown = isNumber(text) ? Number(text).toLocaleString("en", DECIMALS) : text;
+    return el("span", { class: "price" }, shown);
+  }
+
+  /** Return the picture of an item, an empty tile where it has none, or null where no item has one. */
+  picture(itemId) {
+    if (this.pictureOf === null) return null;
+    const text = this.#attribute(itemId, this.pictureOf);
+    if (text === null || !mayLoad(text)) return el("span", { class: "picture", "aria-hidden": "true" });
+    return el("img", { class: "picture", src: text, alt: "", width: 40, height: 40, loading: "lazy" });
+  }
+
+  /** Return [name, text] of all attributes but name and picture, the id first. */
+  facts(itemId) {
+    const attributes = Object.entries(this.#known.get(itemId)?.attributes ?? {});
+    const apart = [this.nameOf, this.pictureOf];
+    return [["item id", itemId], ...attributes.filter(([name]) => !apart.includes(name))];
   }
 
   #attribute(itemId, name) {
@@ -62,4 +101,11 @@ export class Items {
   forget() {
     this.#known.clear();
   }
+}
+
+/** Return whether the policy of the page allows this picture: as data, or of this service. */
+function mayLoad(text) {
+  if (!URL.canParse(text, document.baseURI)) return false;
+  const { protocol, origin } = new URL(text, document.baseURI);
+  return protocol === "data:" ? text.startsWith("data:image/") : origin === location.origin;
 }

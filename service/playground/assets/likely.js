@@ -9,15 +9,15 @@ const COPIED_MS = 2000;
 const SOURCES = { model: "model", popular: "popular items", degraded: "degraded: this click alone" };
 
 export class Likely {
-  constructor(api, session, items, click) {
-    Object.assign(this, { api, session, items });
-    this.ranking = new Ranking(byId("likely"), items, { shown: SHOWN, click, note: change });
+  constructor(api, session, items, rules, actions) {
+    Object.assign(this, { api, session, items, rules });
+    this.ranking = new Ranking(byId("likely"), items, { shown: SHOWN, actions, note: change });
     byId("copy").addEventListener("click", () => this.#copy());
   }
 
   /** call: the request; took: milliseconds until the answer. */
   show(call, answer, took) {
-    this.ranking.show(answer.items, (itemId) => this.session.has(itemId));
+    this.ranking.show(answer.items, (itemId) => this.mark(itemId));
     byId("likely-empty").hidden = answer.items.length > 0;
     byId("curl").textContent = curl(this.api.url(call.path), call.body, this.api.keyed);
     this.#pills(answer, took);
@@ -26,6 +26,16 @@ export class Likely {
 
   rank(itemId) {
     return this.ranking.rank(itemId);
+  }
+
+  score(itemId) {
+    return this.ranking.score(itemId);
+  }
+
+  /** Return a word about an item in a list, or null. */
+  mark(itemId) {
+    if (this.rules.isPinned(itemId)) return "pinned";
+    return this.session.has(itemId) ? "clicked" : null;
   }
 
   /** Return the most likely item that was not clicked, if there is one. */

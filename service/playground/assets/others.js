@@ -11,10 +11,10 @@ export class Others {
   #asked = null; // of which session state the list is, so that it is not asked for twice
 
   /** likely: the list of the model, shown beside this one. */
-  constructor(api, session, items, { likely, click, failed }) {
-    Object.assign(this, { api, session, items, likely, failed });
+  constructor(api, session, items, { likely, rules, actions, failed }) {
+    Object.assign(this, { api, session, items, likely, rules, failed });
     const note = (itemId) => this.#also(itemId);
-    this.ranking = new Ranking(byId("others"), items, { shown: SHOWN, click, note });
+    this.ranking = new Ranking(byId("others"), items, { shown: SHOWN, actions, note });
     this.choice = byId("baseline");
     this.choice.append(...BASELINES.map(({ name }) => el("option", {}, name)));
     this.choice.addEventListener("change", () => this.show(this.modelId));
@@ -26,13 +26,14 @@ export class Others {
     const turn = ++this.#turn;
     const baseline = BASELINES[this.choice.selectedIndex];
     byId("baseline-words").textContent = baseline.words;
-    const asked = JSON.stringify([baseline.name, modelId, baseline.sees(this.session)]);
+    const rules = this.rules.body;
+    const asked = JSON.stringify([baseline.name, modelId, baseline.sees(this.session), rules]);
     if (asked === this.#asked) {
-      this.ranking.renote((itemId) => this.session.has(itemId));
+      this.ranking.renote((itemId) => this.likely.mark(itemId));
       return;
     }
     try {
-      const found = await this.#ask(baseline);
+      const found = await this.#ask(baseline, rules);
       await this.items.know(found.slice(0, SHOWN).map((item) => item.item_id));
       if (turn === this.#turn) this.#fill(found, asked);
     } catch (error) {
@@ -44,10 +45,15 @@ export class Others {
     this.ranking.startOver();
   }
 
-  async #ask(baseline) {
+  /** Request the list again, although the visit is the same. */
+  outdate() {
+    this.#asked = null;
+  }
+
+  async #ask(baseline, rules) {
     if (baseline.sees(this.session) === undefined) return [];
     try {
-      return (await baseline.ask(this.api, this.session)).items;
+      return (await baseline.ask(this.api, this.session, rules)).items;
     } catch (error) {
       if (error instanceof Refused && error.status === 404) return []; // the model lacks the item
       throw error;
@@ -56,10 +62,10 @@ export class Others {
 
   #fill(found, asked) {
     this.#asked = asked;
-    this.ranking.show(found, (itemId) => this.session.has(itemId));
+    this.ranking.show(found, (itemId) => this.likely.mark(itemId));
     byId("others-empty").hidden = found.length > 0;
     byId("others-empty").textContent =
-      this.session.last === undefined ? "Click an item first." : "The model does not know this item.";
+      this.session.last === undefined ? "Click an item first." : "There is no such item by these rules.";
   }
 
   /** Show the ranks of the model for the items of this list. */

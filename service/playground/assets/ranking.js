@@ -1,30 +1,36 @@
-// A ranked list whose rows move to their new places; each row is a button that clicks its item.
+// A ranked list whose rows move to their new places; each row clicks its item.
 
 import { el, heard, seen, still } from "./dom.js";
+import { itemRow } from "./row.js";
 
 const MOVE_MS = 420;
 const ORDINALS = new Intl.PluralRules("en", { type: "ordinal" });
 const ENDING = { one: "st", two: "nd", few: "rd", other: "th" }; // codespell:ignore nd
 export const nth = (rank) => `${rank}${ENDING[ORDINALS.select(rank)]}`;
 
+/** Write a score with the digits that tell scores apart. */
+export const scoreText = (score) => score.toFixed(Math.abs(score) < 2 ? 3 : 2);
+
 export class Ranking {
   #ranks = null; // item id → rank in the answer before
+  #scores = new Map(); // item id → score in this answer
 
-  /** shown: number of rows; note(itemId, rank, before): returns the note of a row. */
-  constructor(list, items, { shown, click, note }) {
-    Object.assign(this, { list, items, shown, click, note });
+  /** shown: number of rows; note(itemId, rank, before): note of a row; actions: of its buttons. */
+  constructor(list, items, { shown, actions, note }) {
+    Object.assign(this, { list, items, shown, actions, note });
   }
 
-  /** scored: [{item_id, score}], longer than the list shown; marked(itemId): was clicked. */
-  show(scored, marked) {
+  /** scored: [{item_id, score}], longer than the list shown; mark(itemId): word about it, or null. */
+  show(scored, mark) {
     const places = this.#places();
     const focused = [...this.list.children].findIndex((row) => row.contains(document.activeElement));
     const before = this.#ranks;
-    const lowest = scored.at(-1)?.score ?? 0;
-    const range = (scored[0]?.score ?? 0) - lowest || 1;
+    this.#scores = new Map(scored.map(({ item_id: itemId, score }) => [itemId, score]));
+    const lowest = Math.min(...this.#scores.values());
+    const range = Math.max(...this.#scores.values()) - lowest || 1;
     const rows = scored.slice(0, this.shown).map(({ item_id: itemId, score }, at) => {
       const share = Math.max((score - lowest) / range, 0.02);
-      return this.#row(itemId, at + 1, score, share, marked(itemId), before);
+      return this.#row(itemId, at + 1, score, share, mark(itemId), before);
     });
     this.#ranks = new Map(scored.map(({ item_id: itemId }, at) => [itemId, at + 1]));
     this.list.replaceChildren(...rows);
@@ -36,16 +42,20 @@ export class Ranking {
     return this.#ranks?.get(itemId) ?? null;
   }
 
+  score(itemId) {
+    return this.#scores.get(itemId) ?? null;
+  }
+
   get shownItems() {
     return [...this.list.children].map((row) => row.dataset.item);
   }
 
   /** Update the notes of the rows. */
-  renote(marked) {
+  renote(mark) {
     [...this.list.children].forEach((row, at) => {
       const itemId = row.dataset.item;
       for (const note of row.querySelectorAll(".more .note")) note.remove();
-      row.querySelector(".more").append(...below(this.note(itemId, at + 1, this.#ranks), marked(itemId)));
+      row.querySelector(".more").append(...below(this.note(itemId, at + 1, this.#ranks), mark(itemId)));
     });
   }
 
@@ -53,31 +63,18 @@ export class Ranking {
     this.#ranks = null;
   }
 
-  #row(itemId, rank, score, share, clicked, before) {
-    const bar = el("span", { class: "bar", "aria-hidden": "true" }, el("span"));
+  #row(itemId, rank, score, share, word, before) {
+    const bar = el("span", { class: "bar" }, el("span"));
     bar.firstChild.style.transform = `scaleX(${share.toFixed(4)})`;
     const note = this.note(itemId, rank, before);
-    const button = el(
-      "button",
-      { type: "button", class: "row", click: () => this.click(itemId) },
-      el("span", { class: "rank" }, String(rank), heard(". ")),
-      el(
-        "span",
-        { class: "what" },
-        el("span", { class: "name", dir: "auto" }, this.items.title(itemId)),
-        el(
-          "span",
-          { class: "more" },
-          el("span", { class: "about", dir: "auto" }, this.items.about(itemId)),
-          ...below(note, clicked),
-        ),
-      ),
-      isChange(note) ? note : null,
-      el("span", { class: "score" }, heard("score "), score.toFixed(Math.abs(score) < 2 ? 3 : 2), bar),
-    );
-    const row = el("li", {}, button);
-    row.dataset.item = itemId;
-    return row;
+    return itemRow(this.items, itemId, this.actions, {
+      lead: el("span", { class: "rank" }, String(rank), heard(". ")),
+      notes: below(note, word),
+      tail: [
+        isChange(note) ? note : null,
+        el("span", { class: "score", "aria-hidden": "true", title: `score ${scoreText(score)}` }, bar),
+      ],
+    });
   }
 
   #places() {
@@ -103,9 +100,9 @@ export class Ranking {
 /** Show the change of rank beside a row, or words in its second line. */
 const isChange = (note) => note !== null && !note.classList.contains("also");
 
-function below(note, clicked) {
+function below(note, word) {
   if (note !== null && !isChange(note)) return [note];
-  return clicked ? [el("span", { class: "note been" }, "clicked")] : [];
+  return word === null ? [] : [el("span", { class: "note been" }, word)];
 }
 
 /** Describe the change of a rank since the last answer. */

@@ -1,35 +1,33 @@
 // Items to start with: popular ones of different categories.
 
+import { popularCall } from "./calls.js";
 import { byId, el } from "./dom.js";
 
 const OFFERED = 6;
-const AMONG = 100;
 
 export async function starters(page) {
   const { api, items } = page;
-  const found = (await api.get(`v1/items?limit=${AMONG}`)).items;
-  items.keep(found);
-  const kind = items.kind?.name;
-  const kinds = new Set();
-  const chosen = found.filter(({ attributes }) => {
-    if (kind === undefined) return true;
-    const isNew = attributes[kind] !== undefined && !kinds.has(attributes[kind]);
-    kinds.add(attributes[kind]);
-    return isNew;
-  });
-  const cards = (chosen.length > 1 ? chosen : found).slice(0, OFFERED).map(({ item_id: itemId, attributes }) =>
-    el(
-      "button",
-      { type: "button", class: "starter", click: () => page.click(itemId) },
-      el("span", { class: "about", dir: "auto" }, kind ? (attributes[kind] ?? "") : "popular"),
-      el("span", { class: "name", dir: "auto" }, items.title(itemId)),
+  const { path, body } = popularCall(items.kind, OFFERED);
+  const ids = (await api.post(path, body)).items.map((item) => item.item_id);
+  await items.know(ids);
+  const cards = ids.map((itemId) =>
+    card(
+      { click: () => page.click(itemId) },
+      items.about(itemId) || "popular",
+      items.title(itemId),
+      items.picture(itemId),
     ),
   );
-  const watch = el(
-    "button",
-    { type: "button", class: "starter watch", click: () => page.walk.start() },
-    el("span", { class: "about" }, "or just"),
-    el("span", { class: "name" }, "Watch a visit"),
-  );
+  const watch = card({ click: () => page.walk.start(), watch: true }, "or just", "Watch a visit", null);
   byId("starters").replaceChildren(...cards, watch);
+}
+
+function card({ click, watch = false }, about, title, picture) {
+  const words = el(
+    "span",
+    { class: "words" },
+    el("span", { class: "about", dir: "auto" }, about),
+    el("span", { class: "name", dir: "auto" }, title),
+  );
+  return el("button", { type: "button", class: watch ? "starter watch" : "starter", click }, picture, words);
 }

