@@ -54,8 +54,8 @@ class ClickOptions:
     event_column: Annotated[
         str | None,
         OptionHelp(
-            "Column of the event type, for --events and to tell duplicates apart; without this "
-            "option event_type, where all files have it."
+            "Column of the event type: the model learns several types, and --events chooses. "
+            "Without this option, event_type tells duplicates apart where all files have it."
         ),
     ] = None
     events: Annotated[

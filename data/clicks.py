@@ -35,8 +35,8 @@ class ClickLog:
 
     group: (clicks,) int32, the session or, before sessions are cut, the user; item: (clicks,)
     int32; time_ms: (clicks,) int64; split: (clicks,) int8 into `SPLITS`, or None; event: (clicks,)
-    int32, the event type, or None, also where only some files have it. Codes are numbered by first
-    appearance.
+    int32 codes into `event_ids`, the event type, or None, also where only some files have it. Codes
+    are numbered by first appearance.
     """
 
     group: NDArray[np.int32]
@@ -47,6 +47,8 @@ class ClickLog:
     split: NDArray[np.int8] | None = None
     event: NDArray[np.int32] | None = None
     event_in_some: bool = False  # only some files have it
+    event_ids: tuple[str, ...] = ()
+    event_types: tuple[str, ...] = ()  # of the sessions' clicks; none where types do not count
 
     def __len__(self) -> int:
         return len(self.item)
@@ -352,6 +354,7 @@ def _checked(
 def _build_log(parts: _Parts) -> ClickLog:
     group, group_ids = _coded(parts.group)
     item, item_ids = _coded(parts.item)
+    event, event_ids = _coded(parts.event) if parts.event else (None, ())
     return ClickLog(
         group=group,
         item=item,
@@ -359,7 +362,8 @@ def _build_log(parts: _Parts) -> ClickLog:
         group_ids=group_ids,
         item_ids=item_ids,
         split=np.concatenate(parts.split) if parts.split else None,
-        event=_coded(parts.event)[0] if parts.event else None,
+        event=event,
+        event_ids=event_ids,
     )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from data.click_options import ClickOptions
 from data.clicks import ClickLog, Duplicates, find_duplicates, read_clicks, without_duplicates
+from data.event_types import with_event_types
 from data.files import Progress
 from data.sessions import (
     SessionCounts,
@@ -59,7 +60,7 @@ def read_log(
     options: ClickOptions, progress: Progress | None = None
 ) -> tuple[ClickLog, Duplicates]:
     """Return the clicks and the number of exact duplicates, which an option drops."""
-    log = read_clicks(options, progress)
+    log = with_event_types(read_clicks(options, progress), options)
     repeats, duplicates = find_duplicates(log)
     if options.drop_duplicates and duplicates.rows:
         return without_duplicates(log, repeats, duplicates)

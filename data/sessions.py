@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.clicks import ClickLog
+from data.event_types import renumbered, type_numbers
 from data.schema import SPLITS
 from recsys.errors import BadInput
+from recsys.model.event_types import EventTypes
 
 MOST_DIVIDED = 100  # sessions that are named
 CLICKS_AT_ONCE = 1 << 22  # counted at a time: numpy copies them as int64
@@ -37,7 +39,9 @@ class Sessions:
     """Sessions in flat arrays: session s holds clicks offsets[s] … offsets[s+1]-1.
 
     items: (clicks,) int32 codes into `item_ids`; time_ms: (clicks,) int64; offsets:
-    (sessions+1,) int64; split: (sessions,) int8 into `SPLITS`, or None.
+    (sessions+1,) int64; split: (sessions,) int8 into `SPLITS`, or None; events: (clicks,) int8, the
+    number of each click's type, from 1 in the order of `event_types`, 0 for no type or another one;
+    None where types do not count.
     """
 
     items: NDArray[np.int32]
@@ -45,9 +49,12 @@ class Sessions:
     offsets: NDArray[np.int64]
     item_ids: tuple[str, ...]
     split: NDArray[np.int8] | None = None
+    events: NDArray[np.int8] | None = None
+    event_types: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         assert self.offsets[-1] == len(self.items) == len(self.time_ms), "offsets end at the clicks"
+        assert self.events is None or len(self.events) == len(self.items), "a type for each click"
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -73,9 +80,18 @@ class Sessions:
     @property
     def next_clicks(self) -> NDArray[np.int32]:
         """(cases,) int32 items of all clicks but the first of each session, in order."""
+        return self.items[self._has_click_before]
+
+    @property
+    def next_events(self) -> NDArray[np.int8] | None:
+        """(cases,) int8 types of `next_clicks`."""
+        return None if self.events is None else self.events[self._has_click_before]
+
+    @property
+    def _has_click_before(self) -> NDArray[np.bool_]:
         later = np.ones(len(self.items), dtype=bool)
         later[self.offsets[:-1]] = False
-        return self.items[later]
+        return later
 
     @property
     def request_ms(self) -> NDArray[np.int64]:
@@ -139,6 +155,8 @@ class Sessions:
             offsets=np.concatenate([[0], np.cumsum(lengths[non_empty])]).astype(np.int64),
             item_ids=self.item_ids,
             split=None if self.split is None else self.split[non_empty],
+            events=None if self.events is None else self.events[keep],
+            event_types=self.event_types,
         )
 
     def keep_sessions(self, keep: NDArray[np.bool_]) -> "Sessions":
@@ -155,6 +173,8 @@ class Sessions:
             offsets=offsets - offsets[0],
             item_ids=self.item_ids,
             split=None if self.split is None else self.split[first:last],
+            events=None if self.events is None else self.events[clicks],
+            event_types=self.event_types,
         )
 
 
@@ -217,6 +237,8 @@ def sessionise_with_rows(
         offsets=np.append(starts, len(order)).astype(np.int64),
         item_ids=log.item_ids,
         split=None if log.split is None else log.split[order[starts]],
+        events=type_numbers(log)[order] if log.event_types else None,
+        event_types=log.event_types,
     )
     first_rows = np.minimum.reduceat(order, starts)
     by_start = np.lexsort((first_rows, sessions.starts_ms))
@@ -258,6 +280,8 @@ def _reordered(sessions: Sessions, order: NDArray[np.int64]) -> Sessions:
         offsets=offsets,
         item_ids=sessions.item_ids,
         split=None if sessions.split is None else sessions.split[order],
+        events=None if sessions.events is None else sessions.events[clicks],
+        event_types=sessions.event_types,
     )
 
 
@@ -265,12 +289,15 @@ def joined(parts: Sequence[Sessions]) -> Sessions:
     """Return the sessions of at least one part, one part after the other."""
     lengths = np.concatenate([part.lengths for part in parts])
     labels = [part.split for part in parts if part.split is not None]
+    events = [part.events for part in parts if part.events is not None]
     return Sessions(
         items=np.concatenate([part.items for part in parts]),
         time_ms=np.concatenate([part.time_ms for part in parts]),
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         item_ids=parts[0].item_ids,
         split=np.concatenate(labels) if labels else None,
+        events=np.concatenate(events) if events else None,
+        event_types=parts[0].event_types,
     )
 
 
@@ -291,10 +318,37 @@ def reindex(sessions: Sessions, item_ids: Sequence[str]) -> Sessions:
     return replace(sessions, items=items, item_ids=tuple(item_ids))
 
 
+def typed(sessions: Sessions, types: EventTypes) -> Sessions:
+    """Return the sessions with the numbers that a model has for the types of their clicks.
+
+    A click without a type has the model's default type; for a model without types, none has one.
+    """
+    if types.count == 1:
+        return replace(sessions, events=None, event_types=())
+    if sessions.events is None:
+        events = np.full(len(sessions.items), types.numbers[None], dtype=np.int8)
+        return replace(sessions, events=events, event_types=tuple(types.names))
+    if sessions.event_types == types.names and sessions.events.min(initial=1) > 0:
+        return sessions
+    number = renumbered(sessions.event_types, types.names)
+    events = np.array([types.numbers[None], *number], dtype=np.int8)[sessions.events]
+    return replace(sessions, events=events, event_types=tuple(types.names))
+
+
+def coded(sessions: Sessions, types: EventTypes) -> Sessions:
+    """Return the sessions with codes (`recsys/model/event_types.py`) instead of item indices."""
+    sessions = typed(sessions, types)
+    if sessions.events is None:
+        return sessions
+    return replace(sessions, items=sessions.items * np.int32(types.count) + sessions.events)
+
+
 def collapse_repeats(sessions: Sessions) -> Sessions:
-    """Keep only the first of consecutive clicks on one item."""
+    """Keep only the first of consecutive clicks on one item of one type, where types count."""
     new = np.ones(len(sessions.items), dtype=bool)
     new[1:] = sessions.items[1:] != sessions.items[:-1]
+    if sessions.events is not None:
+        new[1:] |= sessions.events[1:] != sessions.events[:-1]
     new[sessions.offsets[:-1]] = True
     return sessions.keep_clicks(new)
 

@@ -89,7 +89,8 @@ def fit(
         item: column of the item id, in `clicks` and in `items`. Ids become texts.
         time: column of the time: datetimes, numbers since 1970 in s, ms, µs or ns, or ISO 8601.
         user: column of the user id; sessions are then cut where a user pauses.
-        event: column of the event type; by default `event_type`, if the clicks have it.
+        event: column of the event type. The model learns the types of clicks if there are several.
+            Without it, `event_type` tells duplicates apart if the clicks have it.
         events: event types to keep; empty for all.
         items: one row for each item: the item id and its attributes.
         content: columns of `items` that the model learns from, so that it recommends items without
@@ -250,6 +251,7 @@ class Model:
         items: Sequence[str] | Sequence[Sequence[str]],
         k: int = 10,
         *,
+        event_types: Sequence[str | None] | Sequence[Sequence[str | None]] | None = None,
         exclude_seen: bool = False,
         exclude_items: Iterable[str] = (),
         filter: Mapping[str, str | Sequence[str]] | None = None,
@@ -261,6 +263,7 @@ class Model:
             items: the item ids that were clicked, oldest first; or a list of such lists. A session
                 without clicks gets the most popular items.
             k: items in a list, at most.
+            event_types: type of each click, in the shape of `items`; None for the model's default.
             exclude_seen: leave out the items of the session.
             exclude_items: further items to leave out.
             filter: attribute → value or values; an item must have one of them for each attribute.
@@ -279,6 +282,7 @@ class Model:
         from recsys.retrieval.exact import RankingQuery
 
         sessions, several = _sessions(items)
+        types = _types(event_types, sessions, several=several)
         _check_list(k, unknown)
         excluded = self._known(_texts(exclude_items, "exclude_items"))
         query = RankingQuery(k, excluded, self._allowed(filter))
@@ -289,8 +293,9 @@ class Model:
         listed: list[int] = []
         scores: list[float] = []
         for start in range(0, len(sessions), SESSIONS_AT_ONCE):
-            chunk = sessions[start : start + SESSIONS_AT_ONCE]
-            for place, ranking in enumerate(self._ranked(chunk, query, exclude_seen), start):
+            chunk = slice(start, start + SESSIONS_AT_ONCE)
+            ranked = self._ranked(sessions[chunk], types[chunk], query, exclude_seen)
+            for place, ranking in enumerate(ranked, start):
                 places += [place] * len(ranking.items)
                 listed += ranking.items
                 scores += ranking.scores
@@ -325,6 +330,7 @@ class Model:
         item: str | None = None,
         time: str | None = None,
         user: str | None = None,
+        event: str | None = None,
         progress: bool = True,
     ) -> "EvaluationReport":
         """Rank every next click of these sessions among all items, and compare with the baselines.
@@ -336,10 +342,11 @@ class Model:
             clicks: the test sessions: a DataFrame, a file or a folder.
             train: what the baselines learn from; by default the training part of `fit`. A loaded
                 model without `train` is measured without baselines.
-            session: column of the session id; by default as in `fit`. So are the next three.
+            session: column of the session id; by default as in `fit`. So are the next four.
             item: column of the item id.
             time: column of the time.
             user: column of the user id, if sessions are cut where a user pauses.
+            event: column of the event type, for a model that learned types.
             progress: show bars.
 
         Raises:
@@ -361,7 +368,7 @@ class Model:
         from training.report.summary import summary
 
         predictor, catalogue = self._predictor, self._predictor.catalogue
-        given = {"session": session, "item": item, "time": time, "user": user}
+        given = {"session": session, "item": item, "time": time, "user": user, "event": event}
         with tempfile.TemporaryDirectory(prefix="recsys-") as name, _in_python_terms(Path(name)):
             test = read_sessions(self._reading(clicks, given, Path(name), "test")).sessions
             learned = None
@@ -475,13 +482,21 @@ class Model:
         return f"<p>After {session} the model recommends:</p>{table}"
 
     def _ranked(
-        self, sessions: Sequence[Sequence[str]], query: "RankingQuery", exclude_seen: bool
+        self,
+        sessions: Sequence[Sequence[str]],
+        types: Sequence[Sequence[str | None]],
+        query: "RankingQuery",
+        exclude_seen: bool,
     ) -> "Sequence[Ranking]":
         """Return a ranking for each session; the caller limits their number."""
         from recsys.predictor import SessionState
 
         # an unknown click has its place in the window, as in the service
-        windows = [self._known(session[-self._predictor.window :]) for session in sessions]
+        recent = slice(-self._predictor.window, None)
+        windows = [
+            self._predictor.known(session[recent], of_session[recent])
+            for session, of_session in zip(sessions, types, strict=True)
+        ]
         queries = [
             replace(query, excluded=[*query.excluded, *self._known(session)])
             if exclude_seen
@@ -647,6 +662,25 @@ def _sessions(items: Sequence[str] | Sequence[Sequence[str]]) -> tuple[list[Sequ
             [f"item ids are texts, got {wrong[0]!r}. Write {str(wrong[0])!r}."],
         )
     return sessions, True
+
+
+def _types(
+    given: Sequence[str | None] | Sequence[Sequence[str | None]] | None,
+    sessions: Sequence[Sequence[str]],
+    *,
+    several: bool,
+) -> list[list[str | None]]:
+    """Return the type of each click of each session; raise `BadInput` where the shapes differ."""
+    if given is None:
+        return [[None] * len(session) for session in sessions]
+    types = [list(cast("Sequence[str | None]", one)) for one in (given if several else [given])]
+    wanted, got = ([len(one) for one in rows] for rows in (sessions, types))
+    if wanted != got:
+        raise BadInput(
+            "event_types cannot be used",
+            [f"it has {got} types for {wanted} clicks. Give one for each, or None."],
+        )
+    return types
 
 
 @contextmanager

@@ -59,7 +59,8 @@ def show_recommendations(
     window = clicks[-predictor.window :]  # unknown clicks count, as in the service
     known = [item for item_id in window if (item := indices[item_id]) is not None]
     excluded = known if options.exclude_seen else ()
-    ranking = predictor.recommend(known, RankingQuery(options.k, excluded, allowed))
+    query = RankingQuery(options.k, excluded, allowed)
+    ranking = predictor.recommend(predictor.known(window), query)
     if options.json:
         fields = {**list_as_json(ranking, predictor), "unknown_items": unknown}
         sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")

@@ -1,7 +1,9 @@
 """Predictor of a trained model: synchronous, in batches, shared by evaluation and service.
 
-Takes item indices and returns lists of item indices. It holds the window and the popular items; it
-does not know Redis, HTTP or files. Shape letters are listed in `recsys/model/gru4rec.py`.
+Takes clicks and returns lists of item indices. A click is a code of item and event type
+(`recsys/model/event_types.py`), an item index where the model has no types. The predictor holds the
+window and the popular items; it does not know Redis, HTTP or files. Shape letters are listed in
+`recsys/model/gru4rec.py`.
 """
 
 import copy
@@ -20,6 +22,7 @@ from recsys.allowed_items import AllowedItems
 from recsys.catalogue.catalogue import Catalogue, shares_by_place
 from recsys.catalogue.overlay import with_new_items_last
 from recsys.content.encoder import ContentEncoder
+from recsys.model.event_types import NO_EVENT_TYPES, EventTypes
 from recsys.model.ranking import NEVER
 from recsys.model.recent_popularity import RecentPopularity
 from recsys.model.repeats import RepeatTerm
@@ -56,7 +59,7 @@ class SessionModel(Protocol):
 class SessionState:
     """Recurrent state of a session, and the known items clicked since it was computed."""
 
-    clicks: Sequence[int]  # item indices, oldest first
+    clicks: Sequence[int]  # codes, oldest first
     state: Tensor | None = None  # (L, state_width) float32; None: the clicks are the whole window
 
 
@@ -87,6 +90,7 @@ class Predictor:
         repeats: RepeatTerm | None = None,
         blend: Blend | None = None,
         recent: RecentPopularity | None = None,
+        event_types: EventTypes = NO_EVENT_TYPES,
         content: ContentEncoder | None = None,
     ) -> None:
         """Join a model and its tables.
@@ -104,6 +108,7 @@ class Predictor:
             repeats: bonus for items of the session, None for no bonus.
             blend: session neighbours to blend in, None for the model only.
             recent: recent popularity, None where it does not count.
+            event_types: types of clicks that the model knows.
             content: places new items by their content; None where the model has none.
         """
         self.catalogue = catalogue
@@ -114,6 +119,7 @@ class Predictor:
         self.model_id = model_id
         self.repeats = repeats
         self.blend = blend
+        self.event_types = event_types
         self.content = content
         self._model = model
         self._matrix = matrix
@@ -132,6 +138,25 @@ class Predictor:
             self._bias = self._own_bias + recent.term
             self._by_popularity = recent.order(catalogue.by_popularity)
             self._popularity = shares_by_place(self._by_popularity)
+
+    def known(
+        self, item_ids: Sequence[str], event_types: Sequence[str | None] | None = None
+    ) -> list[int]:
+        """Return the codes of the clicks on known items.
+
+        Args:
+            item_ids: clicked items, oldest first.
+            event_types: type of each click, None for one without; None where no click has one.
+        """
+        types = self.event_types
+        if types.count == 1:
+            return self.catalogue.known(item_ids)
+        texts = [None] * len(item_ids) if event_types is None else event_types
+        return [
+            item * types.count + types.numbers.get(text, 0)
+            for item_id, text in zip(item_ids, texts, strict=True)
+            if (item := self.catalogue.find(item_id)) is not None
+        ]
 
     @torch.inference_mode()
     def advance(self, sessions: Sequence[SessionState]) -> Tensor:
@@ -179,8 +204,8 @@ class Predictor:
 
         Args:
             state: (L, B, state_width) float32, as `advance` returns it.
-            windows: B windows of known item indices, oldest first; neighbours and item lists are
-                found by them. An empty window gets the most popular items.
+            windows: B windows of codes of known items, oldest first; neighbours and item lists are
+                found by their items. An empty window gets the most popular items.
             queries: B queries.
 
         Returns:
@@ -205,6 +230,9 @@ class Predictor:
     ) -> list[Ranking | None]:
         queries = [self._showable(query) for query in queries]
         hidden = state[-1, :, : self.hidden]
+        if self.event_types.count > 1:
+            queries = [self._without_excluded(q, w) for q, w in zip(queries, windows, strict=True)]
+            windows = [self.event_types.items(window) for window in windows]
         known = [at for at, window in enumerate(windows) if window]
         if len(known) < len(windows):
             hidden = hidden[known]
@@ -224,6 +252,11 @@ class Predictor:
         if query.allowed is not None or self.catalogue.available is None:
             return query
         return replace(query, allowed=self.catalogue.available)
+
+    def _without_excluded(self, query: RankingQuery, window: Sequence[int]) -> RankingQuery:
+        """Return the query without the items that the types of their clicks exclude."""
+        excluded = self.event_types.excluded(window)
+        return replace(query, excluded=[*query.excluded, *excluded]) if excluded else query
 
     def _filled(self, top_k: TopK, query: RankingQuery) -> Ranking:
         """Return the list, or the popular one if it is empty and the query asks for that."""
@@ -288,7 +321,7 @@ class Predictor:
 
     @torch.inference_mode()
     def hidden_after(self, items: Tensor) -> Tensor:
-        """Return the top layer's output after a session of one click.
+        """Return the top layer's output after a session of one click, of the default type.
 
         Args:
             items: (B,) int64 item indices, one click each.
@@ -297,13 +330,14 @@ class Predictor:
             (B, H) float32.
         """
         initial_state = torch.zeros(self.layers, len(items), self.state_width)
-        return self._model.step(self._inputs, items, initial_state)[-1, :, : self.hidden]
+        clicks = items * self.event_types.count + self.event_types.numbers[None]
+        return self._model.step(self._inputs, clicks, initial_state)[-1, :, : self.hidden]
 
     def recommend(self, clicks: Sequence[int], query: RankingQuery = DEFAULT_QUERY) -> Ranking:
         """Return the list after one session.
 
         Args:
-            clicks: known item indices, oldest first; the last `window` of them count.
+            clicks: codes of known items, oldest first; the last `window` of them count.
             query: length of the list and the items it may hold.
 
         Returns:
@@ -362,13 +396,13 @@ class Predictor:
         It is the model's id or, with new items in the window, a digest of it and of their vectors.
 
         Args:
-            window: known item indices.
+            window: codes of clicks on known items.
         """
-        new = self._new
-        if new is None or not window or max(window) < new.first:
+        new, items = self._new, self.event_types.items(window)
+        if new is None or not items or max(items) < new.first:
             return self.model_id
         digest = blake2b(self.model_id.encode(), digest_size=STATE_ID_BYTES)
-        for item in window:
+        for item in items:
             if item >= new.first:
                 digest.update(new.digests[item - new.first])
         return digest.hexdigest()
@@ -434,7 +468,7 @@ class Predictor:
         """Return scores after each click but the last of every session.
 
         Args:
-            sessions: int32 item indices, -1 where the catalogue lacks the item; such a click takes
+            sessions: int32 codes, below 0 where the catalogue lacks the item; such a click takes
                 its place in the window and does not change the state.
             counts: newest clicks of some items at the time of each case, the others have none; for
                 a predictor whose recent popularity has no counts. None for those it has.
@@ -443,7 +477,24 @@ class Predictor:
             (cases, N) float32, session after session.
         """
         clicked = windows_along(sessions, self.window).known()
+        clicked = RaggedArray(clicked.offsets, clicked.items // self.event_types.count)
         return self._scores(self.hidden_along(sessions), clicked, counts)
+
+    @torch.inference_mode()
+    def exclude_along(self, scores: Tensor, sessions: Sequence[NDArray[np.int32]]) -> None:
+        """Set the scores of items that the types of their clicks exclude to -inf, in place.
+
+        Args:
+            scores: (cases, N) float32, as `scores_along` returns them.
+            sessions: as for `scores_along`.
+        """
+        if not self.event_types.exclude_after:
+            return
+        clicked = windows_along(sessions, self.window).known()
+        entries = np.flatnonzero(self.event_types.excludes(clicked.items))
+        items = clicked.items[entries] // self.event_types.count
+        rows = clicked.row_of_entry[entries]
+        scores[torch.from_numpy(rows), torch.from_numpy(items)] = NEVER
 
     def hidden_along(self, sessions: Sequence[NDArray[np.int32]]) -> Tensor:
         """Return the top layer's output after each click but the last of every session.
@@ -494,19 +545,19 @@ class Predictor:
         return self._model.replay(*self._input_rows(clicks), lengths)
 
     def _input_rows(self, clicks: Tensor) -> tuple[Tensor, Tensor]:
-        """Return an input table that holds all clicked items, and the clicks as rows of it.
+        """Return an input table that holds all clicked items, and the codes of its rows.
 
         It is the table of the bundle or, with a click on a new item, a copy of the rows clicked.
         """
-        new = self._new
-        if new is None or int(clicks.max()) < new.first:
+        new, types = self._new, self.event_types.count
+        if new is None or int(clicks.max()) < new.first * types:
             return self._inputs, clicks
-        items, rows = torch.unique(clicks, return_inverse=True)
+        items, rows = torch.unique(clicks // types, return_inverse=True)
         is_new = items >= new.first
         table = torch.empty(len(items), self._inputs.size(1))
         table[~is_new] = self._inputs[items[~is_new]]
         table[is_new] = new.matrix[items[is_new] - new.first]
-        return table, rows
+        return table, rows * types + clicks % types
 
     def _scores(
         self, hidden: Tensor, windows: RaggedArray, counts: ScoredRaggedArray | None

@@ -82,6 +82,11 @@ class ServiceMetrics:
             ("reason",),
             registry=registry,
         )
+        self.unknown_event_types = Counter(
+            "recsys_unknown_event_types",
+            "New clicks whose event type the model does not know.",
+            registry=registry,
+        )
         self.trending_clicks = Counter(
             "recsys_trending_clicks",
             "Clicks counted as trending: counted (in Redis), lost (Redis did not answer, or there "

@@ -64,12 +64,20 @@ class RecommendationQuery(ListQuery):
     user_id: str | None = None
     click: Click | None = None
     items: Sequence[str] = ()
+    event_types: Sequence[str | None] = ()  # of the clicks on `items`; empty where none has one
     exclude_seen: bool = False
 
     @property
     def own_items(self) -> list[str]:
         """Return the clicked items that the query itself names."""
         return [self.click.item_id] if self.click is not None else list(self.items)
+
+    @property
+    def own_types(self) -> list[str | None]:
+        """Return the types of the clicks on these items."""
+        if self.click is not None:
+            return [self.click.event_type]
+        return list(self.event_types) or [None] * len(self.items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,7 @@ class RecommendationResult(ItemList):
 
     degraded: bool  # the stored session could not be read
     stored: bool  # the click of this request is in Redis
+    unknown_event_types: Sequence[str] = ()  # of the clicks of this request
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +105,7 @@ class _Session:
     """Session that one query is answered from."""
 
     model_input: SessionState
-    window: Sequence[int]  # indices of the items clicked in the window, without unknown items
+    window: Sequence[int]  # codes of the clicks in the window, without those on unknown items
     item_ids: Sequence[str]
     origin: str  # of the state: hit, step, replay, blank, stateless; a metric label
     stored: StoredSession | None = None
@@ -193,9 +202,15 @@ class Recommender:
             self._attributes(query, ranking),
         )
 
-    def state_after(self, item_ids: Sequence[str]) -> list[list[float]]:
-        """Return the hidden state after these clicks, of shape (L, width)."""
-        known = self.predictor.catalogue.known(item_ids[-self.predictor.window :])
+    def state_after(
+        self, item_ids: Sequence[str], event_types: Sequence[str | None] = ()
+    ) -> list[list[float]]:
+        """Return the hidden state after these clicks, of shape (L, width).
+
+        event_types: types of the clicks; empty where none has one.
+        """
+        recent = slice(-self.predictor.window, None)
+        known = self.predictor.known(item_ids[recent], event_types[recent] or None)
         model_input = SessionState(known)
         numbers: list[list[float]] = self.predictor.advance([model_input])[:, 0].tolist()
         return numbers
@@ -204,6 +219,14 @@ class Recommender:
         """Return the items that the model does not know, each once, in order."""
         find = self.predictor.catalogue.find
         return list(dict.fromkeys(item_id for item_id in item_ids if find(item_id) is None))
+
+    def unknown_event_types(self, event_types: Sequence[str | None]) -> list[str]:
+        """Return the types of new clicks that the model does not know, each once; count them."""
+        unknown = self.predictor.event_types.unknown(event_types)
+        if unknown:
+            clicks = sum(event_type in unknown for event_type in event_types)
+            self._metrics.unknown_event_types.inc(clicks)
+        return unknown
 
     async def _sessions(self, queries: Sequence[RecommendationQuery]) -> list[_Session]:
         """Return the session of each query, after one round trip for all that name a user."""
@@ -219,7 +242,8 @@ class Recommender:
     ) -> _Session:
         if isinstance(stored, StoredSession):
             return self._from_stored(query, stored)
-        window = self.predictor.catalogue.known(query.own_items[-self.predictor.window :])
+        recent = slice(-self.predictor.window, None)
+        window = self.predictor.known(query.own_items[recent], query.own_types[recent])
         return _Session(
             SessionState(window),
             window,
@@ -238,21 +262,27 @@ class Recommender:
         item_ids = [*stored.item_ids, *refused]
         count = stored.count + len(refused)
         recent = item_ids[-predictor.window :]
-        known = predictor.catalogue.known
+        types = None
+        if predictor.event_types.count > 1:
+            types = [*stored.event_types, *(query.own_types if stored.refused else [])]
+            types = types[-predictor.window :]
+
+        def known(part: slice) -> list[int]:
+            return predictor.known(recent[part], None if types is None else types[part])
+
         decoded = decode(stored.state, predictor.layers, predictor.state_width)
         if decoded is not None:
             tag, state = decoded
             behind = count - tag.clicks
             complete = count <= len(recent)  # no click of the session has left the window
             if tag.nonce == stored.nonce and (behind == 0 or (behind > 0 and complete)):
-                read, missing = known(recent[: len(recent) - behind]), []
-                if behind:
-                    missing = known(recent[len(recent) - behind :])
+                first = len(recent) - behind
+                read, missing = known(slice(first)), known(slice(first, None))
                 if tag.state_id == predictor.state_id(read):
                     origin = "step" if behind else "hit"
                     model_input = SessionState(missing, state)
                     return _Session(model_input, [*read, *missing], item_ids, origin, stored)
-        window = known(recent)
+        window = known(slice(None))
         origin = "replay" if window else "blank"
         return _Session(SessionState(window), window, item_ids, origin, stored)
 
@@ -355,6 +385,7 @@ class Recommender:
             self._attributes(query, ranking),
             degraded=session.degraded,
             stored=query.click is not None and _is_click_stored(session.stored),
+            unknown_event_types=self.unknown_event_types(query.own_types),
         )
 
     def _named(self, ranking: Ranking) -> list[tuple[str, float]]:

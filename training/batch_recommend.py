@@ -126,13 +126,20 @@ def recommend_all(options: BatchOptions, console: Console) -> int:
 
 
 class _NewestSessions:
-    """Newest session of each visitor, ordered by time, as item indices of the catalogue."""
+    """Newest session of each visitor, ordered by time, as codes of the predictor's clicks."""
 
     def __init__(self, log: ClickLog, predictor: Predictor, gap: int | None) -> None:
         """gap: seconds without a click that end a session; None where visitors are sessions."""
         indices = predictor.catalogue.find_all(log.item_ids)
         order = np.lexsort((log.time_ms, log.group))  # stable: equal times stay as in the file
-        self._items = indices[log.item[order]]
+        self._codes = indices[log.item[order]]
+        types = predictor.event_types
+        if types.count > 1:
+            numbers = np.full(len(order), types.numbers[None])
+            if log.event is not None and log.event_types:
+                number_of = [types.numbers.get(text or None, 0) for text in log.event_ids]
+                numbers = np.array(number_of)[log.event[order]]
+            self._codes = self._codes * types.count + numbers
         visitors = np.arange(len(log.group_ids))
         group = log.group[order]
         self._ends = np.searchsorted(group, visitors, side="right")
@@ -143,9 +150,9 @@ class _NewestSessions:
         starts = np.flatnonzero(begins)
         self._starts = starts[np.searchsorted(starts, self._ends) - 1]  # the last one before
 
-    def items_of(self, visitor: int) -> list[int]:
-        """Return the clicked items, -1 for those that the catalogue lacks."""
-        clicks: list[int] = self._items[self._starts[visitor] : self._ends[visitor]].tolist()
+    def clicks_of(self, visitor: int) -> list[int]:
+        """Return the codes of the clicks, below 0 for items that the catalogue lacks."""
+        clicks: list[int] = self._codes[self._starts[visitor] : self._ends[visitor]].tolist()
         return clicks
 
 
@@ -157,9 +164,10 @@ def _rankings(
     exclude_seen: bool,
 ) -> Iterator[Ranking]:
     for start in range(0, len(visitors), BATCH_VISITORS):
-        batch = [sessions.items_of(v) for v in visitors[start : start + BATCH_VISITORS]]
-        windows = [[i for i in clicks[-predictor.window :] if i >= 0] for clicks in batch]
-        seen = [window if exclude_seen else () for window in windows]
+        batch = [sessions.clicks_of(v) for v in visitors[start : start + BATCH_VISITORS]]
+        windows = [[c for c in clicks[-predictor.window :] if c >= 0] for clicks in batch]
+        items_of = predictor.event_types.items
+        seen = [items_of(window) if exclude_seen else () for window in windows]
         queries = [replace(query, excluded=items) for items in seen]
         state = predictor.advance([SessionState(window) for window in windows])
         yield from predictor.rank(state, windows, queries)

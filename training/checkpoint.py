@@ -121,6 +121,9 @@ def fingerprint(
             for part in (sessions.items, sessions.offsets, sessions.time_ms):
                 content.update(np.ascontiguousarray(part).data)
             content.update("\n".join(sessions.item_ids).encode())
+            if sessions.events is not None:
+                content.update(np.ascontiguousarray(sessions.events).data)
+                content.update("\n".join(sessions.event_types).encode())
     return content.hexdigest()
 
 

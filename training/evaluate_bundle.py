@@ -14,7 +14,7 @@ from rich.console import Console
 from data.clicks import Duplicates
 from data.prepare import read_sessions
 from data.prepared.folder import ClickSource, PreparedFolder, open_source
-from data.sessions import SessionCounts, Sessions, reindex
+from data.sessions import SessionCounts, Sessions, coded, reindex
 from data.statistics import describe
 from recsys.bundle.golden import open_predictor
 from recsys.bundle.layout import MANIFEST
@@ -111,7 +111,8 @@ def evaluate_bundle(
         manifest = dataclasses.replace(read_manifest(bundle), metrics=metrics)
         page = render_report(manifest, content)
         replace_file(report, lambda path: path.write_text(page, encoding="utf-8"))
-    latency = latency_ms(predictor, reindex(test.sessions, predictor.catalogue.item_ids))
+    tested = reindex(test.sessions, predictor.catalogue.item_ids)
+    latency = latency_ms(predictor, coded(tested, predictor.event_types))
     if print_json:
         print(json.dumps({**metrics, "latency_ms": latency, "model_id": predictor.model_id}))
         return
@@ -154,6 +155,10 @@ def _evaluate(
 
 def latency_ms(predictor: Predictor, sessions: Sessions) -> dict[str, float]:
     """Measure recommendations from the clicks of a session: replay, scores, top 20.
+
+    Args:
+        predictor: The model.
+        sessions: Sessions of codes.
 
     Returns:
         p50, p90 and p99 in milliseconds, of one thread.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ from training.retrieval.recall_check import EVERY_ITEM, ChosenRetrieval
 
 GOLDEN_SESSIONS = 24
 UNKNOWN_ID = "an item that no catalogue has"
+UNKNOWN_TYPE = "a type that no model has"
 LIBRARIES = ("numpy", "pandas", "pyarrow", "safetensors")
 
 
@@ -95,6 +97,7 @@ class Export:
     recent: RecentPopularity | None = None
     retrieval: ChosenRetrieval = EVERY_ITEM
     report: Callable[[Manifest], str] | None = None  # makes the HTML report
+    golden_events: Sequence[Sequence[str | None]] = ()  # types of the golden clicks, if there are
 
 
 def write_bundle(out: Path, export: Export) -> Manifest:
@@ -134,7 +137,11 @@ def write_bundle(out: Path, export: Export) -> Manifest:
             write_encoder(folder / CONTENT, predictor.content)
             _script(ContentSum(), folder / CONTENT_MODEL)
         write_golden(
-            folder / GOLDEN, [compute_golden_session(predictor, clicks) for clicks in export.golden]
+            folder / GOLDEN,
+            [
+                compute_golden_session(predictor, clicks, events)
+                for clicks, events in zip_longest(export.golden, export.golden_events, fillvalue=())
+            ],
         )
         named = [name for name in (*FILES, *OPTIONAL) if (folder / name).exists()]
         manifest = _manifest(export, {name: digest(folder / name) for name in named})
@@ -147,15 +154,32 @@ def write_bundle(out: Path, export: Export) -> Manifest:
     return manifest
 
 
-def golden_clicks(sessions: Sessions, window: int) -> list[list[str]]:
-    """Return real sessions of all lengths, a full window, and two sessions with unknown items."""
+def golden_clicks(
+    sessions: Sessions, window: int
+) -> tuple[list[list[str]], list[list[str | None]]]:
+    """Return real sessions of all lengths, a full window, and sessions with unknown items or types.
+
+    Args:
+        sessions: Items are codes of their log.
+        window: Clicks that the model reads, at most.
+
+    Returns:
+        Item ids and types of their clicks; no types where they do not count.
+    """
     count = min(GOLDEN_SESSIONS, len(sessions))
     places = np.linspace(0, len(sessions) - 1, num=count, dtype=int).tolist()
     picked = sessions.at_places_by_length(places)
     clicks = [[sessions.item_ids[code] for code in sessions[s].tolist()] for s in picked]
     longest = clicks[-1]
-    beyond = (longest * (window // len(longest) + 2))[: window + 5]
-    return [*clicks, beyond, [longest[0], UNKNOWN_ID], [UNKNOWN_ID]]
+    times = window // len(longest) + 2
+    clicks += [(longest * times)[: window + 5], [longest[0], UNKNOWN_ID], [UNKNOWN_ID]]
+    if sessions.events is None:
+        return clicks, []
+    names: list[str | None] = [None, *sessions.event_types]
+    parts = (sessions.part(session, session + 1).events for session in picked)
+    events = [[names[number] for number in part.tolist()] for part in parts if part is not None]
+    events += [(events[-1] * times)[: window + 5], [UNKNOWN_TYPE, None], [None]]
+    return clicks, events
 
 
 def _script(module: nn.Module, path: Path) -> None:
@@ -168,7 +192,9 @@ def _script(module: nn.Module, path: Path) -> None:
 
 def _manifest(export: Export, digests: Mapping[str, str]) -> Manifest:
     recipe = export.recipe
-    size = recipe.size(len(export.catalogue))
+    types = export.weights.event_types
+    size = recipe.size(len(export.catalogue), types.count)
+    event_types = types if types.names else None
     blend = None if export.blend is None else export.blend.settings
     recent = None if export.recent is None else export.recent.settings
     return Manifest(
@@ -177,7 +203,7 @@ def _manifest(export: Export, digests: Mapping[str, str]) -> Manifest:
             digests,
             recipe.window,
             size,
-            (export.repeats, blend, export.retrieval.settings.index, recent),
+            (export.repeats, blend, export.retrieval.settings.index, recent, event_types),
         ),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         size=size,
@@ -195,5 +221,6 @@ def _manifest(export: Export, digests: Mapping[str, str]) -> Manifest:
         repeats=export.repeats,
         blend=blend,
         recent_popularity=recent,
+        event_types=event_types,
         retrieval=export.retrieval.settings,
     )

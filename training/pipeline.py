@@ -458,6 +458,7 @@ def _export(
     recent: RecentPopularity | None,
     retrieval: ChosenRetrieval,
 ) -> Export:
+    golden, golden_events = golden_clicks(prepared.train, options.recipe.window)
     return Export(
         weights=trained.weights,
         catalogue=trained.catalogue,
@@ -475,7 +476,8 @@ def _export(
             **_content_record(trained),
             **(options.warm_start.record(prepared.train) if options.warm_start else {}),
         },
-        golden=golden_clicks(prepared.train, options.recipe.window),
+        golden=golden,
+        golden_events=golden_events,
         repeats=trained.additions.repeats,
         blend=blend,
         recent=recent,

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import json
 import logging
+import math
 import tomllib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -148,6 +149,10 @@ class Recipe:
     negatives: AtLeastZero = 2048  # sampled negatives of a step, shared by the batch (S)
     sample_alpha: UnitInterval = 0.0  # sample negatives by clicks^alpha; 0: uniform, 1: popularity
     logq: UnitInterval = 1.0  # strength of the logQ correction for sampling frequency
+    # event types of clicks, with --event-column
+    event_weights: str = ""  # weight in the loss of targets of a type, 1 for others: cart=3,order=6
+    event_targets: str = ""  # learn only targets of these types: cart,order; empty: of all types
+    exclude_after: str = ""  # leave items with such a click out of the session's lists: order
     # model selection
     validation: UpToHalf = 0.1  # last share of sessions to validate on, small logs more; 0: none
     patience: AtLeastOne = 2  # epochs without a better validation score before training stops
@@ -179,6 +184,17 @@ class Recipe:
         words = CHOICES[info.field_name or ""]
         if value not in words:
             raise _broken_rule(f"{info.field_name} must be one of {', '.join(words)}", value)
+        return value
+
+    @pydantic.field_validator("event_weights")
+    @classmethod
+    def _has_weights(cls, value: str) -> str:
+        try:
+            weights = weights_of(value)
+        except ValueError:
+            weights = {"": 0.0}
+        if not all(name and 0 < weight < math.inf for name, weight in weights.items()):
+            raise _broken_rule("event_weights must be type=number above 0, by commas", value)
         return value
 
     @pydantic.field_validator("momentum", "embedding_width", "negatives", "blend_weight")
@@ -213,8 +229,8 @@ class Recipe:
         except ValidationError as invalid:
             raise BadRecipe(HEADING, [_problem(error) for error in invalid.errors()]) from None
 
-    def size(self, items: int) -> ModelSize:
-        """Return the size of this recipe's model over a catalogue of so many items."""
+    def size(self, items: int, event_types: int = 1) -> ModelSize:
+        """Return the size of this recipe's model over so many items and numbers of event types."""
         return ModelSize(
             items,
             self.hidden,
@@ -223,7 +239,19 @@ class Recipe:
             self.embedding,
             self.embedding_width,
             self.scale,
+            event_types,
         )
+
+
+def names_of(value: str) -> tuple[str, ...]:
+    """Return the names of a setting that has them by commas."""
+    return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
+def weights_of(value: str) -> dict[str, float]:
+    """Return name → weight of a setting like `cart=3,order=6`; raise `ValueError`."""
+    pairs = [name.rpartition("=") for name in names_of(value)]
+    return {name.strip(): float(weight) for name, _, weight in pairs}
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,11 @@ from data.batches.selection import Selection
 from data.batches.session_parallel import SessionParallelBatches
 from data.batches.whole_sessions import WholeSessionBatches
 from data.content import ItemContent
-from data.sessions import Counted, Sessions, reindex
+from data.sessions import Counted, Sessions, reindex, typed
 from recsys import __version__
 from recsys.catalogue.catalogue import Catalogue
 from recsys.errors import Interrupted, TrainingStopped
+from recsys.model.event_types import EventTypes
 from recsys.predictor import Predictor
 from training.checkpoint import (
     CHECKPOINT,
@@ -40,6 +41,7 @@ from training.checkpoint import (
 )
 from training.evaluation.evaluate import Evaluation, evaluate
 from training.model.content import ContentFeatures, ContentWeights
+from training.model.event_types import event_types_of, learned_share
 from training.model.sampling import RandomStreams, candidate_sampler
 from training.model.step import TrainingStep
 from training.model.weights import Weights, eager_predictor
@@ -66,6 +68,10 @@ class Initialiser(Protocol):
 
     def catalogue(self, sessions: Counted) -> Catalogue:
         """Return the catalogue in the order of item indices; it has every item of the sessions."""
+        ...
+
+    def event_types(self, train: Sessions, recipe: Recipe) -> EventTypes:
+        """Return the types of clicks that the model knows; raise `BadRecipe`."""
         ...
 
     def weights(
@@ -98,12 +104,19 @@ class FromScratch:
             counts = np.pad(counts, (0, len(item_ids) - len(counts)))
         return Catalogue(item_ids, counts, texts_of(self.attributes, item_ids))
 
+    def event_types(self, train: Sessions, recipe: Recipe) -> EventTypes:
+        """Return the types of the sessions."""
+        return event_types_of(train, recipe)
+
     def weights(
         self, catalogue: Catalogue, indexed: Selection, recipe: Recipe, generator: torch.Generator
     ) -> Weights:
         """Return random weights."""
-        clicked = int(np.count_nonzero(catalogue.counts))
-        weights = Weights.fresh(recipe.size(clicked), generator)
+        clicked, types = (
+            int(np.count_nonzero(catalogue.counts)),
+            self.event_types(indexed.log, recipe),
+        )
+        weights = Weights.fresh(recipe.size(clicked, types.count), generator, types)
         if self.content is None:
             return weights
         features = ContentFeatures.of(self.content, catalogue.item_ids, clicked)
@@ -233,7 +246,7 @@ class Trainer:
             TrainingStopped: The loss or a weight is NaN or infinite.
         """
         may_refit = valid is None and self._recipe.refit
-        search_part, valid = self._begin(train, valid, initialiser)
+        train, search_part, valid = self._begin(train, valid, initialiser)
         with stop_on_signal(stop) as stop:
             if self._state.phase == "search":
                 phase = self._run_phase(search_part, valid, self._search_epochs, stop)
@@ -274,7 +287,7 @@ class Trainer:
             Interrupted: As `train`.
             TrainingStopped: As `train`.
         """
-        search_part, valid = self._begin(train, valid, initialiser)
+        _, search_part, valid = self._begin(train, valid, initialiser)
         assert valid is not None, "a search validates"
         assert self._state.phase == "search", "its refit has begun"
         with stop_on_signal(stop) as stop:
@@ -284,15 +297,19 @@ class Trainer:
 
     def _begin(
         self, train: Sessions, valid: Sessions | None, initialiser: Initialiser | None
-    ) -> tuple[Selection, Sessions | None]:
-        """Load the checkpoint; return the sessions of the search: to train and to validate on."""
+    ) -> tuple[Sessions, Selection, Sessions | None]:
+        """Load the checkpoint; return all sessions with the types that the model knows.
+
+        Behind them are the sessions of the search: to train and to validate on.
+        """
         self._initialiser = initialiser or self._initialiser
+        train = typed(train, self._initialiser.event_types(train, self._recipe))
         self._restore(fingerprint(train, valid, self._recipe, self._initialiser.fingerprint))
         search_part, sample = validation_split(train, valid, self._recipe)
         if sample is None:
-            return search_part, None
+            return train, search_part, None
         check_validation(search_part, sample.sessions)
-        return search_part, sample.sessions
+        return train, search_part, sample.sessions
 
     def _restore(self, run: str) -> None:
         """Load the checkpoint of the run with this fingerprint, if the folder has one."""
@@ -337,7 +354,7 @@ class Trainer:
         plan = plan_batches(indexed, recipe)
         generator = torch.Generator().manual_seed(recipe.seed)
         weights = self._initialiser.weights(catalogue, indexed, recipe, generator).to(self._device)
-        clicks_per_step = plan.clicks / len(plan)
+        clicks_per_step = plan.clicks * learned_share(indexed.log, recipe) / len(plan)
         counts = catalogue.counts[catalogue.counts > 0]  # the others are no candidates
         candidates = candidate_sampler(recipe, counts, clicks_per_step, self._device)
         step = TrainingStep(weights, recipe, candidates, self._device, self._processes)

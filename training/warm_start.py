@@ -24,14 +24,16 @@ from recsys.bundle.load import load_bundle
 from recsys.bundle.manifest import Manifest
 from recsys.catalogue.catalogue import Catalogue
 from recsys.errors import BadInput, BadRecipe, BundleRefused
+from recsys.model.event_types import NO_EVENT_TYPES, EventTypes
 from recsys.model.gru4rec import ModelSize
 from recsys.model.recent_popularity import RecentPopularity
 from recsys.neighbours.blend import Blend
 from training.checkpoint import Additions
 from training.evaluation.evaluate import Evaluation, evaluate
 from training.evaluation.trending import going_on
+from training.model.event_types import check_names
 from training.model.weights import Weights, eager_predictor
-from training.recipe import Recipe, checked_recipe
+from training.recipe import Recipe, checked_recipe, names_of
 from training.trainer import ItemTexts, texts_of
 
 BLEND_SETTINGS = (
@@ -128,20 +130,21 @@ def read_base_model(folder: Path) -> BaseModel:
         recipe = checked_recipe(manifest.recipe)
     except BadRecipe as wrong:
         raise BundleRefused(f"{folder}: {wrong} Train the bundle anew.") from wrong
-    if (recipe.size(size.items), recipe.window) != (size, manifest.window):
+    types = manifest.event_types or NO_EVENT_TYPES
+    if (recipe.size(size.items, types.count), recipe.window) != (size, manifest.window):
         raise BundleRefused(f"{folder}: its recipe is not that of its model. Train it anew.")
     lineage = manifest.training.get("lineage", [])
     if not isinstance(lineage, list) or not all(isinstance(name, str) for name in lineage):
         raise BundleRefused(f"{folder}: its lineage is no list of model ids. Train it anew.")
-    weights = _read_weights(folder / WEIGHTS, size)
+    weights = _read_weights(folder / WEIGHTS, size, types)
     catalogue, blend, recent = bundle.catalogue, bundle.blend, bundle.recent
     predictor = eager_predictor(weights, catalogue, recipe, blend, manifest.repeats, recent)
     check_golden(predictor, read_golden(folder / GOLDEN))
     return BaseModel(manifest, catalogue, weights, recipe, blend, recent)
 
 
-def _read_weights(path: Path, size: ModelSize) -> Weights:
-    weights = Weights.fresh(size, torch.Generator())
+def _read_weights(path: Path, size: ModelSize, types: EventTypes) -> Weights:
+    weights = Weights.fresh(size, torch.Generator(), types)
     stored, expected = load_file(path), weights.tensors()
     for name in (NEWEST_CLICKS, NEWEST_MS):
         stored.pop(name, None)
@@ -201,6 +204,16 @@ class WarmStart:
         counts = np.array([max(clicks.get(item_id, 0), 1) for item_id in item_ids], dtype=np.int64)
         return Catalogue(item_ids, counts, texts_of(self.attributes, item_ids))
 
+    def event_types(self, train: Sessions, recipe: Recipe) -> EventTypes:
+        """Return the types of the bundle; a type that only the new clicks have is unknown to it.
+
+        Raises:
+            BadRecipe: The recipe names a type that the bundle does not know.
+        """
+        types = self.base_model.weights.event_types
+        check_names(recipe, types.names)
+        return dataclasses.replace(types, exclude_after=names_of(recipe.exclude_after))
+
     def weights(
         self, catalogue: Catalogue, indexed: Selection, recipe: Recipe, generator: torch.Generator
     ) -> Weights:
@@ -208,7 +221,8 @@ class WarmStart:
         old_indices = self.base_model.catalogue.find_all(catalogue.item_ids)
         rows = torch.from_numpy(old_indices[old_indices >= 0])
         beside = clicked_beside(indexed, len(rows), len(catalogue))
-        weights = Weights.fresh(recipe.size(len(catalogue)), generator)
+        types = self.event_types(indexed.log, recipe)
+        weights = Weights.fresh(recipe.size(len(catalogue), types.count), generator, types)
         recurrent = dict(weights.model.named_parameters())
         weights.load(
             {

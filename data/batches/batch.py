@@ -23,6 +23,9 @@ class Batch:
     # begins a new session; None where every row begins from the zero state
     state_rows: NDArray[np.int64] | None = None
     is_new_session: NDArray[np.bool_] | None = None
+    # numbers of the types of inputs and targets, (clicks,); None where types do not count
+    events: NDArray[np.int64] | None = None
+    target_events: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         assert len(self.inputs) == len(self.targets) == self.batch_sizes.sum(), "uneven batch"
@@ -45,6 +48,10 @@ class Batch:
         clicks, rows = np.flatnonzero(own[row_of_click]), np.flatnonzero(own)
         sizes = np.cumsum(own, dtype=np.int64)[self.batch_sizes - 1]  # own among the first rows
         part = Batch(self.inputs[clicks], self.targets[clicks], sizes[sizes > 0])
+        if self.events is not None and self.target_events is not None:
+            part = dataclasses.replace(
+                part, events=self.events[clicks], target_events=self.target_events[clicks]
+            )
         if self.state_rows is not None and self.is_new_session is not None:
             part = dataclasses.replace(
                 part, state_rows=self.state_rows[rows], is_new_session=self.is_new_session[rows]

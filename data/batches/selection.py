@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from data.batches.batch import Batch
 from data.sessions import Sessions, indices_of, joined
 from data.split import check_cut, extent_of, first_test_session, fraction_text
 
@@ -52,6 +53,25 @@ class Selection:
         """Return the items of these clicks of the log; (clicks,) int64 both."""
         items = self.log.items[clicks]
         return (items if self.index_of is None else self.index_of[items]).astype(np.int64)
+
+    def batch(
+        self,
+        clicks: NDArray[np.int64],
+        batch_sizes: NDArray[np.int64],
+        state_rows: NDArray[np.int64] | None = None,
+        is_new_session: NDArray[np.bool_] | None = None,
+    ) -> Batch:
+        """Return the mini-batch whose inputs are these clicks of the log, (clicks,) int64."""
+        events = self.log.events
+        return Batch(
+            self.items_at(clicks),
+            self.items_at(clicks + 1),
+            batch_sizes,
+            state_rows,
+            is_new_session,
+            None if events is None else events[clicks].astype(np.int64),
+            None if events is None else events[clicks + 1].astype(np.int64),
+        )
 
     def places(
         self, first: int, last: int

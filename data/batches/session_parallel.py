@@ -49,8 +49,7 @@ class SessionParallelBatches(BatchPlan):
         while self._rows.step < step:
             self._rows.move_on()
         rows, clicks, is_new = self._rows.now()
-        items, targets = self._sessions.items_at(clicks), self._sessions.items_at(clicks + 1)
-        return Batch(items, targets, np.array([len(rows)]), rows, is_new)
+        return self._sessions.batch(clicks, np.array([len(rows)]), rows, is_new)
 
     def clicks_before(self, step: int) -> int:
         # a row has one click in each step until its last one

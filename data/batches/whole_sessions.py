@@ -101,7 +101,7 @@ class WholeSessionBatches(BatchPlan):
         group = self._read(number)
         clicks = group.inputs[group.offsets[within] : group.offsets[within + 1]]
         sizes = group.batch_sizes[group.size_offsets[within] : group.size_offsets[within + 1]]
-        return Batch(self._sessions.items_at(clicks), self._sessions.items_at(clicks + 1), sizes)
+        return self._sessions.batch(clicks, sizes)
 
     def clicks_before(self, step: int) -> int:
         number, within = self._place(step)

@@ -98,7 +98,7 @@ class Appending:
             rows=before.rows + read.duplicates.rows,
             clicks=before.clicks + read.duplicates.clicks,
         )
-        finish(folder, origin, len(item_ids), counts, duplicates, False, split, train, stage)
+        finish(folder, origin, len(item_ids), counts, duplicates, False, (), split, train, stage)
         shutil.rmtree(work)
 
     def _check(self, old: Prepared, cut_ms: int) -> None:
@@ -108,6 +108,11 @@ class Appending:
             problems.append(
                 f"{self.base.path} was split by a column, and new clicks are split by time. "
                 "Prepare all clicks together."
+            )
+        if self.base.manifest.event_types:
+            problems.append(
+                f"{self.base.path} has the event types {', '.join(self.base.manifest.event_types)},"
+                " and clicks with types are not appended. Prepare all clicks together."
             )
         last_ms = int(old.test.starts_ms[-1])
         if last_ms >= cut_ms:
@@ -125,13 +130,7 @@ class Appending:
             ends = np.arange(0, len(part.items), self.rows_per_partition)
             bounds = np.unique(np.append(np.searchsorted(part.offsets, ends), len(part)))
             for first, last in pairwise(bounds.tolist()):
-                begin, end = part.offsets[first], part.offsets[last]
-                yield Sessions(
-                    part.items[begin:end],
-                    part.time_ms[begin:end],
-                    part.offsets[first : last + 1] - begin,
-                    (),
-                )
+                yield replace(part.part(first, last), item_ids=(), split=None)
 
 
 def _counts_of(old: Prepared) -> SessionCounts:

@@ -121,12 +121,15 @@ def cut_log(
     log: ReadLog,
     options: ClickOptions,
     event_in_some: bool,
+    event_types: tuple[str, ...],
     folder: Path,
     rows_per_partition: int,
     runner: Runner,
     progress: Progress,
 ) -> CutLog:
     """Cut the log into sessions of at least the minimum length.
+
+    event_types: Those that count.
 
     Raises:
         BadInput: The split column divides sessions.
@@ -146,8 +149,9 @@ def cut_log(
         steps.append("consecutive repeats collapsed")
     steps.append(f"sessions of at least {options.min_length} clicks")
     sums = _Sums(np.zeros(log.items, dtype=bool), np.zeros((len(steps), 2), dtype=np.int64))
+    events = (tuple(log.event_ids), event_types) if event_types else ((), ())
     tasks = [
-        cut(rows, options, folder / f"{number:06}.parquet")
+        cut(rows, options, folder / f"{number:06}.parquet", *events)
         for number, rows in enumerate(shuffled.to_delayed())
     ]
     for partition in runner.run(tasks, progress):
@@ -171,11 +175,18 @@ def cut_log(
     )
 
 
-def cut_partition(rows: pd.DataFrame, options: ClickOptions, path: Path) -> CutPartition:
+def cut_partition(
+    rows: pd.DataFrame,
+    options: ClickOptions,
+    path: Path,
+    event_ids: tuple[str, ...],
+    event_types: tuple[str, ...],
+) -> CutPartition:
     """Cut the rows of some sessions or users into sessions, and write these."""
     if len(rows) == 0:
         return CutPartition(None)
     log, row_of = _log_of(rows)
+    log = replace(log, event_ids=event_ids, event_types=event_types)
     repeats = mark_repeats(log)
     found = int(np.count_nonzero(repeats))
     several, coarse = coarse_groups(log, ~repeats)
@@ -253,4 +264,6 @@ def _write(sessions: Sessions, first_rows: NDArray[np.int64], path: Path) -> Non
     }
     if sessions.split is not None:
         columns["split"] = np.repeat(sessions.split, lengths)
+    if sessions.events is not None:
+        columns["event"] = sessions.events
     pq.write_table(pa.table(columns), path)

@@ -39,14 +39,15 @@ class Shard:
             write_array(folder / f"{name}.{LABELS}", sessions.split)
         return cls(folder, name, size)
 
-    def recorded(self) -> tuple[str, int, int]:
+    def recorded(self) -> tuple[str, int, int, bool]:
         """Return the values that `of` takes, besides the folder."""
-        return (self.name, self.size.sessions, self.size.clicks)
+        return (self.name, self.size.sessions, self.size.clicks, self.size.events)
 
     @classmethod
-    def of(cls, recorded: tuple[str, int, int], folder: Path) -> "Shard":
+    def of(cls, recorded: tuple[str, int, int, bool], folder: Path) -> "Shard":
         """Return the shard whose values were recorded."""
-        return cls(folder, recorded[0], PartSize(recorded[1], recorded[2]))
+        name, sessions, clicks, events = recorded
+        return cls(folder, name, PartSize(sessions, clicks, events))
 
     def open(self) -> Sessions:
         """Return the sessions, whose items have no ids."""
@@ -167,6 +168,7 @@ def write_shard(rows: pd.DataFrame, number: int, folder: Path) -> OrderedShard |
         offsets=np.append(begins, len(order)).astype(np.int64),
         item_ids=(),
         split=columns["split"][order[begins]] if "split" in columns else None,
+        events=columns["event"][order] if "event" in columns else None,
     )
     shard = Shard.write(folder, f"{number:06}", sessions)
     return OrderedShard(number, shard, int(time_ms.min()), int(time_ms.max()))

@@ -23,6 +23,7 @@ from data.distributed.reading import ReadLog, read_parts
 from data.distributed.runner import ClusterOptions, Runner, Stage, WorkersFailed, open_runner
 from data.distributed.splitting import FilteredTrain, SplitLog, filter_train, split_log
 from data.distributed.stages import RECORD, SPILL, Stages
+from data.event_types import types_of
 from data.prepare import as_cut_off, check_known, check_left
 from data.prepared.arrays import TYPES, PartSize
 from data.prepared.folder import seal
@@ -113,10 +114,13 @@ def write_in_stages(
             return read_parts(files, target, catalogue, rows, preparation.sizes, runner, progress)
 
     log = stages.run("read", ReadLog, read)
+    column = options.event_column
+    types = () if column is None else types_of(log.event_ids, column)
 
     def cut(target: Path) -> CutLog:
         with stage("Cutting sessions") as progress:
-            return cut_log(log, files.options, files.event_in_some, target, rows, runner, progress)
+            in_some = files.event_in_some
+            return cut_log(log, files.options, in_some, types, target, rows, runner, progress)
 
     sessions = stages.run("cut", CutLog, cut, superfluous=["read"])
     counts = sessions.counts
@@ -141,7 +145,8 @@ def write_in_stages(
     )
     shutil.copyfile(preparation.work / CATALOGUE_STAGE / CATALOGUE, folder / CATALOGUE)
     labelled = options.split_column is not None
-    finish(folder, origin, log.items, counts, sessions.duplicates, labelled, split, train, stage)
+    duplicates = sessions.duplicates
+    finish(folder, origin, log.items, counts, duplicates, labelled, types, split, train, stage)
 
 
 def finish(
@@ -151,6 +156,7 @@ def finish(
     counts: Sequence[SessionCounts],
     duplicates: Duplicates,
     labelled: bool,
+    event_types: Sequence[str],
     split: SplitLog,
     train: FilteredTrain,
     stage: Stage,
@@ -175,6 +181,7 @@ def finish(
         items=items,
         labelled=labelled,
         parts=parts,
+        event_types=event_types,
     )
     seal(folder, manifest)
 
@@ -189,9 +196,10 @@ def write_part(folder: Path, part: str, shards: Sequence[Shard]) -> PartSize:
             offsets.write((clicks + shard.open().offsets[1:]).astype(kind).data)
             clicks += shard.size.clicks
             sessions += shard.size.sessions
-    for name in ("items.i32", "times.i64"):
+    events = shards[0].size.events
+    for name in ("items.i32", "times.i64", *(["events.i8"] if events else [])):
         with (folder / f"{part}.{name}").open("wb") as target:
             for shard in shards:
                 with (shard.folder / f"{shard.name}.{name}").open("rb") as source:
                     shutil.copyfileobj(source, target, 1 << 20)
-    return PartSize(sessions, clicks)
+    return PartSize(sessions, clicks, events)

@@ -70,6 +70,7 @@ class ReadLog:
     rows: int
     has_split: bool
     has_event: bool
+    event_ids: Sequence[str] = ()  # the distinct texts of the event column
 
     def values(self) -> Mapping[str, Any]:
         """Return the result as values of JSON."""
@@ -140,8 +141,7 @@ def _merged(
     findings.check_some(files.options)
     parts = _placed(results)
     has_event = files.options.required_event_column is not None
-    if has_event:
-        number_texts(folder, parts, "event")
+    event_ids = number_texts(folder, parts, "event").to_pylist() if has_event else []
     item_ids = number_texts(folder, parts, "item")
     catalogue.mkdir(exist_ok=True)
     write_catalogue(catalogue, item_ids)
@@ -152,6 +152,7 @@ def _merged(
         rows=findings.clicks,
         has_split=files.options.split_column is not None,
         has_event=has_event,
+        event_ids=event_ids,
     )
 
 

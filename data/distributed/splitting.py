@@ -204,7 +204,7 @@ def split_shard(number: int, shard: Shard, cut_ms: int | None, folder: Path) -> 
     """Split one shard at a time, or by its labels where there is none."""
     sessions = shard.open()
     if cut_ms is None:
-        split = by_label(_labelled(sessions, shard.labels()))
+        split = by_label(replace(sessions, split=shard.labels()))
     else:
         split = by_time(sessions, cut_ms)
     test = split.test.keep_sessions(split.test.lengths >= 2)
@@ -311,7 +311,3 @@ def _cut_of(
             return int(one.shard.open().starts_ms[first]), fraction_text(options.test_fraction)
         first -= one.shard.size.sessions
     raise AssertionError("the first test session is one of the log")
-
-
-def _labelled(sessions: Sessions, labels: NDArray[np.int8]) -> Sessions:
-    return Sessions(sessions.items, sessions.time_ms, sessions.offsets, (), labels)

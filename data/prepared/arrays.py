@@ -1,7 +1,8 @@
 """Sessions as array files: little-endian numbers without a header, opened as memory maps.
 
 A part of the log named `train` has the files `train.items.i32`, `train.offsets.i64` and
-`train.times.i64`, the three arrays of `data.sessions.Sessions`.
+`train.times.i64`, three arrays of `data.sessions.Sessions`, and where types count
+`train.events.i8`.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from data.schema import SPLITS
 from data.sessions import Sessions
 
 TYPES: Mapping[str, np.dtype[Any]] = {
+    "events.i8": np.dtype("i1"),
     "items.i32": np.dtype("<i4"),
     "offsets.i64": np.dtype("<i8"),
     "times.i64": np.dtype("<i8"),
@@ -28,10 +30,13 @@ class PartSize:
 
     sessions: int
     clicks: int
+    events: bool = False  # each click has the number of its type
 
     def lengths(self) -> dict[str, int]:
         """Return array → number of its elements."""
+        events = {"events.i8": self.clicks} if self.events else {}
         return {
+            **events,
             "items.i32": self.clicks,
             "offsets.i64": self.sessions + 1,
             "times.i64": self.clicks,
@@ -56,13 +61,21 @@ def write_sessions(folder: Path, part: str, sessions: Sessions) -> PartSize:
         "offsets.i64": sessions.offsets,
         "times.i64": sessions.time_ms,
     }
+    if sessions.events is not None:
+        arrays["events.i8"] = sessions.events
     for name, array in arrays.items():
         write_array(folder / f"{part}.{name}", array.astype(TYPES[name], copy=False))
-    return PartSize(len(sessions), len(sessions.items))
+    return PartSize(len(sessions), len(sessions.items), sessions.events is not None)
 
 
 def open_sessions(
-    folder: Path, part: str, size: PartSize, item_ids: tuple[str, ...], *, labelled: bool = False
+    folder: Path,
+    part: str,
+    size: PartSize,
+    item_ids: tuple[str, ...],
+    event_types: tuple[str, ...] = (),
+    *,
+    labelled: bool = False,
 ) -> Sessions:
     """Return one part as read-only memory maps.
 
@@ -79,6 +92,8 @@ def open_sessions(
         offsets=arrays["offsets.i64"],
         item_ids=item_ids,
         split=labels,
+        events=arrays.get("events.i8"),
+        event_types=event_types,
     )
 
 

@@ -63,7 +63,14 @@ class PreparedFolder:
         manifest = self.manifest
         item_ids = _read_catalogue(self.path / CATALOGUE)
         parts = {
-            part: open_sessions(self.path, part, size, item_ids, labelled=manifest.labelled)
+            part: open_sessions(
+                self.path,
+                part,
+                size,
+                item_ids,
+                tuple(manifest.event_types),
+                labelled=manifest.labelled,
+            )
             for part, size in manifest.parts.items()
         }
         return Prepared(
@@ -135,6 +142,7 @@ def write_prepared(folder: Path, prepared: Prepared, origin: Origin) -> None:
         items=len(prepared.train.item_ids),
         labelled=prepared.train.split is not None,
         parts=parts,
+        event_types=prepared.train.event_types,
     )
     seal(folder, manifest)
 

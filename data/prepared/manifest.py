@@ -19,7 +19,7 @@ from data.sessions import SessionCounts
 from data.sources.click_paths import find_files
 from recsys.errors import BadInput
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 CATALOGUE = "catalogue.parquet"
 PREPARE_ANEW = "Prepare the clicks anew with recsys prepare."
@@ -88,6 +88,7 @@ class PreparedManifest:
     items: int  # rows of the catalogue
     labelled: bool  # a column split the log
     parts: Mapping[str, PartSize]  # train, test and perhaps valid
+    event_types: Sequence[str] = ()  # none where types do not count
     files: Mapping[str, str] = field(default_factory=dict)  # name → SHA-256
 
     def expected_sizes(self) -> dict[str, int]:
@@ -150,6 +151,7 @@ def _parsed(values: dict[str, Any]) -> PreparedManifest:
         "origin": Origin(**{**origin, "sources": sources}),
         "counts": [SessionCounts(**count) for count in values["counts"]],
         "duplicates": Duplicates(**values["duplicates"]),
+        "event_types": tuple(values["event_types"]),
         "parts": {part: PartSize(**size) for part, size in values["parts"].items()},
     }
     return PreparedManifest(**{**values, **made})

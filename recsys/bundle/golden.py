@@ -7,13 +7,14 @@ predictor.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from recsys.bundle.layout import GOLDEN
 from recsys.bundle.load import Bundle, load_bundle
 from recsys.bundle.manifest import refuse_failures
 from recsys.errors import BundleRefused
+from recsys.model.event_types import NO_EVENT_TYPES
 from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import Blend
 from recsys.predictor import Predictor, SessionState
@@ -30,26 +31,34 @@ WARM_UP_CALLS = 3  # TorchScript settles after two calls of a shape
 
 @dataclass(frozen=True, slots=True)
 class GoldenSession:
-    """Clicked item ids, some of them unknown, and the expected list."""
+    """Clicked item ids, some of them unknown, the types of the clicks, and the expected list."""
 
     clicks: list[str]
     items: list[str]
     scores: list[float]
+    events: list[str | None] = field(default_factory=list)  # empty where the model has no types
 
 
-def compute_golden_session(predictor: Predictor, clicks: Sequence[str]) -> GoldenSession:
-    """Return the list that the predictor gives after these clicks."""
-    indices = [predictor.catalogue.find(item_id) for item_id in clicks[-predictor.window :]]
-    known = [item for item in indices if item is not None]
+def compute_golden_session(
+    predictor: Predictor, clicks: Sequence[str], events: Sequence[str | None] = ()
+) -> GoldenSession:
+    """Return the list that the predictor gives after these clicks, of these types if there are."""
+    recent = slice(-predictor.window, None)
+    known = predictor.known(clicks[recent], events[recent] if events else None)
     ranking = predictor.recommend(known, RankingQuery(k=LIST_LENGTH))
     items = predictor.catalogue.item_ids.take(ranking.items)
-    return GoldenSession(list(clicks), items, ranking.scores)
+    return GoldenSession(list(clicks), items, ranking.scores, list(events))
 
 
 def write_golden(path: Path, sessions: Iterable[GoldenSession]) -> None:
     """Write one JSON object a line."""
-    lines = [json.dumps(asdict(session), ensure_ascii=False) + "\n" for session in sessions]
+    lines = [json.dumps(_values(session), ensure_ascii=False) + "\n" for session in sessions]
     path.write_text("".join(lines), encoding="utf-8")
+
+
+def _values(session: GoldenSession) -> dict[str, object]:
+    values = asdict(session)
+    return values if session.events else {n: v for n, v in values.items() if n != "events"}
 
 
 def read_golden(path: Path) -> list[GoldenSession]:
@@ -67,7 +76,8 @@ def read_golden(path: Path) -> list[GoldenSession]:
 def check_golden(predictor: Predictor, sessions: Sequence[GoldenSession]) -> None:
     """Raise `BundleRefused` where an answer differs from the golden one."""
     for number, golden in enumerate(sessions, start=1):
-        fault = difference(golden, compute_golden_session(predictor, golden.clicks))
+        answer = compute_golden_session(predictor, golden.clicks, golden.events)
+        fault = difference(golden, answer)
         if fault:
             raise BundleRefused(
                 f"The bundle answers golden session {number} wrongly: {fault} "
@@ -111,7 +121,7 @@ def check_retrieval(predictor: Predictor, sessions: Sequence[GoldenSession]) -> 
             without the index, too.
         sessions: golden sessions of this predictor.
     """
-    answers = [compute_golden_session(predictor, golden.clicks) for golden in sessions]
+    answers = [compute_golden_session(predictor, g.clicks, g.events) for g in sessions]
     wanted = [set(golden.items).difference(golden.clicks) for golden in sessions]
     found = [set(answer.items).difference(answer.clicks) for answer in answers]
     hits = sum(len(want & have) for want, have in zip(wanted, found, strict=True))
@@ -170,6 +180,7 @@ def unverified_predictor(
         repeats=repeats,
         blend=blend,
         recent=bundle.recent,
+        event_types=bundle.manifest.event_types or NO_EVENT_TYPES,
         content=bundle.content,
     )
     if bundle.index is None:
@@ -183,4 +194,4 @@ def unverified_predictor(
 def _without_blend(predictor: Predictor, sessions: Sequence[GoldenSession]) -> list[GoldenSession]:
     """Return the golden sessions with the exact lists of the model without neighbours."""
     alone = predictor.with_blend(None)
-    return [compute_golden_session(alone, golden.clicks) for golden in sessions]
+    return [compute_golden_session(alone, g.clicks, g.events) for g in sessions]

@@ -217,6 +217,8 @@ def _facts_table(inspection: Inspection) -> Table:
     add_row(table, "items", _items_text(inspection))
     add_row(table, "network", f"{layers} of {size.hidden} units, {size.embedding} items, {scores}")
     add_row(table, "remembers", f"the last {manifest.window} clicks of a session")
+    if manifest.event_types is not None:
+        add_row(table, "tells apart", ", ".join(manifest.event_types.default_first))
     add_row(table, "trained on", _training_text(manifest))
     add_row(table, "finds items", describe_retrieval(manifest.retrieval))
     for label, name in (

@@ -49,6 +49,7 @@ from recsys.catalogue.catalogue import Catalogue, read_catalogue
 from recsys.content.encoder import ContentEncoder
 from recsys.content.file import read_encoder
 from recsys.errors import BundleRefused
+from recsys.model.event_types import EventTypes
 from recsys.model.gru4rec import ModelSize
 from recsys.model.recent_popularity import (
     LEAST_COUNT,
@@ -67,7 +68,7 @@ from recsys.retrieval.item_lists import ItemLists
 log = logging.getLogger("recsys")
 MEANING = ("cell", "embedding", "embedding_width", "scale")  # of a size, beside the tensors' shapes
 # settings of a manifest that are in the model id
-Named = RepeatTerm | BlendSettings | IndexSettings | RecentPopularitySettings
+Named = RepeatTerm | BlendSettings | IndexSettings | RecentPopularitySettings | EventTypes
 ROWS = 1 << 16  # of numbers checked at a time; all of them would take twice the matrix
 
 
@@ -145,6 +146,7 @@ def _load(folder: Path, manifest: Manifest) -> Bundle:
             manifest.blend,
             manifest.retrieval.index,
             manifest.recent_popularity,
+            manifest.event_types,
         ),
     )
     if found != manifest.model_id:

@@ -18,6 +18,7 @@ from recsys.bundle.layout import (
     OPTIONAL,
 )
 from recsys.errors import BundleRefused, RecsysError
+from recsys.model.event_types import NO_EVENT_TYPES, EventTypes
 from recsys.model.gru4rec import ModelSize
 from recsys.model.recent_popularity import RecentPopularitySettings
 from recsys.model.repeats import RepeatTerm
@@ -28,7 +29,7 @@ from recsys.retrieval.exact import EXACT_RETRIEVAL, RetrievalSettings
 FORMAT_VERSION = 6
 # Format 1 lacks cell, embedding and scale: `ModelSize` has their defaults. Format 2 lacks repeats.
 # Format 3 lacks `normalizing` and `votes` of a blend, format 4 lacks recent popularity, format 5
-# its half-life and content.
+# event types, the half-life of recent popularity, and content.
 READABLE = (1, 2, 3, 4, 5, 6)
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_SIZE, MAX_LAYERS, MAX_WINDOW = 1 << 31, 100, 10_000
@@ -52,6 +53,7 @@ class Manifest:
     blend: BlendSettings | None = None  # session neighbours beside the model
     retrieval: RetrievalSettings = EXACT_RETRIEVAL
     recent_popularity: RecentPopularitySettings | None = None  # at the end of training
+    event_types: EventTypes | None = None  # of clicks; None where clicks have no type
 
     def to_json(self) -> str:
         """Return the text of the file."""
@@ -118,6 +120,7 @@ def _manifest(path: Path, values: object) -> Manifest:
             "blend": _blend_settings(values.get("blend")),
             "retrieval": _retrieval_settings(values.get("retrieval", {})),
             "recent_popularity": _recent_popularity(values.get("recent_popularity")),
+            "event_types": _event_types(values.get("event_types")),
         }
         manifest = Manifest(**{**values, **parts})
     except (TypeError, KeyError, ValueError) as wrong:
@@ -143,11 +146,14 @@ def _manifest(path: Path, values: object) -> Manifest:
             f"{path}: window must be a whole number from 1 to {MAX_WINDOW:,}, "
             f"got {manifest.window!r}."
         )
-    whole = [getattr(manifest.size, n) for n in ("items", "hidden", "layers", "embedding_width")]
+    numbers = ("items", "hidden", "layers", "embedding_width", "event_types")
+    whole = [getattr(manifest.size, name) for name in numbers]
     if not all(type(number) is int and 0 <= number <= MAX_SIZE for number in whole):
         raise BundleRefused(f"{path}: the sizes must be whole numbers, got {manifest.size}.")
     if manifest.size.layers > MAX_LAYERS:
         raise BundleRefused(f"{path}: {manifest.size.layers:,} layers; {MAX_LAYERS} at most.")
+    if manifest.size.event_types != (manifest.event_types or NO_EVENT_TYPES).count:
+        raise BundleRefused(f"{path}: the size and the names of the event types do not agree.")
     if not isinstance(manifest.created, str) or not _finite(manifest.metrics):
         raise BundleRefused(f"{path}: created must be a text, and metrics have no NaN.")
     return manifest
@@ -168,6 +174,10 @@ def _repeat_term(values: Any) -> RepeatTerm | None:
 
 def _recent_popularity(values: Any) -> RecentPopularitySettings | None:
     return None if values is None else RecentPopularitySettings(**values)
+
+
+def _event_types(values: Any) -> EventTypes | None:
+    return None if values is None else EventTypes.from_json(values)
 
 
 def _blend_settings(values: Any) -> BlendSettings | None:

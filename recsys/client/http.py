@@ -89,7 +89,9 @@ class RecommendationParams(RuleParams, total=False):
     user_id: str
     item_id: str
     event_id: str
+    event_type: str
     items: Sequence[str]
+    event_types: Sequence[str | None]
     exclude_seen: bool
     consent: bool
 
@@ -104,11 +106,12 @@ class ItemParams(TypedDict):
 
 
 class ClickParams(TypedDict):
-    """Click to record. Its time and its event id are optional."""
+    """Click to record. Its time, its event id and its type are optional."""
 
     item_id: str
     event_id: NotRequired[str]
     timestamp: NotRequired[float]
+    event_type: NotRequired[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +192,7 @@ class Endpoints(ABC):
     def record(
         self, user_id: str, clicks: Sequence[str | ClickParams], *, consent: bool = True
     ) -> ApiCall[ClicksTaken]:
-        """Record clicks, oldest first: item ids, or clicks with a time and an event id."""
+        """Record clicks, oldest first: item ids, or clicks with time, event id and type."""
         params = [ClickParams(item_id=each) if isinstance(each, str) else each for each in clicks]
         body = {"clicks": [_with_event_id(each) for each in params], "consent": consent}
         return _post(f"{_user(user_id)}/clicks", body, ClicksTaken)

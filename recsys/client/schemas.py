@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic.config import JsonDict
 
 MAX_ID_LENGTH = 128
+MAX_EVENT_TYPE_LENGTH = 64
 MAX_LIST_LENGTH = 100
 MAX_CLICKS = 500
 MAX_REQUESTS = 100
@@ -57,6 +58,21 @@ Id = Annotated[
     StringConstraints(min_length=1, max_length=MAX_ID_LENGTH),
     AfterValidator(encodable),
     Field(json_schema_extra={"pattern": r"^[^\uFFFD]*$"}),
+]
+EventType = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=MAX_EVENT_TYPE_LENGTH),
+    AfterValidator(encodable),
+    Field(json_schema_extra={"pattern": r"^[^\uFFFD]*$"}),
+]
+EventTypesOfItems = Annotated[
+    list[EventType | None] | None,
+    Field(
+        max_length=MAX_CLICKS,
+        fail_fast=True,
+        description="types of the clicks on `items`, in their order; null, or none, for the "
+        "model's default; those behind the last item do not count",
+    ),
 ]
 Value = Annotated[str, StringConstraints(max_length=MAX_VALUE_LENGTH)]
 UserId = Annotated[
@@ -164,9 +180,13 @@ def _form(title: str, present: tuple[str, ...], absent: tuple[str, ...]) -> Json
 
 REQUEST_FORMS: JsonDict = {  # documents what `_check_form` checks
     "anyOf": [
-        _form("record a click and recommend", ("user_id", "item_id"), ("items",)),
-        _form("recommend only", ("user_id",), ("item_id", "event_id", "items")),
-        _form("stateless", ("items",), ("user_id", "item_id", "event_id")),
+        _form("record a click and recommend", ("user_id", "item_id"), ("items", "event_types")),
+        _form(
+            "recommend only",
+            ("user_id",),
+            ("item_id", "event_id", "event_type", "items", "event_types"),
+        ),
+        _form("stateless", ("items",), ("user_id", "item_id", "event_id", "event_type")),
     ]
 }
 
@@ -179,12 +199,16 @@ class SessionFields(Body):
     event_id: Id | None = Field(
         None, description="identifies this click, so that sending it again changes nothing"
     )
+    event_type: EventType | None = Field(
+        None, description="type of this click, as view or cart; if absent, the model's default"
+    )
     items: list[Id] | None = Field(
         None,
         max_length=MAX_CLICKS,
         fail_fast=True,
         description="a whole session, oldest first; nothing is stored; not with user_id",
     )
+    event_types: EventTypesOfItems = None
     exclude_seen: bool = Field(False, description="leave out all items clicked in this session")
     consent: bool = Field(True, description="false: nothing about the user is read or written")
 
@@ -204,6 +228,10 @@ class RecommendationRequest(ListRules, SessionFields):
             raise ValueError("item_id is recorded for a user: give user_id, or use items")
         if self.event_id is not None and self.item_id is None:
             raise ValueError("event_id names a click: give item_id with it")
+        if self.event_type is not None and self.item_id is None:
+            raise ValueError("event_type belongs to a click: give item_id with it")
+        if self.event_types is not None and self.items is None:
+            raise ValueError("event_types belong to items: give items with them")
         return self
 
 
@@ -230,6 +258,9 @@ class Recommendations(BaseModel):
     items: list[ScoredItem] = Field(
         description="best first, after pinned ones; fewer than k if fewer items are allowed"
     )
+    unknown_event_types: list[str] | None = Field(
+        None, description="types of clicks that the model does not know; absent if there are none"
+    )
 
 
 class ManyRequests(Body):
@@ -252,6 +283,9 @@ class NewClick(Body):
         allow_inf_nan=False,
         description="epoch seconds; stored, but clicks are ordered and expire without it",
     )
+    event_type: EventType | None = Field(
+        None, description="type of the click, as view or cart; if absent, the model's default"
+    )
 
 
 class NewClicks(Body):
@@ -265,12 +299,16 @@ class ClicksTaken(BaseModel):
     accepted: int = Field(description="clicks that are new in Redis")
     duplicates: int = Field(description="clicks whose event_id was known")
     unknown_items: list[str] = Field(description="recorded items that the model does not know")
+    unknown_event_types: list[str] | None = Field(
+        None, description="types of clicks that the model does not know; absent if there are none"
+    )
 
 
 class StoredClick(BaseModel):
     item_id: str
     timestamp: float | None
     event_id: str | None
+    event_type: str | None = None
 
 
 class StoredUser(BaseModel):
@@ -401,6 +439,11 @@ class ModelInfo(BaseModel):
     scale: float = Field(description="scale of cosine scores; 0 for inner products")
     window: int = Field(description="number of last clicks that a state depends on")
     attributes: list[str] = Field(description="attributes that filter may name")
+    event_types: list[str] = Field(
+        default_factory=list,
+        description="event types of clicks that the model knows, the default first; empty if it "
+        "does not distinguish them",
+    )
     metrics: dict[str, object]
     training: dict[str, object]
 
@@ -501,6 +544,7 @@ class Session(Body):
     items: list[Id] = Field(
         max_length=MAX_CLICKS, fail_fast=True, description="a whole session, oldest first"
     )
+    event_types: EventTypesOfItems = None
 
 
 class HiddenState(BaseModel):

@@ -5,8 +5,8 @@ whole sessions), `scores` (from hidden state to scores).
 
 The item tables are arguments, not parameters: training updates only the rows that a batch touches,
 and server processes share one memory-mapped copy. There are two tables: scores come from the item
-matrix and its biases, a click reads its row of the input table. The embedding says whether the two
-are one:
+matrix and its biases, a click reads its row of the input table, plus a vector of its event type
+where the model has types. The embedding says whether the two tables are one:
 
     shared    the input table is the item matrix
     separate  the input table is a matrix of its own, (N, input_width)
@@ -59,9 +59,10 @@ class ModelSize:
     embedding: str = "shared"
     embedding_width: int = 0  # input_width of a separate embedding; 0 for H
     scale: float = 0.0  # of cosine scores; 0 for inner products
+    event_types: int = 1  # numbers of types that a click may have; 1: clicks have no type
 
     def __post_init__(self) -> None:
-        for name in ("items", "hidden", "layers"):
+        for name in ("items", "hidden", "layers", "event_types"):
             value = getattr(self, name)
             if value < 1:
                 raise ValueError(f"ModelSize.{name} must be at least 1, got {value}.")
@@ -89,13 +90,20 @@ class ModelSize:
         """Return the input table's shape, (N, input_width); None where it is the item matrix."""
         if self.embedding == "shared":
             return None
+        return self.items, self.input_width
+
+    @property
+    def input_width(self) -> int:
+        """Return the length of an input row."""
         if self.embedding == "none":
-            return self.items, CELLS[self.cell].GATES * self.hidden
-        return self.items, self.embedding_width or self.hidden
+            return CELLS[self.cell].GATES * self.hidden
+        return self.embedding_width or self.hidden
 
 
 class SessionRNN(nn.Module):
     """Next-item model whose memory of a session is one tensor, (L, state_width)."""
+
+    events: Tensor | None
 
     def __init__(self, size: ModelSize) -> None:
         """Make the layers, with weights of zero; `initialise` draws them."""
@@ -108,19 +116,40 @@ class SessionRNN(nn.Module):
         self.state_width = size.state_width
         self.scale = size.scale
         self.embeds = size.embedding != "none"  # input rows are vectors of items, not weights
+        self.event_types = size.event_types
+        # (event types, input_width), added to the input row of a click; zeros for unknown types
+        # and for the default one, whose vector would learn what the biases of the cells learn
+        vectors = nn.Parameter(torch.zeros(size.event_types, size.input_width))
+        self.register_parameter("events", vectors if size.event_types > 1 else None)
+
+    def input_rows(self, inputs: Tensor, clicks: Tensor) -> Tensor:
+        """Return the input row of each click: that of its item, plus the vector of its type.
+
+        Args:
+            inputs: (N, input_width) float32, the input table.
+            clicks: int64 codes (`recsys/model/event_types.py`) of any shape.
+
+        Returns:
+            float32 of the shape of `clicks`, with input_width behind.
+        """
+        events = self.events
+        if events is None:
+            return inputs[clicks]
+        items = torch.div(clicks, self.event_types, rounding_mode="floor")
+        return inputs[items] + events[clicks % self.event_types]
 
     def step(self, inputs: Tensor, clicked: Tensor, state: Tensor) -> Tensor:
         """Return the state after one more click in each session.
 
         Args:
             inputs: (N, input_width) float32, the input table.
-            clicked: (B,) int64 item indices.
+            clicked: (B,) int64 codes of clicks: item indices where clicks have no type.
             state: (L, B, state_width) float32, zeros when a session begins.
 
         Returns:
             (L, B, state_width) float32.
         """
-        outputs = inputs[clicked]
+        outputs = self.input_rows(inputs, clicked)
         batch_sizes = torch.tensor([clicked.size(0)])
         after: list[Tensor] = []
         for layer, cell in enumerate(self.cells):
@@ -133,7 +162,7 @@ class SessionRNN(nn.Module):
 
         Args:
             inputs: (N, input_width) float32, the input table.
-            clicks: (B, T) int64 item indices, rows padded at the end with any index.
+            clicks: (B, T) int64 codes as for `step`, rows padded at the end with any code.
             lengths: (B,) int64 on the CPU, clicks of each row, each at least 1.
 
         Returns:
@@ -141,7 +170,7 @@ class SessionRNN(nn.Module):
             padded; and the state after each row's last click, (L, B, state_width) float32.
         """
         packed = pack_padded_sequence(
-            inputs[clicks], lengths, batch_first=True, enforce_sorted=False
+            self.input_rows(inputs, clicks), lengths, batch_first=True, enforce_sorted=False
         )
         outputs, batch_sizes = packed.data, packed.batch_sizes
         initial_state = torch.zeros(

@@ -5,7 +5,7 @@ This path leaves before that. It checks requests and reports errors as every oth
 test compares its answers with the schema. FastAPI keeps a route for the documentation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,18 +73,30 @@ def query_of(body: RecommendationRequest) -> RecommendationQuery:
 
     Without consent the query names no user, and the clicked item is the whole session.
     """
-    click = None if body.item_id is None else Click(body.item_id, body.event_id)
-    items = list(body.items or ())
-    user_id = body.user_id
+    click = None
+    if body.item_id is not None:
+        click = Click(body.item_id, body.event_id, event_type=body.event_type)
+    items, user_id = list(body.items or ()), body.user_id
+    types = types_of(items, body.event_types)
     if not body.consent and user_id is not None:
-        user_id, click, items = None, None, [] if click is None else [click.item_id]
+        if click is not None:
+            items, types = [click.item_id], [click.event_type]
+        user_id, click = None, None
     return RecommendationQuery(
         user_id=user_id,
         click=click,
         items=items,
+        event_types=types,
         exclude_seen=body.exclude_seen,
         **rules_of(body),
     )
+
+
+def types_of(items: Sequence[str], event_types: Sequence[str | None] | None) -> list[str | None]:
+    """Return one type, or None, for each of the items of a stateless session."""
+    if event_types is None:
+        return []
+    return [*event_types, *[None] * len(items)][: len(items)]
 
 
 def rules_of(body: ListRules) -> dict[str, Any]:
@@ -107,7 +119,7 @@ def rules_of(body: ListRules) -> dict[str, Any]:
 
 def content_of(result: RecommendationResult) -> Mapping[str, Any]:
     """Return the JSON content of a result, with the fields of `schemas.Recommendations`."""
-    return {
+    content: dict[str, Any] = {
         "model_id": result.model_id,
         "source": result.source,
         "degraded": result.degraded,
@@ -115,6 +127,9 @@ def content_of(result: RecommendationResult) -> Mapping[str, Any]:
         "unknown_items": result.unknown_items,
         "items": items_of(result),
     }
+    if result.unknown_event_types:
+        content["unknown_event_types"] = result.unknown_event_types
+    return content
 
 
 def items_of(result: ItemList) -> list[dict[str, Any]]:

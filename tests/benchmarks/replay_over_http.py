@@ -2,6 +2,7 @@
 
     python tests/benchmarks/replay_over_http.py --bundle B --clicks F --split-column split
 
+With --event-column, each click is sent with its type. It
 starts a private Redis and a real `recsys serve`, sends every click, and prints Recall@20 and MRR@20
 of the served and of the evaluated lists. The exit status is 1 if they differ in four decimals.
 """
@@ -36,8 +37,10 @@ async def ranks_over_http(client: httpx.AsyncClient, sessions: Sessions) -> list
     async def replay(session: int) -> list[int]:
         ranks, clicks = [], [ids[code] for code in sessions[session].tolist()]
         async with limit:
-            for click, target in pairwise(clicks):
+            types = types_of(sessions, session)
+            for (click, target), event_type in zip(pairwise(clicks), types, strict=False):
                 body = {"user_id": f"user-{session}", "item_id": click, "k": 20}
+                body |= {} if event_type is None else {"event_type": event_type}
                 answer = (await client.post("/v1/recommendations", json=body)).json()
                 assert answer["stored"]
                 assert not answer["degraded"]
@@ -47,6 +50,14 @@ async def ranks_over_http(client: httpx.AsyncClient, sessions: Sessions) -> list
 
     ranks_by_session = await asyncio.gather(*(replay(session) for session in range(len(sessions))))
     return [rank for ranks in ranks_by_session for rank in ranks]
+
+
+def types_of(sessions: Sessions, session: int) -> list[str | None]:
+    """Return the type of each click of a session, None for one without."""
+    names, numbers = (None, *sessions.event_types), sessions.part(session, session + 1).events
+    if numbers is None:
+        return [None] * len(sessions[session])
+    return [names[number] for number in numbers.tolist()]
 
 
 async def replay_against(url: str, sessions: Sessions) -> list[int]:
@@ -59,9 +70,17 @@ def main() -> int:
     options.add_argument("--bundle", type=Path, required=True)
     options.add_argument("--clicks", type=Path, required=True)
     options.add_argument("--split-column")
+    options.add_argument("--event-column")
+    options.add_argument("--session-column", default="session_id")
     given = options.parse_args()
     predictor = open_predictor(given.bundle)
-    test = prepare(ClickOptions(given.clicks, split_column=given.split_column)).test
+    clicks = ClickOptions(
+        given.clicks,
+        session_column=given.session_column,
+        event_column=given.event_column,
+        split_column=given.split_column,
+    )
+    test = prepare(clicks).test
     items = len(predictor.catalogue)
     measured = evaluate(predictor, reindex(test, predictor.catalogue.item_ids), items)
     with private_redis() as redis, served(given.bundle, redis) as url:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -37,7 +38,8 @@ def workspace(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) ->
     shutil.copy(tomorrow / "clicks.csv", workspace / "tomorrow.csv")
     clicks = pd.read_csv(workspace / "clicks.csv", dtype=str)
     clicks.rename(columns={"session_id": "visitor"}).to_csv(workspace / "users.csv", index=False)
-    clicks.assign(event_type="view").to_csv(workspace / "events.csv", index=False)
+    types = np.resize(["view", "cart", "view", "order"], len(clicks))
+    clicks.assign(event_type=types).to_csv(workspace / "events.csv", index=False)
     late = clicks["session_id"].isin(clicks["session_id"].unique()[-30:])
     clicks["split"] = late.map({True: "test", False: "train"})
     for name in LOGS:

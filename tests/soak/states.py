@@ -14,7 +14,7 @@ STEPS = 15  # maximum of one sequence
 
 def states(bundle: Path, folder: Path, plays: int) -> list[Bound]:
     kinds = ModelKinds(folder, open_predictor(bundle).catalogue)
-    bundles = [kinds.bundle("gru shared", window=9), kinds.bundle("lstm separate", window=4)]
+    bundles = [kinds.typed_bundle("gru shared", window=9), kinds.bundle("lstm separate", window=4)]
     began, wrong, played = time.monotonic(), "", 0
     with private_redis() as redis, service_under_test(bundles, redis) as service:
         try:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data.sessions import Sessions, reindex
+from data.sessions import Sessions, coded, reindex
 from recsys.predictor import Predictor
 from recsys.ragged import RaggedArray, offsets_of, windows_along
 from training.evaluation.appearance import appearance_of
@@ -60,9 +60,10 @@ def scored_cases(
     targets, request_ms = sessions.next_clicks.astype(np.int64), sessions.request_ms
     appearance = appearance_of(predictor)
     in_time |= scorer is not predictor
-    at_once = max(SCORES_AT_ONCE // items, 1)
-    for chunk, numbers in in_chunks(sessions, at_once, in_time=in_time):
-        windows = windows_along(chunk, predictor.window).known()
+    at_once, types = max(SCORES_AT_ONCE // items, 1), predictor.event_types
+    for chunk, numbers in in_chunks(coded(sessions, types), at_once, in_time=in_time):
+        clicked = [codes // types.count for codes in chunk]
+        windows = windows_along(clicked, predictor.window).known()
         rows = np.flatnonzero(windows.lengths >= (0 if with_unknown else 1))
         if not len(rows):
             continue

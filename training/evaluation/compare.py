@@ -24,6 +24,7 @@ from recsys.model.repeats import RepeatTerm
 from recsys.predictor import Predictor
 from training.baselines import learners
 from training.evaluation.evaluate import Evaluation, Scorer, evaluate
+from training.evaluation.event_types import WEIGHTED_RECALL, target_masks, weighted_recall
 from training.evaluation.intervals import Estimate, estimate, ratio, resampled_sums, session_sums
 from training.evaluation.new_items import NewItems
 from training.evaluation.sample import Sample
@@ -112,6 +113,8 @@ class Comparison:
     positions: Sequence[SliceResult]
     popularity: Sequence[SliceResult]
     limits: Limits = NO_LIMITS
+    event_types: Sequence[SliceResult] = ()  # by the type of the target
+    weighted_recall: Mapping[str, float] = field(default_factory=dict)  # recommender → OTTO's
     new_items: NewItems | None = None  # cases whose target has no training click, if there are any
 
 
@@ -227,6 +230,8 @@ def compare_with_intervals(
     names = [MODEL] if sliced_baseline is None else [MODEL, sliced_baseline]
     positions = _add_slices(by_position(cases.before), results, names, sums)
     popularity = _add_slices(by_popularity(cases.target, counts), results, names, sums)
+    types = [Slice(name, mask) for name, mask in target_masks(cases).items()]
+    event_types = _add_slices(types, results, names, sums)
     samples = sums.resampled()
     means = {key: ratio(samples[:, at], samples[:, all_cases]) for key, at in columns.items()}
 
@@ -257,6 +262,12 @@ def compare_with_intervals(
         positions=[part.result(samples) for part in positions],
         popularity=[part.result(samples) for part in popularity],
         limits=limits,
+        event_types=[part.result(samples) for part in event_types],
+        weighted_recall={
+            name: recall
+            for name, result in results.items()
+            if (recall := weighted_recall(result.ranked)) is not None
+        },
         new_items=new_items,
     )
 
@@ -278,8 +289,24 @@ def as_json(results: Mapping[str, Evaluation], comparison: Comparison) -> dict[s
         "warnings": [model.warning] if model.warning else [],
         **sampled,
         **said,
+        **_event_types_as_json(comparison),
         **_new_items_as_json(comparison.new_items),
     }
+
+
+def _event_types_as_json(comparison: Comparison) -> dict[str, Any]:
+    """Return the model's metrics by the type of the target, and OTTO's weighted recall of all."""
+    if not comparison.event_types:
+        return {}
+    of_types = {
+        part.slice.name: {
+            "cases": part.cases,
+            **{metric: figure.value for metric, figure in part.figures[MODEL].items()},
+        }
+        for part in comparison.event_types
+    }
+    weighted = {WEIGHTED_RECALL: comparison.weighted_recall} if comparison.weighted_recall else {}
+    return {"event_types": of_types, **weighted}
 
 
 def _new_items_as_json(new_items: NewItems | None) -> dict[str, Any]:

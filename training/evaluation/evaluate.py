@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data.sessions import Sessions
+from data.sessions import Sessions, coded
 from recsys.errors import BadInput
 from recsys.model.ranking import target_ranks, top_k
 from recsys.predictor import Predictor
@@ -43,7 +43,8 @@ class Scorer(Protocol):
         """Score all items after each click but the last of every session.
 
         Args:
-            sessions: Item indices of each session, (clicks,) int32, -1 where unknown.
+            sessions: Item indices of each session, (clicks,) int32, -1 where unknown; for a
+                predictor codes, below 0 where unknown.
 
         Returns:
             (cases, N) scores, session after session.
@@ -52,12 +53,14 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RankedCases:
-    """Ranks of all cases, in the order of the clicks: four (cases,) int32 arrays."""
+    """Ranks of all cases, in the order of the clicks: (cases,) arrays."""
 
     session: NDArray[np.int32]  # 0, 1, … among the sessions that hold a case
     before: NDArray[np.int32]  # clicks of its session before the target, at least 1
     target: NDArray[np.int32]  # item index, -1 where the catalogue lacks it
     rank: NDArray[np.int32]  # of the target among all items, conservative
+    event: NDArray[np.int8] | None = None  # type of the target; None where types do not count
+    event_types: Sequence[str] = ()  # of the numbers 1, 2, …
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +107,8 @@ def evaluate(
             "There is nothing to evaluate",
             [f"the test part {what}. Test on sessions of the shop that was trained on."],
         )
-    model = scorer.predictor if isinstance(scorer, TrendingScorer) else scorer
-    appearance = appearance_of(model) if isinstance(model, Predictor) else None
+    model = _predictor_of(scorer)
+    appearance = None if model is None else appearance_of(model)
     conservative, standard = torch.zeros_like(targets), torch.zeros_like(targets)
     coverage = Coverage(items, LIST_LENGTH)
     done = 0
@@ -114,7 +117,8 @@ def evaluate(
     if in_time:
         at_once = min(at_once, CASES_AT_ONCE)
     request_ms = sessions.request_ms
-    for number, (chunk, cases) in enumerate(in_chunks(sessions, at_once, in_time=in_time)):
+    read = sessions if model is None else coded(sessions, model.event_types)
+    for number, (chunk, cases) in enumerate(in_chunks(read, at_once, in_time=in_time)):
         if number % processes.size == processes.rank:
             ranked = _ranked(scorer, appearance, chunk, targets[cases], request_ms[cases.numpy()])
             conservative[cases], standard[cases] = ranked.conservative, ranked.standard
@@ -156,6 +160,13 @@ def scores_of(
     return scorer.scores_along(sessions)
 
 
+def _predictor_of(scorer: Scorer | TrendingScorer) -> Predictor | None:
+    """Return the model of a scorer that reads codes; None for one that reads items."""
+    if isinstance(scorer, TrendingScorer):
+        return scorer.predictor
+    return scorer if isinstance(scorer, Predictor) else None
+
+
 def _ranked(
     scorer: Scorer | TrendingScorer,
     appearance: Appearance | None,
@@ -165,9 +176,11 @@ def _ranked(
 ) -> BackoffRanks:
     if isinstance(scorer, PopularityBackoff):
         return scorer.ranked_along(sessions, targets, LIST_LENGTH)
-    scores = scores_of(scorer, sessions, times_ms)
+    scores, model = scores_of(scorer, sessions, times_ms), _predictor_of(scorer)
     if appearance is not None:
         appearance.hide(scores, times_ms)
+    if model is not None:
+        model.exclude_along(scores, sessions)
     return BackoffRanks(*target_ranks(scores, targets), top_k(scores, LIST_LENGTH)[1])
 
 
@@ -199,6 +212,8 @@ def _ranked_cases(sessions: Sessions, ranks: Tensor) -> RankedCases:
         before=before[case].astype(np.int32),
         target=sessions.next_clicks,
         rank=ranks.numpy().astype(np.int32),
+        event=sessions.next_events,
+        event_types=sessions.event_types,
     )
 
 

@@ -4,9 +4,8 @@ Sources: Hidasi and Karatzoglou, CIKM 2018, arXiv:1706.03847 (cross-entropy over
 of the mini-batch and extra negatives, section 3.1; BPR-max with score regularization, section 3.3).
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -20,8 +19,17 @@ from training.recipe import Recipe
 MASKED_SCORE = -1e9  # its exponential is 0 beside any score, and it stays finite
 SMALLEST = 1e-24  # keeps the logarithm finite where every negative has the higher score
 
-# (scores, target indices, counts) → the sum over the rows, a scalar
-Loss = Callable[[Tensor, Tensor, CandidateCounts | None], Tensor]
+
+class Loss(Protocol):
+    """Loss function, summed over the rows: a scalar. Arguments as for `cross_entropy`."""
+
+    def __call__(
+        self,
+        scores: Tensor,
+        target_indices: Tensor,
+        counts: CandidateCounts | None = None,
+        weights: Tensor | None = None,
+    ) -> Tensor: ...
 
 
 def loss_of(recipe: Recipe) -> Loss:
@@ -32,7 +40,10 @@ def loss_of(recipe: Recipe) -> Loss:
 
 
 def cross_entropy(
-    scores: Tensor, target_indices: Tensor, counts: CandidateCounts | None = None
+    scores: Tensor,
+    target_indices: Tensor,
+    counts: CandidateCounts | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Return the softmax cross-entropy over the candidates, summed over the rows.
 
@@ -43,21 +54,26 @@ def cross_entropy(
         scores: (rows, C) float32, one row per click; logQ correction already subtracted.
         target_indices: (rows,) int64, the candidate that is each row's target.
         counts: How often each candidate counts; None for once each.
+        weights: (rows,) float32, factors of the rows' losses; None for 1.
 
     Returns:
         A scalar of the dtype of `scores`.
     """
     loss: Tensor = _SoftmaxCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        scores, target_indices, counts
+        scores, target_indices, counts, weights
     )
+    if counts is None:
+        return loss
     # only one copy of the target is the numerator, whatever its count in the denominator
-    return loss if counts is None else loss + counts.of_targets.to(scores.dtype).log().sum()
+    copies = counts.of_targets.to(scores.dtype).log()
+    return loss + (copies if weights is None else copies * weights).sum()
 
 
 def bpr_max(
     scores: Tensor,
     target_indices: Tensor,
     counts: CandidateCounts | None = None,
+    weights: Tensor | None = None,
     *,
     bpreg: float,
     elu: float,
@@ -72,6 +88,7 @@ def bpr_max(
         scores: (rows, C) float32, one row per click.
         target_indices: (rows,) int64, the candidate that is each row's target.
         counts: How often each candidate counts; None for once each.
+        weights: (rows,) float32, factors of the rows' losses; None for 1.
         bpreg: Strength of the regularization, at least 0.
         elu: Alpha of the ELU on all scores, or 0 for no ELU.
 
@@ -79,7 +96,7 @@ def bpr_max(
         A scalar of the dtype of `scores`.
     """
     loss: Tensor = _BPRMax.apply(  # type: ignore[no-untyped-call]
-        scores, target_indices, counts, bpreg, elu
+        scores, target_indices, counts, weights, bpreg, elu
     )
     return loss
 
@@ -89,23 +106,28 @@ class _SoftmaxCrossEntropy(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, scores: Tensor, target_indices: Tensor, counts: CandidateCounts | None
+        ctx: Any,
+        scores: Tensor,
+        target_indices: Tensor,
+        counts: CandidateCounts | None,
+        weights: Tensor | None,
     ) -> Tensor:
         index = target_indices.unsqueeze(1)
         shifted = scores.clone() if counts is None else counts.added_to(scores)
         shifted.sub_(shifted.amax(dim=1, keepdim=True))
         target = shifted.gather(1, index)
         total = shifted.exp_().sum(dim=1, keepdim=True)
-        ctx.save_for_backward(shifted, total, index)
-        return (total.log() - target).sum()
+        ctx.save_for_backward(shifted, total, index, weights)
+        return _weighted(total.log() - target, weights).sum()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        exponentials, total, index = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        exponentials, total, index, weights = ctx.saved_tensors
+        gradient = _weighted(gradient.expand_as(total), weights)
         score_gradient = exponentials * (gradient / total)
-        score_gradient.scatter_add_(1, index, -gradient.expand_as(index))
-        return score_gradient, None, None
+        score_gradient.scatter_add_(1, index, -gradient)
+        return score_gradient, None, None, None
 
 
 class _BPRMax(Function):
@@ -123,6 +145,7 @@ class _BPRMax(Function):
         scores: Tensor,
         target_indices: Tensor,
         counts: CandidateCounts | None,
+        row_weights: Tensor | None,
         bpreg: float,
         elu: float,
     ) -> Tensor:
@@ -149,14 +172,17 @@ class _BPRMax(Function):
             weights.masked_fill_(lonely, 0.0)
             likelihood, squared = (t.masked_fill_(lonely, 1.0) for t in (likelihood, squared))
             penalty.masked_fill_(lonely, 0.0)
-        ctx.save_for_backward(activated, weights, wins, index, likelihood, squared, penalty)
+        ctx.save_for_backward(
+            activated, weights, wins, index, likelihood, squared, penalty, row_weights
+        )
         ctx.bpreg, ctx.elu = bpreg, elu
-        return (bpreg * penalty - torch.log(likelihood + SMALLEST)).sum()
+        return _weighted(bpreg * penalty - torch.log(likelihood + SMALLEST), row_weights).sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        activated, weights, wins, index, likelihood, squared, penalty = ctx.saved_tensors
+        saved = ctx.saved_tensors
+        activated, weights, wins, index, likelihood, squared, penalty, row_weights = saved
         inverse = 1 / (likelihood + SMALLEST)
         constant = likelihood * inverse - ctx.bpreg * penalty
         result = activated + 2
@@ -165,4 +191,11 @@ class _BPRMax(Function):
         result.scatter_add_(1, index, (squared - likelihood) * inverse)
         if ctx.elu > 0:  # its derivative is 1 above 0, and the activated score + alpha below
             result.mul_(torch.where(activated > 0, 1.0, activated + ctx.elu))
-        return result.mul_(gradient), None, None, None, None
+        if row_weights is not None:
+            gradient = gradient * row_weights.unsqueeze(1)
+        return result.mul_(gradient), None, None, None, None, None
+
+
+def _weighted(values: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the rows' values, (rows, 1), times their weights, (rows,)."""
+    return values if weights is None else values * weights.unsqueeze(1)

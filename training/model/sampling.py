@@ -99,7 +99,7 @@ class CandidateSet:
 
     items: Tensor  # (C,) int64, unique item indices, ascending
     input_indices: Tensor  # (clicks,) int64, candidate that is each click's input item
-    target_indices: Tensor  # (clicks,) int64, candidate that is each click's target item
+    target_indices: Tensor  # (targets,) int64, candidate that is each target item
     logq_correction: Tensor  # (C,) float32, to be subtracted from the scores
     counts: "CandidateCounts | None" = None  # None where every candidate counts once everywhere
 
@@ -114,10 +114,10 @@ class CandidateCounts:
     log_counts: Tensor  # (C,) float32; −inf for an item that is an input only
     positions: Tensor  # (exceptions,) int64, unique: row · C + candidate, in the scores
     log_changes: Tensor  # (exceptions,) float32, to be added at these positions
-    of_targets: Tensor  # (clicks,) int64, how often each click's target counts, itself included
+    of_targets: Tensor  # (targets,) int64, how often each target counts, itself included
 
     def added_to(self, scores: Tensor) -> Tensor:
-        """Return the scores, (clicks, C), plus the logarithm of each count."""
+        """Return the scores, (targets, C), plus the logarithm of each count."""
         weighted = scores + self.log_counts.to(scores.dtype)
         weighted.view(-1).index_add_(0, self.positions, self.log_changes.to(scores.dtype))
         return weighted
@@ -133,17 +133,19 @@ class CandidateSampler(Protocol):
         rows: Tensor | None,
         random: RandomStreams,
         own: Tensor | None = None,
+        own_targets: Tensor | None = None,
     ) -> CandidateSet:
         """Choose the candidates of one step.
 
         Args:
             inputs: (clicks,) int64 item indices.
-            targets: (clicks,) int64 item indices.
-            rows: (clicks,) int64, the row of the mini-batch that each click belongs to: targets of
-                one row are no negatives of each other. None where every click is a row of its own.
+            targets: (targets,) int64 item indices, of the clicks or of some of them.
+            rows: (targets,) int64, the row of the mini-batch that each target belongs to: targets
+                of one row are no negatives of each other. None where each is a row of its own.
             random: Random numbers of the step.
-            own: (own clicks,) int64, the clicks of this process, to which the result's indices and
-                counts belong; the candidates are those of all clicks. None for all.
+            own: (own clicks,) int64, the inputs of this process, to which the result's indices
+                belong; the candidates are those of all clicks. None for all.
+            own_targets: (own targets,) int64, the same for indices and counts of targets.
         """
         ...
 
@@ -156,7 +158,7 @@ def candidate_sampler(
     Args:
         recipe: Its `scored_items`, `negatives`, `sample_alpha`, `logq` and `mask` are used.
         counts: (N,) int64, clicks of each item in training, each at least 1.
-        clicks_per_step: Mean number of clicks in a step.
+        clicks_per_step: Mean number of clicks in a step whose targets are learned.
         device: Where the candidates are needed.
     """
     if recipe.scored_items == "all":
@@ -187,6 +189,7 @@ class SampledCandidates:
         rows: Tensor | None,
         random: RandomStreams,
         own: Tensor | None = None,
+        own_targets: Tensor | None = None,
     ) -> CandidateSet:
         """Return inputs, targets and sampled negatives as candidates."""
         negatives = self._sampler.draw(random.uniform(self._samples))
@@ -194,8 +197,10 @@ class SampledCandidates:
         input_indices, target_indices, _ = index.split([len(inputs), len(targets), len(negatives)])
         with_duplicates = torch.bincount(index[len(inputs) :], minlength=len(items))
         if own is not None:
-            input_indices, target_indices = input_indices[own], target_indices[own]
-            rows = None if rows is None else rows[own]
+            input_indices = input_indices[own]
+        if own_targets is not None:
+            target_indices = target_indices[own_targets]
+            rows = None if rows is None else rows[own_targets]
         counts = self._counts(with_duplicates, target_indices, rows)
         return CandidateSet(items, input_indices, target_indices, self._correction[items], counts)
 
@@ -245,10 +250,13 @@ class AllItems:
         rows: Tensor | None,
         random: RandomStreams,
         own: Tensor | None = None,
+        own_targets: Tensor | None = None,
     ) -> CandidateSet:
         """Return the whole catalogue as candidates."""
         if own is not None:
-            inputs, targets = inputs[own], targets[own]
+            inputs = inputs[own]
+        if own_targets is not None:
+            targets = targets[own_targets]
         return CandidateSet(self._items, inputs, targets, self._correction)
 
 

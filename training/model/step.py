@@ -24,6 +24,7 @@ from torch.nn import functional
 from data.batches.batch import Batch, BatchPart, rows_of_process
 from recsys.model.gru4rec import cells_of
 from training.model.content import ContentRows, ContentWeights
+from training.model.event_types import target_weights
 from training.model.gru_backward import read_layer
 from training.model.losses import loss_of
 from training.model.optim import (
@@ -104,6 +105,20 @@ class InputRows:
     indices: Tensor  # (clicks,) int64 into `rows`
 
 
+@dataclass(frozen=True, slots=True)
+class LearnedTargets:
+    """Targets of a mini-batch that count in the loss; those of other event types do not."""
+
+    of_all: NDArray[np.int64] | None = None  # (targets,) clicks of all processes; None for all
+    of_own: Tensor | None = None  # (own targets,) among the own clicks; None for all
+    places: Tensor | None = None  # (own targets,) among the learned ones; None for all
+    weights: Tensor | None = None  # (own targets,) float32; None for 1
+
+    def among(self, clicks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return those of an array of all clicks whose targets count."""
+        return clicks if self.of_all is None else clicks[self.of_all]
+
+
 class TrainingStep:
     """Training step over weights that it updates in place.
 
@@ -135,6 +150,7 @@ class TrainingStep:
         self._device = device
         self._processes = processes
         self._loss = loss_of(recipe)
+        self._target_weights = target_weights(recipe, weights.event_types.names)
         self._average = (
             ExponentialMovingAverage(weights, recipe.average) if recipe.average > 0 else None
         )
@@ -181,17 +197,20 @@ class TrainingStep:
         """
         part = batch.part_of(self._processes.rank, self._processes.size)
         own = None if part.clicks is None else self._on_device(part.clicks)
-        inputs, targets = self._on_device(batch.inputs), self._on_device(batch.targets)
-        # each click's row, where a row has several clicks
-        rows = self._on_device(batch.row_of_click) if batch.state_rows is None else None
-        candidates = self._candidates.sample(inputs, targets, rows, random, own)
+        inputs, learned = self._on_device(batch.inputs), self._learned(batch, part)
+        targets = self._on_device(learned.among(batch.targets))
+        # each target's row, where a row has several clicks
+        rows = None
+        if batch.state_rows is None:
+            rows = self._on_device(learned.among(batch.row_of_click))
+        candidates = self._candidates.sample(inputs, targets, rows, random, own, learned.places)
         items = TouchedRows.of(self.weights.matrix, candidates.items)
         biases = TouchedRows.of(self.weights.bias, candidates.items)
         separate = self._separate_inputs(inputs, own)
         content = self._touched_content(candidates)
         if len(part.batch) > 0:
             loss = self._differentiate(
-                batch, part, candidates, items, biases, separate, content, random
+                batch, part, learned, candidates, items, biases, separate, content, random
             )
         else:
             loss = self._without_clicks(items, biases, separate, content)
@@ -209,6 +228,7 @@ class TrainingStep:
         self,
         batch: Batch,
         part: BatchPart,
+        learned: LearnedTargets,
         candidates: CandidateSet,
         items: TouchedRows,
         biases: TouchedRows,
@@ -222,15 +242,39 @@ class TrainingStep:
             input_vectors = functional.embedding(candidates.input_indices, vectors)
         else:
             input_vectors = self._input_vectors(separate)
+        types = self.weights.model.events
+        if types is not None and part.batch.events is not None:
+            events = self._on_device(part.batch.events)
+            default = self.weights.event_types.numbers[None]  # its vector stays 0
+            input_vectors = input_vectors + functional.embedding(events, types, default)
         hidden = self._hidden(input_vectors, batch, part, random)
+        if learned.of_own is not None:
+            hidden = hidden[learned.of_own]
         scores = self._scores(hidden, vectors, biases.values, candidates)
-        loss = self._loss(scores, candidates.target_indices, candidates.counts)
+        loss = self._loss(scores, candidates.target_indices, candidates.counts, learned.weights)
         # the divisor is the recipe's batch, also when fewer rows are left
         torch.autograd.backward(loss / self._recipe.batch)
         if content is not None:
             own = vectors.detach(), biases.values.detach()
-            self._differentiate_content(content, hidden.detach(), own, candidates, random)
+            hidden, weights = hidden.detach(), learned.weights
+            self._differentiate_content(content, hidden, own, candidates, weights, random)
         return loss.detach()
+
+    def _learned(self, batch: Batch, part: BatchPart) -> LearnedTargets:
+        """Return the targets that count in the loss, all of them where types do not decide."""
+        if self._target_weights is None or batch.target_events is None:
+            own = None if part.clicks is None else self._on_device(part.clicks)
+            return LearnedTargets(places=own)
+        weights = self._target_weights[batch.target_events]
+        counts = weights > 0
+        own_clicks = np.arange(len(batch)) if part.clicks is None else part.clicks
+        own_counts, places = counts[own_clicks], np.cumsum(counts) - 1
+        return LearnedTargets(
+            np.flatnonzero(counts),
+            self._on_device(np.flatnonzero(own_counts)),
+            None if part.clicks is None else self._on_device(places[own_clicks[own_counts]]),
+            self._on_device(weights[own_clicks[own_counts]]),
+        )
 
     def _differentiate_content(
         self,
@@ -238,16 +282,18 @@ class TrainingStep:
         hidden: Tensor,
         own: tuple[Tensor, Tensor],
         candidates: CandidateSet,
+        weights: Tensor | None,
         random: RandomStreams,
     ) -> None:
         """Compute the gradients of the content.
 
         Args:
             content: Content of the candidates.
-            hidden: (own clicks, H) float32, without a gradient.
+            hidden: (own targets, H) float32, without a gradient.
             own: Vectors and biases of the candidates, without a gradient. A share of them, drawn at
                 random, is replaced by those of the content.
             candidates: The candidates.
+            weights: (own targets,) float32, factors of the targets' losses; None for 1.
             random: Random numbers of this step; nothing else is drawn after these.
         """
         replaced = random.uniform(len(candidates.items)) < self._recipe.dropout_items
@@ -256,7 +302,7 @@ class TrainingStep:
         vectors = torch.where(replaced.unsqueeze(1), vectors, own[0])
         biases = torch.where(replaced, biases, own[1])
         scores = self._scores(hidden, vectors, biases, candidates)
-        loss = self._loss(scores, candidates.target_indices, candidates.counts)
+        loss = self._loss(scores, candidates.target_indices, candidates.counts, weights)
         torch.autograd.backward(loss / self._recipe.batch)
 
     def _without_clicks(
@@ -274,7 +320,7 @@ class TrainingStep:
             leaf.grad = torch.zeros_like(leaf)
         return torch.zeros((), device=self._device)
 
-    def _on_device(self, array: NDArray[np.int64]) -> Tensor:
+    def _on_device(self, array: NDArray[np.int64] | NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(array).to(self._device)
 
     def _separate_inputs(self, inputs: Tensor, own: Tensor | None) -> InputRows | None:

@@ -10,6 +10,7 @@ from recsys.catalogue.catalogue import Catalogue
 from recsys.content.encoder import ContentEncoder
 from recsys.content.new_items import NewItemTerm
 from recsys.model.cells import glorot
+from recsys.model.event_types import NO_EVENT_TYPES, EventTypes
 from recsys.model.gru4rec import ModelSize, SessionRNN, initialise, unit
 from recsys.model.recent_popularity import RecentPopularity
 from recsys.model.repeats import RepeatTerm
@@ -31,18 +32,25 @@ class Weights:
     matrix: Tensor  # (N, H) float32, item vectors
     bias: Tensor  # (N,) float32
     inputs: Tensor | None = None  # (N, input width) float32; None where inputs use the matrix
+    event_types: EventTypes = NO_EVENT_TYPES  # of the clicks that the model reads
     content: ContentWeights | None = None
 
     @classmethod
-    def fresh(cls, size: ModelSize, generator: torch.Generator) -> "Weights":
-        """Return random weights of this size (Glorot uniform; biases are 0).
+    def fresh(
+        cls,
+        size: ModelSize,
+        generator: torch.Generator,
+        event_types: EventTypes = NO_EVENT_TYPES,
+    ) -> "Weights":
+        """Return random weights of this size (Glorot uniform; biases and event types are 0).
 
         Source: Glorot and Bengio, AISTATS 2010, section 4.2.1.
         """
         model = SessionRNN(size)
         initialise(model, generator)
         matrix = glorot(torch.Size((size.items, size.hidden)), generator)
-        return cls(model, matrix, torch.zeros(size.items), _random_inputs(size, generator))
+        inputs = _random_inputs(size, generator)
+        return cls(model, matrix, torch.zeros(size.items), inputs, event_types)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every weight by its name in bundles and checkpoints, without gradients."""
@@ -59,11 +67,11 @@ class Weights:
         """
         matrix, bias = self._with_content()
         if self.model.scale == 0:
-            return Weights(self.model, matrix, bias, self.inputs)
+            return replace(self, matrix=matrix, bias=bias, content=None)
         inputs = self.inputs
         if inputs is not None and self.model.embeds:
             inputs = unit(inputs)
-        return Weights(self.model, unit(matrix), bias, inputs)
+        return replace(self, matrix=unit(matrix), bias=bias, inputs=inputs, content=None)
 
     def _with_content(self) -> tuple[Tensor, Tensor]:
         """Return item matrix and bias of all items."""
@@ -96,7 +104,8 @@ class Weights:
         inputs = None if self.inputs is None else self.inputs.to(device)
         content = None if self.content is None else self.content.to(device)
         tables = self.matrix.to(device), self.bias.to(device)
-        return Weights(self.model.to(device), *tables, inputs, content)
+        model = self.model.to(device)
+        return Weights(model, *tables, inputs, self.event_types, content)
 
 
 def _random_inputs(size: ModelSize, generator: torch.Generator) -> Tensor | None:
@@ -131,5 +140,6 @@ def eager_predictor(
         repeats=repeats,
         blend=blend,
         recent=recent,
+        event_types=weights.event_types,
         content=weights.encoder(sorted(catalogue.attributes)),
     )

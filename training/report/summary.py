@@ -57,7 +57,28 @@ def summary(comparison: Comparison) -> list[str]:
         *_beside_relatives(comparison),
         *_new_items(comparison),
         _weakest(comparison),
+        *_by_event_type(comparison),
     ]
+
+
+def _by_event_type(comparison: Comparison) -> list[str]:
+    """Return a sentence about the figures by the type of the next click, if clicks have types."""
+    if not comparison.event_types:
+        return []
+    figures = ", ".join(
+        f"{part.figures[MODEL][WEAK_BY].value:.4f} on {part.slice.name} ({part.cases:,} cases)"
+        for part in comparison.event_types
+    )
+    weighted = ""
+    if comparison.weighted_recall:
+        recall = comparison.weighted_recall
+        others = {name: recall[name] for name in recall if name not in (MODEL, *RELATIVES)}
+        weighted = f" OTTO's weighted recall@20 is {recall[MODEL]:.4f}"
+        if others:
+            best = max(others, key=lambda name: others[name])
+            weighted += f", that of the best baseline, {best}, {others[best]:.4f}"
+        weighted += "."
+    return [f"By the type of the next click, {metric_name(WEAK_BY)} is {figures}.{weighted}"]
 
 
 def _limits(comparison: Comparison) -> list[str]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from data.batches.selection import without_last
 from data.prepare import Prepared
-from data.sessions import Sessions, reindex
+from data.sessions import Sessions, coded, reindex
 from recsys.allowed_items import AllowedItems
 from recsys.predictor import Predictor
 from recsys.ragged import windows_along
@@ -210,8 +210,9 @@ def validation_states(predictor: Predictor, sessions: Sessions) -> States:
     cases = known.lengths - 1
     share = min(1.0, states / max(int(cases.sum()), 1))
     picked = np.flatnonzero(np.diff(np.floor(np.arange(len(known) + 1) * share)))
+    codes = coded(known, predictor.event_types)
+    hidden = predictor.hidden_along([codes[at] for at in picked.tolist()])
     chosen = [known[at] for at in picked.tolist()]
-    hidden = predictor.hidden_along(chosen)
     windows = windows_along(chosen, predictor.window).known()
     rows = np.flatnonzero(windows.lengths > 0)
     clicks = [windows.part(at, at + 1).items.tolist() for at in rows.tolist()]

@@ -68,6 +68,7 @@ async def model(service: ServiceDep) -> ModelInfo:
         scale=manifest.size.scale,
         window=manifest.window,
         attributes=sorted(service.recommender.predictor.catalogue.attributes),
+        event_types=service.recommender.predictor.event_types.default_first,
         metrics=dict(manifest.metrics),
         training=dict(manifest.training),
     )

@@ -42,19 +42,20 @@ router = APIRouter(
 )
 
 
-@router.post("/clicks")
+@router.post("/clicks", response_model_exclude_none=True)
 async def record(user_id: UserId, body: NewClicks, service: ServiceDep) -> ClicksTaken:
     """Record clicks, oldest first. After a 503, perhaps none of them is recorded."""
     unknown = service.recommender.unknown([click.item_id for click in body.clicks])
+    types = service.recommender.unknown_event_types([click.event_type for click in body.clicks])
     if not body.consent:
-        return ClicksTaken(accepted=0, duplicates=0, unknown_items=unknown)
-    clicks = [Click(c.item_id, c.event_id, c.timestamp) for c in body.clicks]
+        return _taken(0, 0, unknown, types)
+    clicks = [Click(c.item_id, c.event_id, c.timestamp, c.event_type) for c in body.clicks]
     saved = await _visit(service, Visit(user_id, clicks))
     if saved.refused:
         raise StoreUnavailable(
             f"Redis refuses writes now ({saved.refused}). Send the clicks again later."
         )
-    return ClicksTaken(accepted=saved.accepted, duplicates=saved.duplicates, unknown_items=unknown)
+    return _taken(saved.accepted, saved.duplicates, unknown, types)
 
 
 @router.get("/recommendations", response_model=Recommendations)
@@ -71,7 +72,12 @@ async def read(user_id: UserId, service: ServiceDep) -> StoredUser:
     return StoredUser(
         user_id=user_id,
         clicks=[
-            StoredClick(item_id=c.item_id, timestamp=c.timestamp, event_id=c.event_id)
+            StoredClick(
+                item_id=c.item_id,
+                timestamp=c.timestamp,
+                event_id=c.event_id,
+                event_type=c.event_type,
+            )
             for c in stored.clicks
         ],
         model_id=service.manifest.model_id,
@@ -84,6 +90,15 @@ async def forget(user_id: UserId, service: ServiceDep) -> Response:
     """Delete everything that is stored about this user."""
     await service.store.forget(user_id)
     return Response(status_code=204)
+
+
+def _taken(accepted: int, duplicates: int, items: list[str], types: list[str]) -> ClicksTaken:
+    return ClicksTaken(
+        accepted=accepted,
+        duplicates=duplicates,
+        unknown_items=items,
+        unknown_event_types=types or None,
+    )
 
 
 async def _visit(service: RunningService, visit: Visit) -> StoredSession:

@@ -17,6 +17,7 @@ import { starters } from "./starters.js";
 import { State } from "./state.js";
 import { Stock } from "./stock.js";
 import { Strip } from "./strip.js";
+import { Types } from "./types.js";
 import { Walk } from "./walk.js";
 
 class Playground {
@@ -34,6 +35,7 @@ class Playground {
     const session = (this.session = new Session());
     const items = (this.items = new Items(api));
     this.facts = new Facts(api);
+    this.types = new Types();
     this.state = new State();
     this.strip = new Strip(session, items, (one) => this.toggle(one));
     const rules = (this.rules = new Rules(items, () => this.#ask(null)));
@@ -52,6 +54,7 @@ class Playground {
     try {
       await Promise.all([this.facts.show(), this.items.look()]);
       this.catalogue.offer();
+      this.types.offer(this.facts.eventTypes);
       this.rules.offer();
       await Promise.all([this.#ask(null), starters(this), this.catalogue.show()]);
     } catch (error) {
@@ -61,7 +64,7 @@ class Playground {
 
   click(itemId) {
     performance.mark("click");
-    const click = this.session.add(itemId);
+    const click = this.session.add(itemId, this.types.chosen);
     this.strip.show();
     return this.#ask(click);
   }
@@ -133,6 +136,7 @@ class Playground {
     this.items.forget();
     await Promise.all([this.facts.show(), this.items.look()]);
     this.catalogue.offer();
+    this.types.offer(this.facts.eventTypes);
     this.rules.offer();
     await this.catalogue.show();
   }

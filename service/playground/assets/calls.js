@@ -4,6 +4,19 @@ export const DEEP = 50; // asked for, so that a rank's change is known although 
 const MOST_CLICKS = 500; // of one request
 const ASK = "v1/recommendations";
 
+/** Fields of a click. */
+const fieldsOf = ({ itemId, eventId, eventType }) =>
+  eventType === null
+    ? { item_id: itemId, event_id: eventId }
+    : { item_id: itemId, event_id: eventId, event_type: eventType };
+
+/** Fields of a visit that is not stored; the types of its clicks only where one has a type. */
+function visitOf(session) {
+  const items = session.items.slice(-MOST_CLICKS);
+  const types = session.eventTypes.slice(-MOST_CLICKS);
+  return types.every((type) => type === null) ? { items } : { items, event_types: types };
+}
+
 /**
  * The call for a visit. A click that was just made is recorded and answered in one; a visit of which
  * something is left out is asked about without storing anything. rules: fields of the call.
@@ -11,10 +24,9 @@ const ASK = "v1/recommendations";
 export function visitCall(session, click, rules) {
   const options = { k: DEEP, ...rules };
   if (click !== null && session.leftOut === 0) {
-    const { itemId, eventId } = click;
-    return { path: ASK, body: { user_id: session.userId, item_id: itemId, event_id: eventId, ...options } };
+    return { path: ASK, body: { user_id: session.userId, ...fieldsOf(click), ...options } };
   }
-  return { path: ASK, body: { items: session.items.slice(-MOST_CLICKS), ...options } };
+  return { path: ASK, body: { ...visitOf(session), ...options } };
 }
 
 /** Forget everything that is stored about this visit. */
@@ -22,12 +34,12 @@ export const forgetCall = (session) => `v1/users/${encodeURIComponent(session.us
 
 export const stateCall = (session) => ({
   path: "v1/playground/state",
-  body: { items: session.items.slice(-MOST_CLICKS) },
+  body: visitOf(session),
 });
 
 /** Store clicks; event ids identify those that are stored already. */
 export function storeCall(session, clicks) {
-  const sent = clicks.slice(-MOST_CLICKS).map(({ itemId, eventId }) => ({ item_id: itemId, event_id: eventId }));
+  const sent = clicks.slice(-MOST_CLICKS).map(fieldsOf);
   return { path: `v1/users/${encodeURIComponent(session.userId)}/clicks`, body: { clicks: sent } };
 }
 

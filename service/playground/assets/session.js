@@ -14,8 +14,9 @@ export class Session {
     this.clicks = [];
   }
 
-  add(itemId) {
-    const click = { itemId, eventId: newId(), leftOut: false, stored: false };
+  /** eventType: null for a click without a type. */
+  add(itemId, eventType) {
+    const click = { itemId, eventType, eventId: newId(), leftOut: false, stored: false };
     this.clicks.push(click);
     return click;
   }
@@ -26,6 +27,11 @@ export class Session {
 
   get items() {
     return this.clicks.filter((click) => !click.leftOut).map((click) => click.itemId);
+  }
+
+  /** The types of the clicks on `items`, one for each. */
+  get eventTypes() {
+    return this.clicks.filter((click) => !click.leftOut).map((click) => click.eventType);
   }
 
   get leftOut() {

@@ -12,6 +12,7 @@ import torch
 from recsys.bundle.golden import open_predictor
 from recsys.catalogue.catalogue import Catalogue
 from recsys.model.cells import CELLS
+from recsys.model.event_types import NO_EVENT_TYPES, EventTypes
 from recsys.model.gru4rec import EMBEDDINGS
 from recsys.predictor import Predictor
 from training.export import Export, write_bundle
@@ -42,10 +43,13 @@ def recipe_of(kind: str, **settings: Any) -> Recipe:
     return Recipe(**{**plain, **KINDS[kind], **settings})
 
 
-def random_weights(recipe: Recipe, items: int) -> Weights:
+TYPES = EventTypes(("cart", "order", "view"), "view", ("order",))
+
+
+def random_weights(recipe: Recipe, items: int, types: EventTypes = NO_EVENT_TYPES) -> Weights:
     """Return initial weights plus noise: biases are not 0, and vectors not of length 1."""
     generator = torch.Generator().manual_seed(3)
-    weights = Weights.fresh(recipe.size(items), generator)
+    weights = Weights.fresh(recipe.size(items, types.count), generator, types)
     for tensor in weights.tensors().values():
         tensor.add_(torch.randn(tensor.shape, generator=generator) * 0.3)
     return weights
@@ -70,6 +74,19 @@ class ModelKinds:
             golden = [list(ids[:5]), [ids[7]], ["unknown"]]
             recipe = recipe_of(kind, **settings)
             write_bundle(out, Export(self._weights(kind), self._catalogue, recipe, {}, {}, golden))
+        return out
+
+    def typed_bundle(self, kind: str, **settings: Any) -> Path:
+        """Return the folder of a bundle whose model has event types; an order excludes its item."""
+        out = self._folder / "-".join(["typed", *kind.split()])
+        if not out.exists():
+            ids = self._catalogue.item_ids
+            recipe = recipe_of(kind, **settings, exclude_after="order")
+            weights = random_weights(recipe, len(ids), TYPES)
+            golden = [list(ids[:3]), [ids[7], ids[7]]]
+            events: list[list[str | None]] = [["view", "cart", "order"], [None, "another type"]]
+            export = Export(weights, self._catalogue, recipe, {}, {}, golden, golden_events=events)
+            write_bundle(out, export)
         return out
 
     def scripted(self, kind: str) -> Predictor:

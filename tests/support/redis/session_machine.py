@@ -95,7 +95,8 @@ def service_under_test(bundles: Sequence[Path], redis_url: str) -> Iterator[Serv
 
 users, events = st.sampled_from(USERS), st.integers(0, 7)
 item_numbers = st.integers(0, 4)
-several = st.lists(st.tuples(item_numbers, st.none() | events), min_size=1, max_size=7)
+event_types = st.sampled_from([None, "view", "cart", "order", "another type"])
+several = st.lists(st.tuples(item_numbers, st.none() | events, event_types), min_size=1, max_size=7)
 
 
 class SessionMachine(RuleBasedStateMachine):
@@ -108,25 +109,24 @@ class SessionMachine(RuleBasedStateMachine):
         self.service.examples += 1
         self._sessions = {user: PlainSession() for user in USERS}
 
-    @rule(user=users, item=item_numbers, event=st.none() | events)
-    def click(self, user: str, item: int, event: int | None) -> None:
+    @rule(user=users, item=item_numbers, event=st.none() | events, event_type=event_types)
+    def click(self, user: str, item: int, event: int | None, event_type: str | None) -> None:
         """Send a click; it is a repeat if the event id is known."""
-        click = self._click(item, event)
-        body = {"user_id": self._id(user), "item_id": click.item_id}
-        if click.event_id is not None:
-            body["event_id"] = click.event_id
+        click = self._click(item, event, event_type)
         counts = self._expect(user, [click])
+        body = {"user_id": self._id(user), **_fields(click)}
         answer = self.service.request("POST", "recommendations", **body).json()
         assert answer["stored"] == (counts.accepted + counts.duplicates > counts.forgotten)
+        unknown = self.service.predictor.event_types.unknown([event_type])
+        assert answer.get("unknown_event_types", []) == unknown
         self._check_list(user, answer)
 
     @rule(user=users, clicks_drawn=several)
-    def several_clicks(self, user: str, clicks_drawn: list[tuple[int, int | None]]) -> None:
-        clicks = [self._click(item, event) for item, event in clicks_drawn]
-        sent = [
-            {"item_id": c.item_id} | ({} if c.event_id is None else {"event_id": c.event_id})
-            for c in clicks
-        ]
+    def several_clicks(
+        self, user: str, clicks_drawn: list[tuple[int, int | None, str | None]]
+    ) -> None:
+        clicks = [self._click(*drawn) for drawn in clicks_drawn]
+        sent = [_fields(click) for click in clicks]
         counts = self._expect(user, clicks)
         answer = self.service.request("POST", f"users/{self._id(user)}/clicks", clicks=sent).json()
         assert (answer["accepted"], answer["duplicates"]) == (counts.accepted, counts.duplicates)
@@ -147,7 +147,9 @@ class SessionMachine(RuleBasedStateMachine):
     def read_what_is_stored(self, user: str) -> None:
         session = self._sessions[user]
         answer = self.service.request("GET", f"users/{self._id(user)}").json()
-        stored = [Click(c["item_id"], c["event_id"]) for c in answer["clicks"]]
+        stored = [
+            Click(c["item_id"], c["event_id"], event_type=c["event_type"]) for c in answer["clicks"]
+        ]
         assert stored == session.clicks
         left = answer["expires_in_seconds"]
         assert (left is None) == (not session.clicks)
@@ -184,8 +186,9 @@ class SessionMachine(RuleBasedStateMachine):
     def _key(self, user: str) -> str:
         return user_key(self._id(user), SECRET.encode())
 
-    def _click(self, item: int, event: int | None) -> Click:
-        return Click(self.service.items[item], None if event is None else f"e{event}")
+    def _click(self, item: int, event: int | None, event_type: str | None = None) -> Click:
+        event_id = None if event is None else f"e{event}"
+        return Click(self.service.items[item], event_id, event_type=event_type)
 
     def _expect(self, user: str, clicks: Sequence[Click]) -> ClickCounts:
         return RULES.click(self._sessions[user], clicks)
@@ -194,8 +197,8 @@ class SessionMachine(RuleBasedStateMachine):
         """Check that the list is the one that a replay of the last clicks gives."""
         predictor = self.service.predictor
         window = self._sessions[user].clicks[-predictor.window :]
-        items = [predictor.catalogue.find(click.item_id) for click in window]
-        expected = predictor.recommend([item for item in items if item is not None], RankingQuery())
+        known = predictor.known([c.item_id for c in window], [c.event_type for c in window])
+        expected = predictor.recommend(known, RankingQuery())
         assert answer["model_id"] == predictor.model_id
         assert (answer["source"], answer["degraded"]) == (expected.source, False)
         scores = [item["score"] for item in answer["items"]]
@@ -205,6 +208,12 @@ class SessionMachine(RuleBasedStateMachine):
             near = expected.scores[max(place - 1, 0) : place + 2]
             if min(abs(a - b) for a, b in pairwise(near)) > 2 * ORDER_TOLERANCE:
                 assert item["item_id"] == names[expected.items[place]]
+
+
+def _fields(click: Click) -> dict[str, str]:
+    """Return the click as the body of a request has it."""
+    fields = {"item_id": click.item_id, "event_id": click.event_id, "event_type": click.event_type}
+    return {name: text for name, text in fields.items() if text is not None}
 
 
 def check_random_steps(service: ServiceUnderTest, examples: int, steps: int) -> int:

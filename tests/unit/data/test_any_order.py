@@ -14,8 +14,9 @@ from tests.support.redis.session_machine import check_random_steps, service_unde
 def test_any_order_of_clicks_reads_deletions_pauses_and_reloads(
     model_kinds: ModelKinds, redis_url: str
 ) -> None:
+    """One of the two models reads the types of clicks, the other does not know any."""
     bundles = [
-        model_kinds.bundle("gru shared", window=9),
+        model_kinds.typed_bundle("gru shared", window=9),
         model_kinds.bundle("lstm separate", window=4),
     ]
     with service_under_test(bundles, redis_url) as service:

@@ -29,8 +29,11 @@ def assert_equal(one: Sessions | None, other: Sessions | None) -> None:
         assert first.dtype == second.dtype
         assert first.tolist() == second.tolist(), name
     assert one.item_ids == other.item_ids
-    labels = [None if s.split is None else s.split.tolist() for s in (one, other)]
-    assert labels[0] == labels[1]
+    assert one.event_types == other.event_types
+    for name in ("split", "events"):
+        first, second = (getattr(sessions, name) for sessions in (one, other))
+        assert (first is None) == (second is None)
+        assert first is None or first.tolist() == second.tolist(), name
 
 
 def written(folder: Path, options: ClickOptions) -> Prepared:
@@ -127,9 +130,9 @@ def test_a_changed_bit_a_missing_byte_and_a_missing_file_are_found(folder: Path,
 
 
 def test_another_version_is_named(folder: Path) -> None:
-    change_manifest(folder, lambda values: values.update(format_version=2))
+    change_manifest(folder, lambda values: values.update(format_version=1))
 
-    with pytest.raises(BadInput, match="has format version 2; this program reads version 1"):
+    with pytest.raises(BadInput, match="has format version 1; this program reads version 2"):
         PreparedFolder.at(folder)
 
 
@@ -143,7 +146,7 @@ def test_a_changed_manifest_is_damaged(folder: Path, change: dict[str, object]) 
         PreparedFolder.at(folder)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format_version": 1}', '{"model_id": 3}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format_version": 2}', '{"model_id": 3}'])
 def test_a_foreign_manifest_is_refused(folder: Path, text: str) -> None:
     (folder / "manifest.json").write_text(text)
 

@@ -54,7 +54,7 @@ def test_a_bundle_holds_what_the_design_says_and_no_pickle(trained: TrainedShop)
     assert manifest["format_version"] == 6
     assert manifest["size"] == {
         **{"items": 200, "hidden": 32, "layers": 1, "cell": "gru"},
-        **{"embedding": "shared", "embedding_width": 0, "scale": SMALL.scale},
+        **{"embedding": "shared", "embedding_width": 0, "scale": SMALL.scale, "event_types": 1},
     }
     assert manifest["training"]["cut_off"].startswith("2026-01-")
     assert pq.read_table(trained.bundle / ITEMS).column_names[:2] == ["item_id", "count"]

@@ -176,7 +176,7 @@ async def test_several_clicks_are_counted_and_stored_with_their_times(
 ) -> None:
     sent = [
         {"item_id": TENT, "event_id": "e1", "timestamp": 1409565600.5},
-        {"item_id": "mate"},
+        {"item_id": "mate", "event_type": "cart"},
         {"item_id": TENT, "event_id": "e1"},
     ]
 
@@ -185,8 +185,8 @@ async def test_several_clicks_are_counted_and_stored_with_their_times(
 
     assert taken.json() == {"accepted": 2, "duplicates": 1, "unknown_items": ["mate"]}
     assert stored["clicks"] == [
-        {"item_id": TENT, "timestamp": 1409565600.5, "event_id": "e1"},
-        {"item_id": "mate", "timestamp": None, "event_id": None},
+        {"item_id": TENT, "timestamp": 1409565600.5, "event_id": "e1", "event_type": None},
+        {"item_id": "mate", "timestamp": None, "event_id": None, "event_type": "cart"},
     ]
     assert 0 < stored["expires_in_seconds"] <= 1800
 

@@ -118,13 +118,40 @@ def test_cross_entropy_is_exact_at_any_level_of_the_scores(highest: float) -> No
 SOME = counts_of([3, 1, 2, 1, 2, 1, 4], [1, 1, 2], {(0, 3): 0})
 
 
+WEIGHTS = torch.tensor([1.0, 0.25, 6.0])
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["alike", "weights"])
 @pytest.mark.parametrize("counts", [None, SOME], ids=["once", "counts"])
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-def test_the_gradient_equals_finite_differences(loss: Loss, counts: CandidateCounts | None) -> None:
+def test_the_gradient_equals_finite_differences(
+    loss: Loss, counts: CandidateCounts | None, weights: torch.Tensor | None
+) -> None:
     torch.manual_seed(0)
     scores = torch.randn(3, 7, dtype=torch.float64, requires_grad=True)
 
-    assert torch.autograd.gradcheck(lambda s: loss(s, TARGET, counts), scores)
+    assert torch.autograd.gradcheck(lambda s: loss(s, TARGET, counts, weights), scores)
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_a_weight_is_a_factor_of_the_loss_of_its_row(loss: Loss) -> None:
+    scores = torch.randn(3, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    copies = [3, 1, 2, 1, 2, 1, 4]
+    alone = [
+        loss(scores[row : row + 1], TARGET[row : row + 1], counts_alone(copies, row))
+        for row in range(3)
+    ]
+
+    weighted = loss(scores, TARGET, counts_of(copies, [1, 1, 1]), WEIGHTS)
+
+    assert weighted.item() == pytest.approx(1.0 * alone[0] + 0.25 * alone[1] + 6.0 * alone[2])
+
+
+def counts_alone(copies: list[int], row: int) -> CandidateCounts:
+    """Return the counts of one row alone, whose target counts once."""
+    log_counts = torch.tensor(copies).log()
+    position = TARGET[row : row + 1]
+    return CandidateCounts(log_counts, position, -log_counts[position], torch.tensor([1]))
 
 
 def sigmoid(x: float) -> float:
