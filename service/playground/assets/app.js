@@ -34,8 +34,8 @@ class Playground {
     }));
     const session = (this.session = new Session());
     const items = (this.items = new Items(api));
-    this.facts = new Facts(api);
     this.types = new Types();
+    this.facts = new Facts(api, this.types);
     this.state = new State();
     this.strip = new Strip(session, items, (one) => this.toggle(one));
     const rules = (this.rules = new Rules(items, () => this.#ask(null)));
@@ -54,7 +54,6 @@ class Playground {
     try {
       await Promise.all([this.facts.show(), this.items.look()]);
       this.catalogue.offer();
-      this.types.offer(this.facts.eventTypes);
       this.rules.offer();
       await Promise.all([this.#ask(null), starters(this), this.catalogue.show()]);
     } catch (error) {
@@ -136,7 +135,6 @@ class Playground {
     this.items.forget();
     await Promise.all([this.facts.show(), this.items.look()]);
     this.catalogue.offer();
-    this.types.offer(this.facts.eventTypes);
     this.rules.offer();
     await this.catalogue.show();
   }

@@ -6,17 +6,16 @@ const MEASURE = "recall@20";
 
 export class Facts {
   modelId = null;
-  eventTypes = [];
 
-  constructor(api) {
-    this.api = api;
+  constructor(api, types) {
+    Object.assign(this, { api, types });
   }
 
   async show() {
     const model = await this.api.get("v1/model");
     this.modelId = model.model_id;
     this.hidden = model.hidden;
-    this.eventTypes = model.event_types;
+    this.types.offer(model.event_types);
     byId("how-many").textContent = `all ${number(model.items)}`;
     const layers = model.layers === 1 ? "" : `${model.layers} × `;
     byId("model").replaceChildren(
