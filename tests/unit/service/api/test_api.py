@@ -254,6 +254,7 @@ async def test_the_service_is_alive_and_ready(
         "model_id": predictor.model_id,
         "redis": "ok",
         "clicks": "ok",
+        "catalogue": "ok",
     }
 
 

@@ -9,8 +9,8 @@ import pytest
 from recsys.bundle.golden import unverified_predictor
 from recsys.bundle.load import load_bundle
 from recsys.client.schemas import Recommendations
-from service import recommender
 from service.api.fast_path import PATH
+from service.store import state_writer
 from service.store.session_store import RedisStore
 from tests.benchmarks import reference_server
 from tests.support.bundles.trained_shop import TrainedShop
@@ -108,7 +108,7 @@ async def test_a_stateless_request_does_not_wait_for_redis(
         visited.append(len(visits))
         return await exchange(store, states, visits)
 
-    monkeypatch.setattr(recommender, "FLUSH_SECONDS", 3600.0)
+    monkeypatch.setattr(state_writer, "FLUSH_SECONDS", 3600.0)
     monkeypatch.setattr(RedisStore, "exchange", counting)
     before = asyncio.all_tasks()
     await client.post(PATH, json={"user_id": "ada", "item_id": TENT})
