@@ -173,13 +173,14 @@ def _wrap(stack: ASGIApp, settings: Settings, metrics: ServiceMetrics) -> ASGIAp
 def _add_pages(app: FastAPI, settings: Settings) -> None:
     """Add the pages for browsers."""
     app.add_route("/docs", _docs, include_in_schema=False)
-    app.add_route("/", _playground if settings.playground else _to_docs, include_in_schema=False)
+    playground = partial(_playground, changes_items=bool(settings.catalogue_key_hashes))
+    app.add_route("/", playground if settings.playground else _to_docs, include_in_schema=False)
     if settings.playground:
         app.mount(pages.PLAYGROUND_PATH, StaticFiles(directory=pages.PLAYGROUND / "assets"))
 
 
-async def _playground(_: object) -> HTMLResponse:
-    return pages.playground()
+async def _playground(_: object, *, changes_items: bool) -> HTMLResponse:
+    return pages.playground(changes_items=changes_items)
 
 
 async def _to_docs(_: object) -> RedirectResponse:

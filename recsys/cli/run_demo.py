@@ -19,6 +19,7 @@ from recsys.client import Client
 from recsys.console import add_row, neat_table, open_console
 from recsys.errors import RecsysError
 from service.app import create_app
+from service.middleware.auth import hash_of, new_key
 from service.serve import config_of, listen, read_settings
 from service.server.embedded_redis import private_redis
 from training.demo import train_shop
@@ -45,9 +46,10 @@ def run_demo(*, check: bool, port: int, command: str = "") -> None:
             "It goes when the demo ends; recsys demo --out runs/shop makes one that stays."
         )
         _heading("3  Serve, on a private Redis", console)
+        key = new_key()
         with (
             private_redis(socket_file=True) as redis,
-            _service(bundle, redis, 0 if check else port) as url,
+            _service(bundle, redis, 0 if check else port, key) as url,
         ):
             console.print(f"Listening on {url}")
             _heading("4  Ask", console)
@@ -57,6 +59,7 @@ def run_demo(*, check: bool, port: int, command: str = "") -> None:
                     f"The same from a shell:\n  curl '{url}/v1/users/ada/recommendations?k={SHOWN}'"
                 )
                 console.print(f"\nPlay with it:  {url}/\nThe API:       {url}/docs")
+                console.print(f"Catalogue key, to mark items as sold out:  {key}")
                 _open(url)
                 console.print("Ctrl-C ends the demo.")
                 _wait_for_ctrl_c()
@@ -68,10 +71,10 @@ def _heading(text: str, console: Console) -> None:
 
 
 @contextmanager
-def _service(bundle: Path, redis: str, port: int) -> Iterator[str]:
-    """Run the service in a thread of this process; yield its URL."""
+def _service(bundle: Path, redis: str, port: int, key: str) -> Iterator[str]:
+    """Run the service in a thread of this process; yield its URL. key: may change items."""
     given = {"bundle": bundle, "redis": redis, "port": port, "playground": True}
-    settings = read_settings(given)
+    settings = read_settings({**given, "catalogue_key_hashes": [hash_of(key)]})
     with listen(settings) as bound:
         server = uvicorn.Server(config_of(create_app(settings), settings))
         thread = threading.Thread(target=server.run, args=([bound],), name="service", daemon=True)

@@ -37,9 +37,14 @@ def page(html: str, *rules: str) -> HTMLResponse:
     return HTMLResponse(html, headers=headers)
 
 
-def playground() -> HTMLResponse:
-    """Return the playground. Trusted Types keep text of items from becoming markup."""
+def playground(*, changes_items: bool) -> HTMLResponse:
+    """Return the playground. Trusted Types keep text of items from becoming markup.
+
+    changes_items: the service takes changes of items, so the page has a switch for them.
+    """
     html = (PLAYGROUND / "page.html").read_text(encoding="utf-8")
+    if changes_items:
+        html = html.replace("<html ", "<html data-stock ", 1)
     return page(html, "font-src 'self'", "require-trusted-types-for 'script'")
 
 

@@ -15,6 +15,7 @@ import pytest
 from playwright.sync_api import Browser
 from rich.console import Console
 
+from service.middleware.auth import hash_of, new_key
 from tests.browser.browsers import DESK, PHONE, visiting
 from tests.browser.playground_page import Playground, playground_on
 from tests.support.redis.servers import RedisServer, own_redis
@@ -46,8 +47,13 @@ def redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="module")
-def url(bundle: Path, redis: RedisServer) -> Iterator[str]:
-    with playground_on(bundle, redis.url) as opened:
+def key() -> str:
+    return new_key()
+
+
+@pytest.fixture(scope="module")
+def url(bundle: Path, redis: RedisServer, key: str) -> Iterator[str]:
+    with playground_on(bundle, redis.url, catalogue_key_hashes=[hash_of(key)]) as opened:
         yield opened
 
 
@@ -107,6 +113,26 @@ def test_filters_and_rules(url: str, chromium: Browser, folder: Path) -> None:
         page.mouse.move(1, 1)
         file = folder / "playground-rules.png"
         page.screenshot(path=file, animations="disabled")
+    assert 10_000 < file.stat().st_size < MOST_BYTES
+
+
+def test_an_item_that_is_sold_out(url: str, key: str, chromium: Browser, folder: Path) -> None:
+    with visiting(chromium, url, tolerated="401", **SCREEN) as page:
+        play = Playground(page)
+        play.visit(2)
+        gone = play.likely[2]
+        page.locator("#likely .open").nth(2).click()
+        page.get_by_role("button", name="Mark as sold out").click()
+        page.get_by_label("Catalogue key").fill(key)
+        page.get_by_role("button", name="Use this key").click()
+        page.locator(f"#likely:not(:has(li[data-item='{gone}']))").wait_for()
+        page.locator("#likely .open").nth(2).click()
+        page.mouse.move(1, 1)
+        file = folder / "playground-sold-out.png"
+        page.screenshot(path=file, animations="disabled")
+        page.keyboard.press("Escape")
+        page.locator("#sold-out button").click()
+        page.locator("#sold-out:empty").wait_for(state="attached")
     assert 10_000 < file.stat().st_size < MOST_BYTES
 
 

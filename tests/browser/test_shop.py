@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Route, expect
 
 from recsys.client import Client
+from service.middleware.auth import hash_of, new_key
 from tests.browser.browsers import PHONE, breaches, visiting
 from tests.browser.playground_page import Playground, playground_on
 
@@ -133,6 +134,44 @@ def test_an_item_is_pinned_and_left_out_in_its_details(play: Playground, client:
     with play.answered():
         page.locator("#rules-items").get_by_text("first:").click()
     assert play.likely == recommended(client, exclude_items=[second])
+
+
+def test_an_item_that_is_sold_out_leaves_all_lists_and_comes_back(
+    demo_bundle: Path, redis_server: str, chromium: Browser
+) -> None:
+    key = new_key()
+    with (
+        playground_on(demo_bundle, redis_server, catalogue_key_hashes=[hash_of(key)]) as url,
+        visiting(chromium, url, tolerated="401") as page,
+    ):
+        play = Playground(page)
+        play.begin()
+        gone, dialog = play.likely[0], page.locator("#item")
+        page.locator("#likely .open").first.click()
+        expect(dialog).to_contain_text("in stock")
+        dialog.get_by_role("button", name="Mark as sold out").click()
+        page.get_by_role("button", name="Cancel").click()
+        expect(play.banner("Nothing was changed.")).to_be_visible()
+        assert gone in play.likely
+
+        page.locator("#likely .open").first.click()
+        dialog.get_by_role("button", name="Mark as sold out").click()
+        page.get_by_label("Catalogue key").fill(key)
+        page.get_by_role("button", name="Use this key").click()
+        for part in ("#likely", "#others", "#items"):
+            expect(page.locator(f"{part} li[data-item='{gone}']")).to_have_count(0)
+        assert breaches(page) == []
+
+        page.locator("#sold-out button").click()
+        expect(page.locator(f"#likely li[data-item='{gone}']")).to_have_count(1)
+        expect(page.locator("#sold-out button")).to_have_count(0)
+
+
+def test_without_a_catalogue_key_items_cannot_be_marked(play: Playground) -> None:
+    play.page.locator("#likely .open").first.click()
+
+    expect(play.page.locator("#item-pin")).to_be_visible()
+    expect(play.page.locator("#item-stock")).to_be_hidden()
 
 
 @pytest.mark.parametrize("screen", [{}, {"color_scheme": "dark"}, PHONE])
