@@ -336,6 +336,7 @@ class SimilarByRules(SimilarItems):
 
 
 MAX_CHANGES = 1000  # items in one call
+MAX_TEXT_LENGTH = 2048  # of an attribute; a small picture is a text, too
 MAX_VECTOR = 4096  # numbers
 
 
@@ -346,8 +347,8 @@ def _attribute_value(value: object, _: ValidatorFunctionWrapHandler) -> object:
         raise ValueError(f"must have at most {MAX_LIST_LENGTH} values, got {len(parts):,}")
     for part in parts:
         if isinstance(part, str):
-            if len(encodable(part)) > MAX_VALUE_LENGTH:
-                raise ValueError(f"must have at most {MAX_VALUE_LENGTH} characters")
+            if len(encodable(part)) > MAX_TEXT_LENGTH:
+                raise ValueError(f"must have at most {MAX_TEXT_LENGTH} characters")
         elif not isinstance(part, int | float) or not isfinite(part):
             raise ValueError(
                 "must be a text, a finite number, true, false, a list of these or null"
