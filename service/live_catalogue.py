@@ -163,7 +163,8 @@ class LiveCatalogue:
         if time.monotonic() - self._tried_at > LATE_SECONDS and self._task is not None:
             self.read_soon()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._progress.wait(), REACHED_SECONDS)
+                async with asyncio.timeout(REACHED_SECONDS):
+                    await self._progress.wait()
 
     async def bind(self, predictor: Predictor) -> Predictor:
         """Return the predictor with the overlay, and apply changes to it from now on.
@@ -193,7 +194,8 @@ class LiveCatalogue:
     async def _run(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._wake.wait()
             self._wake.clear()
             try:
                 await self._catch_up()
