@@ -36,11 +36,11 @@ class ItemRows:
 class CatalogueChanges:
     """Changes of a catalogue of N items."""
 
-    available: AllowedItems | None  # of N + M; None where every item is available
+    available: AllowedItems | None  # of all items, new ones too; None where every item is available
     changed_items: NDArray[np.int64]  # item index of each row of `changed`, rising
     changed: ItemRows  # all attributes of the changed items
     new_ids: Mapping[str, int]  # item id → place among the new items
-    new: ItemRows  # all attributes of the M new items
+    new: ItemRows  # all attributes of the new items
 
 
 class OverlaidIds(StringArray):
@@ -73,7 +73,7 @@ class OverlaidIds(StringArray):
 
 
 class OverlaidAttribute(CategoricalAttribute):
-    """Attribute of N items of a bundle, with changed items and M new ones."""
+    """Attribute of N items of a bundle, with changed items and new ones."""
 
     def __init__(self, base: CategoricalAttribute, name: str, changes: CatalogueChanges) -> None:
         self._base, self._name, self._changes = base, name, changes
@@ -133,7 +133,7 @@ class OverlaidAttribute(CategoricalAttribute):
         return self._base.numbers
 
     def matches(self, test: Callable[[pa.StringArray], pa.BooleanArray]) -> NDArray[np.bool_]:
-        """Return (N + M,) bool; see `CategoricalAttribute.matches`."""
+        """Return (N + new,) bool; see `CategoricalAttribute.matches`."""
         mask = np.concatenate([self._base.matches(test), self._new.matches(test)])
         mask[self._changes.changed_items] = self._changed.matches(test)
         return mask
@@ -165,7 +165,7 @@ class OverlaidAttribute(CategoricalAttribute):
 
 
 class OverlaidCatalogue(Catalogue):
-    """Catalogue of a bundle with N items, with changes and M new items."""
+    """Catalogue of a bundle with N items, with changes and new items."""
 
     def __init__(self, base: Catalogue, changes: CatalogueChanges) -> None:
         """Join both; nothing that grows with N is computed but for new items."""
@@ -182,12 +182,12 @@ class OverlaidCatalogue(Catalogue):
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:  # type: ignore[override]
-        """(N + M,) int64 clicks in training; new items have none."""
+        """(N + new,) int64 clicks in training; new items have none."""
         return np.concatenate([self._base.counts, np.zeros(self.new_count, np.int64)])
 
     @cached_property
     def by_popularity(self) -> NDArray[np.int32]:
-        """(N + M,) item indices, the most clicked first, new items last."""
+        """(N + new,) item indices, the most clicked first, new items last."""
         return with_new_items_last(self._base.by_popularity, self.new_count)
 
     def _find(self, item_id: str) -> int | None:

@@ -119,7 +119,7 @@ class Retrieval(Protocol):
         ...
 
     def with_new_items(self, new: PlacedItems) -> "Retrieval":
-        """Return a retrieval that finds M new items, too; their indices follow."""
+        """Return a retrieval that finds new items, too; their indices follow."""
         ...
 
     def over(self, exact: "ExactScan") -> "Retrieval":
@@ -157,7 +157,7 @@ class ExactScan:
             blend: session neighbours to blend in, None for the model only.
             raised: indices of the items whose bias an index of the other biases does not have;
                 theirs is higher by no less than that of any other item. None for no item.
-            new: M further items, whose indices follow; None for no item.
+            new: further items, whose indices follow; None for no item.
         """
         self.matrix, self.bias, self.repeats, self.blend = matrix, bias, repeats, blend
         self.raised = np.zeros(0, dtype=np.int64) if raised is None else raised
@@ -195,7 +195,7 @@ class ExactScan:
             more: B rows of what is added to the biases of some items.
 
         Returns:
-            (B, N + M) float32.
+            (B, N + new) float32.
         """
         scores = self._model.scores(self.matrix, self.bias, hidden)
         if more is not None:

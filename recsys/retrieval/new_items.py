@@ -1,7 +1,7 @@
 """New items: items that a bundle does not have, with vectors computed from their content.
 
 They stand in a small table beside the item matrix, which stays one memory-mapped copy for all
-processes. The N items of the bundle come first, so new items have the indices N to N + M - 1.
+processes. The N items of the bundle come first, so new items have the indices from N.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from recsys.retrieval.candidates import Windows
 
 @dataclass(frozen=True, slots=True)
 class PlacedItems:
-    """Item vectors of M new items."""
+    """Item vectors of new items."""
 
-    matrix: Tensor  # (M, H) float32
-    bias: Tensor  # (M,) float32
+    matrix: Tensor  # (new, H) float32
+    bias: Tensor  # (new,) float32
     digests: Sequence[bytes]  # of what each vector was computed from
-    first: int  # N, the index of the first one
+    first: int  # index of the first one: the number of trained items
 
     def __len__(self) -> int:
         return len(self.matrix)
