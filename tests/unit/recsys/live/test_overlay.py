@@ -1,5 +1,7 @@
 """A predictor with an overlay answers as one whose tables hold all items as they are now."""
 
+import copy
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +16,8 @@ from recsys.catalogue.catalogue import Catalogue, Filter
 from recsys.errors import UnknownAttribute, WrongContent
 from recsys.live.entry import ItemEntry, check_change, text_of
 from recsys.live.overlay import Overlay, OverlayCounts
+from recsys.model.event_types import EventTypes
+from recsys.model.gru4rec import SessionRNN
 from recsys.model.recent_popularity import RecentPopularity, RecentPopularitySettings
 from recsys.model.repeats import RepeatTerm
 from recsys.predictor import Predictor, SessionState
@@ -250,3 +254,30 @@ def test_the_id_of_a_state_names_the_vectors_of_new_items_in_its_window(base: Pr
     assert first.state_id(old) == changed.state_id(old) == base.model_id
     assert first.state_id(new) == sold_out.state_id(new) != base.model_id
     assert changed.state_id(new) != first.state_id(new)
+
+
+def test_a_click_on_a_new_item_has_its_type(base: Predictor) -> None:
+    """Codes hold item and type, and the rows of new items come from another table."""
+    typed, types = copy.copy(base), EventTypes(("view", "cart"), "view")
+    model = SessionRNN(dataclasses.replace(RECIPE.size(ITEMS), event_types=types.count))
+    model.load_state_dict(base._model.state_dict(), strict=False)  # type: ignore[attr-defined]
+    assert model.events is not None
+    with torch.no_grad():
+        model.events[2] = 0.5
+    typed._model, typed.event_types = model, types
+    entries = {"new-1": ItemEntry(vectors={"image": [0.5, -1.0]})}
+    overlay = Overlay(typed)
+    overlay.apply(entries)
+    live, (whole, _) = overlay.predictor(), materialised(typed, entries)
+    whole.event_types = types
+    clicks = live.known([IDS[0], "new-1", IDS[4]], ["view", "cart", None])
+
+    state = live.advance([SessionState(clicks)])
+
+    assert clicks == [0 * 3 + 1, ITEMS * 3 + 2, 4 * 3 + 1]
+    torch.testing.assert_close(state, whole.advance([SessionState(clicks)]))
+    first = live.advance([SessionState(clicks[:2])])[:, 0]
+    torch.testing.assert_close(state, live.advance([SessionState(clicks[2:], first)]))
+    viewed = live.known([IDS[0], "new-1", IDS[4]])
+    assert not torch.allclose(state, live.advance([SessionState(viewed)]))
+    assert live.state_id(clicks[:1]) == live.model_id != live.state_id(clicks)
