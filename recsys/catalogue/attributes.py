@@ -105,6 +105,9 @@ class CategoricalAttribute(Sequence[str | None]):
     def __getitem__(self, index: int | slice) -> str | list[str | None] | None:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
+        return self._text(index)
+
+    def _text(self, index: int) -> str | None:
         code = int(self._codes[index])
         return None if code < 0 else self._values[code]
 

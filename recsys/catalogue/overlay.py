@@ -86,13 +86,7 @@ class OverlaidAttribute(CategoricalAttribute):
     def __len__(self) -> int:
         return len(self._base) + len(self._new)
 
-    @overload
-    def __getitem__(self, index: int) -> str | None: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str | None]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str | None] | None:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def _text(self, index: int) -> str | None:
         if index >= len(self._base):
             return self._new[index - len(self._base)]
         place = int(np.searchsorted(self._changes.changed_items, index))

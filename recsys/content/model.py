@@ -12,25 +12,14 @@ drops the own vectors of some items at random, so that content can stand alone (
 Volkovs et al., NIPS 2017, section 3.2).
 """
 
-from typing import Protocol
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-
-class ContentFunction(Protocol):
-    """Formula of the content part, eager or scripted."""
-
-    def __call__(
-        self,
-        values: Tensor,
-        projection: Tensor,
-        codes: Tensor,
-        offsets: Tensor,
-        weights: Tensor,
-        dense: Tensor,
-    ) -> Tensor: ...
+# formula of the content part, eager or scripted: the arguments of `ContentSum`
+ContentFunction = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 class ContentSum(nn.Module):

@@ -10,7 +10,7 @@ import difflib
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -21,7 +21,6 @@ from recsys.errors import WrongContent
 
 Kind = Literal["categorical", "multi", "numeric", "time", "vector"]
 KINDS: tuple[str, ...] = get_args(Kind)
-FIRST_MILLISECONDS = 1e11  # a time below is in seconds; as milliseconds it would be in 1973
 LARGEST = 5.0  # of a standardised number, so that no typing error moves an item far
 INTERCEPT = 1  # columns before those of the fields: a constant 1
 
@@ -184,21 +183,15 @@ def as_text(value: object) -> str:
     return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
-def as_milliseconds(value: object) -> float:
-    """Return a time in milliseconds since 1970; NaN where it is none.
-
-    Args:
-        value: epoch seconds, epoch milliseconds, or ISO 8601 (UTC without an offset).
-    """
+def _is_time(value: object) -> bool:
+    """Return whether a value is a number since 1970, or ISO 8601, as an items file may have."""
     if isinstance(value, str):
         try:
-            moment = datetime.fromisoformat(value)
+            datetime.fromisoformat(value.replace(" UTC", "Z"))
         except ValueError:
-            return math.nan
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return math.nan
-    return value * 1000 if abs(value) < FIRST_MILLISECONDS else float(value)
+            return False
+        return True
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _check_value(field: ContentField, value: object) -> None:
@@ -211,7 +204,7 @@ def _check_value(field: ContentField, value: object) -> None:
         if not math.isfinite(value):
             raise WrongContent(name, f"must be a finite number, got {value!r}.")
     elif field.kind == "time":
-        if not math.isfinite(as_milliseconds(value)):
+        if not _is_time(value):
             raise WrongContent(
                 name, f"must be epoch seconds, milliseconds or ISO 8601, got {value!r}."
             )
