@@ -10,6 +10,7 @@ from rich.console import Console
 
 from data.click_options import ClickOptions
 from data.shop.files import write_demo_shop
+from recsys.client import Client
 from tests.browser.browsers import MISSING, STEADY, find_chromium
 from tests.support.bundles.trained_shop import SMALL
 from tests.support.shared_folders import SharedFolders
@@ -39,3 +40,10 @@ def _train(folder: Path) -> None:
     recipe = dataclasses.replace(SMALL, epochs=1, refit=False)
     clicks, items = ClickOptions(folder / "clicks.csv"), folder / "items.csv"
     train(TrainOptions(clicks, folder / "bundle", recipe, items), Console(quiet=True))
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> Iterator[Client]:
+    """Yield a client of the service whose address the module's fixture `url` has."""
+    with Client(url) as opened:
+        yield opened

@@ -32,12 +32,6 @@ def url(trained: TrainedShop, redis_server: str) -> Iterator[str]:
         yield opened
 
 
-@pytest.fixture(scope="module")
-def client(url: str) -> Iterator[Client]:
-    with Client(url) as opened:
-        yield opened
-
-
 @pytest.fixture
 def play(url: str, chromium: Browser) -> Iterator[Playground]:
     with visiting(chromium, url, permissions=["clipboard-read", "clipboard-write"]) as page:
