@@ -44,7 +44,12 @@ class BadRow:
     reason: str
 
     def __str__(self) -> str:
-        return f"row {self.row:,}, {self.column}: {self.value} {self.reason}"
+        return f"row {self.row:,}, {self.problem}"
+
+    @property
+    def problem(self) -> str:
+        """Return the sentence without the row."""
+        return f"{self.column}: {self.value} {self.reason}"
 
 
 def bad_ids(column: str, texts: pa.Array, first_row: int) -> list[BadRow]:

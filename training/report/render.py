@@ -14,7 +14,6 @@ from importlib import resources
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from data.clicks import Duplicates
 from data.sessions import SessionCounts
 from data.statistics import Statistics
 from recsys.bundle.manifest import Manifest
@@ -51,7 +50,7 @@ class ReportData:
     epochs: Sequence[EpochResult]
     results: Mapping[str, Evaluation]  # the model's first
     comparison: Comparison
-    duplicates: Duplicates
+    log_warnings: Sequence[str]  # what is odd in it
     standings: Sequence[Standing] = ()  # of the recipes that competed
     examples: Sequence[ExampleVisit] = ()
 
@@ -113,7 +112,7 @@ def render_report(manifest: Manifest, data: ReportData) -> str:
 
 def warnings_of(manifest: Manifest, data: ReportData) -> list[str]:
     """Return a sentence for each weakness of the result; a good run has none."""
-    warnings = [data.duplicates.warning] if data.duplicates.warning else []
+    warnings = list(data.log_warnings)
     warnings += [f"{name}: {r.warning}" for name, r in data.results.items() if r.warning]
     warnings += [
         f"{d.other} beats the model: {d.metric} of the model less that of {d.other} is "
