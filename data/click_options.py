@@ -54,6 +54,10 @@ class ClickOptions:
     time_column: Annotated[
         str, OptionHelp("Column of the time: since 1970 in s, ms, µs or ns, or ISO 8601.")
     ] = "timestamp"
+    time_format: Annotated[
+        str | None,
+        OptionHelp("How times are written, if otherwise: '%d.%m.%Y %H:%M:%S'; without %z in UTC."),
+    ] = None
     event_column: Annotated[
         str | None,
         OptionHelp(

@@ -186,7 +186,7 @@ class Findings:
     def _refuse(self, *, to_the_end: bool) -> None:
         heading, bad = "The clicks cannot be used", len(self.bad)
         if self.allowed:
-            heading = f"More than {self.allowed:,} rows are bad, as --skip-bad-rows allows"
+            heading = f"More rows are bad than --skip-bad-rows {self.allowed} allows"
         elif to_the_end and bad <= FEW_BAD * self.clicks:
             heading += f" ({bad:,} of {self.clicks:,} are bad; --skip-bad-rows {bad} omits them)"
         raise BadInput(heading, [problem for one in self.bad for problem in one.problems()])
@@ -253,20 +253,25 @@ def checked_batches(file: ClickFile, options: ClickOptions) -> Iterator[CheckedB
     Raises:
         BadInput: The file cannot be read, or has broken lines that may not be left out.
     """
-    columns, rows = options.columns(), 0
-    broken = BrokenRows(str(file.path)) if options.skip_bad_rows else None
-    for batch, bytes_read in file.batches(columns, broken):
-        numbers = (broken or BrokenRows("")).numbers(rows, batch.num_rows)
-        yield _checked(file, options, batch, numbers, bytes_read)
+    columns, rows, last = options.columns(), 0, 0
+    allowed = options.skip_bad_rows
+    broken = BrokenRows(str(file.path))
+    for batch, bytes_read in file.batches(columns, broken if allowed else None):
+        numbers = broken.numbers(rows, batch.num_rows)
+        checked = _checked(file, options, batch, numbers, bytes_read)
         rows += batch.num_rows
-        if broken is not None and len(broken.rows) > options.skip_bad_rows:
+        before, last = last, max(int(numbers.max(initial=0)), last)
+        among = [one for one in broken.rows if before < one.row < last]
+        yield replace(checked, bad=sorted([*checked.bad, *among], key=lambda one: one.row))
+        if len(broken.rows) > allowed:
             break
-    if broken is not None and broken.rows:
-        empty = pa.schema([(name, pa.string()) for name in columns]).empty_table()
-        none = empty.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], empty.schema)]
-        last = _checked(file, options, none[0], np.array([], dtype=np.int64), 0)
-        bad = sorted(broken.rows, key=lambda one: one.row)[: options.skip_bad_rows + 1]
-        yield replace(last, bad=bad, bytes_read=file.found.state.bytes)
+    after = sorted((one for one in broken.rows if one.row > last), key=lambda one: one.row)
+    if after:
+        schema = pa.schema([(name, pa.string()) for name in columns])
+        none = pa.RecordBatch.from_pylist([], schema)
+        nothing = _checked(file, options, none, np.array([], dtype=np.int64), 0)
+        size = file.found.state.bytes
+        yield replace(nothing, bad=after[: allowed + 1], bytes_read=size)
 
 
 def find_duplicates(log: ClickLog) -> tuple[NDArray[np.bool_], Duplicates]:
@@ -380,7 +385,8 @@ def _checked(
             numbers = numbers[chosen.to_numpy(zero_copy_only=False)]
     group_column, item_column = options.visitor_column, options.item_column
     group, item = as_texts(batch[group_column]), as_texts(batch[item_column])
-    time_ms, problems = parse_times(options.time_column, batch[options.time_column], 0)
+    times = batch[options.time_column]
+    time_ms, problems = parse_times(options.time_column, times, 0, options.time_format)
     problems += bad_ids(group_column, group, 0) + bad_ids(item_column, item, 0)
     if split_column is not None:
         labels = as_texts(batch[split_column])

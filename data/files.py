@@ -30,6 +30,7 @@ BATCH_ROWS = 262_144  # of a Parquet file
 
 HEAD_BYTES = 64 << 10  # asked of a store for a header
 UTF_8 = "utf-8"
+UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # a file of UTF-16 begins with one
 
 Progress = Callable[[int, int], None]  # (done, total), in bytes; called after every batch
 
@@ -55,13 +56,15 @@ class TextFormat:
         if problems:
             raise BadInput("The options cannot be used", problems)
 
+    def encoding_advice(self, content: bytes) -> str:
+        """Return what to do with a file of another encoding, which has this content."""
+        examples = "utf-16" if content.startswith(UTF_16_MARKS) else "latin-1 or cp1252, perhaps"
+        return f"Save the file as UTF-8, or give {self.prefix}encoding ({examples})."
+
     @property
-    def encoding_advice(self) -> str:
-        """Return what to do with a file of another encoding."""
-        return (
-            f"Save the file as UTF-8, or give {self.prefix}encoding (latin-1 or utf-16, for "
-            "example)."
-        )
+    def skip_advice(self) -> str:
+        """Return what to do with broken lines; those of an items file must be mended."""
+        return "" if self.prefix != "--" else " --skip-bad-rows N leaves broken lines out."
 
 
 UTF_8_TEXT = TextFormat()
@@ -137,7 +140,9 @@ class ClickFile:
                 check_unchanged(self.path, self.found.state)
         except (OSError, pa.ArrowException) as broken:
             after = f"After row {rows:,}: " if self.found.format == "json" else ""
-            raise BadInput(f"{self.path} cannot be read", [after + _sentence(broken)]) from broken
+            advice = self.text.skip_advice if self.found.format == "json" else ""
+            reason = f"{after}{_sentence(broken)}{advice}"
+            raise BadInput(f"{self.path} cannot be read", [reason]) from broken
 
     def _own_batches(
         self, names: list[str], broken: BrokenRows | None
@@ -248,7 +253,8 @@ class ClickFile:
                 if not problems:
                     yield texts
         if problems:
-            raise BadInput("The click file has broken lines", problems)
+            advice = self.text.skip_advice.rstrip(".")
+            raise BadInput(f"The file has broken lines{advice and ';'}{advice}", problems)
 
     def _decoded(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[tuple[int, str]]]:
         """Return the rows that are UTF-8 as texts, and the others with the value that is not."""
@@ -262,7 +268,9 @@ class ClickFile:
                         value.decode()
                     except UnicodeDecodeError:
                         bad.setdefault(
-                            at, f"{name}: {value[:20]!r} is not UTF-8. {self.text.encoding_advice}"
+                            at,
+                            f"{name}: {value[:20]!r} is not UTF-8. "
+                            f"{self.text.encoding_advice(value)}",
                         )
             good = np.setdiff1d(np.arange(batch.num_rows), list(bad))
             return _as_texts(batch.take(pa.array(good))), sorted(bad.items())
@@ -325,11 +333,15 @@ def _header_of(found: FoundFile, text: TextFormat) -> list[str]:
         with _lines(found, text.encoding) as lines:
             header = next(csv.reader(lines, delimiter=text.delimiter), None)
     except UnicodeDecodeError as broken:
-        raise BadInput(heading, [f"{_sentence(broken)} {text.encoding_advice}"]) from broken
+        raise BadInput(
+            heading, [f"{_sentence(broken)} {text.encoding_advice(broken.object)}"]
+        ) from broken
     except (OSError, pa.ArrowException, csv.Error) as broken:
         raise BadInput(heading, [_sentence(broken)]) from broken
     if header and "\0" in header[0]:
-        raise BadInput(heading, [f"Its header is not {text.encoding}. {text.encoding_advice}"])
+        raise BadInput(
+            heading, [f"Its header is not {text.encoding}. Give {text.prefix}encoding utf-16."]
+        )
     if not header:
         raise BadInput(f"{found.path} is empty", ["give a file with a header and clicks."])
     return header
@@ -342,11 +354,12 @@ def _form_of(found: FoundFile, text: TextFormat, *, skip_broken: bool) -> LineFo
     except UnicodeDecodeError as broken:
         raise BadInput(
             f"{found.path} cannot be read as JSON lines",
-            [f"{_sentence(broken)} {text.encoding_advice}"],
+            [f"{_sentence(broken)} {text.encoding_advice(broken.object)}"],
         ) from broken
     except (OSError, pa.ArrowException, ValueError) as broken:
         raise BadInput(
-            f"{found.path} cannot be read as JSON lines", [_sentence(broken)]
+            f"{found.path} cannot be read as JSON lines",
+            [f"{_sentence(broken)}{text.skip_advice}"],
         ) from broken
 
 

@@ -164,18 +164,18 @@ def _flat(batch: pa.RecordBatch, form: LineForm, names: list[str]) -> pa.RecordB
 
 def _objects(lines: Iterable[str], *, skip_broken: bool) -> Iterator[dict[str, object]]:
     """Yield the object of each line that is not empty."""
-    for line in lines:
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             values = json.loads(line)
-            if not isinstance(values, dict):
-                raise ValueError("the first line is not a JSON object")
-        except ValueError:
-            if skip_broken:
-                continue
-            raise
-        yield values
+        except ValueError as wrong:
+            values = wrong
+        if isinstance(values, dict):
+            yield values
+        elif not skip_broken:
+            why = f" ({values})" if isinstance(values, ValueError) else ""
+            raise ValueError(f"line {number:,} is not a JSON object{why}")
 
 
 def _first_of(events: object) -> dict[str, object]:

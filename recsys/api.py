@@ -75,6 +75,7 @@ def fit(
     collapse: bool = False,
     drop_duplicates: bool = False,
     idle_gap_seconds: int = 1800,
+    time_format: str | None = None,
     delimiter: str | None = None,
     encoding: str = "utf-8",
     skip_bad_rows: int = 0,
@@ -118,6 +119,7 @@ def fit(
         collapse: count consecutive clicks on one item as one click.
         drop_duplicates: remove exact duplicate rows.
         idle_gap_seconds: pause that ends a session, if `user` is given.
+        time_format: how times are written if otherwise, as `"%d.%m.%Y %H:%M:%S"`.
         delimiter: separator of text files; by default a comma, or a tab in .tsv files.
         encoding: encoding of text files.
         skip_bad_rows: leave out up to so many rows that cannot be used.
@@ -165,6 +167,7 @@ def fit(
             time_column=str(time),
             event_column=None if event is None else str(event),
             events=tuple(_texts(events, "events")),
+            time_format=time_format,
             delimiter=delimiter,
             encoding=encoding,
             skip_bad_rows=skip_bad_rows,
