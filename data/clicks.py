@@ -28,7 +28,7 @@ from recsys.errors import SHOWN_PROBLEMS, BadInput
 
 MULTIPLIER = 6_364_136_223_846_793_005  # of Knuth's MMIX generator: mixes the bits of small numbers
 MOST_PROBLEMS = 100 * SHOWN_PROBLEMS  # reading stops at more bad rows
-FEW_BAD = 0.01  # share of the rows up to which leaving them out is proposed
+FEW_BAD = 0.01  # share of bad rows up to which leaving them out is proposed, or of duplicates
 COARSE_SHARE = 0.5  # of the sessions have one time for several clicks: times are coarse above
 
 
@@ -79,6 +79,11 @@ class Duplicates:
     by_event: bool = False  # event types were compared
     event_in_some: bool = False  # event types were not compared, because only some files have them
     dropped: bool = False
+
+    @property
+    def distorts(self) -> bool:
+        """True where so many rows are there twice that figures are in doubt."""
+        return self.rows > FEW_BAD * self.clicks and not self.dropped and not self.coarse_times
 
     @property
     def warning(self) -> str | None:

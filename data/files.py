@@ -92,7 +92,7 @@ class ClickFile:
             form = _form_of(found, text, skip_broken=skip_broken)
             return cls(found, pa.schema(form.columns.items()), text, form)
         text = replace(text, delimiter=_delimiter_of(found, text.delimiter))
-        header = _header_of(found, text)
+        header = _header_of(found, text, skip_broken=skip_broken)
         return cls(found, pa.schema([(name, pa.string()) for name in header]), text)
 
     @property
@@ -326,11 +326,11 @@ def _delimiter_of(file: FoundFile, chosen: str | None) -> str:
     return "\t" if file.ending == ".tsv" else ","
 
 
-def _header_of(found: FoundFile, text: TextFormat) -> list[str]:
+def _header_of(found: FoundFile, text: TextFormat, *, skip_broken: bool) -> list[str]:
     heading = f"{found.path} cannot be read as text"
     assert text.delimiter is not None, "the delimiter is known"
     try:
-        with _lines(found, text.encoding) as lines:
+        with _lines(found, text.encoding, skip_broken=skip_broken) as lines:
             header = next(csv.reader(lines, delimiter=text.delimiter), None)
     except UnicodeDecodeError as broken:
         raise BadInput(
@@ -349,7 +349,7 @@ def _header_of(found: FoundFile, text: TextFormat) -> list[str]:
 
 def _form_of(found: FoundFile, text: TextFormat, *, skip_broken: bool) -> LineForm:
     try:
-        with _lines(found, text.encoding) as lines:
+        with _lines(found, text.encoding, skip_broken=skip_broken) as lines:
             return LineForm.of(lines, skip_broken=skip_broken)
     except UnicodeDecodeError as broken:
         raise BadInput(
@@ -381,10 +381,12 @@ def parquet_of(found: FoundFile) -> Iterator[pq.ParquetFile]:
 
 
 @contextmanager
-def _lines(found: FoundFile, encoding: str) -> Iterator[Iterable[str]]:
+def _lines(found: FoundFile, encoding: str, *, skip_broken: bool) -> Iterator[Iterable[str]]:
+    """Open the beginning; skip_broken: rows that are not UTF-8 are found later."""
+    errors = "replace" if skip_broken else "strict"
     with (
         _streams(found, encoding, head_only=True) as (_, content),
-        io.TextIOWrapper(content, encoding="utf-8-sig", newline="") as lines,
+        io.TextIOWrapper(content, encoding="utf-8-sig", errors=errors, newline="") as lines,
     ):
         yield lines
 

@@ -35,6 +35,17 @@ DATES = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Sentence about a log or a result; a serious one puts its figures in doubt."""
+
+    text: str
+    is_serious: bool = False
+
+    def __str__(self) -> str:
+        return self.text
+
+
 @dataclass(frozen=True)
 class Prepared:
     """Sessions for training and testing; items are codes of the click log."""
@@ -47,8 +58,8 @@ class Prepared:
     skipped: SkippedRows = NO_SKIPPED
 
     @property
-    def warnings(self) -> list[str]:
-        """Sentences about what is odd in the log."""
+    def warnings(self) -> list[Remark]:
+        """What is odd in the log."""
         return warnings_of(self.duplicates, self.skipped, self.train.time_ms)
 
     @property
@@ -67,17 +78,21 @@ class ReadSessions:
     skipped: SkippedRows
 
     @property
-    def warnings(self) -> list[str]:
-        """Sentences about what is odd in the log."""
+    def warnings(self) -> list[Remark]:
+        """What is odd in the log."""
         return warnings_of(self.duplicates, self.skipped, self.sessions.time_ms)
 
 
 def warnings_of(
     duplicates: Duplicates, skipped: SkippedRows, time_ms: NDArray[np.int64]
-) -> list[str]:
-    """Return sentences about what is odd in a log; time_ms: (clicks,) of its clicks."""
-    found = (skipped.warning, duplicates.warning, DATES if are_dates(time_ms) else None)
-    return [warning for warning in found if warning is not None]
+) -> list[Remark]:
+    """Return what is odd in a log; time_ms: (clicks,) of its clicks."""
+    found = [
+        Remark(skipped.warning or ""),
+        Remark(duplicates.warning or "", is_serious=duplicates.distorts),
+        Remark(DATES if are_dates(time_ms) else ""),
+    ]
+    return [warning for warning in found if warning.text]
 
 
 def are_dates(time_ms: NDArray[np.int64]) -> bool:

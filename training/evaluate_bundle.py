@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from data.prepare import read_sessions
+from data.prepare import Remark, read_sessions
 from data.prepared.folder import ClickSource, PreparedFolder, open_source
 from data.sessions import SessionCounts, Sessions, coded, reindex
 from data.statistics import describe
@@ -50,7 +50,7 @@ class _Clicks:
     train: Sessions | None
     test: Sessions
     counts: Sequence[SessionCounts]
-    warnings: Sequence[str]
+    warnings: Sequence[Remark]
 
 
 def evaluate_bundle(

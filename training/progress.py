@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from data.prepare import Remark
 from data.sessions import SessionCounts
 from recsys.console import add_row, format_bytes, neat_table
 
@@ -182,7 +183,7 @@ def status(console: Console, title: str) -> Iterator[Callable[[str], None]]:
         yield lambda text: progress.update(task, description=text)
 
 
-def warn(console: Console, *sentences: str | None) -> None:
+def warn(console: Console, *sentences: str | Remark | None) -> None:
     """Print each warning that there is."""
     for sentence in sentences:
         if sentence is not None:

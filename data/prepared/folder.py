@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from data.click_options import ClickOptions
 from data.files import Progress
-from data.prepare import Prepared, prepare, warnings_of
+from data.prepare import Prepared, Remark, prepare, warnings_of
 from data.prepared.arrays import TYPES, open_sessions, write_sessions
 from data.prepared.manifest import (
     CATALOGUE,
@@ -84,8 +84,8 @@ class PreparedFolder:
         )
 
     @property
-    def warnings(self) -> list[str]:
-        """Sentences about what is odd in the log; only the times of the training part are read."""
+    def warnings(self) -> list[Remark]:
+        """What is odd in the log; only the times of the training part are read."""
         times = np.memmap(self.path / "train.times.i64", TYPES["times.i64"], "r")
         return warnings_of(self.manifest.duplicates, self.manifest.skipped, times)
 
