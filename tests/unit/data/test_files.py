@@ -131,7 +131,7 @@ def test_rows_of_json_lines_are_counted_over_blocks(tmp_path: Path) -> None:
     ("lines", "message"),
     [
         ('{"session_id": "s"\n', "cannot be read as JSON lines"),
-        ("[1, 2]\n", "the first line is not a JSON object"),
+        ("[1, 2]\n", "line 1 is not a JSON object"),
         ('{"session": 1, "events": []}\n', "no line has an event"),
         (
             LINES + LINES.replace('"s1"', "1"),
