@@ -182,7 +182,8 @@ def _are_dates(seconds: NDArray[np.float64]) -> NDArray[np.bool_]:
     whole = np.where(in_range, seconds, 0).astype(np.int64)
     month, day = whole // 100 % 100, whole % 100
     calendar = (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
-    return in_range & (whole == seconds) & calendar
+    found: NDArray[np.bool_] = in_range & (whole == seconds) & calendar
+    return found
 
 
 def as_texts(values: pa.Array) -> pa.Array:
