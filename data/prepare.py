@@ -59,7 +59,7 @@ class Prepared:
 
     @property
     def warnings(self) -> list[Remark]:
-        """What is odd in the log."""
+        """Return what is odd in the log."""
         return warnings_of(self.duplicates, self.skipped, self.train.time_ms)
 
     @property
@@ -79,7 +79,7 @@ class ReadSessions:
 
     @property
     def warnings(self) -> list[Remark]:
-        """What is odd in the log."""
+        """Return what is odd in the log."""
         return warnings_of(self.duplicates, self.skipped, self.sessions.time_ms)
 
 

@@ -85,7 +85,7 @@ class PreparedFolder:
 
     @property
     def warnings(self) -> list[Remark]:
-        """What is odd in the log; only the times of the training part are read."""
+        """Return what is odd in the log; only the times of the training part are read."""
         times = np.memmap(self.path / "train.times.i64", TYPES["times.i64"], "r")
         return warnings_of(self.manifest.duplicates, self.manifest.skipped, times)
 
