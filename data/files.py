@@ -37,7 +37,7 @@ Progress = Callable[[int, int], None]  # (done, total), in bytes; called after e
 
 @dataclass(frozen=True, slots=True)
 class TextFormat:
-    """How text files and JSON lines are written; `prefix` begins the options that say so."""
+    """Form of text files and JSON lines; `prefix` begins the options that say so."""
 
     delimiter: str | None = None  # by default a comma, or a tab in .tsv files
     encoding: str = UTF_8
