@@ -142,9 +142,9 @@ class _Runs:
     def places(self, read: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the places of codes; read: their numbers in the order in which they are read."""
         if len(self.starts) == 1:
-            return read + self.starts[0]
+            return read + int(self.starts[0])
         stretch = np.searchsorted(self.ends, read, side="right")
-        places: NDArray[np.int64] = read - self.ends[stretch] + self._stops[stretch]
+        places: NDArray[np.int64] = read + (self._stops - self.ends)[stretch]
         return places
 
     @cached_property
@@ -272,5 +272,5 @@ def _at_most_the_last(products: Tensor, count: int) -> Tensor:
     size = products.size(1)
     if size < 2 * GROUPS or count * GROUPS_PER_ITEM > GROUPS:
         return largest(products, count)[0].amin(dim=1)
-    grouped = products[:, : size // GROUPS * GROUPS].unflatten(1, (-1, GROUPS))
+    grouped = products[:, : size // GROUPS * GROUPS].view(len(products), -1, GROUPS)
     return torch.topk(grouped.amax(dim=1), count, sorted=False)[0].amin(dim=1)
