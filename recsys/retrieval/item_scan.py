@@ -27,7 +27,7 @@ from recsys.model.ranking import largest
 from recsys.retrieval.candidates import with_bias
 from recsys.retrieval.int8 import STEPS, Int8Codes, int8_product
 
-CODES_AT_ONCE = 32_768  # multiplied together
+CODES_AT_ONCE = 65_536  # multiplied together
 COPIED_AT_ONCE = 8_192  # copied to be multiplied, which stay in the cache
 SIDE_BY_SIDE = 16  # runs of a mean stretch: so long ones are read where they are
 RUN = 64  # codes that are read together, 9 KB of 128 numbers
@@ -66,7 +66,6 @@ class ItemScan:
         made = "_codes" in vars(self)
         return made and allowed.count <= SHORT_SCAN and self._runs(allowed).size <= SHORT_SCAN
 
-    @torch.inference_mode()
     def best(
         self,
         queries: NDArray[np.float32],
@@ -207,38 +206,40 @@ class _OrderedCodes:
             return _Runs.of(places[first], places[last] + 1 - places[first], False, places)
         return _Runs.of(numbers * RUN, np.full(len(numbers), RUN), True, places)
 
-    def rounded(self, vectors: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
-        """Return queries in 8 bits, (B, width) int8, and by how much a product differs, (B,).
+    def rounded(self, vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+        """Return queries in 8 bits, (B, width), and by how much their products differ, (B,).
 
         vectors: (B, width) float32, queries with their last number.
         """
-        scaled = torch.from_numpy(vectors) * self.steps
-        exact = scaled * (STEPS / scaled.abs().amax(dim=1, keepdim=True).clamp(min=1e-30))
-        rounded = exact.round()
-        errors = torch.linalg.vector_norm(exact - rounded, dim=1) * self.longest
-        errors += torch.linalg.vector_norm(exact, dim=1) * (0.5 * math.sqrt(len(self.steps)))
-        return rounded.to(torch.int8), errors
+        exact = vectors * self.steps.numpy()
+        exact *= STEPS / np.maximum(np.abs(exact).max(axis=1, keepdims=True), 1e-30)
+        rounded = np.rint(exact)
+        errors = _lengths(exact) * (0.5 * math.sqrt(len(self.steps)))
+        errors += _lengths(exact - rounded) * self.longest
+        with np.errstate(invalid="ignore"):  # a state of NaN
+            return rounded.astype(np.int8), errors
 
     def best(
-        self, queries: Tensor, errors: Tensor, count: int, runs: _Runs
+        self, queries: NDArray[np.int8], errors: NDArray[np.float64], count: int, runs: _Runs
     ) -> list[NDArray[np.int64]]:
         """Return the (C,) candidates of each query in some runs; see `ItemScan.best`.
 
         Args:
             queries: (B, width) int8.
-            errors: (B,) float32, as `rounded` returns them.
+            errors: (B,) float64, as `rounded` returns them.
             count: see `ItemScan.best`.
             runs: the runs.
         """
         if not runs.size:
             return [np.zeros(0, dtype=np.int64)] * len(queries)
-        products = self._products(queries, runs)
-        last = _at_most_the_last(products, min(count, runs.size))
-        least = (last.double() - 2 * (1 + ROUNDING) * errors.double()).floor()
-        least = least.nan_to_num(INT32.max).clamp(min=INT32.min + 1)  # a state of NaN finds nothing
+        products = self._products(torch.from_numpy(queries), runs).numpy()
+        least = np.floor(
+            _at_most_the_last(products, min(count, runs.size)) - 2 * (1 + ROUNDING) * errors
+        )
+        least = np.nan_to_num(least, nan=INT32.max).clip(min=INT32.min + 1)  # NaN finds nothing
         return [
-            self.items[runs.places(np.flatnonzero(row >= bound))].astype(np.int64)
-            for row, bound in zip(products.numpy(), least.to(torch.int64).tolist(), strict=True)
+            self.items[runs.places(np.flatnonzero(row >= int(bound)))].astype(np.int64)
+            for row, bound in zip(products, least.tolist(), strict=True)
         ]
 
     def _products(self, queries: Tensor, runs: _Runs) -> Tensor:
@@ -262,15 +263,22 @@ class _OrderedCodes:
         return products if runs.barred is None else products.masked_fill_(runs.barred, INT32.min)
 
 
-def _at_most_the_last(products: Tensor, count: int) -> Tensor:
-    """Return a number that is not above the `count`-th largest product, (B,) int32.
+def _lengths(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the length of each vector, (B,); vectors: (B, width)."""
+    squares: NDArray[np.float64] = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+    return np.sqrt(squares)
+
+
+def _at_most_the_last(products: NDArray[np.int32], count: int) -> NDArray[np.int32]:
+    """Return a number that is not above the `count`-th largest product, (B,).
 
     It may be the `count`-th largest of the maxima of groups, which are as many products.
 
     products: (B, size) int32.
     """
-    size = products.size(1)
+    rows, size = products.shape
     if size < 2 * GROUPS or count * GROUPS_PER_ITEM > GROUPS:
-        return largest(products, count)[0].amin(dim=1)
-    grouped = products[:, : size // GROUPS * GROUPS].view(len(products), -1, GROUPS)
-    return torch.topk(grouped.amax(dim=1), count, sorted=False)[0].amin(dim=1)
+        return largest(torch.from_numpy(products), count)[0].amin(dim=1).numpy()
+    grouped = products[:, : size // GROUPS * GROUPS].reshape(rows, -1, GROUPS)
+    last: NDArray[np.int32] = np.partition(grouped.max(axis=1), -count, axis=1)[:, -count]
+    return last

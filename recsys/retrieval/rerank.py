@@ -304,7 +304,8 @@ class Reranked:
         if allowed is not None:
             scores[:, torch.from_numpy(~allowed.holds(self._raised))] = NEVER
         best = torch.topk(scores, min(count, len(self._raised)), sorted=False)[1].numpy()
-        return self._raised[best]
+        raised: NDArray[np.int64] = self._raised[best]
+        return raised
 
     def _scored(
         self,
@@ -362,15 +363,19 @@ class Reranked:
         if batch.votes is not None:
             self._normalize(scores, shown, batch.votes)
         floors = [
-            NEVER if _suffices(*row[:3]) else _floor(row[0], *row[3:], len(self._vectors))
-            for row in zip(searches, queries, batch.demoted, items, scores, shown, strict=True)
+            NEVER
+            if _suffices(done, query, demoted)
+            else _floor(done, items[row], scores[row], shown[row], len(self._vectors))
+            for row, (done, query, demoted) in enumerate(
+                zip(searches, queries, batch.demoted, strict=True)
+            )
         ]
-        places, flat = entries.places(items, len(self._vectors)), scores.ravel()
-        if batch.votes is not None:
+        if len(entries.item):
+            places, flat = entries.places(items, len(self._vectors)), scores.ravel()
             with np.errstate(invalid="ignore"):  # a state of NaN
                 voted = flat[places[:votes]]
                 flat[places[:votes]] = np.logaddexp(voted, entries.value[:votes])
-        flat[places[votes:]] += entries.value[votes:]
+            flat[places[votes:]] += entries.value[votes:]
         for row, query in enumerate(queries):
             if query.excluded:
                 shown[row] &= ~np.isin(items[row], query.excluded)
@@ -544,6 +549,8 @@ def _floor(
     """
     floor = NEVER
     for search in searches:
+        if search.depth == sys.maxsize:
+            continue
         held = distinct if search.allowed is None else distinct & search.allowed.holds(items)
         found, size = scores[held], total if search.allowed is None else search.allowed.count
         if len(found) < min(search.depth, size):
