@@ -124,13 +124,18 @@ class _Runs:
     def of(
         cls, starts: NDArray[Any], sizes: NDArray[Any], copied: bool, places: NDArray[np.int32]
     ) -> "_Runs":
-        """Return the runs of stretches that hold these allowed places, (count,), all rising."""
+        """Return the runs of stretches, rising, that hold these allowed places, (count,)."""
         starts, ends, barred = starts.astype(np.int64), np.cumsum(sizes, dtype=np.int64), None
         size = int(ends[-1]) if len(ends) else 0
         if len(places) < size:
-            stretch = np.searchsorted(starts, places, side="right") - 1
-            barred = torch.ones(size, dtype=torch.bool)
-            barred[torch.from_numpy(places + (ends - sizes - starts)[stretch])] = False
+            if len(starts) > 1:
+                stretch = np.searchsorted(starts, places, side="right") - 1
+                places = places + (ends - sizes - starts)[stretch]
+            else:
+                places = places - int(starts[0])
+            mask = np.ones(size, dtype=bool)
+            mask[places] = False
+            barred = torch.from_numpy(mask)
         return cls(starts, ends, copied, barred)
 
     @property
@@ -195,11 +200,14 @@ class _OrderedCodes:
 
     def runs_of(self, allowed: AllowedItems) -> _Runs:
         """Return the runs that hold the allowed items."""
-        places = np.sort(self.places[allowed.indices])
+        places, all_codes = self.places[allowed.indices], (np.zeros(1), np.array([self.total]))
+        if allowed.share > MOST_RUNS:
+            return _Runs.of(*all_codes, False, places)
+        places.sort()
         run = places // RUN
         numbers = run[np.diff(run, prepend=-1) > 0]
         if len(numbers) * RUN > MOST_RUNS * self.total:
-            return _Runs.of(np.zeros(1), np.array([self.total]), False, places)
+            return _Runs.of(*all_codes, False, places)
         first = np.flatnonzero(np.diff(run, prepend=-2) > 1)  # no run of a stretch is left out
         if len(first) == 1 or len(first) * SIDE_BY_SIDE < len(numbers):
             last = np.append(first[1:], len(places)) - 1
