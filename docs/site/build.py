@@ -3,8 +3,8 @@
     make site
     python docs/site/build.py --out FOLDER    # that has the sites of earlier versions, or none
 
-A warning of Sphinx, such as a link that leads nowhere, is an error. The pages need no server and send
-no request to another host.
+A warning of Sphinx, such as a link that leads nowhere, is an error. The pages need no server and
+send no request to another host.
 """
 
 import argparse

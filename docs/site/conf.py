@@ -41,4 +41,5 @@ html_sidebars = {
 }
 html_copy_source = False
 html_use_index = False
+html_show_copyright = False
 html_show_search_summary = False  # a page of a disk (file://) cannot read the other pages

@@ -1,7 +1,7 @@
 """Extension of Sphinx for what a code host does by itself: lists, notebooks, diagrams.
 
-The navigation is made of the tables of docs/README.md. A page that is missing there is a warning, and
-a warning ends the build.
+The navigation is made of the tables of docs/README.md. A page that is missing there is a warning,
+and a warning ends the build.
 """
 
 import base64

@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from service.api.routes import health
 from service.serve import read_settings
 from service.settings import Settings
 from tests.support.documents.command_check import check_command
-from tests.support.documents.markdown import ROOT
+from tests.support.documents.markdown import ROOT, Page
 from tests.unit.docker.test_compose import METRICS, OURS
 
 FOLDER = ROOT / "docker" / "kubernetes"
@@ -91,13 +92,16 @@ def test_an_unknown_field_is_found() -> None:
         check(service | {"spec": service["spec"] | {"portz": []}}, VERSIONS[-1])
 
 
-def test_kustomize_builds_valid_resources_with_each_component(tmp_path: Path) -> None:
+def test_kustomize_builds_the_overlay_of_the_page_with_all_components(tmp_path: Path) -> None:
     if (kubectl := shutil.which("kubectl")) is None:
         pytest.skip("there is no kubectl, which contains kustomize")
-    shutil.copytree(FOLDER, tmp_path / "k")
-    components = sorted(path.name for path in (FOLDER / "components").iterdir())
-    listed = {"resources": ["k/trial"], "components": [f"k/components/{n}" for n in components]}
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(listed))
+    shutil.copytree(FOLDER, tmp_path / "session-recsys/docker/kubernetes")
+    (block,) = [b for b in Page(ROOT / "docs/kubernetes.md").blocks if b.language == "yaml"]
+    overlay = yaml.safe_load(block.text)
+    kubernetes = overlay["resources"][0].removesuffix("/base")
+    overlay["resources"] = [f"{kubernetes}/trial"]  # the base, and a Job
+    overlay["components"] += [f"{kubernetes}/components/object-store"]
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
 
     ran = subprocess.run(
         [kubectl, "kustomize", str(tmp_path)], capture_output=True, text=True, check=True
@@ -113,7 +117,11 @@ def test_kustomize_builds_valid_resources_with_each_component(tmp_path: Path) ->
         for r in built
         if (r["kind"], r["metadata"]["name"]) == ("Deployment", "recsys-api")
     ]
+    (container,) = deployed["template"]["spec"]["containers"]
     assert "replicas" not in deployed  # the autoscaler decides
+    assert container["image"] == "registry.example/session-recsys:serve"
+    assert {"name": "RECSYS_WORKERS", "value": "2"} in container["env"]
+    assert container["resources"]["limits"] == {"cpu": "2", "memory": "2Gi"}
     volumes = {v.pop("name"): v for v in deployed["template"]["spec"]["volumes"]}
     assert volumes["bundles"] == {"emptyDir": {"sizeLimit": "4Gi"}}
 
@@ -169,13 +177,23 @@ def test_probes_call_routes_of_the_service() -> None:
 
 def test_variables_are_settings_and_commands_exist() -> None:
     known = {f"RECSYS_{name.upper()}" for name in Settings.model_fields} | {"RECSYS_FEEDBACK"}
+    commands = get_command(app).commands  # type: ignore[attr-defined]
     for container in containers():
         assert {v["name"] for v in container.get("env", ())} <= known
-        if arguments := container.get("args"):
-            if arguments[0] in get_command(app).commands:  # type: ignore[attr-defined]
-                check_command(["recsys", *arguments])
-            else:
-                assert arguments[0] in COMING
+        if (words := words_of(container)) and words[0] in COMING - set(commands):
+            continue
+        if words:
+            check_command(["recsys", *words])
+
+
+def words_of(container: Resource) -> list[str]:
+    """Return the arguments of recsys, which is the entry point of the images."""
+    match container.get("command", []):
+        case ["sh", "-c", script]:
+            return shlex.split(script.partition(" || ")[0])[1:]
+        case ["python", *_]:
+            return []
+    return list(container.get("args", []))
 
 
 def test_queries_use_existing_metrics() -> None:
@@ -220,6 +238,8 @@ def test_selectors_find_the_pods_of_the_api() -> None:
     assert named("Service", "recsys")["spec"]["selector"] == labels
     for kind in ("PodDisruptionBudget", "PodMonitor"):
         assert named(kind, "recsys-api")["spec"]["selector"]["matchLabels"] == labels
+    collector = named("Deployment", "recsys-collect")["spec"]["template"]["metadata"]["labels"]
+    assert named("PodMonitor", "recsys-collect")["spec"]["selector"]["matchLabels"] == collector
 
 
 def test_only_trainings_write_bundles() -> None:
