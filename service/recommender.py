@@ -98,6 +98,7 @@ class RecommendationResult(ItemList):
     degraded: bool  # the stored session could not be read
     stored: bool  # the click of this request is in Redis
     unknown_event_types: Sequence[str] = ()  # of the clicks of this request
+    variant: str | None = None  # name of the bundle that answered; None where no experiment runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,7 @@ class Recommender:
     ) -> None:
         self._clock = clock
         self.predictor = predictor
+        self.variant: str | None = None  # name of the bundle while an experiment runs
         self._states = StateWriter(store, metrics.count_kept)
         self._metrics = metrics
         self._worker = worker
@@ -147,6 +149,12 @@ class Recommender:
         """Return a recommender with the same model and another overlay; batches end with theirs."""
         other = copy.copy(self)
         other.predictor = predictor
+        return other
+
+    def with_variant(self, variant: str | None) -> Self:
+        """Return the same recommender, whose answers name this variant."""
+        other = copy.copy(self)
+        other.variant = variant
         return other
 
     def check(self, query: ListQuery, prefix: str = "") -> None:
@@ -386,6 +394,7 @@ class Recommender:
             degraded=session.degraded,
             stored=query.click is not None and _is_click_stored(session.stored),
             unknown_event_types=self.unknown_event_types(query.own_types),
+            variant=self.variant,
         )
 
     def _named(self, ranking: Ranking) -> list[tuple[str, float]]:
