@@ -37,7 +37,7 @@ def test_only_users_that_a_share_gains_or_loses_change_their_variant(
         before, experiment = experiment, experiment.with_shares(shares)
         assert experiment.shares == shares
         assert Experiment.of_lines(experiment.lines()) == experiment
-        for name in before.ranges | experiment.ranges:
+        for name in before.ranges.keys() | experiment.ranges:
             was, now = places_of(before, name), places_of(experiment, name)
             old, new = before.shares.get(name, 0), experiment.shares.get(name, 0)
             assert np.count_nonzero(was & ~now) == round(100 * max(0, old - new))
