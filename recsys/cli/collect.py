@@ -101,10 +101,10 @@ class FolderSink:
 
     def compact(self) -> int:
         """Compact the folder, and return the number of rows of deleted users that were removed."""
-        from data.events.compaction import compact
+        from data.events.compaction import Compacted, compact
 
         done = compact(self._folder, time.time(), self._keep_days)
-        if done != type(done)():
+        if done != Compacted():
             log.info(
                 "Compacted: %d files merged, %d rows of deleted users and %d old hours removed.",
                 done.merged_files,

@@ -137,6 +137,8 @@ class Collector:
         counts = self._write(as_columns(events, rejected))
         waiting = await self._reader.acknowledge(batch)
         self._count(batch, counts, waiting)
+        if counts.repeated:
+            log.info("%d entries were in the folder already.", counts.repeated)
         if rejected:
             log.warning(
                 "%d entries cannot be read and are kept in rejected/. The first: %s",

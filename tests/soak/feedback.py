@@ -135,7 +135,8 @@ def kill_at_work(bundle: Path, folder: Path, kills: int) -> list[Bound]:
             process.wait()
         status = start_fork([*words, "--once"], log, os.environ).wait(300)
         left = sum(client.xlen(key) for key in client.scan_iter("recsys:*:feedback"))
-    bounds = [Bound("kills", str(kills))]
+    again = log.read_text(errors="replace").count("were in the folder already")
+    bounds = [Bound("kills", str(kills)), Bound("rounds that were written before", str(again))]
     for kind in (CLICKS, IMPRESSIONS):
         entries = Counter(read_events(events, kind, columns=["entry"])["entry"].to_pylist())
         expected, doubled = kills * BACKLOG, sum(times > 1 for times in entries.values())
