@@ -33,6 +33,8 @@ from service.api.routes import (
 )
 from service.batcher import Batcher
 from service.bundle_watcher import BundleWatcher, SharedVersionFile, registry_source
+from service.feedback.feedback import Feedback
+from service.feedback.limits import StreamLimits
 from service.live_catalogue import POLL_SECONDS, LiveCatalogue
 from service.logs import watch_loop
 from service.metrics import RequestMetrics, ServiceMetrics
@@ -91,16 +93,21 @@ def create_app(settings: Settings) -> FastAPI:
                 notes.append(service.note.read)
             await service.models.start()
             watcher = BundleWatcher(service.models, notes, settings.follow_seconds)
+            await watcher.check()  # variants are loaded before the service is ready
             watcher.start()
             if service.trending is not None:
                 service.trending.start()
+            if service.feedback is not None:
+                service.feedback.start()
             await _warn_without_redis(service.redis)
             async with AsyncExitStack() as stack:  # closes each part, even if others fail
                 stack.push_async_callback(service.redis.close)
                 stack.push_async_callback(service.live.stop)
                 if service.trending is not None:
                     stack.push_async_callback(service.trending.stop)
-                stack.push_async_callback(lambda: service.recommender.close())  # the current one
+                if service.feedback is not None:
+                    stack.push_async_callback(service.feedback.stop)
+                stack.push_async_callback(service.models.close)
                 stack.push_async_callback(service.batcher.stop)
                 stack.push_async_callback(watcher.stop)
                 yield
@@ -210,11 +217,15 @@ def _start(
     secret = settings.user_id_secret
     unstored = UnstoredClicks(metrics.count_unstored)
     overlay_store = OverlayStore(_overlay_client(settings, metrics))
-    live = LiveCatalogue(overlay_store, metrics.set_catalogue, metrics.catalogue_age.set)
+    live = LiveCatalogue(overlay_store, metrics.catalogue_age.set)
     trending = None
     if settings.trending:
         counters = RedisCounters(redis)
-        trending = Trending(counters, lambda: models.recommender, live.rebase, metrics)
+        trending = Trending(counters, lambda: models.recommenders, live.rebase, metrics)
+    feedback = None
+    if settings.feedback == "stream":
+        streams = StreamLimits.of_megabytes(settings.feedback_max_mb)
+        feedback = Feedback(redis, streams, metrics)
     store = RedisStore(
         redis,
         StoreLimits(
@@ -222,6 +233,7 @@ def _start(
             idle_seconds=settings.idle_seconds,
             event_ids_kept=settings.event_ids_kept,
             tombstone_seconds=settings.tombstone_seconds,
+            stream_bytes=None if feedback is None else feedback.limits.clicks,
         ),
         None if secret is None else secret.get_secret_value(),
         unstored.add,
@@ -231,9 +243,10 @@ def _start(
     def begin(model: OpenedBundle) -> Recommender:
         store.reserve(model.predictor.window)
         predictor = model.predictor if trending is None else trending.served(model.predictor)
-        return Recommender(predictor, store, metrics, torch_worker)
+        impressions = None if feedback is None else feedback.impressions
+        return Recommender(predictor, store, metrics, torch_worker, impressions)
 
-    models = ModelManager(first, begin, metrics, live)
+    models = ModelManager(first, begin, metrics, live, store.hashing_secret)
     batcher: Batcher[RecommendationQuery, RecommendationResult] = Batcher(
         models.recommend,
         batch_size=settings.batch_size,
@@ -256,6 +269,7 @@ def _start(
         settings.bundle,
         note,
         trending,
+        feedback,
     )
 
 

@@ -5,7 +5,7 @@ All outcomes are counted, failures included. No label names a user or an item.
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from functools import cache
 
@@ -14,9 +14,11 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recsys.live.overlay import OverlayCounts
+from service.feedback.watch import StreamSizes
 from service.redis_client.breaker import BreakerState
 from service.server.workers import SHARED_METRICS
 
+MAX_VARIANT_LABELS = 50  # of one process; an operator may run another experiment every day
 LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
@@ -77,8 +79,9 @@ class ServiceMetrics:
         self.clicks_not_stored = Counter(
             "recsys_clicks_not_stored",
             "Clicks that are not in Redis, by reason: oom, readonly, misconf, noreplicas (Redis "
-            "refuses writes), unavailable (no answer), damaged (the key holds no session), "
-            "forgotten (a repeat from before a DELETE).",
+            "refuses writes), feedback (too much feedback is not collected), unavailable (no "
+            "answer), damaged (the key holds no session), forgotten (a repeat from before a "
+            "DELETE).",
             ("reason",),
             registry=registry,
         )
@@ -93,6 +96,39 @@ class ServiceMetrics:
             "were too many items).",
             ("outcome",),
             registry=registry,
+        )
+        self.impressions = Counter(
+            "recsys_impressions",
+            "Lists with an id: logged (in a feedback stream), or lost because the stream was full, "
+            "too many were waiting in the process, the session had ended, or Redis was unavailable "
+            "(they may be logged).",
+            ("outcome",),
+            registry=registry,
+        )
+        self.feedback_entries = Gauge(
+            "recsys_feedback_entries",
+            "Entries of the feedback streams that are not collected yet.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.feedback_bytes = Gauge(
+            "recsys_feedback_bytes",
+            "Bytes of the feedback streams in Redis.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.feedback_fullest = Gauge(
+            "recsys_feedback_fullest_ratio",
+            "Share of its limit that the fullest feedback stream has reached: lists are not logged "
+            "above 0.75, clicks not stored above 1.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.feedback_oldest = Gauge(
+            "recsys_feedback_oldest_seconds",
+            "Age of the oldest entry of the feedback streams: the lag of the collection.",
+            registry=registry,
+            multiprocess_mode="livemax",
         )
         self.trending_counters = Gauge(
             "recsys_trending_counters",
@@ -112,6 +148,7 @@ class ServiceMetrics:
         self._states = cache(self.states.labels)
         self._answers = cache(self.answers.labels)
         self._states_kept = cache(self.states_kept.labels)
+        self._impressions = cache(self.impressions.labels)
         self.redis_servers = Gauge(
             "recsys_redis_servers",
             "Redis servers by state of their circuit breaker: closed (in use), open (not called "
@@ -128,12 +165,34 @@ class ServiceMetrics:
         )
         self.model = Gauge(
             "recsys_model_info",
-            "1 for the model that is served.",
+            "1 for a model that is served.",
             ("model_id",),
             registry=registry,
             multiprocess_mode="livemax",
         )
-
+        self._models: set[str] = set()  # ids whose gauge is 1
+        self.variant_answers = Counter(
+            "recsys_variant_answers",
+            "Recommendations while an experiment runs, by variant and source, or failed. The label "
+            f"of a variant is the name of its bundle; after {MAX_VARIANT_LABELS} names, other.",
+            ("variant", "source"),
+            registry=registry,
+        )
+        self.variant_seconds = Histogram(
+            "recsys_variant_seconds",
+            "Seconds in which the part of a batch of one variant was answered, Redis included.",
+            ("variant",),
+            buckets=LATENCY,
+            registry=registry,
+        )
+        self.variant_share = Gauge(
+            "recsys_variant_share",
+            "Percent of the users that a variant answers; 0 once it is not served any more.",
+            ("variant",),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._variant_labels: set[str] = set()
         self.catalogue_changes = Counter(
             "recsys_catalogue_changes",
             "Items in calls that change the live catalogue: changed, unchanged (they were so "
@@ -172,6 +231,17 @@ class ServiceMetrics:
         """Count clicks that were added to the counters, or lost."""
         self.trending_clicks.labels(outcome).inc(clicks)
 
+    def count_impressions(self, outcome: str, lists: int) -> None:
+        """Count lists that were logged, or lost."""
+        self._impressions(outcome).inc(lists)
+
+    def set_feedback(self, sizes: StreamSizes) -> None:
+        """Set the sizes of the feedback streams."""
+        self.feedback_entries.set(sizes.entries)
+        self.feedback_bytes.set(sizes.stream_bytes)
+        self.feedback_fullest.set(sizes.fullest)
+        self.feedback_oldest.set(sizes.oldest_seconds)
+
     def count_refused(self, status: int) -> None:
         """Count an answer to a request that was refused before the application read it."""
         self.requests.labels("unmatched", "other", str(status)).inc()
@@ -189,6 +259,34 @@ class ServiceMetrics:
         """Count recommendations; counts: (source, degraded) → number."""
         for (source, degraded), count in counts.items():
             self._answers(source, str(degraded).lower()).inc(count)
+
+    def set_models(self, model_ids: Collection[str]) -> None:
+        """Set which models are served."""
+        for model_id in self._models.difference(model_ids):
+            self.model.labels(model_id).set(0)
+        for model_id in model_ids:
+            self.model.labels(model_id).set(1)
+        self._models = set(model_ids)
+
+    def count_variant(self, variant: str, outcomes: Mapping[str, int], seconds: float) -> None:
+        """Count the answers of a variant in one batch; outcomes: source or failed → number."""
+        label = self._variant_label(variant)
+        for outcome, count in outcomes.items():
+            self.variant_answers.labels(label, outcome).inc(count)
+        self.variant_seconds.labels(label).observe(seconds)
+
+    def set_shares(self, shares: Mapping[str, float]) -> None:
+        """Set the percent of the users of each variant, the main version included."""
+        for label in list(self._variant_labels):
+            self.variant_share.labels(label).set(0)
+        for variant, share in shares.items():
+            self.variant_share.labels(self._variant_label(variant)).set(share)
+
+    def _variant_label(self, variant: str) -> str:
+        """Return the label of a variant; an unbounded number of labels would fill the memory."""
+        if len(self._variant_labels) < MAX_VARIANT_LABELS:
+            self._variant_labels.add(variant)
+        return variant if variant in self._variant_labels else "other"
 
     def count_kept(self, kept: int, outdated: int) -> None:
         """Count states that were written to Redis, and those that were not."""

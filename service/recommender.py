@@ -45,6 +45,7 @@ from recsys.catalogue.catalogue import CACHED_FILTER_VALUES
 from recsys.errors import StoreUnavailable, WrongAttribute
 from recsys.predictor import Predictor, Ranking, SessionState, Source
 from recsys.retrieval.exact import RankingQuery
+from service.feedback.impressions import Impressions
 from service.list_rules import ListQuery, check_rules, ranking_query
 from service.metrics import ServiceMetrics
 from service.store.session_store import Click, ComputedState, Store, StoredSession, Visit
@@ -100,6 +101,8 @@ class RecommendationResult(ItemList):
     degraded: bool  # the stored session could not be read
     stored: bool  # the click of this request is in Redis
     unknown_event_types: Sequence[str] = ()  # of the clicks of this request
+    variant: str | None = None  # name of the bundle that answered; None where no experiment runs
+    list_id: str | None = None  # None if the list is not logged
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,7 @@ class Recommender:
         store: the sessions of users.
         metrics: counters and histograms.
         worker: thread for batches that take long.
+        impressions: log of the lists; None if there is no feedback.
         clock: processor seconds of the calling thread, so that what other threads and processes
             take does not count.
     """
@@ -132,13 +136,16 @@ class Recommender:
         store: Store,
         metrics: ServiceMetrics,
         worker: ThreadPoolExecutor,
+        impressions: Impressions | None = None,
         clock: Callable[[], float] = time.thread_time,
     ) -> None:
         self._clock = clock
         self.predictor = predictor
+        self.variant: str | None = None  # name of the bundle while an experiment runs
         self._states = StateWriter(store, metrics.count_kept)
         self._metrics = metrics
         self._worker = worker
+        self._impressions = impressions
         self._seconds_per_query = IN_LOOP_SECONDS  # moving average of the ranking time
         self._filtered: set[tuple[str, bool]] = set()  # attributes of filters; whether by a range
 
@@ -150,6 +157,12 @@ class Recommender:
         """Return a recommender with the same model and another overlay; batches end with theirs."""
         other = copy.copy(self)
         other.predictor = predictor
+        return other
+
+    def with_variant(self, variant: str | None) -> Self:
+        """Return the same recommender, whose answers name this variant."""
+        other = copy.copy(self)
+        other.variant = variant
         return other
 
     def check(self, query: ListQuery, prefix: str = "") -> None:
@@ -236,9 +249,15 @@ class Recommender:
         of_users = [index for index, query in enumerate(queries) if query.user_id is not None]
         if not of_users:  # a query without a user does not wait for Redis
             return [self._session(query, None) for query in queries]
-        replies = await self._states.exchange([_visit(queries[index]) for index in of_users])
+        visits = [self._visit(queries[index]) for index in of_users]
+        replies = await self._states.exchange(visits)
         stored = dict(zip(of_users, replies, strict=True))
         return [self._session(query, stored.get(index)) for index, query in enumerate(queries)]
+
+    def _visit(self, query: RecommendationQuery) -> Visit:
+        assert query.user_id is not None, "only queries of users visit the store"
+        clicks = () if query.click is None else (query.click,)
+        return Visit(query.user_id, clicks, self.predictor.model_id, self.variant)
 
     def _session(
         self, query: RecommendationQuery, stored: StoredSession | StoreUnavailable | None
@@ -397,15 +416,33 @@ class Recommender:
     def _result(
         self, query: RecommendationQuery, session: _Session, ranking: Ranking
     ) -> RecommendationResult:
+        items = self._named(ranking)
         return RecommendationResult(
             self.predictor.model_id,
             ranking.source,
             self.unknown([*query.own_items, *query.pin]),
-            self._named(ranking),
+            items,
             self._attributes(query, ranking),
             degraded=session.degraded,
             stored=query.click is not None and _is_click_stored(session.stored),
             unknown_event_types=self.unknown_event_types(query.own_types),
+            variant=self.variant,
+            list_id=self._log(session, ranking, items),
+        )
+
+    def _log(
+        self, session: _Session, ranking: Ranking, items: Sequence[tuple[str, float]]
+    ) -> str | None:
+        """Log the list of a stored session, and return its id; None if it is not logged."""
+        if self._impressions is None or session.stored is None:
+            return None
+        return self._impressions.add(
+            session.stored.key,
+            session.stored.nonce,
+            model_id=self.predictor.model_id,
+            variant=self.variant,
+            source=ranking.source,
+            items=[item_id for item_id, _ in items],
         )
 
     def _named(self, ranking: Ranking) -> list[tuple[str, float]]:
@@ -424,11 +461,6 @@ class Recommender:
 def _attributes(query: ListQuery) -> set[tuple[str, bool]]:
     """Return the attributes of a filter, each with whether it is a range that is asked for."""
     return {(name, isinstance(values, Range)) for name, values in query.filter.items()}
-
-
-def _visit(query: RecommendationQuery) -> Visit:
-    assert query.user_id is not None, "only queries of users visit the store"
-    return Visit(query.user_id, () if query.click is None else (query.click,))
 
 
 def _is_click_stored(stored: StoredSession | None) -> bool:

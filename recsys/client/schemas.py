@@ -65,6 +65,13 @@ EventType = Annotated[
     AfterValidator(encodable),
     Field(json_schema_extra={"pattern": r"^[^\uFFFD]*$"}),
 ]
+ClickedListId = Annotated[
+    Id | None,
+    Field(
+        description="the list in which the item was shown, by the `list_id` of that answer; kept "
+        "with the feedback, and checked when it is read"
+    ),
+]
 EventTypesOfItems = Annotated[
     list[EventType | None] | None,
     Field(
@@ -184,9 +191,9 @@ REQUEST_FORMS: JsonDict = {  # documents what `_check_form` checks
         _form(
             "recommend only",
             ("user_id",),
-            ("item_id", "event_id", "event_type", "items", "event_types"),
+            ("item_id", "event_id", "event_type", "list_id", "items", "event_types"),
         ),
-        _form("stateless", ("items",), ("user_id", "item_id", "event_id", "event_type")),
+        _form("stateless", ("items",), ("user_id", "item_id", "event_id", "event_type", "list_id")),
     ]
 }
 
@@ -202,6 +209,7 @@ class SessionFields(Body):
     event_type: EventType | None = Field(
         None, description="type of this click, as view or cart; if absent, the model's default"
     )
+    list_id: ClickedListId = None
     items: list[Id] | None = Field(
         None,
         max_length=MAX_CLICKS,
@@ -230,6 +238,8 @@ class RecommendationRequest(ListRules, SessionFields):
             raise ValueError("event_id names a click: give item_id with it")
         if self.event_type is not None and self.item_id is None:
             raise ValueError("event_type belongs to a click: give item_id with it")
+        if self.list_id is not None and self.item_id is None:
+            raise ValueError("list_id is the list of a click: give item_id with it")
         if self.event_types is not None and self.items is None:
             raise ValueError("event_types belong to items: give items with them")
         return self
@@ -261,6 +271,14 @@ class Recommendations(BaseModel):
     unknown_event_types: list[str] | None = Field(
         None, description="types of clicks that the model does not know; absent if there are none"
     )
+    variant: str | None = Field(
+        None, description="the variant that answered; absent if no experiment runs"
+    )
+    list_id: str | None = Field(
+        None,
+        description="id of this list, to send with clicks on its items; absent without feedback, "
+        "for a list of no user, and if degraded",
+    )
 
 
 class ManyRequests(Body):
@@ -286,6 +304,7 @@ class NewClick(Body):
     event_type: EventType | None = Field(
         None, description="type of the click, as view or cart; if absent, the model's default"
     )
+    list_id: ClickedListId = None
 
 
 class NewClicks(Body):
@@ -429,6 +448,18 @@ class LiveItem(BaseModel):
     )
 
 
+class VariantInfo(BaseModel):
+    share: float = Field(description="percent of the users")
+    model_id: str | None = Field(
+        description="null if its bundle was refused: the main version answers its users"
+    )
+
+
+class ExperimentInfo(BaseModel):
+    id: str
+    variants: dict[str, VariantInfo] = Field(description="by name, the main version first")
+
+
 class ModelInfo(BaseModel):
     model_id: str
     created: str
@@ -447,6 +478,9 @@ class ModelInfo(BaseModel):
     )
     metrics: dict[str, object]
     training: dict[str, object]
+    experiment: ExperimentInfo | None = Field(
+        None, description="variants that answer some users; absent if no experiment runs"
+    )
 
 
 class ReloadRequest(Body):
@@ -455,7 +489,7 @@ class ReloadRequest(Body):
         min_length=1,
         max_length=MAX_ID_LENGTH,
         description="name of a bundle in the registry, or beside the bundle of RECSYS_BUNDLE; "
-        "if absent, the bundle that RECSYS_BUNDLE names now",
+        "it answers all users; if absent, what RECSYS_BUNDLE names now, with its experiment",
     )
 
 

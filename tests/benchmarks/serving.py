@@ -4,8 +4,11 @@
     python tests/benchmarks/serving.py compare --bundle runs/50k/bundle      # with the reference
     python tests/benchmarks/serving.py against --bundle runs/50k/bundle --other ../before
     python tests/benchmarks/serving.py paced --bundle runs/50k/bundle --rate 1000 --seconds 60
+    python tests/benchmarks/serving.py feedback --bundle runs/50k/bundle --rate 1000
+    python tests/benchmarks/serving.py split --bundle runs/50k/bundle --variant runs/100k/bundle
     python tests/benchmarks/serving.py connections --bundle runs/50k/bundle
     python tests/benchmarks/serving.py users                                 # bytes in Redis
+    python tests/benchmarks/serving.py events                                # of the feedback
 
 Every command starts a redis-server and the servers to measure as processes on this machine, and
 stops them again. `recsys bench` generates the load.
@@ -19,9 +22,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Annotated, Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads stall it
@@ -36,9 +43,12 @@ from rich.table import Table
 from data.synthetic import write_shop
 from recsys.bundle.golden import open_predictor
 from recsys.bundle.layout import ITEMS
+from recsys.bundle.registry import publish
 from recsys.catalogue.catalogue import read_catalogue
 from recsys.retrieval.exact import RankingQuery
 from service.bench.workload import first_clicks, sample_clicks, sample_values
+from service.feedback.entries import read_entry, stream_keys
+from service.feedback.impressions import Impressions
 from service.server.embedded_redis import free_port, private_redis
 from service.store.session_store import (
     Click,
@@ -47,10 +57,11 @@ from service.store.session_store import (
     StoredSession,
     StoreLimits,
     Visit,
+    user_key,
 )
 from service.store.state_codec import StateTag, encode
 from tests.support.redis.stores import redis_client_for
-from tests.support.service.processes import family, resident
+from tests.support.service.processes import family, processor_seconds, resident
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console()
@@ -58,6 +69,9 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PRODUCTS = 200  # of each maker in the synthetic shop
 USERS_AT_ONCE = 100
+LIMITS = StoreLimits(
+    history_length=50, idle_seconds=86_400, event_ids_kept=1000, tombstone_seconds=300
+)
 CONNECTIONS = (1, 4, 16, 32, 64, 128, 256)
 WARMUP_SECONDS = 2.0
 CLICKED_SHARE = 0.8  # rough share of products with clicks in a shop of many makers
@@ -129,29 +143,15 @@ def against(
     workers: Workers = 1,
 ) -> None:
     """Compare this checkout with another one, in turns, each with its own Redis."""
-    results: dict[str, list[dict[str, Any]]] = {"this": [], "other": []}
     with (
         private_redis() as redis,
         private_redis() as others_redis,
         service(bundle, redis, workers) as ours,
         service(bundle, others_redis, workers, other) as theirs,
     ):
-        servers = [("this", ours), ("other", theirs)]
         options = {"rate": rate} if rate else {}
-        for at in range(rounds):
-            for name, server in servers if at % 2 == 0 else reversed(servers):
-                results[name].append(
-                    bench(bundle, server.url, seconds=seconds, connections=connections, **options)
-                )
-                console.print(f"round {at + 1}, {name}: {line(results[name][-1])}")
-    for figure in ("rate", "p50", "p90", "p99"):
-        values = {name: [row[figure] for row in rows] for name, rows in results.items()}
-        ratios = sorted(a / b for a, b in zip(values["this"], values["other"], strict=True))
-        console.print(
-            f"{figure}: this {statistics.median(values['this']):,.2f}, "
-            f"other {statistics.median(values['other']):,.2f}, "
-            f"ratio {statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
-        )
+        options |= {"connections": connections}
+        in_turns(bundle, {"this": ours, "other": theirs}, rounds, seconds, options)
 
 
 @app.command()
@@ -185,6 +185,118 @@ def paced(
         console.print(f"recall@{k} against exact lists: {share:.4f}")
 
 
+@app.command()
+def feedback(
+    bundle: Bundle,
+    rate: float = 1000.0,
+    seconds: float = 20.0,
+    connections: int = 64,
+    rounds: int = 5,
+    workers: Workers = 1,
+) -> None:
+    """Compare a service that logs feedback with one that does not, in turns."""
+    logging = {"RECSYS_FEEDBACK": "stream", "RECSYS_FEEDBACK_MAX_MB": "10000"}
+    with (
+        private_redis() as redis,
+        private_redis() as others_redis,
+        service(bundle, redis, workers, settings=logging) as ours,
+        service(bundle, others_redis, workers) as theirs,
+    ):
+        options = {"rate": rate, "connections": connections}
+        requests = in_turns(bundle, {"feedback": ours, "off": theirs}, rounds, seconds, options)
+        asyncio.run(print_redis("feedback", redis, requests))
+        asyncio.run(print_redis("off", others_redis, requests))
+
+
+async def print_redis(name: str, url: str, requests: float) -> None:
+    """Print the processor time of a Redis for a request, and what is in the feedback streams."""
+    entries, size = [], await _stream_bytes(url)
+    async with Redis.from_url(url) as client:
+        cpu = await client.info("cpu")
+        spent = 1e6 * (cpu["used_cpu_sys"] + cpu["used_cpu_user"]) / requests
+        console.print(f"{name}: {spent:.0f} µs of Redis a request")
+        for key in stream_keys():
+            found: Any = await client.xrange(key)
+            entries += [read_entry(fields) for _, fields in found]
+    if entries:
+        kinds = Counter(type(entry).__name__ for entry in entries)
+        console.print(f"{name}: {dict(kinds)}, {size / len(entries):.0f} bytes an entry")
+
+
+@app.command()
+def split(
+    bundle: Bundle,
+    variant: Annotated[Path, typer.Option(help="Bundle that answers a share of the users.")],
+    share: Annotated[float, typer.Option(help="Percent of the users.")] = 50.0,
+    rate: float = 500.0,
+    seconds: float = 20.0,
+    connections: int = 64,
+    rounds: int = 3,
+    workers: Workers = 1,
+) -> None:
+    """Compare a service that runs an experiment with one that does not, in turns; print memory."""
+    with (
+        TemporaryDirectory() as folder,
+        private_redis() as redis,
+        private_redis() as others_redis,
+    ):
+        registries = [Path(folder, name) for name in ("split", "alone")]
+        for registry, shares in zip(registries, ({"variant": share}, None), strict=True):
+            registry.mkdir()
+            (registry / "main").symlink_to(bundle.resolve())
+            (registry / "variant").symlink_to(variant.resolve())
+            publish(registry, "main", shares)
+        with (
+            service(registries[0], redis, workers) as ours,
+            service(registries[1], others_redis, workers) as theirs,
+        ):
+            servers = {"experiment": ours, "one model": theirs}
+            options = {"rate": rate, "connections": connections}
+            in_turns(bundle, servers, rounds, seconds, options)
+            for name, server in servers.items():
+                memory = [resident(pid) for pid in family(server.pid)]
+                rss, written = (sum(getattr(m, f) for m in memory) for f in ("rss", "written"))
+                console.print(f"{name}: {rss:,.0f} MB resident, {written:,.0f} MB of its own")
+
+
+def in_turns(
+    bundle: Path,
+    servers: Mapping[str, "Server"],
+    rounds: int,
+    seconds: float,
+    options: Mapping[str, float],
+) -> float:
+    """Measure two servers in turns, and print each figure of the first over the second.
+
+    `cpu` is the processor time of the server's processes for a request, in ms; it includes that of
+    the warm-up. Return how many requests each of them had, about.
+    """
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in servers}
+    requests = 0.0
+    for at in range(rounds):
+        turn = list(servers.items())
+        for name, server in turn if at % 2 == 0 else reversed(turn):
+            before = sum(map(processor_seconds, family(server.pid)))
+            result = bench(bundle, server.url, seconds=seconds, **options)
+            spent = sum(map(processor_seconds, family(server.pid))) - before
+            now = result["rate"] * (seconds + min(WARMUP_SECONDS, seconds))
+            results[name].append(result | {"cpu": 1000 * spent / now})
+            requests += now / len(servers)
+            console.print(f"round {at + 1}, {name}: {line(result)}")
+    for figure in ("rate", "p50", "p90", "p99", "cpu"):
+        first, second = ([row[figure] for row in rows] for rows in results.values())
+        ratios = sorted(a / b for a, b in zip(first, second, strict=True))
+        medians = [
+            f"{n} {statistics.median(v):,.3f}"
+            for n, v in zip(results, (first, second), strict=True)
+        ]
+        console.print(
+            f"{figure}: {', '.join(medians)}, "
+            f"ratio {statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
+        )
+    return requests
+
+
 @app.command(name="connections")
 def by_connections(
     bundle: Bundle, seconds: float = 5.0, most: int = 256, workers: Workers = 2
@@ -209,16 +321,53 @@ def users(count: int = 100_000, clicks: int = 20, hidden: int = 128) -> None:
         console.print(f"{which} event ids: {size:,.0f} bytes a user, {count:,} users")
 
 
+@app.command()
+def events(count: int = 100_000, k: int = 20) -> None:
+    """Measure the bytes of Redis per click and per list of the feedback; item ids have 9 digits."""
+    with private_redis() as url:
+        click, shown = asyncio.run(bytes_per_event(url, count, k))
+    console.print(f"{click:,.0f} bytes a click, {shown:,.0f} a list of {k} items")
+
+
+async def bytes_per_event(url: str, count: int, k: int) -> tuple[float, float]:
+    """Log so many clicks with a list id, then as many lists; return the bytes of each."""
+    draw, redis_client, plenty = np.random.default_rng(1), redis_client_for(url), 10**12
+    store = RedisStore(redis_client, replace(LIMITS, stream_bytes=plenty))
+    lists = Impressions(redis_client, plenty, lambda outcome, number: None)
+    sizes = []
+    for start in range(0, count, USERS_AT_ONCE):
+        users = range(start, min(start + USERS_AT_ONCE, count))
+        click = replace(_click(draw, None), list_id="Zk3J9x_Q.1042000")
+        await store.visit([Visit(f"user-{n}", (click,), "0123456789abcdef") for n in users])
+    sizes.append(await _stream_bytes(url, delete=True))
+    for start in range(0, count, USERS_AT_ONCE):
+        for number in range(start, min(start + USERS_AT_ONCE, count)):
+            items = [str(item) for item in draw.integers(100_000_000, 999_999_999, k)]
+            key, model = user_key(f"stranger-{number}", b"secret"), "0123456789abcdef"
+            lists.add(key, "", model_id=model, variant=None, source="model", items=items)
+        await lists.flush()
+    sizes.append(await _stream_bytes(url))
+    await lists.close()
+    await redis_client.close()
+    return sizes[0] / count, sizes[1] / count
+
+
+async def _stream_bytes(url: str, *, delete: bool = False) -> int:
+    """Return the bytes of all streams; then delete them if wanted."""
+    async with Redis.from_url(url) as client:
+        sizes = [await client.memory_usage(key, samples=0) or 0 for key in stream_keys()]
+        if delete:
+            await client.delete(*stream_keys())
+    return sum(sizes)
+
+
 async def bytes_per_user(
     url: str, count: int, clicks: int, hidden: int, with_event_ids: bool
 ) -> float:
     """Store so many clicks and a hidden state for each user; return the bytes per user."""
     client, draw = Redis.from_url(url), np.random.default_rng(1)
     redis_client = redis_client_for(url)
-    limits = StoreLimits(
-        history_length=50, idle_seconds=86_400, event_ids_kept=1000, tombstone_seconds=300
-    )
-    store = RedisStore(redis_client, limits)
+    store = RedisStore(redis_client, LIMITS)
     await store.visit([Visit("first")])
     before = (await client.info("memory"))["used_memory"]
     for start in range(0, count, USERS_AT_ONCE):
@@ -253,13 +402,18 @@ class Server:
     """Server process that answers at `url`; the constructor waits until it is ready."""
 
     def __init__(
-        self, command: list[str], url: str, ready: str, checkout: Path | None = None
+        self,
+        command: list[str],
+        url: str,
+        ready: str,
+        checkout: Path | None = None,
+        settings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.url = url
         began = time.monotonic()
         code = {"PYTHONPATH": str((checkout or ROOT).resolve())}
         self._process = subprocess.Popen(
-            [sys.executable, *command], env={**os.environ, **code}, cwd=checkout
+            [sys.executable, *command], env={**os.environ, **code, **settings}, cwd=checkout
         )
         self.pid = self._process.pid
         while not self._answers(ready):
@@ -281,13 +435,18 @@ class Server:
 
 @contextmanager
 def service(
-    bundle: Path, redis: str, workers: int, checkout: Path | None = None
+    bundle: Path,
+    redis: str,
+    workers: int,
+    checkout: Path | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Server]:
     """Run the service; checkout: folder of the code, default this one."""
     port = free_port()
     given = ["--bundle", str(bundle.resolve()), "--redis", redis, "--port", str(port)]
     given += ["--workers", str(workers)]
-    with running(["-m", "recsys", "serve", *given], port, "/health/ready", checkout) as server:
+    command = ["-m", "recsys", "serve", *given]
+    with running(command, port, "/health/ready", checkout, settings) as server:
         yield server
 
 
@@ -301,9 +460,13 @@ def reference(bundle: Path, redis: str) -> Iterator[Server]:
 
 @contextmanager
 def running(
-    command: list[str], port: int, ready: str, checkout: Path | None = None
+    command: list[str],
+    port: int,
+    ready: str,
+    checkout: Path | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Server]:
-    server = Server(command, f"http://127.0.0.1:{port}", ready, checkout)
+    server = Server(command, f"http://127.0.0.1:{port}", ready, checkout, settings)
     try:
         yield server
     finally:

@@ -63,7 +63,7 @@ class Playground {
 
   click(itemId) {
     performance.mark("click");
-    const click = this.session.add(itemId, this.types.chosen);
+    const click = this.session.add(itemId, this.types.chosen, this.likely.listOf(itemId));
     this.strip.show();
     return this.#ask(click);
   }
@@ -123,7 +123,7 @@ class Playground {
   async #aside(turn, answer) {
     try {
       if (answer.degraded) this.health.look();
-      if (answer.model_id !== this.facts.modelId) await this.#newModel();
+      if (!this.facts.answered(answer)) await this.#newModel();
       await Promise.all([this.#showState(turn), this.others.show(answer.model_id)]);
     } catch (error) {
       this.failed(error);

@@ -6,6 +6,8 @@ const MEASURE = "recall@20";
 
 export class Facts {
   modelId = null;
+  #answer = null; // the last one
+  #served = new Set(); // ids of all models: in an experiment, variants answer some users
 
   constructor(api, types) {
     Object.assign(this, { api, types });
@@ -14,6 +16,8 @@ export class Facts {
   async show() {
     const model = await this.api.get("v1/model");
     this.modelId = model.model_id;
+    const variants = Object.values(model.experiment?.variants ?? {});
+    this.#served = new Set([model.model_id, ...variants.map((variant) => variant.model_id)]);
     this.hidden = model.hidden;
     this.types.offer(model.event_types);
     byId("how-many").textContent = `all ${number(model.items)}`;
@@ -21,10 +25,28 @@ export class Facts {
     byId("model").replaceChildren(
       el("span", { class: "dot", "aria-hidden": "true" }),
       el("span", { class: "word" }, "model"),
-      el("code", {}, model.model_id),
+      el("code", { id: "answered-by" }, model.model_id),
+      el("span", { id: "variant", class: "variant", hidden: true }),
       el("span", { class: "more" }, `${layers}${number(model.hidden)} units, ${number(model.items)} items`),
     );
+    this.#showAnswer();
     this.#measured(model.metrics);
+  }
+
+  /** Show which model answered; return whether it is known: one that is not has taken over. */
+  answered(answer) {
+    this.#answer = answer;
+    this.#showAnswer();
+    return this.#served.has(answer.model_id);
+  }
+
+  /** In an experiment, show the variant that answered, too. */
+  #showAnswer() {
+    if (this.#answer === null) return;
+    const { model_id: modelId, variant } = this.#answer;
+    byId("answered-by").textContent = modelId;
+    byId("variant").hidden = variant === undefined;
+    byId("variant").textContent = `variant ${variant}`;
   }
 
   #measured({ model, baselines }) {
