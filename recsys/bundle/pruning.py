@@ -1,11 +1,14 @@
 """Removal of old bundles from a model registry."""
 
+import re
 import shutil
 from collections.abc import Collection
 from pathlib import Path
 
 from recsys.bundle.registry import CURRENT_VERSION, list_bundles
 from recsys.fileio import unwritable
+
+GIVEN_NAME = re.compile(r"\d{8}-\d{6}")  # by a training: the time, so that names sort by it
 
 
 def published_names(registry: Path) -> list[str]:
@@ -18,8 +21,10 @@ def published_names(registry: Path) -> list[str]:
 def prune(registry: Path, keep: int, needed: Collection[str], trash: Path) -> list[str]:
     """Remove the oldest bundles until at most `keep` are left; return their names.
 
-    Bundles that are published or needed stay, so that more may be left. A bundle is renamed to
-    `trash` before its files are removed, so it never loses a part of them under its name.
+    Only bundles that a training has named by the time are removed, and only those before the
+    current version. Bundles that are published or needed stay, so that more may be left. A bundle
+    is renamed to `trash` before its files are removed, so it never loses a part of them under its
+    name.
 
     Args:
         registry: The folder.
@@ -30,8 +35,12 @@ def prune(registry: Path, keep: int, needed: Collection[str], trash: Path) -> li
     Raises:
         BadInput: A bundle cannot be removed.
     """
-    names, spared = list_bundles(registry), {*needed, *published_names(registry)}
-    removable = [name for name in names if name not in spared]
+    names, published = list_bundles(registry), published_names(registry)
+    removable = [
+        name
+        for name in names
+        if GIVEN_NAME.fullmatch(name) and name not in {*needed, *published} and name < published[0]
+    ]
     removed = removable[: max(len(names) - keep, 0)]
     for name in removed:
         try:

@@ -129,7 +129,7 @@ def retrain(options: RetrainOptions, now: float, console: Console) -> Decision:
         pending = work.pending()
         if pending is not None and _may_be_published(options.registry, pending):
             console.print("The last retraining was interrupted after its decision.")
-            return _carry_out(options, work, pending, console)
+            return carry_out(options, work, pending, console)
         days = Days.before(now, options.days, options.test_days, options.day_seconds)
         decided = _decided(options, days)
         if decided is not None:
@@ -140,7 +140,7 @@ def retrain(options: RetrainOptions, now: float, console: Console) -> Decision:
             return decided
         decision = _decide(options, days, now, work, console)
         work.decide(decision)
-        return _carry_out(options, work, decision, console)
+        return carry_out(options, work, decision, console)
 
 
 def _decided(options: RetrainOptions, days: Days) -> Decision | None:
@@ -344,7 +344,7 @@ def _may_be_published(registry: Path, decision: Decision) -> bool:
     return current in (decision.compared_with, decision.bundle)
 
 
-def _carry_out(
+def carry_out(
     options: RetrainOptions, work: Work, decision: Decision, console: Console
 ) -> Decision:
     """Publish or drop the candidate; each step may have been done by a run that was interrupted."""
