@@ -5,17 +5,10 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from recsys.bundle.registry import CURRENT_VERSION, list_bundles
+from recsys.bundle.registry import list_bundles, read_current
 from recsys.fileio import unwritable
 
 GIVEN_NAME = re.compile(r"\d{8}-\d{6}")  # by a training: the time, so that names sort by it
-
-
-def published_names(registry: Path) -> list[str]:
-    """Return every name in the file `current`: of the version that is served, and of variants."""
-    path = registry / CURRENT_VERSION
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [line.split()[0] for line in lines if line.strip()]
 
 
 def prune(registry: Path, keep: int, needed: Collection[str], trash: Path) -> list[str]:
@@ -34,12 +27,15 @@ def prune(registry: Path, keep: int, needed: Collection[str], trash: Path) -> li
 
     Raises:
         BadInput: A bundle cannot be removed.
+        BundleRefused: The file `current` cannot be read.
     """
-    names, published = list_bundles(registry), published_names(registry)
+    names, published = list_bundles(registry), read_current(registry)
     removable = [
         name
         for name in names
-        if GIVEN_NAME.fullmatch(name) and name not in {*needed, *published} and name < published[0]
+        if GIVEN_NAME.fullmatch(name)
+        and name not in {*needed, *published.shares}
+        and name < published.main
     ]
     removed = removable[: max(len(names) - keep, 0)]
     for name in removed:

@@ -6,7 +6,7 @@ import pytest
 
 from recsys.bundle.layout import MANIFEST
 from recsys.bundle.pruning import prune
-from recsys.bundle.registry import CURRENT_VERSION, list_bundles
+from recsys.bundle.registry import list_bundles, publish
 
 DAYS = A, B, C, D, E = [f"2026010{day}-000000" for day in range(1, 6)]
 
@@ -16,7 +16,7 @@ def registry(tmp_path: Path) -> Path:
     for name in (*DAYS, "by-hand"):
         (tmp_path / name).mkdir()
         (tmp_path / name / MANIFEST).write_text("{}")
-    (tmp_path / CURRENT_VERSION).write_text(f"{D}\n")
+    publish(tmp_path, D)
     return tmp_path
 
 
@@ -31,7 +31,7 @@ def test_newer_needed_and_hand_named_bundles_stay(registry: Path) -> None:
 
 
 def test_the_variants_of_an_experiment_stay(registry: Path) -> None:
-    (registry / CURRENT_VERSION).write_text(f"{D}\nexperiment 1\n{B} 0-10\n")
+    publish(registry, D, {B: 10})
 
     assert prune(registry, 1, [], registry / ".trash") == [A, C]
 

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,15 +18,17 @@ from data.sessions import known_items
 from data.synthetic import Shop
 from recsys.bundle.layout import MANIFEST, WEIGHTS
 from recsys.bundle.load import load_bundle
-from recsys.bundle.registry import list_bundles, publish, resolve_bundle
+from recsys.bundle.registry import list_bundles, publish, read_current, resolve_bundle
 from recsys.errors import BadInput, BundleRefused, Interrupted
 from tests.support.training.builders import words
 from tests.support.training.command_line import run
 from tests.support.training.events import DAY_SECONDS, FIRST_DAY, shop_clicks, write_events
-from training.retrain import run as retraining
+from training.retrain import publication
 from training.retrain.comparison import TestCases
 from training.retrain.decision import DECISIONS, Decision
-from training.retrain.run import RetrainOptions, retrain
+from training.retrain.options import RetrainOptions
+from training.retrain.publication import carry_out
+from training.retrain.run import retrain
 from training.retrain.work import WORK, work_in
 
 QUIET = Console(quiet=True)
@@ -155,7 +158,7 @@ def test_a_decision_is_carried_out_by_the_next_run(
 
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(retraining, step, fail)
+            patch.setattr(publication, step, fail)
             with pytest.raises(OSError, match="No space left"):
                 retrain(dataclasses.replace(options, registry=registry), after_day(3), QUIET)
         done = retrain(dataclasses.replace(options, registry=registry), after_day(3), QUIET)
@@ -177,12 +180,36 @@ def test_a_candidate_is_not_published_over_a_model_that_it_was_not_compared_with
     publish(tmp_path, "another")
     decision = dataclasses.replace(continued, compared_with="compared")
 
-    with work_in(tmp_path) as work:
-        carry_out = retraining.carry_out
-        with pytest.raises(BadInput, match="has changed during the run, from compared to another"):
-            carry_out(dataclasses.replace(options, registry=tmp_path), work, decision, QUIET)
+    changed = pytest.raises(BadInput, match="has changed during the run, from compared to another")
+    with work_in(tmp_path) as work, changed:
+        carry_out(dataclasses.replace(options, registry=tmp_path), work, decision, QUIET)
 
     assert resolve_bundle(tmp_path) == tmp_path / "another"
+
+
+def test_an_experiment_is_not_ended_unasked(options: RetrainOptions, tmp_path: Path) -> None:
+    for name in ("main", "variant"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / MANIFEST).write_text("{}")
+    publish(tmp_path, "main", {"variant": 10})
+
+    with pytest.raises(BadInput, match=r"main 90 %, variant 10 %.* or give --keep-shares"):
+        retrain(dataclasses.replace(options, registry=tmp_path), after_day(3), QUIET)
+
+
+def test_a_new_main_version_keeps_the_shares(
+    options: RetrainOptions, continued: Decision, tmp_path: Path
+) -> None:
+    for name in ("main", "variant", continued.bundle):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / MANIFEST).write_text("{}")
+    publish(tmp_path, "main", {"variant": 10})
+    given = dataclasses.replace(options, registry=tmp_path, keep_shares=True)
+
+    with work_in(tmp_path) as work:
+        carry_out(given, work, dataclasses.replace(continued, compared_with="main"), QUIET)
+
+    assert read_current(tmp_path).shares == {continued.bundle: 90, "variant": 10}
 
 
 def lose_the_current_version(registry: Path) -> None:
@@ -218,7 +245,7 @@ def test_nothing_is_trained_where_the_current_version_is_broken(
     ],
 )
 def test_clicks_that_cannot_be_compared_on_are_refused_before_training(
-    options: RetrainOptions, tmp_path: Path, changes: dict[str, object], day: int, message: str
+    options: RetrainOptions, tmp_path: Path, changes: dict[str, Any], day: int, message: str
 ) -> None:
     given = dataclasses.replace(options, registry=tmp_path / "registry", **changes)
 
