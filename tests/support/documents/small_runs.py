@@ -19,6 +19,7 @@ LEARN = "--set hidden=8 --set negatives=32"
 SMALLER = {
     "compare_cells.py": f"--epochs 1 {LEARN}",
     "compare_recipes.py": f"--number 2000 --set epochs=1 {LEARN}",
+    "gate.py": f"--nights 2 --window 300 --cases 40 --trials 2 2 2 --set epochs=1 {LEARN}",
     "item_lists.py": "",
     "list_rules.py": "",
     "live_catalogue.py lists": "--calls 20",
