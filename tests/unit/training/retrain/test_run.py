@@ -142,6 +142,27 @@ def test_a_worse_model_is_kept_out_with_exit_code_3(
     assert (options.registry / DECISIONS).read_text().count("\n") == 3
 
 
+def test_a_service_shows_an_error_and_waits(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("recsys.cli.retrain.time.sleep", sleep)
+
+    code, _, error = run(
+        capsys, "retrain", "--events", str(tmp_path / "none"), "--registry", str(tmp_path / "new"),
+        "--every", "1h",
+    )  # fmt: skip
+
+    assert (code, waits) == (130, [3600.0, 3600.0])
+    assert error.count("error: The events folder cannot be used") == 2
+
+
 @pytest.mark.parametrize("step", ["publish", "add_decision", "write_page"])
 def test_a_decision_is_carried_out_by_the_next_run(
     options: RetrainOptions,
