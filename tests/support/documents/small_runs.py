@@ -17,6 +17,7 @@ from tests.support.documents.markdown import ROOT
 LOAD = "--seconds 0.3"
 LEARN = "--set hidden=8 --set negatives=32"
 SMALLER = {
+    "collect.py": "--events 2000",
     "compare_cells.py": f"--epochs 1 {LEARN}",
     "compare_recipes.py": f"--number 2000 --set epochs=1 {LEARN}",
     "gate.py": f"--nights 2 --window 300 --cases 40 --trials 2 2 2 --set epochs=1 {LEARN}",
@@ -36,6 +37,7 @@ SMALLER = {
     "scaling.py": f"--row 4000 300 --train-seconds 0.2 --cases 100 {LEARN}",
     "serving.py compare": f"--rounds 1 {LOAD}",
     "serving.py connections": f"--most 1 {LOAD}",
+    "serving.py events": "--count 200",
     "serving.py feedback": f"--rate 20 --rounds 1 {LOAD}",
     "serving.py paced": f"--rate 20 --visitors 5 {LOAD}",
     "serving.py shop": "--items 300 --epochs 1 --hidden 8 --test-fraction 0.1",
