@@ -30,10 +30,10 @@ log = logging.getLogger("recsys.collect")
 
 @app.command(rich_help_panel="Serve")
 def collect(
+    out: Annotated[Path, typer.Option(help="Events folder; it is made where there is none.")],
     redis: Annotated[
         str, typer.Option(envvar="RECSYS_REDIS", help="Redis of the service, as for recsys serve.")
-    ],
-    out: Annotated[Path, typer.Option(help="Events folder; it is made where there is none.")],
+    ] = "redis://127.0.0.1:6379/0",
     keep_days: Annotated[
         float | None, typer.Option(help="Remove events that are older.", show_default="keep all")
     ] = None,

@@ -32,7 +32,7 @@ VERSIONS = (
 )  # the oldest that has all fields in use, and the newest of the validator
 OPERATORS = {"ScaledObject", "PodMonitor"}  # kinds that are not of Kubernetes itself
 WITH_PODS = {"Deployment", "Job", "CronJob"}
-COMING = {"collect", "retrain"}  # commands of `components/retraining`
+COMING = {"retrain"}  # a command of `components/retraining`
 Resource = dict[str, Any]
 
 
