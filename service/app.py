@@ -215,6 +215,13 @@ def _start(
     if settings.trending:
         counters = RedisCounters(redis)
         trending = Trending(counters, lambda: models.recommender, live.rebase, metrics)
+
+    def accepted(session: StoredSession) -> None:
+        new = session.item_ids[-session.accepted :]
+        metrics.count_clicks(new, models.recommender.predictor.catalogue)
+        if trending is not None:
+            trending.add(session)
+
     store = RedisStore(
         redis,
         StoreLimits(
@@ -225,7 +232,7 @@ def _start(
         ),
         None if secret is None else secret.get_secret_value(),
         unstored.add,
-        _ignore if trending is None else trending.add,
+        accepted,
     )
 
     def begin(model: OpenedBundle) -> Recommender:
@@ -272,7 +279,3 @@ def _overlay_client(settings: Settings, metrics: ServiceMetrics) -> RedisClient:
         breaker=BreakerConfig(settings.redis_failures, POLL_SECONDS),
         observe=metrics.observe_redis,
     )
-
-
-def _ignore(_: StoredSession) -> None:
-    """Do nothing."""
