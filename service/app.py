@@ -33,6 +33,8 @@ from service.api.routes import (
 )
 from service.batcher import Batcher
 from service.bundle_watcher import BundleWatcher, SharedVersionFile, registry_source
+from service.feedback.impressions import Impressions
+from service.feedback.limits import StreamLimits
 from service.live_catalogue import POLL_SECONDS, LiveCatalogue
 from service.logs import watch_loop
 from service.metrics import RequestMetrics, ServiceMetrics
@@ -100,6 +102,8 @@ def create_app(settings: Settings) -> FastAPI:
                 stack.push_async_callback(service.live.stop)
                 if service.trending is not None:
                     stack.push_async_callback(service.trending.stop)
+                if service.impressions is not None:
+                    stack.push_async_callback(service.impressions.close)
                 stack.push_async_callback(lambda: service.recommender.close())  # the current one
                 stack.push_async_callback(service.batcher.stop)
                 stack.push_async_callback(watcher.stop)
@@ -215,6 +219,10 @@ def _start(
     if settings.trending:
         counters = RedisCounters(redis)
         trending = Trending(counters, lambda: models.recommender, live.rebase, metrics)
+    streams, impressions = None, None
+    if settings.feedback == "stream":
+        streams = StreamLimits.of_megabytes(settings.feedback_max_mb)
+        impressions = Impressions(redis, streams.impressions, metrics.count_impressions)
 
     def accepted(session: StoredSession) -> None:
         new = session.item_ids[-session.accepted :]
@@ -229,6 +237,7 @@ def _start(
             idle_seconds=settings.idle_seconds,
             event_ids_kept=settings.event_ids_kept,
             tombstone_seconds=settings.tombstone_seconds,
+            stream_bytes=None if streams is None else streams.clicks,
         ),
         None if secret is None else secret.get_secret_value(),
         unstored.add,
@@ -238,7 +247,7 @@ def _start(
     def begin(model: OpenedBundle) -> Recommender:
         store.reserve(model.predictor.window)
         predictor = model.predictor if trending is None else trending.served(model.predictor)
-        return Recommender(predictor, store, metrics, torch_worker)
+        return Recommender(predictor, store, metrics, torch_worker, impressions)
 
     models = ModelManager(first, begin, metrics, live)
     batcher: Batcher[RecommendationQuery, RecommendationResult] = Batcher(
@@ -263,6 +272,7 @@ def _start(
         settings.bundle,
         note,
         trending,
+        impressions,
     )
 
 

@@ -103,6 +103,14 @@ class ServiceMetrics:
             ("outcome",),
             registry=registry,
         )
+        self.impressions = Counter(
+            "recsys_impressions",
+            "Lists with an id: logged (in a feedback stream), or lost because the stream was full, "
+            "too many were waiting in the process, the session had ended, or Redis was unavailable "
+            "(they may be logged).",
+            ("outcome",),
+            registry=registry,
+        )
         self.trending_counters = Gauge(
             "recsys_trending_counters",
             "Items with trending clicks, as last read from Redis.",
@@ -121,6 +129,7 @@ class ServiceMetrics:
         self._states = cache(self.states.labels)
         self._answers = cache(self.answers.labels)
         self._states_kept = cache(self.states_kept.labels)
+        self._impressions = cache(self.impressions.labels)
         self.redis_servers = Gauge(
             "recsys_redis_servers",
             "Redis servers by state of their circuit breaker: closed (in use), open (not called "
@@ -185,6 +194,10 @@ class ServiceMetrics:
     def count_trending(self, outcome: str, clicks: int) -> None:
         """Count clicks that were added to the counters, or lost."""
         self.trending_clicks.labels(outcome).inc(clicks)
+
+    def count_impressions(self, outcome: str, lists: int) -> None:
+        """Count lists that were logged, or lost."""
+        self._impressions(outcome).inc(lists)
 
     def count_refused(self, status: int) -> None:
         """Count an answer to a request that was refused before the application read it."""

@@ -43,6 +43,7 @@ from torch import Tensor
 from recsys.errors import StoreUnavailable, WrongAttribute
 from recsys.predictor import Predictor, Ranking, SessionState, Source
 from recsys.retrieval.exact import RankingQuery
+from service.feedback.impressions import Impressions
 from service.list_rules import ListQuery, check_rules, ranking_query
 from service.metrics import ServiceMetrics
 from service.store.session_store import Click, ComputedState, Store, StoredSession, Visit
@@ -98,6 +99,7 @@ class RecommendationResult(ItemList):
     degraded: bool  # the stored session could not be read
     stored: bool  # the click of this request is in Redis
     unknown_event_types: Sequence[str] = ()  # of the clicks of this request
+    list_id: str | None = None  # None if the list is not logged
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ class Recommender:
         store: the sessions of users.
         metrics: counters and histograms.
         worker: thread for batches that take long.
+        impressions: log of the lists; None if there is no feedback.
         clock: processor seconds of the calling thread, so that what other threads and processes
             take does not count.
     """
@@ -130,6 +133,7 @@ class Recommender:
         store: Store,
         metrics: ServiceMetrics,
         worker: ThreadPoolExecutor,
+        impressions: Impressions | None = None,
         clock: Callable[[], float] = time.thread_time,
     ) -> None:
         self._clock = clock
@@ -137,6 +141,7 @@ class Recommender:
         self._states = StateWriter(store, metrics.count_kept)
         self._metrics = metrics
         self._worker = worker
+        self._impressions = impressions
         self._seconds_per_query = IN_LOOP_SECONDS  # moving average of the ranking time
 
     async def close(self) -> None:
@@ -233,9 +238,15 @@ class Recommender:
         of_users = [index for index, query in enumerate(queries) if query.user_id is not None]
         if not of_users:  # a query without a user does not wait for Redis
             return [self._session(query, None) for query in queries]
-        replies = await self._states.exchange([_visit(queries[index]) for index in of_users])
+        visits = [self._visit(queries[index]) for index in of_users]
+        replies = await self._states.exchange(visits)
         stored = dict(zip(of_users, replies, strict=True))
         return [self._session(query, stored.get(index)) for index, query in enumerate(queries)]
+
+    def _visit(self, query: RecommendationQuery) -> Visit:
+        assert query.user_id is not None, "only queries of users visit the store"
+        clicks = () if query.click is None else (query.click,)
+        return Visit(query.user_id, clicks, self.predictor.model_id)
 
     def _session(
         self, query: RecommendationQuery, stored: StoredSession | StoreUnavailable | None
@@ -377,15 +388,32 @@ class Recommender:
     def _result(
         self, query: RecommendationQuery, session: _Session, ranking: Ranking
     ) -> RecommendationResult:
+        items = self._named(ranking)
         return RecommendationResult(
             self.predictor.model_id,
             ranking.source,
             self.unknown([*query.own_items, *query.pin]),
-            self._named(ranking),
+            items,
             self._attributes(query, ranking),
             degraded=session.degraded,
             stored=query.click is not None and _is_click_stored(session.stored),
             unknown_event_types=self.unknown_event_types(query.own_types),
+            list_id=self._log(session, ranking, items),
+        )
+
+    def _log(
+        self, session: _Session, ranking: Ranking, items: Sequence[tuple[str, float]]
+    ) -> str | None:
+        """Log the list of a stored session, and return its id; None if it is not logged."""
+        if self._impressions is None or session.stored is None:
+            return None
+        return self._impressions.add(
+            session.stored.key,
+            session.stored.nonce,
+            model_id=self.predictor.model_id,
+            variant=None,
+            source=ranking.source,
+            items=[item_id for item_id, _ in items],
         )
 
     def _named(self, ranking: Ranking) -> list[tuple[str, float]]:
@@ -399,11 +427,6 @@ class Recommender:
             return None
         catalogue = self.predictor.catalogue
         return [catalogue.attributes_of(item, query.fields) for item in ranking.items]
-
-
-def _visit(query: RecommendationQuery) -> Visit:
-    assert query.user_id is not None, "only queries of users visit the store"
-    return Visit(query.user_id, () if query.click is None else (query.click,))
 
 
 def _is_click_stored(stored: StoredSession | None) -> bool:

@@ -200,6 +200,20 @@ class Settings(BaseSettings):
         "else the counts of the end of training are served",
     )
 
+    # feedback
+    feedback: Literal["off", "stream"] = Field(
+        "off",
+        description="`stream`: log clicks and answered lists in Redis Streams, for recsys collect; "
+        "answers have a `list_id`",
+    )
+    feedback_max_mb: int = Field(
+        64,
+        ge=1,
+        le=1_000_000,
+        description="megabytes of Redis for feedback that is not collected yet; above three "
+        "quarters lists are not logged, above it clicks are answered with `stored: false`",
+    )
+
     # Redis
     redis: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),

@@ -90,6 +90,7 @@ class RecommendationParams(RuleParams, total=False):
     item_id: str
     event_id: str
     event_type: str
+    list_id: str
     items: Sequence[str]
     event_types: Sequence[str | None]
     exclude_seen: bool
@@ -106,12 +107,13 @@ class ItemParams(TypedDict):
 
 
 class ClickParams(TypedDict):
-    """Click to record. Its time, its event id and its type are optional."""
+    """Click to record. Its time, event id, type and list are optional."""
 
     item_id: str
     event_id: NotRequired[str]
     timestamp: NotRequired[float]
     event_type: NotRequired[str]
+    list_id: NotRequired[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,13 @@ EventType = Annotated[
     AfterValidator(encodable),
     Field(json_schema_extra={"pattern": r"^[^\uFFFD]*$"}),
 ]
+ClickedListId = Annotated[
+    Id | None,
+    Field(
+        description="the list in which the item was shown, by the `list_id` of that answer; kept "
+        "with the feedback, and checked when it is read"
+    ),
+]
 EventTypesOfItems = Annotated[
     list[EventType | None] | None,
     Field(
@@ -184,9 +191,9 @@ REQUEST_FORMS: JsonDict = {  # documents what `_check_form` checks
         _form(
             "recommend only",
             ("user_id",),
-            ("item_id", "event_id", "event_type", "items", "event_types"),
+            ("item_id", "event_id", "event_type", "list_id", "items", "event_types"),
         ),
-        _form("stateless", ("items",), ("user_id", "item_id", "event_id", "event_type")),
+        _form("stateless", ("items",), ("user_id", "item_id", "event_id", "event_type", "list_id")),
     ]
 }
 
@@ -202,6 +209,7 @@ class SessionFields(Body):
     event_type: EventType | None = Field(
         None, description="type of this click, as view or cart; if absent, the model's default"
     )
+    list_id: ClickedListId = None
     items: list[Id] | None = Field(
         None,
         max_length=MAX_CLICKS,
@@ -230,6 +238,8 @@ class RecommendationRequest(ListRules, SessionFields):
             raise ValueError("event_id names a click: give item_id with it")
         if self.event_type is not None and self.item_id is None:
             raise ValueError("event_type belongs to a click: give item_id with it")
+        if self.list_id is not None and self.item_id is None:
+            raise ValueError("list_id is the list of a click: give item_id with it")
         if self.event_types is not None and self.items is None:
             raise ValueError("event_types belong to items: give items with them")
         return self
@@ -261,6 +271,11 @@ class Recommendations(BaseModel):
     unknown_event_types: list[str] | None = Field(
         None, description="types of clicks that the model does not know; absent if there are none"
     )
+    list_id: str | None = Field(
+        None,
+        description="id of this list, to send with clicks on its items; absent without feedback, "
+        "for a list of no user, and if degraded",
+    )
 
 
 class ManyRequests(Body):
@@ -286,6 +301,7 @@ class NewClick(Body):
     event_type: EventType | None = Field(
         None, description="type of the click, as view or cart; if absent, the model's default"
     )
+    list_id: ClickedListId = None
 
 
 class NewClicks(Body):

@@ -75,7 +75,7 @@ def query_of(body: RecommendationRequest) -> RecommendationQuery:
     """
     click = None
     if body.item_id is not None:
-        click = Click(body.item_id, body.event_id, event_type=body.event_type)
+        click = Click(body.item_id, body.event_id, event_type=body.event_type, list_id=body.list_id)
     items, user_id = list(body.items or ()), body.user_id
     types = types_of(items, body.event_types)
     if not body.consent and user_id is not None:
@@ -129,6 +129,8 @@ def content_of(result: RecommendationResult) -> Mapping[str, Any]:
     }
     if result.unknown_event_types:
         content["unknown_event_types"] = result.unknown_event_types
+    if result.list_id is not None:
+        content["list_id"] = result.list_id
     return content
 
 

@@ -84,6 +84,11 @@ def stream_key(shard: int) -> str:
     return f"recsys:{{s{shard:02d}}}:feedback"
 
 
+def stream_of(user_key: str) -> str:
+    """Return the key of the stream of a user; user_key: the key of the user in Redis."""
+    return user_key[: user_key.rindex(":")] + ":feedback"
+
+
 def stream_keys() -> list[str]:
     """Return the keys of all streams, in the order of their shards."""
     return [stream_key(shard) for shard in range(SHARDS)]

@@ -8,6 +8,9 @@ All data of a user stands under one key, so it expires, is evicted and is delete
 session.lua has the layout. The hash tag of a key is one of a fixed number of shards, so that one
 script can write a user and a log of the same shard, on a Redis Cluster, too. User ids and event ids
 are stored as keyed hashes.
+
+With feedback, a visit writes its clicks, and a deletion its marker, to the stream of the shard as
+well, in the same script.
 """
 
 from base64 import urlsafe_b64encode
@@ -20,14 +23,13 @@ from typing import Any, Protocol
 import orjson
 
 from recsys.errors import StoreUnavailable
+from service.feedback.entries import SHARDS, click_data, stream_of
 from service.redis_client.client import RedisClient
 from service.redis_client.server import RedisCall, Script
 from service.store.secret import SharedSecret
 from service.store.unstored_clicks import FORGOTTEN
 
 SECRET_KEY = "recsys:secret"
-# hash tags s00 to s63, which spread evenly over the slots of a cluster; part of the format
-SHARDS = 64
 SEPARATOR = "\x1f"  # ASCII unit separator
 SEPARATOR_BYTE = SEPARATOR.encode()
 SCRIPTS = Path(__file__).parent
@@ -41,6 +43,7 @@ class Click:
     event_id: str | None = None
     timestamp: float | None = None
     event_type: str | None = None
+    list_id: str | None = None  # for the feedback; not in the history
 
     def to_entry(self) -> str:
         """Return the text that the history stores.
@@ -110,6 +113,8 @@ class Visit:
 
     user_id: str
     clicks: Sequence[Click] = ()
+    model_id: str | None = None  # that serves the user; for the feedback
+    variant: str | None = None
 
     @property
     def repeatable(self) -> bool:
@@ -131,6 +136,7 @@ class StoredSession:
     state: bytes = b""
     entries: list[bytes] = field(default_factory=list)  # the last clicks, as stored, oldest first
     item_ids: list[str] = field(default_factory=list)  # their items
+    key: str = field(default="", compare=False)  # of the user
 
     @property
     def head(self) -> str:
@@ -182,6 +188,7 @@ class StoreLimits:
     idle_seconds: int
     event_ids_kept: int
     tombstone_seconds: int
+    stream_bytes: int | None = None  # of a feedback stream, for clicks; None: no feedback
 
 
 class RedisStore:
@@ -210,6 +217,9 @@ class RedisStore:
         self._history_length = limits.history_length
         self._event_ids_kept = limits.event_ids_kept
         self._limits = [str(limits.idle_seconds * 1000), str(limits.event_ids_kept)]
+        self._feedback = limits.stream_bytes is not None
+        if limits.stream_bytes is not None:
+            self._limits.append(str(limits.stream_bytes))
         self._tombstone_ms = str(limits.tombstone_seconds * 1000)
         self._visit_script = Script(script_source("session.lua", "visit.lua"), write_refusal)
         self._keep_script = Script(script_source("keep.lua"))
@@ -241,15 +251,18 @@ class RedisStore:
             secret = await self._hashing_secret(deadline)
         except StoreUnavailable as error:
             return 0, [self._report(visit, error) for visit in visits]
+        keys = [user_key(visit.user_id, secret) for visit in visits]
         calls = [self._keep_call(state, secret) for state in states]
-        calls += [self._visit_call(visit, secret) for visit in visits]
+        calls += [
+            self._visit_call(visit, key, secret) for visit, key in zip(visits, keys, strict=True)
+        ]
         replies = await self._redis_client.run("visit" if visits else "keep", calls, deadline)
         keep_replies, visit_replies = replies[: len(states)], replies[len(states) :]
         return (
             sum(reply == 1 for reply in keep_replies),
             [
-                self._report(visit, _session_or_error(reply))
-                for visit, reply in zip(visits, visit_replies, strict=True)
+                self._report(visit, _session_or_error(reply, key))
+                for visit, reply, key in zip(visits, visit_replies, keys, strict=True)
             ],
         )
 
@@ -265,7 +278,7 @@ class RedisStore:
         """
         deadline = self._redis_client.deadline()
         secret = await self._hashing_secret(deadline)
-        keys = [user_key(user_id, secret)]
+        keys = self._keys(user_key(user_id, secret))
         calls = [
             self._forget_script.call(keys, [self._tombstone_ms], repeatable=True),
             *(
@@ -301,13 +314,19 @@ class RedisStore:
         keys = [user_key(state.user_id, secret)]
         return self._keep_script.call(keys, [state.head, state.state], repeatable=True)
 
-    def _visit_call(self, visit: Visit, secret: bytes) -> RedisCall:
-        clicks = [argument for click in visit.clicks for argument in _arguments(click, secret)]
-        arguments = [str(self._history_length), *self._limits, *clicks]
-        keys = [user_key(visit.user_id, secret)]
+    def _visit_call(self, visit: Visit, key: str, secret: bytes) -> RedisCall:
+        arguments: list[str | bytes] = [str(self._history_length), *self._limits]
+        for click in visit.clicks:
+            arguments += _arguments(click, secret)
+            if self._feedback:
+                arguments.append(_click_data(click, visit))
         # with more clicks than event ids are kept, a repeat would not recognise the first clicks
         repeatable = visit.repeatable and len(visit.clicks) <= self._event_ids_kept
-        return self._visit_script.call(keys, arguments, repeatable=repeatable)
+        return self._visit_script.call(self._keys(key), arguments, repeatable=repeatable)
+
+    def _keys(self, key: str) -> list[str]:
+        """Return the keys of a script that writes a user: with feedback, the stream, too."""
+        return [key, stream_of(key)] if self._feedback else [key]
 
     async def _hashing_secret(self, deadline: float) -> bytes:
         """Return the key of all hashes: the setting, else the value shared through Redis."""
@@ -348,6 +367,11 @@ def _arguments(click: Click, secret: bytes) -> tuple[str, bytes]:
     return click.to_entry(), event
 
 
+def _click_data(click: Click, visit: Visit) -> bytes:
+    """Return what the feedback says about a click of this visit."""
+    return click_data(click.item_id, click.event_type, click.list_id, visit.variant, visit.model_id)
+
+
 def _damaged_session() -> StoreUnavailable:
     """Return the error for a key that another program wrote or that is damaged."""
     return StoreUnavailable(
@@ -357,17 +381,17 @@ def _damaged_session() -> StoreUnavailable:
     )
 
 
-def _session_or_error(reply: object) -> StoredSession | StoreUnavailable:
+def _session_or_error(reply: object, key: str) -> StoredSession | StoreUnavailable:
     """Read the reply of a visit."""
     if isinstance(reply, StoreUnavailable):
         return reply
     try:
-        return _read_session(reply)
+        return _read_session(reply, key)
     except (ValueError, TypeError, LookupError):
         return _damaged_session()
 
 
-def _read_session(reply: object) -> StoredSession:
+def _read_session(reply: object, key: str) -> StoredSession:
     if not isinstance(reply, list):
         raise ValueError("The reply is no session.")
     nonce, count, accepted, duplicates, forgotten, refused, expires_ms, state, *entries = reply
@@ -382,6 +406,7 @@ def _read_session(reply: object) -> StoredSession:
         state=state,
         entries=entries,
         item_ids=[Click.item_id_of(entry) for entry in entries],
+        key=key,
     )
 
 

@@ -49,11 +49,13 @@ async def record(user_id: UserId, body: NewClicks, service: ServiceDep) -> Click
     types = service.recommender.unknown_event_types([click.event_type for click in body.clicks])
     if not body.consent:
         return _taken(0, 0, unknown, types)
-    clicks = [Click(c.item_id, c.event_id, c.timestamp, c.event_type) for c in body.clicks]
-    saved = await _visit(service, Visit(user_id, clicks))
+    clicks = [
+        Click(c.item_id, c.event_id, c.timestamp, c.event_type, c.list_id) for c in body.clicks
+    ]
+    saved = await _visit(service, Visit(user_id, clicks, service.manifest.model_id))
     if saved.refused:
         raise StoreUnavailable(
-            f"Redis refuses writes now ({saved.refused}). Send the clicks again later."
+            f"No click is stored now ({saved.refused}). Send the clicks again later."
         )
     return _taken(saved.accepted, saved.duplicates, unknown, types)
 

@@ -1,0 +1,124 @@
+"""Impressions: the lists that were answered to users get ids, and are logged in the streams.
+
+A list id is a random text of the process and a number that counts up: gaps between the numbers in
+the log are lists that were lost, also of a process that was killed. Lists wait in the process until
+they are logged together, at most `FLUSH_SECONDS` later; no request waits for it. So an impression
+may stand behind a click on its list, and a process that is killed loses those of that time. An
+impression is not sent again if Redis does not answer, because it could be logged twice.
+"""
+
+import asyncio
+import secrets
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from recsys.errors import StoreUnavailable
+from service.feedback.entries import impression_data, stream_of
+from service.redis_client.client import RedisClient
+from service.redis_client.server import Script
+
+FLUSH_SECONDS = 0.1
+MAX_WAITING_BYTES = 16_000_000
+PREFIX_BYTES = 6
+SCRIPT = Path(__file__).parent / "impressions.lua"
+
+
+@dataclass(frozen=True, slots=True)
+class _Impression:
+    user_key: str
+    nonce: str
+    data: bytes
+
+
+class Impressions:
+    """Lists that wait to be logged.
+
+    Args:
+        redis_client: the client.
+        stream_bytes: size of a stream above which impressions are dropped.
+        count: called with an outcome and a number of impressions: logged, full (the stream),
+            waiting (too many bytes wait in this process), ended (the session, by a deletion or
+            else), unavailable (Redis did not answer or refused them; they may be logged).
+    """
+
+    def __init__(
+        self, redis_client: RedisClient, stream_bytes: int, count: Callable[[str, int], None]
+    ) -> None:
+        self._redis_client, self._count = redis_client, count
+        self._stream_bytes = str(stream_bytes)
+        self._script = Script(SCRIPT.read_text(encoding="utf-8"))
+        self._prefix = secrets.token_urlsafe(PREFIX_BYTES)
+        self._lists = 0
+        self._waiting: list[_Impression] = []
+        self._waiting_bytes = 0
+        self._flushing: asyncio.Task[None] | None = None
+
+    def add(
+        self,
+        user_key: str,
+        nonce: str,
+        *,
+        model_id: str,
+        variant: str | None,
+        source: str,
+        items: Sequence[str],
+    ) -> str:
+        """Log a list soon, and return its id.
+
+        Args:
+            user_key: Key of the user in Redis.
+            nonce: Nonce of the user's session; empty if there is none.
+            model_id: Model that made the list.
+            variant: Variant of an experiment, if one runs.
+            source: Source of the list, as in the answer.
+            items: Item ids of the list, in order.
+        """
+        list_id = f"{self._prefix}.{self._lists}"
+        self._lists += 1
+        data = impression_data(list_id, model_id, variant, source, items)
+        if self._waiting_bytes + len(data) > MAX_WAITING_BYTES:
+            self._count("waiting", 1)
+            return list_id
+        self._waiting.append(_Impression(user_key, nonce, data))
+        self._waiting_bytes += len(data)
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.create_task(self._flush_later(), name="impressions")
+        return list_id
+
+    async def close(self) -> None:
+        """Log the lists that wait."""
+        if self._flushing is not None:
+            await asyncio.wait({self._flushing})
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Log the lists that wait now, with one script for each stream."""
+        by_stream = defaultdict(list)
+        for impression in self._waiting:
+            by_stream[stream_of(impression.user_key)].append(impression)
+        self._waiting, self._waiting_bytes = [], 0
+        calls = [
+            self._script.call(
+                [stream, *(impression.user_key for impression in some)],
+                [self._stream_bytes, *(text for each in some for text in (each.nonce, each.data))],
+                repeatable=False,
+            )
+            for stream, some in by_stream.items()
+        ]
+        replies = await self._redis_client.run("impressions", calls)
+        for some, reply in zip(by_stream.values(), replies, strict=True):
+            if isinstance(reply, StoreUnavailable):
+                self._count("unavailable", len(some))
+                continue
+            logged, ended = reply
+            self._count("logged", logged)
+            self._count("ended", ended)
+            self._count("full", len(some) - logged - ended)
+
+    async def _flush_later(self) -> None:
+        """Log the lists that wait, until there are none."""
+        while self._waiting:
+            await asyncio.sleep(FLUSH_SECONDS)
+            await self.flush()
