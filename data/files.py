@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from data.events.reading import ERASING_COLUMNS
 from data.json_lines import BLOCK_BYTES, LineForm, read_lines
 from data.schema import missing_column
 from data.sources.click_paths import FoundFile, find_files
@@ -88,11 +89,15 @@ class ClickFile:
         """
         own = self.schema.names
         constant = [(name, value) for name, value in self.found.partition if name not in own]
-        wanted = [name for name in names if name in own]
+        deletions = self.found.deletions
+        needed = names if deletions is None else dict.fromkeys([*names, *ERASING_COLUMNS])
+        wanted = [name for name in needed if name in own]
         rows = 0
         try:
             for batch, done in self._own_batches(wanted):
                 rows += batch.num_rows
+                if deletions is not None:
+                    batch = batch.filter(deletions.kept(batch))
                 for name, value in constant:
                     batch = batch.append_column(name, pa.repeat(value, batch.num_rows))
                 yield batch.select(names), done

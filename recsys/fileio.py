@@ -24,10 +24,22 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         write(beside)
         _sync(beside)
         beside.replace(path)
+        _sync(path.parent)
     except (OSError, SafetensorError) as failed:
         raise unwritable(path, failed) from failed
     finally:
         beside.unlink(missing_ok=True)
+
+
+def make_folders(path: Path) -> None:
+    """Make a folder with its parents, so that a power cut does not lose them; raise `BadInput`."""
+    try:
+        missing = [each for each in (path, *path.parents) if not each.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        for each in missing:
+            _sync(each.parent)
+    except OSError as failed:
+        raise unwritable(path, failed) from failed
 
 
 @contextmanager

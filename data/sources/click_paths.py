@@ -1,16 +1,20 @@
 """Click files of a path or a URL: a file, a folder, a folder of Hive partitions, or a pattern.
 
+A folder of events (`data/events/folder.py`) gives the files of its clicks.
+
 The order of the files is that of their names, folder by folder; it decides the order of rows. Disks
 and stores give the same names in the same order.
 """
 
 import stat
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
+from data.events.folder import CLICKS, MANIFEST, EventsFolder
+from data.events.reading import Deletions
 from data.sources.object_stores import (
     FileState,
     MissingObject,
@@ -38,7 +42,7 @@ class FoundFile:
     """A file with its format, and the columns that Hive partitions give all of its rows.
 
     name: path below the folder, without what all files of a log share; ending: without that of the
-    compression.
+    compression; deletions: of users whose rows do not count, None for no events.
     """
 
     path: Path | Url
@@ -47,6 +51,7 @@ class FoundFile:
     state: FileState
     compression: str | None = None
     partition: Sequence[tuple[str, str]] = ()
+    deletions: Deletions | None = None
 
     @property
     def format(self) -> str:
@@ -77,6 +82,8 @@ def _of_path(path: Path) -> list[FoundFile]:
         raise BadInput("The click file cannot be used", [f"{path} is neither file nor folder."])
     if path.is_file():
         return _only(path, _on_disk(path, path.parent))
+    if (path / MANIFEST).exists():
+        return _of_events(path)
     return _some_of_folder(path, _of_folder(path, path))
 
 
@@ -96,6 +103,24 @@ def _of_pattern(pattern: Path) -> list[FoundFile]:
         elif (file := _on_disk(path, root)) is not None:
             files.append(file)
     return _some_that_match(pattern, files)
+
+
+def _of_events(path: Path) -> list[FoundFile]:
+    """Return the files of the clicks of an events folder."""
+    folder = EventsFolder.open(path)
+    deletions = Deletions.of(folder)
+    files = []
+    for file in folder.files(CLICKS):
+        found = _on_disk(file.path, path)
+        if found is not None:
+            concerned = deletions if deletions.concern(file) else None
+            files.append(replace(found, partition=(), deletions=concerned))
+    if not files:
+        raise BadInput(
+            "The events folder cannot be used",
+            [f"{path} holds no click. Run recsys collect while the service writes feedback."],
+        )
+    return files
 
 
 def _of_folder(folder: Path, root: Path) -> list[FoundFile]:

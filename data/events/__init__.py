@@ -1,0 +1,1 @@
+"""Events folder: the feedback of a service, as Parquet files by date and hour."""
