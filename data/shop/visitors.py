@@ -61,7 +61,7 @@ class ShopDays:
     """
 
     def __init__(self, visits: int, seed: int) -> None:
-        self._visits, self._seed = visits, seed
+        self.visits, self._seed = visits, seed
         self._ids = items_table()["item_id"].to_numpy()
         self._added = days_added().ravel()
         self.clicks = VisitModel().walk(visits * DAYS, seed)
@@ -70,8 +70,8 @@ class ShopDays:
 
     def visitors(self, day: int) -> list[Visitor]:
         """Return the visitors of a day from 0, in the order in which they come."""
-        begins = day * self._visits
-        of_day = self.clicks[self.clicks["visit"].between(begins, begins + self._visits - 1)]
+        begins = day * self.visits
+        of_day = self.clicks[self.clicks["visit"].between(begins, begins + self.visits - 1)]
         rng = np.random.default_rng([self._seed, day])
         return [
             Visitor(f"visitor-{visit}", wants.tolist(), rng.random(len(wants)).tolist())
