@@ -37,25 +37,37 @@ class FinetuneOptions:
     settings: Sequence[str] = ()  # name=value over the old recipe and `FINETUNE_SETTINGS`
     items: Path | None = None
     drop_vanished: bool = False
+    only_newer: bool = False
     resume: bool = False
     device: str = "auto"
 
 
 def finetune(options: FinetuneOptions, console: Console) -> Path:
     """Continue the bundle and return the new one's folder; raise as `pipeline.train` does."""
+    return train(continued_training(options), console)
+
+
+def continued_training(options: FinetuneOptions) -> TrainOptions:
+    """Return the options of the training that continues a bundle.
+
+    Raises:
+        BadInput: A bundle with content cannot be continued.
+        BadRecipe: A setting is wrong, or would change the shape of the weights.
+        BundleRefused: The bundle is damaged, or its recipe or lineage cannot be used.
+    """
     base_model = read_base_model(options.bundle)
-    return train(
-        TrainOptions(
-            clicks=options.clicks,
-            out=options.out,
-            recipe=continued_recipe(base_model.recipe_to_continue, options.settings),
-            recipe_name=base_model.manifest.training.get("recipe", ""),
-            items=options.items,
-            resume=options.resume,
-            device=options.device,
-            warm_start=WarmStart(base_model, options.drop_vanished),
-        ),
-        console,
+    warm_start = WarmStart(
+        base_model, drop_vanished=options.drop_vanished, only_newer=options.only_newer
+    )
+    return TrainOptions(
+        clicks=options.clicks,
+        out=options.out,
+        recipe=continued_recipe(base_model.recipe_to_continue, options.settings),
+        recipe_name=base_model.manifest.training.get("recipe", ""),
+        items=options.items,
+        resume=options.resume,
+        device=options.device,
+        warm_start=warm_start,
     )
 
 

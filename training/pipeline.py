@@ -19,7 +19,9 @@ from data.prepared.folder import ClickSource, PreparedFolder, open_source
 from data.sessions import Sessions, known_items
 from data.statistics import describe
 from recsys.bundle.layout import REPORT
+from recsys.bundle.manifest import Manifest
 from recsys.bundle.registry import UNFINISHED
+from recsys.catalogue.catalogue import Catalogue
 from recsys.errors import BadInput, BadRecipe
 from recsys.fileio import check_new_folder
 from recsys.model.recent_popularity import RecentPopularity
@@ -86,6 +88,7 @@ class TrainOptions:
     rivals: Sequence[Rival] = ()  # that compete with the recipe; none: exactly the recipe
     budget: Budget = field(default_factory=Budget)  # of the competition and the refit
     warm_start: WarmStart | None = None  # initial weights of a bundle; None: random ones
+    attributes_of: Catalogue | None = None  # whose attributes stay where the items file has none
 
     def __post_init__(self) -> None:
         if not self.checkpoint_seconds >= 0:
@@ -101,7 +104,24 @@ class TrainOptions:
 
 
 def train(options: TrainOptions, console: Console, processes: Processes = ALONE) -> Path:
-    """Train on a click log and write a bundle; return its folder.
+    """Run `train_bundle` and say where its bundle is; return the bundle's folder."""
+    manifest = train_bundle(options, console, processes)
+    if manifest is not None:
+        console.print(
+            f"\nBundle {options.out} holds model {manifest.model_id}; the report is in\n"
+            f"  {options.out / REPORT}\n"
+            f"Serve it:\n"
+            f"  recsys serve --bundle {options.out}",
+            soft_wrap=True,
+            markup=False,  # a path is never markup
+        )
+    return options.out
+
+
+def train_bundle(
+    options: TrainOptions, console: Console, processes: Processes = ALONE
+) -> Manifest | None:
+    """Train on a click log and write a bundle; return its manifest, None in other processes.
 
     Args:
         options: Options of the run.
@@ -132,7 +152,7 @@ def train(options: TrainOptions, console: Console, processes: Processes = ALONE)
     )
     results, limits = _test(options, prepared, predictor, console, processes)
     if not processes.is_first:
-        return options.out
+        return None
     report_data = _report_data(
         options, prepared, choice, trained, device, results, limits, predictor
     )
@@ -141,15 +161,7 @@ def train(options: TrainOptions, console: Console, processes: Processes = ALONE)
     manifest = write_bundle(options.out, export)
     shutil.rmtree(options.work)
     show(report_data.results, report_data.comparison, console)
-    console.print(
-        f"\nBundle {options.out} holds model {manifest.model_id}; the report is in\n"
-        f"  {options.out / REPORT}\n"
-        f"Serve it:\n"
-        f"  recsys serve --bundle {options.out}",
-        soft_wrap=True,
-        markup=False,  # a path is never markup
-    )
-    return options.out
+    return manifest
 
 
 @dataclass(frozen=True)
@@ -409,7 +421,9 @@ def _read_items(options: TrainOptions, train: Sessions) -> tuple[AboutItems, str
 
     With content, all of its items are in the catalogue; the second value is a sentence about them.
     """
-    old = options.warm_start.base_model.catalogue if options.warm_start is not None else None
+    old = options.attributes_of
+    if options.warm_start is not None:
+        old = options.warm_start.base_model.catalogue
     if options.items is None:
         return AboutItems(merged_attributes(old, {})), ""
     clicks = options.clicks

@@ -74,6 +74,10 @@ class Initialiser(Protocol):
         """Return the types of clicks that the model knows; raise `BadRecipe`."""
         ...
 
+    def learned_part(self, sessions: Selection) -> Selection:
+        """Return the sessions that the weights learn from; the others count in the catalogue."""
+        ...
+
     def weights(
         self, catalogue: Catalogue, indexed: Selection, recipe: Recipe, generator: torch.Generator
     ) -> Weights:
@@ -107,6 +111,10 @@ class FromScratch:
     def event_types(self, train: Sessions, recipe: Recipe) -> EventTypes:
         """Return the types of the sessions."""
         return event_types_of(train, recipe)
+
+    def learned_part(self, sessions: Selection) -> Selection:
+        """Return all sessions."""
+        return sessions
 
     def weights(
         self, catalogue: Catalogue, indexed: Selection, recipe: Recipe, generator: torch.Generator
@@ -350,7 +358,7 @@ class Trainer:
         """Return the phase at its beginning, or where the checkpoint left it."""
         recipe = self._recipe
         catalogue = self._initialiser.catalogue(sessions)
-        indexed = sessions.indexed(catalogue.item_ids)
+        indexed = self._initialiser.learned_part(sessions).indexed(catalogue.item_ids)
         plan = plan_batches(indexed, recipe)
         generator = torch.Generator().manual_seed(recipe.seed)
         weights = self._initialiser.weights(catalogue, indexed, recipe, generator).to(self._device)

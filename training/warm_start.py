@@ -6,8 +6,10 @@ or after it; without any, it is the mean of all old rows.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,11 @@ class BaseModel:
         return self.manifest.model_id
 
     @property
+    def seen_until_ms(self) -> int:
+        """Return the time from which on a session is new to the weights."""
+        return seen_until_ms(self.manifest)
+
+    @property
     def lineage(self) -> list[str]:
         """Return the model ids from the first ancestor, trained from scratch, to this model."""
         return [*self.manifest.training.get("lineage", []), self.model_id]
@@ -108,6 +115,16 @@ class BaseModel:
         )
         scorer = going_on(predictor, reindex(counted, self.catalogue.item_ids))
         return {"parent": evaluate(scorer, tested, len(self.catalogue))}
+
+
+def seen_until_ms(manifest: Manifest) -> int:
+    """Return the time after a model's last training click, in ms; 0 where its manifest has none."""
+    cut_off = manifest.training.get("cut_off")
+    try:
+        last = datetime.fromisoformat(cut_off if isinstance(cut_off, str) else "")
+    except ValueError:
+        return 0
+    return 1000 * (math.floor(last.timestamp()) + 1)  # a cut-off has whole seconds
 
 
 def read_base_model(folder: Path) -> BaseModel:
@@ -176,11 +193,32 @@ class WarmStart:
     base_model: BaseModel
     drop_vanished: bool = False  # drop the items without new clicks
     attributes: ItemTexts = field(default_factory=dict)
+    only_newer: bool = False  # the weights learn from sessions after the bundle's cut-off alone
 
     @property
     def fingerprint(self) -> str:
         """Return a text that differs between warm starts."""
-        return f"{self.base_model.model_id} drop_vanished={self.drop_vanished}"
+        newer = " only_newer" if self.only_newer else ""
+        return f"{self.base_model.model_id} drop_vanished={self.drop_vanished}{newer}"
+
+    def learned_part(self, sessions: Selection) -> Selection:
+        """Return the sessions, or those that begin after the bundle's cut-off.
+
+        Raises:
+            BadInput: None begins after it.
+        """
+        if not self.only_newer:
+            return sessions
+        newer = sessions.from_time(self.base_model.seen_until_ms)
+        if len(newer) == 0:
+            raise BadInput(
+                "The clicks cannot continue this bundle",
+                [
+                    f"none of their {len(sessions):,} sessions begins after its cut-off "
+                    f"{self.base_model.manifest.training.get('cut_off')}. Give newer clicks."
+                ],
+            )
+        return newer
 
     def catalogue(self, sessions: Counted) -> Catalogue:
         """Return old and new items with the counts of the new clicks.

@@ -45,6 +45,12 @@ class Selection:
         """Return the item ids of the log, ordered by code."""
         return self.log.item_ids
 
+    def from_time(self, since_ms: int) -> Self:
+        """Return the selected sessions that begin at this time or later."""
+        kept = self.log.lengths.astype(np.int32) if self.kept is None else self.kept
+        later = self.log.starts_ms >= since_ms
+        return dataclasses.replace(self, kept=np.where(later, kept, np.int32(0)))
+
     def indexed(self, item_ids: Sequence[str]) -> Self:
         """Return the same clicks with items as indices into `item_ids`, -1 for other items."""
         return dataclasses.replace(self, index_of=indices_of(self.item_ids, item_ids))

@@ -188,6 +188,14 @@ def finetune(
     drop_vanished: Annotated[
         bool, typer.Option("--drop-vanished", help="Drop old items that the new clicks lack.")
     ] = False,
+    only_newer: Annotated[
+        bool,
+        typer.Option(
+            "--only-newer",
+            help="Learn from sessions after the bundle's cut-off; all clicks count for popular "
+            "items and neighbours.",
+        ),
+    ] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override one setting: --set epochs=2.")
     ] = None,
@@ -208,6 +216,7 @@ def finetune(
         settings=settings or [],
         items=items,
         drop_vanished=drop_vanished,
+        only_newer=only_newer,
         resume=resume,
         device=device,
     )

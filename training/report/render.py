@@ -58,26 +58,13 @@ class ReportData:
 
 def render_report(manifest: Manifest, data: ReportData) -> str:
     """Render the whole page as HTML."""
-    templates = resources.files("training.report") / "templates"
-    page = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    page.filters |= {
-        "whole": _whole,
-        "figure": _figure,
-        "signed": _signed,
-        "between": _between,
-        "moment": _moment,
-        "named": metric_name,
-    }
     parts = {"training": data.train, "test": data.test}
     described = {name: part for name, part in parts.items() if part is not None}
-    template = page.from_string((templates / "report.html").read_text(encoding="utf-8"))
-    return template.render(
+    return render_page(
+        "report.html",
         manifest=manifest,
         data=data,
         comparison=data.comparison,
-        style=Markup((templates / "report.css").read_text(encoding="utf-8")),
         metrics=COMPARED,
         chosen=CHOSEN,
         score_name=SCORE_NAME,
@@ -109,6 +96,25 @@ def render_report(manifest: Manifest, data: ReportData) -> str:
         length_rows=_length_rows(list(described.values())),
         popularity_rows=_popularity_rows(described),
     )
+
+
+def render_page(template: str, **values: object) -> str:
+    """Render a template of this package, in the style of all reports."""
+    templates = resources.files("training.report") / "templates"
+    page = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    page.filters |= {
+        "whole": _whole,
+        "figure": _figure,
+        "signed": _signed,
+        "between": _between,
+        "moment": _moment,
+        "named": metric_name,
+    }
+    style = Markup((templates / "report.css").read_text(encoding="utf-8"))
+    text = (templates / template).read_text(encoding="utf-8")
+    return page.from_string(text).render(style=style, **values)
 
 
 def warnings_of(manifest: Manifest, data: ReportData) -> list[str]:

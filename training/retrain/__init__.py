@@ -1,0 +1,1 @@
+"""Retraining: a new model on the newest clicks, published only if it is not worse."""
