@@ -7,6 +7,7 @@ from data.shop.visitors import ShopDays
 DAY_SECONDS = 60  # visits begin in the first half of a day, and end before the next one
 SECONDS_BETWEEN_CLICKS = 0.25
 SHARD = "00"
+USER_PREFIX = "first-log-"
 
 
 def write_first_log(folder: EventsFolder, shop: ShopDays, days: int, until: float) -> None:
@@ -28,7 +29,7 @@ def write_first_log(folder: EventsFolder, shop: ShopDays, days: int, until: floa
     clicks["timestamp"] = clicks["milliseconds"] / 1000
     numbers = clicks["milliseconds"].astype(str) + "-" + clicks.index.astype(str)
     clicks["entry"] = SHARD + "-" + numbers
-    clicks["user_id"] = "first-log-" + clicks["visit"].astype(str)
+    clicks["user_id"] = USER_PREFIX + clicks["visit"].astype(str)
     columns = {
         name: clicks[name].tolist() if name in clicks else [None] * len(clicks)
         for name in SCHEMAS[CLICKS].names

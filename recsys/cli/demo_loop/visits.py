@@ -82,4 +82,4 @@ async def follow(client: AsyncClient, visitor: Visitor) -> FollowedVisit:
             user_id=visitor.user_id, item_id=item_id, k=LIST_LENGTH, **named
         )
     assert answer is not None, "a visitor wants at least one item"
-    return FollowedVisit(visitor.user_id, answer.variant, clicks)
+    return FollowedVisit(visitor.user_id, getattr(answer, 'variant', None), clicks)

@@ -1,0 +1,182 @@
+"""The loop, day by day: visitors follow lists, clicks are collected, a model is trained, compared.
+
+All parts are those that a shop runs: the service with `RECSYS_FEEDBACK=stream`, the collector, the
+retraining with its gate, and an experiment of the model registry. Only time is simulated. A day is
+as long as its visits take, so a retraining counts seconds instead of days: the newest ones, which
+it tests on, are those since the first visit of the day.
+"""
+
+import asyncio
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from data.events.folder import EventsFolder
+from data.events.reading import read_clicks, read_impressions
+from data.shop.visitors import ShopDays
+from recsys.bundle.registry import publish
+from recsys.cli.collect import Target, _collect
+from recsys.cli.demo_loop.first_log import DAY_SECONDS, USER_PREFIX, write_first_log
+from recsys.cli.demo_loop.visits import FollowedVisit, follow_all
+from recsys.cli.demo_service import running_service
+from recsys.client import Client
+from recsys.errors import RecsysError
+from service.feedback.collector import CollectorOptions
+from service.feedback.collector_metrics import CollectorMetrics
+from service.server.embedded_redis import private_redis
+from training.retrain.decision import Decision
+from training.retrain.run import RetrainOptions, retrain
+
+FROZEN_SHARE = 50.0  # percent of the users, from the first published retraining on
+SERVED_SECONDS = 60.0
+SERVICE = {
+    "port": 0,
+    "feedback": "stream",
+    "follow_seconds": 0.2,
+    # visitors and service share one process, so that an answer may take long
+    "redis_timeout_ms": 2_000,
+    "redis_budget_ms": 5_000,
+    "deadline_ms": 20_000,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopOptions:
+    """Options of the loop."""
+
+    folder: Path  # for the events and the model registry
+    days: int = 10
+    visits: int = 1000  # of a day
+    first_days: int = 7  # before the service, from which the first model learns
+    seed: int = 1
+    settings: Sequence[str] = ()  # name=value, over the recipe of the shop
+
+    @property
+    def events(self) -> Path:
+        return self.folder / "events"
+
+    @property
+    def registry(self) -> Path:
+        return self.folder / "registry"
+
+
+def small_loop(folder: Path) -> LoopOptions:
+    """Return options with which the loop takes seconds; its models are no good ones."""
+    settings = ("epochs=1", "hidden=16", "negatives=32")
+    return LoopOptions(folder=folder, days=2, visits=60, first_days=5, settings=settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """One day of the loop, and the decision of its night."""
+
+    number: int  # from 1
+    new_items: int  # that came in the morning
+    frozen: Sequence[FollowedVisit]  # that the first model answered
+    retrained: Sequence[FollowedVisit]  # that the current model answered, if it is another one
+    decision: Decision
+
+    @property
+    def visits(self) -> list[FollowedVisit]:
+        return [*self.frozen, *self.retrained]
+
+
+def run_loop(options: LoopOptions, console: Console) -> Iterator[Day]:
+    """Run the loop, and yield each day after its night; at its end, everything is stopped.
+
+    Raises:
+        RecsysError: A part fails.
+    """
+    shop, opened = ShopDays(options.visits, options.seed), time.time()
+    log_began = opened - options.first_days * DAY_SECONDS
+    with console.status("The first model learns from the days before"):
+        folder = EventsFolder.create(options.events)
+        write_first_log(folder, shop, options.first_days, until=opened)
+        first = _night(options, log_began, opened - DAY_SECONDS, opened)
+    if not first.published:
+        raise RecsysError(f"There is no first model. {first.reason} Give more --visits.")
+    with (
+        private_redis(socket_file=True) as redis,
+        running_service({**SERVICE, "bundle": options.registry, "redis": redis}) as url,
+    ):
+        for number in range(1, options.days + 1):
+            day, morning = options.first_days + number - 1, time.time()
+            with console.status(f"Day {number}: visitors click"):
+                visits = asyncio.run(follow_all(url, shop.visitors(day)))
+            with console.status(f"Night {number}: collect, retrain, compare"):
+                collect(redis, options.events)
+                decision = _night(options, log_began, morning, time.time())
+            is_frozen = [visit.variant in (None, first.bundle) for visit in visits]
+            yield Day(
+                number,
+                len(shop.new_items(day)),
+                [visit for visit, frozen in zip(visits, is_frozen, strict=True) if frozen],
+                [visit for visit, frozen in zip(visits, is_frozen, strict=True) if not frozen],
+                decision,
+            )
+            if decision.published:
+                publish(options.registry, decision.bundle)
+                _await_served(url, decision.model_id)
+
+
+def _night(options: LoopOptions, log_began: float, tested_from: float, now: float) -> Decision:
+    """Retrain on all clicks before `tested_from`, and test on those until now."""
+    until = math.ceil(now)
+    return retrain(
+        RetrainOptions(
+            events=options.events,
+            registry=options.registry,
+            days=until - math.floor(log_began),
+            test_days=until - math.floor(tested_from),
+            day_seconds=1,
+            least_cases=options.visits,
+            recipe="shop",
+            settings=options.settings,
+        ),
+        until,
+        Console(quiet=True),
+    )
+
+
+def collect(redis: str, events: Path) -> None:
+    """Collect what waits in Redis, as `recsys collect --once` does."""
+    target = Target(redis, events, keep_days=None, take_over=False)
+    asyncio.run(_collect(target, CollectorOptions(1.0, 1.0), CollectorMetrics(), once=True))
+
+
+def _await_served(url: str, model_id: str) -> None:
+    """Wait until the service has loaded a published model."""
+    latest = time.monotonic() + SERVED_SECONDS
+    with Client(url) as client:
+        while client.model().model_id != model_id:
+            if time.monotonic() > latest:
+                raise RecsysError(f"The service does not load model {model_id}. Look at its log.")
+            time.sleep(SERVICE["follow_seconds"])
+
+
+def difference_to_log(events: Path, visits: Sequence[FollowedVisit]) -> str | None:
+    """Compare the collected events with what the visitors did; return what differs, if anything.
+
+    Users are hashed in the log, so the clicks of a whole visit are compared, not their user.
+    """
+    clicks, lists = read_clicks(events), read_impressions(events)
+    clicks = clicks[~clicks["user_id"].str.startswith(USER_PREFIX)]
+    clicks["list_id"] = clicks["list_id"].astype(object).where(clicks["list_id"].notna(), None)
+    collected = Counter(
+        tuple(zip(session["item_id"], session["list_id"], strict=True))
+        for _, session in clicks.sort_values("click").groupby("session_id")
+    )
+    made = Counter(tuple((c.item_id, c.list_id) for c in visit.clicks) for visit in visits)
+    shown = sum(visit.lists for visit in visits)
+    problems = []
+    if collected != made:
+        missing, more = (made - collected).total(), (collected - made).total()
+        problems.append(f"{missing:,} visits are not in the log, and {more:,} visits are only there")
+    if lists["list_id"].nunique() != shown or len(lists) != shown:
+        problems.append(f"{len(lists):,} lists are in the log, and visitors saw {shown:,}")
+    return "; ".join(problems) or None
