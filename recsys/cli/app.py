@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from recsys import __version__
-from recsys.cli import catalogue, demo, prepare, retrain, serve, train
+from recsys.cli import catalogue, collect, demo, prepare, retrain, serve, train
 
 app = typer.Typer(
     name="recsys",
@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (demo, prepare, train, retrain, serve, catalogue):
+for group in (demo, prepare, train, retrain, serve, collect, catalogue):
     app.add_typer(group.app)
 
 

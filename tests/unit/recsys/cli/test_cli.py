@@ -27,7 +27,7 @@ def clicks(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "verb", ["demo", "train", "tune", "evaluate", "serve", "recommend", "shop"]
+    "verb", ["demo", "train", "tune", "evaluate", "serve", "recommend", "shop", "collect"]
 )
 def test_every_verb_has_a_help_text(capsys: pytest.CaptureFixture[str], verb: str) -> None:
     code, out, _ = run(capsys, verb, "--help")
