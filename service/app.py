@@ -93,6 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
                 notes.append(service.note.read)
             await service.models.start()
             watcher = BundleWatcher(service.models, notes, settings.follow_seconds)
+            await watcher.check_sources()  # variants are loaded before the service is ready
             watcher.start()
             if service.trending is not None:
                 service.trending.start()
@@ -104,7 +105,7 @@ def create_app(settings: Settings) -> FastAPI:
                     stack.push_async_callback(service.trending.stop)
                 if service.impressions is not None:
                     stack.push_async_callback(service.impressions.close)
-                stack.push_async_callback(lambda: service.recommender.close())  # the current one
+                stack.push_async_callback(service.models.close)
                 stack.push_async_callback(service.batcher.stop)
                 stack.push_async_callback(watcher.stop)
                 yield
@@ -214,11 +215,11 @@ def _start(
     secret = settings.user_id_secret
     unstored = UnstoredClicks(metrics.count_unstored)
     overlay_store = OverlayStore(_overlay_client(settings, metrics))
-    live = LiveCatalogue(overlay_store, metrics.set_catalogue, metrics.catalogue_age.set)
+    live = LiveCatalogue(overlay_store, metrics.catalogue_age.set)
     trending = None
     if settings.trending:
         counters = RedisCounters(redis)
-        trending = Trending(counters, lambda: models.recommender, live.rebase, metrics)
+        trending = Trending(counters, lambda: models.recommenders, live.rebase, metrics)
     streams, impressions = None, None
     if settings.feedback == "stream":
         streams = StreamLimits.of_megabytes(settings.feedback_max_mb)
@@ -249,7 +250,7 @@ def _start(
         predictor = model.predictor if trending is None else trending.served(model.predictor)
         return Recommender(predictor, store, metrics, torch_worker, impressions)
 
-    models = ModelManager(first, begin, metrics, live)
+    models = ModelManager(first, begin, metrics, live, store.hashing_secret)
     batcher: Batcher[RecommendationQuery, RecommendationResult] = Batcher(
         models.recommend,
         batch_size=settings.batch_size,

@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recsys.bundle.registry import CURRENT_VERSION, is_registry, resolve_bundle
+from recsys.bundle.experiment import Experiment
+from recsys.bundle.registry import CURRENT_VERSION, bundle_path, is_registry, read_current
 from recsys.errors import RecsysError
 from recsys.fileio import replace_file
 from service.model_manager import ModelManager, OpenedBundle
@@ -30,10 +31,14 @@ WriteStamp = tuple[int, int]  # inode and ns of the last write of a file: change
 
 @dataclass(frozen=True, slots=True)
 class RequestedVersion:
-    """Bundle that is to be served. The same bundle written again is another request."""
+    """Bundle that is to be served, and the experiment beside it.
+
+    The same content written again is another request.
+    """
 
     folder: Path
     written: WriteStamp
+    experiment: Experiment | None = None
 
 
 VersionSource = Callable[[], RequestedVersion | None]  # None: nothing is requested
@@ -53,7 +58,7 @@ class BundleWatcher:
     ) -> None:
         self._models, self._sources, self._seconds = models, sources, seconds
         self._last_read: list[RequestedVersion | str | None] = [None] * len(sources)
-        self._files = _file_stamps(models.current)
+        self._files = _file_stamps(models.opened)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -72,7 +77,7 @@ class BundleWatcher:
             await asyncio.sleep(self._seconds)
             try:
                 await self._check_files()
-                await self._check_sources()
+                await self.check_sources()
             except Exception:  # an unforeseen error must not end the task
                 log.exception(
                     "The check for a new bundle failed. The current model is served on, and the "
@@ -80,24 +85,28 @@ class BundleWatcher:
                     self._seconds,
                 )
 
-    async def _check_sources(self) -> None:
+    async def check_sources(self) -> None:
+        """Serve what the sources request, if that is new."""
         for index, source in enumerate(self._sources):
             requested = await asyncio.to_thread(_read, source)
             if requested == self._last_read[index]:
                 continue
             self._last_read[index] = requested
-            if (
-                isinstance(requested, RequestedVersion)
-                and requested.folder != self._models.current.folder
-            ):
-                with contextlib.suppress(RecsysError):  # `replace` has logged and counted it
-                    await self._models.replace(requested.folder)
+            if isinstance(requested, RequestedVersion):
+                await self._serve(requested)
             elif isinstance(requested, str):
                 log.error("Model %s is served on. %s", self._models.current.model_id, requested)
 
+    async def _serve(self, requested: RequestedVersion) -> None:
+        if requested.folder == self._models.current.folder:
+            await self._models.split(requested.experiment)
+            return
+        with contextlib.suppress(RecsysError):  # `replace` has logged and counted it
+            await self._models.replace(requested.folder, requested.experiment)
+
     async def _check_files(self) -> None:
-        """Log every file of the served bundle that was written to since the last check."""
-        stamps = await asyncio.to_thread(_file_stamps, self._models.current)
+        """Log every file of a served bundle that was written to since the last check."""
+        stamps = await asyncio.to_thread(_file_stamps, self._models.opened)
         for path, stamp in stamps.items():
             before = self._files.get(path, stamp)  # a file of a new model has no earlier stamp
             if stamp.inode == before.inode and stamp != before:
@@ -125,10 +134,10 @@ class FileStamp:
     written_ns: int
 
 
-def _file_stamps(model: OpenedBundle) -> dict[Path, FileStamp]:
-    """Return the stamps of the files of a model's bundle, without missing files."""
+def _file_stamps(models: Sequence[OpenedBundle]) -> dict[Path, FileStamp]:
+    """Return the stamps of the files of bundles, without missing files."""
     stamps = {}
-    for path in (model.folder / name for name in model.manifest.files):
+    for path in (model.folder / name for model in models for name in model.manifest.files):
         with contextlib.suppress(FileNotFoundError):
             status = path.stat()
             stamps[path] = FileStamp(status.st_ino, status.st_size, status.st_mtime_ns)
@@ -156,11 +165,10 @@ def registry_source(folder: Path) -> VersionSource:
     def read() -> RequestedVersion | None:
         # the stamp is read first, so that the content is at least as new
         stamp = _write_stamp(folder / CURRENT_VERSION)
-        return (
-            RequestedVersion(resolve_bundle(folder), stamp)
-            if stamp and is_registry(folder)
-            else None
-        )
+        if stamp is None or not is_registry(folder):
+            return None
+        published = read_current(folder)
+        return RequestedVersion(bundle_path(folder, published.main), stamp, published.experiment)
 
     return read
 
@@ -184,11 +192,18 @@ class SharedVersionFile:
         content = json.loads(self._path.read_text(encoding="utf-8"))
         if content["pointer"] != self._registry_stamp():
             return None
-        return RequestedVersion(Path(content["folder"]), stamp)
+        lines = content["experiment"]
+        experiment = Experiment.of_lines(lines) if lines else None
+        return RequestedVersion(Path(content["folder"]), stamp, experiment)
 
-    def write(self, folder: Path) -> None:
-        """Request the bundle in `folder`."""
-        content = json.dumps({"folder": str(folder), "pointer": self._registry_stamp()})
+    def write(self, folder: Path, experiment: Experiment | None = None) -> None:
+        """Request the bundle in `folder`, and an experiment beside it."""
+        request = {
+            "folder": str(folder),
+            "experiment": [] if experiment is None else experiment.lines(),
+            "pointer": self._registry_stamp(),
+        }
+        content = json.dumps(request)
         replace_file(self._path, lambda beside: beside.write_text(content, encoding="utf-8"))
 
     def _registry_stamp(self) -> list[int]:

@@ -4,10 +4,10 @@ Law of availability: two seconds after a change is acknowledged, no answer of an
 an unavailable item, provided the process could read Redis. While it cannot, the last overlay that
 it read holds.
 
-The process asks four times a second for what changed, and builds a new predictor in a thread. The
-predictor is exchanged as a whole: a batch that is under way ends with the overlay that it began
-with. A model that is loaded gets all entries before it is served, and the changes that come
-meanwhile.
+The process asks four times a second for what changed, and builds new predictors in a thread, one
+for each model that is served. A predictor is exchanged as a whole: a batch that is under way ends
+with the overlay that it began with. A model that is loaded gets all entries before it is served,
+and the changes that come meanwhile.
 """
 
 import asyncio
@@ -35,12 +35,28 @@ FIRST_SECONDS = 15.0  # that a start waits for a slow Redis
 FIRST_REFUSALS = 3  # quick failures at the start after which Redis counts as away
 
 
-class BoundOverlay:
-    """Overlay of one model, and the items that wait to be applied to it."""
+Serve = Callable[[Predictor, OverlayCounts], None]  # with the sizes of the overlay
 
-    def __init__(self, predictor: Predictor, waiting: Mapping[str, StoredItem | None]) -> None:
+
+class BoundOverlay:
+    """Overlay of one model, and the items that wait to be applied to it.
+
+    Args:
+        predictor: the predictor of the bundle.
+        waiting: items to apply.
+        serve: called with each predictor that is to be served from then on.
+    """
+
+    def __init__(
+        self, predictor: Predictor, waiting: Mapping[str, StoredItem | None], serve: Serve
+    ) -> None:
         self.overlay = Overlay(predictor)
         self.waiting = dict(waiting)
+        self._serve = serve
+
+    def serve(self, predictor: Predictor) -> None:
+        """Serve a predictor that was made before."""
+        self._serve(predictor, self.overlay.counts)
 
     def applied(self, items: Mapping[str, StoredItem | None]) -> Predictor:
         """Return a predictor after applying some items. It runs in a thread, one call at a time."""
@@ -66,27 +82,24 @@ class LiveCatalogue:
 
     Args:
         store: the overlay in Redis.
-        on_counts: called with the sizes of the overlay when they change.
         on_age: called with the seconds since Redis was last read, after each attempt.
     """
 
     def __init__(
         self,
         store: OverlayStore,
-        on_counts: Callable[[OverlayCounts], None] = lambda counts: None,
         on_age: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self.store = store
-        self._on_counts, self._on_age = on_counts, on_age
+        self._on_age = on_age
         self._items: dict[str, StoredItem] = {}
         self._version: OverlayVersion | None = None  # read last; None: everything is to be read
         self._after = 0  # number of the last change that was read
         self._applied = 0  # number of the last change that is served
         self._reread: dict[str, StoredItem] | None = {}  # all items anew, until they are complete
         self._read_at = self._tried_at = -inf
-        self._served: BoundOverlay | None = None
+        self._served: list[BoundOverlay] = []
         self._loading: list[BoundOverlay] = []  # of models that are not served yet
-        self._serve: Callable[[Predictor], None] = lambda predictor: None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="catalogue")
         self._wake, self._progress = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -104,15 +117,12 @@ class LiveCatalogue:
             return "not read yet"
         return "ok" if seconds < LATE_SECONDS else f"not read for {seconds:.0f} s"
 
-    async def start(self, serve: Callable[[Predictor], None]) -> None:
+    async def start(self) -> None:
         """Read the overlay, then go on reading in a task.
 
         If Redis refuses connections or is silent for long, the overlay is read as soon as Redis
         answers.
-
-        serve: called with each predictor that is to be served from then on.
         """
-        self._serve = serve
         if not await self._read_first():
             log.warning(
                 "The live catalogue cannot be read, because Redis does not answer: the items of "
@@ -166,30 +176,29 @@ class LiveCatalogue:
                 async with asyncio.timeout(REACHED_SECONDS):
                     await self._progress.wait()
 
-    async def bind(self, predictor: Predictor) -> Predictor:
-        """Return the predictor with the overlay, and apply changes to it from now on.
-
-        The caller serves it at once, without waiting in between.
-        """
-        bound = BoundOverlay(predictor, self._items)
+    async def bind(self, predictor: Predictor, serve: Serve) -> BoundOverlay:
+        """Serve the predictor with the overlay, and again after each change until the release."""
+        bound = BoundOverlay(predictor, self._items, serve)
         self._loading.append(bound)
         try:
             overlaid = await self._current(bound)
         finally:
             self._loading.remove(bound)
-        self._served = bound
-        self._on_counts(bound.overlay.counts)
-        return overlaid
+        self._served.append(bound)
+        bound.serve(overlaid)
+        return bound
+
+    def release(self, bound: BoundOverlay) -> None:
+        """Apply no more changes to a model that is not served any more."""
+        self._served.remove(bound)
 
     async def rebase(self, change: Callable[[Predictor], Predictor]) -> None:
-        """Replace the served predictor below its overlay, as its counts of clicks have changed."""
-        bound = self._served
-        if bound is None:
-            return
+        """Replace the served predictors below their overlay, as counts of clicks have changed."""
         loop = asyncio.get_running_loop()
-        predictor = await loop.run_in_executor(self._thread, bound.rebased, change)
-        if bound is self._served:
-            self._serve(predictor)
+        for bound in list(self._served):
+            predictor = await loop.run_in_executor(self._thread, bound.rebased, change)
+            if bound in self._served:
+                bound.serve(predictor)
 
     async def _run(self) -> None:
         while True:
@@ -235,7 +244,7 @@ class LiveCatalogue:
             self._reread.update(page.items)
             if page.is_last:
                 self._wait(self._replace_items(self._reread))
-        if self._served is not None and len(self._served.waiting) >= ITEMS_AT_ONCE:
+        if any(len(bound.waiting) >= ITEMS_AT_ONCE for bound in self._served):
             await self._serve_waiting()
         return page.is_last
 
@@ -246,20 +255,17 @@ class LiveCatalogue:
         return gone | {key: item for key, item in items.items() if old.get(key) != item}
 
     def _wait(self, changes: Mapping[str, StoredItem | None]) -> None:
-        """Have changes wait for the served model and for those that are loaded."""
-        for bound in (self._served, *self._loading):
-            if bound is not None:
-                bound.waiting.update(changes)
+        """Have changes wait for the served models and for those that are loaded."""
+        for bound in (*self._served, *self._loading):
+            bound.waiting.update(changes)
 
     async def _serve_waiting(self) -> None:
-        """Apply what waits for the served model, and serve it."""
-        bound = self._served
-        if bound is None or not bound.waiting:
-            return
-        predictor = await self._current(bound)
-        if bound is self._served:  # no other model has replaced it meanwhile
-            self._serve(predictor)
-            self._on_counts(bound.overlay.counts)
+        """Apply what waits for the served models, and serve them."""
+        for bound in list(self._served):
+            if bound.waiting:
+                predictor = await self._current(bound)
+                if bound in self._served:  # it was not released meanwhile
+                    bound.serve(predictor)
 
     async def _current(self, bound: BoundOverlay) -> Predictor:
         """Return a predictor after all that waits is applied."""

@@ -5,7 +5,7 @@ All outcomes are counted, failures included. No label names a user or an item.
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 
@@ -19,6 +19,7 @@ from service.redis_client.breaker import BreakerState
 from service.server.workers import SHARED_METRICS
 
 ITEMS = {True: "known", False: "unknown"}
+MAX_VARIANT_LABELS = 50  # of one process; an operator may run another experiment every day
 LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
@@ -146,12 +147,34 @@ class ServiceMetrics:
         )
         self.model = Gauge(
             "recsys_model_info",
-            "1 for the model that is served.",
+            "1 for a model that is served.",
             ("model_id",),
             registry=registry,
             multiprocess_mode="livemax",
         )
-
+        self._models: set[str] = set()  # ids whose gauge is 1
+        self.variant_answers = Counter(
+            "recsys_variant_answers",
+            "Recommendations while an experiment runs, by variant and source, or failed. The label "
+            f"of a variant is the name of its bundle; after {MAX_VARIANT_LABELS} names, other.",
+            ("variant", "source"),
+            registry=registry,
+        )
+        self.variant_seconds = Histogram(
+            "recsys_variant_seconds",
+            "Seconds in which the part of a batch of one variant was answered, Redis included.",
+            ("variant",),
+            buckets=LATENCY,
+            registry=registry,
+        )
+        self.variant_share = Gauge(
+            "recsys_variant_share",
+            "Percent of the users that a variant answers; 0 once it is not served any more.",
+            ("variant",),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._variant_labels: set[str] = set()
         self.catalogue_changes = Counter(
             "recsys_catalogue_changes",
             "Items in calls that change the live catalogue: changed, unchanged (they were so "
@@ -216,6 +239,34 @@ class ServiceMetrics:
         """Count recommendations; counts: (source, degraded) → number."""
         for (source, degraded), count in counts.items():
             self._answers(source, str(degraded).lower()).inc(count)
+
+    def set_models(self, model_ids: Collection[str]) -> None:
+        """Set which models are served."""
+        for model_id in self._models.difference(model_ids):
+            self.model.labels(model_id).set(0)
+        for model_id in model_ids:
+            self.model.labels(model_id).set(1)
+        self._models = set(model_ids)
+
+    def count_variant(self, variant: str, outcomes: Mapping[str, int], seconds: float) -> None:
+        """Count the answers of a variant in one batch; outcomes: source or failed → number."""
+        label = self._variant_label(variant)
+        for outcome, count in outcomes.items():
+            self.variant_answers.labels(label, outcome).inc(count)
+        self.variant_seconds.labels(label).observe(seconds)
+
+    def set_shares(self, shares: Mapping[str, float]) -> None:
+        """Set the percent of the users of each variant, the main version included."""
+        for label in list(self._variant_labels):
+            self.variant_share.labels(label).set(0)
+        for variant, share in shares.items():
+            self.variant_share.labels(self._variant_label(variant)).set(share)
+
+    def _variant_label(self, variant: str) -> str:
+        """Return the label of a variant; an unbounded number of labels would fill the memory."""
+        if len(self._variant_labels) < MAX_VARIANT_LABELS:
+            self._variant_labels.add(variant)
+        return variant if variant in self._variant_labels else "other"
 
     def count_kept(self, kept: int, outdated: int) -> None:
         """Count states that were written to Redis, and those that were not."""

@@ -99,6 +99,7 @@ class RecommendationResult(ItemList):
     degraded: bool  # the stored session could not be read
     stored: bool  # the click of this request is in Redis
     unknown_event_types: Sequence[str] = ()  # of the clicks of this request
+    variant: str | None = None  # name of the bundle that answered; None where no experiment runs
     list_id: str | None = None  # None if the list is not logged
 
 
@@ -138,6 +139,7 @@ class Recommender:
     ) -> None:
         self._clock = clock
         self.predictor = predictor
+        self.variant: str | None = None  # name of the bundle while an experiment runs
         self._states = StateWriter(store, metrics.count_kept)
         self._metrics = metrics
         self._worker = worker
@@ -152,6 +154,12 @@ class Recommender:
         """Return a recommender with the same model and another overlay; batches end with theirs."""
         other = copy.copy(self)
         other.predictor = predictor
+        return other
+
+    def with_variant(self, variant: str | None) -> Self:
+        """Return the same recommender, whose answers name this variant."""
+        other = copy.copy(self)
+        other.variant = variant
         return other
 
     def check(self, query: ListQuery, prefix: str = "") -> None:
@@ -246,7 +254,7 @@ class Recommender:
     def _visit(self, query: RecommendationQuery) -> Visit:
         assert query.user_id is not None, "only queries of users visit the store"
         clicks = () if query.click is None else (query.click,)
-        return Visit(query.user_id, clicks, self.predictor.model_id)
+        return Visit(query.user_id, clicks, self.predictor.model_id, self.variant)
 
     def _session(
         self, query: RecommendationQuery, stored: StoredSession | StoreUnavailable | None
@@ -398,6 +406,7 @@ class Recommender:
             degraded=session.degraded,
             stored=query.click is not None and _is_click_stored(session.stored),
             unknown_event_types=self.unknown_event_types(query.own_types),
+            variant=self.variant,
             list_id=self._log(session, ranking, items),
         )
 
@@ -411,7 +420,7 @@ class Recommender:
             session.stored.key,
             session.stored.nonce,
             model_id=self.predictor.model_id,
-            variant=None,
+            variant=self.variant,
             source=ranking.source,
             items=[item_id for item_id, _ in items],
         )

@@ -17,7 +17,7 @@ from rich.text import Text
 from recsys.bundle.golden import open_predictor
 from recsys.bundle.layout import MANIFEST
 from recsys.bundle.manifest import Manifest, read_manifest
-from recsys.bundle.registry import is_registry, list_bundles, resolve_bundle
+from recsys.bundle.registry import Published, is_registry, list_bundles, read_current
 from recsys.console import add_row, format_bytes, metrics_tables, neat_table, print_fitting
 from recsys.errors import BadInput, BundleRefused
 from recsys.listing import ranked_tables
@@ -33,10 +33,14 @@ EXCLUDED = {"0": "nothing", "0.5": "half of the items", "0.99": "99 % of the ite
 
 @dataclass(frozen=True)
 class RegistryEntry:
-    """A bundle of a model registry; the manifest is None where it cannot be read."""
+    """A bundle of a model registry; the manifest is None where it cannot be read.
+
+    `share` is its percent of the users; None if it answers none.
+    """
 
     name: str
     current: bool
+    share: float | None
     manifest: Manifest | None
     problem: str | None
 
@@ -57,17 +61,19 @@ def inspect_registry(folder: Path) -> list[RegistryEntry]:
     if not is_registry(folder):
         return []
     try:
-        current = resolve_bundle(folder).name
+        published = read_current(folder)
     except BundleRefused:  # the caller resolves the bundle, too, and reports it
-        current = ""
-    return [_registry_entry(folder / name, name == current) for name in list_bundles(folder)]
+        published = Published("")
+    return [_registry_entry(folder / name, published) for name in list_bundles(folder)]
 
 
-def _registry_entry(bundle: Path, current: bool) -> RegistryEntry:
+def _registry_entry(bundle: Path, published: Published) -> RegistryEntry:
+    name = bundle.name
+    place = name, name == published.main, published.shares.get(name)
     try:
-        return RegistryEntry(bundle.name, current, read_manifest(bundle), None)
+        return RegistryEntry(*place, read_manifest(bundle), None)
     except BundleRefused as refused:
-        return RegistryEntry(bundle.name, current, None, str(refused))
+        return RegistryEntry(*place, None, str(refused))
 
 
 def inspect_bundle(folder: Path) -> Inspection:
@@ -149,6 +155,7 @@ def _entry_as_json(entry: RegistryEntry) -> dict[str, Any]:
     return {
         "name": entry.name,
         "current": entry.current,
+        "share": entry.share,
         "model_id": None if manifest is None else manifest.model_id,
         "created": None if manifest is None else manifest.created,
         "problem": entry.problem,
@@ -162,6 +169,8 @@ def show_registry(entries: Sequence[RegistryEntry], console: Console) -> None:
     for entry in entries:
         style = "bold" if entry.current else ""
         name = f"{entry.name} (current)" if entry.current else entry.name
+        if entry.share not in (None, 100):
+            name += f" {entry.share:g} %"
         if entry.manifest is None:
             add_row(table, name, "unreadable", "", "–", "–", style=style)
             continue

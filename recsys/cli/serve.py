@@ -90,20 +90,53 @@ def key() -> None:
 @app.command(rich_help_panel="Serve")
 def publish(
     registry: Annotated[Path, typer.Argument(help="Model registry: a folder of bundles.")],
-    name: Annotated[str, typer.Argument(help="Name of a bundle folder in it.")],
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Name of a bundle folder in it; with --split, by default as before."),
+    ] = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Variant and its share of the users in percent, as new=10; repeat for more. "
+            "NAME answers the others."
+        ),
+    ] = None,
 ) -> None:
     """Make a bundle, also an older one, the current version of a registry. Services then load it.
 
-    The bundle is first opened and verified, as a service does.
+    With --split an experiment begins or, with the same NAME and variant, goes on with other shares.
+    Without --split it ends. All bundles are first opened and verified, as a service does.
     """
+    from recsys.bundle.experiment import read_shares
     from recsys.bundle.golden import open_predictor
-    from recsys.bundle.registry import bundle_path, check_not_a_bundle
+    from recsys.bundle.registry import bundle_path, check_not_a_bundle, read_current
     from recsys.bundle.registry import publish as run
 
     check_not_a_bundle(registry)
-    predictor = open_predictor(bundle_path(registry, name))
-    run(registry, name)
-    print(f"The current version of {registry} is {name} now, model {predictor.model_id}.")
+    if name is None and not split:
+        raise BadInput(
+            "Nothing is published", ["give the NAME of a bundle, or --split NAME=SHARE, or both."]
+        )
+    main = read_current(registry).main if name is None else name
+    shares = read_shares(split or (), main)
+    predictor = open_predictor(bundle_path(registry, main))
+    attributes = predictor.catalogue.attributes
+    for variant in shares:
+        opened = open_predictor(bundle_path(registry, variant))
+        missing = sorted(attributes.keys() - opened.catalogue.attributes.keys())
+        if missing:
+            raise BadInput(
+                f"{variant!r} cannot be a variant of {main!r}",
+                [
+                    f"its items have no {', '.join(missing)}: a filter that {main} answers would "
+                    "be an error for its users. Train it with the same --items."
+                ],
+            )
+    published = run(registry, main, shares)
+    print(f"The current version of {registry} is {main} now, model {predictor.model_id}.")
+    if published.experiment is not None:
+        users = ", ".join(f"{each} {share:g} %" for each, share in published.shares.items())
+        print(f"Experiment {published.experiment.id} splits the users: {users}.")
 
 
 @app.command(rich_help_panel="Serve")

@@ -271,6 +271,9 @@ class Recommendations(BaseModel):
     unknown_event_types: list[str] | None = Field(
         None, description="types of clicks that the model does not know; absent if there are none"
     )
+    variant: str | None = Field(
+        None, description="the variant that answered; absent if no experiment runs"
+    )
     list_id: str | None = Field(
         None,
         description="id of this list, to send with clicks on its items; absent without feedback, "
@@ -445,6 +448,18 @@ class LiveItem(BaseModel):
     )
 
 
+class VariantInfo(BaseModel):
+    share: float = Field(description="percent of the users")
+    model_id: str | None = Field(
+        description="null if its bundle was refused: the main version answers its users"
+    )
+
+
+class ExperimentInfo(BaseModel):
+    id: str
+    variants: dict[str, VariantInfo] = Field(description="by name, the main version first")
+
+
 class ModelInfo(BaseModel):
     model_id: str
     created: str
@@ -463,6 +478,9 @@ class ModelInfo(BaseModel):
     )
     metrics: dict[str, object]
     training: dict[str, object]
+    experiment: ExperimentInfo | None = Field(
+        None, description="variants that answer some users; absent if no experiment runs"
+    )
 
 
 class ReloadRequest(Body):
@@ -471,7 +489,7 @@ class ReloadRequest(Body):
         min_length=1,
         max_length=MAX_ID_LENGTH,
         description="name of a bundle in the registry, or beside the bundle of RECSYS_BUNDLE; "
-        "if absent, the bundle that RECSYS_BUNDLE names now",
+        "it answers all users; if absent, what RECSYS_BUNDLE names now, with its experiment",
     )
 
 

@@ -129,6 +129,8 @@ def content_of(result: RecommendationResult) -> Mapping[str, Any]:
     }
     if result.unknown_event_types:
         content["unknown_event_types"] = result.unknown_event_types
+    if result.variant is not None:
+        content["variant"] = result.variant
     if result.list_id is not None:
         content["list_id"] = result.list_id
     return content

@@ -248,7 +248,7 @@ class RedisStore:
         """
         deadline = self._redis_client.deadline()
         try:
-            secret = await self._hashing_secret(deadline)
+            secret = await self.hashing_secret(deadline)
         except StoreUnavailable as error:
             return 0, [self._report(visit, error) for visit in visits]
         keys = [user_key(visit.user_id, secret) for visit in visits]
@@ -277,7 +277,7 @@ class RedisStore:
             StoreUnavailable: if it is not certain that all data is deleted.
         """
         deadline = self._redis_client.deadline()
-        secret = await self._hashing_secret(deadline)
+        secret = await self.hashing_secret(deadline)
         keys = self._keys(user_key(user_id, secret))
         calls = [
             self._forget_script.call(keys, [self._tombstone_ms], repeatable=True),
@@ -328,9 +328,15 @@ class RedisStore:
         """Return the keys of a script that writes a user: with feedback, the stream, too."""
         return [key, stream_of(key)] if self._feedback else [key]
 
-    async def _hashing_secret(self, deadline: float) -> bytes:
-        """Return the key of all hashes: the setting, else the value shared through Redis."""
-        return self._given_secret or await self._shared_secret.value(deadline)
+    async def hashing_secret(self, deadline: float | None = None) -> bytes:
+        """Return the key of all hashes: the setting, else the value shared through Redis.
+
+        Raises:
+            StoreUnavailable: if this process does not know the value and Redis does not answer.
+        """
+        if self._given_secret is not None:
+            return self._given_secret
+        return await self._shared_secret.value(deadline or self._redis_client.deadline())
 
 
 def user_key(user_id: str, secret: bytes) -> str:

@@ -8,14 +8,16 @@ second of clicks is lost if a process is killed or the exchange fails. While Red
 counts are served on.
 
 A bundle has half-life and strength, and the counts of the end of training, with which the counters
-begin if Redis has none. A bundle without a half-life is served as it is.
+begin if Redis has none. A bundle without a half-life is served as it is. Where several models are
+served, each half-life has its counters.
 """
 
 import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 
 import numpy as np
 
@@ -34,31 +36,32 @@ log = logging.getLogger("recsys.service")
 
 
 class Trending:
-    """Counts of clicks of the served model.
+    """Counts of clicks of the served models.
 
     Args:
         counters: the counters of all processes.
-        recommender: returns the current recommender.
-        rebase: replaces the predictor that is served, below its overlay, by that of a function.
+        recommenders: returns the recommenders of all served models.
+        rebase: replaces the predictors that are served, below their overlay, by those of a
+            function.
         metrics: counts clicks and counters.
     """
 
     def __init__(
         self,
         counters: RedisCounters,
-        recommender: Callable[[], Recommender],
+        recommenders: Callable[[], Iterable[Recommender]],
         rebase: Rebase,
         metrics: ServiceMetrics,
     ) -> None:
-        self._counters, self._recommender, self._metrics = counters, recommender, metrics
+        self._counters, self._recommenders, self._metrics = counters, recommenders, metrics
         self._rebase = rebase
         self._clicks: Counter[str] = Counter()
-        self._last: tuple[int, Counters] | None = None  # half-life and counters of Redis
+        self._last: Mapping[int, Counters] = {}  # half-life → counters of Redis
         self._task: asyncio.Task[None] | None = None
 
     def add(self, session: StoredSession) -> None:
         """Count the clicks that a visit has stored, without repeats of the session's items."""
-        if self._half_life_seconds is None:
+        if not self._counting():
             return
         new = session.item_ids[-session.accepted :] if session.accepted else []
         earlier = session.item_ids[: len(session.item_ids) - len(new)]
@@ -84,35 +87,40 @@ class Trending:
 
     async def exchange(self) -> None:
         """Add the new clicks to the counters in Redis, and serve the counters of all processes."""
-        recommender, half_life = self._recommender(), self._half_life_seconds
-        if half_life is None:
+        counting = self._counting()
+        if not counting:
             return
         clicks, self._clicks = self._clicks, Counter()
         try:
-            counters = await self._counters.exchange(
-                half_life, clicks, lambda: counters_of(recommender.predictor)
-            )
+            self._last = {
+                half_life: await self._counters.exchange(
+                    half_life, clicks, partial(counters_of, predictor)
+                )
+                for half_life, predictor in counting.items()
+            }
         except StoreUnavailable:
             self._metrics.count_trending("lost", clicks.total())
             return
         self._metrics.count_trending("counted", clicks.total())
-        self._metrics.trending_counters.set(len(counters.clicks))
-        self._last = half_life, counters
+        self._metrics.trending_counters.set(max(len(each.clicks) for each in self._last.values()))
         await self._rebase(self.served)
 
     def served(self, predictor: Predictor) -> Predictor:
         """Return the predictor of a bundle with the last counters of its half-life, if any."""
         recent = predictor.recent
-        if recent is None or self._last is None:
+        if recent is None:
             return predictor
-        half_life, counters = self._last
-        same = recent.settings.half_life_seconds == half_life
-        return with_counters(predictor, counters) if same else predictor
+        counters = self._last.get(recent.settings.half_life_seconds or 0)
+        return predictor if counters is None else with_counters(predictor, counters)
 
-    @property
-    def _half_life_seconds(self) -> int | None:
-        recent = self._recommender().predictor.recent
-        return None if recent is None else recent.settings.half_life_seconds
+    def _counting(self) -> dict[int, Predictor]:
+        """Return each half-life of the served models, with a predictor that has it."""
+        predictors = [recommender.predictor for recommender in self._recommenders()]
+        return {
+            predictor.recent.settings.half_life_seconds: predictor
+            for predictor in reversed(predictors)  # the first of a half-life is kept
+            if predictor.recent is not None and predictor.recent.settings.half_life_seconds
+        }
 
     async def _run(self) -> None:
         while True:

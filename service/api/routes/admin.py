@@ -4,7 +4,7 @@ import asyncio
 
 from fastapi import APIRouter
 
-from recsys.bundle.registry import bundle_path, resolve_bundle
+from recsys.bundle.registry import bundle_path, is_registry, read_current
 from recsys.client.schemas import Reloaded, ReloadRequest
 from service.api.dependencies import RunningService, ServiceDep
 from service.api.request_checks import StrictRoute
@@ -15,22 +15,30 @@ router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=StrictRoute)
 
 @router.post("/reload")
 async def reload(body: ReloadRequest, service: ServiceDep) -> Reloaded:
-    """Serve another bundle. If it is refused, nothing changes and the answer gives the reason."""
-    if body.bundle is None:
-        folder = resolve_bundle(service.bundle)
+    """Serve another bundle. If it is refused, nothing changes and the answer gives the reason.
+
+    A bundle that is named answers all users: an experiment ends here until the registry's current
+    version is written again. Without a name, the experiment of the registry runs.
+    """
+    if body.bundle is not None:
+        folder, experiment = bundle_path(service.registry, body.bundle), None
+    elif is_registry(service.bundle):
+        published = read_current(service.bundle)
+        folder, experiment = bundle_path(service.bundle, published.main), published.experiment
     else:
-        folder = bundle_path(service.registry, body.bundle)
-    return await _announced(service, await service.models.replace(folder))
+        folder, experiment = service.bundle, None
+    return await _announced(service, await service.models.replace(folder, experiment))
 
 
 @router.post("/rollback")
 async def roll_back(service: ServiceDep) -> Reloaded:
-    """Serve the previous bundle again."""
+    """Serve the previous bundle again, to all users."""
     return await _announced(service, await service.models.roll_back())
 
 
 async def _announced(service: RunningService, replaced: Replaced) -> Reloaded:
-    """Tell the other workers which bundle is served now."""
+    """Tell the other workers what is served now."""
     if service.note is not None:
-        await asyncio.to_thread(service.note.write, service.models.current.folder)
+        models = service.models
+        await asyncio.to_thread(service.note.write, models.current.folder, models.experiment)
     return Reloaded(model_id=replaced.model_id, previous_model_id=replaced.previous_model_id)

@@ -7,18 +7,21 @@ from fastapi import APIRouter, Response
 
 from recsys.catalogue.catalogue import read_filter
 from recsys.client.schemas import (
+    ExperimentInfo,
     Id,
     ListLength,
     ModelInfo,
     SimilarByRules,
     SimilarItems,
     SimilarRequest,
+    VariantInfo,
 )
 from service.api.dependencies import RunningService, ServiceDep
 from service.api.fast_path import items_of, json_response, rules_of
 from service.api.request_checks import StrictRoute
 from service.api.routes.items import FilterWords
 from service.list_rules import ListQuery
+from service.model_manager import ModelManager
 from service.recommender import ItemList
 
 router = APIRouter(prefix="/v1", tags=["catalogue"], route_class=StrictRoute)
@@ -53,10 +56,11 @@ def _content(item_id: str, found: ItemList) -> dict[str, Any]:
     return {"model_id": found.model_id, "item_id": item_id, "items": items_of(found)}
 
 
-@router.get("/model")
+@router.get("/model", response_model_exclude_unset=True)
 async def model(service: ServiceDep) -> ModelInfo:
-    """Describe the model that answers and its training."""
+    """Describe the model that answers and its training; in an experiment, the main version."""
     manifest = service.manifest
+    experiment = experiment_info(service.models)
     return ModelInfo(
         model_id=manifest.model_id,
         created=manifest.created,
@@ -71,4 +75,20 @@ async def model(service: ServiceDep) -> ModelInfo:
         event_types=service.recommender.predictor.event_types.default_first,
         metrics=dict(manifest.metrics),
         training=dict(manifest.training),
+        **({} if experiment is None else {"experiment": experiment}),
     )
+
+
+def experiment_info(models: ModelManager) -> ExperimentInfo | None:
+    """Describe the experiment that runs; None if none does."""
+    experiment = models.experiment
+    if experiment is None:
+        return None
+    ids = {name: opened.model_id for name, opened in models.variants.items()}
+    rest = round(100 - sum(experiment.shares.values()), 2)
+    shares = {models.current.folder.name: rest, **experiment.shares}
+    ids[models.current.folder.name] = models.current.model_id
+    variants = {
+        name: VariantInfo(share=share, model_id=ids.get(name)) for name, share in shares.items()
+    }
+    return ExperimentInfo(id=experiment.id, variants=variants)

@@ -45,14 +45,17 @@ router = APIRouter(
 @router.post("/clicks", response_model_exclude_none=True)
 async def record(user_id: UserId, body: NewClicks, service: ServiceDep) -> ClicksTaken:
     """Record clicks, oldest first. After a 503, perhaps none of them is recorded."""
-    unknown = service.recommender.unknown([click.item_id for click in body.clicks])
-    types = service.recommender.unknown_event_types([click.event_type for click in body.clicks])
+    recommender = await service.models.recommender_of(user_id if body.consent else None)
+    unknown = recommender.unknown([click.item_id for click in body.clicks])
+    types = recommender.unknown_event_types([click.event_type for click in body.clicks])
     if not body.consent:
         return _taken(0, 0, unknown, types)
     clicks = [
         Click(c.item_id, c.event_id, c.timestamp, c.event_type, c.list_id) for c in body.clicks
     ]
-    saved = await _visit(service, Visit(user_id, clicks, service.manifest.model_id))
+    saved = await _visit(
+        service, Visit(user_id, clicks, recommender.predictor.model_id, recommender.variant)
+    )
     if saved.refused:
         raise StoreUnavailable(
             f"No click is stored now ({saved.refused}). Send the clicks again later."
@@ -82,7 +85,7 @@ async def read(user_id: UserId, service: ServiceDep) -> StoredUser:
             )
             for c in stored.clicks
         ],
-        model_id=service.manifest.model_id,
+        model_id=(await service.models.recommender_of(user_id)).predictor.model_id,
         expires_in_seconds=None if stored.expires_ms is None else stored.expires_ms / 1000,
     )
 

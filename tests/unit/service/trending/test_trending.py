@@ -172,7 +172,7 @@ async def test_without_redis_the_last_counts_stay(bundle: Path) -> None:
     async def rebase(_: object) -> None:
         raise AssertionError("there are no new counts")
 
-    trending = Trending(RedisCounters(away), lambda: held, rebase, metrics)  # type: ignore[arg-type,return-value]
+    trending = Trending(RedisCounters(away), lambda: [held], rebase, metrics)  # type: ignore[list-item]
     before = held.predictor
 
     trending.add(StoredSession(item_ids=[BAG, TENT], accepted=1))

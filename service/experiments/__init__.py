@@ -1,0 +1,1 @@
+"""Variants of the served model, and which users get them."""

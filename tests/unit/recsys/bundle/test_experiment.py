@@ -1,0 +1,90 @@
+"""Users of an experiment: exact shares, and only those move who must."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys.bundle.experiment import PLACES, Experiment, new_experiment, read_shares
+from recsys.errors import BadInput
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+SECRET = b"a secret of this test"
+
+names = st.sampled_from(["a", "b", "c"])
+splits = st.dictionaries(names, st.integers(1, PLACES // 3), min_size=1).map(
+    lambda places: {name: number / 100 for name, number in places.items()}
+)
+
+
+def place_of(experiment: Experiment) -> list[str | None]:
+    """Return the variant of every place."""
+    variants: list[str | None] = [None] * PLACES
+    for name, ranges in experiment.ranges.items():
+        for begin, end in ranges:
+            variants[begin:end] = [name] * (end - begin)
+    return variants
+
+
+@given(st.lists(splits, min_size=2, max_size=5))
+def test_only_users_that_a_share_gains_or_loses_change_their_variant(
+    history: list[dict[str, float]],
+) -> None:
+    experiment = new_experiment(history[0], NOON)
+    for shares in history[1:]:
+        before, experiment = experiment, experiment.with_shares(shares)
+        assert experiment.shares == shares
+        assert Experiment.of_lines(experiment.lines()) == experiment
+        pairs = list(zip(place_of(before), place_of(experiment), strict=True))
+        for name in before.ranges | experiment.ranges:
+            old, new = before.shares.get(name, 0), experiment.shares.get(name, 0)
+            lost = sum(was == name != now for was, now in pairs)
+            gained = sum(was != name == now for was, now in pairs)
+            assert lost == round(100 * max(0, old - new))
+            assert gained == round(100 * max(0, new - old))
+
+
+def test_a_user_keeps_the_variant_and_experiments_are_independent() -> None:
+    one = new_experiment({"new": 50.0}, NOON)
+    other = Experiment("20260102-120000-000000", one.ranges)
+    users = [f"user {number}" for number in range(2000)]
+    drawn = {
+        experiment.id: [experiment.variant_of(user, SECRET) for user in users]
+        for experiment in (one, Experiment(one.id, one.ranges), other)
+    }
+    both = sum(pair == ("new", "new") for pair in zip(*drawn.values(), strict=True))
+
+    assert len(drawn) == 2
+    # binomial with mean 1000 and 500, five standard deviations
+    assert abs(drawn[one.id].count("new") - 1000) < 5 * (2000 * 0.25) ** 0.5
+    assert abs(both - 500) < 5 * (2000 * 0.25 * 0.75) ** 0.5
+
+
+def test_shares_are_read_with_all_problems_at_once() -> None:
+    assert read_shares(["new=10", "newer=0.05"], "old") == {"new": 10.0, "newer": 0.05}
+    assert read_shares(["new=100"], "old") == {"new": 100.0}
+    with pytest.raises(BadInput) as refused:
+        read_shares(["a=0", "b=-1", "c=x", "d", "old=5", "e=60", "e=5", "f=41", "g=0.001"], "old")
+    message = str(refused.value)
+    for part in ("a=0:", "b=-1:", "c=x:", "d:", "g=0.001:", "old is the main", "e has a share"):
+        assert part in message
+    assert "add up to 101 %" in message
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["new 0-10"],
+        ["experiment 20260102-120000-000000"],
+        ["experiment ../x", "new 0-10"],
+        ["experiment 20260102-120000-000000", "new 0-10", "newer 9-20"],
+        ["experiment 20260102-120000-000000", "new 0-101"],
+        ["experiment 20260102-120000-000000", "new 10-10"],
+        ["experiment 20260102-120000-000000", "new ten"],
+        ["experiment 20260102-120000-000000", "new 0-10", "new 10-20"],
+    ],
+)
+def test_lines_that_are_no_experiment_are_refused(lines: list[str]) -> None:
+    with pytest.raises(ValueError, match="."):
+        Experiment.of_lines(lines)
