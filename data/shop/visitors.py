@@ -3,8 +3,9 @@
 A visitor wants one item after another, as `visits.py` draws them. Before each click they look at
 the list that they were shown last. They examine its place p with probability p ** -POSITION_BIAS,
 whatever stands there, and click the wanted item if they see it: the examination hypothesis
-(Richardson et al., WWW 2007; Craswell et al., WSDM 2008), with the probabilities of Joachims et al.,
-WSDM 2017 (arXiv:1608.04468). Otherwise they find the item themselves, in a menu or by a search.
+(Richardson et al., WWW 2007; Craswell et al., WSDM 2008), with the probabilities of Joachims et
+al., WSDM 2017 (arXiv:1608.04468). Otherwise they find the item themselves, in a menu or by a
+search.
 
 So a list changes how an item is reached, and never which item is wanted. The expected click-through
 of a list is the probability that its item at place p is wanted next, over p, added up over its

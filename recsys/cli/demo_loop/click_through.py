@@ -37,8 +37,9 @@ def click_through(visits: Sequence[FollowedVisit]) -> ClickThrough:
 def lift(treated: Sequence[FollowedVisit], control: Sequence[FollowedVisit]) -> Estimate:
     """Return the relative difference of two groups' click-through, with its interval."""
     rates = [click_through(group).rate.value for group in (treated, control)]
-    samples = _rates(treated, seed=1) / _rates(control, seed=2)  # the groups are independent
-    return estimate(rates[0] / rates[1] - 1, samples - 1)
+    samples = ratio(_rates(treated, seed=1), _rates(control, seed=2))  # independent groups
+    value = rates[0] / rates[1] - 1 if rates[1] else np.nan
+    return estimate(value, samples - 1)
 
 
 def _per_user(visits: Sequence[FollowedVisit]) -> NDArray[np.float32]:

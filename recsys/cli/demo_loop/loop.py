@@ -20,7 +20,7 @@ from data.events.folder import EventsFolder
 from data.events.reading import read_clicks, read_impressions
 from data.shop.visitors import ShopDays
 from recsys.bundle.registry import publish
-from recsys.cli.collect import Target, _collect
+from recsys.cli.collect import Target, run_collector
 from recsys.cli.demo_loop.first_log import DAY_SECONDS, USER_PREFIX, write_first_log
 from recsys.cli.demo_loop.visits import FollowedVisit, follow_all
 from recsys.cli.demo_service import running_service
@@ -33,11 +33,12 @@ from training.retrain.decision import Decision
 from training.retrain.run import RetrainOptions, retrain
 
 FROZEN_SHARE = 50.0  # percent of the users, from the first published retraining on
+FOLLOW_SECONDS = 0.2
 SERVED_SECONDS = 60.0
 SERVICE = {
     "port": 0,
     "feedback": "stream",
-    "follow_seconds": 0.2,
+    "follow_seconds": FOLLOW_SECONDS,
     # visitors and service share one process, so that an answer may take long
     "redis_timeout_ms": 2_000,
     "redis_budget_ms": 5_000,
@@ -67,8 +68,8 @@ class LoopOptions:
 
 def small_loop(folder: Path) -> LoopOptions:
     """Return options with which the loop takes seconds; its models are no good ones."""
-    settings = ("epochs=1", "hidden=16", "negatives=32")
-    return LoopOptions(folder=folder, days=2, visits=60, first_days=5, settings=settings)
+    settings = ("epochs=6", "hidden=32", "negatives=64", "batch=16")
+    return LoopOptions(folder=folder, days=2, visits=60, first_days=6, settings=settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def run_loop(options: LoopOptions, console: Console) -> Iterator[Day]:
                 decision,
             )
             if decision.published:
-                publish(options.registry, decision.bundle)
+                publish(options.registry, decision.bundle, {first.bundle: FROZEN_SHARE})
                 _await_served(url, decision.model_id)
 
 
@@ -146,17 +147,17 @@ def _night(options: LoopOptions, log_began: float, tested_from: float, now: floa
 def collect(redis: str, events: Path) -> None:
     """Collect what waits in Redis, as `recsys collect --once` does."""
     target = Target(redis, events, keep_days=None, take_over=False)
-    asyncio.run(_collect(target, CollectorOptions(1.0, 1.0), CollectorMetrics(), once=True))
+    asyncio.run(run_collector(target, CollectorOptions(1.0, 1.0), CollectorMetrics(), once=True))
 
 
 def _await_served(url: str, model_id: str) -> None:
-    """Wait until the service has loaded a published model."""
+    """Wait until the service has loaded a published model, and the first one beside it."""
     latest = time.monotonic() + SERVED_SECONDS
     with Client(url) as client:
-        while client.model().model_id != model_id:
+        while (served := client.model()).model_id != model_id or served.experiment is None:
             if time.monotonic() > latest:
                 raise RecsysError(f"The service does not load model {model_id}. Look at its log.")
-            time.sleep(SERVICE["follow_seconds"])
+            time.sleep(FOLLOW_SECONDS)
 
 
 def difference_to_log(events: Path, visits: Sequence[FollowedVisit]) -> str | None:
@@ -176,7 +177,9 @@ def difference_to_log(events: Path, visits: Sequence[FollowedVisit]) -> str | No
     problems = []
     if collected != made:
         missing, more = (made - collected).total(), (collected - made).total()
-        problems.append(f"{missing:,} visits are not in the log, and {more:,} visits are only there")
+        problems.append(
+            f"{missing:,} visits are not in the log, and {more:,} visits are only there"
+        )
     if lists["list_id"].nunique() != shown or len(lists) != shown:
         problems.append(f"{len(lists):,} lists are in the log, and visitors saw {shown:,}")
     return "; ".join(problems) or None

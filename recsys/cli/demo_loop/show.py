@@ -47,7 +47,9 @@ def show_loop(
 
 def _line(day: Day) -> str:
     compared, word = day.decision.verdict.recall, "published" if day.decision.published else "kept"
-    night = f"{word}: Recall@20 {compared.candidate:.3f}, of the current model {compared.current:.3f}"
+    night = (
+        f"{word}: Recall@20 {compared.candidate:.3f}, of the current model {compared.current:.3f}"
+    )
     rates = [
         percent(click_through(visits).rate) if visits else ""
         for visits in (day.retrained, day.frozen)

@@ -1,7 +1,6 @@
-"""Visits over HTTP: visitors of the demo shop click, look at the list that comes back, and click on.
+"""Visits over HTTP: visitors of the demo shop click, look at the list in the answer, and click on.
 
-Each visitor is a client of the real API, and many visit at once. What every visitor did is kept, so
-that the collected log can be compared with it.
+Many visit at once. What each of them did is kept, so that the collected log can be compared with it.
 """
 
 import asyncio
@@ -82,4 +81,4 @@ async def follow(client: AsyncClient, visitor: Visitor) -> FollowedVisit:
             user_id=visitor.user_id, item_id=item_id, k=LIST_LENGTH, **named
         )
     assert answer is not None, "a visitor wants at least one item"
-    return FollowedVisit(visitor.user_id, getattr(answer, 'variant', None), clicks)
+    return FollowedVisit(visitor.user_id, answer.variant, clicks)

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from prometheus_client import CollectorRegistry
 
 from recsys import __version__
 from recsys.shadowing import PACKAGES
-from service.feedback.list_watch import ListWatch
+from service.feedback.collector_metrics import CollectorMetrics
 from service.metrics import ServiceMetrics
 from service.settings import Settings
 from tests.compose.dashboard import DASHBOARD
@@ -214,9 +213,8 @@ def test_alerts_and_dashboard_use_existing_metrics() -> None:
 
 def series_names() -> set[str]:
     """Return the names of all series of the service and of the collector."""
-    registry = CollectorRegistry()
-    ListWatch(registry)
-    families = [*ServiceMetrics().registry.collect(), *registry.collect()]
+    registries = ServiceMetrics().registry, CollectorMetrics().registry
+    families = [family for registry in registries for family in registry.collect()]
     suffixes = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
     return {family.name + suffix for family in families for suffix in suffixes[family.type]}
 
