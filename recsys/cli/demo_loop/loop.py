@@ -66,10 +66,10 @@ class LoopOptions:
         return self.folder / "registry"
 
 
-def small_loop(folder: Path) -> LoopOptions:
+def small_loop(folder: Path, days: int = 2) -> LoopOptions:
     """Return options with which the loop takes seconds; its models are no good ones."""
     settings = ("epochs=6", "hidden=32", "negatives=64", "batch=16")
-    return LoopOptions(folder=folder, days=2, visits=60, first_days=6, settings=settings)
+    return LoopOptions(folder=folder, days=days, visits=60, first_days=6, settings=settings)
 
 
 @dataclass(frozen=True, slots=True)
