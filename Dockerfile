@@ -38,7 +38,7 @@ RUN install -m 644 -D healthcheck.py /code/share/healthcheck.py
 
 FROM python:3.11-slim AS runtime
 RUN useradd --system --uid 10001 --no-create-home --home-dir /tmp recsys \
-    && mkdir /bundles && chown recsys /bundles
+    && mkdir /bundles /events && chown recsys /bundles /events
 COPY --from=builder /venv /venv
 # two spinning torch threads make small operations a hundred times slower
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 OMP_WAIT_POLICY=PASSIVE

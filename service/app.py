@@ -33,7 +33,7 @@ from service.api.routes import (
 )
 from service.batcher import Batcher
 from service.bundle_watcher import BundleWatcher, SharedVersionFile, registry_source
-from service.feedback.impressions import Impressions
+from service.feedback.feedback import Feedback
 from service.feedback.limits import StreamLimits
 from service.live_catalogue import POLL_SECONDS, LiveCatalogue
 from service.logs import watch_loop
@@ -97,14 +97,16 @@ def create_app(settings: Settings) -> FastAPI:
             watcher.start()
             if service.trending is not None:
                 service.trending.start()
+            if service.feedback is not None:
+                service.feedback.start()
             await _warn_without_redis(service.redis)
             async with AsyncExitStack() as stack:  # closes each part, even if others fail
                 stack.push_async_callback(service.redis.close)
                 stack.push_async_callback(service.live.stop)
                 if service.trending is not None:
                     stack.push_async_callback(service.trending.stop)
-                if service.impressions is not None:
-                    stack.push_async_callback(service.impressions.close)
+                if service.feedback is not None:
+                    stack.push_async_callback(service.feedback.stop)
                 stack.push_async_callback(service.models.close)
                 stack.push_async_callback(service.batcher.stop)
                 stack.push_async_callback(watcher.stop)
@@ -220,10 +222,10 @@ def _start(
     if settings.trending:
         counters = RedisCounters(redis)
         trending = Trending(counters, lambda: models.recommenders, live.rebase, metrics)
-    streams, impressions = None, None
+    feedback = None
     if settings.feedback == "stream":
         streams = StreamLimits.of_megabytes(settings.feedback_max_mb)
-        impressions = Impressions(redis, streams.impressions, metrics.count_impressions)
+        feedback = Feedback(redis, streams, metrics)
 
     def accepted(session: StoredSession) -> None:
         new = session.item_ids[-session.accepted :]
@@ -238,7 +240,7 @@ def _start(
             idle_seconds=settings.idle_seconds,
             event_ids_kept=settings.event_ids_kept,
             tombstone_seconds=settings.tombstone_seconds,
-            stream_bytes=None if streams is None else streams.clicks,
+            stream_bytes=None if feedback is None else feedback.limits.clicks,
         ),
         None if secret is None else secret.get_secret_value(),
         unstored.add,
@@ -248,6 +250,7 @@ def _start(
     def begin(model: OpenedBundle) -> Recommender:
         store.reserve(model.predictor.window)
         predictor = model.predictor if trending is None else trending.served(model.predictor)
+        impressions = None if feedback is None else feedback.impressions
         return Recommender(predictor, store, metrics, torch_worker, impressions)
 
     models = ModelManager(first, begin, metrics, live, store.hashing_secret)
@@ -273,7 +276,7 @@ def _start(
         settings.bundle,
         note,
         trending,
-        impressions,
+        feedback,
     )
 
 

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recsys.catalogue.catalogue import Catalogue
 from recsys.live.overlay import OverlayCounts
+from service.feedback.watch import StreamSizes
 from service.redis_client.breaker import BreakerState
 from service.server.workers import SHARED_METRICS
 
@@ -80,8 +81,9 @@ class ServiceMetrics:
         self.clicks_not_stored = Counter(
             "recsys_clicks_not_stored",
             "Clicks that are not in Redis, by reason: oom, readonly, misconf, noreplicas (Redis "
-            "refuses writes), unavailable (no answer), damaged (the key holds no session), "
-            "forgotten (a repeat from before a DELETE).",
+            "refuses writes), feedback (too much feedback is not collected), unavailable (no "
+            "answer), damaged (the key holds no session), forgotten (a repeat from before a "
+            "DELETE).",
             ("reason",),
             registry=registry,
         )
@@ -111,6 +113,31 @@ class ServiceMetrics:
             "(they may be logged).",
             ("outcome",),
             registry=registry,
+        )
+        self.feedback_entries = Gauge(
+            "recsys_feedback_entries",
+            "Entries of the feedback streams that are not collected yet.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.feedback_bytes = Gauge(
+            "recsys_feedback_bytes",
+            "Bytes of the feedback streams in Redis.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.feedback_fullest = Gauge(
+            "recsys_feedback_fullest_ratio",
+            "Share of its limit that the fullest feedback stream has reached: lists are not logged "
+            "above 0.75, clicks not stored above 1.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.feedback_oldest = Gauge(
+            "recsys_feedback_oldest_seconds",
+            "Age of the oldest entry of the feedback streams: the lag of the collection.",
+            registry=registry,
+            multiprocess_mode="livemax",
         )
         self.trending_counters = Gauge(
             "recsys_trending_counters",
@@ -221,6 +248,13 @@ class ServiceMetrics:
     def count_impressions(self, outcome: str, lists: int) -> None:
         """Count lists that were logged, or lost."""
         self._impressions(outcome).inc(lists)
+
+    def set_feedback(self, sizes: StreamSizes) -> None:
+        """Set the sizes of the feedback streams."""
+        self.feedback_entries.set(sizes.entries)
+        self.feedback_bytes.set(sizes.stream_bytes)
+        self.feedback_fullest.set(sizes.fullest)
+        self.feedback_oldest.set(sizes.oldest_seconds)
 
     def count_refused(self, status: int) -> None:
         """Count an answer to a request that was refused before the application read it."""

@@ -279,6 +279,7 @@ class WarmStart:
             "new_items": len(clicked - old),
             "vanished_items": len(old - clicked),
             "drop_vanished": self.drop_vanished,
+            **({"only_newer": True} if self.only_newer else {}),
         }
 
     def summary(self, sessions: Sessions) -> str:

@@ -7,9 +7,9 @@ removed from the files by the next compaction (`data/events/compaction.py`).
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -25,6 +25,9 @@ from data.events.folder import (
     position_of,
 )
 from recsys.errors import BadInput
+
+if TYPE_CHECKING:
+    import pandas as pd  # a collector has none
 
 ATTEMPTS = 5  # a file that was listed may be removed before it is read
 ERASING_COLUMNS = ("entry", "user_id")
@@ -62,8 +65,8 @@ class Deletions:
         return pa.array(keep)
 
 
-def read_clicks(path: Path, since: float | None = None, until: float | None = None) -> pd.DataFrame:
-    """Return the clicks of an events folder in the order of time.
+def read_clicks(path: Path, since: float | None = None, until: float | None = None) -> "pd.DataFrame":
+    """Return the clicks of an events folder in the order of time; what is null is missing.
 
     Args:
         path: the events folder.
@@ -78,7 +81,7 @@ def read_clicks(path: Path, since: float | None = None, until: float | None = No
 
 def read_impressions(
     path: Path, since: float | None = None, until: float | None = None
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Return the impressions of an events folder in the order of time, as `read_clicks` does."""
     return _in_order(read_events(path, IMPRESSIONS, since, until))
 
@@ -162,6 +165,6 @@ def _wanted_rows(
     return table.select(names)
 
 
-def _in_order(table: pa.Table) -> pd.DataFrame:
-    rows: pd.DataFrame = table.to_pandas()
+def _in_order(table: pa.Table) -> "pd.DataFrame":
+    rows: "pd.DataFrame" = table.to_pandas()
     return rows.sort_values("timestamp", kind="stable", ignore_index=True)

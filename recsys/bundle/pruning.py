@@ -1,25 +1,23 @@
 """Removal of old bundles from a model registry."""
 
+import re
 import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from recsys.bundle.registry import CURRENT_VERSION, list_bundles
+from recsys.bundle.registry import list_bundles, read_current
 from recsys.fileio import unwritable
 
-
-def published_names(registry: Path) -> list[str]:
-    """Return every name in the file `current`: of the version that is served, and of variants."""
-    path = registry / CURRENT_VERSION
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [line.split()[0] for line in lines if line.strip()]
+GIVEN_NAME = re.compile(r"\d{8}-\d{6}")  # by a training: the time, so that names sort by it
 
 
 def prune(registry: Path, keep: int, needed: Collection[str], trash: Path) -> list[str]:
     """Remove the oldest bundles until at most `keep` are left; return their names.
 
-    Bundles that are published or needed stay, so that more may be left. A bundle is renamed to
-    `trash` before its files are removed, so it never loses a part of them under its name.
+    Only bundles that a training has named by the time are removed, and only those before the
+    current version. Bundles that are published or needed stay, so that more may be left. A bundle
+    is renamed to `trash` before its files are removed, so it never loses a part of them under its
+    name.
 
     Args:
         registry: The folder.
@@ -29,9 +27,16 @@ def prune(registry: Path, keep: int, needed: Collection[str], trash: Path) -> li
 
     Raises:
         BadInput: A bundle cannot be removed.
+        BundleRefused: The file `current` cannot be read.
     """
-    names, spared = list_bundles(registry), {*needed, *published_names(registry)}
-    removable = [name for name in names if name not in spared]
+    names, published = list_bundles(registry), read_current(registry)
+    removable = [
+        name
+        for name in names
+        if GIVEN_NAME.fullmatch(name)
+        and name not in {*needed, *published.shares}
+        and name < published.main
+    ]
     removed = removable[: max(len(names) - keep, 0)]
     for name in removed:
         try:

@@ -79,6 +79,13 @@ def retrain(
             show_default="all",
         ),
     ] = None,
+    keep_shares: Annotated[
+        bool,
+        typer.Option(
+            "--keep-shares",
+            help="Publish while an experiment runs, too: a new main version, the same shares.",
+        ),
+    ] = False,
     again: Annotated[
         bool, typer.Option("--again", help="Compare also where these days have been decided.")
     ] = False,
@@ -95,7 +102,7 @@ def retrain(
     """
     from data.content import content_options
     from training.competition.budget import Budget
-    from training.retrain.run import RetrainOptions
+    from training.retrain.options import RetrainOptions
     from training.retrain.run import retrain as run
 
     columns = [name.strip() for name in (content or "").split(",") if name.strip()]
@@ -115,6 +122,7 @@ def retrain(
         content=content_options(columns, vectors or [], given=items is not None),
         report=report,
         keep=keep,
+        keep_shares=keep_shares,
         again=again,
         device=device,
         command=as_typed(),

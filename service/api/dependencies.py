@@ -14,7 +14,7 @@ from recsys.bundle.registry import is_registry
 from recsys.errors import Overloaded
 from service.batcher import Batcher
 from service.bundle_watcher import SharedVersionFile
-from service.feedback.impressions import Impressions
+from service.feedback.feedback import Feedback
 from service.live_catalogue import LiveCatalogue
 from service.metrics import ServiceMetrics
 from service.model_manager import ModelManager
@@ -72,7 +72,7 @@ class RunningService:
     bundle: Path  # a bundle folder or a model registry
     note: SharedVersionFile | None  # for the other workers, if there are any
     trending: Trending | None  # None if the setting is off
-    impressions: Impressions | None  # None without feedback
+    feedback: Feedback | None  # None if the setting is off
 
     @property
     def registry(self) -> Path:

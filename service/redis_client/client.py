@@ -145,6 +145,13 @@ class RedisClient:
             return [_unavailable(r) if isinstance(r, Exception) else r for r in replies]
         return replies
 
+    async def ask_servers(self, call: RedisCall) -> list[Reply | StoreUnavailable]:
+        """Return the reply of each server to a call without keys."""
+        deadline = self.deadline()
+        servers = await self._deployment.servers(deadline)
+        replies = await asyncio.gather(*(s.execute([call], deadline) for s in servers))
+        return [_unavailable(r) if isinstance(r, Exception) else r for (r,) in replies]
+
     async def ping(self) -> bool:
         """Return whether every server answered within the budget, now or less than a second ago.
 
@@ -162,10 +169,8 @@ class RedisClient:
 
     async def _ping(self) -> bool:
         began = time.monotonic()
-        deadline = began + self._budget_seconds
-        servers = await self._deployment.servers(deadline)
-        replies = await asyncio.gather(*(s.execute([PING_CALL], deadline) for s in servers))
-        healthy = bool(replies) and all(reply == [b"PONG"] for reply in replies)
+        replies = await self.ask_servers(PING_CALL)
+        healthy = bool(replies) and all(reply == b"PONG" for reply in replies)
         self._observe("ping", time.monotonic() - began, "ok" if healthy else "no answer")
         self._ping_expires = self._clock() + PING_SECONDS
         return healthy

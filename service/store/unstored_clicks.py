@@ -22,7 +22,8 @@ class UnstoredClicks:
     """Record of clicks that were answered with `stored: false`.
 
     Reasons are the lower-case codes with which Redis refuses writes (oom, readonly, misconf,
-    noreplicas), unavailable (no answer), damaged (the key holds no session) and forgotten.
+    noreplicas), feedback (the stream of the user is full), unavailable (no answer), damaged (the
+    key holds no session) and forgotten.
 
     Args:
         count: adds a number of clicks with one reason to a metric.

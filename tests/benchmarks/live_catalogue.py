@@ -3,15 +3,19 @@
     python tests/benchmarks/memory.py bundle --items 1000000 --out runs/million
     python tests/benchmarks/live_catalogue.py lists --bundle runs/million
     python tests/benchmarks/live_catalogue.py intake --bundle runs/million
+    recsys train --clicks shop/clicks.csv --items shop/items.csv --content category,brand,price
+    python tests/benchmarks/live_catalogue.py new-items --bundle bundle
 
 `lists` measures the CPU time of a list in turns, of the bundle as it is and with an overlay: a
 tenth of the items has another value of an attribute, and a tenth of those is sold out. `intake`
 changes items of a running service as fast as it acknowledges, and waits until it shows them.
+`new-items` puts new items, one at a time, and measures when two processes recommend them.
 """
 
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +44,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console()
 Bundle = Annotated[Path, typer.Option(help="Bundle folder.")]
 PER_CALL, CHANGED, SOLD_OUT = 1000, 0.1, 0.1
+PATIENCE = 10.0  # seconds until a new item counts as not recommended
 
 
 @app.command()
@@ -148,6 +153,63 @@ def intake(
         f"{changes / (acknowledged - began):,.0f} a second; the last one was shown "
         f"{shown - acknowledged:.2f} s later"
     )
+
+
+@app.command()
+def new_items(
+    bundle: Annotated[Path, typer.Option(help="Bundle trained with --content.")],
+    count: Annotated[int, typer.Option(help="New items.")] = 50,
+) -> None:
+    """Measure the seconds from the call that puts an item until both processes recommend it.
+
+    A new item has the attributes of a trained one. The visit that fits it is of the three items
+    that are most similar to the trained one, which lists hold the new item from a list of 100 on.
+    """
+    key = new_key()
+    catalogue = read_catalogue(bundle / ITEMS)
+    ids = catalogue.item_ids
+    numeric = {name for name, column in catalogue.attributes.items() if column.numbers is not None}
+    chosen = np.random.default_rng(5).choice(len(ids), count, replace=False).tolist()
+    taken: list[float] = []
+    with private_redis() as redis, ExitStack() as stack:
+        clients = []
+        for name in ("one", "two"):
+            log = bundle.parent / f"new-items-{name}.log"
+            server = ServerProcess(bundle, redis, log, RECSYS_CATALOGUE_KEY_HASHES=hash_of(key))
+            url = stack.enter_context(server).url
+            clients.append(stack.enter_context(Client(url, api_key=key, timeout=60)))
+        for number, old in enumerate(ids.take(chosen)):
+            visit = [item.item_id for item in clients[0].similar(old, k=3).items]
+            texts = clients[0].look_up([old]).items[0].attributes
+            attributes = {
+                name: float(text) if name in numeric else text for name, text in texts.items()
+            }
+            new: ItemParams = {"item_id": f"new-{number}", "attributes": attributes}
+            began = time.perf_counter()
+            answer = clients[0].change_items([new])
+            assert (answer.applied, answer.not_placed) == (1, []), answer
+            if listed_everywhere(clients, new["item_id"], visit):
+                taken.append(time.perf_counter() - began)
+    console.print(f"{len(taken)} of {count} new items were recommended by both processes")
+    if taken:
+        late = sum(seconds > 1 for seconds in taken)
+        console.print(
+            f"after {np.median(taken):.2f} s at the median and {max(taken):.2f} s at most; {late} "
+            "after more than 1 s"
+        )
+
+
+def listed_everywhere(clients: Sequence[Client], item_id: str, visit: list[str]) -> bool:
+    """Wait until all lists after this visit hold the item; return whether that was so in time."""
+    end = time.perf_counter() + PATIENCE
+    waiting = list(clients)
+    while waiting and time.perf_counter() < end:
+        listed = [item.item_id for item in waiting[0].recommend(items=visit, k=100).items]
+        if item_id in listed:
+            waiting.pop(0)
+        else:
+            time.sleep(0.005)
+    return not waiting
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
     python tests/benchmarks/serving.py compare --bundle runs/50k/bundle      # with the reference
     python tests/benchmarks/serving.py against --bundle runs/50k/bundle --other ../before
     python tests/benchmarks/serving.py paced --bundle runs/50k/bundle --rate 1000 --seconds 60
+    python tests/benchmarks/serving.py feedback --bundle runs/50k/bundle --rate 1000
     python tests/benchmarks/serving.py connections --bundle runs/50k/bundle
     python tests/benchmarks/serving.py users                                 # bytes in Redis
 
@@ -19,9 +20,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads stall it
@@ -39,6 +42,7 @@ from recsys.bundle.layout import ITEMS
 from recsys.catalogue.catalogue import read_catalogue
 from recsys.retrieval.exact import RankingQuery
 from service.bench.workload import first_clicks, sample_clicks, sample_values
+from service.feedback.entries import read_entry, stream_keys
 from service.server.embedded_redis import free_port, private_redis
 from service.store.session_store import (
     Click,
@@ -50,7 +54,7 @@ from service.store.session_store import (
 )
 from service.store.state_codec import StateTag, encode
 from tests.support.redis.stores import redis_client_for
-from tests.support.service.processes import family, resident
+from tests.support.service.processes import family, processor_seconds, resident
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console()
@@ -129,29 +133,15 @@ def against(
     workers: Workers = 1,
 ) -> None:
     """Compare this checkout with another one, in turns, each with its own Redis."""
-    results: dict[str, list[dict[str, Any]]] = {"this": [], "other": []}
     with (
         private_redis() as redis,
         private_redis() as others_redis,
         service(bundle, redis, workers) as ours,
         service(bundle, others_redis, workers, other) as theirs,
     ):
-        servers = [("this", ours), ("other", theirs)]
         options = {"rate": rate} if rate else {}
-        for at in range(rounds):
-            for name, server in servers if at % 2 == 0 else reversed(servers):
-                results[name].append(
-                    bench(bundle, server.url, seconds=seconds, connections=connections, **options)
-                )
-                console.print(f"round {at + 1}, {name}: {line(results[name][-1])}")
-    for figure in ("rate", "p50", "p90", "p99"):
-        values = {name: [row[figure] for row in rows] for name, rows in results.items()}
-        ratios = sorted(a / b for a, b in zip(values["this"], values["other"], strict=True))
-        console.print(
-            f"{figure}: this {statistics.median(values['this']):,.2f}, "
-            f"other {statistics.median(values['other']):,.2f}, "
-            f"ratio {statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
-        )
+        options |= {"connections": connections}
+        in_turns(bundle, {"this": ours, "other": theirs}, rounds, seconds, options)
 
 
 @app.command()
@@ -183,6 +173,75 @@ def paced(
         console.print(f"ready after {ours.ready_s:.1f} s")
         share = recall(bundle, ours.url, visitors, k, filter_by)
         console.print(f"recall@{k} against exact lists: {share:.4f}")
+
+
+@app.command()
+def feedback(
+    bundle: Bundle,
+    rate: float = 1000.0,
+    seconds: float = 20.0,
+    connections: int = 64,
+    rounds: int = 5,
+    workers: Workers = 1,
+) -> None:
+    """Compare a service that logs feedback with one that does not, in turns."""
+    logging = {"RECSYS_FEEDBACK": "stream", "RECSYS_FEEDBACK_MAX_MB": "10000"}
+    with (
+        private_redis() as redis,
+        private_redis() as others_redis,
+        service(bundle, redis, workers, settings=logging) as ours,
+        service(bundle, others_redis, workers) as theirs,
+    ):
+        options = {"rate": rate, "connections": connections}
+        in_turns(bundle, {"feedback": ours, "off": theirs}, rounds, seconds, options)
+        asyncio.run(print_streams(redis))
+
+
+async def print_streams(url: str) -> None:
+    """Print the number of entries of each kind in the feedback streams, and their bytes."""
+    entries, sizes = [], 0
+    async with Redis.from_url(url) as client:
+        for key in stream_keys():
+            found: Any = await client.xrange(key)
+            entries += [read_entry(fields) for _, fields in found]
+            sizes += await client.memory_usage(key, samples=0) or 0
+    kinds = Counter(type(entry).__name__ for entry in entries)
+    console.print(f"streams: {dict(kinds)}, {sizes / len(entries):.0f} bytes an entry")
+
+
+def in_turns(
+    bundle: Path,
+    servers: Mapping[str, "Server"],
+    rounds: int,
+    seconds: float,
+    options: Mapping[str, float],
+) -> None:
+    """Measure two servers in turns, and print each figure of the first over the second.
+
+    `cpu` is the processor time of the server's processes for a request, in ms; it includes that of
+    the warm-up.
+    """
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in servers}
+    for at in range(rounds):
+        turn = list(servers.items())
+        for name, server in turn if at % 2 == 0 else reversed(turn):
+            before = sum(map(processor_seconds, family(server.pid)))
+            result = bench(bundle, server.url, seconds=seconds, **options)
+            spent = sum(map(processor_seconds, family(server.pid))) - before
+            requests = result["rate"] * (seconds + min(WARMUP_SECONDS, seconds))
+            results[name].append(result | {"cpu": 1000 * spent / requests})
+            console.print(f"round {at + 1}, {name}: {line(result)}")
+    for figure in ("rate", "p50", "p90", "p99", "cpu"):
+        first, second = ([row[figure] for row in rows] for rows in results.values())
+        ratios = sorted(a / b for a, b in zip(first, second, strict=True))
+        medians = [
+            f"{n} {statistics.median(v):,.3f}"
+            for n, v in zip(results, (first, second), strict=True)
+        ]
+        console.print(
+            f"{figure}: {', '.join(medians)}, "
+            f"ratio {statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
+        )
 
 
 @app.command(name="connections")
@@ -253,13 +312,18 @@ class Server:
     """Server process that answers at `url`; the constructor waits until it is ready."""
 
     def __init__(
-        self, command: list[str], url: str, ready: str, checkout: Path | None = None
+        self,
+        command: list[str],
+        url: str,
+        ready: str,
+        checkout: Path | None = None,
+        settings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.url = url
         began = time.monotonic()
         code = {"PYTHONPATH": str((checkout or ROOT).resolve())}
         self._process = subprocess.Popen(
-            [sys.executable, *command], env={**os.environ, **code}, cwd=checkout
+            [sys.executable, *command], env={**os.environ, **code, **settings}, cwd=checkout
         )
         self.pid = self._process.pid
         while not self._answers(ready):
@@ -281,13 +345,18 @@ class Server:
 
 @contextmanager
 def service(
-    bundle: Path, redis: str, workers: int, checkout: Path | None = None
+    bundle: Path,
+    redis: str,
+    workers: int,
+    checkout: Path | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Server]:
     """Run the service; checkout: folder of the code, default this one."""
     port = free_port()
     given = ["--bundle", str(bundle.resolve()), "--redis", redis, "--port", str(port)]
     given += ["--workers", str(workers)]
-    with running(["-m", "recsys", "serve", *given], port, "/health/ready", checkout) as server:
+    command = ["-m", "recsys", "serve", *given]
+    with running(command, port, "/health/ready", checkout, settings) as server:
         yield server
 
 
@@ -301,9 +370,13 @@ def reference(bundle: Path, redis: str) -> Iterator[Server]:
 
 @contextmanager
 def running(
-    command: list[str], port: int, ready: str, checkout: Path | None = None
+    command: list[str],
+    port: int,
+    ready: str,
+    checkout: Path | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Server]:
-    server = Server(command, f"http://127.0.0.1:{port}", ready, checkout)
+    server = Server(command, f"http://127.0.0.1:{port}", ready, checkout, settings)
     try:
         yield server
     finally:

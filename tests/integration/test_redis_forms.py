@@ -13,6 +13,8 @@ from redis.exceptions import MovedError
 
 from recsys.errors import StoreUnavailable
 from service.app import create_app
+from service.feedback.impressions import Impressions
+from service.feedback.watch import StreamSizes, StreamWatch
 from service.redis_client.client import PING_CALL, RedisClient
 from service.redis_client.cluster import SlotMap
 from service.redis_client.server import RedisCall
@@ -39,7 +41,8 @@ KEYS = "~recsys:* +evalsha +script|load +ping +get +set +select +cluster|slots +
 SCRIPTS = "+del +time +pttl +pexpire +lindex +lpush +rpush +lpop +ltrim +lrange"
 COUNTERS = "+zadd +zincrby +zunionstore +zremrangebyscore +zremrangebyrank +zrevrange"
 ACL_SENTINEL = "user looker on >pep&per +sentinel|get-master-addr-by-name +sentinel|master"
-SHOP = f"shop on >pep/per {KEYS} {SCRIPTS} {COUNTERS}".split()
+FEEDBACK = "+xadd +xlen +xrange +memory|usage +info"
+SHOP = f"shop on >pep/per {KEYS} {SCRIPTS} {COUNTERS} {FEEDBACK}".split()
 
 
 @pytest.fixture(scope="module")
@@ -70,19 +73,27 @@ async def cluster(members: list[RedisServer]) -> AsyncIterator[RedisClient]:
 
 
 async def check_store_at(url: str) -> None:
-    """Check that a store at this URL works, for users in many slots."""
-    redis_client = redis_client_for(url)
-    store = shared_secret_store_on(redis_client)
+    """Check that a store with feedback works at this URL, for users in many slots."""
+    redis_client, sizes = redis_client_for(url), list[StreamSizes]()
+    store = shared_secret_store_on(redis_client, stream_bytes=1_000_000)
+    impressions = Impressions(redis_client, 1_000_000, lambda outcome, lists: None)
     for count in (1, 2):
         found = await store.visit([Visit(user, (Click("a"),)) for user in USERS])
         assert [session.count for session in found if isinstance(session, StoredSession)] == [
             count
         ] * len(USERS)
+    for session in found:
+        assert isinstance(session, StoredSession)
+        shown = {"model_id": "m", "source": "model", "items": ["a"]}
+        impressions.add(session.key, session.nonce, variant=None, **shown)  # type: ignore[arg-type]
+    await impressions.close()
     await store.forget(USERS[0])
     assert (await visit(store, USERS[0])).count == 0
     counters = await RedisCounters(redis_client).exchange(3600, {"a": 3}, lambda: Counters(0, {}))
     assert counters.clicks == {"a": 3}
     assert await redis_client.ping()
+    await StreamWatch(redis_client, 1_000_000, sizes.append).read()
+    assert [each.entries for each in sizes] == [3 * len(USERS) + 1]  # clicks, lists, a deletion
     await redis_client.close()
 
 
@@ -102,8 +113,9 @@ async def test_a_user_of_an_access_list_and_a_database() -> None:
         await check_failure_at(f"redis://shop:salt@{where}/3", "AuthenticationError")
         with server.client() as client:
             client.select(3)
-            # one user less, the shared secret, and two keys of counters
-            assert client.dbsize() == len(USERS) + 2
+            streams = sum(1 for _ in client.scan_iter("*:feedback"))
+            # the users, of one of them a tombstone, the shared secret, and two keys of counters
+            assert client.dbsize() == len(USERS) + 3 + streams
 
 
 async def test_a_password_without_a_user() -> None:

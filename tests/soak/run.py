@@ -27,6 +27,7 @@ from tests.soak.bounds import Bound, show
 from tests.soak.catalogue import catalogue as change_items
 from tests.soak.cross_talk import cross_talk as measure_cross_talk
 from tests.soak.failover import DEPLOYMENTS, fail_over
+from tests.soak.feedback import kill_at_work, kill_everything
 from tests.soak.full_disk import full_disk
 from tests.soak.kills import (
     cut_power,
@@ -88,7 +89,18 @@ def everything(context: typer.Context, bundle: BundleOption = None) -> Job | Non
     """Return all parts except `processes`, unless one command is given."""
     if context.invoked_subcommand is not None:
         return None
-    makers = (overload, reload, kills, failover, catalogue, states, laws, cross_talk, mutants)
+    makers = (
+        overload,
+        reload,
+        kills,
+        feedback,
+        failover,
+        catalogue,
+        states,
+        laws,
+        cross_talk,
+        mutants,
+    )
     return Job(bundle, [part for make in makers for part in make().parts])
 
 
@@ -121,6 +133,16 @@ def kills(bundle: BundleOption = None, kills: int = 20) -> Job:
         ("kill -9 of Redis, AOF always", partial(kill_redis, kills=kills, always=True)),
         ("kill -9 of Redis, AOF everysec", partial(kill_redis, kills=kills, always=False)),
         ("Power cut, AOF everysec", partial(cut_power, kills=min(kills, 5))),
+    ]
+    return Job(bundle, parts)
+
+
+@app.command()
+def feedback(bundle: BundleOption = None, kills: int = 21) -> Job:
+    """Kill collectors, the server and Redis under load: each acknowledged click is logged once."""
+    parts: list[Part] = [
+        ("kill -9 of collectors, server and Redis", partial(kill_everything, kills=kills)),
+        ("kill -9 of collectors at work", partial(kill_at_work, kills=kills)),
     ]
     return Job(bundle, parts)
 

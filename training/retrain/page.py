@@ -46,12 +46,20 @@ def _charts(decisions: Sequence[Decision]) -> list[object]:
     names = [
         moment(one.days.border)[5:10] if at % step == 0 else "" for at, one in enumerate(decisions)
     ]
-    figures = {
-        "candidate": [one.verdict.recall.candidate for one in decisions],
-        "current model": [one.verdict.recall.current for one in decisions],
+    recalls = [one.verdict.recall for one in decisions]
+    points = {
+        "candidate": [(at, recall.candidate) for at, recall in enumerate(recalls)],
+        "current model": [
+            (at, recall.current)
+            for at, recall in enumerate(recalls)
+            if decisions[at].compared_with is not None
+        ],
     }
-    lines = [Line(name, list(enumerate(values))) for name, values in figures.items()]
     chart = line_chart(
-        lines, title="Recall@20", x_label="tested day", y_label="on its next clicks", names=names
+        [Line(name, found) for name, found in points.items() if found],
+        title="Recall@20",
+        x_label="tested day",
+        y_label="on its next clicks",
+        names=names,
     )
     return [chart]

@@ -63,7 +63,7 @@ class Playground {
 
   click(itemId) {
     performance.mark("click");
-    const click = this.session.add(itemId, this.types.chosen);
+    const click = this.session.add(itemId, this.types.chosen, this.likely.listOf(itemId));
     this.strip.show();
     return this.#ask(click);
   }

@@ -5,10 +5,12 @@ const MOST_CLICKS = 500; // of one request
 const ASK = "v1/recommendations";
 
 /** Fields of a click. */
-const fieldsOf = ({ itemId, eventId, eventType }) =>
-  eventType === null
-    ? { item_id: itemId, event_id: eventId }
-    : { item_id: itemId, event_id: eventId, event_type: eventType };
+const fieldsOf = ({ itemId, eventId, eventType, listId }) => ({
+  item_id: itemId,
+  event_id: eventId,
+  ...(eventType === null ? {} : { event_type: eventType }),
+  ...(listId === null ? {} : { list_id: listId }),
+});
 
 /** Fields of a visit that is not stored; the types of its clicks only where one has a type. */
 function visitOf(session) {

@@ -9,6 +9,8 @@ const COPIED_MS = 2000;
 const SOURCES = { model: "model", popular: "popular items", degraded: "degraded: this click alone" };
 
 export class Likely {
+  #listId = null; // of the list shown, if the service logs feedback
+
   constructor(api, session, items, rules, actions) {
     Object.assign(this, { api, session, items, rules });
     this.ranking = new Ranking(byId("likely"), items, { shown: SHOWN, actions, note: change });
@@ -17,6 +19,7 @@ export class Likely {
 
   /** call: the request; took: milliseconds until the answer. */
   show(call, answer, took) {
+    this.#listId = answer.list_id ?? null;
     this.ranking.show(answer.items, (itemId) => this.mark(itemId));
     byId("likely-empty").hidden = answer.items.length > 0;
     byId("curl").textContent = curl(this.api.url(call.path), call.body, this.api.keyed);
@@ -26,6 +29,11 @@ export class Likely {
 
   rank(itemId) {
     return this.ranking.rank(itemId);
+  }
+
+  /** Return the id of the list if it shows this item, or null. */
+  listOf(itemId) {
+    return this.ranking.shownItems.includes(itemId) ? this.#listId : null;
   }
 
   score(itemId) {

@@ -14,9 +14,9 @@ export class Session {
     this.clicks = [];
   }
 
-  /** eventType: null for a click without a type. */
-  add(itemId, eventType) {
-    const click = { itemId, eventType, eventId: newId(), leftOut: false, stored: false };
+  /** eventType: null for a click without a type; listId: of the list it was made in, or null. */
+  add(itemId, eventType, listId) {
+    const click = { itemId, eventType, listId, eventId: newId(), leftOut: false, stored: false };
     this.clicks.push(click);
     return click;
   }

@@ -23,6 +23,7 @@ SMALLER = {
     "list_rules.py": "",
     "live_catalogue.py lists": "--calls 20",
     "live_catalogue.py intake": "--changes 2000",
+    "live_catalogue.py new-items": "--count 3",
     "memory.py bundle": "--items 4000 --hidden 8",
     "memory.py catalogue": "--rounds 2",
     "memory.py serve": f"--most 2 --rate 20 {LOAD}",

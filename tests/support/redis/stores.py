@@ -37,9 +37,9 @@ def store_on(redis_client: RedisClient, **limits: int) -> RedisStore:
     return RedisStore(redis_client, replace(LIMITS, **limits), secret="pepper")
 
 
-def shared_secret_store_on(redis_client: RedisClient) -> RedisStore:
-    """Return a store that takes its secret from Redis."""
-    return RedisStore(redis_client, LIMITS)
+def shared_secret_store_on(redis_client: RedisClient, **limits: int) -> RedisStore:
+    """Return a store that takes its secret from Redis; limits: fields of `StoreLimits`."""
+    return RedisStore(redis_client, replace(LIMITS, **limits))
 
 
 def primary_of(user: str, secret: str, primaries: int = 3) -> int:

@@ -4,6 +4,7 @@ RSS counts a page in every process that maps it. `RssAnon` counts copies that a 
 yet. PSS divides a page by the number of processes that map it, so the PSS of processes adds up.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,12 @@ def resident(pid: int) -> Resident:
         written=kb["Private_Dirty"] / 1024,
         peak=kb["VmHWM"] / 1024,
     )
+
+
+def processor_seconds(pid: int) -> float:
+    """Return the processor time that a process has used."""
+    fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _numbers(pid: int, file: str) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """Events folder of a small shop, as `recsys collect` would have written it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,7 @@ def write_events(folder: Path, clicks: pd.DataFrame) -> Path:
     clicks = clicks.sort_values("timestamp", kind="stable", ignore_index=True)
     number = np.arange(len(clicks))
     ms = (clicks["timestamp"] * 1000).astype("int64")
-    columns = {name: [None] * len(clicks) for name in SCHEMAS[CLICKS].names}
+    columns: dict[str, list[Any]] = {name: [None] * len(clicks) for name in SCHEMAS[CLICKS].names}
     columns |= {
         "entry": [f"00-{at}-{n}" for at, n in zip(ms, number, strict=True)],
         "timestamp": clicks["timestamp"].astype(float).tolist(),

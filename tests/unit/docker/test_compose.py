@@ -39,6 +39,7 @@ def test_plain_up_starts_what_gives_recommendations_and_nothing_else() -> None:
     assert plain == {"redis", "shop", "api", "gateway"}
     assert SERVICES["train"]["profiles"] == ["train"]
     assert SERVICES["prometheus"]["profiles"] == ["monitoring"]
+    assert SERVICES["collect"]["profiles"] == ["feedback"]
 
 
 def test_the_cluster_starts_without_preparing_and_preparing_starts_the_cluster() -> None:
@@ -74,7 +75,7 @@ def test_every_container_is_restricted() -> None:
 
 
 def test_servers_restart_and_commands_do_not() -> None:
-    for name in ("redis", "api", "gateway", "prometheus", "scheduler", "worker"):
+    for name in ("redis", "api", "gateway", "prometheus", "scheduler", "worker", "collect"):
         assert SERVICES[name]["restart"] == "unless-stopped"
     for name in ("shop", "train", "prepare"):
         assert SERVICES[name]["restart"] == "no"
@@ -106,6 +107,14 @@ def test_only_training_writes_bundles_and_no_container_writes_clicks() -> None:
     assert "bundles:/bundles:ro" in SERVICES["api"]["volumes"]
     assert "bundles:/bundles" in SERVICES["train"]["volumes"]
     assert "${CLICKS:-./clicks}:/clicks:ro" in SERVICES["train"]["volumes"]
+
+
+def test_the_collector_writes_events_and_training_reads_them() -> None:
+    assert SERVICES["collect"]["volumes"] == ["events:/events"]
+    assert SERVICES["collect"]["environment"].items() <= SERVICES["api"]["environment"].items()
+    assert "events:/events:ro" in SERVICES["train"]["volumes"]
+    # a named volume has the owner of the folder in the image
+    assert "mkdir /bundles /events && chown recsys /bundles /events" in DOCKERFILE
 
 
 def test_no_secret_has_a_default() -> None:

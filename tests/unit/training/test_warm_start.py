@@ -172,3 +172,20 @@ def test_attributes_that_were_read_win_and_the_old_ones_stay() -> None:
 
     assert merged == {"brand": {"a": "z", "b": "y", "c": "w"}, "colour": {"a": "red", "b": None}}
     assert merged_attributes(None, {}) == {}
+
+
+def test_weights_learn_from_sessions_after_the_cut_off_and_all_clicks_are_counted() -> None:
+    clicks = words("ab", "bc", "ca")  # begin at 0, 1 and 2 seconds
+    start = WarmStart(base_model_of("abc", cut_off="1970-01-01T00:00:00+00:00"), only_newer=True)
+
+    learned = start.learned_part(Selection(clicks))
+
+    assert learned.sessions().starts_ms.tolist() == [1000, 2000]
+    assert start.catalogue(clicks).counts.tolist() == [2, 2, 2]
+
+
+def test_clicks_without_a_session_after_the_cut_off_are_refused() -> None:
+    start = WarmStart(base_model_of("abc", cut_off="1970-01-01T00:00:02+00:00"), only_newer=True)
+
+    with pytest.raises(BadInput, match="none of their 3 sessions begins after its cut-off 1970"):
+        start.learned_part(Selection(words("ab", "bc", "ca")))
