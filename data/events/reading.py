@@ -65,7 +65,9 @@ class Deletions:
         return pa.array(keep)
 
 
-def read_clicks(path: Path, since: float | None = None, until: float | None = None) -> "pd.DataFrame":
+def read_clicks(
+    path: Path, since: float | None = None, until: float | None = None
+) -> "pd.DataFrame":
     """Return the clicks of an events folder in the order of time; what is null is missing.
 
     Args:
@@ -166,5 +168,5 @@ def _wanted_rows(
 
 
 def _in_order(table: pa.Table) -> "pd.DataFrame":
-    rows: "pd.DataFrame" = table.to_pandas()
+    rows: pd.DataFrame = table.to_pandas()
     return rows.sort_values("timestamp", kind="stable", ignore_index=True)

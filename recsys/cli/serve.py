@@ -1,7 +1,8 @@
-"""Commands that serve or read a bundle: serve, key, publish, bench, recommend, inspect."""
+"""Commands of bundles that serve: serve, key, publish, compare, bench, recommend, inspect."""
 
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from json import dumps
 from pathlib import Path
@@ -17,6 +18,7 @@ from recsys.console import add_row, neat_table, open_console
 from recsys.errors import BadInput, BundleRefused
 
 app = typer.Typer()
+MOMENTS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
 
 
 class ServeCommand(TyperCommand):
@@ -137,6 +139,66 @@ def publish(
     if published.experiment is not None:
         users = ", ".join(f"{each} {share:g} %" for each, share in published.shares.items())
         print(f"Experiment {published.experiment.id} splits the users: {users}.")
+
+
+@app.command(rich_help_panel="Serve")
+def compare(
+    events: Annotated[Path, typer.Option(help="Events folder of recsys collect.")],
+    registry: Annotated[
+        Path | None,
+        typer.Option(help="Model registry, whose log has the shares and times of experiments."),
+    ] = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="Id of the experiment; by default the last one.")
+    ] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(help="Begin, UTC; by default the last change of shares.", formats=MOMENTS),
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(help="End, UTC; by default the last list.", formats=MOMENTS)
+    ] = None,
+    conversion: Annotated[
+        str | None, typer.Option(help="Event type of a conversion, as order.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="HTML page with curves to write.")] = None,
+    expected_lift: Annotated[
+        float,
+        typer.Option(help="Relative difference that is expected, to be chosen before the begin."),
+    ] = 0.05,
+    window: Annotated[
+        float, typer.Option(help="Seconds from a list to a click that does not name its list.")
+    ] = 1800.0,
+    lists_per_day: Annotated[
+        int, typer.Option(min=1, help="Lists of one user and day that count.")
+    ] = 100,
+    day: Annotated[float, typer.Option(help="Seconds of a day, for simulated days.")] = 86_400.0,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object, nothing else.")
+    ] = False,
+) -> None:
+    """Compare the variants of an experiment: click-through, conversions, and whether to stop.
+
+    The test may be looked at every day. Exit code 0 also where no difference is shown.
+    """
+    from training.experiments.run import CompareOptions, as_json, run_compare
+
+    options = CompareOptions(
+        events,
+        registry,
+        experiment,
+        None if since is None else since.replace(tzinfo=UTC).timestamp(),
+        None if until is None else until.replace(tzinfo=UTC).timestamp(),
+        conversion,
+        expected_lift,
+        day,
+        window,
+        lists_per_day,
+        out,
+    )
+    compared = run_compare(options, open_console(quiet=json))
+    if json:
+        print(dumps(as_json(compared), indent=2, ensure_ascii=False))
 
 
 @app.command(rich_help_panel="Serve")

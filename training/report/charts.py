@@ -161,6 +161,7 @@ def line_chart(
     names: Sequence[str] = (),
     log: bool = False,
     from_zero: bool = False,
+    mark_zero: bool = False,
 ) -> Markup:
     """Draw at most two lines, with the interval of each point.
 
@@ -172,11 +173,14 @@ def line_chart(
         names: Categories along the x axis.
         log: Both axes are logarithmic, without a mark for each point.
         from_zero: The y axis begins at zero.
+        mark_zero: A line is drawn at zero.
     """
     with _style(title):
         from matplotlib.ticker import MaxNLocator
 
         chart = _Chart(title, HEIGHT)
+        if mark_zero:
+            chart.axes.axhline(0, color=AXIS, linewidth=1)
         _label_axes(chart.axes, x_label, y_label)
         if log:
             _set_log_scales(chart.axes)

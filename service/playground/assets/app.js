@@ -123,7 +123,8 @@ class Playground {
   async #aside(turn, answer) {
     try {
       if (answer.degraded) this.health.look();
-      if (answer.model_id !== this.facts.modelId) await this.#newModel();
+      if (!this.facts.serves(answer.model_id)) await this.#newModel();
+      this.facts.answered(answer);
       await Promise.all([this.#showState(turn), this.others.show(answer.model_id)]);
     } catch (error) {
       this.failed(error);

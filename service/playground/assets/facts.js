@@ -6,6 +6,7 @@ const MEASURE = "recall@20";
 
 export class Facts {
   modelId = null;
+  #served = new Set(); // ids of all models: in an experiment, variants answer some users
 
   constructor(api, types) {
     Object.assign(this, { api, types });
@@ -14,6 +15,8 @@ export class Facts {
   async show() {
     const model = await this.api.get("v1/model");
     this.modelId = model.model_id;
+    const variants = Object.values(model.experiment?.variants ?? {});
+    this.#served = new Set([model.model_id, ...variants.map((variant) => variant.model_id)]);
     this.hidden = model.hidden;
     this.types.offer(model.event_types);
     byId("how-many").textContent = `all ${number(model.items)}`;
@@ -21,10 +24,23 @@ export class Facts {
     byId("model").replaceChildren(
       el("span", { class: "dot", "aria-hidden": "true" }),
       el("span", { class: "word" }, "model"),
-      el("code", {}, model.model_id),
+      el("code", { id: "answered-by" }, model.model_id),
+      el("span", { id: "variant", class: "variant", hidden: true }),
       el("span", { class: "more" }, `${layers}${number(model.hidden)} units, ${number(model.items)} items`),
     );
     this.#measured(model.metrics);
+  }
+
+  /** Return whether a model is known; one that is not has taken over. */
+  serves(modelId) {
+    return this.#served.has(modelId);
+  }
+
+  /** Show which model answered, and in an experiment which variant this is. */
+  answered({ model_id: modelId, variant }) {
+    byId("answered-by").textContent = modelId;
+    byId("variant").hidden = variant === undefined;
+    byId("variant").textContent = `variant ${variant}`;
   }
 
   #measured({ model, baselines }) {

@@ -19,6 +19,7 @@ LEARN = "--set hidden=8 --set negatives=32"
 SMALLER = {
     "compare_cells.py": f"--epochs 1 {LEARN}",
     "compare_recipes.py": f"--number 2000 --set epochs=1 {LEARN}",
+    "experiments.py": "--repeats 2 --users 300 --days 3",
     "item_lists.py": "",
     "list_rules.py": "",
     "live_catalogue.py lists": "--calls 20",

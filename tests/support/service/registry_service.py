@@ -49,21 +49,15 @@ class RegistryService:
 
 @asynccontextmanager
 async def serving(
-    old: Path, new: Path, registry: Path, redis_url: str
+    old: Path, new: Path, registry: Path, redis_url: str, **settings: object
 ) -> AsyncIterator[RegistryService]:
-    """Copy both bundles to the registry and serve `old`."""
+    """Copy both bundles to the registry and serve `old`; keyword arguments are settings."""
     for name, bundle in (("old", old), ("new", new)):
         shutil.copytree(bundle, registry / name)
     publish(registry, "old")
-    settings = Settings(
-        bundle=registry,
-        redis=redis_url,  # type: ignore[arg-type]
-        admin_key_hashes=(hash_of(KEY),),
-        follow_seconds=0.05,
-        **PATIENT,  # type: ignore[arg-type]
-    )
+    given = {"bundle": registry, "redis": redis_url, "follow_seconds": 0.05, **PATIENT, **settings}
     async with AsyncExitStack() as stack:
-        app = create_app(settings)
+        app = create_app(Settings(admin_key_hashes=(hash_of(KEY),), **given))  # type: ignore[arg-type]
         yield RegistryService(app, await stack.enter_async_context(client_of(app)), registry)
 
 

@@ -2,16 +2,22 @@
 
 import asyncio
 import shutil
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
 
 import pytest
+import redis as redis_py
 
 from recsys.bundle.experiment import Experiment
 from recsys.bundle.experiment_log import read_changes
 from recsys.bundle.registry import publish
 from service.api.dependencies import RunningService
-from service.store.session_store import RedisStore
-from tests.support.service.registry_service import RegistryService
+from service.feedback.entries import ClickEntry, DeletionEntry, ImpressionEntry
+from service.store.session_store import RedisStore, user_key
+from tests.support.bundles.trained_shop import TrainedShop
+from tests.support.redis.feedback import entries_in
+from tests.support.service.registry_service import RegistryService, serving
 
 TENT, BAG = "aurora-tent", "aurora-sleeping-bag"
 USERS = [f"user {number}" for number in range(24)]
@@ -34,7 +40,20 @@ async def secret_of(running: RunningService) -> bytes:
     return await running.store.hashing_secret()
 
 
-async def test_each_user_is_answered_by_the_model_of_the_variant(served: RegistryService) -> None:
+@pytest.fixture
+async def logging_service(
+    trained: TrainedShop, other_bundle: Path, tmp_path: Path, redis_url: str
+) -> AsyncIterator[RegistryService]:
+    """Serve the registry with feedback."""
+    stream = {"feedback": "stream"}
+    async with serving(trained.bundle, other_bundle, tmp_path, redis_url, **stream) as service:
+        yield service
+
+
+async def test_each_user_is_answered_by_the_model_of_the_variant(
+    logging_service: RegistryService, redis_url: str
+) -> None:
+    served = logging_service
     running, client = served.running, served.client
     plain = (await client.post("/v1/recommendations", json={"user_id": "x"})).json()
     experiment = split(served, {"new": 40})
@@ -43,7 +62,8 @@ async def test_each_user_is_answered_by_the_model_of_the_variant(served: Registr
 
     bodies = [{"user_id": user, "item_id": item} for item in (TENT, BAG) for user in USERS]
     batch = (await client.post("/v1/recommendations:batch", json={"requests": bodies})).json()
-    recorded = await client.post(f"/v1/users/{USERS[0]}/clicks", json={"clicks": []})
+    clicks = {"clicks": [{"item_id": TENT}]}
+    assert (await client.post(f"/v1/users/{USERS[0]}/clicks", json=clicks)).status_code == 200
     answers = dict(zip(USERS * 2, batch["responses"], strict=True))
     wanted = {user: experiment.variant_of(user, secret) or "old" for user in USERS}
     lists = {
@@ -56,7 +76,6 @@ async def test_each_user_is_answered_by_the_model_of_the_variant(served: Registr
     metrics = (await client.get("/metrics")).text
 
     assert "variant" not in plain
-    assert recorded.status_code in (200, 422)
     assert {user: answer["variant"] for user, answer in answers.items()} == wanted
     assert set(wanted.values()) == {"old", "new"}
     for answer in answers.values():
@@ -89,6 +108,25 @@ async def test_each_user_is_answered_by_the_model_of_the_variant(served: Registr
     ended = (await client.post("/v1/recommendations", json={"user_id": USERS[0]})).json()
     assert "variant" not in ended
     assert "experiment" not in (await client.get("/v1/model")).json()
+
+    # clicks and lists in the feedback name the variant of their user
+    name_of = {
+        user_key(user, secret)[-16:]: (wanted[user], more.variant_of(user, secret) or "old")
+        for user in USERS
+    }
+    logged: dict[type, Counter[str | None]] = defaultdict(Counter)
+    async with asyncio.timeout(20):
+        while logged[ImpressionEntry].total() < 3 * len(USERS) + 2:
+            await asyncio.sleep(0.05)
+            logged.clear()
+            with redis_py.Redis.from_url(redis_url) as redis:
+                entries = [e for e in entries_in(redis) if not isinstance(e, DeletionEntry)]
+            for entry in entries:
+                logged[type(entry)][entry.variant] += 1
+                assert entry.variant is None or entry.variant in name_of[entry.user]
+    before = Counter(wanted.values())
+    assert logged[ClickEntry] == before + before + Counter([wanted[USERS[0]]])
+    assert logged[ImpressionEntry][None] == 2  # before and after the experiment
     shares = [dict(change.shares) for change in read_changes(served.registry)]
     assert shares == [{"old": 60.0, "new": 40.0}, {"old": 20.0, "new": 80.0}, {}]
 

@@ -1,0 +1,114 @@
+"""Events of an experiment become counts, a verdict and a page."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from recsys.bundle.experiment_log import ShareChange, log_change
+from tests.support.training.command_line import run
+from tests.support.training.experiment_events import Clicked, Shown, write_events
+from training.experiments.run import CompareOptions, compare_events
+
+DAY = 86_400.0
+BEGIN = 1_767_225_600.0  # 2026-01-01, 00:00 UTC
+ID = "20260101-000000-000001"
+
+
+def at(day: int, second: float = 0.0) -> float:
+    return BEGIN + day * DAY + second
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Path:
+    """Return the log of an experiment whose share grows after a day."""
+    folder = tmp_path / "registry"
+    folder.mkdir()
+    for day, new in ((0, 10.0), (1, 50.0)):
+        log_change(folder, ShareChange(at(day), ID, "old", {"old": 100 - new, "new": new}))
+    return folder
+
+
+@pytest.fixture
+def events(tmp_path: Path) -> Path:
+    shown = [
+        Shown(at(0, 10), "ada", "l0", "old"),  # before the shares changed: only the split counts
+        Shown(at(1, 10), "ada", "l1", "old"),
+        Shown(at(1, 20), "ada", "l2", "old"),
+        Shown(at(2, 10), "ada", "l3", "old"),
+        Shown(at(1, 10), "bob", "l4", "new"),
+        Shown(at(1, 11), "bob", "l5", "new", ["c"]),
+        Shown(at(1, 10), "eve", "l6", "new"),
+        Shown(at(1, 30), "eve", "l7", "old"),  # two variants: left out
+        Shown(at(1, 10), "dan", "l8", None),  # a service without the experiment
+        *(Shown(at(2, number), "bot", f"b{number}", "new") for number in range(200)),
+    ]
+    clicked = [
+        Clicked(at(0, 20), "ada", "a"),
+        Clicked(at(1, 25), "ada", "a"),  # of l2, the newest
+        Clicked(at(1, 26), "ada", "b", "l2"),  # the same list once more
+        Clicked(at(2, 11), "ada", "a", None, "order"),  # of l3, and of an item clicked before
+        Clicked(at(1, 12), "bob", "c"),
+        Clicked(at(1, 12), "bob", "x"),  # no list showed it
+        Clicked(at(1, 99), "bob", "x", None, "order"),
+        Clicked(at(1, 99), "bob", "c", None, "order"),
+        Clicked(at(1, 40), "eve", "a"),
+        Clicked(at(2, 199.5), "bot", "a", "b199"),  # beyond the lists that count
+    ]
+    return write_events(tmp_path / "events", shown, clicked)
+
+
+def test_lists_clicks_and_conversions_are_counted_after_the_last_change(
+    events: Path, registry: Path
+) -> None:
+    compared = compare_events(CompareOptions(events, registry, conversion="order"))
+
+    old, new = compared.comparison.variants
+    assert (compared.experiment, compared.begin) == (ID, at(1))
+    assert (old.name, old.users, old.lists, old.clicked, old.conversions) == ("old", 1, 3, 2, 1)
+    assert (new.name, new.users, new.lists, new.clicked, new.conversions) == (
+        "new",
+        2,
+        2 + 100,
+        1,
+        1,
+    )
+    assert compared.comparison.days == 2
+    ratio = compared.comparison.sample_ratio
+    assert ratio is not None
+    assert ratio.users == {"old": 1, "new": 3}  # each at its first list
+    assert ratio.expected == {"old": 0.9 + 3 * 0.5, "new": 0.1 + 3 * 0.5}
+    assert "1 users got lists of several variants" in " ".join(compared.notes)
+    assert "100 lists beyond 100" in " ".join(compared.notes)
+
+
+def test_without_a_registry_the_events_name_the_variants(events: Path) -> None:
+    compared = compare_events(CompareOptions(events))
+
+    assert [each.name for each in compared.comparison.variants] == ["new", "old"]
+    assert compared.comparison.sample_ratio is None
+    assert "The shares are not known" in " ".join(compared.notes)
+
+
+def test_the_command_prints_a_verdict_and_writes_a_page(
+    events: Path, registry: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, given = tmp_path / "page.html", ("--events", str(events), "--registry", str(registry))
+
+    code, printed, _ = run(capsys, "compare", *given, "--out", str(page))
+    assert code == 0
+    assert "new cannot be compared with old yet" in printed
+    text = page.read_text(encoding="utf-8")
+    assert "new cannot be compared with old yet" in text
+    assert text.count("<svg") == 2
+    assert "http-equiv" in text
+
+    code, printed, _ = run(capsys, "compare", *given, "--json")
+    assert json.loads(printed)["comparison"]["variants"][1]["clicked"] == 1
+
+    code, _, message = run(capsys, "compare", *given, "--experiment", "20250101-000000-000009")
+    assert (code, message.count("\n")) == (2, 1)
+    assert f"It has {ID}" in message
+    code, _, message = run(capsys, "compare", *given, "--since", "2027-01-01")
+    assert code == 2
+    assert "no list of an experiment" in message

@@ -1,0 +1,91 @@
+"""The comparison as one HTML file that needs no other, in the style of the training report."""
+
+import math
+from datetime import UTC, datetime
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from recsys import __version__
+from training.evaluation.intervals import Estimate
+from training.experiments.comparison import ERROR, LIST_CLICKS, Comparison, VariantResult
+from training.experiments.show import rate_text, ratio_text, signed, span
+from training.report.charts import Line, line_chart
+
+if TYPE_CHECKING:
+    from training.experiments.run import ComparedExperiment
+
+WIDEST = 8.0  # an interval so many times as wide as the last one is not drawn
+
+
+def render_page(compared: "ComparedExperiment") -> str:
+    """Render the whole page as HTML."""
+    style = resources.files("training.report") / "templates" / "report.css"
+    template = resources.files("training.experiments") / "templates" / "compare.html"
+    page = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    page.filters |= {"signed": signed, "span": span, "rate": rate_text, "moment": _moment}
+    page.filters["whole"] = lambda number: f"{number:,}"
+    comparison = compared.comparison
+    ratio = comparison.sample_ratio
+    return page.from_string(template.read_text(encoding="utf-8")).render(
+        compared=compared,
+        comparison=comparison,
+        main=comparison.variants[0],
+        others=comparison.variants[1:],
+        metrics=list(comparison.variants[0].metrics),
+        deciding=LIST_CLICKS,
+        ratio=ratio,
+        ratio_text=None if ratio is None else ratio_text(ratio),
+        percent=f"{100 * (1 - ERROR):g}",
+        charts=_charts(comparison),
+        version=__version__,
+        style=Markup(style.read_text(encoding="utf-8")),
+    )
+
+
+def _charts(comparison: Comparison) -> list[Markup]:
+    """Draw for each variant the lift by day and the rates by day."""
+    main, *others = comparison.variants
+    charts = []
+    for other in others:
+        charts += [_lift_chart(other, main), _rate_chart(other, main)]
+    return charts
+
+
+def _lift_chart(other: VariantResult, main: VariantResult) -> Markup:
+    looks = list(enumerate(other.metrics[LIST_CLICKS].looks, start=1))
+    known = [(float(day), look.lift) for day, look in looks if not math.isnan(look.lift.low)]
+    widest = WIDEST * (known[-1][1].high - known[-1][1].low) if known else 0.0
+    drawn = [(day, lift) for day, lift in known if lift.high - lift.low <= widest]
+    intervals = [Estimate(*(100 * x for x in (e.value, e.low, e.high))) for _, e in drawn]
+    points = [(day, figure.value) for (day, _), figure in zip(drawn, intervals, strict=True)]
+    return line_chart(
+        [Line(other.name, points, intervals)],
+        title=f"{other.name}: difference to {main.name}",
+        x_label="day of the experiment",
+        y_label="click-through of lists, percent more, valid at any look",
+        mark_zero=True,
+    )
+
+
+def _rate_chart(other: VariantResult, main: VariantResult) -> Markup:
+    lines = []
+    for each in (other, main):
+        rates = each.metrics[LIST_CLICKS].rates
+        known = [(float(day), rate) for day, rate in enumerate(rates, 1) if rate.value > 0]
+        figures = [rate.interval for _, rate in known]
+        lines.append(Line(each.name, [(day, rate.value) for day, rate in known], figures))
+    return line_chart(
+        lines,
+        title=f"Click-through of {other.name} and {main.name}",
+        x_label="day of the experiment",
+        y_label="of all lists until the day",
+    )
+
+
+def _moment(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
