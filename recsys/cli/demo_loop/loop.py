@@ -1,4 +1,4 @@
-"""The loop, day by day: visitors follow lists, clicks are collected, a model is trained, compared.
+"""The loop: visitors follow lists, events are collected, a model is trained, compared, published.
 
 All parts are those that a shop runs: the service with `RECSYS_FEEDBACK=stream`, the collector, the
 retraining with its gate, and an experiment of the model registry. Only time is simulated. A day is
@@ -9,20 +9,19 @@ it tests on, are those since the first visit of the day.
 import asyncio
 import math
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from data.events.folder import EventsFolder
-from data.events.reading import read_clicks, read_impressions
 from data.shop.visitors import ShopDays
 from recsys.bundle.registry import publish
 from recsys.cli.collect import Target, run_collector
-from recsys.cli.demo_loop.first_log import DAY_SECONDS, USER_PREFIX, write_first_log
-from recsys.cli.demo_loop.visits import FollowedVisit, follow_all
+from recsys.cli.demo_loop.days import Day
+from recsys.cli.demo_loop.first_log import DAY_SECONDS, write_first_log
+from recsys.cli.demo_loop.visits import follow_all
 from recsys.cli.demo_service import running_service
 from recsys.client import Client
 from recsys.errors import RecsysError
@@ -35,6 +34,7 @@ from training.retrain.run import RetrainOptions, retrain
 FROZEN_SHARE = 50.0  # percent of the users, from the first published retraining on
 FOLLOW_SECONDS = 0.2
 SERVED_SECONDS = 60.0
+DURABLE = ("--appendonly", "yes")  # as the service wants it for feedback
 SERVICE = {
     "port": 0,
     "feedback": "stream",
@@ -72,22 +72,7 @@ def small_loop(folder: Path, days: int = 2) -> LoopOptions:
     return LoopOptions(folder=folder, days=days, visits=60, first_days=6, settings=settings)
 
 
-@dataclass(frozen=True, slots=True)
-class Day:
-    """One day of the loop, and the decision of its night."""
-
-    number: int  # from 1
-    new_items: int  # that came in the morning
-    frozen: Sequence[FollowedVisit]  # that the first model answered
-    retrained: Sequence[FollowedVisit]  # that the current model answered, if it is another one
-    decision: Decision
-
-    @property
-    def visits(self) -> list[FollowedVisit]:
-        return [*self.frozen, *self.retrained]
-
-
-def run_loop(options: LoopOptions, console: Console) -> Iterator[Day]:
+def run_loop(options: LoopOptions, console: Console) -> Generator[Day]:
     """Run the loop, and yield each day after its night; at its end, everything is stopped.
 
     Raises:
@@ -102,27 +87,35 @@ def run_loop(options: LoopOptions, console: Console) -> Iterator[Day]:
     if not first.published:
         raise RecsysError(f"There is no first model. {first.reason} Give more --visits.")
     with (
-        private_redis(socket_file=True) as redis,
+        private_redis(DURABLE, socket_file=True) as redis,
         running_service({**SERVICE, "bundle": options.registry, "redis": redis}) as url,
     ):
         for number in range(1, options.days + 1):
-            day, morning = options.first_days + number - 1, time.time()
+            day, began = options.first_days + number - 1, time.time()
             with console.status(f"Day {number}: visitors click"):
                 visits = asyncio.run(follow_all(url, shop.visitors(day)))
+            ended = time.time()
             with console.status(f"Night {number}: collect, retrain, compare"):
                 collect(redis, options.events)
-                decision = _night(options, log_began, morning, time.time())
-            is_frozen = [visit.variant in (None, first.bundle) for visit in visits]
+                decision = _night(options, log_began, began, time.time())
             yield Day(
-                number,
-                len(shop.new_items(day)),
-                [visit for visit, frozen in zip(visits, is_frozen, strict=True) if frozen],
-                [visit for visit, frozen in zip(visits, is_frozen, strict=True) if not frozen],
-                decision,
+                number=number,
+                new_items=len(shop.new_items(day)),
+                began=began,
+                ended=ended,
+                first=first.bundle,
+                visits=visits,
+                decision=decision,
             )
             if decision.published:
                 publish(options.registry, decision.bundle, {first.bundle: FROZEN_SHARE})
                 _await_served(url, decision.model_id)
+
+
+def collect(redis: str, events: Path) -> None:
+    """Collect what waits in Redis, as `recsys collect --once` does."""
+    target = Target(redis, events, keep_days=None, take_over=False)
+    asyncio.run(run_collector(target, CollectorOptions(1.0, 1.0), CollectorMetrics(), once=True))
 
 
 def _night(options: LoopOptions, log_began: float, tested_from: float, now: float) -> Decision:
@@ -144,12 +137,6 @@ def _night(options: LoopOptions, log_began: float, tested_from: float, now: floa
     )
 
 
-def collect(redis: str, events: Path) -> None:
-    """Collect what waits in Redis, as `recsys collect --once` does."""
-    target = Target(redis, events, keep_days=None, take_over=False)
-    asyncio.run(run_collector(target, CollectorOptions(1.0, 1.0), CollectorMetrics(), once=True))
-
-
 def _await_served(url: str, model_id: str) -> None:
     """Wait until the service has loaded a published model, and the first one beside it."""
     latest = time.monotonic() + SERVED_SECONDS
@@ -158,28 +145,3 @@ def _await_served(url: str, model_id: str) -> None:
             if time.monotonic() > latest:
                 raise RecsysError(f"The service does not load model {model_id}. Look at its log.")
             time.sleep(FOLLOW_SECONDS)
-
-
-def difference_to_log(events: Path, visits: Sequence[FollowedVisit]) -> str | None:
-    """Compare the collected events with what the visitors did; return what differs, if anything.
-
-    Users are hashed in the log, so the clicks of a whole visit are compared, not their user.
-    """
-    clicks, lists = read_clicks(events), read_impressions(events)
-    clicks = clicks[~clicks["user_id"].str.startswith(USER_PREFIX)]
-    clicks["list_id"] = clicks["list_id"].astype(object).where(clicks["list_id"].notna(), None)
-    collected = Counter(
-        tuple(zip(session["item_id"], session["list_id"], strict=True))
-        for _, session in clicks.sort_values("click").groupby("session_id")
-    )
-    made = Counter(tuple((c.item_id, c.list_id) for c in visit.clicks) for visit in visits)
-    shown = sum(visit.lists for visit in visits)
-    problems = []
-    if collected != made:
-        missing, more = (made - collected).total(), (collected - made).total()
-        problems.append(
-            f"{missing:,} visits are not in the log, and {more:,} visits are only there"
-        )
-    if lists["list_id"].nunique() != shown or len(lists) != shown:
-        problems.append(f"{len(lists):,} lists are in the log, and visitors saw {shown:,}")
-    return "; ".join(problems) or None
