@@ -70,12 +70,14 @@ class FeedbackReader:
             ClaimedByOther: it is another folder, and `take_over` is False.
             StoreUnavailable: Redis does not answer.
         """
-        condition = () if take_over else ("NX",)
-        _, owner = await self._run(
-            RedisCall(("SET", FOLDER_KEY, folder_id, *condition), FOLDER_KEY, repeatable=True),
-            RedisCall(("GET", FOLDER_KEY), FOLDER_KEY, repeatable=True),
-        )
-        if owner != folder_id.encode():
+        owner = await self._owner()
+        if owner is None or take_over:  # a full Redis refuses to write, and has to be emptied
+            condition = () if take_over else ("NX",)
+            await self._run(
+                RedisCall(("SET", FOLDER_KEY, folder_id, *condition), FOLDER_KEY, repeatable=True)
+            )
+            owner = await self._owner()
+        if owner is not None and owner != folder_id.encode():
             raise ClaimedByOther(owner.decode(errors="replace"), folder_id)
 
     async def read(self, most: int) -> RawBatch:
@@ -121,6 +123,10 @@ class FeedbackReader:
     def reset(self) -> None:
         """Begin anew with the pending entries: a batch was not written."""
         self._cursors = {}
+
+    async def _owner(self) -> bytes | None:
+        (owner,) = await self._run(RedisCall(("GET", FOLDER_KEY), FOLDER_KEY, repeatable=True))
+        return None if owner is None else bytes(owner)
 
     async def _begin(self) -> None:
         """Create the groups that are missing. Streams and groups end with the data of Redis."""

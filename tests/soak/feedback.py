@@ -40,8 +40,8 @@ REQUESTS_PER_USER = 20
 SECRET = "a secret of the soak"
 LOST_SECONDS = FLUSH_SECONDS + 0.9  # of lists, for each kill: they wait, and are on their way
 COMPACT_MINUTES = "0.05"
-BACKLOG = 10_000  # clicks, and as many lists, for each kill of a collector at work
-WRITING_SECONDS = 1.0  # it writes about half of them
+BACKLOG = 5_000  # clicks, and as many lists, for each kill of a collector at work
+WRITING_SECONDS = 0.6  # it writes about half of them
 BEGUN = "Collecting into"  # in the log
 
 
@@ -163,7 +163,7 @@ def _add_backlog(client: redis_py.Redis, number: int) -> None:
         click = ClickEntry(user, "1" * 16, number * BACKLOG + at + 1, f"item-{at}", list_id=list_id)
         shown = ImpressionEntry(user, "1" * 16, list_id, "m", None, "model", (f"item-{at}",) * 20)
         for entry in (click, shown):
-            pipeline.xadd(stream_key(at % SHARDS), {**entry.fields()})
+            pipeline.xadd(stream_key(at % SHARDS), dict(entry.fields().items()))
     pipeline.execute()
 
 

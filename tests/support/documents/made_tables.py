@@ -8,6 +8,7 @@ import json
 import re
 from dataclasses import fields
 
+from service.feedback.collector_metrics import CollectorMetrics
 from service.metrics import ServiceMetrics
 from service.settings import REQUIRED, described
 from tests.support.documents.markdown import ROOT
@@ -44,9 +45,18 @@ def recipe_table() -> str:
 
 
 def metrics_table() -> str:
-    """Return the table of the metrics, under their names at `/metrics`."""
+    """Return the table of the metrics of the service, under their names at `/metrics`."""
+    return _table_of(ServiceMetrics())
+
+
+def collector_metrics_table() -> str:
+    """Return the table of the metrics of the collector."""
+    return _table_of(CollectorMetrics())
+
+
+def _table_of(metrics: object) -> str:
     rows = ["| metric | kind | labels | is |", "|---|---|---|---|"]
-    for metric in vars(ServiceMetrics()).values():
+    for metric in vars(metrics).values():
         if not hasattr(metric, "describe"):
             continue
         (family,) = metric.describe()
@@ -61,6 +71,7 @@ MADE = {  # page → the name in its comments, and the function that makes the t
     "docs/settings.md": ("settings", settings_table),
     "docs/choosing-a-recipe.md": ("recipe", recipe_table),
     "docs/metrics.md": ("metrics", metrics_table),
+    "docs/collecting.md": ("collector metrics", collector_metrics_table),
 }
 
 

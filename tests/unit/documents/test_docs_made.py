@@ -10,7 +10,7 @@ from service.metrics import ServiceMetrics
 from service.settings import Settings
 from tests.support.documents.api_page import A_PROBLEM, Example, calls, examples, render
 from tests.support.documents.doc_runner import shape
-from tests.support.documents.made_tables import MADE, as_made, metrics_table
+from tests.support.documents.made_tables import MADE, as_made, collector_metrics_table, metrics_table
 from tests.support.documents.markdown import ROOT, Page, answers_of
 from tests.support.documents.write_docs import ask, page_keys
 from tests.support.service.app_client import ClientOf
@@ -33,7 +33,8 @@ def test_metrics_stand_in_the_table_under_the_names_that_prometheus_reads() -> N
 
 
 def test_every_metric_that_a_page_names_exists() -> None:
-    known = set(re.findall(r"^\| `(\w+)`", metrics_table(), re.MULTILINE))
+    tables = metrics_table() + "\n" + collector_metrics_table()
+    known = set(re.findall(r"^\| `(\w+)`", tables, re.MULTILINE))
     parts = {f"{name}{part}" for name in known for part in ("", "_bucket", "_count", "_sum")}
     for path in ROOT.glob("docs/*.md"):
         named = set(re.findall(r"\brecsys_[a-z_]+\b(?!…)", path.read_text(encoding="utf-8")))

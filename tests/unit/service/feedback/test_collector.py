@@ -203,6 +203,21 @@ async def test_a_full_disk_and_lost_data_of_redis_end_rounds_and_nothing_more(
     assert "No space left on device. Nothing is lost" in caplog.text.replace("\n", " ")
 
 
+async def test_a_full_redis_is_collected(
+    redis: redis_py.Redis, redis_client: RedisClient, folder: EventsFolder
+) -> None:
+    await collector_of(redis_client, folder).collect_once(GO)
+    add(redis, click(1))
+    redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(redis_py.OutOfMemoryError):
+            add(redis, click(2))
+        await collector_of(redis_client, folder).collect_once(GO)
+    finally:
+        redis.config_set("maxmemory", 0)
+    assert (items_in(folder), left(redis)) == (["item-1"], 0)
+
+
 async def test_foreign_and_damaged_entries_are_kept_aside(
     redis: redis_py.Redis, redis_client: RedisClient, folder: EventsFolder
 ) -> None:
