@@ -49,7 +49,7 @@ def demo_loop(
         bool, typer.Option("--check", help="Two small days, to check that all parts work.")
     ] = False,
     days: Annotated[int, typer.Option(min=1, max=21, help="Simulated days.")] = 10,
-    visits: Annotated[int, typer.Option(min=1, help="Visits of a day.")] = 1000,
+    visits: Annotated[int, typer.Option(min=1, help="Visits of a day.")] = 500,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the visits.")] = 1,
     page: Annotated[
         Path | None, typer.Option(help="Where the page is written.", show_default="none")
@@ -82,12 +82,7 @@ def demo_loop(
     temporary = TemporaryDirectory(prefix="recsys-demo-loop-") if out is None else nullcontext(out)
     with temporary as folder:
         options = LoopOptions(folder=Path(folder), days=days, visits=visits, seed=seed)
-        show_loop(
-            small_loop(Path(folder)) if check else options,
-            open_console(),
-            page,
-            picture,
-        )
+        show_loop(small_loop(Path(folder)) if check else options, open_console(), page, picture)
 
 
 @app.command(rich_help_panel="Try")

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from data.events.folder import EventsFolder
 from data.shop.visitors import ShopDays
-from recsys.bundle.registry import publish
+from recsys.bundle.registry import publish, read_current
 from recsys.cli.collect import Target, run_collector
 from recsys.cli.demo_loop.days import Day
 from recsys.cli.demo_loop.first_log import DAY_SECONDS, write_first_log
@@ -52,7 +52,7 @@ class LoopOptions:
 
     folder: Path  # for the events and the model registry
     days: int = 10
-    visits: int = 1000  # of a day
+    visits: int = 500  # of a day
     first_days: int = 7  # before the service, from which the first model learns
     seed: int = 1
     settings: Sequence[str] = ()  # name=value, over the recipe of the shop
@@ -108,7 +108,8 @@ def run_loop(options: LoopOptions, console: Console) -> Generator[Day]:
                 decision=decision,
             )
             if decision.published:
-                publish(options.registry, decision.bundle, {first.bundle: FROZEN_SHARE})
+                if read_current(options.registry).experiment is None:
+                    publish(options.registry, decision.bundle, {first.bundle: FROZEN_SHARE})
                 _await_served(url, decision.model_id)
 
 
@@ -131,6 +132,7 @@ def _night(options: LoopOptions, log_began: float, tested_from: float, now: floa
             least_cases=options.visits,
             recipe="shop",
             settings=options.settings,
+            keep_shares=True,
         ),
         until,
         Console(quiet=True),

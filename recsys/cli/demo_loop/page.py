@@ -1,50 +1,43 @@
-"""Page about the loop: click-through of the frozen and the retrained model, day by day."""
+"""Page about the loop: click-through of the first and of the retrained models, day by day."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from markupsafe import Markup
 
-from recsys.cli.demo_loop.click_through import ClickThrough, click_through, lift
-from recsys.cli.demo_loop.loop import Day
+from recsys.cli.demo_loop.click_through import ClickThrough
+from recsys.cli.demo_loop.comparison import FIRST, RETRAINED
+from recsys.cli.demo_loop.days import Day
 from recsys.fileio import replace_file
 from training.evaluation.intervals import Estimate
+from training.experiments.comparison import LIST_CLICKS, Comparison, signed_percent, verdict
 from training.report.charts import Line, line_chart
 from training.report.render import render_page
 
-FROZEN, RETRAINED = "first model", "retrained"
 
+def write_page(
+    path: Path, days: Sequence[Day], comparison: Comparison | None, difference: str | None
+) -> None:
+    """Write the page.
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """Click-through over the days on which both models answered."""
-
-    frozen: ClickThrough
-    retrained: ClickThrough
-    lift: Estimate  # relative difference
-
-    @classmethod
-    def of(cls, days: Sequence[Day]) -> "Result | None":
-        """Return the result of these days; None if no two models answered."""
-        both = [day for day in days if day.frozen and day.retrained]
-        if not both:
-            return None
-        frozen = [visit for day in both for visit in day.frozen]
-        retrained = [visit for day in both for visit in day.retrained]
-        return cls(click_through(frozen), click_through(retrained), lift(retrained, frozen))
-
-
-def write_page(path: Path, days: Sequence[Day], difference: str | None) -> None:
-    """Write the page; difference: what the collected log lacks, if anything."""
+    Args:
+        path: Its file.
+        days: At least one.
+        comparison: Of both models; None if they never answered beside each other.
+        difference: What differs between the collected log and the visits; None if they are equal.
+    """
     page = render_page(
         "demo_loop.html",
         days=days,
-        result=Result.of(days),
-        click_through=click_through,
+        variants=[] if comparison is None else comparison.variants,
+        lift=None if comparison is None else comparison.variants[1].metrics[LIST_CLICKS].lift,
+        verdict=[] if comparison is None else verdict(comparison),
+        click_through=ClickThrough.of,
+        metric=LIST_CLICKS,
         percent=percent,
-        charts=charts(days),
+        signed_percent=signed_percent,
+        charts=charts(days, comparison),
         difference=difference,
         visits=sum(len(day.visits) for day in days),
         published=sum(day.decision.published for day in days),
@@ -54,52 +47,53 @@ def write_page(path: Path, days: Sequence[Day], difference: str | None) -> None:
 
 def write_picture(path: Path, days: Sequence[Day]) -> None:
     """Write the chart of the click-through by day as an SVG file of its own."""
-    style = (resources.files("training.report") / "templates" / "report.css").read_text()
-    svg = str(charts(days)[0])
-    start, _, rest = svg.partition(">")
-    variables = style.partition("* {")[0]  # the colours, light and dark
-    text = f"{start}><style>{variables} svg {{ background: var(--paper) }}</style>{rest}\n"
+    style = resources.files("training.report") / "templates" / "report.css"
+    colours = style.read_text(encoding="utf-8").partition("* {")[0]  # light and dark
+    start, _, rest = str(charts(days, None)[0]).partition(">")
+    text = f"{start}><style>{colours}svg {{ background: var(--paper) }}</style>{rest}\n"
     replace_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
-def charts(days: Sequence[Day]) -> list[Markup]:
-    """Draw the click-through by day, and the relative difference up to each day."""
-    names = [str(day.number) for day in days]
-    groups = {RETRAINED: [day.retrained for day in days], FROZEN: [day.frozen for day in days]}
+def charts(days: Sequence[Day], comparison: Comparison | None) -> list[Markup]:
+    """Draw the click-through of each day, and the difference up to each look."""
+    groups = {RETRAINED: [day.retrained for day in days], FIRST: [day.frozen for day in days]}
     lines = []
     for name, visits in groups.items():
-        rates = {at: click_through(each).rate for at, each in enumerate(visits) if each}
-        points = [(at, rate.value) for at, rate in rates.items()]
+        rates = {at: ClickThrough.of(each).rate.interval for at, each in enumerate(visits) if each}
+        points = [(float(at), rate.value) for at, rate in rates.items()]
         lines.append(Line(name, points, list(rates.values())))
     by_day = line_chart(
-        lines,
+        [line for line in lines if line.points],
         title="Click-through of lists",
         x_label="day",
-        y_label="clicks on a list, by lists, with 95 % intervals",
-        names=names,
+        y_label="with 95 % intervals over users",
+        names=[str(day.number) for day in days],
         from_zero=True,
     )
-    so_far = {at: Result.of(days[: at + 1]) for at in range(len(days))}
-    lifts = {at: result.lift for at, result in so_far.items() if result is not None}
-    if not lifts:
-        return [by_day]
-    points = [(at, value.value) for at, value in lifts.items()]
-    gained = line_chart(
-        [Line("retrained", points, list(lifts.values()))],
-        title="Gain of retraining up to each day",
-        x_label="day",
-        y_label="relative difference of the click-through, with 95 % intervals",
-        names=names,
-        from_zero=all(value.low > 0 for value in lifts.values()),
+    return [by_day, *_difference_charts(comparison)]
+
+
+def _difference_charts(comparison: Comparison | None) -> list[Markup]:
+    if comparison is None:
+        return []
+    looks = comparison.variants[1].metrics[LIST_CLICKS].looks
+    lifts = {at: look.lift for at, look in enumerate(looks, start=1) if look.lift.low > -1}
+    points = [(float(at), lift.value) for at, lift in lifts.items()]
+    if not points:
+        return []
+    chart = line_chart(
+        [Line(RETRAINED, points, list(lifts.values()))],
+        title="Relative difference of all days so far",
+        x_label="day with two models",
+        y_label="with intervals that hold at any look",
+        mark_zero=True,
     )
-    return [by_day, gained]
+    return [chart]
 
 
-def percent(estimate: Estimate, *, signed: bool = False) -> str:
+def percent(estimate: Estimate) -> str:
     """Format a share and its interval: 12.3 % (11.9 to 12.7)."""
-    form = "{:+.1f}" if signed else "{:.1f}"
     value, low, high = (
-        form.format(100 * number).replace("-", "−")
-        for number in (estimate.value, estimate.low, estimate.high)
+        f"{100 * number:.1f}" for number in (estimate.value, estimate.low, estimate.high)
     )
     return f"{value} % ({low} to {high})"

@@ -5,10 +5,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from recsys.cli.demo_loop.click_through import click_through
-from recsys.cli.demo_loop.loop import Day, LoopOptions, difference_to_log, run_loop
-from recsys.cli.demo_loop.page import Result, percent, write_page, write_picture
+from recsys.cli.demo_loop.click_through import ClickThrough
+from recsys.cli.demo_loop.comparison import compare_log
+from recsys.cli.demo_loop.days import Day, difference_to_log
+from recsys.cli.demo_loop.loop import LoopOptions, run_loop
+from recsys.cli.demo_loop.page import percent, write_page, write_picture
 from recsys.errors import RecsysError
+from training.experiments.comparison import verdict
+from training.experiments.show import show_comparison
 
 NAMES = ("day", "visits", "new items", "retrained", "first model", "the night")
 FORM = "{:>3}  {:>6}  {:>9}  {:<22}  {:<22}  {}"
@@ -24,45 +28,37 @@ def show_loop(
     """
     console.print(
         f"A simulated shop with {options.visits:,} visits a day. Click-through is clicks on lists "
-        "by lists.\n",
+        "by lists, with 95 % intervals.\n",
         markup=False,
     )
-    console.print(FORM.format(*NAMES), style="bold", markup=False)
+    console.print(FORM.format(*NAMES), style="bold", markup=False, soft_wrap=True)
     days: list[Day] = []
     with closing(run_loop(options, console)) as running:
         for day in running:
             days.append(day)
             console.print(_line(day), markup=False, soft_wrap=True)
     difference = difference_to_log(options.events, [v for day in days for v in day.visits])
-    _print_result(Result.of(days), console)
+    comparison = compare_log(options.events, days)
+    console.print()
+    if comparison is None:
+        console.print("No retrained model answered, so no two models were compared.")
+    else:
+        show_comparison(comparison, verdict(comparison), (), console)
     if page is not None:
-        write_page(page, days, difference)
-        console.print(f"The page: {page}", markup=False)
+        write_page(page, days, comparison, difference)
+        console.print(f"The page with curves is {page}.", markup=False)
     if picture is not None:
         write_picture(picture, days)
     if difference is not None:
         raise RecsysError(f"The collected log is not what the visitors did: {difference}.")
-    console.print("The collected log holds every click and every list of the visitors once.")
+    console.print("The collected log has every click and every list of the visitors once.")
 
 
 def _line(day: Day) -> str:
     compared, word = day.decision.verdict.recall, "published" if day.decision.published else "kept"
-    night = (
-        f"{word}: Recall@20 {compared.candidate:.3f}, of the current model {compared.current:.3f}"
-    )
+    night = f"{word}, Recall@20 {compared.candidate:.3f} instead of {compared.current:.3f}"
     rates = [
-        percent(click_through(visits).rate) if visits else ""
+        percent(ClickThrough.of(visits).rate.interval) if visits else ""
         for visits in (day.retrained, day.frozen)
     ]
     return FORM.format(day.number, f"{len(day.visits):,}", day.new_items, *rates, night)
-
-
-def _print_result(result: Result | None, console: Console) -> None:
-    if result is None:
-        console.print("\nNo retrained model was published, so no two models were compared.")
-        return
-    console.print(
-        f"\nClick-through of the retrained models {percent(result.retrained.rate)}, of the first "
-        f"one {percent(result.frozen.rate)}: {percent(result.lift, signed=True)}.",
-        markup=False,
-    )

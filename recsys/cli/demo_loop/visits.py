@@ -1,6 +1,6 @@
 """Visits over HTTP: visitors of the demo shop click, look at the list in the answer, and click on.
 
-Many visit at once. What each of them did is kept, so that the collected log can be compared with it.
+Many visit at once. What each of them did is kept, to be compared with the collected log.
 """
 
 import asyncio
@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from data.shop.visitors import Visitor
 from recsys.client import AsyncClient
+from recsys.client.http import RecommendationParams
 from recsys.client.schemas import Recommendations
 
-AT_ONCE = 48  # visitors
+AT_ONCE = 64  # visitors
 LIST_LENGTH = 20
-LOOK_SECONDS = 0.05  # that a visitor looks at a list
+LOOK_SECONDS = 0.25  # that a visitor looks at a list; its impression is logged meanwhile
 PATIENCE_SECONDS = 30.0
 
 
@@ -76,9 +77,9 @@ async def follow(client: AsyncClient, visitor: Visitor) -> FollowedVisit:
             if visitor.sees(want, [item.item_id for item in answer.items]):
                 list_id = answer.list_id
         clicks.append(FollowedClick(item_id, list_id))
-        named = {} if list_id is None else {"list_id": list_id}
-        answer = await client.recommend(
-            user_id=visitor.user_id, item_id=item_id, k=LIST_LENGTH, **named
-        )
+        click = RecommendationParams(user_id=visitor.user_id, item_id=item_id, k=LIST_LENGTH)
+        if list_id is not None:
+            click["list_id"] = list_id
+        answer = await client.recommend(**click)
     assert answer is not None, "a visitor wants at least one item"
     return FollowedVisit(visitor.user_id, answer.variant, clicks)
