@@ -15,7 +15,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from data.events.folder import EventsFolder
+from data.events.folder import IMPRESSIONS, EventsFolder
+from data.events.reading import read_events
 from data.shop.visitors import ShopDays
 from recsys.bundle.registry import publish, read_current
 from recsys.cli.collect import Target, run_collector
@@ -27,6 +28,7 @@ from recsys.client import Client
 from recsys.errors import RecsysError
 from service.feedback.collector import CollectorOptions
 from service.feedback.collector_metrics import CollectorMetrics
+from service.feedback.impressions import FLUSH_SECONDS
 from service.server.embedded_redis import private_redis
 from training.retrain.decision import Decision
 from training.retrain.run import RetrainOptions, retrain
@@ -34,6 +36,7 @@ from training.retrain.run import RetrainOptions, retrain
 FROZEN_SHARE = 50.0  # percent of the users, from the first published retraining on
 FOLLOW_SECONDS = 0.2
 SERVED_SECONDS = 60.0
+LOGGED_SECONDS = 10.0
 DURABLE = ("--appendonly", "yes")  # as the service wants it for feedback
 SERVICE = {
     "port": 0,
@@ -90,13 +93,15 @@ def run_loop(options: LoopOptions, console: Console) -> Generator[Day]:
         private_redis(DURABLE, socket_file=True) as redis,
         running_service({**SERVICE, "bundle": options.registry, "redis": redis}) as url,
     ):
+        lists = 0  # that visitors saw
         for number in range(1, options.days + 1):
             day, began = options.first_days + number - 1, time.time()
             with console.status(f"Day {number}: visitors click"):
                 visits = asyncio.run(follow_all(url, shop.visitors(day)))
             ended = time.time()
+            lists += sum(visit.lists for visit in visits)
             with console.status(f"Night {number}: collect, retrain, compare"):
-                collect(redis, options.events)
+                _collect_all(redis, options.events, lists)
                 decision = _night(options, log_began, began, time.time())
             yield Day(
                 number=number,
@@ -117,6 +122,17 @@ def collect(redis: str, events: Path) -> None:
     """Collect what waits in Redis, as `recsys collect --once` does."""
     target = Target(redis, events, keep_days=None, take_over=False)
     asyncio.run(run_collector(target, CollectorOptions(1.0, 1.0), CollectorMetrics(), once=True))
+
+
+def _collect_all(redis: str, events: Path, lists: int) -> None:
+    """Collect until so many lists are in the log: the last ones are still in the service."""
+    latest = time.monotonic() + LOGGED_SECONDS
+    collect(redis, events)
+    while len(read_events(events, IMPRESSIONS, columns=["list_id"])) < lists:
+        if time.monotonic() > latest:
+            return  # lists may be lost; the end of the loop says so
+        time.sleep(FLUSH_SECONDS)
+        collect(redis, events)
 
 
 def _night(options: LoopOptions, log_began: float, tested_from: float, now: float) -> Decision:

@@ -10,7 +10,12 @@ from service.metrics import ServiceMetrics
 from service.settings import Settings
 from tests.support.documents.api_page import A_PROBLEM, Example, calls, examples, render
 from tests.support.documents.doc_runner import shape
-from tests.support.documents.made_tables import MADE, as_made, collector_metrics_table, metrics_table
+from tests.support.documents.made_tables import (
+    MADE,
+    as_made,
+    collector_metrics_table,
+    metrics_table,
+)
 from tests.support.documents.markdown import ROOT, Page, answers_of
 from tests.support.documents.write_docs import ask, page_keys
 from tests.support.service.app_client import ClientOf

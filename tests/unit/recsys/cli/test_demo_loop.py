@@ -1,19 +1,22 @@
 """The simulated shop: its log is what the visitors did, and its figures are those of the visits."""
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 import pytest
 from rich.console import Console
 
 from data.click_options import ClickOptions
-from data.prepare import prepare
+from data.clicks import read_clicks
+from data.sessions import sessionise
 from data.shop.visitors import ShopDays
-from recsys.cli.demo_loop.click_through import click_through, lift
-from recsys.cli.demo_loop.loop import Day, difference_to_log, run_loop, small_loop
-from recsys.cli.demo_loop.page import Result, write_page, write_picture
+from recsys.cli.demo_loop.click_through import ClickThrough
+from recsys.cli.demo_loop.comparison import compare_log
+from recsys.cli.demo_loop.days import Day, difference_to_log
+from recsys.cli.demo_loop.loop import run_loop, small_loop
+from recsys.cli.demo_loop.page import write_page, write_picture
 from recsys.cli.demo_loop.visits import FollowedClick, FollowedVisit
 from training.retrain.days import Days
 from training.retrain.decision import Decision
@@ -26,62 +29,52 @@ def visit(user_id: str, *lists: str | None, variant: str | None = None) -> Follo
     return FollowedVisit(user_id, variant, clicks)
 
 
-FROZEN = [visit("ada", None, "a"), visit("bob", None, None)]
-RETRAINED = [visit("cyd", None, "c", "d"), visit("eve", None)]
-
-
-def decision(*, published: bool) -> Decision:
+def day(number: int, visits: Sequence[FollowedVisit], *, new_items: int = 0) -> Day:
     compared = RelativeDifference("recall@20", 0.5, 0.4, 0.25, 0.2, 0.3)
-    verdict = Verdict(published, 0.01, 100, 20, 0.1, compared, compared, None)
-    days = Days(0, 1, 2)
-    return Decision(
-        "", days, published, "", "train", "shop", "new", "id", "first", "before", 0, verdict
+    verdict = Verdict(True, 0.01, 100, 20, 0.1, compared, compared, None)
+    times = Days(0, 1, 2)
+    decision = Decision(
+        "", times, True, "", "train", "shop", "new", "id", "first", "before", 0, verdict
+    )
+    return Day(
+        number=number,
+        new_items=new_items,
+        began=number,
+        ended=number + 1,
+        first="first",
+        visits=visits,
+        decision=decision,
     )
 
 
 def test_click_through_is_clicks_on_lists_by_lists() -> None:
     """Every click is answered with a list."""
-    found = click_through(FROZEN)
+    found = ClickThrough.of([visit("ada", None, "a", None), visit("bob", None)])
 
-    assert (found.users, found.lists, found.clicks) == (2, 4, 1)
+    assert (found.lists, found.clicks, found.rate.users) == (3 + 1, 1, 2)
     assert found.rate.value == 1 / 4
-    assert lift(RETRAINED, FROZEN).value == (2 / 4) / (1 / 4) - 1
-    assert np.isnan(click_through([]).rate.value)
 
 
-def test_the_interval_of_a_click_through_is_over_users() -> None:
-    """All lists of one user are clicked and none of the other: a half, from 0 to 1."""
-    users = [visit("ada", *("a" * 50)), visit("bob", *([None] * 50))]
-    rate = click_through(users).rate
+def test_visits_belong_to_the_model_that_answered() -> None:
+    alone, first, later = visit("a"), visit("b", variant="first"), visit("c", variant="second")
+    mixed = day(2, [alone, first, later])
 
-    assert (rate.value, rate.low, rate.high) == (1 / 2, 0, 1)
-
-
-def test_the_result_is_over_the_days_on_which_both_models_answered() -> None:
-    first = Day(1, 0, [visit("zoe", "a")], [], decision(published=True))
-    second = Day(2, 0, FROZEN, RETRAINED, decision(published=False))
-    result = Result.of([first, second])
-
-    assert Result.of([first]) is None
-    assert result is not None
-    assert (result.frozen, result.retrained) == (click_through(FROZEN), click_through(RETRAINED))
+    assert (mixed.frozen, mixed.retrained) == ([alone, first], [later])
+    assert compare_log(Path("not read"), [day(1, [alone])]) is None
 
 
-@pytest.mark.parametrize("differs", [None, "1 visit is not in the log"])
-def test_the_page_shows_days_result_and_what_the_log_lacks(
-    tmp_path: Path, differs: str | None
-) -> None:
+@pytest.mark.parametrize("differs", [None, "it lacks 1 visits and has 0 others"])
+def test_the_page_shows_days_and_what_the_log_lacks(tmp_path: Path, differs: str | None) -> None:
     days = [
-        Day(1, 7, [visit("zoe", "a")], [], decision(published=True)),
-        Day(2, 5, FROZEN, RETRAINED, decision(published=False)),
+        day(1, [visit("zoe", "a", None), visit("kim", None, None)], new_items=7),
+        day(2, [visit("ada", None, "b", variant="second")], new_items=5),
     ]
-    write_page(tmp_path / "page.html", days, differs)
+    write_page(tmp_path / "page.html", days, None, differs)
     write_picture(tmp_path / "picture.svg", days)
     page = (tmp_path / "page.html").read_text()
 
-    assert "Retraining changed the click-through by +100.0 %" in page
     assert "<dd>12<small>that the first model never saw" in page
-    assert page.count("<svg") == 2
+    assert "25.0 %" in page  # one click on four lists
     assert (differs or "every click and every list of the visitors, once") in page
     assert (tmp_path / "picture.svg").read_text().startswith("<svg")
 
@@ -89,30 +82,22 @@ def test_the_page_shows_days_result_and_what_the_log_lacks(
 def test_the_log_holds_what_visitors_did_and_training_sees_their_sessions(tmp_path: Path) -> None:
     options = small_loop(tmp_path, days=1)
     with closing(run_loop(options, Console(quiet=True))) as running:
-        days = list(running)
-    visits = [each for day in days for each in day.visits]
+        visits = [each for day in running for each in day.visits]
     shop = ShopDays(options.visits, options.seed)
     visitors = [v for day in range(options.first_days + 1) for v in shop.visitors(day)]
 
+    assert [[click.item_id for click in each.clicks] for each in visits] == [
+        visitor.wants for visitor in shop.visitors(options.first_days)
+    ]
+    assert any(each.clicks_on_lists for each in visits)
     assert difference_to_log(options.events, visits) is None
+    lists = sum(each.lists for each in visits)
     assert difference_to_log(options.events, visits[1:]) == (
-        "0 visits are not in the log, and 1 visits are only there; "
-        f"{sum(each.lists for each in visits):,} lists are in the log, and visitors saw "
-        f"{sum(each.lists for each in visits[1:]):,}"
+        "it lacks 0 visits and has 1 others; "
+        f"it has {lists:,} lists, and visitors saw {lists - visits[0].lists:,}"
     )
-    prepared = prepare(ClickOptions(options.events, test_fraction=0.1))
-    ids = prepared.item_ids
+    sessions = sessionise(read_clicks(ClickOptions(options.events)), None)
     learned = Counter(
-        tuple(ids[code] for code in sessions[at])
-        for sessions in (prepared.train, prepared.test)
-        for at in range(len(sessions))
+        tuple(sessions.item_ids[item] for item in sessions[at]) for at in range(len(sessions))
     )
     assert learned == Counter(tuple(visitor.wants) for visitor in visitors)
-    # new items of the day are in the log, so the next training knows them
-    assert set(shop.new_items(options.first_days)) <= set(ids) | unwanted(shop, options.first_days)
-
-
-def unwanted(shop: ShopDays, day: int) -> set[str]:
-    """Return the new items of a day that no visitor of the day wants."""
-    wanted = {item_id for visitor in shop.visitors(day) for item_id in visitor.wants}
-    return set(shop.new_items(day)) - wanted
