@@ -9,7 +9,7 @@ impression is not sent again if Redis does not answer, because it could be logge
 
 import asyncio
 import secrets
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,14 +108,15 @@ class Impressions:
             for stream, some in by_stream.items()
         ]
         replies = await self._redis_client.run("impressions", calls)
+        outcomes: Counter[str] = Counter()
         for some, reply in zip(by_stream.values(), replies, strict=True):
             if isinstance(reply, StoreUnavailable):
-                self._count("unavailable", len(some))
-                continue
-            logged, ended = reply
-            self._count("logged", logged)
-            self._count("ended", ended)
-            self._count("full", len(some) - logged - ended)
+                outcomes["unavailable"] += len(some)
+            else:
+                logged, ended = reply
+                outcomes.update(logged=logged, ended=ended, full=len(some) - logged - ended)
+        for outcome, lists in outcomes.items():
+            self._count(outcome, lists)
 
     async def _flush_later(self) -> None:
         """Log the lists that wait, until there are none."""

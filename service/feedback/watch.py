@@ -24,7 +24,7 @@ log = logging.getLogger("recsys.service")
 
 @dataclass(frozen=True, slots=True)
 class StreamSizes:
-    """What waits in all streams together."""
+    """Sizes of all streams together."""
 
     entries: int
     stream_bytes: int

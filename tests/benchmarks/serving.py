@@ -7,6 +7,7 @@
     python tests/benchmarks/serving.py feedback --bundle runs/50k/bundle --rate 1000
     python tests/benchmarks/serving.py connections --bundle runs/50k/bundle
     python tests/benchmarks/serving.py users                                 # bytes in Redis
+    python tests/benchmarks/serving.py events                                # of the feedback
 
 Every command starts a redis-server and the servers to measure as processes on this machine, and
 stops them again. `recsys bench` generates the load.
@@ -23,6 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -43,6 +45,7 @@ from recsys.catalogue.catalogue import read_catalogue
 from recsys.retrieval.exact import RankingQuery
 from service.bench.workload import first_clicks, sample_clicks, sample_values
 from service.feedback.entries import read_entry, stream_keys
+from service.feedback.impressions import Impressions
 from service.server.embedded_redis import free_port, private_redis
 from service.store.session_store import (
     Click,
@@ -51,6 +54,7 @@ from service.store.session_store import (
     StoredSession,
     StoreLimits,
     Visit,
+    user_key,
 )
 from service.store.state_codec import StateTag, encode
 from tests.support.redis.stores import redis_client_for
@@ -62,6 +66,9 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PRODUCTS = 200  # of each maker in the synthetic shop
 USERS_AT_ONCE = 100
+LIMITS = StoreLimits(
+    history_length=50, idle_seconds=86_400, event_ids_kept=1000, tombstone_seconds=300
+)
 CONNECTIONS = (1, 4, 16, 32, 64, 128, 256)
 WARMUP_SECONDS = 2.0
 CLICKED_SHARE = 0.8  # rough share of products with clicks in a shop of many makers
@@ -193,20 +200,24 @@ def feedback(
         service(bundle, others_redis, workers) as theirs,
     ):
         options = {"rate": rate, "connections": connections}
-        in_turns(bundle, {"feedback": ours, "off": theirs}, rounds, seconds, options)
-        asyncio.run(print_streams(redis))
+        requests = in_turns(bundle, {"feedback": ours, "off": theirs}, rounds, seconds, options)
+        asyncio.run(print_redis("feedback", redis, requests))
+        asyncio.run(print_redis("off", others_redis, requests))
 
 
-async def print_streams(url: str) -> None:
-    """Print the number of entries of each kind in the feedback streams, and their bytes."""
-    entries, sizes = [], 0
+async def print_redis(name: str, url: str, requests: float) -> None:
+    """Print the processor time of a Redis for a request, and what is in the feedback streams."""
+    entries, size = [], await _stream_bytes(url)
     async with Redis.from_url(url) as client:
+        cpu = await client.info("cpu")
+        spent = 1e6 * (cpu["used_cpu_sys"] + cpu["used_cpu_user"]) / requests
+        console.print(f"{name}: {spent:.0f} µs of Redis a request")
         for key in stream_keys():
             found: Any = await client.xrange(key)
             entries += [read_entry(fields) for _, fields in found]
-            sizes += await client.memory_usage(key, samples=0) or 0
-    kinds = Counter(type(entry).__name__ for entry in entries)
-    console.print(f"streams: {dict(kinds)}, {sizes / len(entries):.0f} bytes an entry")
+    if entries:
+        kinds = Counter(type(entry).__name__ for entry in entries)
+        console.print(f"{name}: {dict(kinds)}, {size / len(entries):.0f} bytes an entry")
 
 
 def in_turns(
@@ -215,21 +226,23 @@ def in_turns(
     rounds: int,
     seconds: float,
     options: Mapping[str, float],
-) -> None:
+) -> float:
     """Measure two servers in turns, and print each figure of the first over the second.
 
     `cpu` is the processor time of the server's processes for a request, in ms; it includes that of
-    the warm-up.
+    the warm-up. Return how many requests each of them had, about.
     """
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in servers}
+    requests = 0.0
     for at in range(rounds):
         turn = list(servers.items())
         for name, server in turn if at % 2 == 0 else reversed(turn):
             before = sum(map(processor_seconds, family(server.pid)))
             result = bench(bundle, server.url, seconds=seconds, **options)
             spent = sum(map(processor_seconds, family(server.pid))) - before
-            requests = result["rate"] * (seconds + min(WARMUP_SECONDS, seconds))
-            results[name].append(result | {"cpu": 1000 * spent / requests})
+            now = result["rate"] * (seconds + min(WARMUP_SECONDS, seconds))
+            results[name].append(result | {"cpu": 1000 * spent / now})
+            requests += now / len(servers)
             console.print(f"round {at + 1}, {name}: {line(result)}")
     for figure in ("rate", "p50", "p90", "p99", "cpu"):
         first, second = ([row[figure] for row in rows] for rows in results.values())
@@ -242,6 +255,7 @@ def in_turns(
             f"{figure}: {', '.join(medians)}, "
             f"ratio {statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
         )
+    return requests
 
 
 @app.command(name="connections")
@@ -268,16 +282,53 @@ def users(count: int = 100_000, clicks: int = 20, hidden: int = 128) -> None:
         console.print(f"{which} event ids: {size:,.0f} bytes a user, {count:,} users")
 
 
+@app.command()
+def events(count: int = 100_000, k: int = 20) -> None:
+    """Measure the bytes of Redis per click and per list of the feedback; item ids have 9 digits."""
+    with private_redis() as url:
+        click, shown = asyncio.run(bytes_per_event(url, count, k))
+    console.print(f"{click:,.0f} bytes a click, {shown:,.0f} a list of {k} items")
+
+
+async def bytes_per_event(url: str, count: int, k: int) -> tuple[float, float]:
+    """Log so many clicks with a list id, then as many lists; return the bytes of each."""
+    draw, redis_client, plenty = np.random.default_rng(1), redis_client_for(url), 10**12
+    store = RedisStore(redis_client, replace(LIMITS, stream_bytes=plenty))
+    lists = Impressions(redis_client, plenty, lambda outcome, number: None)
+    sizes = []
+    for start in range(0, count, USERS_AT_ONCE):
+        users = range(start, min(start + USERS_AT_ONCE, count))
+        click = replace(_click(draw, None), list_id="Zk3J9x_Q.1042000")
+        await store.visit([Visit(f"user-{n}", (click,), "0123456789abcdef") for n in users])
+    sizes.append(await _stream_bytes(url, delete=True))
+    for start in range(0, count, USERS_AT_ONCE):
+        for number in range(start, min(start + USERS_AT_ONCE, count)):
+            items = [str(item) for item in draw.integers(100_000_000, 999_999_999, k)]
+            key, model = user_key(f"stranger-{number}", b"secret"), "0123456789abcdef"
+            lists.add(key, "", model_id=model, variant=None, source="model", items=items)
+        await lists.flush()
+    sizes.append(await _stream_bytes(url))
+    await lists.close()
+    await redis_client.close()
+    return sizes[0] / count, sizes[1] / count
+
+
+async def _stream_bytes(url: str, *, delete: bool = False) -> int:
+    """Return the bytes of all streams; then delete them if wanted."""
+    async with Redis.from_url(url) as client:
+        sizes = [await client.memory_usage(key, samples=0) or 0 for key in stream_keys()]
+        if delete:
+            await client.delete(*stream_keys())
+    return sum(sizes)
+
+
 async def bytes_per_user(
     url: str, count: int, clicks: int, hidden: int, with_event_ids: bool
 ) -> float:
     """Store so many clicks and a hidden state for each user; return the bytes per user."""
     client, draw = Redis.from_url(url), np.random.default_rng(1)
     redis_client = redis_client_for(url)
-    limits = StoreLimits(
-        history_length=50, idle_seconds=86_400, event_ids_kept=1000, tombstone_seconds=300
-    )
-    store = RedisStore(redis_client, limits)
+    store = RedisStore(redis_client, LIMITS)
     await store.visit([Visit("first")])
     before = (await client.info("memory"))["used_memory"]
     for start in range(0, count, USERS_AT_ONCE):
