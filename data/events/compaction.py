@@ -1,8 +1,8 @@
 """Compaction of an events folder: deletions are carried out, old hours end, files are merged.
 
 Each step leaves a folder that reads as before, or without the rows that had to go, so that a
-process may be killed at any of them. A file that a merged one replaces stays for a while: someone
-may have listed the folder and read it now.
+process may be killed at any of them. A file that a merged one replaces stays for a while,
+because a reader may have listed it.
 """
 
 from collections.abc import Sequence

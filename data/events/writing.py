@@ -93,9 +93,13 @@ class EventsWriter:
             batch: kind → columns of `SCHEMAS`, in the order of the entries of each shard.
 
         Raises:
-            BadInput: a file cannot be written or read. The batch may be on the disk in part, and
-                can be given again.
+            BadInput: a file cannot be written or read, or the folder was moved. The batch may be on
+                the disk in part, and can be given again.
         """
+        if EventsFolder.open(self._folder.path) != self._folder:
+            raise BadInput(
+                UNUSABLE, [f"{self._folder.path} is another folder now. Start the collector anew."]
+            )
         rows, files, repeated = {}, 0, 0
         number, self._next_batch = self._next_batch, self._next_batch + 1
         newest: dict[str, Position] = {}

@@ -99,12 +99,12 @@ class FolderSink:
         self._folder, self._keep_days = folder, keep_days
         self.write = EventsWriter(folder).write
 
-    def compact(self) -> int:
+    def compact(self, now: float) -> int:
         """Compact the folder, and return the number of rows of deleted users that were removed."""
-        from data.events.compaction import compact
+        from data.events.compaction import Compacted, compact
 
-        done = compact(self._folder, time.time(), self._keep_days)
-        if done != type(done)():
+        done = compact(self._folder, now, self._keep_days)
+        if done != Compacted():
             log.info(
                 "Compacted: %d files merged, %d rows of deleted users and %d old hours removed.",
                 done.merged_files,

@@ -41,8 +41,11 @@ class EventsSink(Protocol):
         """Write columns by kind, each entry once."""
         ...
 
-    def compact(self) -> int:
-        """Compact the folder, and return the number of rows of deleted users that were removed."""
+    def compact(self, now: float) -> int:
+        """Compact the folder, and return the number of rows of deleted users that were removed.
+
+        now: seconds since 1970.
+        """
         ...
 
 
@@ -93,7 +96,7 @@ class Collector:
         """
         while not stop.is_set():
             if await self._round():
-                self._compact()
+                await self._compact()
                 return
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -105,7 +108,7 @@ class Collector:
         while not stop.is_set():
             pause = await self._try_round()
             if time.monotonic() >= self._compact_at:
-                self._try_compact()
+                await self._try_compact()
             if pause:
                 await wait_for(stop, pause)
 
@@ -139,6 +142,8 @@ class Collector:
         counts = self._write(as_columns(events, rejected))
         waiting = await self._reader.acknowledge(batch)
         self._count(batch, counts, waiting)
+        if counts.repeated:
+            log.info("%d entries were in the folder already.", counts.repeated)
         if rejected:
             log.warning(
                 "%d entries cannot be read and are kept in rejected/. The first: %s",
@@ -171,15 +176,19 @@ class Collector:
             lag = max(time.time() - newest / 1000, 0.0)
         metrics.lag_seconds.set(lag)
 
-    def _try_compact(self) -> None:
+    async def _try_compact(self) -> None:
         try:
-            self._compact()
+            await self._compact()
+        except StoreUnavailable as error:
+            self._failed("redis", error)
         except BadInput as error:
             self._failed("folder", error)
 
-    def _compact(self) -> None:
+    async def _compact(self) -> None:
+        """Compact by the earlier one of two clocks: a clock that is ahead must not end old days."""
         self._compact_at = time.monotonic() + self._options.compact_seconds
-        self._metrics.erased_rows.inc(self._sink.compact())
+        now = min(time.time(), await self._reader.clock())
+        self._metrics.erased_rows.inc(self._sink.compact(now))
 
 
 async def wait_for(stop: asyncio.Event, seconds: float) -> None:

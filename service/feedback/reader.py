@@ -120,6 +120,11 @@ class FeedbackReader:
             self.reset()
             raise
 
+    async def clock(self) -> float:
+        """Return the time of Redis in seconds since 1970; raise `StoreUnavailable`."""
+        ((seconds, _),) = await self._run(RedisCall(("TIME",), "", repeatable=True))
+        return float(seconds)
+
     def reset(self) -> None:
         """Begin anew with the pending entries: a batch was not written."""
         self._cursors = {}

@@ -1,4 +1,4 @@
-"""What the log says about lists: the ranks of clicked items, and how many lists were lost.
+"""Lists in the log: the ranks of clicked items in them, and how many lists were lost.
 
 A list stands in the log up to a moment after it was answered, perhaps after a click on it. So
 clicks are looked up, and gaps are counted, one round of the collector later.

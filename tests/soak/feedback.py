@@ -120,22 +120,30 @@ def kill_everything(bundle: Path, folder: Path, kills: int) -> list[Bound]:
 
 
 def kill_at_work(bundle: Path, folder: Path, kills: int) -> list[Bound]:
-    """Kill a collector again and again while it collects a backlog, then collect the rest."""
+    """Kill a collector again and again while it collects a backlog, then collect the rest.
+
+    Every second time it is killed when its next file appears, before it can have acknowledged.
+    """
     events, log, draw = folder / "events", folder / "collect.log", Random(1)
-    began = 0
+    began, written = 0, 0
     with own_redis() as redis, redis.client() as client:
         words = ["collect", "--redis", redis.url, "--out", str(events), "--every", "0.1"]
         for kill in range(kills):
             _add_backlog(client, kill)
             process = start_fork(words, log, os.environ)
             wait_until(partial(_has_begun, log, began + 1), "it has begun")
-            time.sleep(draw.random() * WRITING_SECONDS)
+            if kill % 2:
+                wait_until(partial(_has_files, events, written + 1), "a file appears", 0.001)
+            else:
+                time.sleep(draw.random() * WRITING_SECONDS)
             began = log.read_text().count(BEGUN)
             process.kill()
             process.wait()
+            written = len(list(events.rglob("*.parquet")))
         status = start_fork([*words, "--once"], log, os.environ).wait(300)
         left = sum(client.xlen(key) for key in client.scan_iter("recsys:*:feedback"))
-    bounds = [Bound("kills", str(kills))]
+    again = log.read_text(errors="replace").count("were in the folder already")
+    bounds = [Bound("kills", str(kills)), Bound("rounds that were written before", str(again))]
     for kind in (CLICKS, IMPRESSIONS):
         entries = Counter(read_events(events, kind, columns=["entry"])["entry"].to_pylist())
         expected, doubled = kills * BACKLOG, sum(times > 1 for times in entries.values())
@@ -154,6 +162,10 @@ def kill_at_work(bundle: Path, folder: Path, kills: int) -> list[Bound]:
 
 def _has_begun(log: Path, times: int) -> bool:
     return log.read_text(errors="replace").count(BEGUN) >= times
+
+
+def _has_files(events: Path, number: int) -> bool:
+    return len(list(events.rglob("*.parquet"))) >= number
 
 
 def _add_backlog(client: redis_py.Redis, number: int) -> None:

@@ -17,6 +17,7 @@ from tests.support.documents.markdown import ROOT
 LOAD = "--seconds 0.3"
 LEARN = "--set hidden=8 --set negatives=32"
 SMALLER = {
+    "collect.py": "--events 2000",
     "compare_cells.py": f"--epochs 1 {LEARN}",
     "compare_recipes.py": f"--number 2000 --set epochs=1 {LEARN}",
     "experiments.py": "--repeats 2 --users 300 --days 3",

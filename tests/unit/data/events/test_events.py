@@ -145,6 +145,21 @@ def test_a_batch_that_could_not_be_written_is_written_once_when_it_is_given_agai
     assert items_in(folder.path) == ["a", "b"]
 
 
+def test_a_folder_that_is_moved_away_gets_no_more_rows(
+    folder: EventsFolder, tmp_path: Path
+) -> None:
+    writer = EventsWriter(folder)
+    write_clicks(writer, click(NOON, "ada", "a"))
+    moved = folder.path.rename(tmp_path / "moved")
+    with pytest.raises(BadInput, match="has no recsys-events"):
+        write_clicks(writer, click(NOON + 1, "ada", "b"))
+    EventsFolder.create(folder.path)
+    with pytest.raises(BadInput, match="is another folder now"):
+        write_clicks(writer, click(NOON + 1, "ada", "b"))
+    assert write_clicks(EventsWriter(EventsFolder.open(moved)), click(NOON + 1, "ada", "b")) == 1
+    assert items_in(moved) == ["a", "b"]
+
+
 def test_compaction_merges_complete_hours_and_changes_no_row(folder: EventsFolder) -> None:
     writer = EventsWriter(folder)
     for second in range(4):

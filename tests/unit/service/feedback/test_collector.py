@@ -122,8 +122,8 @@ class EndingSink:
             self._sink.write(batch)
         raise CutOff
 
-    def compact(self) -> int:
-        return self._sink.compact()
+    def compact(self, now: float) -> int:
+        return self._sink.compact(now)
 
 
 @pytest.mark.parametrize("ends", ["before", "after", "removed", "lost"])
@@ -168,8 +168,8 @@ class FullDisk:
             raise BadInput("events cannot be written", ["No space left on device."])
         return self._sink.write(batch)
 
-    def compact(self) -> int:
-        return self._sink.compact()
+    def compact(self, now: float) -> int:
+        return self._sink.compact(now)
 
 
 async def until(holds: Callable[[], bool]) -> None:
