@@ -93,9 +93,8 @@ class Pool:
         order = random.permutation(self.sessions)
         found = self.hits(base).sum() + np.cumsum((self.hits(weak) - self.hits(base))[order])
         reached = np.flatnonzero(found <= wanted)
-        assert len(reached), "the weak model is not weak enough for this difference"
         exchanged = np.zeros(self.sessions, dtype=bool)
-        exchanged[order[: reached[0] + 1]] = True
+        exchanged[order[: reached[0] + 1 if len(reached) else None]] = True
         rank = np.where(exchanged[self.session], weak.rank, base.rank)
         return dataclasses.replace(base, rank=rank)
 
@@ -125,17 +124,20 @@ def taken(ranked: RankedCases, cases: NDArray[np.int64]) -> RankedCases:
     )
 
 
-def trial(pool: Pool, wanted: float, cases: int, random: np.random.Generator) -> Verdict:
-    """Return the verdict of one trial."""
+def trial(
+    pool: Pool, wanted: float, cases: int, random: np.random.Generator
+) -> tuple[Verdict, float]:
+    """Return the verdict of one trial, and the difference over all cases."""
     candidate, current = pool.pair(wanted, random)
     drawn = pool.sample(cases, random)
-    return judge(taken(candidate, drawn), taken(current, drawn), MARGIN)
+    true = pool.hits(candidate).sum() / pool.hits(current).sum() - 1
+    return judge(taken(candidate, drawn), taken(current, drawn), MARGIN), float(true)
 
 
 def normal_power(verdicts: list[Verdict], difference: float) -> float:
     """Return the rate that a normal approximation expects from the width of the intervals."""
     error = float(np.mean([(v.recall.high - v.recall.low) / (2 * 1.645) for v in verdicts]))
-    z = (difference + MARGIN) / error - 1.645
+    z = (difference + MARGIN) / max(error, 1e-9) - 1.645
     return 0.5 * (1 + math.erf(z / math.sqrt(2)))
 
 
@@ -187,19 +189,20 @@ def main() -> None:
     )
     for cases in given.cases:
         for wanted, trials in zip(given.difference, given.trials, strict=True):
-            verdicts = [trial(pool, wanted, cases, random) for _ in range(trials)]
+            done = [trial(pool, wanted, cases, random) for _ in range(trials)]
+            verdicts, true = [verdict for verdict, _ in done], np.mean([one for _, one in done])
             published = sum(verdict.passes for verdict in verdicts)
-            needed = [verdict.cases_needed for verdict in verdicts if verdict.cases_needed]
+            needed = [verdict.cases_needed or 0 for verdict in verdicts]
             add_row(
                 table,
-                f"{wanted:+.1%}",
+                f"{true:+.2%}",
                 f"{cases:,}",
                 f"{trials:,}",
                 f"{published:,}",
                 f"{published / trials:.1%}",
                 f"{normal_power(verdicts, wanted):.1%}",
                 f"{np.mean([verdict.disagreement for verdict in verdicts]):.1%}",
-                f"{np.mean(needed):,.0f}" if needed else "",
+                f"{np.mean(needed):,.0f}",
             )
     console.print(table)
 

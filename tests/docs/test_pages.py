@@ -8,6 +8,7 @@ lists. That test also checks the blocks that hold no commands.
 
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.synthetic import write_shop
+from data.synthetic import Shop, write_shop
 from service.middleware.auth import hash_of, new_key
 from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.documents.clean_checkout import CleanCheckout
@@ -23,6 +24,7 @@ from tests.support.documents.doc_runner import PID, REDIS, SERVICE, DocRunner
 from tests.support.documents.markdown import READ, Page, answers_of, named
 from tests.support.documents.small_runs import run_program
 from tests.support.service.servers import started
+from tests.support.training.events import DAY_SECONDS, shop_clicks, write_events
 
 BUNDLES = ("10k/bundle", "100k/bundle")
 LOGS = ("yoochoose_sep14", "yoochoose1_64", "diginetica")
@@ -45,6 +47,9 @@ def workspace(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) ->
     for name in LOGS:
         (workspace / "logs" / name).mkdir(parents=True)
         clicks.to_parquet(workspace / "logs" / name / "sessions.parquet", index=False)
+    today = int(time.time() // DAY_SECONDS)
+    days = [shop_clicks(Shop(makers=1), day, 100, day) for day in range(today - 3, today)]
+    write_events(workspace / "events", pd.concat(days))
     for name in BUNDLES:
         shutil.copytree(trained.bundle, workspace / "runs" / name)
     (workspace / "docs").mkdir()

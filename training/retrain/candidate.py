@@ -5,6 +5,8 @@ import dataclasses
 from rich.console import Console
 
 from data.click_options import ClickOptions
+from data.sessions import Sessions
+from recsys.catalogue.catalogue import Catalogue
 from recsys.errors import BadInput, BadRecipe, BundleRefused, Interrupted
 from training.competition.rivals import rivals_of
 from training.finetune import FinetuneOptions, continued_training
@@ -21,12 +23,12 @@ def candidate_training(
     work: Work,
     source: ClickOptions,
     current: Current | None,
-    newest_ms: int,
+    train: Sessions,
     console: Console,
 ) -> tuple[TrainOptions, str]:
     """Return the options of the training, and its way; say why one is trained anew."""
     if options.way != TRAIN and current is not None:
-        refused = _refused(options, current, newest_ms)
+        refused = _refused(options, current, train)
         if refused is None:
             try:
                 return _continued(options, work, source, current), FINETUNE
@@ -43,16 +45,22 @@ def candidate_training(
         budget=options.budget,
         items=options.items,
         content=options.content,
-        attributes_of=None if current is None else current.predictor.catalogue,
+        attributes_of=None if current is None else _catalogue_of_this_shop(current, train),
         device=options.device,
         command=options.command,
     )
     return training, TRAIN
 
 
-def _refused(options: RetrainOptions, current: Current, newest_ms: int) -> str | None:
+def _catalogue_of_this_shop(current: Current, train: Sessions) -> Catalogue | None:
+    """Return the current catalogue, None where it has none of the clicked items: a demo's."""
+    catalogue = current.predictor.catalogue
+    return catalogue if (catalogue.find_all(train.item_ids) >= 0).any() else None
+
+
+def _refused(options: RetrainOptions, current: Current, train: Sessions) -> str | None:
     """Return why the current model is not continued; None where it may be."""
-    if newest_ms < current.seen_until_ms:
+    if train.starts_ms.max() < current.seen_until_ms:
         return "The current model has learned from all sessions before the tested days."
     lineage = len(current.manifest.training.get("lineage", []))
     if options.way == AUTO and lineage >= MOST_CONTINUED:

@@ -64,7 +64,8 @@ def retrain(options: RetrainOptions, now: float, console: Console) -> Decision:
         if decided is not None:
             console.print(
                 f"{_named(days)} was decided at {decided.time}: {decided.reason} Nothing to do; "
-                "--again compares anew."
+                "--again compares anew.",
+                markup=False,
             )
             return decided
         decision = _decide(options, days, now, work, console)
@@ -98,8 +99,7 @@ def _decide(
     prepared = prepare(source)
     seen_ms = 0 if current is None else current.seen_until_ms
     cases = TestCases.of(prepared, seen_ms, options.least_cases)
-    newest = int(prepared.train.starts_ms.max())
-    training, way = candidate_training(options, work, source, current, newest, console)
+    training, way = candidate_training(options, work, source, current, prepared.train, console)
     if resumed:
         console.print("Going on with the interrupted retraining.")
     if not (work.candidate / MANIFEST).exists():

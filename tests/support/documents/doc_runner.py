@@ -30,6 +30,7 @@ SMALLER = {  # options that make a command take a moment instead of minutes
     "train": "--set epochs=1 --set hidden=8 --set negatives=32",
     "tune": "--trials 2 --set epochs=1 --set hidden=8 --set negatives=32",
     "finetune": "--set epochs=1",
+    "retrain": "--recipe default --set epochs=4 --set hidden=16 --set batch=16 --least-cases 50",
     "bench": "--rate 20 --seconds 0.5 --warmup 0.1",
     "shop": "--visits 300",
     "demo-loop": "--check",

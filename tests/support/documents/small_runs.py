@@ -20,6 +20,7 @@ SMALLER = {
     "collect.py": "--events 2000",
     "compare_cells.py": f"--epochs 1 {LEARN}",
     "compare_recipes.py": f"--number 2000 --set epochs=1 {LEARN}",
+    "gate.py": f"--nights 2 --window 300 --cases 40 --trials 2 2 2 --set epochs=1 {LEARN}",
     "experiments.py": "--repeats 2 --users 300 --days 3",
     "item_lists.py": "",
     "list_rules.py": "",

@@ -11,15 +11,14 @@ from data.events.writing import EventsWriter
 from data.synthetic import Shop
 
 DAY_SECONDS = 86_400
-FIRST_DAY = 20_000  # since 1970; 2024-10-04
 
 
 def shop_clicks(shop: Shop, day: int, sessions: int, seed: int) -> pd.DataFrame:
-    """Return the clicks of one day since `FIRST_DAY`: sessions at even places of the day."""
+    """Return the clicks of a day, counted from 1970: sessions at even places of the day."""
     clicks = shop.walk(sessions, seed)
     session = pd.factorize(clicks["session_id"])[0]
     first = clicks.groupby(session)["timestamp"].transform("min")
-    begin = (FIRST_DAY + day) * DAY_SECONDS + session * (DAY_SECONDS - 3600) / sessions
+    begin = day * DAY_SECONDS + session * (DAY_SECONDS - 3600) / sessions
     return pd.DataFrame(
         {
             "session_id": [f"{day}u{number}-0" for number in session],

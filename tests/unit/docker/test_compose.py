@@ -39,7 +39,7 @@ def test_plain_up_starts_what_gives_recommendations_and_nothing_else() -> None:
     assert plain == {"redis", "shop", "api", "gateway"}
     assert SERVICES["train"]["profiles"] == ["train"]
     assert SERVICES["prometheus"]["profiles"] == ["monitoring"]
-    assert SERVICES["collect"]["profiles"] == ["feedback"]
+    assert SERVICES["collect"]["profiles"] == SERVICES["retrain"]["profiles"] == ["feedback"]
 
 
 def test_the_cluster_starts_without_preparing_and_preparing_starts_the_cluster() -> None:
@@ -60,6 +60,7 @@ def test_services_wait_for_their_dependencies() -> None:
         "redis": {"condition": "service_healthy"},
         "shop": {"condition": "service_completed_successfully"},
     }
+    assert waits["retrain"] == {"shop": {"condition": "service_completed_successfully"}}
     assert waits["gateway"] == {"api": {"condition": "service_healthy"}}
 
 
@@ -75,7 +76,8 @@ def test_every_container_is_restricted() -> None:
 
 
 def test_servers_restart_and_commands_do_not() -> None:
-    for name in ("redis", "api", "gateway", "prometheus", "scheduler", "worker", "collect"):
+    stays = ("redis", "api", "gateway", "prometheus", "scheduler", "worker", "collect", "retrain")
+    for name in stays:
         assert SERVICES[name]["restart"] == "unless-stopped"
     for name in ("shop", "train", "prepare"):
         assert SERVICES[name]["restart"] == "no"
@@ -96,7 +98,8 @@ def test_redis_and_the_api_reach_nothing_outside() -> None:
 
     assert set(SERVICES["redis"]["networks"]) == {"store"}
     assert set(SERVICES["api"]["networks"]) <= internal
-    assert SERVICES["shop"]["network_mode"] == SERVICES["train"]["network_mode"] == "none"
+    for name in ("shop", "train", "retrain"):
+        assert SERVICES[name]["network_mode"] == "none"
     for name in ("prepare", "scheduler", "worker"):
         assert SERVICES[name]["networks"] == ["cluster"]
     assert "cluster" in internal
@@ -112,7 +115,8 @@ def test_only_training_writes_bundles_and_no_container_writes_clicks() -> None:
 def test_the_collector_writes_events_and_training_reads_them() -> None:
     assert SERVICES["collect"]["volumes"] == ["events:/events"]
     assert SERVICES["collect"]["environment"].items() <= SERVICES["api"]["environment"].items()
-    assert "events:/events:ro" in SERVICES["train"]["volumes"]
+    for name in ("train", "retrain"):
+        assert {"events:/events:ro", "bundles:/bundles"} <= set(SERVICES[name]["volumes"])
     # a named volume has the owner of the folder in the image
     assert "mkdir /bundles /events && chown recsys /bundles /events" in DOCKERFILE
 

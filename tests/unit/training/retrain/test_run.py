@@ -22,7 +22,7 @@ from recsys.bundle.registry import list_bundles, publish, read_current, resolve_
 from recsys.errors import BadInput, BundleRefused, Interrupted
 from tests.support.training.builders import words
 from tests.support.training.command_line import run
-from tests.support.training.events import DAY_SECONDS, FIRST_DAY, shop_clicks, write_events
+from tests.support.training.events import DAY_SECONDS, shop_clicks, write_events
 from training.retrain import publication
 from training.retrain.comparison import TestCases
 from training.retrain.decision import DECISIONS, Decision
@@ -32,6 +32,7 @@ from training.retrain.run import retrain
 from training.retrain.work import WORK, work_in
 
 QUIET = Console(quiet=True)
+FIRST_DAY = 20_000  # since 1970; 2024-10-04
 DAYS, SESSIONS = 4, 300
 SETTINGS = ("hidden=16", "epochs=2", "negatives=64", "batch=32", "repeats=none")
 HOPELESS = (*SETTINGS, "epochs=1", "learning_rate=0.00001", "recent_popularity=none")
@@ -44,7 +45,9 @@ def after_day(day: int) -> float:
 
 @pytest.fixture(scope="module")
 def clicks() -> pd.DataFrame:
-    return pd.concat([shop_clicks(Shop(makers=1), day, SESSIONS, day) for day in range(DAYS)])
+    return pd.concat(
+        [shop_clicks(Shop(makers=1), FIRST_DAY + day, SESSIONS, day) for day in range(DAYS)]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +140,27 @@ def test_a_worse_model_is_kept_out_with_exit_code_3(
     assert f"Kept {current.name}" in error
     assert (list_bundles(options.registry), resolve_bundle(options.registry)) == (before, current)
     assert (options.registry / DECISIONS).read_text().count("\n") == 3
+
+
+def test_a_service_shows_an_error_and_waits(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("recsys.cli.retrain.time.sleep", sleep)
+
+    code, _, error = run(
+        capsys, "retrain", "--events", str(tmp_path / "none"), "--registry", str(tmp_path / "new"),
+        "--every", "1h",
+    )  # fmt: skip
+
+    assert (code, waits) == (130, [3600.0, 3600.0])
+    assert error.count("error: The events folder cannot be used") == 2
 
 
 @pytest.mark.parametrize("step", ["publish", "add_decision", "write_page"])
