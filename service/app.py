@@ -93,7 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
                 notes.append(service.note.read)
             await service.models.start()
             watcher = BundleWatcher(service.models, notes, settings.follow_seconds)
-            await watcher.check_sources()  # variants are loaded before the service is ready
+            await watcher.check()  # variants are loaded before the service is ready
             watcher.start()
             if service.trending is not None:
                 service.trending.start()

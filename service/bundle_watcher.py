@@ -75,18 +75,21 @@ class BundleWatcher:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._seconds)
-            try:
-                await self._check_files()
-                await self.check_sources()
-            except Exception:  # an unforeseen error must not end the task
-                log.exception(
-                    "The check for a new bundle failed. The current model is served on, and the "
-                    "check is repeated in %g s.",
-                    self._seconds,
-                )
+            await self.check()
 
-    async def check_sources(self) -> None:
+    async def check(self) -> None:
         """Serve what the sources request, if that is new."""
+        try:
+            await self._check_files()
+            await self._check_sources()
+        except Exception:  # an unforeseen error must not end the task
+            log.exception(
+                "The check for a new bundle failed. The current model is served on, and the check "
+                "is repeated in %g s.",
+                self._seconds,
+            )
+
+    async def _check_sources(self) -> None:
         for index, source in enumerate(self._sources):
             requested = await asyncio.to_thread(_read, source)
             if requested == self._last_read[index]:

@@ -193,11 +193,11 @@ class ModelManager:
 
     async def _recommenders_of(self, user_ids: Sequence[str | None]) -> list[Recommender]:
         """Return the recommender of each user, all of the same moment."""
-        experiment, secret = self._experiment, b""
-        if experiment is not None and any(user_id is not None for user_id in user_ids):
+        secret = b""
+        if self._experiment is not None and any(user_id is not None for user_id in user_ids):
             with suppress(StoreUnavailable):
                 secret = await self._secret()
-        main = self._main.recommender
+        main, experiment = self._main.recommender, self._experiment  # after the wait
         if not secret or experiment is None:
             return [main] * len(user_ids)
         variants = {name: served.recommender for name, served in self._variants.items()}

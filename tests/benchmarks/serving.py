@@ -5,6 +5,7 @@
     python tests/benchmarks/serving.py against --bundle runs/50k/bundle --other ../before
     python tests/benchmarks/serving.py paced --bundle runs/50k/bundle --rate 1000 --seconds 60
     python tests/benchmarks/serving.py feedback --bundle runs/50k/bundle --rate 1000
+    python tests/benchmarks/serving.py split --bundle runs/50k/bundle --variant runs/100k/bundle
     python tests/benchmarks/serving.py connections --bundle runs/50k/bundle
     python tests/benchmarks/serving.py users                                 # bytes in Redis
     python tests/benchmarks/serving.py events                                # of the feedback
@@ -26,6 +27,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -41,6 +43,7 @@ from rich.table import Table
 from data.synthetic import write_shop
 from recsys.bundle.golden import open_predictor
 from recsys.bundle.layout import ITEMS
+from recsys.bundle.registry import publish
 from recsys.catalogue.catalogue import read_catalogue
 from recsys.retrieval.exact import RankingQuery
 from service.bench.workload import first_clicks, sample_clicks, sample_values
@@ -218,6 +221,42 @@ async def print_redis(name: str, url: str, requests: float) -> None:
     if entries:
         kinds = Counter(type(entry).__name__ for entry in entries)
         console.print(f"{name}: {dict(kinds)}, {size / len(entries):.0f} bytes an entry")
+
+
+@app.command()
+def split(
+    bundle: Bundle,
+    variant: Annotated[Path, typer.Option(help="Bundle that answers a share of the users.")],
+    share: Annotated[float, typer.Option(help="Percent of the users.")] = 50.0,
+    rate: float = 500.0,
+    seconds: float = 20.0,
+    connections: int = 64,
+    rounds: int = 3,
+    workers: Workers = 1,
+) -> None:
+    """Compare a service that runs an experiment with one that does not, in turns; print memory."""
+    with (
+        TemporaryDirectory() as folder,
+        private_redis() as redis,
+        private_redis() as others_redis,
+    ):
+        registries = [Path(folder, name) for name in ("split", "alone")]
+        for registry, shares in zip(registries, ({"variant": share}, None), strict=True):
+            registry.mkdir()
+            (registry / "main").symlink_to(bundle.resolve())
+            (registry / "variant").symlink_to(variant.resolve())
+            publish(registry, "main", shares)
+        with (
+            service(registries[0], redis, workers) as ours,
+            service(registries[1], others_redis, workers) as theirs,
+        ):
+            servers = {"experiment": ours, "one model": theirs}
+            options = {"rate": rate, "connections": connections}
+            in_turns(bundle, servers, rounds, seconds, options)
+            for name, server in servers.items():
+                memory = [resident(pid) for pid in family(server.pid)]
+                rss, written = (sum(getattr(m, f) for m in memory) for f in ("rss", "written"))
+                console.print(f"{name}: {rss:,.0f} MB resident, {written:,.0f} MB of its own")
 
 
 def in_turns(

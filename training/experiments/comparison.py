@@ -146,7 +146,7 @@ def _verdict(main: VariantResult, other: VariantResult, comparison: Comparison) 
             "a click. Look again tomorrow."
         )
     between = f"{signed_percent(lift.low)} to {signed_percent(lift.high)}"
-    found = f"{signed_percent(lift.value)}, from {between}; always-valid p = {look.p_value:.2g}"
+    found = f"{signed_percent(lift.value)} ({between}; always-valid p = {look.p_value:.2g})"
     if look.p_value < comparison.error:
         better = "better" if lift.value > 0 else "worse"
         return (
@@ -166,5 +166,5 @@ def first_alarm(looks: Sequence[Look], error: float) -> int | None:
 
 
 def signed_percent(share: float) -> str:
-    """Return a relative difference as text, such as +4.8 %."""
-    return f"{100 * share:+.1f} %".replace("-", "−")
+    """Return a relative difference as text in percent, which no line break divides."""
+    return f"{100 * share:+.1f}\u00a0%".replace("-", "−")
