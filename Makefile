@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY := PASSIVE
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-loop test docs-check browser-test browser redis screenshots faults soak fuzz docs check format clean install image compose-check
+.PHONY: help demo demo-loop test docs-check browser-test browser redis postgres screenshots faults soak fuzz docs check format clean install image compose-check
 
 help: ## list the targets
 	@echo "session-recsys: make TARGET [ARGS=…] [PYTHON=python3.11]"
@@ -46,6 +46,11 @@ redis: ## install the redis-server of Debian, with TLS, for the tests that need 
 	@command -v redis-server || { \
 	  run=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 	  $$run apt-get update && $$run apt-get install --yes --no-install-recommends redis-server; }
+
+postgres: ## install the PostgreSQL of Debian, for the tests of databases
+	@command -v initdb || ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null || { \
+	  run=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$run apt-get update && $$run apt-get install --yes --no-install-recommends postgresql; }
 
 screenshots: browser ## write docs/images/ from the trained demo shop
 	RECSYS_PICTURES=docs/images $(BIN)/pytest tests/browser/test_pictures.py

@@ -5,16 +5,17 @@ This module loads no pandas, so that `--help` is quick.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from numbers import Real
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args, get_type_hints
 
 from data.sources.object_stores import Url
 from recsys.errors import BadInput
 
 EVENT_COLUMN = "event_type"  # default name of the column of event types
+TAB = ("tab", "\\t")  # as a delimiter
 FROM_USERS = "none"  # as the session column: cut sessions from the clicks of each user
 
 
@@ -38,7 +39,9 @@ class ClickOptions:
     path: Annotated[
         Path | Url,
         OptionHelp(
-            "Click file (.csv, .tsv, .jsonl, .parquet), a folder, a pattern, or s3://….", "--clicks"
+            "Click file (.csv, .tsv, .jsonl, .parquet), a folder, a pattern, s3://…, or a query: "
+            "postgresql://…?query=SELECT….",
+            "--clicks",
         ),
     ]
     session_column: Annotated[
@@ -51,6 +54,10 @@ class ClickOptions:
     time_column: Annotated[
         str, OptionHelp("Column of the time: since 1970 in s, ms, µs or ns, or ISO 8601.")
     ] = "timestamp"
+    time_format: Annotated[
+        str | None,
+        OptionHelp("How times are written, if otherwise: '%d.%m.%Y %H:%M:%S'; without %z in UTC."),
+    ] = None
     event_column: Annotated[
         str | None,
         OptionHelp(
@@ -67,6 +74,12 @@ class ClickOptions:
     encoding: Annotated[
         str, OptionHelp("Encoding of text files, such as latin-1, cp1252 or utf-16.")
     ] = "utf-8"
+    skip_bad_rows: Annotated[
+        int, OptionHelp("Leave out up to N rows that cannot be used, and list them in a file.")
+    ] = 0
+    skipped_rows: Annotated[Path, OptionHelp("File that lists the rows that were left out.")] = (
+        Path("skipped-rows.csv")
+    )
     idle_gap_seconds: Annotated[
         int,
         OptionHelp(
@@ -74,7 +87,11 @@ class ClickOptions:
         ),
     ] = 1800
     drop_duplicates: Annotated[
-        bool, OptionHelp("Remove exact duplicate rows: same session or user, item, time and event.")
+        bool,
+        OptionHelp(
+            "Remove exact duplicate rows: same session or user, item, time and event.",
+            "--drop-duplicates/--keep-duplicates",
+        ),
     ] = False
     min_length: Annotated[int, OptionHelp("Drop sessions of fewer clicks.", reading=False)] = 2
     min_support: Annotated[
@@ -130,17 +147,21 @@ class ClickOptions:
             ),
             (
                 "--delimiter must be one character, or tab",
-                delimiter is None
-                or delimiter in ("tab", "\\t")
-                or (isinstance(delimiter, str) and len(delimiter) == 1),
+                is_delimiter(delimiter),
                 delimiter,
                 "Give the character between two columns",
             ),
             (
                 "--encoding must be one that Python knows",
-                _is_encoding(self.encoding),
+                is_encoding(self.encoding),
                 self.encoding,
                 "Give a name like latin-1 or utf-16",
+            ),
+            (
+                "--skip-bad-rows must be at least 0",
+                _is_number(self.skip_bad_rows) and self.skip_bad_rows >= 0,
+                self.skip_bad_rows,
+                "Give a whole number",
             ),
             (
                 "column names must differ and not be empty",
@@ -154,6 +175,16 @@ class ClickOptions:
         ]
         if problems:
             raise BadInput("The options cannot be used", problems)
+
+    def reading(self) -> dict[str, Any]:
+        """Return the options of reading that are not the default, as values of JSON."""
+        values = {name: getattr(self, name) for name in reading_fields()}
+        defaults = {f.name: f.default for f in fields(self)}
+        return {
+            name: list(value) if name == "events" else value
+            for name, value in values.items()
+            if value != defaults[name]
+        }
 
     def columns(self) -> list[str]:
         """Return the names of the columns that every file must have."""
@@ -189,7 +220,41 @@ class ClickOptions:
         return self.event_column
 
 
-def _is_encoding(name: object) -> bool:
+def reading_fields() -> dict[str, OptionHelp]:
+    """Return the fields of `ClickOptions` that say how a log is read, with their help texts."""
+    hints = get_type_hints(ClickOptions, include_extras=True)
+    helps = {f.name: get_args(hints[f.name])[1] for f in fields(ClickOptions)}
+    own = ("path", "skipped_rows")  # of one run, and not of the log
+    return {name: text for name, text in helps.items() if text.reading and name not in own}
+
+
+def remembered_reading(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of reading of a training, from the manifest of its bundle.
+
+    A manifest may hold anything: what cannot be a value of an option is left out.
+    """
+    found = training.get("reading")
+    if not isinstance(found, dict):
+        return {}
+    options = {name: found[name] for name in reading_fields() if name in found}
+    usable = {}
+    for name, value in options.items():
+        default: object = getattr(ClickOptions(Path()), name)
+        kind = list if name == "events" else str if default is None else type(default)
+        if isinstance(value, kind):
+            usable[name] = tuple(map(str, value)) if isinstance(value, list) else value
+    return usable
+
+
+def is_delimiter(text: object) -> bool:
+    """Return whether a text can be a separator; None stands for that of the file's ending."""
+    if text is None or text in TAB:
+        return True
+    return isinstance(text, str) and len(text) == 1
+
+
+def is_encoding(name: object) -> bool:
+    """Return whether Python knows an encoding of this name."""
     try:
         return isinstance(name, str) and "".encode(name) is not None
     except LookupError:

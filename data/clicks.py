@@ -1,7 +1,7 @@
 """Reading of click files into a `ClickLog`: checked, coded as integers, in the order of the files.
 
-All problems of all files are reported together, each with file, row, column and value.
-`data/sessions.py` builds sessions.
+All problems of all files are reported together, each with file, row, column and value; or so many
+bad rows as an option allows are left out and listed in a file. `data/sessions.py` builds sessions.
 
 Exact duplicates are rows with equal session, item, time and event type. In a file that was
 concatenated with itself, the next click of a session is often the click before, and a model that
@@ -10,6 +10,7 @@ duplicate. Where the clicks of most sessions share one time, times are too coars
 click from a duplicate; a warning says so. Duplicates are removed only on request.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,13 +20,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from data.bad_rows import NO_SKIPPED, BadClick, BrokenRows, SkippedRows, list_skipped
 from data.click_options import EVENT_COLUMN, FROM_USERS, ClickOptions
-from data.files import ClickFile, Progress, click_files, mixed_types
-from data.schema import SPLITS, as_texts, bad_ids, bad_splits, parse_times
+from data.files import ClickFile, Progress, TextFormat, click_files, mixed_types
+from data.schema import SPLITS, BadRow, as_texts, bad_ids, bad_splits, parse_times
 from recsys.errors import SHOWN_PROBLEMS, BadInput
 
 MULTIPLIER = 6_364_136_223_846_793_005  # of Knuth's MMIX generator: mixes the bits of small numbers
-MOST_PROBLEMS = 100 * SHOWN_PROBLEMS  # reading stops above
+MOST_PROBLEMS = 100 * SHOWN_PROBLEMS  # reading stops at more bad rows
+FEW_BAD = 0.01  # share of bad rows up to which leaving them out is proposed, or of duplicates
 COARSE_SHARE = 0.5  # of the sessions have one time for several clicks: times are coarse above
 
 
@@ -49,6 +52,7 @@ class ClickLog:
     event_in_some: bool = False  # only some files have it
     event_ids: tuple[str, ...] = ()
     event_types: tuple[str, ...] = ()  # of the sessions' clicks; none where types do not count
+    skipped: SkippedRows = NO_SKIPPED
 
     def __len__(self) -> int:
         return len(self.item)
@@ -75,6 +79,11 @@ class Duplicates:
     by_event: bool = False  # event types were compared
     event_in_some: bool = False  # event types were not compared, because only some files have them
     dropped: bool = False
+
+    @property
+    def distorts(self) -> bool:
+        """True where so many rows are there twice that figures are in doubt."""
+        return self.rows > FEW_BAD * self.clicks and not self.dropped and not self.coarse_times
 
     @property
     def warning(self) -> str | None:
@@ -107,7 +116,10 @@ class Duplicates:
 
 @dataclass(frozen=True)
 class CheckedBatch:
-    """Checked rows of one file, without those of other events; ids are still texts."""
+    """Checked rows of one file, without those of other events; ids are still texts.
+
+    Where bad rows may be left out, they are; else the log is refused for them.
+    """
 
     group: pa.Array
     item: pa.Array
@@ -115,8 +127,20 @@ class CheckedBatch:
     split: NDArray[np.int8] | None
     event: pa.Array | None
     events_seen: frozenset[str]  # where events are chosen
-    problems: Sequence[str]
+    bad: Sequence[BadClick]
     bytes_read: int  # of the file, up to here
+
+    def keep_rows(self, keep: NDArray[np.bool_]) -> "CheckedBatch":
+        """Return the batch with these rows only."""
+        mask = pa.array(keep)
+        return replace(
+            self,
+            group=self.group.filter(mask),
+            item=self.item.filter(mask),
+            time_ms=self.time_ms[keep],
+            split=None if self.split is None else self.split[keep],
+            event=None if self.event is None else self.event.filter(mask),
+        )
 
 
 @dataclass
@@ -141,24 +165,36 @@ class _Parts:
 
 @dataclass
 class Findings:
-    """Problems, events and clicks of all files so far, in the order of the files."""
+    """Bad rows, events and clicks of all files so far, in the order of the files.
 
-    problems: list[str] = field(default_factory=list)
+    allowed: number of bad rows that are left out.
+    """
+
+    allowed: int
+    bad: list[BadClick] = field(default_factory=list)
     events_seen: set[str] = field(default_factory=set)
     clicks: int = 0
 
-    def add(self, problems: Sequence[str], events_seen: Iterable[str], clicks: int) -> None:
-        """Add those of one batch; raise `BadInput` where there are very many problems."""
-        self.problems += problems
+    def add(self, bad: Sequence[BadClick], events_seen: Iterable[str], clicks: int) -> None:
+        """Add those of one batch; raise `BadInput` where there are too many bad rows."""
+        self.bad += bad
         self.events_seen.update(events_seen)
         self.clicks += clicks
-        if len(self.problems) > MOST_PROBLEMS:
-            self.check()
+        if len(self.bad) > (self.allowed or MOST_PROBLEMS):
+            self._refuse(to_the_end=False)
 
     def check(self) -> None:
-        """Raise `BadInput` with the problems, if there are any."""
-        if self.problems:
-            raise BadInput("The clicks cannot be used", self.problems)
+        """Raise `BadInput` with the problems, if there are more bad rows than allowed."""
+        if len(self.bad) > self.allowed:
+            self._refuse(to_the_end=True)
+
+    def _refuse(self, *, to_the_end: bool) -> None:
+        heading, bad = "The clicks cannot be used", len(self.bad)
+        if self.allowed:
+            heading = f"More rows are bad than --skip-bad-rows {self.allowed} allows"
+        elif to_the_end and bad <= FEW_BAD * self.clicks:
+            heading += f" ({bad:,} of {self.clicks:,} are bad; --skip-bad-rows {bad} omits them)"
+        raise BadInput(heading, [problem for one in self.bad for problem in one.problems()])
 
     def check_some(self, options: ClickOptions) -> None:
         """Raise `BadInput` where no click was read."""
@@ -184,7 +220,8 @@ class ClickFiles:
     @classmethod
     def find(cls, options: ClickOptions) -> "ClickFiles":
         """Find the files and check their columns; raise `BadInput`."""
-        files = click_files(options.path, options.delimiter, options.encoding)
+        text = TextFormat(options.delimiter, options.encoding)
+        files = click_files(options.path, text, skip_broken=options.skip_bad_rows > 0)
         _check_columns(files, options)
         event_in_some = False
         if options.required_event_column is None:
@@ -198,30 +235,48 @@ class ClickFiles:
 def read_clicks(options: ClickOptions, progress: Progress | None = None) -> ClickLog:
     """Return all clicks of a file or folder; raise `BadInput` with every problem."""
     found = ClickFiles.find(options)
-    parts, findings = _Parts(), Findings()
+    parts, findings = _Parts(), Findings(options.skip_bad_rows)
     read, total = 0, sum(file.found.state.bytes for file in found.files)
     for file in found.files:
         for batch in checked_batches(file, found.options):
             parts.add(batch)
-            findings.add(batch.problems, batch.events_seen, len(batch.time_ms))
+            findings.add(batch.bad, batch.events_seen, len(batch.time_ms))
             if progress is not None:
                 progress(read + batch.bytes_read, total)
         read += file.found.state.bytes
     findings.check()
     findings.check_some(found.options)
-    return replace(_build_log(parts), event_in_some=found.event_in_some)
+    skipped = list_skipped(findings.bad, options.skipped_rows)
+    return replace(_build_log(parts), event_in_some=found.event_in_some, skipped=skipped)
 
 
 def checked_batches(file: ClickFile, options: ClickOptions) -> Iterator[CheckedBatch]:
-    """Yield the batches of a file in its order, each with its problems.
+    """Yield the batches of a file in its order, each with its bad rows.
+
+    Where bad rows may be left out, a last batch without clicks has those that are in no batch.
 
     Raises:
-        BadInput: The file cannot be read, or has broken lines.
+        BadInput: The file cannot be read, or has broken lines that may not be left out.
     """
-    row = 1
-    for batch, bytes_read in file.batches(options.columns()):
-        yield _checked(file, options, batch, row, bytes_read)
-        row += batch.num_rows
+    columns, rows, last = options.columns(), 0, 0
+    allowed = options.skip_bad_rows
+    broken = BrokenRows(str(file.path))
+    for batch, bytes_read in file.batches(columns, broken if allowed else None):
+        numbers = broken.numbers(rows, batch.num_rows)
+        checked = _checked(file, options, batch, numbers, bytes_read)
+        rows += batch.num_rows
+        before, last = last, max(int(numbers.max(initial=0)), last)
+        among = [one for one in broken.rows if before < one.row < last]
+        yield replace(checked, bad=sorted([*checked.bad, *among], key=lambda one: one.row))
+        if len(broken.rows) > allowed:
+            break
+    after = sorted((one for one in broken.rows if one.row > last), key=lambda one: one.row)
+    if after:
+        schema = pa.schema([(name, pa.string()) for name in columns])
+        none = pa.RecordBatch.from_pylist([], schema)
+        nothing = _checked(file, options, none, np.array([], dtype=np.int64), 0)
+        size = file.found.state.bytes
+        yield replace(nothing, bad=after[: allowed + 1], bytes_read=size)
 
 
 def find_duplicates(log: ClickLog) -> tuple[NDArray[np.bool_], Duplicates]:
@@ -316,39 +371,66 @@ def _check_columns(files: Sequence[ClickFile], options: ClickOptions) -> None:
 
 
 def _checked(
-    file: ClickFile, options: ClickOptions, batch: pa.RecordBatch, row: int, bytes_read: int
+    file: ClickFile,
+    options: ClickOptions,
+    batch: pa.RecordBatch,
+    numbers: NDArray[np.int64],
+    bytes_read: int,
 ) -> CheckedBatch:
-    """Check one batch, whose first row has this number."""
-    group_column, item_column = options.visitor_column, options.item_column
+    """Check the rows of one batch that have a chosen event; numbers: (rows,) in the file."""
     event_column, split_column = options.required_event_column, options.split_column
-    group, item = as_texts(batch[group_column]), as_texts(batch[item_column])
-    time_ms, problems = parse_times(options.time_column, batch[options.time_column], row)
-    problems += bad_ids(group_column, group, row) + bad_ids(item_column, item, row)
-    keep = np.ones(batch.num_rows, dtype=bool)
     events_seen: frozenset[str] = frozenset()
     event = split = None
     if event_column is not None:
-        seen = pc.fill_null(as_texts(batch[event_column]), "")
+        event = pc.fill_null(as_texts(batch[event_column]), "")
         if options.events:
-            events_seen = frozenset(str(text) for text in pc.unique(seen).to_pylist())
-            keep = pc.is_in(seen, pa.array(options.events)).to_numpy(zero_copy_only=False)
-        event = seen.filter(pa.array(keep))
+            events_seen = frozenset(str(text) for text in pc.unique(event).to_pylist())
+            chosen = pc.is_in(event, pa.array(options.events))
+            batch, event = batch.filter(chosen), event.filter(chosen)
+            numbers = numbers[chosen.to_numpy(zero_copy_only=False)]
+    group_column, item_column = options.visitor_column, options.item_column
+    group, item = as_texts(batch[group_column]), as_texts(batch[item_column])
+    times = batch[options.time_column]
+    time_ms, problems = parse_times(options.time_column, times, 0, options.time_format)
+    problems += bad_ids(group_column, group, 0) + bad_ids(item_column, item, 0)
     if split_column is not None:
         labels = as_texts(batch[split_column])
-        problems += bad_splits(split_column, labels, row)
+        problems += bad_splits(split_column, labels, 0)
         codes = pc.fill_null(pc.index_in(labels, pa.array(SPLITS)), 0)
-        split = codes.to_numpy(zero_copy_only=False).astype(np.int8)[keep]
-    problems.sort(key=lambda problem: problem.row)
-    return CheckedBatch(
-        group=group.filter(pa.array(keep)),
-        item=item.filter(pa.array(keep)),
-        time_ms=time_ms[keep],
+        split = codes.to_numpy(zero_copy_only=False).astype(np.int8)
+    checked = CheckedBatch(
+        group=group,
+        item=item,
+        time_ms=time_ms,
         split=split,
         event=event,
         events_seen=events_seen,
-        problems=[f"{file.path}: {problem}" for problem in problems],
+        bad=_bad_clicks(file, batch, numbers, problems),
         bytes_read=bytes_read,
     )
+    if not problems or not options.skip_bad_rows:
+        return checked
+    good = np.ones(len(time_ms), dtype=bool)
+    good[[problem.row for problem in problems]] = False
+    return checked.keep_rows(good)
+
+
+def _bad_clicks(
+    file: ClickFile, batch: pa.RecordBatch, numbers: NDArray[np.int64], problems: Sequence[BadRow]
+) -> list[BadClick]:
+    """Return the bad rows of a batch in order; the problems have their places in it."""
+    reasons: dict[int, list[str]] = {}
+    for problem in sorted(problems, key=lambda problem: problem.row):
+        reasons.setdefault(problem.row, []).append(problem.problem)
+    return [
+        BadClick(
+            str(file.path),
+            int(numbers[at]),
+            why,
+            json.dumps({n: batch[n][at].as_py() for n in batch.schema.names}, default=str),
+        )
+        for at, why in reasons.items()
+    ]
 
 
 def _build_log(parts: _Parts) -> ClickLog:

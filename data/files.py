@@ -9,15 +9,18 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from data.bad_rows import BrokenRows
+from data.click_options import TAB, is_delimiter, is_encoding
 from data.events.reading import ERASING_COLUMNS
-from data.json_lines import BLOCK_BYTES, LineForm, read_lines
+from data.json_lines import BLOCK_BYTES, LineForm, read_good_lines, read_lines
 from data.schema import missing_column
 from data.sources.click_paths import FoundFile, find_files
 from data.sources.object_stores import StoreError, Url, check_unchanged, open_copy, open_object
@@ -28,9 +31,44 @@ BATCH_ROWS = 262_144  # of a Parquet file
 
 HEAD_BYTES = 64 << 10  # asked of a store for a header
 UTF_8 = "utf-8"
-ENCODING_ADVICE = "Save the file as UTF-8, or give --encoding (latin-1 or utf-16, for example)."
+UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # a file of UTF-16 begins with one
 
 Progress = Callable[[int, int], None]  # (done, total), in bytes; called after every batch
+
+
+@dataclass(frozen=True, slots=True)
+class TextFormat:
+    """Form of text files and JSON lines; `prefix` begins the options that say so."""
+
+    delimiter: str | None = None  # by default a comma, or a tab in .tsv files
+    encoding: str = UTF_8
+    prefix: str = "--"
+
+    def __post_init__(self) -> None:
+        rules = [
+            ("delimiter must be one character, or tab", is_delimiter, self.delimiter),
+            ("encoding must be one that Python knows", is_encoding, self.encoding),
+        ]
+        problems = [
+            f"{self.prefix}{rule}, got {value!r}."
+            for rule, holds, value in rules
+            if not holds(value)
+        ]
+        if problems:
+            raise BadInput("The options cannot be used", problems)
+
+    def encoding_advice(self, content: bytes) -> str:
+        """Return what to do with a file of another encoding, which has this content."""
+        examples = "utf-16" if content.startswith(UTF_16_MARKS) else "latin-1 or cp1252, perhaps"
+        return f"Save the file as UTF-8, or give {self.prefix}encoding ({examples})."
+
+    @property
+    def skip_advice(self) -> str:
+        """Return what to do with broken lines; those of an items file must be mended."""
+        return "" if self.prefix != "--" else " --skip-bad-rows N leaves broken lines out."
+
+
+UTF_8_TEXT = TextFormat()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,27 +76,25 @@ class ClickFile:
     """One file, its format and its own columns; text columns have the type of texts."""
 
     found: FoundFile
-    delimiter: str | None  # of a text file
     schema: pa.Schema
+    text: TextFormat = UTF_8_TEXT  # of a text file with its delimiter
     form: LineForm | None = None  # of JSON lines
-    encoding: str = UTF_8  # of text and JSON lines
 
     @classmethod
-    def of(cls, found: FoundFile, delimiter: str | None, encoding: str = UTF_8) -> "ClickFile":
+    def of(cls, found: FoundFile, text: TextFormat, *, skip_broken: bool = False) -> "ClickFile":
         """Read the names and types of the columns; raise `BadInput` where the file has none."""
         if found.format == "parquet":
             try:
                 with parquet_of(found) as file:
-                    return cls(found, None, file.schema_arrow)
+                    return cls(found, file.schema_arrow)
             except OSError as broken:
                 raise BadInput(f"{found.path} cannot be read", [_sentence(broken)]) from broken
         if found.format == "json":
-            form = _form_of(found, encoding)
-            return cls(found, None, pa.schema(form.columns.items()), form, encoding)
-        delimiter = _delimiter_of(found, delimiter)
-        header = _header_of(found, delimiter, encoding)
-        schema = pa.schema([(name, pa.string()) for name in header])
-        return cls(found, delimiter, schema, encoding=encoding)
+            form = _form_of(found, text, skip_broken=skip_broken)
+            return cls(found, pa.schema(form.columns.items()), text, form)
+        text = replace(text, delimiter=_delimiter_of(found, text.delimiter))
+        header = _header_of(found, text, skip_broken=skip_broken)
+        return cls(found, pa.schema([(name, pa.string()) for name in header]), text)
 
     @property
     def path(self) -> Path | Url:
@@ -81,8 +117,12 @@ class ClickFile:
             return "text", str(kind)
         return ("whole number" if pa.types.is_integer(kind) else "other"), str(kind)
 
-    def batches(self, names: list[str]) -> Iterator[tuple[pa.RecordBatch, int]]:
+    def batches(
+        self, names: list[str], broken: BrokenRows | None = None
+    ) -> Iterator[tuple[pa.RecordBatch, int]]:
         """Yield batches of the named columns, each with the bytes of the file read so far.
+
+        broken: gets the rows that cannot be split into columns, which are left out then.
 
         Raises:
             BadInput: The file cannot be read, or it is one of a store and has changed.
@@ -94,7 +134,7 @@ class ClickFile:
         wanted = [name for name in needed if name in own]
         rows = 0
         try:
-            for batch, done in self._own_batches(wanted):
+            for batch, done in self._own_batches(wanted, broken):
                 rows += batch.num_rows
                 if deletions is not None:
                     batch = batch.filter(deletions.kept(batch))
@@ -105,17 +145,25 @@ class ClickFile:
                 check_unchanged(self.path, self.found.state)
         except (OSError, pa.ArrowException) as broken:
             after = f"After row {rows:,}: " if self.found.format == "json" else ""
-            raise BadInput(f"{self.path} cannot be read", [after + _sentence(broken)]) from broken
+            advice = self.text.skip_advice if self.found.format == "json" else ""
+            reason = f"{after}{_sentence(broken)}{advice}"
+            raise BadInput(f"{self.path} cannot be read", [reason]) from broken
 
-    def _own_batches(self, names: list[str]) -> Iterator[tuple[pa.RecordBatch, int]]:
+    def _own_batches(
+        self, names: list[str], broken: BrokenRows | None
+    ) -> Iterator[tuple[pa.RecordBatch, int]]:
         if self.found.format == "parquet":
             yield from self._parquet_batches(names)
-        elif self.form is not None:
-            with _streams(self.found, self.encoding) as (raw, stream):
-                for batch in read_lines(stream, self.form, names, BLOCK_BYTES):
-                    yield batch, raw.tell()
-        else:
-            yield from self._text_batches(names)
+            return
+        with _streams(self.found, self.text.encoding) as (raw, stream):
+            if self.form is None:
+                batches = self._texts(stream, names, BLOCK_BYTES, broken=broken)
+            elif broken is None:
+                batches = read_lines(stream, self.form, names, BLOCK_BYTES)
+            else:
+                batches = read_good_lines(stream, self.form, names, BLOCK_BYTES, broken)
+            for batch in batches:
+                yield batch, raw.tell()
 
     def check_columns(self, names: Mapping[str, str]) -> list[str]:
         """Return a problem for every column that is missing or occurs twice.
@@ -140,14 +188,15 @@ class ClickFile:
         return problems
 
     def _wrong_delimiter(self, present: list[str]) -> str | None:
-        if self.delimiter is None or len(present) > 1:
+        used = self.text.delimiter
+        if self.found.format != "text" or used is None or len(present) > 1:
             return None
         for delimiter, name in DELIMITERS.items():
-            if delimiter != self.delimiter and delimiter in present[0]:
+            if delimiter != used and delimiter in present[0]:
                 return (
                     f"{self.path}: the header {present[0][:80]!r} is separated by {name}, not by "
-                    f"{DELIMITERS.get(self.delimiter, repr(self.delimiter))}. "
-                    f"Give --delimiter {'tab' if delimiter == chr(9) else repr(delimiter)}."
+                    f"{DELIMITERS.get(used, repr(used))}. Give {self.text.prefix}delimiter "
+                    f"{'tab' if delimiter == chr(9) else repr(delimiter)}."
                 )
         return None
 
@@ -158,17 +207,13 @@ class ClickFile:
                 done += batch.num_rows
                 yield batch, self.found.state.bytes * done // rows
 
-    def _text_batches(self, names: list[str]) -> Iterator[tuple[pa.RecordBatch, int]]:
-        with _streams(self.found, self.encoding) as (raw, content):
-            for batch in self._texts(content, names, BLOCK_BYTES):
-                yield batch, raw.tell()
-
     def _texts(
         self,
         content: pa.NativeFile,
         names: list[str],
         block_bytes: int,
         header: list[str] | None = None,
+        broken: BrokenRows | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Yield batches of texts, one for each block; `header` where the content has none."""
         problems: list[str] = []
@@ -176,11 +221,14 @@ class ClickFile:
         def refuse(row: pacsv.InvalidRow) -> str:
             if row.text.strip() == "":
                 return "skip"
+            counted = f"has {row.actual_columns} columns, not {row.expected_columns}"
+            lines = len(row.text.strip().splitlines())
+            if broken is not None and lines == 1:
+                broken.add(row.number - 1, f"the line {counted}.", row.text)
+                return "skip"
             where = f"line {row.number:,}" if row.number is not None else "a line"
-            problems.append(
-                f"{self.path}: {where} has {row.actual_columns} columns, not "
-                f"{row.expected_columns}: {row.text[:60]!r}."
-            )
+            spans = f" It spans {lines:,} lines: close its quotation mark." if lines > 1 else ""
+            problems.append(f"{self.path}: {where} {counted}: {row.text[:60]!r}.{spans}")
             return "skip"
 
         with pacsv.open_csv(
@@ -189,7 +237,7 @@ class ClickFile:
                 block_size=block_bytes, use_threads=False, column_names=header
             ),
             parse_options=pacsv.ParseOptions(
-                delimiter=self.delimiter, invalid_row_handler=refuse, newlines_in_values=True
+                delimiter=self.text.delimiter, invalid_row_handler=refuse, newlines_in_values=True
             ),
             convert_options=pacsv.ConvertOptions(
                 include_columns=names,
@@ -197,38 +245,54 @@ class ClickFile:
                 strings_can_be_null=False,
             ),
         ) as reader:
-            row = 1
+            rows = 0
             for batch in reader:  # to the end, to report all problems
-                texts, bad = _decoded(batch, row)
-                problems += [f"{self.path}: {problem}" for problem in bad]
-                row += batch.num_rows
+                texts, bad = self._decoded(batch)
+                if bad and broken is not None:
+                    numbers = broken.numbers(rows, batch.num_rows)
+                    for at, reason in bad:
+                        broken.add(int(numbers[at]), reason, repr(_bytes_of(batch, at)))
+                else:
+                    problems += [f"{self.path}: row {rows + 1 + at:,}, {why}" for at, why in bad]
+                rows += batch.num_rows if broken is None else texts.num_rows
                 if not problems:
                     yield texts
         if problems:
-            raise BadInput("The click file has broken lines", problems)
+            advice = self.text.skip_advice.rstrip(".")
+            raise BadInput(f"The file has broken lines{advice and ';'}{advice}", problems)
+
+    def _decoded(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[tuple[int, str]]]:
+        """Return the rows that are UTF-8 as texts, and the others with the value that is not."""
+        try:
+            return _as_texts(batch), []
+        except pa.ArrowInvalid:
+            bad: dict[int, str] = {}
+            for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                for at, value in enumerate(column.to_pylist()):
+                    try:
+                        value.decode()
+                    except UnicodeDecodeError:
+                        bad.setdefault(
+                            at,
+                            f"{name}: {value[:20]!r} is not UTF-8. "
+                            f"{self.text.encoding_advice(value)}",
+                        )
+            good = np.setdiff1d(np.arange(batch.num_rows), list(bad))
+            return _as_texts(batch.take(pa.array(good))), sorted(bad.items())
 
 
-def _decoded(batch: pa.RecordBatch, first_row: int) -> tuple[pa.RecordBatch, list[str]]:
-    """Return the batch as texts, and a problem for every value that is not UTF-8."""
-    try:
-        return pa.record_batch(
-            [column.cast(pa.string()) for column in batch.columns], names=batch.schema.names
-        ), []
-    except pa.ArrowInvalid:
-        problems = []
-        for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            for at, value in enumerate(column.to_pylist()):
-                try:
-                    value.decode()
-                except UnicodeDecodeError:
-                    problems.append(
-                        f"row {first_row + at:,}, {name}: {value[:20]!r} is not UTF-8. "
-                        f"{ENCODING_ADVICE}"
-                    )
-        return batch, problems
+def _as_texts(batch: pa.RecordBatch) -> pa.RecordBatch:
+    columns = [column.cast(pa.string()) for column in batch.columns]
+    return pa.record_batch(columns, names=batch.schema.names)
 
 
-def click_files(path: Path | Url, delimiter: str | None, encoding: str = UTF_8) -> list[ClickFile]:
+def _bytes_of(batch: pa.RecordBatch, at: int) -> bytes:
+    return b",".join(column[at].as_py() for column in batch.columns)
+
+
+def click_files(
+    path: Path | Url, text: TextFormat = UTF_8_TEXT, *, skip_broken: bool = False
+) -> list[ClickFile]:
     """Return the files to read, in order; raise `BadInput` where there is none."""
     files = find_files(path)
     for found in files:
@@ -237,8 +301,8 @@ def click_files(path: Path | Url, delimiter: str | None, encoding: str = UTF_8) 
                 "The click file cannot be used",
                 [f"{found.path} is empty (0 bytes). Give a file with a header and clicks."],
             )
-    name = codecs.lookup(encoding).name  # UTF8 is utf-8
-    return [ClickFile.of(found, delimiter, name) for found in files]
+    text = replace(text, encoding=codecs.lookup(text.encoding).name)  # UTF8 is utf-8
+    return [ClickFile.of(found, text, skip_broken=skip_broken) for found in files]
 
 
 def mixed_types(files: Sequence[ClickFile], column: str) -> list[str]:
@@ -263,33 +327,44 @@ def mixed_types(files: Sequence[ClickFile], column: str) -> list[str]:
 
 def _delimiter_of(file: FoundFile, chosen: str | None) -> str:
     if chosen is not None:
-        return "\t" if chosen in ("tab", "\\t") else chosen
+        return "\t" if chosen in TAB else chosen
     return "\t" if file.ending == ".tsv" else ","
 
 
-def _header_of(found: FoundFile, delimiter: str, encoding: str) -> list[str]:
+def _header_of(found: FoundFile, text: TextFormat, *, skip_broken: bool) -> list[str]:
     heading = f"{found.path} cannot be read as text"
+    assert text.delimiter is not None, "the delimiter is known"
     try:
-        with _lines(found, encoding) as lines:
-            header = next(csv.reader(lines, delimiter=delimiter), None)
+        with _lines(found, text.encoding, skip_broken=skip_broken) as lines:
+            header = next(csv.reader(lines, delimiter=text.delimiter), None)
     except UnicodeDecodeError as broken:
-        raise BadInput(heading, [f"{_sentence(broken)} {ENCODING_ADVICE}"]) from broken
+        raise BadInput(
+            heading, [f"{_sentence(broken)} {text.encoding_advice(broken.object)}"]
+        ) from broken
     except (OSError, pa.ArrowException, csv.Error) as broken:
         raise BadInput(heading, [_sentence(broken)]) from broken
     if header and "\0" in header[0]:
-        raise BadInput(heading, [f"Its header is not {encoding}. {ENCODING_ADVICE}"])
+        raise BadInput(
+            heading, [f"Its header is not {text.encoding}. Give {text.prefix}encoding utf-16."]
+        )
     if not header:
         raise BadInput(f"{found.path} is empty", ["give a file with a header and clicks."])
     return header
 
 
-def _form_of(found: FoundFile, encoding: str) -> LineForm:
+def _form_of(found: FoundFile, text: TextFormat, *, skip_broken: bool) -> LineForm:
     try:
-        with _lines(found, encoding) as lines:
-            return LineForm.of(lines)
+        with _lines(found, text.encoding, skip_broken=skip_broken) as lines:
+            return LineForm.of(lines, skip_broken=skip_broken)
+    except UnicodeDecodeError as broken:
+        raise BadInput(
+            f"{found.path} cannot be read as JSON lines",
+            [f"{_sentence(broken)} {text.encoding_advice(broken.object)}"],
+        ) from broken
     except (OSError, pa.ArrowException, ValueError) as broken:
         raise BadInput(
-            f"{found.path} cannot be read as JSON lines", [_sentence(broken)]
+            f"{found.path} cannot be read as JSON lines",
+            [f"{_sentence(broken)}{text.skip_advice}"],
         ) from broken
 
 
@@ -311,10 +386,12 @@ def parquet_of(found: FoundFile) -> Iterator[pq.ParquetFile]:
 
 
 @contextmanager
-def _lines(found: FoundFile, encoding: str) -> Iterator[Iterable[str]]:
+def _lines(found: FoundFile, encoding: str, *, skip_broken: bool) -> Iterator[Iterable[str]]:
+    """Open the beginning; skip_broken: rows that are not UTF-8 are found later."""
+    errors = "replace" if skip_broken else "strict"
     with (
         _streams(found, encoding, head_only=True) as (_, content),
-        io.TextIOWrapper(content, encoding="utf-8-sig", newline="") as lines,
+        io.TextIOWrapper(content, encoding="utf-8-sig", errors=errors, newline="") as lines,
     ):
         yield lines
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data.files import click_files, mixed_types
+from data.files import UTF_8, UTF_8_TEXT, TextFormat, click_files, mixed_types
 from data.schema import as_texts, bad_ids
 from recsys.catalogue.catalogue import COUNT_COLUMN, ID_COLUMN
 from recsys.errors import BadInput
@@ -66,9 +66,14 @@ class ItemsTable:
         }
 
 
-def read_items(path: Path, item_column: str, delimiter: str | None = None) -> ItemsTable:
+def items_text(delimiter: str | None, encoding: str = UTF_8) -> TextFormat:
+    """Return how a text file of items is written, as the options of items say."""
+    return TextFormat(delimiter, encoding, prefix="--items-")
+
+
+def read_items(path: Path, item_column: str, text: TextFormat = UTF_8_TEXT) -> ItemsTable:
     """Read a file with one row for each item; raise `BadInput`."""
-    files = click_files(path, delimiter)
+    files = click_files(path, text)
     names = files[0].columns()
     wanted = dict.fromkeys(names, "") | {item_column: "--item-column"}
     problems = [p for file in files for p in file.check_columns(wanted)]

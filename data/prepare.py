@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from data.bad_rows import NO_SKIPPED, SkippedRows
 from data.click_options import ClickOptions
 from data.clicks import ClickLog, Duplicates, find_duplicates, read_clicks, without_duplicates
 from data.event_types import with_event_types
@@ -22,8 +23,27 @@ from data.sessions import (
     filter_to_fixed_point,
     sessionise,
 )
-from data.split import Split, split_by_column, split_by_days, split_by_fraction
+from data.split import DAY_MS, Split, split_by_column, split_by_days, split_by_fraction
 from recsys.errors import BadInput
+
+FIRST_CLICKS = 10_000  # of a log, of which most have times of day
+DATES = (
+    "The times are dates without a time of day. Clicks of a session on one day are read in the "
+    "order of their rows, so the rows must be in the order of the clicks. Sessions that begin on "
+    "one day are all trained on, or all tested. --session-column none makes one session of all "
+    "clicks of a user and day. Export the time of each click, if the shop has it."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Sentence about a log or a result; a serious one puts its figures in doubt."""
+
+    text: str
+    is_serious: bool = False
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True)
@@ -35,6 +55,12 @@ class Prepared:
     valid: Sessions | None
     counts: Sequence[SessionCounts]
     duplicates: Duplicates
+    skipped: SkippedRows = NO_SKIPPED
+
+    @property
+    def warnings(self) -> list[Remark]:
+        """Return what is odd in the log."""
+        return warnings_of(self.duplicates, self.skipped, self.train.time_ms)
 
     @property
     def cut_off(self) -> str:
@@ -49,6 +75,31 @@ class ReadSessions:
     sessions: Sessions
     counts: list[SessionCounts]
     duplicates: Duplicates
+    skipped: SkippedRows
+
+    @property
+    def warnings(self) -> list[Remark]:
+        """Return what is odd in the log."""
+        return warnings_of(self.duplicates, self.skipped, self.sessions.time_ms)
+
+
+def warnings_of(
+    duplicates: Duplicates, skipped: SkippedRows, time_ms: NDArray[np.int64]
+) -> list[Remark]:
+    """Return what is odd in a log; time_ms: (clicks,) of its clicks."""
+    found = [
+        Remark(skipped.warning or ""),
+        Remark(duplicates.warning or "", is_serious=duplicates.distorts),
+        Remark(DATES if are_dates(time_ms) else ""),
+    ]
+    return [warning for warning in found if warning.text]
+
+
+def are_dates(time_ms: NDArray[np.int64]) -> bool:
+    """Return whether the times are of several days, and all at one time of day."""
+    of_day = time_ms[0] % DAY_MS
+    alike = all(np.all(part % DAY_MS == of_day) for part in (time_ms[:FIRST_CLICKS], time_ms))
+    return alike and bool(time_ms.min() < time_ms.max())
 
 
 def as_cut_off(last_ms: int) -> str:
@@ -78,7 +129,7 @@ def read_sessions(options: ClickOptions, progress: Progress | None = None) -> Re
     sessions = sessions.keep_sessions(sessions.lengths >= options.min_length)
     counts.append(count_sessions(f"sessions of at least {options.min_length} clicks", sessions))
     check_left("session", counts)
-    return ReadSessions(sessions, counts, duplicates)
+    return ReadSessions(sessions, counts, duplicates, log.skipped)
 
 
 def prepare(options: ClickOptions, progress: Progress | None = None) -> Prepared:
@@ -95,7 +146,7 @@ def prepare(options: ClickOptions, progress: Progress | None = None) -> Prepared
     counts.append(count_sessions("test part", test))
     check_left("test session", counts)
     check_known((train.counts() > 0)[test.next_clicks], len(test.next_clicks))
-    return Prepared(train, test, split.valid, counts, read.duplicates)
+    return Prepared(train, test, split.valid, counts, read.duplicates, read.skipped)
 
 
 def _split(options: ClickOptions, sessions: Sessions) -> Split:

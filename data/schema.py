@@ -23,6 +23,10 @@ UNIT_ENDS = np.array([1e11, 1e14, 1e17, 1e20])
 UNIT_MS = np.array([1e3, 1.0, 1e-3, 1e-6, np.nan])
 LAST_MS = 1e14  # the year 5138
 YEAR_ONE_MS = -62_135_596_800_000  # the earliest time that calendars represent
+DATE_NUMBERS = (19_900_101, 21_001_231)  # dates like 20140901; as seconds, days of August 1970
+ADVICE = (
+    "Use epoch seconds, milliseconds or ISO 8601 (2014-09-01T10:00:00Z), or give --time-format."
+)
 SPLITS = ("train", "valid", "test")
 
 
@@ -44,7 +48,12 @@ class BadRow:
     reason: str
 
     def __str__(self) -> str:
-        return f"row {self.row:,}, {self.column}: {self.value} {self.reason}"
+        return f"row {self.row:,}, {self.problem}"
+
+    @property
+    def problem(self) -> str:
+        """Return the sentence without the row."""
+        return f"{self.column}: {self.value} {self.reason}"
 
 
 def bad_ids(column: str, texts: pa.Array, first_row: int) -> list[BadRow]:
@@ -80,19 +89,24 @@ def bad_splits(column: str, texts: pa.Array, first_row: int) -> list[BadRow]:
 
 
 def parse_times(
-    column: str, values: pa.Array, first_row: int
+    column: str, values: pa.Array, first_row: int, time_format: str | None = None
 ) -> tuple[NDArray[np.int64], list[BadRow]]:
     """Parse numbers since 1970 of any of `UNITS`, or ISO 8601 (UTC without an offset).
+
+    time_format: as of `strptime`, how texts and numbers are written instead.
 
     Returns:
         (rows,) int64 milliseconds since 1970, 0 where a value is bad; and the bad values.
     """
-    units = np.zeros(len(values), dtype=np.int64)
+    units = np.full(len(values), -1, dtype=np.int64)
     if pa.types.is_timestamp(values.type):
         stamps = values.cast(pa.timestamp("ms", tz=values.type.tz), safe=False)
         numbers = stamps.cast(pa.int64()).to_numpy(zero_copy_only=False).astype(np.float64)
     elif pa.types.is_boolean(values.type):
         numbers = np.full(len(values), np.nan)
+    elif time_format is not None:
+        texts = pd.Series(values.to_pandas()).astype(str)
+        numbers = _since_1970(pd.to_datetime(texts, format=time_format, utc=True, errors="coerce"))
     else:
         numbers, units = _as_milliseconds(values)
     bad = ~np.isfinite(numbers) | (numbers >= LAST_MS) | (numbers < YEAR_ONE_MS)
@@ -101,9 +115,21 @@ def parse_times(
             first_row + at,
             column,
             repr(values[at].as_py()),
-            "is not a time. Use epoch seconds, milliseconds or ISO 8601 (2014-09-01T10:00:00Z).",
+            f"is not a time. {ADVICE}"
+            if time_format is None
+            else f"is not a time of the form {time_format!r}, which --time-format says.",
         )
         for at in np.flatnonzero(bad).tolist()
+    ]
+    dates = np.flatnonzero((units == 0) & _are_dates(numbers / UNIT_MS[0])).tolist()
+    problems += [
+        BadRow(
+            first_row + at,
+            column,
+            repr(values[at].as_py()),
+            "is a date and not seconds since 1970. Give --time-format %Y%m%d, or the time.",
+        )
+        for at in dates
     ]
     usual = units[~bad & (units >= 0)].min(initial=len(UNITS) - 1)
     problems += [
@@ -136,10 +162,28 @@ def _as_milliseconds(values: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.
             format="ISO8601",
             utc=True,
             errors="coerce",
-        ).dt.as_unit("ms")
-        since = stamps.astype("int64").to_numpy(dtype=np.float64)
-        numbers[unread] = np.where(stamps.isna(), np.nan, since)
+        )
+        numbers[unread] = _since_1970(stamps)
     return numbers, units
+
+
+def _since_1970(stamps: "pd.Series[pd.Timestamp]") -> NDArray[np.float64]:
+    """Return milliseconds, NaN where there is no time."""
+    since = stamps.dt.as_unit("ms").astype("int64").to_numpy(dtype=np.float64)
+    return np.where(stamps.isna(), np.nan, since)
+
+
+def _are_dates(seconds: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Mark whole numbers that are dates written as 20140901, (rows,) bool."""
+    first, last = DATE_NUMBERS
+    in_range = (seconds >= first) & (seconds <= last)
+    if not in_range.any():
+        return in_range
+    whole = np.where(in_range, seconds, 0).astype(np.int64)
+    month, day = whole // 100 % 100, whole % 100
+    calendar = (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
+    found: NDArray[np.bool_] = in_range & (whole == seconds) & calendar
+    return found
 
 
 def as_texts(values: pa.Array) -> pa.Array:

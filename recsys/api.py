@@ -75,8 +75,13 @@ def fit(
     collapse: bool = False,
     drop_duplicates: bool = False,
     idle_gap_seconds: int = 1800,
+    time_format: str | None = None,
     delimiter: str | None = None,
     encoding: str = "utf-8",
+    skip_bad_rows: int = 0,
+    skipped_rows: str | Path = "skipped-rows.csv",
+    items_delimiter: str | None = None,
+    items_encoding: str = "utf-8",
     device: str = "auto",
     resume: bool = False,
     progress: bool = True,
@@ -114,8 +119,13 @@ def fit(
         collapse: count consecutive clicks on one item as one click.
         drop_duplicates: remove exact duplicate rows.
         idle_gap_seconds: pause that ends a session, if `user` is given.
+        time_format: how times are written if otherwise, as `"%d.%m.%Y %H:%M:%S"`.
         delimiter: separator of text files; by default a comma, or a tab in .tsv files.
         encoding: encoding of text files.
+        skip_bad_rows: leave out up to so many rows that cannot be used.
+        skipped_rows: file that lists these rows.
+        items_delimiter: separator of a text file of items; by default that of the clicks.
+        items_encoding: encoding of a text file of items.
         device: auto, cpu or cuda.
         resume: continue the unfinished run of `out`.
         progress: show bars and tables, in a terminal or in a notebook.
@@ -133,7 +143,7 @@ def fit(
     _quiet_threads()
     from data.click_options import FROM_USERS, ClickOptions
     from data.content import content_options
-    from data.dataframes import items_path, vectors_paths, with_clicks
+    from data.sources.dataframes import items_path, vectors_paths, with_clicks
     from recsys.console import open_api_console
     from training.competition.budget import Budget
     from training.competition.rivals import rivals_of
@@ -157,8 +167,11 @@ def fit(
             time_column=str(time),
             event_column=None if event is None else str(event),
             events=tuple(_texts(events, "events")),
+            time_format=time_format,
             delimiter=delimiter,
             encoding=encoding,
+            skip_bad_rows=skip_bad_rows,
+            skipped_rows=_full(skipped_rows, "skipped_rows"),
             idle_gap_seconds=idle_gap_seconds,
             drop_duplicates=drop_duplicates,
             min_length=min_length,
@@ -178,6 +191,8 @@ def fit(
             rivals=rivals,
             budget=Budget.of_recipe(str(recipe), budget),
             items=items_path(items, options.item_column, folder),
+            items_delimiter=items_delimiter,
+            items_encoding=items_encoding,
             content=content_options(
                 _texts(content, "content"),
                 vectors_paths(vectors, options.item_column, folder),
@@ -549,11 +564,15 @@ class Model:
         self, clicks: "Clicks", given: Mapping[str, str | None], folder: Path, name: str
     ) -> "ClickOptions":
         """Return how to read clicks: as `fit` did, except for the columns that are given."""
-        from data.click_options import FROM_USERS, ClickOptions
-        from data.dataframes import with_clicks
+        from data.click_options import FROM_USERS, ClickOptions, remembered_reading
+        from data.sources.dataframes import with_clicks
+        from recsys.bundle.manifest import read_manifest
 
         path = folder / f"{name}.parquet"
-        base = ClickOptions(path) if self._options is None else self._options
+        base = self._options
+        if base is None:  # of a loaded bundle: as its training was read
+            training = read_manifest(self.folder).training
+            base = ClickOptions(path, **remembered_reading(training))
         columns: dict[str, Any] = {
             f"{name}_column": str(value) for name, value in given.items() if value is not None
         }

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from data.click_options import ClickOptions
 from data.clicks import ClickLog
-from data.prepare import read_log
+from data.prepare import read_log, warnings_of
 from recsys.bundle.golden import open_predictor
 from recsys.catalogue.catalogue import read_filter
 from recsys.errors import BadInput
@@ -91,7 +91,7 @@ def recommend_all(options: BatchOptions, console: Console) -> int:
     query = RankingQuery(options.k, allowed=allowed)
     with bar(console, "Reading clicks", "") as progress:
         log, duplicates = read_log(options.clicks, progress)
-    warn(console, duplicates.warning)
+    warn(console, *warnings_of(duplicates, log.skipped, log.time_ms))
     sessions = _NewestSessions(log, predictor, options.clicks.session_gap_seconds)
     name = options.visitor_column
 

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from data.clicks import Duplicates
-from data.prepare import read_sessions
+from data.prepare import Remark, read_sessions
 from data.prepared.folder import ClickSource, PreparedFolder, open_source
 from data.sessions import SessionCounts, Sessions, coded, reindex
 from data.statistics import describe
@@ -51,7 +50,7 @@ class _Clicks:
     train: Sessions | None
     test: Sessions
     counts: Sequence[SessionCounts]
-    duplicates: Duplicates
+    warnings: Sequence[Remark]
 
 
 def evaluate_bundle(
@@ -85,7 +84,7 @@ def evaluate_bundle(
         check_new_file(report, "The report")
     predictor = open_predictor(bundle)
     read = _read_clicks(clicks, every_session, console)
-    warn(open_console(stderr=True) if print_json else console, read.duplicates.warning)
+    warn(open_console(stderr=True) if print_json else console, *read.warnings)
     test = sampled(read.test, max_cases)
     if test.is_part:
         console.print(test.describe("test"))
@@ -105,7 +104,7 @@ def evaluate_bundle(
             epochs=[],
             results=results,
             comparison=comparison,
-            duplicates=read.duplicates,
+            log_warnings=read.warnings,
             examples=example_visits(predictor, test.sessions, results[MODEL]),
         )
         manifest = dataclasses.replace(read_manifest(bundle), metrics=metrics)
@@ -133,10 +132,10 @@ def _read_clicks(clicks: ClickSource, every_session: bool, console: Console) -> 
                     ],
                 )
             read = read_sessions(clicks, progress)
-            return _Clicks(None, read.sessions, tuple(read.counts), read.duplicates)
+            return _Clicks(None, read.sessions, tuple(read.counts), read.warnings)
         prepared = open_source(clicks, progress)
         counts = tuple(prepared.counts)
-        return _Clicks(prepared.train, prepared.test, counts, prepared.duplicates)
+        return _Clicks(prepared.train, prepared.test, counts, prepared.warnings)
 
 
 def _evaluate(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from data.files import UTF_8
 from data.prepared.folder import ClickSource
 from recsys.errors import BadRecipe
 from training.pipeline import TrainOptions, train
@@ -36,6 +37,8 @@ class FinetuneOptions:
     out: Path
     settings: Sequence[str] = ()  # name=value over the old recipe and `FINETUNE_SETTINGS`
     items: Path | None = None
+    items_delimiter: str | None = None
+    items_encoding: str = UTF_8
     drop_vanished: bool = False
     only_newer: bool = False
     resume: bool = False
@@ -65,6 +68,8 @@ def continued_training(options: FinetuneOptions) -> TrainOptions:
         recipe=continued_recipe(base_model.recipe_to_continue, options.settings),
         recipe_name=base_model.manifest.training.get("recipe", ""),
         items=options.items,
+        items_delimiter=options.items_delimiter,
+        items_encoding=options.items_encoding,
         resume=options.resume,
         device=options.device,
         warm_start=warm_start,

@@ -12,8 +12,10 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from data.click_options import ClickOptions
 from data.content import NO_CONTENT, ContentOptions, ItemContent, read_content
-from data.items import read_items
+from data.files import UTF_8
+from data.items import items_text, read_items
 from data.prepare import Prepared
 from data.prepared.folder import ClickSource, PreparedFolder, open_source
 from data.sessions import Sessions, known_items
@@ -79,6 +81,8 @@ class TrainOptions:
     out: Path
     recipe: Recipe = field(default_factory=Recipe)
     items: Path | None = None
+    items_delimiter: str | None = None  # of the items file; None: that of the clicks
+    items_encoding: str = UTF_8
     content: ContentOptions = NO_CONTENT  # attributes and vectors that are part of the model
     resume: bool = False
     device: str = "auto"
@@ -178,7 +182,7 @@ def _read(options: TrainOptions, console: Console) -> tuple[Prepared, AboutItems
         prepared = open_source(options.clicks, progress)
     about_items, summary = _read_items(options, prepared.train)
     console.print(counts_table(prepared.counts))
-    warn(console, prepared.duplicates.warning)
+    warn(console, *prepared.warnings)
     if summary:
         console.print(summary, markup=False)
     if options.warm_start is not None:
@@ -365,7 +369,7 @@ def _report_data(
         epochs=trained.results,
         results=results,
         comparison=compare_with_intervals(results, trained.catalogue.counts, limits, new_items),
-        duplicates=prepared.duplicates,
+        log_warnings=prepared.warnings,
         standings=choice.standings,
         examples=example_visits(predictor, test, results[MODEL]),
     )
@@ -426,9 +430,9 @@ def _read_items(options: TrainOptions, train: Sessions) -> tuple[AboutItems, str
         old = options.warm_start.base_model.catalogue
     if options.items is None:
         return AboutItems(merged_attributes(old, {})), ""
-    clicks = options.clicks
-    reading = clicks.options if isinstance(clicks, PreparedFolder) else clicks
-    items = read_items(options.items, reading.item_column, reading.delimiter)
+    reading = _reading_of(options)
+    text = items_text(options.items_delimiter or reading.delimiter, options.items_encoding)
+    items = read_items(options.items, reading.item_column, text)
     lacking = items.lacks(known_items(train))
     item_ids = dict.fromkeys([*train.item_ids, *(old.item_ids if old is not None else ())])
     content, summary = None, ""
@@ -484,6 +488,7 @@ def _export(
             "cut_off": prepared.cut_off,
             "best_epoch": trained.best_epoch,
             **_record(options, choice),
+            **_reading_record(options),
             "recent_popularity": trained.additions.recent_summary,
             "repeats": trained.additions.repeats_summary,
             "blend": blend_summary(options.recipe, trained.additions.blend),
@@ -498,6 +503,17 @@ def _export(
         retrieval=retrieval,
         report=lambda manifest: render_report(manifest, report_data),
     )
+
+
+def _reading_record(options: TrainOptions) -> dict[str, object]:
+    """Return how the clicks were read, for the manifest; nothing where all options are defaults."""
+    reading = _reading_of(options).reading()
+    return {"reading": reading} if reading else {}
+
+
+def _reading_of(options: TrainOptions) -> ClickOptions:
+    clicks = options.clicks
+    return clicks.options if isinstance(clicks, PreparedFolder) else clicks
 
 
 def _content_record(trained: TrainingResult) -> dict[str, str]:

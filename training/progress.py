@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from data.prepare import Remark
 from data.sessions import SessionCounts
 from recsys.console import add_row, format_bytes, neat_table
 
@@ -182,10 +183,11 @@ def status(console: Console, title: str) -> Iterator[Callable[[str], None]]:
         yield lambda text: progress.update(task, description=text)
 
 
-def warn(console: Console, sentence: str | None) -> None:
-    """Print a warning, if there is one."""
-    if sentence is not None:
-        console.print(f"Warning: {sentence}", style="yellow", soft_wrap=True, markup=False)
+def warn(console: Console, *sentences: str | Remark | None) -> None:
+    """Print each warning that there is."""
+    for sentence in sentences:
+        if sentence is not None:
+            console.print(f"Warning: {sentence}", style="yellow", soft_wrap=True, markup=False)
 
 
 def counts_table(counts: Sequence[SessionCounts]) -> Table:

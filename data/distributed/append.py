@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from data.bad_rows import SkippedRows
 from data.click_options import ClickOptions
 from data.distributed.ordering import OrderedShard, Shard
 from data.distributed.prepare import finish
@@ -98,7 +99,8 @@ class Appending:
             rows=before.rows + read.duplicates.rows,
             clicks=before.clicks + read.duplicates.clicks,
         )
-        finish(folder, origin, len(item_ids), counts, duplicates, False, (), split, train, stage)
+        found = duplicates, self._skipped(read.skipped)
+        finish(folder, origin, len(item_ids), counts, found, False, (), split, train, stage)
         shutil.rmtree(work)
 
     def _check(self, old: Prepared, cut_ms: int) -> None:
@@ -123,6 +125,11 @@ class Appending:
             )
         if problems:
             raise BadInput("The clicks cannot be appended", problems)
+
+    def _skipped(self, new: SkippedRows) -> SkippedRows:
+        """Return the rows that were left out of the old and the new clicks; new ones are listed."""
+        old = self.base.manifest.skipped
+        return SkippedRows(old.rows + new.rows, new.listed_in or old.listed_in)
 
     def _pieces(self, *parts: Sessions) -> Iterator[Sessions]:
         """Yield the sessions of all parts in order, some at a time."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.bad_rows import SkippedRows
 from data.click_options import ClickOptions
 from data.clicks import ClickFiles, Duplicates
 from data.distributed.cutting import CutLog, cut_log
@@ -145,8 +146,8 @@ def write_in_stages(
     )
     shutil.copyfile(preparation.work / CATALOGUE_STAGE / CATALOGUE, folder / CATALOGUE)
     labelled = options.split_column is not None
-    duplicates = sessions.duplicates
-    finish(folder, origin, log.items, counts, duplicates, labelled, types, split, train, stage)
+    found = sessions.duplicates, log.skipped
+    finish(folder, origin, log.items, counts, found, labelled, types, split, train, stage)
 
 
 def finish(
@@ -154,7 +155,7 @@ def finish(
     origin: Origin,
     items: int,
     counts: Sequence[SessionCounts],
-    duplicates: Duplicates,
+    found: tuple[Duplicates, SkippedRows],
     labelled: bool,
     event_types: Sequence[str],
     split: SplitLog,
@@ -176,7 +177,8 @@ def finish(
     manifest = PreparedManifest(
         origin=origin,
         counts=counts,
-        duplicates=duplicates,
+        duplicates=found[0],
+        skipped=found[1],
         cut_off=as_cut_off(train.last_ms),
         items=items,
         labelled=labelled,

@@ -3,8 +3,8 @@
 A range has the batches that a reader of the whole file has at its place: text and JSON lines are
 cut where Arrow ends its blocks, at the last line end of every 8 MB, and Parquet files at multiples
 of the size of a batch. A range knows neither the number of its first row nor that of its first
-line, so it names no problem: where anything in it is wrong, or could mean something else in the
-whole file, it is refused, and one worker reads the whole file.
+line, so it names no problem and leaves no row out: where anything in it is wrong, or could mean
+something else in the whole file, it is refused, and one worker reads the whole file.
 
 Compressed files, and text and JSON lines of a store, are read by one worker. So are text files with
 a quotation mark, because a line end in a quoted value is no end of a row.
@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
+from data.bad_rows import BrokenRows
 from data.files import BATCH_ROWS, UTF_8, ClickFile, parquet_of
 from data.json_lines import BLOCK_BYTES, read_lines
 from data.sources.object_stores import Url
@@ -44,7 +45,9 @@ class FileRange(ClickFile):
     last: int
     sizes: BlockSizes
 
-    def _own_batches(self, names: list[str]) -> Iterator[tuple[pa.RecordBatch, int]]:
+    def _own_batches(
+        self, names: list[str], broken: BrokenRows | None
+    ) -> Iterator[tuple[pa.RecordBatch, int]]:
         if self.found.format == "parquet":
             yield from ((batch, 0) for batch in self._rows(names))
             return
@@ -141,7 +144,7 @@ def ranges_of(file: ClickFile, sizes: BlockSizes) -> Sequence[ClickFile]:
         ends = -(-file.found.state.bytes // sizes.block_bytes)
         bounds = list(range(0, ends, sizes.blocks))
         whole = file.found.compression is not None or isinstance(file.path, Url)
-        whole |= file.encoding != UTF_8
+        whole |= file.text.encoding != UTF_8
         if whole or _has_quotes(file, sizes):
             bounds = [0]
     if bounds[-1] < ends:
@@ -149,7 +152,7 @@ def ranges_of(file: ClickFile, sizes: BlockSizes) -> Sequence[ClickFile]:
     if len(bounds) <= 2:
         return [file]
     return [
-        FileRange(file.found, file.delimiter, file.schema, file.form, first=a, last=b, sizes=sizes)
+        FileRange(file.found, file.schema, file.text, file.form, first=a, last=b, sizes=sizes)
         for a, b in pairwise(bounds)
     ]
 

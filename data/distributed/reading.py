@@ -1,9 +1,9 @@
 """First stage: click files become parts, Parquet files of bounded size, with checked rows.
 
-A task reads one file, or one range of a large file. A file with problems is read again by one task,
-from its beginning to its end, so that rows and lines are counted, and problems are named, as in the
-in-memory path. Items and events are numbered within a part; the numbers of the whole log, by first
-appearance, come from the distinct texts of all parts in their order.
+A task reads one file, or one range of a large file. A file with bad rows is read again by one task,
+from its beginning to its end, so that rows and lines are counted, and bad rows are named or left
+out, as in the in-memory path. Items and events are numbered within a part; the numbers of the whole
+log, by first appearance, come from the distinct texts of all parts in their order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from data.bad_rows import NO_SKIPPED, BadClick, SkippedRows, list_skipped
 from data.click_options import ClickOptions
 from data.clicks import MOST_PROBLEMS, CheckedBatch, ClickFiles, Findings, checked_batches
 from data.distributed.ranges import BlockSizes, FileRange, ranges_of
@@ -48,7 +49,7 @@ class FileResult:
 
     number: tuple[int, int]
     parts: Sequence[Part]
-    findings: Sequence[tuple[Sequence[str], frozenset[str], int]]
+    findings: Sequence[tuple[Sequence[BadClick], frozenset[str], int]]
     refusal: BadInput | None
 
     @property
@@ -56,8 +57,8 @@ class FileResult:
         return sum(part.rows for part in self.parts)
 
     @property
-    def has_problems(self) -> bool:
-        return self.refusal is not None or any(problems for problems, _, _ in self.findings)
+    def has_bad_rows(self) -> bool:
+        return self.refusal is not None or any(bad for bad, _, _ in self.findings)
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class ReadLog:
     has_split: bool
     has_event: bool
     event_ids: Sequence[str] = ()  # the distinct texts of the event column
+    skipped: SkippedRows = NO_SKIPPED
 
     def values(self) -> Mapping[str, Any]:
         """Return the result as values of JSON."""
@@ -80,7 +82,8 @@ class ReadLog:
     def of(cls, values: Mapping[str, Any], folder: Path) -> "ReadLog":
         """Return the result whose values were recorded."""
         parts = [Part(**part) for part in values["parts"]]
-        return cls(**{**values, "folder": folder, "parts": parts})
+        skipped = SkippedRows(**values["skipped"])
+        return cls(**{**values, "folder": folder, "parts": parts, "skipped": skipped})
 
 
 def read_parts(
@@ -106,7 +109,7 @@ def read_parts(
     unclear = {
         number: files.files[number]
         for (number, at), result in results.items()
-        if result.has_problems and isinstance(sources[number, at], FileRange)
+        if result.has_bad_rows and isinstance(sources[number, at], FileRange)
     }
     if unclear:
         whole = {(number, 0): file for number, file in unclear.items()}
@@ -131,10 +134,10 @@ def _merged(
     results: Sequence[FileResult], files: ClickFiles, folder: Path, catalogue: Path
 ) -> ReadLog:
     """Return the log of these results, which are in order; raise `BadInput` with all problems."""
-    findings = Findings()
+    findings = Findings(files.options.skip_bad_rows)
     for result in results:
-        for problems, events_seen, clicks in result.findings:
-            findings.add(problems, events_seen, clicks)
+        for bad, events_seen, clicks in result.findings:
+            findings.add(bad, events_seen, clicks)
         if result.refusal is not None:
             raise result.refusal
     findings.check()
@@ -153,6 +156,7 @@ def _merged(
         has_split=files.options.split_column is not None,
         has_event=has_event,
         event_ids=event_ids,
+        skipped=list_skipped(findings.bad, files.options.skipped_rows),
     )
 
 
@@ -178,10 +182,11 @@ def read_file(
 ) -> FileResult:
     """Write the parts of one file or range; their rows are counted from its first one."""
     parts: list[Part] = []
-    findings: list[tuple[Sequence[str], frozenset[str], int]] = []
+    findings: list[tuple[Sequence[BadClick], frozenset[str], int]] = []
     refusal: BadInput | None = None
     batches: list[CheckedBatch] = []
-    waiting = problems = 0
+    waiting = bad_rows = 0
+    enough = 0 if isinstance(file, FileRange) else options.skip_bad_rows or MOST_PROBLEMS
     first_row = 0
     name = "-".join(f"{one:06}" for one in number)
 
@@ -195,9 +200,9 @@ def read_file(
 
     try:
         for batch in checked_batches(file, options):
-            findings.append((batch.problems, batch.events_seen, len(batch.time_ms)))
-            problems += len(batch.problems)
-            if problems > (0 if isinstance(file, FileRange) else MOST_PROBLEMS):  # it is refused
+            findings.append((batch.bad, batch.events_seen, len(batch.time_ms)))
+            bad_rows += len(batch.bad)
+            if bad_rows > enough:  # the range or the log is refused
                 break
             for start in range(0, len(batch.time_ms), rows_per_part):
                 batches.append(_slice(batch, start, rows_per_part))
@@ -294,15 +299,13 @@ def _write_part(folder: Path, part: Part, batches: Sequence[CheckedBatch]) -> No
 
 def _slice(batch: CheckedBatch, start: int, rows: int) -> CheckedBatch:
     end = start + rows
-    return CheckedBatch(
+    return replace(
+        batch,
         group=batch.group[start:end],
         item=batch.item[start:end],
         time_ms=batch.time_ms[start:end],
         split=None if batch.split is None else batch.split[start:end],
         event=None if batch.event is None else batch.event[start:end],
-        events_seen=batch.events_seen,
-        problems=batch.problems,
-        bytes_read=batch.bytes_read,
     )
 
 

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.click_options import ClickOptions
 from data.files import Progress
-from data.prepare import Prepared, prepare
-from data.prepared.arrays import open_sessions, write_sessions
+from data.prepare import Prepared, Remark, prepare, warnings_of
+from data.prepared.arrays import TYPES, open_sessions, write_sessions
 from data.prepared.manifest import (
     CATALOGUE,
     MANIFEST,
@@ -79,7 +80,14 @@ class PreparedFolder:
             valid=parts.get("valid"),
             counts=manifest.counts,
             duplicates=manifest.duplicates,
+            skipped=manifest.skipped,
         )
+
+    @property
+    def warnings(self) -> list[Remark]:
+        """Return what is odd in the log; only the times of the training part are read."""
+        times = np.memmap(self.path / "train.times.i64", TYPES["times.i64"], "r")
+        return warnings_of(self.manifest.duplicates, self.manifest.skipped, times)
 
     def check_sizes(self) -> None:
         """Raise `BadInput` where a file is missing, or longer or shorter than it was written."""
@@ -143,6 +151,7 @@ def write_prepared(folder: Path, prepared: Prepared, origin: Origin) -> None:
         labelled=prepared.train.split is not None,
         parts=parts,
         event_types=prepared.train.event_types,
+        skipped=prepared.skipped,
     )
     seal(folder, manifest)
 

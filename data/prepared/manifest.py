@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from data.bad_rows import NO_SKIPPED, SkippedRows
 from data.click_options import ClickOptions
 from data.clicks import Duplicates
 from data.prepared.arrays import PartSize
@@ -23,6 +24,7 @@ FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 CATALOGUE = "catalogue.parquet"
 PREPARE_ANEW = "Prepare the clicks anew with recsys prepare."
+UNSHAPING = ("path", "skipped_rows")  # options that shape no session
 UNUSABLE = "The prepared clicks cannot be used"
 
 
@@ -53,7 +55,9 @@ class Origin:
     def of(cls, options: ClickOptions) -> "Origin":
         """Return the origin of these clicks as they are now; raise `BadInput`."""
         files = find_files(options.path)
-        shaping = {f.name: getattr(options, f.name) for f in fields(options) if f.name != "path"}
+        shaping = {
+            f.name: getattr(options, f.name) for f in fields(options) if f.name not in UNSHAPING
+        }
         return cls(
             {**shaping, "events": list(options.events)},
             [SourceFile(file.name, **asdict(file.state)) for file in files],
@@ -61,10 +65,12 @@ class Origin:
 
     def differences(self, other: "Origin") -> list[str]:
         """Return a sentence for each option and each file that differs from the other origin."""
+        before = {f.name: f.default for f in fields(ClickOptions)} | {"events": []}
+        before |= other.options  # a folder of before an option has its default
         found = [
-            f"{name} was {other.options.get(name)!r} and is {value!r}."
+            f"{name} was {before.get(name)!r} and is {value!r}."
             for name, value in self.options.items()
-            if value != other.options.get(name)
+            if value != before.get(name)
         ]
         new, old = ({source.name: source for source in o.sources} for o in (self, other))
         for name in sorted(new.keys() | old.keys()):
@@ -89,6 +95,7 @@ class PreparedManifest:
     labelled: bool  # a column split the log
     parts: Mapping[str, PartSize]  # train, test and perhaps valid
     event_types: Sequence[str] = ()  # none where types do not count
+    skipped: SkippedRows = NO_SKIPPED
     files: Mapping[str, str] = field(default_factory=dict)  # name → SHA-256
 
     def expected_sizes(self) -> dict[str, int]:
@@ -152,6 +159,7 @@ def _parsed(values: dict[str, Any]) -> PreparedManifest:
         "counts": [SessionCounts(**count) for count in values["counts"]],
         "duplicates": Duplicates(**values["duplicates"]),
         "event_types": tuple(values["event_types"]),
+        "skipped": SkippedRows(**values.get("skipped", {})),
         "parts": {part: PartSize(**size) for part, size in values["parts"].items()},
     }
     return PreparedManifest(**{**values, **made})

@@ -36,6 +36,11 @@ def push(
     available_column: Annotated[
         str, typer.Option(help="Column of true and false, if the file has it.")
     ] = "available",
+    items_delimiter: Annotated[
+        str | None,
+        typer.Option(help="Separator of a text file.", show_default="a comma, a tab in .tsv"),
+    ] = None,
+    items_encoding: Annotated[str, typer.Option(help="Encoding of a text file.")] = "utf-8",
     vectors: Annotated[
         list[str] | None,
         typer.Option(help="NAME=FILE: vectors of new items, as recsys train takes them."),
@@ -56,13 +61,14 @@ def push(
     Each column is an attribute. A push that was stopped goes on where it was. Items that are no
     longer in the file stay as they are.
     """
-    from data.items import read_items
+    from data.items import items_text, read_items
     from recsys.client import Client
     from recsys.client.push import PushRecord, push_items
     from training.progress import bar
 
     console = open_console(stderr=True)
-    given = changes_of(read_items(items, item_column), item_column, available_column, vectors or [])
+    table = read_items(items, item_column, items_text(items_delimiter, items_encoding))
+    given = changes_of(table, item_column, available_column, vectors or [])
     path = record or items.with_name(f"{items.name}.pushed")
     if everything:
         path.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """Command-line options that several commands share, and the text of the command.
 
-`takes_clicks` turns the fields of `ClickOptions` into options of a command.
+`takes_clicks` turns the fields of `ClickOptions` into options of a command. Where a command has a
+bundle, options that are not given are those of its training.
 """
 
 import dataclasses
@@ -15,14 +16,26 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 from typer import Option
 
-from data.click_options import ClickOptions, OptionHelp
-from data.sources.object_stores import as_location
+from data.click_options import (
+    ClickOptions,
+    OptionHelp,
+    reading_fields,
+    remembered_reading,
+)
+from data.sources.databases import as_file, as_source, without_passwords
+from recsys.bundle.registry import resolve_bundle
+from recsys.console import open_console
 
 PANEL = "Reading clicks"
 BundleOption = Annotated[
     Path, Option(help="Bundle folder, as written by recsys train, or a model registry.")
 ]
 OutOption = Annotated[Path | None, Option(help="Folder for the bundle; must be new or empty.")]
+ItemsDelimiterOption = Annotated[
+    str | None,
+    Option(help="Separator of the items file, if it is text.", show_default="that of the clicks"),
+]
+ItemsEncodingOption = Annotated[str, Option(help="Encoding of the items file, if it is text.")]
 PublishOption = Annotated[
     Path | None,
     Option(
@@ -53,8 +66,13 @@ def takes_clicks(
     @functools.wraps(command)
     def with_options(**arguments: Any) -> None:
         values = {name: arguments.pop(name) for name in names}
-        clicks = None if values["path"] is None else _click_options(values)
-        command(clicks=clicks, **arguments)
+        if values["path"] is None:
+            command(clicks=None, **arguments)
+            return
+        if "bundle" in arguments:
+            values |= _remembered(arguments["context"], arguments["bundle"])
+        with as_file(values["path"], _say) as path:
+            command(clicks=_click_options({**values, "path": path}), **arguments)
 
     del with_options.__wrapped__  # typer would read its signature
     path, *others = options
@@ -76,8 +94,50 @@ def reading_options_given(context: typer.Context) -> list[str]:
 
 
 def as_typed() -> str:
-    """Return the command that the user typed, quoted for a shell."""
-    return shlex.join(["recsys", *sys.argv[1:]])
+    """Return the command that the user typed, quoted for a shell, without passwords."""
+    return shlex.join(["recsys", *map(without_passwords, sys.argv[1:])])
+
+
+def _remembered(context: typer.Context, bundle: Path) -> dict[str, Any]:
+    """Return the options of reading of the bundle's training that the user has not typed."""
+    from recsys.bundle.manifest import read_manifest
+
+    typed = {
+        parameter.name
+        for parameter in context.command.params
+        if (source := context.get_parameter_source(parameter.name or "")) is not None
+        and source.name == "COMMANDLINE"
+    }
+    reading = remembered_reading(read_manifest(resolve_bundle(bundle)).training)
+    used = {name: value for name, value in reading.items() if name not in typed}
+    if used:
+        options = shlex.join(_as_options(used))
+        _say(f"Clicks are read as in the training of {bundle}: {options} (options given win).")
+    return used
+
+
+def _as_options(reading: Mapping[str, Any]) -> list[str]:
+    """Return the options as arguments of a command."""
+    arguments = []
+    for field, text in reading_fields().items():
+        if field not in reading:
+            continue
+        name, value = option_name(field, text).partition("/")[0], reading[field]
+        if isinstance(value, bool):
+            arguments.append(name)
+        else:
+            text_of = ",".join(value) if isinstance(value, tuple) else str(value)
+            arguments += [name, "tab" if text_of == "\t" else text_of]
+    return arguments
+
+
+def option_name(field: str, description: OptionHelp) -> str:
+    """Return the name of the option of a field."""
+    return description.name or f"--{field.replace('_', '-')}"
+
+
+def _say(sentence: str) -> None:
+    open_console(stderr=True).print(sentence, soft_wrap=True, markup=False, highlight=False)
 
 
 def _options(*, required: bool, reading_only: bool) -> list[inspect.Parameter]:
@@ -99,12 +159,11 @@ def _options(*, required: bool, reading_only: bool) -> list[inspect.Parameter]:
         elif default is dataclasses.MISSING:
             kind, default = kind | None, None
             panel = PANEL if reading_only else None
-        name = description.name or f"--{field.name.replace('_', '-')}"
         option = Option(
-            name,
+            option_name(field.name, description),
             help=description.text,
             rich_help_panel=panel,
-            parser=as_location if is_location else None,
+            parser=as_source if is_location else None,
             metavar="PATH|URL" if is_location else None,
         )
         options.append(
@@ -123,4 +182,5 @@ def _click_options(values: Mapping[str, Any]) -> ClickOptions:
     events = [
         event.strip() for t in values["events"] or () for event in t.split(",") if event.strip()
     ]
-    return ClickOptions(**{**values, "events": tuple(events)})
+    column = values.get("event_column") or None  # '' takes a remembered one back
+    return ClickOptions(**{**values, "events": tuple(events), "event_column": column})

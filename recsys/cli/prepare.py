@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from data.click_options import ClickOptions
+from data.sources.databases import Query
 from recsys.cli.click_options import reading_options_given, takes_clicks
 from recsys.console import open_console
 from recsys.errors import BadInput
@@ -59,6 +60,14 @@ def prepare(
     from training.progress import bar, counts_table, warn
 
     console, out = open_console(stderr=True), out.resolve()
+    if cluster is not None and isinstance(context.params["path"], Query):
+        raise BadInput(
+            "The options cannot be used",
+            [
+                "the rows of a query are a file of this machine, which workers of --cluster do not "
+                "see. Give --workers, or files that all machines see."
+            ],
+        )
     with stopping_by_signals():
         if append is not None:
             _refuse_with_append(context, workers, worker_memory, cluster)
@@ -70,7 +79,7 @@ def prepare(
             writer = _on_cluster(clicks, out, workers, worker_memory, cluster, console)
             folder, written = make_folder(out, clicks, writer)
     console.print(counts_table(folder.manifest.counts))
-    warn(console, folder.manifest.duplicates.warning)
+    warn(console, *folder.warnings)
     if written:
         said = f"Prepared clicks are in\n  {out}"
     else:

@@ -10,6 +10,8 @@ from data.click_options import ClickOptions
 from recsys.bundle.registry import output_folder, publish, resolve_bundle
 from recsys.cli.click_options import (
     BundleOption,
+    ItemsDelimiterOption,
+    ItemsEncodingOption,
     OutOption,
     PublishOption,
     as_typed,
@@ -53,6 +55,8 @@ def train(
     items: Annotated[
         Path | None, typer.Option(help="Items file: attributes for filters and display.")
     ] = None,
+    items_delimiter: ItemsDelimiterOption = None,
+    items_encoding: ItemsEncodingOption = "utf-8",
     content: Annotated[
         str | None,
         typer.Option(
@@ -103,6 +107,8 @@ def train(
         rivals=rivals,
         budget=Budget.of_recipe(recipe, budget),
         items=items,
+        items_delimiter=items_delimiter,
+        items_encoding=items_encoding,
         content=content_options(columns, vectors or [], given=items is not None),
         resume=resume,
         device=device,
@@ -202,6 +208,8 @@ def finetune(
     items: Annotated[
         Path | None, typer.Option(help="Items file; missing items stay as in the old bundle.")
     ] = None,
+    items_delimiter: ItemsDelimiterOption = None,
+    items_encoding: ItemsEncodingOption = "utf-8",
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, or cuda.")] = "auto",
 ) -> None:
@@ -215,6 +223,8 @@ def finetune(
         out=output_folder(out, registry, resume=resume),
         settings=settings or [],
         items=items,
+        items_delimiter=items_delimiter,
+        items_encoding=items_encoding,
         drop_vanished=drop_vanished,
         only_newer=only_newer,
         resume=resume,

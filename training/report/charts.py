@@ -381,13 +381,13 @@ def result_charts(comparison: Comparison) -> list[Markup]:
 
 
 def difference_charts(comparison: Comparison) -> list[Markup]:
-    """Draw the model less the best baseline of each metric, and less each of its relatives."""
+    """Draw the model vs the best baseline of each metric, and vs each of its relatives."""
     gains = {"the best baseline": {d.metric: d.gain for d in comparison.differences}}
     for d in comparison.to_relatives:
         gains.setdefault(d.other, {})[d.metric] = d.gain
     return [
         interval_chart(
-            rows, title=f"Model less {other}", x_label="difference, 95 % interval", signed=True
+            rows, title=f"Model vs {other}", x_label="difference, 95 % interval", signed=True
         )
         for other, rows in gains.items()
         if rows

@@ -14,7 +14,7 @@ from importlib import resources
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from data.clicks import Duplicates
+from data.prepare import Remark
 from data.sessions import SessionCounts
 from data.statistics import Statistics
 from recsys.bundle.manifest import Manifest
@@ -51,7 +51,7 @@ class ReportData:
     epochs: Sequence[EpochResult]
     results: Mapping[str, Evaluation]  # the model's first
     comparison: Comparison
-    duplicates: Duplicates
+    log_warnings: Sequence[Remark]  # what is odd in it
     standings: Sequence[Standing] = ()  # of the recipes that competed
     examples: Sequence[ExampleVisit] = ()
 
@@ -117,13 +117,20 @@ def render_page(template: str, **values: object) -> str:
     return page.from_string(text).render(style=style, **values)
 
 
-def warnings_of(manifest: Manifest, data: ReportData) -> list[str]:
+def warnings_of(manifest: Manifest, data: ReportData) -> list[Remark]:
     """Return a sentence for each weakness of the result; a good run has none."""
-    warnings = [data.duplicates.warning] if data.duplicates.warning else []
-    warnings += [f"{name}: {r.warning}" for name, r in data.results.items() if r.warning]
+    warnings = list(data.log_warnings)
     warnings += [
-        f"{d.other} beats the model: {d.metric} of the model less that of {d.other} is "
-        f"{_signed(d.gain.value)}, 95 % interval {_signed(d.gain.low)} to {_signed(d.gain.high)}."
+        Remark(f"{name}: {result.warning}", is_serious=True)
+        for name, result in data.results.items()
+        if result.warning
+    ]
+    warnings += [
+        Remark(
+            f"{d.other} beats the model: {metric_name(d.metric)} {_signed(d.gain.value)} vs "
+            f"{d.other}, 95 % interval {_signed(d.gain.low)} to {_signed(d.gain.high)}.",
+            is_serious=True,
+        )
         for d in (*data.comparison.differences, *data.comparison.to_relatives)
         if d.metric in HEADLINE and d.gain.high < 0
     ]
@@ -131,14 +138,18 @@ def warnings_of(manifest: Manifest, data: ReportData) -> list[str]:
     unseen = comparison.unseen_targets / comparison.cases
     if unseen > MANY_UNSEEN:
         warnings.append(
-            f"{unseen:.1%} of the next clicks are on items that training never saw; no model of "
-            "this kind can recommend them. Train more often, or on newer clicks."
+            Remark(
+                f"{unseen:.1%} of the next clicks are on items that training never saw; no model "
+                "of this kind can recommend them. Train more often, or on newer clicks."
+            )
         )
     validated = [result for result in data.epochs if result.metrics]
     if validated and manifest.training.get("best_epoch") == manifest.recipe.get("epochs"):
         warnings.append(
-            "The last epoch allowed was the best one: the model may not have learned all it can. "
-            "Try more, --set epochs=N."
+            Remark(
+                "The last epoch allowed was the best one: the model may not have learned all it "
+                "can. Try more, --set epochs=N."
+            )
         )
     return warnings
 

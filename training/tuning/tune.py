@@ -155,7 +155,7 @@ def _read(options: TuneOptions, console: Console) -> TrialData:
     with bar(console, "Reading clicks", "") as progress:
         prepared = open_source(options.clicks, progress)
     console.print(counts_table(prepared.counts))
-    warn(console, prepared.duplicates.warning)
+    warn(console, *prepared.warnings)
     base, labelled = options.origin.base, prepared.valid is not None
     if not labelled and (base.validation == 0 or len(prepared.train) < 10):
         raise BadInput(

@@ -1,12 +1,13 @@
 """Click options check themselves, and every field is an option of the command line."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
 
-from data.click_options import ClickOptions, OptionHelp
+from data.click_options import ClickOptions, OptionHelp, remembered_reading
 from recsys.errors import BadInput
 
 CLICKS = Path("clicks.csv")
@@ -45,3 +46,24 @@ def test_every_field_has_a_help_text() -> None:
         _, description = get_args(hints[field.name])
         assert isinstance(description, OptionHelp)
         assert description.text.endswith(".")
+
+
+def test_options_of_reading_are_remembered() -> None:
+    options = ClickOptions(
+        CLICKS, session_column="none", delimiter=";", events=["view"], drop_duplicates=True,
+        min_length=5,
+    )  # fmt: skip
+
+    reading = json.loads(json.dumps(options.reading()))
+    again = ClickOptions(CLICKS, **remembered_reading({"reading": reading}))
+
+    assert set(reading) == {"session_column", "delimiter", "events", "drop_duplicates"}
+    assert again.reading() == options.reading()
+    assert ClickOptions(CLICKS).reading() == {}
+
+
+def test_what_a_manifest_cannot_mean_is_not_remembered() -> None:
+    odd = {"path": "x", "delimiter": 7, "min_length": 9, "item_column": None, "time_column": "at"}
+
+    assert remembered_reading({"reading": odd}) == {"time_column": "at"}
+    assert remembered_reading({"reading": "odd"}) == remembered_reading({}) == {}

@@ -11,6 +11,7 @@ import pytest
 
 from data.click_options import ClickOptions
 from data.clicks import ClickLog, Duplicates, find_duplicates, read_clicks, without_duplicates
+from data.prepare import are_dates
 from recsys.errors import BadInput
 from tests.support.training.builders import log_of
 from tests.support.training.command_line import GOOD as MANY_CLICKS
@@ -399,3 +400,11 @@ def test_a_file_concatenated_with_itself_is_reported_and_corrected(
     _, out, said = run(capsys, *asked[:-2], "--json")
     assert "model" in json.loads(out)
     assert "(50.0%) are exact duplicates" in said
+
+
+def test_times_that_are_dates_are_recognised() -> None:
+    day, noon = 86_400_000, 43_200_000
+
+    assert are_dates(np.array([noon, noon + day, noon + 5 * day]))
+    assert not are_dates(np.array([noon, noon]))  # one moment
+    assert not are_dates(np.array([noon, noon + day, noon + day + 1000]))

@@ -131,7 +131,7 @@ def test_rows_of_json_lines_are_counted_over_blocks(tmp_path: Path) -> None:
     ("lines", "message"),
     [
         ('{"session_id": "s"\n', "cannot be read as JSON lines"),
-        ("[1, 2]\n", "the first line is not a JSON object"),
+        ("[1, 2]\n", "line 1 is not a JSON object"),
         ('{"session": 1, "events": []}\n', "no line has an event"),
         (
             LINES + LINES.replace('"s1"', "1"),
@@ -218,3 +218,53 @@ def test_a_file_whose_name_has_signs_of_a_pattern_is_read(tmp_path: Path) -> Non
     (tmp_path / "clicks[1].csv").write_text(CSV)
 
     assert len(read_clicks(ClickOptions(tmp_path / "clicks[1].csv"))) == len(ROWS)
+
+
+def test_fields_of_objects_in_json_lines_are_columns(tmp_path: Path) -> None:
+    """The first line is of another event, and has no product."""
+    path = tmp_path / "log.jsonl"
+    lines = [
+        {"event": "login", "at": 5, "user": {"id": "u1", "ip": None}},
+        {"event": "view", "at": 10, "user": {"id": "u1"}, "product": {"sku": {"code": "a"}}},
+        {"event": "view", "at": 20, "user": {"id": "u2"}, "product": {"sku": {"code": "b"}}},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    log = read_clicks(
+        ClickOptions(
+            path,
+            session_column="user.id",
+            item_column="product.sku.code",
+            time_column="at",
+            event_column="event",
+            events=("view",),
+        )
+    )
+
+    assert (log.group_ids, log.item_ids) == (("u1", "u2"), ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("text", "time_format", "seconds"),
+    [
+        ("01.09.2014 10:30:00", "%d.%m.%Y %H:%M:%S", 1_409_567_400),
+        ("20140901", "%Y%m%d", 1_409_529_600),
+    ],
+)
+def test_times_of_another_form(tmp_path: Path, text: str, time_format: str, seconds: int) -> None:
+    path = tmp_path / "clicks.csv"
+    path.write_text(f"session_id,item_id,timestamp\ns,a,{text}\n")
+
+    log = read_clicks(ClickOptions(path, time_format=time_format))
+
+    assert log.time_ms.tolist() == [seconds * 1000]
+    with pytest.raises(BadInput, match="--time-format"):
+        read_clicks(ClickOptions(path))
+
+
+def test_a_file_of_utf_16_is_recognised(tmp_path: Path) -> None:
+    path = tmp_path / "clicks.csv"
+    path.write_text("session_id,item_id,timestamp\ns,a,1\n", encoding="utf-16")
+
+    with pytest.raises(BadInput, match=r"--encoding \(utf-16\)"):
+        read_clicks(ClickOptions(path))

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.items import read_items
+from data.items import items_text, read_items
 from recsys.errors import BadInput
 
 
@@ -59,3 +59,18 @@ def test_ids_that_are_lists_are_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"item_id": [["a"]], "n": [1]}), path)
 
     assert "ids must be texts or whole numbers" in refused(path)
+
+
+def test_an_items_file_has_its_own_separator_and_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "items.csv"
+    path.write_text("item_id;name\na;Gürtel\n", encoding="cp1252")
+
+    found = read_items(path, "item_id", items_text(";", "cp1252")).attributes(["a"])
+
+    assert found == {"name": ["Gürtel"]}
+    with pytest.raises(BadInput, match="give --items-encoding"):
+        read_items(path, "item_id", items_text(";"))
+    with pytest.raises(BadInput, match="Give --items-delimiter ';'"):
+        read_items(path, "item_id", items_text(None, "cp1252"))
+    with pytest.raises(BadInput, match="--items-delimiter must be one character"):
+        items_text("::")

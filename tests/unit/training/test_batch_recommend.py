@@ -1,6 +1,7 @@
 """Batch recommendation gives the lists that single requests give."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -266,3 +267,23 @@ def test_the_suffix_of_the_file_decides_its_format(
         with pytest.raises(BadInput, match=r"must end in .csv or .parquet"):
             made(trained, clicks, tmp_path / name)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clicks.csv", "r.csv", "r.parquet"]
+
+
+def test_clicks_are_read_as_in_the_training_unless_options_are_given(
+    trained: TrainedShop, week: Path, tmp_path: Path
+) -> None:
+    """`trained` was read by the defaults, so that a copy of its manifest remembers others."""
+    copy = shutil.copytree(trained.bundle, tmp_path / "bundle")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    assert "reading" not in manifest["training"]
+    reading = {"delimiter": ";", "session_column": "none", "user_column": "nobody"}
+    manifest["training"]["reading"] = reading
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    given = ("--clicks", str(week), "--user-column", "visitor", "--json")
+
+    ran = CliRunner().invoke(app, ["recommend", "--bundle", str(copy), *given])
+
+    options = ("--delimiter", ";", "--session-column", "none")
+    assert ran.stdout == recommended(trained, *given, *options)
+    assert "as in the training" in ran.stderr
+    assert "--session-column none --delimiter ';' (options given win)" in ran.stderr

@@ -246,3 +246,38 @@ def test_real_clicks_are_prepared_alike(
 
     assert isinstance(got, dict)
     assert got == expected
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl"])
+def test_bad_rows_are_left_out_alike(ending: str, tmp_path: Path) -> None:
+    """The second of two files has bad rows at the begin, in the middle and at the end."""
+    good = [f"s{n // 4},i{n % 5},{n}" for n in range(120)]
+    bad = ["s1,,5", *good[:60], "s1,i1,x", "broken", *good[60:], "broken,"]
+    as_json = '{{"session_id": "{}", "item_id": "{}", "timestamp": "{}"}}'
+    for number, lines in enumerate((good, bad)):
+        if ending == ".jsonl":
+            lines = [
+                as_json.format(*row) if len(row := line.split(",")) == 3 else line for line in lines
+            ]
+        text = "\n".join([HEADER.strip(), *lines] if ending == ".csv" else lines)
+        (tmp_path / f"{number}{ending}").write_text(text)
+    sizes = BlockSizes(block_bytes=400, batch_rows=5, blocks=1)
+
+    def made(name: str, allowed: int) -> tuple[dict[str, bytes] | str, bytes]:
+        options = ClickOptions(
+            tmp_path / f"*{ending}", skip_bad_rows=allowed, skipped_rows=tmp_path / "skipped.csv"
+        )
+        stages = by(Runner(), options, 20, sizes=sizes)
+        writer = in_memory(options) if name == "memory" else stages
+        result = outcome(tmp_path / f"{name}-{allowed}", options, writer)
+        listed = tmp_path / "skipped.csv"
+        return result, listed.read_bytes() if listed.exists() else b""
+
+    assert made("stages", 2) == made("memory", 2)
+    expected = made("memory", 4)
+    assert isinstance(expected[0], dict)
+    assert [line.split(",")[1] for line in expected[1].decode().splitlines()[1:]] == (
+        ["1", "62", "63", "124"]
+    )
+    (tmp_path / "skipped.csv").unlink()
+    assert made("stages", 4) == expected

@@ -55,7 +55,7 @@ def test_blocks_are_those_of_arrow(
         f"{first}\n" + "".join(as_line(text) + line_end for text, line_end in lines) + end,
         newline="",
     )
-    (file,) = click_files(path, None)
+    (file,) = click_files(path)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("data.files.BLOCK_BYTES", block_bytes)
         whole = batches_of(file)
@@ -84,7 +84,7 @@ def test_batches_are_those_of_a_parquet_file(
     path = tmp_path_factory.mktemp("log") / "clicks.parquet"
     table = pa.table({name: [f"{name}-{row}" for row in range(rows)] for name in NAMES})
     pq.write_table(table, path, row_group_size=row_group)
-    (file,) = click_files(path, None)
+    (file,) = click_files(path)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("data.files.BATCH_ROWS", batch_rows)
         whole = batches_of(file)
@@ -107,7 +107,7 @@ def test_what_only_the_whole_file_explains_is_refused(tmp_path: Path) -> None:
         path = tmp_path / f"{name}.csv"
         head = HEADER + "\n" + "".join(rows)
         path.write_text(head.ljust(-(-len(head) // 40) * 40 - 1, " ") + "\n" + text + "".join(rows))
-        (file,) = click_files(path, None)
+        (file,) = click_files(path)
         sources = ranges_of(file, BlockSizes(block_bytes=40, blocks=1))
 
         assert len(sources) > 2

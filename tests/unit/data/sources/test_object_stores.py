@@ -17,14 +17,14 @@ from s3fs import S3FileSystem
 
 from data.click_options import ClickOptions
 from data.clicks import read_clicks
-from data.dataframes import with_clicks
 from data.distributed.prepare import Preparation, in_stages
 from data.distributed.ranges import BlockSizes
 from data.distributed.runner import Runner
-from data.files import ClickFile, click_files
+from data.files import UTF_8_TEXT, ClickFile, click_files
 from data.prepared.manifest import MANIFEST, Origin
 from data.prepared.run import Writer, in_memory
 from data.sources.click_paths import find_files
+from data.sources.dataframes import with_clicks
 from data.sources.object_stores import StoreError, Url, as_location, open_object, state_of
 from recsys.errors import BadInput
 from tests.support.s3_server import Bucket, s3_bucket
@@ -166,7 +166,7 @@ def test_workers_prepare_a_store_and_see_what_changes_in_it(
 
 
 def test_an_object_that_changes_before_it_is_read_is_refused(bucket: Bucket) -> None:
-    (file,) = click_files(bucket.put("log/a.csv", GOOD.encode()), None)
+    (file,) = click_files(bucket.put("log/a.csv", GOOD.encode()))
     bucket.put("log/a.csv", GOOD.replace("i1", "i2").encode())  # as long as before
 
     with pytest.raises(BadInput, match="has changed since it was found"):
@@ -178,7 +178,7 @@ def test_an_object_that_changes_before_it_is_read_is_refused(bucket: Bucket) -> 
         (found,) = find_files(bucket.put(name, content))
         bucket.delete(name)
         with pytest.raises(BadInput, match="does not exist"):
-            ClickFile.of(found, None)
+            ClickFile.of(found, UTF_8_TEXT)
 
 
 @pytest.mark.parametrize(

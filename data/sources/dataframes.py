@@ -10,18 +10,24 @@ from pandas import DataFrame
 
 from data.click_options import EVENT_COLUMN, ClickOptions
 from data.schema import missing_column
-from data.sources.object_stores import as_location
+from data.sources.databases import Query, as_source, export
 from recsys.errors import BadInput
 
 
 def with_clicks(options: ClickOptions, clicks: DataFrame | str | Path) -> ClickOptions:
-    """Return the options with the path of the clicks; a DataFrame is written to their path.
+    """Return the options with the path of the clicks.
+
+    A DataFrame, and the rows of a query, are written to the path of the options.
 
     Raises:
         BadInput: the DataFrame lacks a column, or cannot become a file.
     """
     if isinstance(clicks, str | Path):
-        path = as_location(clicks)
+        path = as_source(clicks)
+        if isinstance(path, Query):
+            assert isinstance(options.path, Path), "rows become a file of this machine"
+            export(path, options.path)
+            return options
         return replace(options, path=path.expanduser() if isinstance(path, Path) else path)
     wanted = options.columns()
     frame = _checked(clicks, "The clicks", wanted)
