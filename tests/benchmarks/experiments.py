@@ -50,7 +50,7 @@ class Simulation:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the analysis said: days of the first alarm, from 1, and the final figures."""
+    """Result of the analysis: days of the first alarm, from 1, and the final figures."""
 
     sequential: int | None
     peeking: int | None  # first day on which an interval for one look excludes 0

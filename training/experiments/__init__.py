@@ -1,1 +1,1 @@
-"""Comparison of the variants of an experiment from the events that were collected."""
+"""VariantComparison of the variants of an experiment from the events that were collected."""

@@ -1,4 +1,4 @@
-"""Comparison of each variant with the main version: rates, lifts, daily looks, a verdict."""
+"""VariantComparison of each variant with the main version: rates, lifts, daily looks, a verdict."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.evaluation.intervals import Estimate
-from training.experiments.estimates import Rate, log_lift, rate
+from training.experiments.estimates import UserRate, log_lift, rate
 from training.experiments.outcomes import Outcomes
 from training.experiments.sample_ratio import SampleRatio
 from training.experiments.sequential import EXPECTED_LIFT, Look, sequential_test
@@ -23,10 +23,10 @@ CONVERSIONS = "conversions a user"
 class MetricResult:
     """One metric of a variant; that of the main version has no lift and no looks."""
 
-    rate: Rate
+    rate: UserRate
     lift: Estimate | None = None  # relative difference to the main version, for one look
     looks: Sequence[Look] = ()  # one for each day
-    rates: Sequence[Rate] = ()  # of all users until each day
+    rates: Sequence[UserRate] = ()  # of all users until each day
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class VariantResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class VariantComparison:
     """Figures of all variants, the main version first."""
 
     variants: Sequence[VariantResult]
@@ -57,7 +57,7 @@ def compare(
     *,
     with_conversions: bool = False,
     expected: float = EXPECTED_LIFT,
-) -> Comparison:
+) -> VariantComparison:
     """Compare all variants with the first one.
 
     Args:
@@ -84,17 +84,17 @@ def compare(
         lists, clicked, conversions = (int(values[of_variant].sum()) for values in sums)
         users = int((outcomes.variant_of == place).sum())
         variants.append(VariantResult(name, users, lists, clicked, conversions, results))
-    return Comparison(variants, outcomes.days, error, sample_ratio)
+    return VariantComparison(variants, outcomes.days, error, sample_ratio)
 
 
-def rates_by_day(outcomes: Outcomes, metric: str) -> list[list[Rate]]:
+def rates_by_day(outcomes: Outcomes, metric: str) -> list[list[UserRate]]:
     """Return for each variant the rate of a metric over all users until each day."""
     users = len(outcomes.variant_of)
     of_variants = [outcomes.variant_of == place for place in range(len(outcomes.variants))]
     order = np.argsort(outcomes.day, kind="stable")
     ends = np.searchsorted(outcomes.day[order], np.arange(outcomes.days), side="right")
     lists, clicked, conversions = np.zeros((3, users))
-    rates: list[list[Rate]] = [[] for _ in of_variants]
+    rates: list[list[UserRate]] = [[] for _ in of_variants]
     for begin, end in zip([0, *ends[:-1]], ends, strict=True):
         rows = order[begin:end]  # a user has one row on a day
         user = outcomes.user[rows]
@@ -112,7 +112,7 @@ def _rate(
     lists: NDArray[np.float64],
     clicked: NDArray[np.float64],
     conversions: NDArray[np.float64],
-) -> Rate:
+) -> UserRate:
     if metric == LIST_CLICKS:
         return rate(clicked, lists)
     if metric == USER_CLICKS:
@@ -120,7 +120,7 @@ def _rate(
     return rate(conversions, np.ones_like(lists))
 
 
-def verdict(comparison: Comparison) -> list[str]:
+def verdict(comparison: VariantComparison) -> list[str]:
     """Return a sentence for each variant, or one that says why there is no verdict."""
     ratio = comparison.sample_ratio
     if ratio is not None and ratio.is_mismatch:
@@ -137,7 +137,7 @@ def verdict(comparison: Comparison) -> list[str]:
     return [_verdict(main, other, comparison) for other in others]
 
 
-def _verdict(main: VariantResult, other: VariantResult, comparison: Comparison) -> str:
+def _verdict(main: VariantResult, other: VariantResult, comparison: VariantComparison) -> str:
     look = other.metrics[LIST_CLICKS].looks[-1]
     lift = look.lift
     if math.isnan(lift.low):

@@ -19,7 +19,7 @@ FEWEST_USERS = 30  # with an event, in each variant: below, the normal approxima
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
+class UserRate:
     """Ratio of two means over users, and its variance; NaN without users."""
 
     value: float
@@ -55,7 +55,7 @@ class LogLift:
         return relative(self.value, half)
 
 
-def rate(events: NDArray[np.float64], occasions: NDArray[np.float64]) -> Rate:
+def rate(events: NDArray[np.float64], occasions: NDArray[np.float64]) -> UserRate:
     """Return events per occasion.
 
     Args:
@@ -65,14 +65,14 @@ def rate(events: NDArray[np.float64], occasions: NDArray[np.float64]) -> Rate:
     users = len(events)
     mean = float(occasions.mean()) if users else 0.0
     if users < 2 or mean == 0:
-        return Rate(math.nan, math.nan, users, 0)
+        return UserRate(math.nan, math.nan, users, 0)
     value = float(events.mean()) / mean
     residuals = (events - value * occasions) / mean
     variance = float(residuals.var(ddof=1)) / users
-    return Rate(value, variance, users, int(np.count_nonzero(events)))
+    return UserRate(value, variance, users, int(np.count_nonzero(events)))
 
 
-def log_lift(treated: Rate, control: Rate) -> LogLift:
+def log_lift(treated: UserRate, control: UserRate) -> LogLift:
     """Return the relative difference of a variant to the main version."""
     if min(treated.users_with_event, control.users_with_event) < FEWEST_USERS:
         return LogLift(math.nan, math.nan)

@@ -59,7 +59,7 @@ class Outcomes:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeOptions:
-    """How events become outcomes.
+    """Options of reading outcomes from events.
 
     Args:
         variants: Names; the main version is the first.

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from recsys import __version__
 from training.evaluation.intervals import Estimate
-from training.experiments.comparison import ERROR, LIST_CLICKS, Comparison, VariantResult
+from training.experiments.comparison import ERROR, LIST_CLICKS, VariantComparison, VariantResult
 from training.experiments.show import rate_text, ratio_text, signed, span
 from training.report.charts import Line, line_chart
 
@@ -47,7 +47,7 @@ def render_page(compared: "ComparedExperiment") -> str:
     )
 
 
-def _charts(comparison: Comparison) -> list[Markup]:
+def _charts(comparison: VariantComparison) -> list[Markup]:
     """Draw for each variant the lift by day and the rates by day."""
     main, *others = comparison.variants
     charts = []

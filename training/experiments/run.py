@@ -15,7 +15,7 @@ from data.events.reading import read_events
 from recsys.bundle.experiment_log import ShareChange, read_changes
 from recsys.errors import BadInput
 from recsys.fileio import check_new_file, replace_file
-from training.experiments.comparison import Comparison, compare, verdict
+from training.experiments.comparison import VariantComparison, compare, verdict
 from training.experiments.outcomes import (
     DAY_SECONDS,
     LISTS_PER_DAY,
@@ -32,7 +32,7 @@ UNUSABLE = "There is nothing to compare"
 
 @dataclass(frozen=True, slots=True)
 class CompareOptions:
-    """What is compared, and how.
+    """Options of a comparison.
 
     Args:
         events: The events folder.
@@ -68,7 +68,7 @@ class ComparedExperiment:
     experiment: str | None
     begin: float
     end: float
-    comparison: Comparison
+    comparison: VariantComparison
     verdict: Sequence[str]
     notes: Sequence[str]
 

@@ -28,7 +28,7 @@ MAX_EXPONENT = 700.0  # beyond, a ratio is more than a float holds
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What the test says on one day."""
+    """Result of the test on one day."""
 
     lift: Estimate  # relative difference, with an interval that is valid at every look together
     p_value: float  # always valid

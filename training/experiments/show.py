@@ -8,12 +8,12 @@ from rich.text import Text
 
 from recsys.console import add_row, neat_table
 from training.evaluation.intervals import Estimate
-from training.experiments.comparison import Comparison, signed_percent
+from training.experiments.comparison import VariantComparison, signed_percent
 from training.experiments.sample_ratio import SampleRatio
 
 
 def show_comparison(
-    comparison: Comparison, verdict: Sequence[str], notes: Sequence[str], console: Console
+    comparison: VariantComparison, verdict: Sequence[str], notes: Sequence[str], console: Console
 ) -> None:
     """Print the figures, then the verdict."""
     names = ["users", "lists", "clicked lists", "conversions"]

@@ -14,7 +14,7 @@ from training.experiments.comparison import (
     first_alarm,
     verdict,
 )
-from training.experiments.estimates import LogLift, Rate, log_lift, rate
+from training.experiments.estimates import LogLift, UserRate, log_lift, rate
 from training.experiments.outcomes import Outcomes
 from training.experiments.sample_ratio import Period, sample_ratio
 from training.experiments.sequential import half_width, likelihood_ratio, sequential_test
@@ -35,7 +35,7 @@ def test_the_variance_of_a_rate_is_that_of_users() -> None:
 
 
 def test_a_lift_is_the_ratio_of_rates_with_both_variances() -> None:
-    new, old = Rate(0.12, 0.0004, 500, 60), Rate(0.1, 0.0001, 500, 50)
+    new, old = UserRate(0.12, 0.0004, 500, 60), UserRate(0.1, 0.0001, 500, 50)
 
     lift = log_lift(new, old)
 
@@ -44,7 +44,7 @@ def test_a_lift_is_the_ratio_of_rates_with_both_variances() -> None:
     interval = lift.interval(0.05)
     assert interval.value == pytest.approx(0.2)
     assert interval.low == pytest.approx(1.2 * math.exp(-1.959964 * lift.variance**0.5) - 1)
-    assert math.isnan(log_lift(Rate(0.1, 0.01, 9, 1), old).value)  # one user with a click
+    assert math.isnan(log_lift(UserRate(0.1, 0.01, 9, 1), old).value)  # one user with a click
 
 
 def test_the_likelihood_ratio_is_the_mean_over_the_mixture_of_effects() -> None:
