@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.cli.demo_loop.visits import FollowedVisit
-from training.experiments.estimates import Rate, rate
+from training.experiments.estimates import UserRate, rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class ClickThrough:
 
     lists: int
     clicks: int
-    rate: Rate
+    rate: UserRate
 
     @classmethod
     def of(cls, visits: Sequence[FollowedVisit]) -> "ClickThrough":

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from recsys.cli.demo_loop.days import Day
-from training.experiments.comparison import Comparison, compare
+from training.experiments.comparison import VariantComparison, compare
 from training.experiments.outcomes import OutcomeOptions, read_outcomes
 
 FIRST, RETRAINED = "first model", "retrained"
 ONLY_NAMED_SECONDS = 1e-6  # visitors name the list of a click, so others were on no list
 
 
-def compare_log(events: Path, days: Sequence[Day]) -> Comparison | None:
+def compare_log(events: Path, days: Sequence[Day]) -> VariantComparison | None:
     """Compare both by the events of the days on which both answered; None if there is none.
 
     Raises:

@@ -31,7 +31,8 @@ from service.feedback.collector_metrics import CollectorMetrics
 from service.feedback.impressions import FLUSH_SECONDS
 from service.server.embedded_redis import private_redis
 from training.retrain.decision import Decision
-from training.retrain.run import RetrainOptions, retrain
+from training.retrain.options import RetrainOptions
+from training.retrain.run import retrain
 
 FROZEN_SHARE = 50.0  # percent of the users, from the first published retraining on
 FOLLOW_SECONDS = 0.2

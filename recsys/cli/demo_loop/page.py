@@ -11,13 +11,13 @@ from recsys.cli.demo_loop.comparison import FIRST, RETRAINED
 from recsys.cli.demo_loop.days import Day
 from recsys.fileio import replace_file
 from training.evaluation.intervals import Estimate
-from training.experiments.comparison import LIST_CLICKS, Comparison, signed_percent, verdict
+from training.experiments.comparison import LIST_CLICKS, VariantComparison, signed_percent, verdict
 from training.report.charts import Line, line_chart
 from training.report.render import render_page
 
 
 def write_page(
-    path: Path, days: Sequence[Day], comparison: Comparison | None, difference: str | None
+    path: Path, days: Sequence[Day], comparison: VariantComparison | None, difference: str | None
 ) -> None:
     """Write the page.
 
@@ -54,7 +54,7 @@ def write_picture(path: Path, days: Sequence[Day]) -> None:
     replace_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
-def charts(days: Sequence[Day], comparison: Comparison | None) -> list[Markup]:
+def charts(days: Sequence[Day], comparison: VariantComparison | None) -> list[Markup]:
     """Draw the click-through of each day, and the difference up to each look."""
     groups = {RETRAINED: [day.retrained for day in days], FIRST: [day.frozen for day in days]}
     lines = []
@@ -73,7 +73,7 @@ def charts(days: Sequence[Day], comparison: Comparison | None) -> list[Markup]:
     return [by_day, *_difference_charts(comparison)]
 
 
-def _difference_charts(comparison: Comparison | None) -> list[Markup]:
+def _difference_charts(comparison: VariantComparison | None) -> list[Markup]:
     if comparison is None:
         return []
     looks = comparison.variants[1].metrics[LIST_CLICKS].looks

@@ -28,7 +28,7 @@ class FollowedClick:
 
 @dataclass(frozen=True, slots=True)
 class FollowedVisit:
-    """What one visitor did: every click was answered with one list."""
+    """Visit of one visitor, in which every click was answered with one list."""
 
     user_id: str
     variant: str | None  # that answered; None while no experiment runs
