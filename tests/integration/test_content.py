@@ -64,7 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def options(folder: Path, out: str, recipe: Recipe = RECIPE) -> TrainOptions:
     columns = ContentOptions(("colour", "weight", "since:time"))
     clicks = ClickOptions(folder / "clicks.csv", test_fraction=0.2)
-    return TrainOptions(clicks, folder / out, recipe, folder / "items.csv", columns)
+    return TrainOptions(clicks, folder / out, recipe, folder / "items.csv", content=columns)
 
 
 @pytest.fixture(scope="module")

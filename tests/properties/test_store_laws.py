@@ -8,10 +8,10 @@ import pytest
 import redis as redis_py
 
 from recsys.errors import StoreUnavailable
+from service.feedback.entries import SHARDS
 from service.redis_client.client import RedisClient
 from service.server.embedded_redis import free_port
 from service.store.session_store import (
-    SHARDS,
     Click,
     ComputedState,
     RedisStore,

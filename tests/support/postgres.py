@@ -46,7 +46,7 @@ def postgres(programs: Path) -> Iterator[int]:
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **other,
         )  # fmt: skip
         try:
-            ready = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+            ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
             wait_until(lambda: subprocess.run(ready).returncode == 0, "PostgreSQL answers")
             yield port
         finally:

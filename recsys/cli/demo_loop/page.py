@@ -66,7 +66,7 @@ def charts(days: Sequence[Day], comparison: VariantComparison | None) -> list[Ma
         [line for line in lines if line.points],
         title="Click-through of lists",
         x_label="day",
-        y_label="with 95 % intervals over users",
+        y_label="95 % intervals",
         names=[str(day.number) for day in days],
         from_zero=True,
     )
