@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY := PASSIVE
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-loop test docs-check browser-test browser redis postgres screenshots faults soak fuzz docs check format clean install image compose-check
+.PHONY: help demo demo-loop test docs-check browser-test browser redis postgres screenshots faults soak fuzz docs site check format clean install image compose-check
 
 help: ## list the targets
 	@echo "session-recsys: make TARGET [ARGS=…] [PYTHON=python3.11]"
@@ -66,6 +66,9 @@ fuzz: install ## send 5,000 requests from the OpenAPI document, some minutes (AR
 
 docs: install ## write the generated parts of the documents: tables, traces, the page of the API
 	$(BIN)/python tests/support/documents/write_docs.py
+
+site: install ## build the documents as a site with a search, in dist/site (ARGS='--out FOLDER')
+	$(BIN)/python docs/site/build.py $(ARGS)
 
 image: ## build session-recsys:serve and :train (EXTRA_INDEX_URL=…: another source of torch)
 	$(IMAGE) --target serve --tag session-recsys:serve .

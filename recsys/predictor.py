@@ -311,13 +311,15 @@ class Predictor:
         order = self._by_popularity
         if allowed is None:
             return order[:count]
-        if allowed.share < FEW_SHARE:
-            items = allowed.indices
-            return items[np.argsort(-self._popularity[items])[:count]]
-        read = count
-        while np.count_nonzero(held := allowed.holds(order[:read])) < count and read < len(order):
+        read = count if allowed.share >= FEW_SHARE else len(order)
+        while read <= allowed.count:  # to seek among more takes longer than to sort the allowed
+            first = order[:read]
+            found = first[allowed.holds(first)]
+            if len(found) >= count:
+                return found[:count]
             read *= 2
-        return order[:read][held][:count]
+        items = allowed.indices
+        return items[np.argsort(-self._popularity[items])[:count]]
 
     @torch.inference_mode()
     def hidden_after(self, items: Tensor) -> Tensor:

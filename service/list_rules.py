@@ -25,9 +25,9 @@ class ListQuery:
     fields: Sequence[str] = ()
 
     @property
-    def may_score_all(self) -> bool:
-        """Return whether the list may need a scan of the items."""
-        return bool(self.filter or self.boost or self.max_per or self.pin)
+    def has_rules(self) -> bool:
+        """Return whether rules beside the filter decide on the order."""
+        return bool(self.boost or self.max_per or self.pin)
 
 
 def check_rules(query: ListQuery, catalogue: Catalogue, prefix: str = "") -> None:
@@ -58,7 +58,7 @@ def ranking_query(query: ListQuery, catalogue: Catalogue, excluded: Sequence[str
         excluded: ids of items to leave out; the catalogue may lack some.
     """
     known = catalogue.known(excluded)
-    if not query.may_score_all:
+    if not (query.filter or query.has_rules):
         return RankingQuery(query.k, known)
     attributes = catalogue.attributes
     boosts = [

@@ -24,22 +24,24 @@ If Redis does not answer, the result is computed from the query alone and is deg
 are skipped and reported. A user without a known click gets the popular list.
 
 A batch that takes milliseconds is ranked in the event loop. A longer one is ranked in a worker
-thread, so that the event loop goes on.
+thread, so that the event loop goes on. So are rules, and the first filter by an attribute, which
+sorts the items by its values.
 """
 
 import asyncio
 import copy
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Self, TypeVar
 
 from torch import Tensor
 
+from recsys.catalogue.attributes import Range
+from recsys.catalogue.catalogue import CACHED_FILTER_VALUES
 from recsys.errors import StoreUnavailable, WrongAttribute
 from recsys.predictor import Predictor, Ranking, SessionState, Source
 from recsys.retrieval.exact import RankingQuery
@@ -145,6 +147,7 @@ class Recommender:
         self._worker = worker
         self._impressions = impressions
         self._seconds_per_query = IN_LOOP_SECONDS  # moving average of the ranking time
+        self._filtered: set[tuple[str, bool]] = set()  # attributes of filters; whether by a range
 
     async def close(self) -> None:
         """Store the states that wait."""
@@ -310,13 +313,19 @@ class Recommender:
     ) -> tuple[Tensor, list[Ranking]]:
         """Rank in the event loop what is quick, and in the worker thread what takes longer.
 
-        Filters and rules may take long, and so may a list that the index cannot give.
+        Rules may take long, and so may a list that the index or a short scan cannot give.
         """
         in_thread = partial(asyncio.get_running_loop().run_in_executor, self._worker)
+        if any(self._may_take_long(query) for query in queries):
+            ranked = await in_thread(self._rank, self.predictor.rank, queries, sessions)
+            self._filtered.update(*(_attributes(query) for query in queries))
+            return ranked
         quick = self._seconds_per_query * len(queries) < IN_LOOP_SECONDS
-        if not quick or any(query.may_score_all for query in queries):
-            return await in_thread(self._rank, self.predictor.rank, queries, sessions)
-        states, rankings = self._rank(self.predictor.rank_quickly, queries, sessions)
+        states, rankings = (
+            self._rank_quickly(queries, sessions)
+            if quick
+            else await in_thread(self._rank_quickly, queries, sessions)
+        )
         missing = [index for index, ranking in enumerate(rankings) if ranking is None]
         if missing:
             completed = await in_thread(
@@ -336,9 +345,18 @@ class Recommender:
         queries: Sequence[RecommendationQuery],
         sessions: Sequence[_Session],
     ) -> tuple[Tensor, list[RankingType]]:
-        with self._timed(queries):
-            states = self.predictor.advance([session.model_input for session in sessions])
-            return states, self._rankings(rank, states, queries, sessions)
+        states = self.predictor.advance([session.model_input for session in sessions])
+        return states, self._rankings(rank, states, queries, sessions)
+
+    def _rank_quickly(
+        self, queries: Sequence[RecommendationQuery], sessions: Sequence[_Session]
+    ) -> tuple[Tensor, list[Ranking | None]]:
+        """Rank what is quick, and measure the processor time of this thread for a query."""
+        began = self._clock()
+        ranked = self._rank(self.predictor.rank_quickly, queries, sessions)
+        seconds = (self._clock() - began) / len(queries)
+        self._seconds_per_query += (1 - SMOOTHING) * (seconds - self._seconds_per_query)
+        return ranked
 
     def _rankings(
         self,
@@ -354,14 +372,16 @@ class Recommender:
         ]
         return rank(states, [session.window for session in sessions], ranking_queries)
 
-    @contextmanager
-    def _timed(self, queries: Sequence[RecommendationQuery]) -> Iterator[None]:
-        """Measure the processor time of this thread for a query without rules."""
-        began = self._clock()
-        yield
-        if not any(query.may_score_all for query in queries):
-            seconds = (self._clock() - began) / len(queries)
-            self._seconds_per_query += (1 - SMOOTHING) * (seconds - self._seconds_per_query)
+    def _may_take_long(self, query: RecommendationQuery) -> bool:
+        """Return whether a query has rules, or a filter that may be the first by an attribute.
+
+        A filter that is too long to be cached counts, too.
+        """
+        if not (query.filter or query.has_rules):
+            return False
+        values = [each for each in query.filter.values() if not isinstance(each, Range)]
+        is_long = sum(map(len, values)) > CACHED_FILTER_VALUES
+        return query.has_rules or is_long or not self._filtered >= _attributes(query)
 
     def _ranking_query(self, query: RecommendationQuery, session: _Session) -> RankingQuery:
         if self._error(query) is not None:
@@ -436,6 +456,11 @@ class Recommender:
             return None
         catalogue = self.predictor.catalogue
         return [catalogue.attributes_of(item, query.fields) for item in ranking.items]
+
+
+def _attributes(query: ListQuery) -> set[tuple[str, bool]]:
+    """Return the attributes of a filter, each with whether it is a range that is asked for."""
+    return {(name, isinstance(values, Range)) for name, values in query.filter.items()}
 
 
 def _is_click_stored(stored: StoredSession | None) -> bool:

@@ -10,9 +10,11 @@ product is within twice this bound of the n-th largest is a candidate, so the n 
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -25,15 +27,18 @@ from recsys.model.ranking import largest
 from recsys.retrieval.candidates import with_bias
 from recsys.retrieval.int8 import STEPS, Int8Codes, int8_product
 
-CODES_AT_ONCE = 32_768  # multiplied together
+CODES_AT_ONCE = 65_536  # multiplied together
 COPIED_AT_ONCE = 8_192  # copied to be multiplied, which stay in the cache
-SIDE_BY_SIDE = 16  # runs, of the mean of a filter: so many are read where they are
+SIDE_BY_SIDE = 16  # runs of a mean stretch: so long ones are read where they are
 RUN = 64  # codes that are read together, 9 KB of 128 numbers
 PRODUCTS_AT_ONCE = 8_000_000  # 32 MB
+SHORT_SCAN = 100_000  # codes, which take a millisecond
 MAX_CANDIDATES = 100_000  # of one query; where rounding leaves more, the scan gives up
 ROUNDING = 1e-5  # of the bound, for the arithmetic in float32
 INT32 = torch.iinfo(torch.int32)
 MOST_RUNS = 0.8  # of all; to read more, no run is left out
+GROUPS = 2047  # of products, whose maxima are sorted; odd, for allowed items at equal distances
+GROUPS_PER_ITEM = 8  # to find; with fewer groups too many items would share one
 
 
 class ItemScan:
@@ -56,37 +61,46 @@ class ItemScan:
     def _codes(self) -> "_OrderedCodes":
         return _OrderedCodes.of(self._matrix, self._bias, self._order())
 
-    @torch.inference_mode()
+    def is_short(self, allowed: AllowedItems) -> bool:
+        """Return whether a scan of these items reads few codes; not before the codes are made."""
+        made = "_codes" in vars(self)
+        return made and allowed.count <= SHORT_SCAN and self._runs(allowed).size <= SHORT_SCAN
+
     def best(
-        self, queries: NDArray[np.float32], count: int, allowed: AllowedItems | None = None
-    ) -> NDArray[np.int64] | None:
+        self,
+        queries: NDArray[np.float32],
+        counts: Sequence[int],
+        allowed: Sequence[AllowedItems | None],
+    ) -> list[NDArray[np.int64] | None]:
         """Return candidates that hold the allowed items with the highest scores.
+
+        Queries that allow the same items are multiplied together.
 
         Args:
             queries: (B, H) float32.
-            count: candidates hold the `count` best, and all items that score as the last of them.
-            allowed: None for every item.
+            counts: B numbers; candidates hold so many of the best, and all items that score as the
+                last of them.
+            allowed: of each query, None for every item.
 
         Returns:
-            (B, C) int64 items, in no order, -1 fills a row; None where a query would have more
-            than `MAX_CANDIDATES`.
+            B arrays of items, (C,) int64, in no order; None where there would be more than
+            `MAX_CANDIDATES`.
         """
         torch.get_num_threads()  # applies torch's setting to this thread, as _int_mm does not
-        runs = self._runs(allowed)
-        vectors = with_bias(queries, 1.0)
-        at_once = max(PRODUCTS_AT_ONCE // max(runs.size, 1), 1)
-        found = [
-            items
-            for at in range(0, len(queries), at_once)
-            for items in self._codes.best(vectors[at : at + at_once], count, runs)
-        ]
-        most = max(map(len, found))
-        if most > MAX_CANDIDATES:
-            return None
-        filled = np.full((len(found), most), -1, dtype=np.int64)
-        for row, items in zip(filled, found, strict=True):
-            row[: len(items)] = items
-        return filled
+        rows_of: dict[AllowedItems | None, list[int]] = defaultdict(list)
+        for row, items in enumerate(allowed):
+            rows_of[items].append(row)
+        rounded, errors = self._codes.rounded(with_bias(queries, 1.0))
+        found: list[NDArray[np.int64] | None] = [None] * len(queries)
+        for items, alike in rows_of.items():
+            runs = self._runs(items)
+            at_once = max(PRODUCTS_AT_ONCE // max(runs.size, 1), 1)
+            for rows in (alike[at : at + at_once] for at in range(0, len(alike), at_once)):
+                count = max(counts[row] for row in rows)
+                best = self._codes.best(rounded[rows], errors[rows], count, runs)
+                for row, candidates in zip(rows, best, strict=True):
+                    found[row] = candidates if len(candidates) <= MAX_CANDIDATES else None
+        return found
 
     def _runs(self, allowed: AllowedItems | None) -> "_Runs":
         if allowed is None:
@@ -99,14 +113,59 @@ class ItemScan:
 
 @dataclass(frozen=True)
 class _Runs:
-    """Runs of codes to read, and which of these codes are not allowed."""
+    """Stretches of codes to read, and which of these codes are not allowed."""
 
-    numbers: NDArray[np.int64] | None  # of the runs, rising; None for all
-    barred: Tensor  # (size,) bool
+    starts: NDArray[np.int64]  # (stretches,) place of the first code of each
+    ends: NDArray[np.int64]  # (stretches,) number of codes up to the end of each
+    copied: bool  # every stretch is a whole run, which is copied to be multiplied
+    barred: Tensor | None  # (size,) bool; None where all are allowed
+
+    @classmethod
+    def of(
+        cls, starts: NDArray[Any], sizes: NDArray[Any], copied: bool, places: NDArray[np.int32]
+    ) -> "_Runs":
+        """Return the runs of stretches, rising, that hold these allowed places, (count,)."""
+        starts, ends, barred = starts.astype(np.int64), np.cumsum(sizes, dtype=np.int64), None
+        size = int(ends[-1]) if len(ends) else 0
+        if len(places) < size:
+            if len(starts) > 1:
+                stretch = np.searchsorted(starts, places, side="right") - 1
+                places = places + (ends - sizes - starts)[stretch]
+            else:
+                places = places - int(starts[0])
+            mask = np.ones(size, dtype=bool)
+            mask[places] = False
+            barred = torch.from_numpy(mask)
+        return cls(starts, ends, copied, barred)
 
     @property
     def size(self) -> int:
-        return len(self.barred)
+        """Return how many codes are read."""
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def places(self, read: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the places of codes; read: their numbers in the order in which they are read."""
+        if len(self.starts) == 1:
+            return read + int(self.starts[0])
+        stretch = np.searchsorted(self.ends, read, side="right")
+        places: NDArray[np.int64] = read + (self._stops - self.ends)[stretch]
+        return places
+
+    @cached_property
+    def _stops(self) -> NDArray[np.int64]:
+        """(stretches,) place after the last code of each."""
+        return self.starts + np.diff(self.ends, prepend=0)
+
+    def read(self, codes: Tensor) -> Iterator[Tensor]:
+        """Yield the stretches of all codes, (places, width) int8, a part at a time."""
+        if self.copied:
+            by_run = codes.view(-1, RUN * codes.size(1))
+            for some in torch.split(torch.from_numpy(self.starts // RUN), COPIED_AT_ONCE // RUN):
+                yield by_run.index_select(0, some).view(-1, codes.size(1))
+            return
+        for start, stop in zip(self.starts.tolist(), self._stops.tolist(), strict=True):
+            for first in range(start, stop, CODES_AT_ONCE):
+                yield codes[first : min(first + CODES_AT_ONCE, stop)]
 
 
 @dataclass(frozen=True)
@@ -137,49 +196,59 @@ class _OrderedCodes:
 
     @cached_property
     def all_runs(self) -> _Runs:
-        return _Runs(None, torch.arange(len(self.items)) >= self.total)
+        return _Runs(np.zeros(1, np.int64), np.array([self.total]), False, None)
 
     def runs_of(self, allowed: AllowedItems) -> _Runs:
         """Return the runs that hold the allowed items."""
-        places = self.places[allowed.indices]
-        run, within = places // RUN, places % RUN
-        touched = np.zeros(len(self.items) // RUN, dtype=bool)
-        touched[run] = True
-        numbers = np.flatnonzero(touched)
-        if len(numbers) > MOST_RUNS * len(touched):
-            numbers, touched = np.arange(len(touched)), np.ones_like(touched)
-        barred = np.ones((len(numbers), RUN), dtype=bool)
-        barred[(np.cumsum(touched) - 1)[run], within] = False
-        return _Runs(None if touched.all() else numbers, torch.from_numpy(barred.ravel()))
+        places, all_codes = self.places[allowed.indices], (np.zeros(1), np.array([self.total]))
+        if allowed.share > MOST_RUNS:
+            return _Runs.of(*all_codes, False, places)
+        places.sort()
+        run = places // RUN
+        numbers = run[np.diff(run, prepend=-1) > 0]
+        if len(numbers) * RUN > MOST_RUNS * self.total:
+            return _Runs.of(*all_codes, False, places)
+        first = np.flatnonzero(np.diff(run, prepend=-2) > 1)  # no run of a stretch is left out
+        if len(first) == 1 or len(first) * SIDE_BY_SIDE < len(numbers):
+            last = np.append(first[1:], len(places)) - 1
+            return _Runs.of(places[first], places[last] + 1 - places[first], False, places)
+        return _Runs.of(numbers * RUN, np.full(len(numbers), RUN), True, places)
+
+    def rounded(self, vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+        """Return queries in 8 bits, (B, width), and by how much their products differ, (B,).
+
+        vectors: (B, width) float32, queries with their last number.
+        """
+        exact = vectors * self.steps.numpy()
+        exact *= STEPS / np.maximum(np.abs(exact).max(axis=1, keepdims=True), 1e-30)
+        rounded = np.rint(exact)
+        errors = _lengths(exact) * (0.5 * math.sqrt(len(self.steps)))
+        errors += _lengths(exact - rounded) * self.longest
+        with np.errstate(invalid="ignore"):  # a state of NaN
+            return rounded.astype(np.int8), errors
 
     def best(
-        self, vectors: NDArray[np.float32], count: int, runs: _Runs
+        self, queries: NDArray[np.int8], errors: NDArray[np.float64], count: int, runs: _Runs
     ) -> list[NDArray[np.int64]]:
         """Return the (C,) candidates of each query in some runs; see `ItemScan.best`.
 
         Args:
-            vectors: (B, width) float32, queries with their last number.
+            queries: (B, width) int8.
+            errors: (B,) float64, as `rounded` returns them.
             count: see `ItemScan.best`.
             runs: the runs.
         """
-        scaled = torch.from_numpy(vectors) * self.steps
-        exact = scaled * (STEPS / scaled.abs().amax(dim=1, keepdim=True).clamp(min=1e-30))
-        rounded = exact.round()
-        differ = torch.linalg.vector_norm(exact - rounded, dim=1) * self.longest
-        differ += torch.linalg.vector_norm(exact, dim=1) * (0.5 * math.sqrt(len(self.steps)))
-        products = self._products(rounded.to(torch.int8), runs)
-        last = largest(products, min(count, runs.size))[0].amin(dim=1) if runs.size else differ
-        least = (last.double() - 2 * (1 + ROUNDING) * differ.double()).floor()
-        least = least.nan_to_num(INT32.max).clamp(min=INT32.min + 1)  # a state of NaN finds nothing
-        found = []
-        for row, bound in zip(products.numpy(), least.to(torch.int64).tolist(), strict=True):
-            found.append(self._items_at(np.flatnonzero(row >= bound), runs))
-        return found
-
-    def _items_at(self, places: NDArray[np.int64], runs: _Runs) -> NDArray[np.int64]:
-        if runs.numbers is not None:
-            places = runs.numbers[places // RUN] * RUN + places % RUN
-        return self.items[places].astype(np.int64)
+        if not runs.size:
+            return [np.zeros(0, dtype=np.int64)] * len(queries)
+        products = self._products(torch.from_numpy(queries), runs).numpy()
+        least = np.floor(
+            _at_most_the_last(products, min(count, runs.size)) - 2 * (1 + ROUNDING) * errors
+        )
+        least = np.nan_to_num(least, nan=INT32.max).clip(min=INT32.min + 1)  # NaN finds nothing
+        return [
+            self.items[runs.places(np.flatnonzero(row >= int(bound)))].astype(np.int64)
+            for row, bound in zip(products, least.tolist(), strict=True)
+        ]
 
     def _products(self, queries: Tensor, runs: _Runs) -> Tensor:
         """Return the products with codes of some runs, the least int32 where one is not allowed.
@@ -192,27 +261,32 @@ class _OrderedCodes:
             (B, runs.size) int32.
         """
         products, start = torch.empty((len(queries), runs.size), dtype=torch.int32), 0
-        for codes in self._read(runs):
+        for codes in runs.read(self.codes):
             part = products[:, start : start + len(codes)]
             whole = part if len(queries) == 1 else torch.empty_like(part)  # written as one piece
             int8_product(queries, codes.t(), whole)
             if whole is not part:
                 part.copy_(whole)
             start += len(codes)
-        return products.masked_fill_(runs.barred, INT32.min)
+        return products if runs.barred is None else products.masked_fill_(runs.barred, INT32.min)
 
-    def _read(self, runs: _Runs) -> Iterator[Tensor]:
-        """Yield the codes of some runs, a part at a time; runs side by side are not copied."""
-        numbers = runs.numbers
-        if numbers is None:
-            yield from torch.split(self.codes, CODES_AT_ONCE)
-            return
-        ends = np.flatnonzero(np.diff(numbers) > 1) + 1
-        if len(ends) * SIDE_BY_SIDE < len(numbers):
-            for part in np.split(numbers, ends):
-                beside = self.codes[part[0] * RUN : (part[-1] + 1) * RUN]
-                yield from torch.split(beside, CODES_AT_ONCE)
-        else:
-            by_run = self.codes.view(-1, RUN * self.codes.size(1))
-            for some in torch.split(torch.from_numpy(numbers), COPIED_AT_ONCE // RUN):
-                yield by_run.index_select(0, some).view(-1, self.codes.size(1))
+
+def _lengths(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the length of each vector, (B,); vectors: (B, width)."""
+    squares: NDArray[np.float64] = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+    return np.sqrt(squares)
+
+
+def _at_most_the_last(products: NDArray[np.int32], count: int) -> NDArray[np.int32]:
+    """Return a number that is not above the `count`-th largest product, (B,).
+
+    It may be the `count`-th largest of the maxima of groups, which are as many products.
+
+    products: (B, size) int32.
+    """
+    rows, size = products.shape
+    if size < 2 * GROUPS or count * GROUPS_PER_ITEM > GROUPS:
+        return largest(torch.from_numpy(products), count)[0].amin(dim=1).numpy()
+    grouped = products[:, : size // GROUPS * GROUPS].reshape(rows, -1, GROUPS)
+    last: NDArray[np.int32] = np.partition(grouped.max(axis=1), -count, axis=1)[:, -count]
+    return last

@@ -141,14 +141,28 @@ class Reranked:
         for count, rows in self._rows_by_count(batch).items():
             some = batch.only(rows)
             items = self._of_index(some, count)
-            search = _Search(min(self._index.max_k, count))
-            for at, top_k in zip(rows, self._scored(some, items, [search]), strict=True):
+            searches = [[_Search(min(self._index.max_k, count))]] * len(rows)
+            for at, top_k in zip(rows, self._scored(some, items, searches), strict=True):
                 lists[at] = top_k
-        for at, query in enumerate(batch.queries):
-            few = query.allowed is not None and query.allowed.count <= self._few_allowed
-            if few and query.rules is None and batch.clicks[at]:
-                (lists[at],) = self._best_of(batch.only([at]), [_Search(query.k, query.allowed)])
+        short = [
+            at for at, found in enumerate(lists) if found is None and self._is_short(batch, at)
+        ]
+        for at, top_k in zip(short, self._of_allowed(batch.only(short)), strict=True):
+            lists[at] = top_k
         return lists
+
+    def _is_short(self, batch: "_Batch", at: int) -> bool:
+        """Return whether the best of the allowed items of a row are soon found."""
+        query = batch.queries[at]
+        if query.allowed is None or query.rules is not None or not batch.clicks[at]:
+            return False
+        if query.allowed.count <= self._few_allowed:
+            return True
+        return self._scan is not None and self._scan.is_short(self._trained(query.allowed))
+
+    def _trained(self, allowed: AllowedItems) -> AllowedItems:
+        """Return the allowed items without new ones, which the scan does not have."""
+        return allowed.first(len(self._exact.matrix))
 
     def _rows_by_count(self, batch: "_Batch") -> dict[int, list[int]]:
         """Return candidate count → the rows whose lists the index may find from so many."""
@@ -169,19 +183,21 @@ class Reranked:
     def _by_scan(self, batch: "_Batch") -> list[TopK | None]:
         """Return the lists from the best of the allowed items, None where that is not possible."""
         lists: list[TopK | None] = [None] * len(batch.queries)
-        alike: dict[int, list[int]] = {}  # rows without rules whose allowed items are the same
+        plain = [at for at, query in enumerate(batch.queries) if query.rules is None]
+        for at, top_k in zip(plain, self._of_allowed(batch.only(plain)), strict=True):
+            lists[at] = top_k
         for at, query in enumerate(batch.queries):
-            if query.rules is None:
-                alike.setdefault(id(query.allowed), []).append(at)
-            else:
+            if query.rules is not None:
                 lists[at] = self._by_rules(batch.only([at]), query.rules)
-        for rows in alike.values():
-            some = batch.only(rows)
-            depth = max(map(_places, some.queries, some.demoted))
-            search = _Search(depth, some.queries[0].allowed)
-            for at, top_k in zip(rows, self._best_of(some, [search]), strict=True):
-                lists[at] = top_k
         return lists
+
+    def _of_allowed(self, batch: "_Batch") -> list[TopK | None]:
+        """Return the lists without rules, from the best of the items that each allows."""
+        searches = [
+            [_Search(_places(query, demoted), query.allowed)]
+            for query, demoted in zip(batch.queries, batch.demoted, strict=True)
+        ]
+        return self._best_of(batch, searches)
 
     def _by_rules(self, row: "_Batch", rules: RankingRules) -> TopK | None:
         """Return the list of a batch of one; None where its items may be anywhere."""
@@ -189,76 +205,113 @@ class Reranked:
         sets, by_index = rules.sets(query.allowed), True
         for depth in rules.depths(_places(query, row.demoted[0])) if sets else ():
             searches = [_Search(depth, items, boost) for items, boost in sets]
-            (top_k,) = self._best_of(row, searches, by_index)
+            (top_k,) = self._best_of(row, [searches], by_index)
             if top_k is not None:
                 return top_k
             by_index = False
         return None
 
     def _best_of(
-        self, batch: "_Batch", searches: Sequence[_Search], by_index: bool = False
+        self, batch: "_Batch", searches: Sequence[Sequence[_Search]], by_index: bool = False
     ) -> list[TopK | None]:
         """Return the lists from the best items of some searches; None where these do not do.
 
-        by_index: the index may search instead of the scan, where it is likely to find enough.
+        Args:
+            batch: B rows.
+            searches: those of each row.
+            by_index: the index may search instead of the scan, where it is likely to find enough.
         """
-        parts, done = [], []
-        for search in searches:
-            found = self._candidates(batch, search, by_index)
-            if found is None:
-                return [None] * len(batch.queries)
-            parts.append(found[0])
-            done.append(found[1])
-        rules = batch.queries[0].rules
-        if rules is not None:
-            parts.append(np.array([rules.pinned], dtype=np.int64))
+        if not searches:
+            return []
+        parts: list[list[NDArray[np.int64]]] = [[] for _ in searches]
+        done: list[list[_Search]] = [[] for _ in searches]
+        to_scan: list[tuple[int, _Search]] = []  # with the row
+        for row, of_row in enumerate(searches):
+            for search in of_row:
+                found = self._without_scan(batch, row, search, by_index)
+                if found is None:
+                    to_scan.append((row, search))
+                else:
+                    parts[row].append(found[0])
+                    done[row].append(found[1])
+        failed = set()
+        for (row, search), items in zip(to_scan, self._scanned(batch, to_scan), strict=True):
+            if items is None:
+                failed.add(row)
+            else:
+                parts[row].append(items)
+                done[row].append(search)
+        for part, query in zip(parts, batch.queries, strict=True):
+            if query.rules is not None:
+                part.append(np.array(query.rules.pinned, dtype=np.int64))
         if self._blend is not None:  # its softmax is over the best of all items
-            parts.append(self._of_index(batch, self._least_count))
-        return self._scored(batch, np.concatenate(parts, axis=1), done)
+            for part, items in zip(parts, self._of_index(batch, self._least_count), strict=True):
+                part.append(items)
+        lists: list[TopK | None] = [None] * len(searches)
+        joined = {row: np.concatenate(part) for row, part in enumerate(parts) if row not in failed}
+        for rows in _alike_in_size(joined):
+            items = _filled([joined[row] for row in rows])
+            scored = self._scored(batch.only(rows), items, [done[row] for row in rows])
+            for row, top_k in zip(rows, scored, strict=True):
+                lists[row] = top_k
+        return lists
 
-    def _candidates(
-        self, batch: "_Batch", search: _Search, by_index: bool
+    def _without_scan(
+        self, batch: "_Batch", row: int, search: _Search, by_index: bool
     ) -> tuple[NDArray[np.int64], _Search] | None:
-        """Return candidates, (B, C), and what was searched for them."""
+        """Return candidates of a row, (C,), and what was searched; None where a scan has to."""
         allowed, index = search.allowed, self._index
         if allowed is not None and allowed.count <= max(self._few_allowed, search.depth):
-            items = allowed.indices.astype(np.int64)[None].repeat(len(batch.queries), axis=0)
-            return items, _Search(sys.maxsize, allowed)
+            return allowed.indices.astype(np.int64), _Search(sys.maxsize, allowed)
         if by_index and self._index_may_find(search.depth, allowed):
             depth = min(index.max_k, _steps(search.depth, allowed))
-            return self._of_index(batch, depth), _Search(depth, None, search.boost)
-        if self._scan is None:
-            return None
-        trained = None if allowed is None else allowed.first(len(self._exact.matrix))
-        scanned = self._scan.best(batch.vectors, search.depth, trained)
-        if scanned is None:
-            return None
-        return self._with_raised(batch, scanned, search.depth, allowed), search
+            (items,) = self._of_index(batch.only([row]), depth)
+            return items, _Search(depth, None, search.boost)
+        return None
+
+    def _scanned(
+        self, batch: "_Batch", searches: Sequence[tuple[int, _Search]]
+    ) -> Sequence[NDArray[np.int64] | None]:
+        """Return the candidates of a scan for searches of some rows, None where it gives up."""
+        if self._scan is None or not searches:
+            return [None] * len(searches)
+        vectors = batch.vectors[[row for row, _ in searches]]
+        depths = [search.depth for _, search in searches]
+        sets = [search.allowed for _, search in searches]
+        trained = [None if allowed is None else self._trained(allowed) for allowed in sets]
+        scanned = self._scan.best(vectors, depths, trained)
+        if not len(self._raised):
+            return scanned
+        return [
+            None
+            if items is None
+            else np.append(items, self._best_raised(vectors[[at]], depths[at], sets[at])[0])
+            for at, items in enumerate(scanned)
+        ]
 
     def _of_index(self, batch: "_Batch", count: int) -> NDArray[np.int64]:
         """Return the index's candidates and the best of the raised items, (B, C) int64."""
         items = self._index.candidates(batch.vectors, batch.clicks, count)
-        return self._with_raised(batch, items, count)
-
-    def _with_raised(
-        self,
-        batch: "_Batch",
-        items: NDArray[np.int64],
-        count: int,
-        allowed: AllowedItems | None = None,
-    ) -> NDArray[np.int64]:
-        """Return candidates, (B, C), with the `count` best of the raised and allowed items."""
         if not len(self._raised):
             return items
-        vectors = torch.from_numpy(batch.vectors)
-        scores = torch.addmm(self._raised_bias, vectors, self._raised_matrix)
+        return np.concatenate([items, self._best_raised(batch.vectors, count)], axis=1)
+
+    def _best_raised(
+        self, vectors: NDArray[np.float32], count: int, allowed: AllowedItems | None = None
+    ) -> NDArray[np.int64]:
+        """Return the `count` best of the raised and allowed items, (B, C); vectors: (B, H)."""
+        scores = torch.addmm(self._raised_bias, torch.from_numpy(vectors), self._raised_matrix)
         if allowed is not None:
             scores[:, torch.from_numpy(~allowed.holds(self._raised))] = NEVER
         best = torch.topk(scores, min(count, len(self._raised)), sorted=False)[1].numpy()
-        return np.concatenate([items, self._raised[best]], axis=1)
+        raised: NDArray[np.int64] = self._raised[best]
+        return raised
 
     def _scored(
-        self, batch: "_Batch", items: NDArray[np.int64], searches: Sequence[_Search]
+        self,
+        batch: "_Batch",
+        items: NDArray[np.int64],
+        searches: Sequence[Sequence[_Search]],
     ) -> list[TopK | None]:
         """Return the best of the candidates; None where another item might be in a list.
 
@@ -267,12 +320,14 @@ class Reranked:
         Args:
             batch: B rows.
             items: (B, C) int64, -1 where there is no candidate.
-            searches: what was searched for them.
+            searches: what was searched for each row.
         """
         new = self._exact.new
         if new is not None:
             ruled = any(query.rules is not None for query in batch.queries)
-            depth = len(new) if ruled else max(search.depth for search in searches)
+            depth = (
+                len(new) if ruled else max(search.depth for of_row in searches for search in of_row)
+            )
             more = new.candidates(batch.vectors, [query.allowed for query in batch.queries], depth)
             items = np.concatenate([items, more], axis=1)
         rows = max(VECTORS_AT_ONCE // max(items.shape[1], 1), 1)
@@ -282,11 +337,16 @@ class Reranked:
         return [
             top_k
             for part in parts
-            for top_k in self._scored_together(batch.only(part), items[part], searches)
+            for top_k in self._scored_together(
+                batch.only(part), items[part], searches[part.start : part.stop]
+            )
         ]
 
     def _scored_together(
-        self, batch: "_Batch", items: NDArray[np.int64], searches: Sequence[_Search]
+        self,
+        batch: "_Batch",
+        items: NDArray[np.int64],
+        searches: Sequence[Sequence[_Search]],
     ) -> list[TopK | None]:
         """Return the lists of one part."""
         queries = batch.queries
@@ -304,16 +364,18 @@ class Reranked:
             self._normalize(scores, shown, batch.votes)
         floors = [
             NEVER
-            if _suffices(searches, *row[:2])
-            else _floor(searches, *row[2:], len(self._vectors))
-            for row in zip(queries, batch.demoted, items, scores, shown, strict=True)
+            if _suffices(done, query, demoted)
+            else _floor(done, items[row], scores[row], shown[row], len(self._vectors))
+            for row, (done, query, demoted) in enumerate(
+                zip(searches, queries, batch.demoted, strict=True)
+            )
         ]
-        places, flat = entries.places(items, len(self._vectors)), scores.ravel()
-        if batch.votes is not None:
+        if len(entries.item):
+            places, flat = entries.places(items, len(self._vectors)), scores.ravel()
             with np.errstate(invalid="ignore"):  # a state of NaN
                 voted = flat[places[:votes]]
                 flat[places[:votes]] = np.logaddexp(voted, entries.value[:votes])
-        flat[places[votes:]] += entries.value[votes:]
+            flat[places[votes:]] += entries.value[votes:]
         for row, query in enumerate(queries):
             if query.excluded:
                 shown[row] &= ~np.isin(items[row], query.excluded)
@@ -487,6 +549,8 @@ def _floor(
     """
     floor = NEVER
     for search in searches:
+        if search.depth == sys.maxsize:
+            continue
         held = distinct if search.allowed is None else distinct & search.allowed.holds(items)
         found, size = scores[held], total if search.allowed is None else search.allowed.count
         if len(found) < min(search.depth, size):
@@ -516,3 +580,19 @@ def query_vectors(hidden: Tensor, scale: float) -> NDArray[np.float32]:
     lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     factors = np.where(lengths > MIN_LENGTH, scale / np.maximum(lengths, MIN_LENGTH), 0)
     return vectors * factors.astype(np.float32)[:, None]
+
+
+def _alike_in_size(parts: Mapping[int, NDArray[np.int64]]) -> list[list[int]]:
+    """Return rows, in their order, together where one has at most twice as many items."""
+    alike: dict[int, list[int]] = {}
+    for row, items in parts.items():
+        alike.setdefault(len(items).bit_length(), []).append(row)
+    return list(alike.values())
+
+
+def _filled(rows: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Return (B, C) int64, these rows filled up with -1."""
+    filled = np.full((len(rows), max(map(len, rows))), -1, dtype=np.int64)
+    for whole, row in zip(filled, rows, strict=True):
+        whole[: len(row)] = row
+    return filled

@@ -123,8 +123,7 @@ class Playground {
   async #aside(turn, answer) {
     try {
       if (answer.degraded) this.health.look();
-      if (!this.facts.serves(answer.model_id)) await this.#newModel();
-      this.facts.answered(answer);
+      if (!this.facts.answered(answer)) await this.#newModel();
       await Promise.all([this.#showState(turn), this.others.show(answer.model_id)]);
     } catch (error) {
       this.failed(error);

@@ -6,6 +6,7 @@ const MEASURE = "recall@20";
 
 export class Facts {
   modelId = null;
+  #answer = null; // the last one
   #served = new Set(); // ids of all models: in an experiment, variants answer some users
 
   constructor(api, types) {
@@ -28,16 +29,21 @@ export class Facts {
       el("span", { id: "variant", class: "variant", hidden: true }),
       el("span", { class: "more" }, `${layers}${number(model.hidden)} units, ${number(model.items)} items`),
     );
+    this.#showAnswer();
     this.#measured(model.metrics);
   }
 
-  /** Return whether a model is known; one that is not has taken over. */
-  serves(modelId) {
-    return this.#served.has(modelId);
+  /** Show which model answered; return whether it is known: one that is not has taken over. */
+  answered(answer) {
+    this.#answer = answer;
+    this.#showAnswer();
+    return this.#served.has(answer.model_id);
   }
 
-  /** Show which model answered, and in an experiment which variant this is. */
-  answered({ model_id: modelId, variant }) {
+  /** In an experiment, show the variant that answered, too. */
+  #showAnswer() {
+    if (this.#answer === null) return;
+    const { model_id: modelId, variant } = this.#answer;
     byId("answered-by").textContent = modelId;
     byId("variant").hidden = variant === undefined;
     byId("variant").textContent = `variant ${variant}`;

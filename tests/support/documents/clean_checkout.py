@@ -16,12 +16,13 @@ from tests.support.documents.small_runs import ended, run_program
 
 FOLDERS = ("data", "docker", "docs", "recsys", "service", "tests", "training")
 BUNDLE = "runs/small/bundle"
-ALL_CHECKED = 'files = ["recsys", "data", "training", "service", "tests"]'
+ALL_CHECKED = 'files = ["recsys", "data", "training", "service", "tests", "docs/site"]'
 SMALLER = {  # target → its ARGS, if the page gives none
     "test": "-q tests/unit/training/evaluation/test_metrics.py",
     "faults": f"--bundle {BUNDLE} --seconds 0.2 --fault refused --patience 20",
     "fuzz": f"--bundle {BUNDLE} --cases 1 --each 1",
     "compose-check": "--help",
+    "site": "--help",  # tests/docs/test_site.py builds it
 }
 PYTEST = {  # target → additional options of pytest
     "screenshots": "--collect-only -q",  # they need a demo shop, whose training takes a minute

@@ -14,7 +14,9 @@ ROOT = Path(__file__).parents[3]
 FOLDERS = (".", "data", "docker", "docs")
 PAGES = sorted(page for folder in FOLDERS for page in (ROOT / folder).glob("*.md"))
 READ = [path for path in PAGES if path.name != "CHANGELOG.md"]  # pages whose code runs
-DOCKER = "needs Docker; make compose-check runs it"  # the only reason not to run a block
+# the reasons not to run a block
+DOCKER = "needs Docker; make compose-check runs it"
+CLUSTER = "needs a Kubernetes cluster"
 # those that tests/support/documents/doc_runner.py runs
 PROGRAMS = ("recsys", "curl", "python", "make", ".", "py-spy")
 ASSIGNMENT = re.compile(r"[A-Z_]+=")

@@ -201,6 +201,13 @@ def test_every_alert_has_a_test_in_which_it_fires() -> None:
     assert {case["alertname"] for case in cases if not case["exp_alerts"]} == alerts
 
 
+def test_every_alert_is_on_the_page_for_the_person_on_call() -> None:
+    rules = yaml.safe_load((ROOT / "docker" / "alerts.yml").read_text())["groups"][0]["rules"]
+    rows = re.findall(r"^\| `(Recsys\w+)` \|", (ROOT / "docs" / "on-call.md").read_text(), re.M)
+
+    assert rows == [rule["alert"] for rule in rules]
+
+
 def test_the_expected_annotations_of_alerts_are_those_of_the_rules() -> None:
     groups = yaml.safe_load((ROOT / "docker" / "alerts.yml").read_text())["groups"]
     rules = [rule for group in groups for rule in group["rules"]]

@@ -18,6 +18,7 @@ from tests.support.documents import clean_checkout
 from tests.support.documents.command_check import COMPOSE, check_command
 from tests.support.documents.markdown import (
     ASSIGNMENT,
+    CLUSTER,
     DOCKER,
     PROGRAMS,
     READ,
@@ -30,7 +31,8 @@ from tests.support.documents.small_runs import SMALLER
 from training.recipe import checked_recipe
 
 NOT_RUN = {  # reason → number of blocks on all pages
-    DOCKER: 7
+    CLUSTER: 1,
+    DOCKER: 7,
 }
 DIAGRAMS = ("flowchart", "sequenceDiagram", "stateDiagram-v2")
 
@@ -61,6 +63,12 @@ def test_every_block_is_valid(path: Path, tmp_path: Path) -> None:
 
 def check_commands(block: Block) -> None:
     """Check that program, options and target of each command exist."""
+    if block.not_run == CLUSTER:
+        for line in block.commands:
+            assert shlex.split(line)[0] == "kubectl", block.place
+        for folder in re.findall(r" -k (\S+)", block.text):
+            assert (ROOT / folder / "kustomization.yaml").is_file(), block.place
+        return
     if block.not_run is not None:
         assert block.not_run == DOCKER, block.place
         verbs = set(re.findall(r"docker compose (?:--profile \w+ )?([a-z]+)", block.text))

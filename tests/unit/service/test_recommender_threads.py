@@ -1,13 +1,15 @@
-"""Rankings that may score every item run in the worker thread, so that the event loop goes on."""
+"""Rankings that may take long run in the worker thread, so that the event loop goes on."""
 
 import copy
 import threading
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from torch import Tensor
 
+from recsys.catalogue.catalogue import CACHED_FILTER_VALUES
 from recsys.predictor import Predictor
 from recsys.retrieval.candidates import Windows
 from recsys.retrieval.exact import ExactScan, RankingQuery, TopK
@@ -89,9 +91,28 @@ async def test_only_a_longer_list_is_ranked_in_the_worker_thread(
     assert [len(items_of(result)) for result in results] == [5, 100, 20, 50]
 
 
-async def test_a_list_with_a_filter_is_ranked_in_the_worker_thread(
+async def test_the_first_filter_by_an_attribute_is_ranked_in_the_worker_thread(
     recommender: Recommender, retrieval: RecordingRetrieval
 ) -> None:
-    await recommender.recommend([RecommendationQuery(items=[TENT], filter={"brand": ["Aurora"]})])
+    for brand in ("Aurora", "Borealis"):
+        await recommender.recommend([RecommendationQuery(items=[TENT], filter={"brand": [brand]})])
 
-    assert retrieval.calls == [("top_k", "torch")]
+    assert retrieval.calls == [("top_k", "torch"), ("quick_top_k", "MainThread")]
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"pin": [TENT]},
+        {"max_per": {"brand": 1}},
+        {"boost": {"brand": {"Aurora": 1.0}}},
+        {"filter": {"brand": [f"brand {number}" for number in range(CACHED_FILTER_VALUES + 1)]}},
+    ],
+)
+async def test_rules_and_long_filters_are_ranked_in_the_worker_thread(
+    recommender: Recommender, retrieval: RecordingRetrieval, rules: dict[str, Any]
+) -> None:
+    for _ in range(2):
+        await recommender.recommend([RecommendationQuery(items=[TENT], **rules)])
+
+    assert retrieval.calls == [("top_k", "torch")] * 2

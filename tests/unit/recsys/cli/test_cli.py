@@ -103,9 +103,9 @@ def test_the_report_shows_the_command_as_it_was_typed(
 
 
 def test_a_report_that_cannot_be_written_is_refused_before_any_work(
-    capsys: pytest.CaptureFixture[str], clicks: Path, tmp_path: Path
+    capsys: pytest.CaptureFixture[str], trained: TrainedShop, tmp_path: Path
 ) -> None:
-    arguments = ["evaluate", "--bundle", str(tmp_path / "none"), "--clicks", str(clicks)]
+    arguments = ["evaluate", "--bundle", str(trained.bundle), "--clicks", str(tmp_path / "none")]
 
     for path, sentence in ((tmp_path, "is a folder"), (tmp_path / "a" / "b", "cannot be written")):
         code, _, err = run(capsys, *arguments, "--report", str(path))

@@ -14,6 +14,7 @@ from recsys.retrieval import item_scan
 from recsys.retrieval.item_scan import RUN, ItemScan
 
 HIDDEN = 7
+ORDER = np.arange(10 * RUN, dtype=np.int32)
 
 
 def scan_of(matrix: NDArray[np.float32], bias: NDArray[np.float32], seed: int = 0) -> ItemScan:
@@ -63,16 +64,21 @@ def test_the_best_allowed_items_are_among_the_candidates(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(item_scan, "CODES_AT_ONCE", at_once)
         patch.setattr(item_scan, "SIDE_BY_SIDE", 1 + seed % 2)
-        found = scan_of(matrix, bias, seed).best(queries, count, allowed)
+        patch.setattr(item_scan, "GROUPS", 16 if seed % 3 else item_scan.GROUPS)
+        alike = [allowed, allowed, None]  # the first two are multiplied together
+        found = scan_of(matrix, bias, seed).best(queries, [count] * 3, alike)
 
-    assert found is not None
-    for query, candidates in zip(queries.astype(np.float64), found, strict=True):
-        listed = candidates[candidates >= 0].tolist()
-        scores = np.where(mask, matrix @ query + bias, -np.inf)
+    every = np.ones(items, bool)
+    for query, candidates, may in zip(
+        queries.astype(np.float64), found, (mask, mask, every), strict=True
+    ):
+        assert candidates is not None
+        listed = candidates.tolist()
+        scores = np.where(may, matrix @ query + bias, -np.inf)
         last = np.sort(scores)[-min(count, items)]
-        best = np.flatnonzero(mask & (scores >= last))
+        best = np.flatnonzero(may & (scores >= last))
         assert set(best.tolist()) <= set(listed)
-        assert mask[listed].all()
+        assert may[listed].all()
         assert len(set(listed)) == len(listed)
 
 
@@ -80,27 +86,47 @@ def test_few_of_many_items_are_candidates() -> None:
     random = np.random.default_rng(1)
     matrix, bias = gaussian(random, 20_000), np.zeros(20_000, np.float32)
 
-    found = scan_of(matrix, bias).best(gaussian(random, 2), 20)
+    found = scan_of(matrix, bias).best(gaussian(random, 2), [20, 20], [None, None])
 
-    assert found is not None
-    assert found.shape[1] < 2_000
+    assert all(items is not None and len(items) < 2_000 for items in found)
 
 
 def test_a_scan_that_rounding_makes_useless_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(item_scan, "MAX_CANDIDATES", 99)
     scan = scan_of(np.ones((100, HIDDEN), np.float32), np.zeros(100, np.float32))
 
-    assert scan.best(np.ones((1, HIDDEN), np.float32), 1) is None
+    assert scan.best(np.ones((1, HIDDEN), np.float32), [1], [None]) == [None]
 
 
 def test_a_filter_reads_only_the_runs_of_its_items() -> None:
     """Items that the order makes neighbours stand in few runs."""
-    matrix = np.ones((10 * RUN, HIDDEN), np.float32)
-    order = np.arange(len(matrix), dtype=np.int32)
-    scan = ItemScan(torch.from_numpy(matrix), torch.zeros(len(matrix)), lambda: order)
+    scan = ItemScan(torch.ones((10 * RUN, HIDDEN)), torch.zeros(10 * RUN), lambda: ORDER)
 
-    near = AllowedItems.of_indices(order[3 * RUN : 5 * RUN], len(order))
-    apart = AllowedItems.of_indices(order[[0, 5 * RUN, 9 * RUN]], len(order))
+    near = AllowedItems.of_indices(ORDER[3 * RUN : 5 * RUN], len(ORDER))
+    apart = AllowedItems.of_indices(ORDER[[0, 5 * RUN, 9 * RUN]], len(ORDER))
 
     assert scan._runs(near).size == 2 * RUN
     assert scan._runs(apart).size == 3 * RUN
+
+
+def test_items_side_by_side_are_read_without_a_mask_or_a_copy() -> None:
+    scan = ItemScan(torch.ones((10 * RUN, HIDDEN)), torch.zeros(10 * RUN), lambda: ORDER)
+    near = AllowedItems.of_indices(ORDER[RUN + 7 : 5 * RUN + 9], len(ORDER))
+
+    runs = scan._runs(near)
+
+    assert runs.size == 4 * RUN + 2
+    assert not runs.copied
+    assert runs.barred is None
+
+
+def test_a_scan_is_short_once_the_codes_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(item_scan, "SHORT_SCAN", 2 * RUN)
+    scan = ItemScan(torch.ones((10 * RUN, HIDDEN)), torch.zeros(10 * RUN), lambda: ORDER)
+    near = AllowedItems.of_indices(ORDER[3 * RUN : 5 * RUN], len(ORDER))
+    apart = AllowedItems.of_indices(ORDER[:: 4 * RUN], len(ORDER))
+    before = scan.is_short(near)
+
+    scan.best(np.ones((1, HIDDEN), np.float32), [1], [near])
+
+    assert [before, scan.is_short(near), scan.is_short(apart)] == [False, True, False]

@@ -348,3 +348,18 @@ def test_a_list_longer_than_max_k_is_exact() -> None:
     assert short.top_k(hidden, clicks(1), [RankingQuery()]) != exact.top_k(
         hidden, clicks(1), [RankingQuery()]
     )
+
+
+def test_a_filter_of_many_items_is_quick_once_the_codes_are_made() -> None:
+    matrix, bias = item_vectors(0.0)
+    exact = exact_scan(matrix, bias)
+    scan = ItemScan(matrix, bias, lambda: np.arange(ITEMS, dtype=np.int32))
+    retrieval = Reranked(circular_lists(matrix, bias, length=3), exact, 0.0, scan, few_allowed=3)
+    allowed = AllowedItems.of_indices(np.arange(40, 80, dtype=np.int32), ITEMS)
+    arguments = hidden_states(1), clicks(1), [RankingQuery(10, allowed=allowed)]
+
+    first, lists = retrieval.quick_top_k(*arguments), retrieval.top_k(*arguments)
+
+    assert first == [None]
+    assert lists == retrieval.quick_top_k(*arguments)
+    assert items_of(lists) == items_of(exact.top_k(*arguments))
