@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from recsys.errors import StoreUnavailable
 from service.feedback.entries import ClickEntry, DeletionEntry, FeedbackEntry, stream_of
 from service.redis_client.client import RedisClient
+from service.server.embedded_redis import free_port
 from service.store.session_store import Click, RedisStore, StoredSession, Visit, user_key
+from tests.support.redis.chaos_proxy import ChaosProxy, FaultMode
 from tests.support.redis.feedback import entries_in
 from tests.support.redis.servers import own_redis
 from tests.support.redis.stores import redis_client_for, store_on, visit
@@ -167,6 +169,26 @@ async def test_a_full_redis_logs_no_click_and_logs_deletions() -> None:
         assert len(entries) == 3
         assert [e for e in entries if isinstance(e, ClickEntry) and e.item_id == "b"] == []
         await client.close()
+
+
+async def test_a_click_whose_reply_was_lost_is_logged_once_when_it_is_sent_again(
+    redis_url: str,
+) -> None:
+    """The script may have run at the first attempt, at the second one, or not."""
+    async with ChaosProxy(free_port(), int(redis_url.split(":")[2][:-2])) as proxy:
+        client = redis_client_for(f"redis://127.0.0.1:{proxy.port}")
+        store = store_on(client, stream_bytes=PLENTY)
+        await visit(store, "ada")
+        await proxy.set_mode(FaultMode.CUT_REPLIES)
+        (lost,) = await store.visit([Visit("ada", (Click("a", "e1"),))])
+        await proxy.set_mode(FaultMode.NONE)
+        again = await visit(store, "ada", Click("a", "e1"))
+        await client.close()
+
+    assert isinstance(lost, StoreUnavailable)
+    assert again.accepted + again.duplicates == 1
+    with redis_py.Redis.from_url(redis_url) as redis:
+        assert len(entries_in(redis)) == 1
 
 
 async def test_a_damaged_stream_or_session_leaves_nothing_half_done(

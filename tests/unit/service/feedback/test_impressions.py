@@ -9,7 +9,7 @@ import pytest
 import redis as redis_py
 from pydantic import ValidationError
 
-from recsys.client.schemas import RecommendationRequest
+from recsys.client.schemas import RecommendationRequest, Recommendations
 from service.feedback import impressions as module
 from service.feedback.entries import (
     ClickEntry,
@@ -177,6 +177,9 @@ async def test_every_list_and_click_of_a_user_is_logged_and_no_other(
     clicks = [each for each in entries if isinstance(each, ClickEntry)]
     session = clicks[0].session
     answers = [read, clicked, repeat, *batched["responses"]]
+    for answer in answers:
+        schema = Recommendations.model_validate(answer)
+        assert schema.model_dump(exclude_unset=True) == answer
     assert lists == [
         ImpressionEntry(
             key[-16:],
