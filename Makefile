@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY := PASSIVE
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test docs-check browser-test browser redis postgres screenshots faults soak fuzz docs site check format clean install image compose-check
+.PHONY: help demo demo-loop test docs-check browser-test browser redis postgres screenshots faults soak fuzz docs site check format clean install image compose-check
 
 help: ## list the targets
 	@echo "session-recsys: make TARGET [ARGS=…] [PYTHON=python3.11]"
@@ -21,6 +21,10 @@ help: ## list the targets
 
 demo: install ## train a synthetic shop and open the playground (ARGS=--check: only print)
 	$(BIN)/recsys demo $(ARGS)
+
+demo-loop: install ## simulate ten days of a shop that retrains, some minutes (ARGS=--check: two small ones)
+	@mkdir -p runs
+	$(BIN)/recsys demo-loop --page runs/demo-loop.html $(ARGS)
 
 test: install ## run all tests except those below, with a private Redis (ARGS='-k state': some)
 	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)

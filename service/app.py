@@ -226,6 +226,13 @@ def _start(
     if settings.feedback == "stream":
         streams = StreamLimits.of_megabytes(settings.feedback_max_mb)
         feedback = Feedback(redis, streams, metrics)
+
+    def accepted(session: StoredSession) -> None:
+        new = session.item_ids[-session.accepted :]
+        metrics.count_clicks(new, models.recommender.predictor.catalogue)
+        if trending is not None:
+            trending.add(session)
+
     store = RedisStore(
         redis,
         StoreLimits(
@@ -237,7 +244,7 @@ def _start(
         ),
         None if secret is None else secret.get_secret_value(),
         unstored.add,
-        _ignore if trending is None else trending.add,
+        accepted,
     )
 
     def begin(model: OpenedBundle) -> Recommender:
@@ -286,7 +293,3 @@ def _overlay_client(settings: Settings, metrics: ServiceMetrics) -> RedisClient:
         breaker=BreakerConfig(settings.redis_failures, POLL_SECONDS),
         observe=metrics.observe_redis,
     )
-
-
-def _ignore(_: StoredSession) -> None:
-    """Do nothing."""

@@ -5,7 +5,7 @@ All outcomes are counted, failures included. No label names a user or an item.
 
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 
@@ -13,11 +13,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from recsys.catalogue.catalogue import Catalogue
 from recsys.live.overlay import OverlayCounts
 from service.feedback.watch import StreamSizes
 from service.redis_client.breaker import BreakerState
 from service.server.workers import SHARED_METRICS
 
+ITEMS = {True: "known", False: "unknown"}
 MAX_VARIANT_LABELS = 50  # of one process; an operator may run another experiment every day
 LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0)
 
@@ -85,6 +87,13 @@ class ServiceMetrics:
             ("reason",),
             registry=registry,
         )
+        self.clicks = Counter(
+            "recsys_clicks",
+            "Clicks stored in Redis, by their item: known to the current model, or unknown.",
+            ("item",),
+            registry=registry,
+        )
+        self._clicks = {known: self.clicks.labels(item) for known, item in ITEMS.items()}
         self.unknown_event_types = Counter(
             "recsys_unknown_event_types",
             "New clicks whose event type the model does not know.",
@@ -226,6 +235,11 @@ class ServiceMetrics:
     def count_unstored(self, reason: str, clicks: int) -> None:
         """Count clicks that are not in Redis."""
         self.clicks_not_stored.labels(reason).inc(clicks)
+
+    def count_clicks(self, item_ids: Sequence[str], catalogue: Catalogue) -> None:
+        """Count clicks that are now in Redis; catalogue: the items that the model knows."""
+        for item_id in item_ids:
+            self._clicks[catalogue.find(item_id) is not None].inc()
 
     def count_trending(self, outcome: str, clicks: int) -> None:
         """Count clicks that were added to the counters, or lost."""

@@ -70,7 +70,7 @@ def collect(
     target = Target(redis, out, keep_days, take_over)
     metrics = CollectorMetrics()
     with _served(metrics, metrics_host, metrics_port):
-        asyncio.run(_collect(target, options, metrics, once=once))
+        asyncio.run(run_collector(target, options, metrics, once=once))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +138,16 @@ class Report:
             self._rows.clear()
 
 
-async def _collect(
+async def run_collector(
     target: Target, options: "CollectorOptions", metrics: "CollectorMetrics", *, once: bool
 ) -> None:
+    """Collect until a signal comes or, with `once`, until the streams are empty.
+
+    Raises:
+        BadInput: The folder cannot be used, or with `once` another process uses it.
+        StoreUnavailable: Redis does not answer; only with `once`.
+        Interrupted: A signal came before all was collected; only with `once`.
+    """
     from data.events.folder import EventsFolder
     from recsys.fileio import make_folders
     from service.feedback.collector import Collector

@@ -1,4 +1,4 @@
-"""Commands on the synthetic shop: `recsys demo` and `recsys shop`."""
+"""Commands on the synthetic shop: `recsys demo`, `recsys demo-loop` and `recsys shop`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -41,6 +41,48 @@ def demo(
     from recsys.cli.run_demo import run_demo
 
     run_demo(check=check, port=port, command=as_typed())
+
+
+@app.command(rich_help_panel="Try")
+def demo_loop(
+    check: Annotated[
+        bool, typer.Option("--check", help="Two small days, to check that all parts work.")
+    ] = False,
+    days: Annotated[int, typer.Option(min=1, max=21, help="Simulated days.")] = 10,
+    visits: Annotated[int, typer.Option(min=1, help="Visits of a day.")] = 500,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the visits.")] = 1,
+    page: Annotated[
+        Path | None, typer.Option(help="Where the page is written.", show_default="none")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="SVG of the click-through by day.", show_default="none")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="New folder for events and model registry, which stay.",
+            show_default="a temporary folder",
+        ),
+    ] = None,
+) -> None:
+    """Simulate a shop whose visitors follow lists: serve, collect, retrain, publish, compare.
+
+    Each night a model is trained on the clicks that were collected, and published if it is not
+    worse. From then on, half of the visitors get it, and the others get the first model.
+    """
+    from contextlib import nullcontext
+    from tempfile import TemporaryDirectory
+
+    from recsys.cli.demo_loop.loop import LoopOptions, small_loop
+    from recsys.cli.demo_loop.show import show_loop
+    from recsys.fileio import check_new_folder
+
+    if out is not None:
+        check_new_folder(out, "The simulated shop")
+    temporary = TemporaryDirectory(prefix="recsys-demo-loop-") if out is None else nullcontext(out)
+    with temporary as folder:
+        options = LoopOptions(folder=Path(folder), days=days, visits=visits, seed=seed)
+        show_loop(small_loop(Path(folder)) if check else options, open_console(), page, picture)
 
 
 @app.command(rich_help_panel="Try")

@@ -4,27 +4,20 @@ import os
 import sys
 import tempfile
 import threading
-import time
 import webbrowser
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
-import uvicorn
 from rich.console import Console
 
 from data.shop.files import VISITS, write_demo_shop
+from recsys.cli.demo_service import running_service
 from recsys.client import Client
 from recsys.console import add_row, neat_table, open_console
-from recsys.errors import RecsysError
-from service.app import create_app
 from service.middleware.auth import hash_of, new_key
-from service.serve import config_of, listen, read_settings
 from service.server.embedded_redis import private_redis
 from training.demo import train_shop
 
-START_SECONDS = 30.0
 SESSION = ("aurora-tent", "aurora-sleeping-bag", "aurora-sleeping-mat")
 SHOWN = 8
 
@@ -49,7 +42,15 @@ def run_demo(*, check: bool, port: int, command: str = "") -> None:
         key = new_key()
         with (
             private_redis(socket_file=True) as redis,
-            _service(bundle, redis, 0 if check else port, key) as url,
+            running_service(
+                {
+                    "bundle": bundle,
+                    "redis": redis,
+                    "port": 0 if check else port,
+                    "playground": True,
+                    "catalogue_key_hashes": [hash_of(key)],
+                }
+            ) as url,
         ):
             console.print(f"Listening on {url}")
             _heading("4  Ask", console)
@@ -68,28 +69,6 @@ def run_demo(*, check: bool, port: int, command: str = "") -> None:
 def _heading(text: str, console: Console) -> None:
     """Print a heading; a rule would have no end in a pipe."""
     console.print(f"\n{text}\n", style="bold")
-
-
-@contextmanager
-def _service(bundle: Path, redis: str, port: int, key: str) -> Iterator[str]:
-    """Run the service in a thread of this process; yield its URL. key: may change items."""
-    given = {"bundle": bundle, "redis": redis, "port": port, "playground": True}
-    settings = read_settings({**given, "catalogue_key_hashes": [hash_of(key)]})
-    with listen(settings) as bound:
-        server = uvicorn.Server(config_of(create_app(settings), settings))
-        thread = threading.Thread(target=server.run, args=([bound],), name="service", daemon=True)
-        thread.start()
-        deadline = time.monotonic() + START_SECONDS
-        while not server.started:
-            if not thread.is_alive() or time.monotonic() > deadline:
-                raise RecsysError(f"The service did not start within {START_SECONDS:.0f} s.")
-            time.sleep(0.02)
-        try:
-            host, listened = bound.getsockname()[:2]
-            yield f"http://{host}:{listened}"
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 def _names(folder: Path) -> dict[str, str]:

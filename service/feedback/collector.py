@@ -15,6 +15,7 @@ from typing import Protocol
 from recsys.errors import BadInput, StoreUnavailable
 from service.feedback.collector_metrics import CollectorMetrics
 from service.feedback.columns import Columns, as_columns, read_events
+from service.feedback.list_drift import ListDrift
 from service.feedback.reader import ClaimedByOther, FeedbackReader, RawBatch
 from service.feedback.shown_lists import ClickedRanks, LostLists
 
@@ -82,6 +83,7 @@ class Collector:
         self._options, self._metrics, self._report = options, metrics, report
         self._ranks = ClickedRanks(metrics.count_rank)
         self._lost = LostLists()
+        self._drift = ListDrift(metrics)
         self._compact_at = time.monotonic()
         self._failing = False
 
@@ -149,6 +151,7 @@ class Collector:
                 rejected[0].problem,
             )
         self._ranks.add(events)
+        self._drift.add(events)
         self._metrics.lost_lists.inc(self._lost.add(events, drained=batch.drained))
         self._report(counts, waiting)
         return batch.drained

@@ -67,6 +67,22 @@ class CollectorMetrics:
             "Clicks on items that no list of the user has shown within half an hour.",
             registry=registry,
         )
+        self.shown_items = Counter(
+            "recsys_collect_shown_items",
+            "Items of collected lists, by whether the list before of the same user had the item.",
+            ("repeated",),
+            registry=registry,
+        )
+        self.distinct_items = Gauge(
+            "recsys_collect_distinct_items",
+            "Distinct items of 1,000 collected lists, set once in as many lists.",
+            registry=registry,
+        )
+        self.top_share = Gauge(
+            "recsys_collect_top_share",
+            "Share of the places of these lists that their most shown hundredth of items takes.",
+            registry=registry,
+        )
         self.erased_rows = Counter(
             "recsys_collect_erased_rows", "Rows of deleted users removed.", registry=registry
         )
@@ -82,3 +98,8 @@ class CollectorMetrics:
             self.unlisted_clicks.inc()
         else:
             self.clicked_rank.labels(variant).observe(rank)
+
+    def count_shown(self, *, repeated: int, fresh: int) -> None:
+        """Count items of lists that the list before had, and others."""
+        self.shown_items.labels("true").inc(repeated)
+        self.shown_items.labels("false").inc(fresh)

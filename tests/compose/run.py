@@ -27,6 +27,7 @@ from service.middleware.auth import hash_of, new_key
 from service.server.embedded_redis import free_port
 from tests.compose import claims, cluster, faults, replicas, upkeep
 from tests.compose.click_writer import ClickWriter
+from tests.compose.dashboard import dashboard_answers
 from tests.compose.project import Project, compose_of_this_machine
 
 SCALE = 3
@@ -106,6 +107,7 @@ def check(
     rows.claim("published ports", lambda: claims.only_the_gateway_is_published(project))
     rows.claim("48 writers on one user", lambda: replicas.concurrent_writers(project))
     rows.claim("Prometheus", lambda: replicas.prometheus_sees_all(project, SCALE))
+    rows.claim("the dashboard", lambda: dashboard_answers(project.prometheus))
     rows.claim("a container killed", lambda: faults.killed_container(project, SCALE))
     writer, grown = ClickWriter(project.url), ("--scale", f"api={SCALE}")
     rows.claim("Redis restarted", lambda: faults.redis_restarted(project, writer))

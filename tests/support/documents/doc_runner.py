@@ -33,6 +33,7 @@ SMALLER = {  # options that make a command take a moment instead of minutes
     "retrain": "--recipe default --set epochs=4 --set hidden=16 --set batch=16 --least-cases 50",
     "bench": "--rate 20 --seconds 0.5 --warmup 0.1",
     "shop": "--visits 300",
+    "demo-loop": "--check",
 }
 REDIS, SERVICE = "redis://127.0.0.1:6379/0", "http://127.0.0.1:8000"
 PID = "PID"  # of the service

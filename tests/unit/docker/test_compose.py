@@ -1,5 +1,6 @@
 """Static checks of the container files; `make compose-check` runs them on Docker."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,11 @@ import yaml
 
 from recsys import __version__
 from recsys.shadowing import PACKAGES
+from service.feedback.collector_metrics import CollectorMetrics
+from service.metrics import ServiceMetrics
 from service.settings import Settings
+from tests.compose.dashboard import DASHBOARD
+from tests.compose.dashboard import queries as dashboard_queries
 from tests.unit.documents.test_docs import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -16,8 +21,6 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 TEXT = (ROOT / "docker-compose.yml").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
-METRIC_FILES = ("service/metrics.py", "service/feedback/collector_metrics.py")
-METRICS = "".join((ROOT / file).read_text() for file in METRIC_FILES)
 OURS = ("session-recsys:serve", "session-recsys:train")
 
 
@@ -199,14 +202,16 @@ def test_every_alert_has_a_test_in_which_it_fires() -> None:
 
 
 def test_every_alert_is_on_the_page_for_the_person_on_call() -> None:
-    rules = yaml.safe_load((ROOT / "docker" / "alerts.yml").read_text())["groups"][0]["rules"]
+    groups = yaml.safe_load((ROOT / "docker" / "alerts.yml").read_text())["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
     rows = re.findall(r"^\| `(Recsys\w+)` \|", (ROOT / "docs" / "on-call.md").read_text(), re.M)
 
     assert rows == [rule["alert"] for rule in rules]
 
 
 def test_the_expected_annotations_of_alerts_are_those_of_the_rules() -> None:
-    rules = yaml.safe_load((ROOT / "docker" / "alerts.yml").read_text())["groups"][0]["rules"]
+    groups = yaml.safe_load((ROOT / "docker" / "alerts.yml").read_text())["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
     tests = yaml.safe_load((ROOT / "docker" / "alerts.test.yml").read_text())["tests"]
     patterns = {rule["alert"]: rule["annotations"] for rule in rules}
 
@@ -217,12 +222,34 @@ def test_the_expected_annotations_of_alerts_are_those_of_the_rules() -> None:
                 assert re.fullmatch(pattern, expected["exp_annotations"][name]), case["alertname"]
 
 
-def test_alerts_use_existing_metrics() -> None:
-    used = set(re.findall(r"recsys_\w+", (ROOT / "docker" / "alerts.yml").read_text()))
-    known = set(re.findall(r'"(recsys_\w+)"', METRICS))
+def test_alerts_and_dashboard_use_existing_metrics() -> None:
+    """Each series that a query names is one of the service or of the collector."""
+    rules = yaml.safe_load((ROOT / "docker" / "alerts.yml").read_text())["groups"]
+    queries = [rule["expr"] for group in rules for rule in group["rules"]]
+    known = series_names()
 
-    for name in used:
-        assert re.sub(r"_(total|bucket)$", "", name) in known, name
+    for query in [*queries, *dashboard_queries()]:
+        assert set(re.findall(r"\brecsys_\w+", query)) <= known, query
+
+
+def series_names() -> set[str]:
+    """Return the names of all series of the service and of the collector."""
+    registries = ServiceMetrics().registry, CollectorMetrics().registry
+    families = [family for registry in registries for family in registry.collect()]
+    suffixes = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
+    return {family.name + suffix for family in families for suffix in suffixes[family.type]}
+
+
+def test_the_dashboard_asks_the_prometheus_that_a_reader_chooses() -> None:
+    dashboard = json.loads(DASHBOARD.read_text())
+    panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+
+    assert [each["type"] for each in dashboard["templating"]["list"]] == ["datasource"]
+    for panel in panels:
+        assert panel["title"]
+        assert panel["description"]
+        assert {target["datasource"]["uid"] for target in panel["targets"]} == {"${datasource}"}
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
 
 
 def test_ci_runs_the_make_targets() -> None:

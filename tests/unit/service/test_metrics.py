@@ -110,3 +110,19 @@ async def test_servers_are_counted_by_the_state_of_their_breaker(open_client: Cl
     assert value(text, 'recsys_redis_servers{circuit="closed"}') == 0
     assert "recsys_redis_seconds_count{" in text
     assert 'outcome="breaker"' in text
+
+
+async def test_stored_clicks_are_counted_by_whether_the_model_knows_the_item(
+    client: httpx.AsyncClient,
+) -> None:
+    sent = {"user_id": "ada", "item_id": TENT, "event_id": "1"}
+    for _ in range(2):  # a repeat is no second click
+        await client.post("/v1/recommendations", json=sent)
+    clicks = [{"item_id": item_id} for item_id in ("brand-new", TENT, "newer")]
+    await client.post("/v1/users/ada/clicks", json={"clicks": clicks})
+    await client.post("/v1/recommendations", json={"items": ["brand-new"]})  # nothing is stored
+
+    text = await scrape(client)
+
+    assert value(text, 'recsys_clicks_total{item="known"}') == 2
+    assert value(text, 'recsys_clicks_total{item="unknown"}') == 2

@@ -1,0 +1,1 @@
+"""Simulated shop whose visitors follow lists: serve, collect, retrain, publish, compare."""
