@@ -167,7 +167,9 @@ async def run_collector(
             if target.take_over:
                 await reader.claim(folder.folder_id, take_over=True)
             sink = FolderSink(folder, target.keep_days)
-            collector = Collector(reader, sink, folder.folder_id, options, metrics, report.add)
+            collector = Collector(
+                reader, sink, folder.folder_id, options, metrics, time.time, report.add
+            )
             metrics.active.set(1)
             log.info("Collecting into %s, folder %s.", target.out, folder.folder_id)
             await (collector.collect_once(stop) if once else collector.run(stop))

@@ -67,6 +67,7 @@ class Collector:
         folder_id: its id, which Redis notes.
         options: intervals and sizes.
         metrics: where everything is counted.
+        clock: returns the seconds since 1970. It ends old days only with the clock of Redis.
         report: called after each round with its numbers, and what waits.
     """
 
@@ -77,10 +78,12 @@ class Collector:
         folder_id: str,
         options: CollectorOptions,
         metrics: CollectorMetrics,
+        clock: Callable[[], float],
         report: Callable[[RoundCounts, int], None] = lambda counts, waiting: None,
     ) -> None:
         self._reader, self._sink, self._folder_id = reader, sink, folder_id
-        self._options, self._metrics, self._report = options, metrics, report
+        self._options, self._metrics = options, metrics
+        self._clock, self._report = clock, report
         self._ranks = ClickedRanks(metrics.count_rank)
         self._lost = LostLists()
         self._drift = ListDrift(metrics)
@@ -169,11 +172,11 @@ class Collector:
         metrics.files.inc(counts.files)
         metrics.repeated.inc(counts.repeated)
         metrics.waiting.set(waiting)
-        metrics.collected.set(time.time())
+        metrics.collected.set(self._clock())
         lag = 0.0
         if not batch.drained:
             newest = max(int(ids[-1].partition("-")[0]) for ids in batch.ids.values())
-            lag = max(time.time() - newest / 1000, 0.0)
+            lag = max(self._clock() - newest / 1000, 0.0)
         metrics.lag_seconds.set(lag)
 
     async def _try_compact(self) -> None:
@@ -187,7 +190,7 @@ class Collector:
     async def _compact(self) -> None:
         """Compact by the earlier one of two clocks: a clock that is ahead must not end old days."""
         self._compact_at = time.monotonic() + self._options.compact_seconds
-        now = min(time.time(), await self._reader.clock())
+        now = min(self._clock(), await self._reader.clock())
         self._metrics.erased_rows.inc(self._sink.compact(now))
 
 

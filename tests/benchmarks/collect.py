@@ -96,6 +96,7 @@ async def collect(url: str, folder: EventsFolder) -> tuple[float, float]:
         folder.folder_id,
         CollectorOptions(every_seconds=1.0, compact_seconds=3600.0),
         CollectorMetrics(),
+        time.time,
     )
     clock, cpu = time.perf_counter(), time.process_time()
     await collector.collect_once(asyncio.Event())

@@ -1,6 +1,7 @@
 """Clicks of visitors go through the service, Redis and the collector into the same sessions."""
 
 import asyncio
+import time
 from itertools import pairwise, zip_longest
 from pathlib import Path
 
@@ -41,6 +42,7 @@ async def test_training_reads_the_sessions_that_the_visitors_followed(
         folder.folder_id,
         CollectorOptions(every_seconds=1.0, compact_seconds=3600.0),
         CollectorMetrics(),
+        time.time,
     )
     await collector.collect_once(asyncio.Event())
 

@@ -1,6 +1,7 @@
 """The collector writes each entry once, whatever fails, and removes only what it has written."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def collector_of(
     folder: EventsFolder,
     sink: EventsSink | None = None,
     metrics: CollectorMetrics | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> Collector:
     """Return a new collector, as a new process has it."""
     return Collector(
@@ -55,6 +57,7 @@ def collector_of(
         folder.folder_id,
         OPTIONS,
         metrics or CollectorMetrics(),
+        clock,
     )
 
 
@@ -105,6 +108,17 @@ async def test_clicks_and_lists_of_all_shards_leave_redis_for_the_folder(
     assert (row["variant"], row["session_id"], row["items"]) == ("new", None, ["b", "a"])
     assert left(redis) == 0
     assert metrics.registry.get_sample_value("recsys_collect_rows_total", {"kind": "clicks"}) == 320
+
+
+async def test_a_clock_that_is_ahead_ends_no_old_days(
+    redis: redis_py.Redis, redis_client: RedisClient, folder: EventsFolder
+) -> None:
+    add(redis, click(1))
+    sink, year = FolderSink(folder, keep_days=1), 366 * 86_400
+    ahead = collector_of(redis_client, folder, sink, clock=lambda: time.time() + year)
+    await ahead.collect_once(GO)
+
+    assert items_in(folder) == ["item-1"]
 
 
 class CutOff(Exception):
