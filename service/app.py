@@ -102,6 +102,7 @@ def create_app(settings: Settings) -> FastAPI:
             await _warn_without_redis(service.redis)
             async with AsyncExitStack() as stack:  # closes each part, even if others fail
                 stack.push_async_callback(service.redis.close)
+                stack.push_async_callback(service.store.close)
                 stack.push_async_callback(service.live.stop)
                 if service.trending is not None:
                     stack.push_async_callback(service.trending.stop)

@@ -43,6 +43,11 @@ class SharedSecret:
             self._sync_soon()
         return self._value
 
+    async def close(self) -> None:
+        """Wait for the synchronisation that is under way: it needs a connection."""
+        if self._syncing is not None:
+            await asyncio.wait({self._syncing})
+
     def _sync_soon(self) -> None:
         self._sync_at = time.monotonic() + self._sync_seconds
         if self._value is not None and (self._syncing is None or self._syncing.done()):

@@ -178,6 +178,7 @@ class Store(Protocol):
     ) -> tuple[int, list[StoredSession | StoreUnavailable]]: ...
     async def visit(self, visits: Sequence[Visit]) -> list[StoredSession | StoreUnavailable]: ...
     async def forget(self, user_id: str) -> None: ...
+    async def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +233,10 @@ class RedisStore:
         while must not cost users their clicks.
         """
         self._history_length = max(self._history_length, window)
+
+    async def close(self) -> None:
+        """Wait for what is under way beside the requests."""
+        await self._shared_secret.close()
 
     async def exchange(
         self, states: Sequence[ComputedState], visits: Sequence[Visit]

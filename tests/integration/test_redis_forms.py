@@ -94,6 +94,7 @@ async def check_store_at(url: str) -> None:
     assert await redis_client.ping()
     await StreamWatch(redis_client, 1_000_000, sizes.append).read()
     assert [each.entries for each in sizes] == [3 * len(USERS) + 1]  # clicks, lists, a deletion
+    await store.close()
     await redis_client.close()
 
 

@@ -36,6 +36,8 @@ async def test_two_processes_find_the_same_user(redis_client: RedisClient, redis
     await asyncio.gather(*(visit(store, "ada", Click("a")) for store in stores))
 
     assert (await visit(stores[1], "ada")).count == 2
+    for store in stores:
+        await store.close()
     await other.close()
 
 
@@ -80,6 +82,7 @@ async def test_the_value_is_written_at_once_to_a_redis_that_lost_all_data(
         return redis.get(SECRET_KEY) == value
 
     await eventually(is_back)
+    await store.close()
 
 
 async def test_a_deleted_value_is_written_again_after_a_while(
@@ -94,6 +97,7 @@ async def test_a_deleted_value_is_written_again_after_a_while(
         return redis.get(KEY) == value
 
     await eventually(is_back)
+    await secret.close()
 
 
 async def test_the_value_of_another_process_is_adopted(
@@ -107,3 +111,4 @@ async def test_the_value_of_another_process_is_adopted(
         return await secret.value(redis_client.deadline()) == b"made by another"
 
     await eventually(agrees)
+    await secret.close()
