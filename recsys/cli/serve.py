@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperOption
 
 from data.click_options import FROM_USERS, ClickOptions
+from recsys.attribution import WINDOW_SECONDS
 from recsys.bundle.registry import resolve_bundle
 from recsys.cli.click_options import PANEL, BundleOption, reading_options_given, takes_clicks
 from recsys.console import add_row, neat_table, open_console
@@ -168,7 +169,7 @@ def compare(
     ] = 0.05,
     window: Annotated[
         float, typer.Option(help="Seconds from a list to a click that does not name its list.")
-    ] = 1800.0,
+    ] = WINDOW_SECONDS,
     lists_per_day: Annotated[
         int, typer.Option(min=1, help="Lists of one user and day that count.")
     ] = 100,

@@ -18,9 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from data.events.attribution import WINDOW_SECONDS, shown_lists
+from data.events.attribution import shown_lists
 from data.events.folder import CLICKS, IMPRESSIONS
 from data.events.reading import read_events
+from recsys.attribution import WINDOW_SECONDS
 from recsys.errors import BadInput
 
 DAY_SECONDS = 86_400.0

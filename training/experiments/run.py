@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow.compute as pc
 from rich.console import Console
 
-from data.events.attribution import WINDOW_SECONDS
 from data.events.folder import IMPRESSIONS
 from data.events.reading import read_events
+from recsys.attribution import WINDOW_SECONDS
 from recsys.bundle.experiment_log import ShareChange, read_changes
 from recsys.errors import BadInput
 from recsys.fileio import check_new_file, replace_file
