@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -22,10 +21,10 @@ from training.experiments.outcomes import (
     OutcomeOptions,
     read_outcomes,
 )
-from training.experiments.page import render_page
+from training.experiments.page import render_comparison
 from training.experiments.sample_ratio import Period, count_first_seen, sample_ratio
 from training.experiments.sequential import EXPECTED_LIFT
-from training.experiments.show import show_comparison
+from training.experiments.show import moment, show_comparison
 
 UNUSABLE = "There is nothing to compare"
 
@@ -84,7 +83,7 @@ def run_compare(options: CompareOptions, console: Console) -> ComparedExperiment
     compared = compare_events(options)
     show_comparison(compared.comparison, compared.verdict, compared.notes, console)
     if options.out is not None:
-        page = render_page(compared)
+        page = render_comparison(compared)
         replace_file(options.out, lambda path: path.write_text(page, encoding="utf-8"))
         console.print(f"The page with curves is {options.out}.", markup=False)
     return compared
@@ -131,7 +130,7 @@ def compare_events(options: CompareOptions) -> ComparedExperiment:
         expected=options.expected_lift,
     )
     notes = [
-        f"Lists that were shown from {_moment(begin)} to {_moment(outcome_options.end)}, "
+        f"Lists that were shown from {moment(begin)} to {moment(outcome_options.end)}, "
         f"{comparison.days} days; the user is the unit."
     ]
     if len(periods) > 1:
@@ -217,7 +216,3 @@ def _period_of_events(options: CompareOptions, first: float, last: float) -> lis
     }
     names = sorted(counts, key=lambda name: (-counts[name], name))
     return [Period(first, last, dict.fromkeys(names, 0.0))]
-
-
-def _moment(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,7 +1,6 @@
 """Page about the loop: click-through of the first and of the retrained models, day by day."""
 
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
 from markupsafe import Markup
@@ -13,7 +12,7 @@ from recsys.fileio import replace_file
 from training.evaluation.intervals import Estimate
 from training.experiments.comparison import LIST_CLICKS, VariantComparison, signed_percent, verdict
 from training.report.charts import Line, line_chart
-from training.report.render import render_page
+from training.report.render import render_page, style_sheet
 
 
 def write_page(
@@ -47,8 +46,7 @@ def write_page(
 
 def write_picture(path: Path, days: Sequence[Day]) -> None:
     """Write the chart of the click-through by day as an SVG file of its own."""
-    style = resources.files("training.report") / "templates" / "report.css"
-    colours = style.read_text(encoding="utf-8").partition("* {")[0]  # light and dark
+    colours = style_sheet().partition("* {")[0]  # light and dark
     start, _, rest = str(charts(days, None)[0]).partition(">")
     text = f"{start}><style>{colours}svg {{ background: var(--paper) }}</style>{rest}\n"
     replace_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))
