@@ -182,7 +182,8 @@ def compare(
 
     The test may be looked at every day. Exit code 0 also where no difference is shown.
     """
-    from training.experiments.run import CompareOptions, as_json, run_compare
+    from training.experiments.run import CompareOptions, run_compare
+    from training.report.json_values import json_values
 
     options = CompareOptions(
         events,
@@ -199,7 +200,7 @@ def compare(
     )
     compared = run_compare(options, open_console(quiet=json))
     if json:
-        print(dumps(as_json(compared), indent=2, ensure_ascii=False))
+        print(dumps(json_values(compared), indent=2, ensure_ascii=False))
 
 
 @app.command(rich_help_panel="Serve")

@@ -1,14 +1,13 @@
 """`recsys compare`: which experiment, which time, then figures, a verdict and a page."""
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.compute as pc
 from rich.console import Console
 
-from data.events.folder import IMPRESSIONS
+from data.events.folder import DAY_SECONDS, IMPRESSIONS
 from data.events.reading import read_events
 from recsys.attribution import WINDOW_SECONDS
 from recsys.bundle.experiment_log import ShareChange, read_changes
@@ -16,8 +15,8 @@ from recsys.errors import BadInput
 from recsys.fileio import check_new_file, replace_file
 from training.experiments.comparison import VariantComparison, compare, verdict
 from training.experiments.outcomes import (
-    DAY_SECONDS,
     LISTS_PER_DAY,
+    UNUSABLE,
     OutcomeOptions,
     read_outcomes,
 )
@@ -25,8 +24,6 @@ from training.experiments.page import render_comparison
 from training.experiments.sample_ratio import Period, count_first_seen, sample_ratio
 from training.experiments.sequential import EXPECTED_LIFT
 from training.experiments.show import moment, show_comparison
-
-UNUSABLE = "There is nothing to compare"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +84,6 @@ def run_compare(options: CompareOptions, console: Console) -> ComparedExperiment
         replace_file(options.out, lambda path: path.write_text(page, encoding="utf-8"))
         console.print(f"The page with curves is {options.out}.", markup=False)
     return compared
-
-
-def as_json(value: object) -> object:
-    """Return a result as plain values for JSON; an unknown number is null."""
-    if is_dataclass(value):
-        return {each.name: as_json(getattr(value, each.name)) for each in fields(value)}
-    if isinstance(value, Mapping):
-        return {name: as_json(each) for name, each in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [as_json(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def compare_events(options: CompareOptions) -> ComparedExperiment:
