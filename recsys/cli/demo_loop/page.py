@@ -5,9 +5,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from recsys.cli.demo_loop.click_through import ClickThrough
 from recsys.cli.demo_loop.comparison import FIRST, RETRAINED
-from recsys.cli.demo_loop.days import Day
+from recsys.cli.demo_loop.days import Day, click_through
 from recsys.fileio import replace_file
 from training.evaluation.intervals import Estimate
 from training.experiments.comparison import LIST_CLICKS, VariantComparison, signed_percent, verdict
@@ -32,7 +31,7 @@ def write_page(
         variants=[] if comparison is None else comparison.variants,
         lift=None if comparison is None else comparison.variants[1].metrics[LIST_CLICKS].lift,
         verdict=[] if comparison is None else verdict(comparison),
-        click_through=ClickThrough.of,
+        click_through=click_through,
         metric=LIST_CLICKS,
         percent=percent,
         signed_percent=signed_percent,
@@ -57,7 +56,7 @@ def charts(days: Sequence[Day], comparison: VariantComparison | None) -> list[Ma
     groups = {RETRAINED: [day.retrained for day in days], FIRST: [day.frozen for day in days]}
     lines = []
     for name, visits in groups.items():
-        rates = {at: ClickThrough.of(each).rate.interval for at, each in enumerate(visits) if each}
+        rates = {at: click_through(each).interval for at, each in enumerate(visits) if each}
         points = [(float(at), rate.value) for at, rate in rates.items()]
         lines.append(Line(name, points, list(rates.values())))
     by_day = line_chart(
