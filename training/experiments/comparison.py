@@ -1,4 +1,4 @@
-"""VariantComparison of each variant with the main version: rates, lifts, daily looks, a verdict."""
+"""Comparison of each variant with the main version: rates, lifts, daily looks, a verdict."""
 
 import math
 from collections.abc import Sequence
