@@ -4,6 +4,7 @@ A file is written beside its destination and renamed into place, so a crash, a f
 leaves the previous content.
 """
 
+import fcntl
 import os
 import secrets
 import shutil
@@ -87,6 +88,31 @@ def check_new_file(path: Path, what: str) -> None:
         _probe(path)
     except OSError as failed:
         raise unwritable(path, failed) from failed
+
+
+@contextmanager
+def locked_folder(path: Path, in_use: BadInput) -> Iterator[None]:
+    """Hold the lock on a folder; it ends with the process that has it.
+
+    Args:
+        path: A folder that exists.
+        in_use: Raised where another process has the lock.
+
+    Raises:
+        BadInput: `in_use`, or the folder cannot be opened.
+    """
+    try:
+        lock = os.open(path, os.O_RDONLY)
+    except OSError as failed:
+        raise unwritable(path, failed) from failed
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise in_use from None
+        yield
+    finally:
+        os.close(lock)
 
 
 def _probe(path: Path) -> None:

@@ -1,8 +1,6 @@
 """`recsys train`: read clicks, train, compare with the baselines, write the bundle."""
 
 import dataclasses
-import fcntl
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -25,7 +23,7 @@ from recsys.bundle.manifest import Manifest
 from recsys.bundle.registry import UNFINISHED
 from recsys.catalogue.catalogue import Catalogue
 from recsys.errors import BadInput, BadRecipe
-from recsys.fileio import check_new_folder
+from recsys.fileio import check_new_folder, locked_folder
 from recsys.model.recent_popularity import RecentPopularity
 from recsys.neighbours.blend import Blend
 from recsys.predictor import Predictor
@@ -379,21 +377,15 @@ def _report_data(
 def work_folder(work: Path) -> Iterator[None]:
     """Create and lock the folder of the checkpoint; remove it where a run fails without one."""
     work.mkdir(parents=True, exist_ok=True)
-    lock = os.open(work, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise BadInput(
-            "Another run is at work", [f"it uses {work}. Wait for it, or name another --out."]
-        ) from None
-    except BaseException:
-        for folder in (*work.iterdir(), work):  # a file or a folder with files in it stays
-            with suppress(OSError):
-                folder.rmdir()
-        raise
-    finally:
-        os.close(lock)
+    in_use = f"it uses {work}. Wait for it, or name another --out."
+    with locked_folder(work, BadInput("Another run is at work", [in_use])):
+        try:
+            yield
+        except BaseException:
+            for folder in (*work.iterdir(), work):  # a file or a folder with files in it stays
+                with suppress(OSError):
+                    folder.rmdir()
+            raise
 
 
 def _check_embedding(options: TrainOptions) -> None:

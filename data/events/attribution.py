@@ -1,14 +1,10 @@
-"""Which list a click came from.
-
-A click counts for a list that showed its item to the same user before: the list that the click
-names, else the newest one within a window.
-"""
+"""Which list a click came from, by the events folder; `recsys/attribution.py` has the rule."""
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-WINDOW_SECONDS = 1800.0
+from recsys.attribution import LATE_SECONDS, WINDOW_SECONDS
 
 
 def shown_lists(
@@ -25,7 +21,7 @@ def shown_lists(
     key = ["user_id", "item_id", "list_id"]
     first = shown.groupby(key, as_index=False)["timestamp"].min()
     named = clicks.reset_index().merge(first, on=key, suffixes=("", "_shown"))
-    named = named[named["timestamp_shown"] <= named["timestamp"]]
+    named = named[named["timestamp_shown"] <= named["timestamp"] + LATE_SECONDS]
     found = clicks["list_id"].where(clicks.index.isin(named["index"]))
     unnamed = clicks[clicks["list_id"].isna()].drop(columns="list_id").reset_index()
     newest = pd.merge_asof(

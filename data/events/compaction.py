@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from data.events.folder import (
     CLICKS,
+    DAY_SECONDS,
     DELETIONS,
     HOUR_SECONDS,
     IMPRESSIONS,
@@ -30,7 +31,6 @@ from data.events.reading import Deletions, open_file, read_file, row_batches
 from data.events.writing import COMPRESSION, entries_metadata, last_entries
 from recsys.fileio import replace_file
 
-DAY_SECONDS = 24 * HOUR_SECONDS
 SETTLE_SECONDS = 120  # after its end, an hour is complete
 READING_SECONDS = 3600  # for so long a replaced file stays
 ROWS = 131_072  # of a row group

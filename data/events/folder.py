@@ -27,6 +27,7 @@ MANIFEST = "recsys-events.json"
 FORMAT, VERSION = "recsys-events", 1
 UNUSABLE = "The events folder cannot be used"
 HOUR_SECONDS = 3600
+DAY_SECONDS = 24 * HOUR_SECONDS
 CLICKS, IMPRESSIONS, DELETIONS, REJECTED = "clicks", "impressions", "deletions", "rejected"
 SCHEMAS = {
     CLICKS: pa.schema(

@@ -6,9 +6,7 @@ passed over. An entry can only be in a file of its own hour. Most batches need n
 because their entries follow the last one of their shard, which every file states in its metadata.
 """
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +27,7 @@ from data.events.folder import (
 )
 from data.events.reading import open_file, read_file
 from recsys.errors import BadInput
-from recsys.fileio import make_folders, replace_file
+from recsys.fileio import locked_folder, make_folders, replace_file
 
 LAST_ENTRIES = b"recsys.last_entries"  # metadata of a file: JSON of shard → [ms, sequence]
 COMPRESSION = "zstd"
@@ -49,15 +47,8 @@ class Written:
 @contextmanager
 def only_writer(path: Path) -> Iterator[None]:
     """Hold the lock on an events folder; raise `FolderInUse` where another process has it."""
-    lock = os.open(path, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FolderInUse(path) from None
+    with locked_folder(path, FolderInUse(path)):
         yield
-    finally:
-        os.close(lock)
 
 
 class FolderInUse(BadInput):

@@ -1,7 +1,5 @@
 """One run of `recsys prepare`: a new folder as a whole, or nothing where nothing has changed."""
 
-import fcntl
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +11,7 @@ from data.prepare import prepare
 from data.prepared.folder import PreparedFolder, write_prepared
 from data.prepared.manifest import MANIFEST, Origin
 from recsys.errors import BadInput
-from recsys.fileio import check_new_folder, new_folder
+from recsys.fileio import check_new_folder, locked_folder, new_folder
 
 Writer = Callable[[Path, Origin], None]  # fills an empty folder
 
@@ -76,18 +74,10 @@ def _only_run(out: Path) -> Iterator[None]:
             "The prepared clicks cannot be written", [f"{out} is a file. Name a folder."]
         )
     out.mkdir(parents=True, exist_ok=True)
-    lock = os.open(out, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BadInput(
-                "Another run is at work", [f"it writes {out}. Wait for it, or name another --out."]
-            ) from None
+    in_use = f"it writes {out}. Wait for it, or name another --out."
+    with locked_folder(out, BadInput("Another run is at work", [in_use])):
         try:
             yield
         finally:
             with suppress(OSError):  # it has files in it
                 out.rmdir()
-    finally:
-        os.close(lock)

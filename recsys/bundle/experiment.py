@@ -109,7 +109,7 @@ class Experiment:
 
 
 def new_experiment(shares: Mapping[str, float], now: datetime) -> Experiment:
-    """Return an experiment with an id of its own; shares in percent, as `check_shares` wants."""
+    """Return an experiment with an id of its own; shares in percent, as `read_shares` returns."""
     experiment_id = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     ranges, begin = {}, 0
     for name, share in shares.items():

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperOption
 
 from data.click_options import FROM_USERS, ClickOptions
+from recsys.attribution import WINDOW_SECONDS
 from recsys.bundle.registry import resolve_bundle
 from recsys.cli.click_options import PANEL, BundleOption, reading_options_given, takes_clicks
 from recsys.console import add_row, neat_table, open_console
@@ -168,7 +169,7 @@ def compare(
     ] = 0.05,
     window: Annotated[
         float, typer.Option(help="Seconds from a list to a click that does not name its list.")
-    ] = 1800.0,
+    ] = WINDOW_SECONDS,
     lists_per_day: Annotated[
         int, typer.Option(min=1, help="Lists of one user and day that count.")
     ] = 100,
@@ -181,7 +182,8 @@ def compare(
 
     The test may be looked at every day. Exit code 0 also where no difference is shown.
     """
-    from training.experiments.run import CompareOptions, as_json, run_compare
+    from training.experiments.run import CompareOptions, run_compare
+    from training.report.json_values import json_values
 
     options = CompareOptions(
         events,
@@ -198,7 +200,7 @@ def compare(
     )
     compared = run_compare(options, open_console(quiet=json))
     if json:
-        print(dumps(as_json(compared), indent=2, ensure_ascii=False))
+        print(dumps(json_values(compared), indent=2, ensure_ascii=False))
 
 
 @app.command(rich_help_panel="Serve")

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from recsys.errors import BadInput, StoreUnavailable
 from service.feedback.collector_metrics import CollectorMetrics
-from service.feedback.columns import Columns, as_columns, read_events
+from service.feedback.columns import Columns, as_columns, parse_entries
 from service.feedback.list_drift import ListDrift
 from service.feedback.reader import ClaimedByOther, FeedbackReader, RawBatch
 from service.feedback.shown_lists import ClickedRanks, LostLists
@@ -141,7 +141,7 @@ class Collector:
         """Collect one batch, and return whether the streams were empty then."""
         await self._reader.claim(self._folder_id)
         batch = await self._reader.read(self._options.entries_per_round)
-        events, rejected = read_events(batch.entries)
+        events, rejected = parse_entries(batch.entries)
         counts = self._write(as_columns(events, rejected))
         waiting = await self._reader.acknowledge(batch)
         self._count(batch, counts, waiting)

@@ -37,8 +37,8 @@ class RejectedEvent:
     fields: Mapping[bytes, bytes]
 
 
-def read_events(raw: Iterable[RawEntry]) -> tuple[list[StoredEvent], list[RejectedEvent]]:
-    """Read the entries; those that cannot be read are rejected."""
+def parse_entries(raw: Iterable[RawEntry]) -> tuple[list[StoredEvent], list[RejectedEvent]]:
+    """Return the entries as events, and those that cannot be read as rejected ones."""
     events, rejected = [], []
     for each in raw:
         entry_id = f"{each.shard:02}-{each.entry_id}"

@@ -8,11 +8,10 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from recsys.attribution import LATE_SECONDS, WINDOW_SECONDS
 from service.feedback.columns import StoredEvent
 from service.feedback.entries import SHARDS, ClickEntry, DeletionEntry, ImpressionEntry
 
-ATTRIBUTION_SECONDS = 30 * 60  # a click without a list id belongs to a list of this time
-LATE_SECONDS = 1.0  # for so long after a click its list may be written
 MAX_LISTS = 50_000  # that are remembered, about 100 MB
 LISTS_PER_USER = 50
 IDLE_SECONDS = 3600.0  # after which a process that wrote lists is taken for ended
@@ -32,9 +31,8 @@ class ShownList:
 class ClickedRanks:
     """Ranks of clicked items in the lists that showed them.
 
-    The list of a click is the one that it names, else the newest one of the user within the window
-    that showed the item. Where lists are too many to remember, the users of half of the shards are
-    passed over from then on; the others are a fair sample.
+    `recsys/attribution.py` says which list a click came from. Where lists are too many to remember,
+    the users of half of the shards are passed over from then on; the others are a fair sample.
 
     Args:
         count: called with rank (from 1) and variant of each click on a list, and with None and ""
@@ -46,7 +44,7 @@ class ClickedRanks:
     def __init__(
         self,
         count: Callable[[int | None, str], None],
-        window_seconds: float = ATTRIBUTION_SECONDS,
+        window_seconds: float = WINDOW_SECONDS,
         max_lists: int = MAX_LISTS,
     ) -> None:
         self._count, self._window_seconds, self._max_lists = count, window_seconds, max_lists
@@ -87,12 +85,11 @@ class ClickedRanks:
         self._shown.move_to_end(entry.user)
 
     def _list_of(self, seconds: float, click: ClickEntry) -> ShownList | None:
-        first, last = seconds - self._window_seconds, seconds + LATE_SECONDS
         for shown in reversed(self._shown.get(click.user, ())):
             if click.list_id is not None:
-                fits = shown.list_id == click.list_id
+                fits = shown.list_id == click.list_id and shown.seconds <= seconds + LATE_SECONDS
             else:
-                fits = first <= shown.seconds <= last
+                fits = 0 <= seconds - shown.seconds <= self._window_seconds
             if fits and click.item_id in shown.items:
                 return shown
         return None

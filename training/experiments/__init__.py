@@ -1,1 +1,1 @@
-"""VariantComparison of the variants of an experiment from the events that were collected."""
+"""Comparison of the variants of an experiment from the events that recsys collect wrote."""

@@ -1,4 +1,4 @@
-"""VariantComparison of each variant with the main version: rates, lifts, daily looks, a verdict."""
+"""Comparison of each variant with the main version: rates, lifts, daily looks, a verdict."""
 
 import math
 from collections.abc import Sequence
@@ -138,7 +138,8 @@ def verdict(comparison: VariantComparison) -> list[str]:
 
 
 def _verdict(main: VariantResult, other: VariantResult, comparison: VariantComparison) -> str:
-    look = other.metrics[LIST_CLICKS].looks[-1]
+    looks = other.metrics[LIST_CLICKS].looks
+    look, alarm = looks[-1], first_alarm(looks, comparison.error)
     lift = look.lift
     if math.isnan(lift.low):
         return (
@@ -147,8 +148,15 @@ def _verdict(main: VariantResult, other: VariantResult, comparison: VariantCompa
         )
     between = f"{signed_percent(lift.low)} to {signed_percent(lift.high)}"
     found = f"{signed_percent(lift.value)} ({between}; always-valid p = {look.p_value:.2g})"
-    if look.p_value < comparison.error:
-        better = "better" if lift.value > 0 else "worse"
+    if alarm is not None:  # the p-value stays low, also where the difference turns later
+        is_better = looks[alarm - 1].lift.value > 0
+        better = "better" if is_better else "worse"
+        if is_better != (lift.value > 0):
+            return (
+                f"{other.name} was {better} than {main.name} until day {alarm}, and the difference "
+                f"has turned since: over all days the click-through of its lists differs by "
+                f"{found}. Find out what has changed, then begin a new experiment."
+            )
         return (
             f"{other.name} is {better} than {main.name}: the click-through of its lists differs by "
             f"{found}. You can stop now."

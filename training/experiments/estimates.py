@@ -2,8 +2,8 @@
 
 The lists of one user are alike, and users were assigned, not lists. So the variance of a rate is
 that of sums over users, by the delta method (Deng, Knoblich and Lu, Applying the Delta Method in
-Metric Analytics, KDD 2018, section 3, arXiv 1803.06336). The interval of a relative difference is
-computed on the logarithm, and is therefore not symmetric (section 2 of the same).
+Metric Analytics, KDD 2018, section 3, arXiv 1803.06336). Section 2 has relative differences. The
+interval of one is computed here on the logarithm of the ratio, so it is not symmetric.
 """
 
 import math

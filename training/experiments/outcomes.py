@@ -18,13 +18,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from data.events.attribution import WINDOW_SECONDS, shown_lists
-from data.events.folder import CLICKS, IMPRESSIONS
+from data.events.attribution import shown_lists
+from data.events.folder import CLICKS, DAY_SECONDS, IMPRESSIONS
 from data.events.reading import read_events
+from recsys.attribution import WINDOW_SECONDS
 from recsys.errors import BadInput
 
-DAY_SECONDS = 86_400.0
 LISTS_PER_DAY = 100
+UNUSABLE = "There is nothing to compare"
 SHOWN = ["user_id", "list_id", "timestamp", "variant", "items"]
 CLICKED = ["user_id", "item_id", "list_id", "timestamp", "event_type"]
 
@@ -108,7 +109,7 @@ def read_outcomes(events: Path, options: OutcomeOptions) -> ReadOutcomes:
     lists = pd.concat([part.lists for part in parts], ignore_index=True)
     if lists.empty:
         raise BadInput(
-            "There is nothing to compare",
+            UNUSABLE,
             [
                 f"{events} has no list of the variants {', '.join(options.variants)} in this time. "
                 "Run the service with RECSYS_FEEDBACK=stream and recsys collect, or give another "

@@ -1,18 +1,15 @@
 """The comparison as one HTML file that needs no other, in the style of the training report."""
 
 import math
-from datetime import UTC, datetime
-from importlib import resources
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from recsys import __version__
 from training.evaluation.intervals import Estimate
 from training.experiments.comparison import ERROR, LIST_CLICKS, VariantComparison, VariantResult
-from training.experiments.show import rate_text, ratio_text, signed, span
+from training.experiments.show import moment, ratio_text, signed, span
 from training.report.charts import Line, line_chart
+from training.report.render import render_page
 
 if TYPE_CHECKING:
     from training.experiments.run import ComparedExperiment
@@ -20,18 +17,12 @@ if TYPE_CHECKING:
 WIDEST = 8.0  # an interval so many times as wide as the last one is not drawn
 
 
-def render_page(compared: "ComparedExperiment") -> str:
+def render_comparison(compared: "ComparedExperiment") -> str:
     """Render the whole page as HTML."""
-    style = resources.files("training.report") / "templates" / "report.css"
-    template = resources.files("training.experiments") / "templates" / "compare.html"
-    page = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    page.filters |= {"signed": signed, "span": span, "rate": rate_text, "moment": _moment}
-    page.filters["whole"] = lambda number: f"{number:,}"
     comparison = compared.comparison
     ratio = comparison.sample_ratio
-    return page.from_string(template.read_text(encoding="utf-8")).render(
+    return render_page(
+        "compare.html",
         compared=compared,
         comparison=comparison,
         main=comparison.variants[0],
@@ -42,8 +33,9 @@ def render_page(compared: "ComparedExperiment") -> str:
         ratio_text=None if ratio is None else ratio_text(ratio),
         percent=f"{100 * (1 - ERROR):g}",
         charts=_charts(comparison),
-        version=__version__,
-        style=Markup(style.read_text(encoding="utf-8")),
+        moment=moment,
+        signed=signed,
+        span=span,
     )
 
 
@@ -85,7 +77,3 @@ def _rate_chart(other: VariantResult, main: VariantResult) -> Markup:
         x_label="day of the experiment",
         y_label="of all lists until the day",
     )
-
-
-def _moment(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,33 +1,29 @@
 """`recsys compare`: which experiment, which time, then figures, a verdict and a page."""
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.compute as pc
 from rich.console import Console
 
-from data.events.attribution import WINDOW_SECONDS
-from data.events.folder import IMPRESSIONS
+from data.events.folder import DAY_SECONDS, IMPRESSIONS
 from data.events.reading import read_events
+from recsys.attribution import WINDOW_SECONDS
 from recsys.bundle.experiment_log import ShareChange, read_changes
 from recsys.errors import BadInput
 from recsys.fileio import check_new_file, replace_file
 from training.experiments.comparison import VariantComparison, compare, verdict
 from training.experiments.outcomes import (
-    DAY_SECONDS,
     LISTS_PER_DAY,
+    UNUSABLE,
     OutcomeOptions,
     read_outcomes,
 )
-from training.experiments.page import render_page
+from training.experiments.page import render_comparison
 from training.experiments.sample_ratio import Period, count_first_seen, sample_ratio
 from training.experiments.sequential import EXPECTED_LIFT
-from training.experiments.show import show_comparison
-
-UNUSABLE = "There is nothing to compare"
+from training.experiments.show import moment, show_comparison
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +80,10 @@ def run_compare(options: CompareOptions, console: Console) -> ComparedExperiment
     compared = compare_events(options)
     show_comparison(compared.comparison, compared.verdict, compared.notes, console)
     if options.out is not None:
-        page = render_page(compared)
+        page = render_comparison(compared)
         replace_file(options.out, lambda path: path.write_text(page, encoding="utf-8"))
         console.print(f"The page with curves is {options.out}.", markup=False)
     return compared
-
-
-def as_json(value: object) -> object:
-    """Return a result as plain values for JSON; an unknown number is null."""
-    if is_dataclass(value):
-        return {each.name: as_json(getattr(value, each.name)) for each in fields(value)}
-    if isinstance(value, Mapping):
-        return {name: as_json(each) for name, each in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [as_json(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def compare_events(options: CompareOptions) -> ComparedExperiment:
@@ -131,7 +116,7 @@ def compare_events(options: CompareOptions) -> ComparedExperiment:
         expected=options.expected_lift,
     )
     notes = [
-        f"Lists that were shown from {_moment(begin)} to {_moment(outcome_options.end)}, "
+        f"Lists that were shown from {moment(begin)} to {moment(outcome_options.end)}, "
         f"{comparison.days} days; the user is the unit."
     ]
     if len(periods) > 1:
@@ -217,7 +202,3 @@ def _period_of_events(options: CompareOptions, first: float, last: float) -> lis
     }
     names = sorted(counts, key=lambda name: (-counts[name], name))
     return [Period(first, last, dict.fromkeys(names, 0.0))]
-
-
-def _moment(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,14 +1,15 @@
 """A test that may be looked at every day: the mixture sequential probability ratio test.
 
-Johari, Pekelis and Walsh, Peeking at A/B Tests, KDD 2017, sections 3.2 and 4: with an estimate of
-the difference, normal with variance V, and a normal mixture of effects with standard deviation tau,
-the likelihood ratio against no difference is
+Johari, Koomen, Pekelis and Walsh, Peeking at A/B Tests, KDD 2017; in the longer version, arXiv
+1512.04922, section 5. With an estimate of the difference, normal with variance V, and a normal
+mixture of effects with standard deviation tau, the likelihood ratio against no difference is
 
     sqrt(V / (V + tau²)) · exp(tau² · estimate² / (2 V (V + tau²)))
 
 and the always-valid p-value is the smallest 1 / ratio so far. If there is no difference, it ever
-falls below 0.05 with probability 0.05 at most, whenever and however often it is looked at. The
-interval holds the differences that the ratio does not refute at this look.
+falls below 0.05 with probability 0.05 at most, whenever and however often it is looked at. That is
+exact for a known variance; here V is estimated, so it holds for many users (docs/experiments.md
+measures it). The interval holds the differences that the ratio does not refute at this look.
 
 The estimate is a logarithm of a ratio of rates over all users so far, so tau is a relative effect:
 about the size that is expected. Any tau is valid if it is chosen before; a wrong one needs more

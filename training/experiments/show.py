@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.text import Text
@@ -64,6 +65,11 @@ def ratio_text(ratio: SampleRatio) -> str:
 def rate_text(value: float) -> str:
     """Return a rate with four digits after the point, or a dash."""
     return "–" if math.isnan(value) else f"{value:.4f}"
+
+
+def moment(seconds: float) -> str:
+    """Format epoch seconds: 2026-11-30 02:45 UTC."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def signed(share: float) -> str:

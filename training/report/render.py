@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from data.prepare import Remark
 from data.sessions import SessionCounts
 from data.statistics import Statistics
+from recsys import __version__
 from recsys.bundle.manifest import Manifest
 from recsys.retrieval.exact import describe_retrieval
 from training.checkpoint import EpochResult
@@ -99,10 +100,13 @@ def render_report(manifest: Manifest, data: ReportData) -> str:
 
 
 def render_page(template: str, **values: object) -> str:
-    """Render a template of this package, in the style of all reports."""
-    templates = resources.files("training.report") / "templates"
+    """Render a template of this package, which extends `page.html`, the frame of all pages."""
     page = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("training.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     page.filters |= {
         "whole": _whole,
@@ -112,9 +116,14 @@ def render_page(template: str, **values: object) -> str:
         "moment": _moment,
         "named": metric_name,
     }
-    style = Markup((templates / "report.css").read_text(encoding="utf-8"))
-    text = (templates / template).read_text(encoding="utf-8")
-    return page.from_string(text).render(style=style, **values)
+    return page.get_template(template).render(
+        style=Markup(style_sheet()), version=__version__, **values
+    )
+
+
+def style_sheet() -> str:
+    """Return the style of all pages as CSS."""
+    return resources.files("training.report").joinpath("templates/report.css").read_text("utf-8")
 
 
 def warnings_of(manifest: Manifest, data: ReportData) -> list[Remark]:

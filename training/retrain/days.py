@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-DAY_SECONDS = 86_400
 TRAIN, TEST = "train", "test"  # labels of a session
 PART = "part"  # column of the labels
 

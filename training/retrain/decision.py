@@ -5,14 +5,15 @@ The file `decisions.jsonl` of a registry has one line for each decision, the old
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from recsys.errors import BadInput
 from recsys.fileio import replace_file
+from training.report.json_values import json_values
 from training.retrain.days import Days
 from training.retrain.gate import RelativeDifference, Verdict
 
@@ -39,7 +40,7 @@ class Decision:
 
     def to_json(self) -> str:
         """Return one line; an infinite difference is null."""
-        return json.dumps(_finite(asdict(self)), ensure_ascii=False, allow_nan=False)
+        return json.dumps(json_values(self), ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def of_json(cls, line: str) -> "Decision":
@@ -124,12 +125,3 @@ def percent(value: float) -> str:
 def _difference(values: Mapping[str, Any]) -> RelativeDifference:
     infinite = {name: math.inf for name, value in values.items() if value is None}
     return RelativeDifference(**{**values, **infinite})
-
-
-def _finite(values: Any) -> Any:
-    """Return the values with None for infinity, at any depth."""
-    if isinstance(values, Mapping):
-        return {name: _finite(value) for name, value in values.items()}
-    if isinstance(values, Sequence) and not isinstance(values, str):
-        return [_finite(value) for value in values]
-    return None if isinstance(values, float) and not math.isfinite(values) else values

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.content import NO_CONTENT, ContentOptions
+from data.events.folder import DAY_SECONDS
 from recsys.errors import BadInput
 from training.competition.budget import Budget
-from training.retrain.days import DAY_SECONDS
 
 WAYS = TRAIN, FINETUNE, AUTO = ("train", "finetune", "auto")
 

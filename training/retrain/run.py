@@ -20,7 +20,7 @@ from recsys import __version__
 from recsys.bundle.golden import open_predictor
 from recsys.bundle.layout import MANIFEST
 from recsys.bundle.manifest import read_manifest
-from recsys.bundle.registry import check_not_a_bundle
+from recsys.bundle.registry import check_not_a_bundle, next_bundle
 from recsys.errors import BadInput
 from recsys.fileio import replace_file
 from training.retrain.candidate import candidate_training, train_candidate
@@ -108,16 +108,16 @@ def _decide(
     before = None if current is None else current.predictor
     verdict = cases.compare(candidate, before, options.margin, console)
     compared_with = None if current is None else current.name
-    model_id = read_manifest(work.candidate).model_id
+    manifest, time = read_manifest(work.candidate), datetime.fromtimestamp(now, UTC)
     return Decision(
-        time=datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
+        time=time.isoformat(timespec="seconds"),
         days=days,
         published=verdict.passes,
         reason=reason_of(verdict, compared_with),
         way=way,
-        recipe=str(read_manifest(work.candidate).training.get("recipe", "")),
-        bundle=datetime.fromtimestamp(now, UTC).strftime("%Y%m%d-%H%M%S"),
-        model_id=model_id,
+        recipe=str(manifest.training.get("recipe", "")),
+        bundle=next_bundle(options.registry, time).name,
+        model_id=manifest.model_id,
         compared_with=compared_with,
         compared_model_id=POPULARITY if current is None else current.model_id,
         seen_sessions=cases.seen_sessions,

@@ -8,9 +8,7 @@
 Services follow names that begin with a letter, so no service loads a candidate from here.
 """
 
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recsys.errors import BadInput
-from recsys.fileio import replace_file, unwritable
+from recsys.fileio import locked_folder, replace_file, unwritable
 from training.retrain.decision import Decision
 
 WORK = ".retrain"
@@ -102,20 +100,8 @@ def work_in(registry: Path) -> Iterator[Work]:
     folder = registry / WORK
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY)
     except OSError as failed:
         raise unwritable(folder, failed) from failed
-    try:
-        _lock(lock, folder)
+    in_use = f"it uses {folder}. Wait until it has ended."
+    with locked_folder(folder, BadInput("Another retraining is at work", [in_use])):
         yield Work(folder)
-    finally:
-        os.close(lock)
-
-
-def _lock(file: int, folder: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise BadInput(
-            "Another retraining is at work", [f"it uses {folder}. Wait until it has ended."]
-        ) from None

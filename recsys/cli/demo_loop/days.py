@@ -1,13 +1,16 @@
-"""Days of the loop, and whether the collected log is what the visitors did on them."""
+"""Days of the loop, their click-through, and whether the log is what the visitors did on them."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from data.events.reading import read_clicks, read_impressions
 from recsys.cli.demo_loop.first_log import USER_PREFIX
 from recsys.cli.demo_loop.visits import FollowedVisit
+from training.experiments.estimates import UserRate, rate
 from training.retrain.decision import Decision
 
 
@@ -32,6 +35,12 @@ class Day:
     def retrained(self) -> list[FollowedVisit]:
         """Return the visits that a later model answered."""
         return [visit for visit in self.visits if visit.variant not in (None, self.first)]
+
+
+def click_through(visits: Sequence[FollowedVisit]) -> UserRate:
+    """Return clicks on lists divided by lists, with the visitor as the unit."""
+    clicks = np.array([visit.clicks_on_lists for visit in visits], dtype=np.float64)
+    return rate(clicks, np.array([visit.lists for visit in visits], dtype=np.float64))
 
 
 def difference_to_log(events: Path, visits: Sequence[FollowedVisit]) -> str | None:

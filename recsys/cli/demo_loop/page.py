@@ -1,19 +1,17 @@
 """Page about the loop: click-through of the first and of the retrained models, day by day."""
 
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
 from markupsafe import Markup
 
-from recsys.cli.demo_loop.click_through import ClickThrough
 from recsys.cli.demo_loop.comparison import FIRST, RETRAINED
-from recsys.cli.demo_loop.days import Day
+from recsys.cli.demo_loop.days import Day, click_through
 from recsys.fileio import replace_file
 from training.evaluation.intervals import Estimate
 from training.experiments.comparison import LIST_CLICKS, VariantComparison, signed_percent, verdict
 from training.report.charts import Line, line_chart
-from training.report.render import render_page
+from training.report.render import render_page, style_sheet
 
 
 def write_page(
@@ -33,7 +31,7 @@ def write_page(
         variants=[] if comparison is None else comparison.variants,
         lift=None if comparison is None else comparison.variants[1].metrics[LIST_CLICKS].lift,
         verdict=[] if comparison is None else verdict(comparison),
-        click_through=ClickThrough.of,
+        click_through=click_through,
         metric=LIST_CLICKS,
         percent=percent,
         signed_percent=signed_percent,
@@ -47,8 +45,7 @@ def write_page(
 
 def write_picture(path: Path, days: Sequence[Day]) -> None:
     """Write the chart of the click-through by day as an SVG file of its own."""
-    style = resources.files("training.report") / "templates" / "report.css"
-    colours = style.read_text(encoding="utf-8").partition("* {")[0]  # light and dark
+    colours = style_sheet().partition("* {")[0]  # light and dark
     start, _, rest = str(charts(days, None)[0]).partition(">")
     text = f"{start}><style>{colours}svg {{ background: var(--paper) }}</style>{rest}\n"
     replace_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))
@@ -59,7 +56,7 @@ def charts(days: Sequence[Day], comparison: VariantComparison | None) -> list[Ma
     groups = {RETRAINED: [day.retrained for day in days], FIRST: [day.frozen for day in days]}
     lines = []
     for name, visits in groups.items():
-        rates = {at: ClickThrough.of(each).rate.interval for at, each in enumerate(visits) if each}
+        rates = {at: click_through(each).interval for at, each in enumerate(visits) if each}
         points = [(float(at), rate.value) for at, rate in rates.items()]
         lines.append(Line(name, points, list(rates.values())))
     by_day = line_chart(

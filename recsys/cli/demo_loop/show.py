@@ -5,9 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from recsys.cli.demo_loop.click_through import ClickThrough
 from recsys.cli.demo_loop.comparison import compare_log
-from recsys.cli.demo_loop.days import Day, difference_to_log
+from recsys.cli.demo_loop.days import Day, click_through, difference_to_log
 from recsys.cli.demo_loop.loop import LoopOptions, run_loop
 from recsys.cli.demo_loop.page import percent, write_page, write_picture
 from recsys.errors import RecsysError
@@ -58,7 +57,7 @@ def _line(day: Day) -> str:
     compared, word = day.decision.verdict.recall, "published" if day.decision.published else "kept"
     night = f"{word}, Recall@20 {compared.candidate:.3f} instead of {compared.current:.3f}"
     rates = [
-        percent(ClickThrough.of(visits).rate.interval) if visits else ""
+        percent(click_through(visits).interval) if visits else ""
         for visits in (day.retrained, day.frozen)
     ]
     return FORM.format(day.number, f"{len(day.visits):,}", day.new_items, *rates, night)

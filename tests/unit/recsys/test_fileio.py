@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from recsys.errors import BadInput
-from recsys.fileio import check_new_folder, new_folder, replace_file
+from recsys.fileio import check_new_folder, locked_folder, new_folder, replace_file
 
 
 def full_disk(path: Path) -> None:
@@ -79,3 +79,19 @@ def test_readers_of_the_folder_may_read_its_files(tmp_path: Path) -> None:
 
     allowed = (tmp_path / "out").stat().st_mode & 0o666
     assert (tmp_path / "out" / "weights").stat().st_mode & 0o777 == allowed
+
+
+def test_a_folder_has_one_lock_at_a_time(tmp_path: Path) -> None:
+    in_use = BadInput("Another run is at work", ["wait."])
+
+    with (
+        locked_folder(tmp_path, in_use),
+        pytest.raises(BadInput, match="Another run"),
+        locked_folder(tmp_path, in_use),
+    ):
+        pass
+    with locked_folder(tmp_path, in_use):
+        pass
+    missing = tmp_path / "missing"
+    with pytest.raises(BadInput, match="missing cannot be written"), locked_folder(missing, in_use):
+        pass

@@ -27,7 +27,10 @@ def test_a_click_belongs_to_the_list_it_names_else_to_the_newest_that_showed_the
         (110.0, "ada", "a", None): "two",  # the window is 100 s
         (110.5, "ada", "c", None): None,
         (900.0, "ada", "b", "one"): "one",  # a named list has no window
+        (19.5, "ada", "b", "three"): "three",  # it was logged just after the click
+        (8.0, "ada", "a", "two"): None,  # no list is logged so late
     }
+    clicks = dict(sorted(clicks.items(), key=lambda click: click[0][0]))
     rows = [
         dict(zip(("timestamp", "user_id", "item_id", "list_id"), c, strict=True)) for c in clicks
     ]

@@ -12,9 +12,8 @@ from data.click_options import ClickOptions
 from data.clicks import read_clicks
 from data.sessions import sessionise
 from data.shop.visitors import ShopDays
-from recsys.cli.demo_loop.click_through import ClickThrough
 from recsys.cli.demo_loop.comparison import compare_log
-from recsys.cli.demo_loop.days import Day, difference_to_log
+from recsys.cli.demo_loop.days import Day, click_through, difference_to_log
 from recsys.cli.demo_loop.loop import run_loop, small_loop
 from recsys.cli.demo_loop.page import write_page, write_picture
 from recsys.cli.demo_loop.visits import FollowedClick, FollowedVisit
@@ -49,10 +48,10 @@ def day(number: int, visits: Sequence[FollowedVisit], *, new_items: int = 0) -> 
 
 def test_click_through_is_clicks_on_lists_by_lists() -> None:
     """Every click is answered with a list."""
-    found = ClickThrough.of([visit("ada", None, "a", None), visit("bob", None)])
+    found = click_through([visit("ada", None, "a", None), visit("bob", None)])
 
-    assert (found.lists, found.clicks, found.rate.users) == (3 + 1, 1, 2)
-    assert found.rate.value == 1 / 4
+    assert found.users == 2
+    assert found.value == 1 / (3 + 1)
 
 
 def test_visits_belong_to_the_model_that_answered() -> None:

@@ -9,6 +9,7 @@ from recsys.bundle.experiment_log import ShareChange, log_change
 from tests.support.training.command_line import run
 from tests.support.training.experiment_events import Clicked, Shown, write_events
 from training.experiments.run import CompareOptions, compare_events
+from training.experiments.sample_ratio import Period, count_first_seen, sample_ratio
 
 DAY = 86_400.0
 BEGIN = 1_767_225_600.0  # 2026-01-01, 00:00 UTC
@@ -32,27 +33,27 @@ def registry(tmp_path: Path) -> Path:
 @pytest.fixture
 def events(tmp_path: Path) -> Path:
     shown = [
-        Shown(at(0, 10), "ada", "l0", "old"),  # before the shares changed: only the split counts
-        Shown(at(1, 10), "ada", "l1", "old"),
-        Shown(at(1, 20), "ada", "l2", "old"),
+        Shown(at(0, 110), "ada", "l0", "old"),  # before the shares changed: only the split counts
+        Shown(at(1, 110), "ada", "l1", "old"),
+        Shown(at(1, 120), "ada", "l2", "old"),
         Shown(at(2, 10), "ada", "l3", "old"),
-        Shown(at(1, 10), "bob", "l4", "new"),
-        Shown(at(1, 11), "bob", "l5", "new", ["c"]),
-        Shown(at(1, 10), "eve", "l6", "new"),
-        Shown(at(1, 30), "eve", "l7", "old"),  # two variants: left out
-        Shown(at(1, 10), "dan", "l8", None),  # a service without the experiment
+        Shown(at(1, 110), "bob", "l4", "new"),
+        Shown(at(1, 111), "bob", "l5", "new", ["c"]),
+        Shown(at(1, 110), "eve", "l6", "new"),
+        Shown(at(1, 130), "eve", "l7", "old"),  # two variants: left out
+        Shown(at(1, 110), "dan", "l8", None),  # a service without the experiment
         *(Shown(at(2, number), "bot", f"b{number}", "new") for number in range(200)),
     ]
     clicked = [
-        Clicked(at(0, 20), "ada", "a"),
-        Clicked(at(1, 25), "ada", "a"),  # of l2, the newest
-        Clicked(at(1, 26), "ada", "b", "l2"),  # the same list once more
+        Clicked(at(0, 120), "ada", "a"),
+        Clicked(at(1, 125), "ada", "a"),  # of l2, the newest
+        Clicked(at(1, 126), "ada", "b", "l2"),  # the same list once more
         Clicked(at(2, 11), "ada", "a", None, "order"),  # of l3, and of an item clicked before
-        Clicked(at(1, 12), "bob", "c"),
-        Clicked(at(1, 12), "bob", "x"),  # no list showed it
-        Clicked(at(1, 99), "bob", "x", None, "order"),
-        Clicked(at(1, 99), "bob", "c", None, "order"),
-        Clicked(at(1, 40), "eve", "a"),
+        Clicked(at(1, 112), "bob", "c"),
+        Clicked(at(1, 112), "bob", "x"),  # no list showed it
+        Clicked(at(1, 199), "bob", "x", None, "order"),
+        Clicked(at(1, 199), "bob", "c", None, "order"),
+        Clicked(at(1, 140), "eve", "a"),
         Clicked(at(2, 199.5), "bot", "a", "b199"),  # beyond the lists that count
     ]
     return write_events(tmp_path / "events", shown, clicked)
@@ -80,6 +81,29 @@ def test_lists_clicks_and_conversions_are_counted_after_the_last_change(
     assert ratio.expected == {"old": 0.9 + 3 * 0.5, "new": 0.1 + 3 * 0.5}
     assert "1 users got lists of several variants" in " ".join(compared.notes)
     assert "100 lists beyond 100" in " ".join(compared.notes)
+
+
+def test_users_who_are_first_seen_while_processes_follow_a_change_are_not_counted(
+    tmp_path: Path,
+) -> None:
+    shown = [
+        Shown(at(0, 100), "ada", "l0", "old"),
+        Shown(at(1, 1), "bob", "l1", "old"),  # of a process that does not know the change yet
+        Shown(at(1, 59), "eve", "l2", "new"),
+        Shown(at(1, 60), "dan", "l3", "new"),
+        Shown(at(1, 99), "eve", "l4", "new"),
+    ]
+    periods = [
+        Period(at(0), at(1), {"old": 50.0, "new": 50.0}),
+        Period(at(1), at(2), {"old": 0.0, "new": 100.0}),
+    ]
+
+    counts = count_first_seen(write_events(tmp_path / "events", shown, []), periods)
+
+    assert counts == [{"old": 1}, {"new": 1}]
+    assert not sample_ratio(counts, periods).is_mismatch
+    assert sample_ratio([{}, {"old": 1, "new": 9}], periods).is_mismatch  # old has no share
+    assert sample_ratio([{"old": 5, "new": 5, "gone": 1}, {}], periods).is_mismatch
 
 
 def test_without_a_registry_the_events_name_the_variants(events: Path) -> None:

@@ -1,6 +1,7 @@
 """Rates count users, the split is tested by period, and a look at every day is allowed."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -117,3 +118,18 @@ def test_the_verdict_names_a_difference_a_draw_and_a_broken_split() -> None:
     # with as many lists of every user, both rates are the same
     assert metrics[LIST_CLICKS].rate.value == pytest.approx(metrics[USER_CLICKS].rate.value)
     assert len(metrics[LIST_CLICKS].looks) == 3
+
+
+def test_a_difference_that_turns_after_it_was_shown_is_no_verdict() -> None:
+    """Visitors who like what is new, and then get used to it: the p-value never rises again."""
+    compared = compare(two_variants(0.24))
+    main, new = compared.variants
+    lifts = [LogLift(0.2, 0.001), LogLift(0.05, 0.0009), LogLift(-0.01, 0.0008)]
+    looks = sequential_test(lifts, error=compared.error)
+    turned = replace(new.metrics[LIST_CLICKS], looks=looks)
+    new = replace(new, metrics={LIST_CLICKS: turned})
+
+    sentence = verdict(replace(compared, variants=[main, new]))[0]
+
+    assert first_alarm(looks, compared.error) == 1
+    assert sentence.startswith("new was better than old until day 1, and the difference has turned")

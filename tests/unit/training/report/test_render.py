@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from importlib import resources
 from typing import Any
 
 import pytest
@@ -297,3 +298,15 @@ def test_weak_results_are_warnings() -> None:
     assert any("The last epoch allowed was the best one" in s for s in said)
     serious = {str(warning).split(":")[0] for warning in warnings if warning.is_serious}
     assert serious == {"model", "markov beats the model"}
+
+
+def test_every_page_has_the_same_frame() -> None:
+    """The policy that lets a page load and run nothing stands in one file."""
+    templates = resources.files("training.report") / "templates"
+    pages = [
+        path.read_text(encoding="utf-8")
+        for path in templates.iterdir()
+        if path.name.endswith(".html") and path.name not in ("page.html", "parts.html")
+    ]
+    assert len(pages) > 1
+    assert all(page.startswith('{% extends "page.html" %}') for page in pages)

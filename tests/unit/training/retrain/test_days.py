@@ -4,7 +4,8 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.retrain.days import DAY_SECONDS, PART, TEST, TRAIN, Days, labelled
+from data.events.folder import DAY_SECONDS
+from training.retrain.days import PART, TEST, TRAIN, Days, labelled
 
 MIDNIGHT = 20_000 * DAY_SECONDS
 CLICKS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 40)), min_size=1, max_size=40)
