@@ -99,6 +99,11 @@ async def test_no_list_of_before_a_deletion_follows_it(redis_client: RedisClient
     counted.add(KEY, new.nonce)
     assert await counted.flush() == {"ended": 3, "logged": 1}
 
+    counted.add(stranger)
+    await store.forget("ben")
+    await visit(store, "ben", Click("a"))  # a new session begins before the list is logged
+    assert await counted.flush() == {"ended": 4, "logged": 1}
+
 
 async def test_a_list_of_before_the_first_click_is_logged(redis_client: RedisClient) -> None:
     counted = Counted(redis_client)
