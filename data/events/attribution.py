@@ -18,6 +18,8 @@ def shown_lists(
         window_seconds: Longest time from a list to a click that does not name its list.
     """
     shown = _shown_items(clicks, impressions)
+    if shown.empty:  # pandas cannot merge by texts where both sides have no row
+        return clicks["list_id"].where(pd.Series(False, clicks.index))
     key = ["user_id", "item_id", "list_id"]
     first = shown.groupby(key, as_index=False)["timestamp"].min()
     named = clicks.reset_index().merge(first, on=key, suffixes=("", "_shown"))

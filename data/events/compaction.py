@@ -29,7 +29,7 @@ from data.events.folder import (
 )
 from data.events.reading import Deletions, open_file, read_file, row_batches
 from data.events.writing import COMPRESSION, entries_metadata, last_entries
-from recsys.fileio import replace_file
+from recsys.fileio import replace_file, unwritable
 
 SETTLE_SECONDS = 120  # after its end, an hour is complete
 READING_SECONDS = 3600  # for so long a replaced file stays
@@ -55,7 +55,7 @@ def compact(folder: EventsFolder, now: float, keep_days: float | None = None) ->
         keep_days: events of older hours are removed; None keeps all.
 
     Raises:
-        BadInput: a file cannot be read or written.
+        BadInput: a file cannot be read, written or removed.
     """
     _remove_unfinished(folder)
     removed = 0 if keep_days is None else _remove_before(folder, now - keep_days * DAY_SECONDS)
@@ -71,7 +71,7 @@ def compact(folder: EventsFolder, now: float, keep_days: float | None = None) ->
 
 def _remove_unfinished(folder: EventsFolder) -> None:
     for path in folder.path.glob("*/date=*/hour=*/.*.writing"):
-        path.unlink(missing_ok=True)
+        _remove(path)
 
 
 def _remove_before(folder: EventsFolder, oldest: float) -> int:
@@ -84,11 +84,12 @@ def _remove_before(folder: EventsFolder, oldest: float) -> int:
     ]
     for hour in hours:
         for path in hour.iterdir():
-            path.unlink()
-        hour.rmdir()
-        with suppress(OSError):  # other hours of the day stay
+            if not path.is_dir():
+                _remove(path)
+        with suppress(OSError):  # a folder in it that is not ours, or other hours of the day, stay
+            hour.rmdir()
             hour.parent.rmdir()
-    return len(hours)
+    return sum(not hour.exists() for hour in hours)
 
 
 def _erase(folder: EventsFolder) -> int:
@@ -104,7 +105,7 @@ def _erase(folder: EventsFolder) -> int:
                 if deletions.concern(file):
                     erased += _erase_in(file, kind, deletions)
     for file in carried_out:
-        file.path.unlink()
+        _remove(file.path)
     return erased
 
 
@@ -159,4 +160,12 @@ def _remove_replaced(files: Sequence[EventFile], written_before: float) -> None:
     for file in set(files).difference(kept):
         by = next(other for other in kept if other.last >= file.last)
         if by.path.stat().st_mtime <= written_before:
-            file.path.unlink()
+            _remove(file.path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file; raise `BadInput`."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as failed:
+        raise unwritable(path, failed) from failed

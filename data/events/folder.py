@@ -14,6 +14,7 @@ import json
 import re
 import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -142,9 +143,10 @@ class EventsFolder:
         found = []
         for folder in (self.path / kind).glob("date=*/hour=*"):
             match = HOUR_FOLDER.fullmatch(folder.relative_to(self.path / kind).as_posix())
-            if match is not None:
-                begin = datetime.strptime(" ".join(match.groups()), "%Y-%m-%d %H")
-                found.append(int(begin.replace(tzinfo=UTC).timestamp()) // HOUR_SECONDS)
+            if match is not None and folder.is_dir():
+                with suppress(ValueError):  # no hour of a calendar, so not ours
+                    begin = datetime.strptime(" ".join(match.groups()), "%Y-%m-%d %H")
+                    found.append(int(begin.replace(tzinfo=UTC).timestamp()) // HOUR_SECONDS)
         return sorted(found)
 
     def files(

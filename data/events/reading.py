@@ -5,6 +5,7 @@ removed from the files by the next compaction (`data/events/compaction.py`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -122,25 +123,26 @@ def read_file(file: EventFile, columns: Sequence[str]) -> pa.Table:
         return opened.read(columns=list(columns), use_threads=False)
 
 
-def open_file(file: EventFile) -> pq.ParquetFile:
-    """Open a file; raise `BadInput` where it is no Parquet file, or has other columns."""
+@contextmanager
+def open_file(file: EventFile) -> Iterator[pq.ParquetFile]:
+    """Open a file; raise `BadInput` where it has other columns, or cannot be read within."""
     kind = file.path.parts[-4]
     try:
-        opened = pq.ParquetFile(file.path)
+        with pq.ParquetFile(file.path) as opened:
+            if not opened.schema_arrow.equals(SCHEMAS[kind]):
+                raise BadInput(
+                    f"{file.path} has other columns than {kind}",
+                    ["Another program wrote it. Move it out of the folder."],
+                )
+            yield opened
     except FileNotFoundError:
         raise
-    except (OSError, pa.ArrowException) as broken:
+    except (OSError, ValueError, pa.ArrowException) as broken:
+        reason = " ".join(str(broken).split()).rstrip(".")
         raise BadInput(
             f"{file.path} is no readable Parquet file",
-            [f"{str(broken).rstrip('.')}. Restore it from a backup, or move it out of the folder."],
+            [f"{reason}. Restore it from a backup, or move it out of the folder."],
         ) from broken
-    if not opened.schema_arrow.equals(SCHEMAS[kind]):
-        opened.close()
-        raise BadInput(
-            f"{file.path} has other columns than {kind}",
-            ["Another program wrote it. Move it out of the folder."],
-        )
-    return opened
 
 
 def row_batches(file: EventFile, rows: int) -> Iterator[pa.RecordBatch]:

@@ -19,12 +19,22 @@ EXPERIMENTS = "experiments.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class ShareChange:
-    """Shares from a time on, in epoch seconds; empty shares end the experiment."""
+    """Shares from a time on, in epoch seconds; empty shares end the experiment.
+
+    Raises:
+        TypeError: if a value has another type.
+    """
 
     time: float
     experiment: str
     main: str
     shares: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        numbers = [self.time, *self.shares.values()] if isinstance(self.shares, dict) else [None]
+        texts = isinstance(self.experiment, str) and isinstance(self.main, str)
+        if not texts or not all(isinstance(each, int | float) for each in numbers):
+            raise TypeError("the values are no change of shares")
 
 
 def log_change(registry: Path, change: ShareChange) -> None:
@@ -45,7 +55,7 @@ def read_changes(registry: Path) -> list[ShareChange]:
     if not path.exists():
         return []
     changes, problems = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             changes.append(ShareChange(**json.loads(line)))
         except (ValueError, TypeError):

@@ -57,7 +57,12 @@ class Published:
     def of_text(cls, text: str) -> "Published":
         """Read the content of the file; raise `ValueError` where it describes no experiment."""
         main, *lines = [line.strip() for line in text.strip().split("\n")]
-        return cls(main, Experiment.of_lines(lines) if lines else None)
+        if not main:
+            raise ValueError("it names no bundle")
+        experiment = Experiment.of_lines(lines) if lines else None
+        if experiment is not None and main in experiment.ranges:
+            raise ValueError(f"{main} is the main version and a variant of it")
+        return cls(main, experiment)
 
 
 def is_registry(folder: Path) -> bool:

@@ -227,10 +227,11 @@ def _served(metrics: "CollectorMetrics", host: str, port: int | None) -> Iterato
 
     try:
         server, thread = start_http_server(port, host, metrics.registry)
-    except OSError as failed:
+    except (OSError, OverflowError) as failed:
+        reason = failed.strerror if isinstance(failed, OSError) else "a port is at most 65535"
         raise BadInput(
             "The metrics cannot be served",
-            [f"{host}:{port}: {failed.strerror}. Give another --metrics-port."],
+            [f"{host}:{port}: {reason}. Give another --metrics-port."],
         ) from failed
     try:
         yield

@@ -123,7 +123,7 @@ class Collector:
             raise
         except StoreUnavailable as error:
             return self._failed("redis", error)
-        except BadInput as error:
+        except (BadInput, OSError) as error:  # a disk may fail at any call
             return self._failed("folder", error)
         if self._failing:
             self._failing = False
@@ -184,7 +184,7 @@ class Collector:
             await self._compact()
         except StoreUnavailable as error:
             self._failed("redis", error)
-        except BadInput as error:
+        except (BadInput, OSError) as error:  # a disk may fail at any call
             self._failed("folder", error)
 
     async def _compact(self) -> None:

@@ -8,7 +8,7 @@
 --
 -- A deletion must not be followed by entries of before. Lists wait for a moment before they are
 -- logged, so a list is dropped if its session is over. A user without a session had no nonce, but
--- a deletion leaves a key without one.
+-- a deletion leaves a key without one, and the nonce of a session that begins then is odd.
 
 if (redis.call('MEMORY', 'USAGE', KEYS[1]) or 0) > tonumber(ARGV[1]) then return { 0, 0 } end
 local logged, ended = 0, 0
@@ -17,7 +17,7 @@ for at = 2, #KEYS do
   local head = redis.pcall('LINDEX', KEYS[at], 0)
   local current = type(head) == 'string' and string.match(head, '^%d*') or nil
   local goes_on = current == nonce
-  if nonce == '' then goes_on = not head or (current and current ~= '') end
+  if nonce == '' then goes_on = not head or (current and string.match(current, '[02468]$')) end
   if goes_on then
     local user = string.match(KEYS[at], '[^:]+$')
     redis.call('XADD', KEYS[1], '*', 'k', 'i', 'u', user, 's', nonce, 'd', data)

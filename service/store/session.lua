@@ -3,7 +3,8 @@
 -- All data of a user stands under one key, so it expires, is evicted and is deleted together.
 -- The key holds a list: head, state, events, then the last clicks, oldest first.
 --   head    'nonce count forgotten lag', with one space between them
---             nonce      16 digits that identify the session; empty if only a tombstone is left
+--             nonce      16 digits that identify the session, odd where it began after a DELETE
+--                        that left a tombstone; empty if only a tombstone is left
 --             count      number of clicks accepted in this session; it never falls
 --             forgotten  number of event ids at the start of `events` that are from before a DELETE:
 --                        the tombstone

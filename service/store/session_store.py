@@ -10,7 +10,7 @@ script can write a user and a log of the same shard, on a Redis Cluster, too. Us
 are stored as keyed hashes.
 
 With feedback, a visit writes its clicks, and a deletion its marker, to the stream of the shard as
-well, in the same script.
+well, in the same script. A deletion does so also while feedback is off, if the stream exists.
 """
 
 from base64 import urlsafe_b64encode
@@ -283,9 +283,10 @@ class RedisStore:
         """
         deadline = self._redis_client.deadline()
         secret = await self.hashing_secret(deadline)
-        keys = self._keys(user_key(user_id, secret))
+        own_key = user_key(user_id, secret)
+        keys, feedback = [own_key, stream_of(own_key)], "1" if self._feedback else "0"
         calls = [
-            self._forget_script.call(keys, [self._tombstone_ms], repeatable=True),
+            self._forget_script.call(keys, [self._tombstone_ms, feedback], repeatable=True),
             *(
                 RedisCall(("DEL", key), key, repeatable=True)
                 for key in keys_before_shards(user_id, secret)

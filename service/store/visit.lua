@@ -64,7 +64,8 @@ local function record()
   local nonce = session.nonce
   if nonce == '' then
     local now = redis.call('TIME')
-    nonce = string.format('%010d%06d', now[1], now[2])
+    local after_deletion = session.stored[1] and 1 or 0
+    nonce = string.format('%010d%06d', now[1], now[2] - now[2] % 2 + after_deletion)
   end
   local count = session.count + #accepted
   events = string.sub(events, surplus * EVENT_BYTES + 1)

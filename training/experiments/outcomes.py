@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from data.events.attribution import shown_lists
-from data.events.folder import CLICKS, DAY_SECONDS, IMPRESSIONS
+from data.events.folder import CLICKS, DAY_SECONDS, HOUR_SECONDS, IMPRESSIONS, EventsFolder
 from data.events.reading import read_events
 from recsys.attribution import WINDOW_SECONDS
 from recsys.errors import BadInput
@@ -105,7 +105,7 @@ def read_outcomes(events: Path, options: OutcomeOptions) -> ReadOutcomes:
     Raises:
         BadInput: if the folder cannot be read, or has no list of these variants.
     """
-    parts = [_read_day(events, options, day) for day in range(_days(options))]
+    parts = [_read_day(events, options, day) for day in _days(events, options)]
     lists = pd.concat([part.lists for part in parts], ignore_index=True)
     if lists.empty:
         raise BadInput(
@@ -119,6 +119,15 @@ def read_outcomes(events: Path, options: OutcomeOptions) -> ReadOutcomes:
     answered = lists.groupby("user_id")["variant"].nunique()
     crossed = answered.index[answered > 1]
     counted = lists[(lists["place"] < options.lists_per_day) & ~lists["user_id"].isin(crossed)]
+    if counted.empty:
+        raise BadInput(
+            "There is nothing to compare",
+            [
+                f"each of the {len(crossed):,} users in {events} got lists of several variants in "
+                "this time. Check that all processes have one RECSYS_USER_ID_SECRET and follow the "
+                "same registry, or give another --since."
+            ],
+        )
     clicks = pd.concat([part.clicks for part in parts], ignore_index=True)
     came_from = clicks[clicks["shown"].isin(counted["list_id"])]
     hit = counted["list_id"].isin(came_from["shown"])
@@ -153,8 +162,19 @@ class _Day:
     clicks: pd.DataFrame  # user_id, item_id, timestamp, event_type, shown
 
 
-def _days(options: OutcomeOptions) -> int:
-    return max(1, math.ceil((options.end - options.begin) / options.day_seconds))
+def _days(events: Path, options: OutcomeOptions) -> list[int]:
+    """Return the days that may have events, and the first one; a wrong clock leaves years between.
+
+    Of each hour of the folder, all days count that it touches.
+    """
+    folder, length = EventsFolder.open(events), options.day_seconds
+    end = max(1, math.ceil((options.end - options.begin) / length))
+    days = {0}
+    for hour in {*folder.hours(IMPRESSIONS), *folder.hours(CLICKS)}:
+        since = hour * HOUR_SECONDS - options.begin
+        first, last = int(since // length), int((since + HOUR_SECONDS) // length)
+        days.update(range(max(first, 0), min(last + 1, end)))
+    return sorted(days)
 
 
 def _read_day(events: Path, options: OutcomeOptions, day: int) -> _Day:

@@ -160,8 +160,9 @@ def periods_of(
     chosen = experiment or (ids[-1] if ids else None)
     own = [change for change in changes if change.experiment == chosen]
     if chosen is None or not own:
-        known = f"It has {', '.join(ids)}." if ids else "It has none: recsys publish --split."
-        raise BadInput(UNUSABLE, [f"the registry has no experiment {experiment or ''}. {known}"])
+        known = f"It has {', '.join(ids)}." if ids else "Begin one with recsys publish --split."
+        named = f"no experiment {experiment}" if experiment else "no experiment"
+        raise BadInput(UNUSABLE, [f"the log of the registry has {named}. {known}"])
     ends = [*(change.time for change in own[1:]), last]
     periods: list[Period] = []
     for change, end in zip(own, ends, strict=True):
@@ -171,6 +172,14 @@ def periods_of(
             periods[-1] = Period(periods[-1].begin, end, change.shares)
         else:
             periods.append(Period(change.time, end, change.shares))
+    if not periods:
+        raise BadInput(
+            UNUSABLE,
+            [
+                f"the log of the registry has the end of experiment {chosen} and no shares of it. "
+                "Name another one with --experiment, or leave out --registry."
+            ],
+        )
     return chosen, periods
 
 
@@ -201,4 +210,12 @@ def _period_of_events(options: CompareOptions, first: float, last: float) -> lis
         for row in pc.value_counts(lists["variant"].drop_null()).to_pylist()
     }
     names = sorted(counts, key=lambda name: (-counts[name], name))
+    if len(names) == 1 and options.registry is None:
+        raise BadInput(
+            UNUSABLE,
+            [
+                f"{options.events} has lists of the variant {names[0]} only. Check the share of "
+                "the others with recsys inspect, or give another --since."
+            ],
+        )
     return [Period(first, last, dict.fromkeys(names, 0.0))]

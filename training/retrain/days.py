@@ -25,10 +25,14 @@ class Days:
 
     @classmethod
     def before(cls, now: float, days: int, test_days: int, day_seconds: float) -> Self:
-        """Return the last complete days at this time: so many, the newest ones of them tested."""
+        """Return the last complete days at this time: so many, the newest ones of them tested.
+
+        No day is before 1970, so that calendars represent each of them.
+        """
         assert 0 < test_days < days, "some days are trained on and some are tested"
         until = now // day_seconds * day_seconds
-        return cls(until - days * day_seconds, until - test_days * day_seconds, until)
+        border = max(until - test_days * day_seconds, 0.0)
+        return cls(max(until - days * day_seconds, 0.0), border, until)
 
 
 def labelled(clicks: pd.DataFrame, border: float) -> pd.DataFrame:

@@ -56,7 +56,7 @@ class Decision:
                     "verdict": Verdict(**{**verdict, **compared}),
                 }
             )
-        except (TypeError, LookupError) as wrong:
+        except (TypeError, LookupError, AttributeError) as wrong:
             raise ValueError(f"it is no decision ({wrong})") from wrong
 
 

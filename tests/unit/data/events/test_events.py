@@ -1,5 +1,6 @@
 """An events folder holds each entry once, loses deleted users, and is the same when compacted."""
 
+import errno
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -250,6 +251,44 @@ def test_a_file_that_is_no_parquet_is_named(folder: EventsFolder) -> None:
     for read in (lambda: EventsWriter(folder), lambda: read_clicks(folder.path)):
         with pytest.raises(BadInput, match=f"{file.path.name} is no readable Parquet file"):
             read()
+
+
+def test_a_file_with_a_damaged_page_is_named(folder: EventsFolder) -> None:
+    write_clicks(EventsWriter(folder), *(click(NOON + n, "ada", f"item-{n}") for n in range(50)))
+    (file,) = folder.files(CLICKS)
+    content = bytearray(file.path.read_bytes())
+    content[4:40] = b"\xff" * 36  # the footer is whole, so that the file can be opened
+    file.path.write_bytes(content)
+    EventsWriter(folder)
+    with pytest.raises(BadInput, match=f"{file.path.name} is no readable Parquet file"):
+        read_clicks(folder.path)
+
+
+def test_what_is_not_ours_stops_nothing_and_stays(folder: EventsFolder) -> None:
+    writer = EventsWriter(folder)
+    write_clicks(writer, click(NOON - 24 * HOUR, "ada", "old"), click(NOON, "ada", "new"))
+    (old, _) = folder.files(CLICKS)
+    (old.path.parent / "checkpoints").mkdir()
+    (folder.path / CLICKS / "date=2026-02-31" / "hour=77").mkdir(parents=True)
+    (folder.path / CLICKS / "date=2025-01-01").mkdir()
+    (folder.path / CLICKS / "date=2025-01-01" / "hour=01").write_text("a file")
+    assert compact(folder, NOON + HOUR, keep_days=1) == Compacted()
+    assert items_in(folder.path) == ["new"]
+    assert (old.path.parent / "checkpoints").is_dir()
+
+
+def test_a_file_that_cannot_be_removed_is_named(
+    folder: EventsFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The collector goes on after a `BadInput`, and ends with any other error."""
+    write_clicks(EventsWriter(folder), click(NOON - 24 * HOUR, "ada", "old"))
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "read-only")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(BadInput, match="cannot be written: Read-only file system"):
+        compact(folder, NOON + HOUR, keep_days=1)
 
 
 def test_training_reads_the_clicks_of_the_folder_without_deleted_users(

@@ -1,6 +1,7 @@
 """Users of an experiment: exact shares, and only those move who must."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from recsys.bundle.experiment import PLACES, Experiment, new_experiment, read_shares
+from recsys.bundle.experiment_log import EXPERIMENTS, ShareChange, log_change, read_changes
+from recsys.bundle.registry import Published
 from recsys.errors import BadInput
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -87,3 +90,29 @@ def test_shares_are_read_with_all_problems_at_once() -> None:
 def test_lines_that_are_no_experiment_are_refused(lines: list[str]) -> None:
     with pytest.raises(ValueError, match=r"range|experiment|variant"):
         Experiment.of_lines(lines)
+
+
+def test_the_main_version_is_no_variant_of_itself() -> None:
+    """A file that was edited by hand; the shares would not add up."""
+    with pytest.raises(ValueError, match="old is the main version and a variant"):
+        Published.of_text("old\nexperiment 20260102-120000-000000\nold 0-10\n")
+    with pytest.raises(ValueError, match="it names no bundle"):
+        Published.of_text("\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"time": "x", "experiment": "e", "main": "old", "shares": {"old": 90}}',
+        b'{"time": 1.0, "experiment": "e", "main": "old", "shares": {"old": "x"}}',
+        b'{"time": 1.0, "experiment": "e", "main": "old", "shares": ["old"]}',
+        b'{"time": 1.0, "experi',
+        b"\xff",
+    ],
+)
+def test_a_damaged_line_of_the_log_is_named(line: bytes, tmp_path: Path) -> None:
+    log_change(tmp_path, ShareChange(1.0, "e", "old", {"old": 90.0, "new": 10.0}))
+    with (tmp_path / EXPERIMENTS).open("ab") as file:
+        file.write(line + b"\n")
+    with pytest.raises(BadInput, match=r"line 2 is no change of shares\. Remove it"):
+        read_changes(tmp_path)

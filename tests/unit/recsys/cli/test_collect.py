@@ -68,6 +68,7 @@ def test_one_collection_ends_by_itself_and_bad_options_are_refused(
             (("--redis", "embedded"), "--redis must begin with redis://"),
             (("--out", str(file)), f"{file} cannot be written"),
             (("--metrics-port", port), "Give another --metrics-port."),
+            (("--metrics-port", "99999"), "a port is at most 65535. Give another --metrics-port."),
             (("--log-format", "xml"), "--log-format 'xml': give text or json."),
         ]:
             code, _, err = run(capsys, *words, *more)

@@ -1,6 +1,7 @@
 """The collector writes each entry once, whatever fails, and removes only what it has written."""
 
 import asyncio
+import errno
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -171,14 +172,16 @@ async def test_a_process_that_ends_anywhere_loses_and_doubles_nothing(
 
 
 class FullDisk:
-    """Folder without space for the first batches."""
+    """Folder without space for the first batches, and with a failing disk for the last of them."""
 
     def __init__(self, folder: EventsFolder, failures: int) -> None:
         self._sink, self._failures = FolderSink(folder, keep_days=None), failures
 
     def write(self, batch: Mapping[str, Columns]) -> RoundCounts:
         self._failures -= 1
-        if self._failures >= 0:
+        if self._failures == 0:
+            raise OSError(errno.EIO, "Input/output error")
+        if self._failures > 0:
             raise BadInput("events cannot be written", ["No space left on device."])
         return self._sink.write(batch)
 

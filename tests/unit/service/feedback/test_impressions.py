@@ -13,6 +13,7 @@ from recsys.client.schemas import RecommendationRequest, Recommendations
 from service.feedback import impressions as module
 from service.feedback.entries import (
     ClickEntry,
+    DeletionEntry,
     FeedbackEntry,
     ImpressionEntry,
     impression_data,
@@ -98,6 +99,25 @@ async def test_no_list_of_before_a_deletion_follows_it(redis_client: RedisClient
     counted.add(KEY, session.nonce)  # of the session before
     counted.add(KEY, new.nonce)
     assert await counted.flush() == {"ended": 3, "logged": 1}
+
+    counted.add(stranger)
+    await store.forget("ben")
+    await visit(store, "ben", Click("a"))  # a new session begins before the list is logged
+    assert await counted.flush() == {"ended": 4, "logged": 1}
+
+
+async def test_a_deletion_is_logged_while_feedback_is_off_if_it_was_on_before(
+    redis_client: RedisClient, redis_url: str
+) -> None:
+    """The events folder may hold clicks of the user, which the next compaction has to remove."""
+    without = store_on(redis_client)
+    with redis_py.Redis.from_url(redis_url) as redis:
+        await without.forget("ada")
+        assert not redis.exists(stream_of(KEY))  # feedback was never on
+        await visit(store_on(redis_client, stream_bytes=1_000_000), "ada", Click("a"))
+        await without.forget("ada")
+        _, deleted = entries_in(redis, [stream_of(KEY)])
+    assert deleted == DeletionEntry(KEY[-16:])
 
 
 async def test_a_list_of_before_the_first_click_is_logged(redis_client: RedisClient) -> None:

@@ -2,12 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from data.events.reading import read_events
 from recsys.bundle.experiment_log import ShareChange, log_change
+from recsys.errors import BadInput
 from tests.support.training.command_line import run
 from tests.support.training.experiment_events import Clicked, Shown, write_events
+from training.experiments import outcomes
 from training.experiments.run import CompareOptions, compare_events
 from training.experiments.sample_ratio import Period, count_first_seen, sample_ratio
 
@@ -136,3 +141,42 @@ def test_the_command_prints_a_verdict_and_writes_a_page(
     code, _, message = run(capsys, "compare", *given, "--since", "2027-01-01")
     assert code == 2
     assert "no list of an experiment" in message
+
+
+def test_days_without_clicks_or_lists_are_compared(tmp_path: Path) -> None:
+    shown = [Shown(at(0, 10), "ada", "l0", "old"), Shown(at(3, 10), "bob", "l1", "new")]
+    events = write_events(tmp_path / "events", shown, [])
+    compared = compare_events(CompareOptions(events))
+    assert [each.clicked for each in compared.comparison.variants] == [0, 0]
+    assert "old cannot be compared with new yet" in " ".join(compared.verdict)
+
+
+def test_days_without_events_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of Redis was 40 years ahead for a moment."""
+    times = (at(0, 10), at(1, 10), at(40 * 365, 10))
+    shown = [Shown(time, f"{v}{time}", f"l{time}", v) for v in ("old", "new") for time in times]
+    events = write_events(tmp_path / "events", shown, [])
+    read: list[float | None] = []
+
+    def read_counted(path: Path, kind: str, since: float | None, *more: Any) -> pa.Table:
+        read.append(since)
+        return read_events(path, kind, since, *more)
+
+    monkeypatch.setattr(outcomes, "read_events", read_counted)
+    compared = compare_events(CompareOptions(events))
+    assert compared.comparison.days == 40 * 365 + 1
+    assert len(read) <= 2 * 2 * len(times)  # lists and clicks; an hour may touch two days
+
+
+def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
+    events = write_events(tmp_path / "one", [Shown(at(0, 10), "ada", "l0", "old")], [])
+    with pytest.raises(BadInput, match="has lists of the variant old only"):
+        compare_events(CompareOptions(events))
+    with pytest.raises(BadInput, match=r"the log of the registry has no experiment\. Begin"):
+        compare_events(CompareOptions(events, tmp_path))
+    both = [Shown(at(0, 10), "ada", "l0", "old"), Shown(at(0, 20), "ada", "l1", "new")]
+    with pytest.raises(BadInput, match=r"each of the 1 users in .* got lists of several variants"):
+        compare_events(CompareOptions(write_events(tmp_path / "both", both, [])))
+    log_change(tmp_path, ShareChange(at(0), ID, "old", {}))  # its begin was written by hand
+    with pytest.raises(BadInput, match=r"has the end of experiment .* and no shares of it"):
+        compare_events(CompareOptions(events, tmp_path))

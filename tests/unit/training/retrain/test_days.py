@@ -25,6 +25,10 @@ def test_a_day_may_be_short_and_several_may_be_tested() -> None:
     assert Days.before(1234, days=5, test_days=2, day_seconds=100) == Days(700, 1000, 1200)
 
 
+def test_no_day_is_before_1970() -> None:
+    assert Days.before(1234, days=10**12, test_days=2, day_seconds=100) == Days(0, 1000, 1200)
+
+
 @given(CLICKS, st.integers(1, 39))
 def test_training_and_test_never_overlap(clicks: list[tuple[int, int]], border: int) -> None:
     frame = frame_of(clicks)

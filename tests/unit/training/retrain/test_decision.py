@@ -53,7 +53,10 @@ def test_a_decision_is_read_as_it_was_written_and_added_once(tmp_path: Path) -> 
     assert read_decisions(tmp_path) == [FIRST, DECISION]
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"time": 1}', "{}"])
+WRONG_FIGURES = '{"days": {}, "verdict": {"recall": "x", "mrr": 1}}'
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"time": 1}', "{}", WRONG_FIGURES])
 def test_a_damaged_history_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / DECISIONS).write_text(content)
 
