@@ -1,20 +1,12 @@
-"""The simulated shop: its log is what the visitors did, and its figures are those of the visits."""
+"""The figures of the simulated shop are those of the visits."""
 
-from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from data.click_options import ClickOptions
-from data.clicks import read_clicks
-from data.sessions import sessionise
-from data.shop.visitors import ShopDays
 from recsys.cli.demo_loop.comparison import compare_log
-from recsys.cli.demo_loop.days import Day, click_through, difference_to_log
-from recsys.cli.demo_loop.loop import run_loop, small_loop
+from recsys.cli.demo_loop.days import Day, click_through
 from recsys.cli.demo_loop.page import write_page, write_picture
 from recsys.cli.demo_loop.visits import FollowedClick, FollowedVisit
 from training.retrain.days import Days
@@ -76,27 +68,3 @@ def test_the_page_shows_days_and_what_the_log_lacks(tmp_path: Path, differs: str
     assert "25.0 %" in page  # one click on four lists
     assert (differs or "every click and every list of the visitors, once") in page
     assert (tmp_path / "picture.svg").read_text().startswith("<svg")
-
-
-def test_the_log_holds_what_visitors_did_and_training_sees_their_sessions(tmp_path: Path) -> None:
-    options = small_loop(tmp_path, days=1)
-    with closing(run_loop(options, Console(quiet=True))) as running:
-        visits = [each for day in running for each in day.visits]
-    shop = ShopDays(options.visits, options.seed)
-    visitors = [v for day in range(options.first_days + 1) for v in shop.visitors(day)]
-
-    assert [[click.item_id for click in each.clicks] for each in visits] == [
-        visitor.wants for visitor in shop.visitors(options.first_days)
-    ]
-    assert any(each.clicks_on_lists for each in visits)
-    assert difference_to_log(options.events, visits) is None
-    lists = sum(each.lists for each in visits)
-    assert difference_to_log(options.events, visits[1:]) == (
-        "it lacks 0 visits and has 1 others; "
-        f"it has {lists:,} lists, and visitors saw {lists - visits[0].lists:,}"
-    )
-    sessions = sessionise(read_clicks(ClickOptions(options.events)), None)
-    learned = Counter(
-        tuple(sessions.item_ids[item] for item in sessions[at]) for at in range(len(sessions))
-    )
-    assert learned == Counter(tuple(visitor.wants) for visitor in visitors)
