@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY := PASSIVE
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-loop test docs-check browser-test browser redis postgres screenshots faults soak fuzz docs site check format clean install image compose-check
+.PHONY: help demo demo-loop test long-test docs-check browser-test browser redis postgres screenshots faults soak fuzz docs site check format clean install image compose-check
 
 help: ## list the targets
 	@echo "session-recsys: make TARGET [ARGS=…] [PYTHON=python3.11]"
@@ -28,6 +28,9 @@ demo-loop: install ## simulate ten days of a shop that retrains, some minutes (A
 
 test: install ## run all tests except those below, with a private Redis (ARGS='-k state': some)
 	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+long-test: install ## run the tests that are too long for the six minutes of `make test`
+	$(BIN)/pytest -m long --numprocesses 2 --dist loadfile $(ARGS)
 
 docs-check: install ## run every command of README and documents, on small data, some minutes
 	$(BIN)/pytest tests/docs $(ARGS)

@@ -15,9 +15,9 @@ def prune(registry: Path, keep: int, needed: Collection[str], trash: Path) -> li
     """Remove the oldest bundles until at most `keep` are left; return their names.
 
     Only bundles that a training has named by the time are removed, and only those before the
-    current version. Bundles that are published or needed stay, so that more may be left. A bundle
-    is renamed to `trash` before its files are removed, so it never loses a part of them under its
-    name.
+    current version; where that has another name, none is. Bundles that are published or needed
+    stay, so that more may be left. A bundle is renamed to `trash` before its files are removed, so
+    it never loses a part of them under its name.
 
     Args:
         registry: The folder.
@@ -30,6 +30,8 @@ def prune(registry: Path, keep: int, needed: Collection[str], trash: Path) -> li
         BundleRefused: The file `current` cannot be read.
     """
     names, published = list_bundles(registry), read_current(registry)
+    if not GIVEN_NAME.fullmatch(published.main):
+        return []  # its name does not say which bundles are older
     removable = [
         name
         for name in names

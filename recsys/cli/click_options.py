@@ -33,7 +33,10 @@ BundleOption = Annotated[
 OutOption = Annotated[Path | None, Option(help="Folder for the bundle; must be new or empty.")]
 ItemsDelimiterOption = Annotated[
     str | None,
-    Option(help="Separator of the items file, if it is text.", show_default="that of the clicks"),
+    Option(
+        help="Separator of the items file, if it is text.",
+        show_default="that of the clicks, else a comma",
+    ),
 ]
 ItemsEncodingOption = Annotated[str, Option(help="Encoding of the items file, if it is text.")]
 PublishOption = Annotated[

@@ -10,7 +10,8 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from recsys.cli.click_options import as_typed
+from recsys.cli.click_options import ItemsDelimiterOption, ItemsEncodingOption, as_typed
+from recsys.cli.train import BudgetOption, DeviceOption, RecipeOption, SettingsOption
 from recsys.console import open_console
 from recsys.errors import BadInput, Interrupted, RecsysError
 
@@ -40,24 +41,17 @@ def retrain(
             "it, and train anew each seventh time."
         ),
     ] = "train",
-    recipe: Annotated[
-        str, typer.Option(help="auto: recipes compete; or a built-in recipe, or a TOML file.")
-    ] = "auto",
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            help="Of auto: 2x, twice the time of one training; or 10m, 1h30m.", show_default="2x"
-        ),
-    ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Override one setting: --set epochs=3.")
-    ] = None,
+    recipe: RecipeOption = "auto",
+    budget: BudgetOption = None,
+    settings: SettingsOption = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of the training.", show_default="1")
     ] = None,
     items: Annotated[
         Path | None, typer.Option(help="Items file; missing attributes stay as they are.")
     ] = None,
+    items_delimiter: ItemsDelimiterOption = None,
+    items_encoding: ItemsEncodingOption = "utf-8",
     content: Annotated[
         str | None, typer.Option(help="Columns of --items to learn from, as in recsys train.")
     ] = None,
@@ -93,7 +87,7 @@ def retrain(
         str | None,
         typer.Option(help="Stay, and look for a new complete day so often: 1h."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, or cuda.")] = "auto",
+    device: DeviceOption = "auto",
 ) -> None:
     """Train on collected clicks, compare with the current model, publish if not worse.
 
@@ -119,6 +113,8 @@ def retrain(
         budget=Budget.of_recipe(recipe, budget),
         settings=[*(settings or []), *([] if seed is None else [f"seed={seed}"])],
         items=items,
+        items_delimiter=items_delimiter,
+        items_encoding=items_encoding,
         content=content_options(columns, vectors or [], given=items is not None),
         report=report,
         keep=keep,

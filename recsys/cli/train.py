@@ -27,6 +27,19 @@ if TYPE_CHECKING:
     from data.prepared.folder import ClickSource
 
 app = typer.Typer()
+RecipeOption = Annotated[
+    str, typer.Option(help="auto: recipes compete; or a built-in recipe, or a TOML file.")
+]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Of auto: 2x, twice the time of one training; or 10m, 1h30m.", show_default="2x"
+    ),
+]
+SettingsOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override one setting: --set epochs=3.")
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, or cuda.")]
 PreparedOption = Annotated[
     Path | None, typer.Option(help="Instead of --clicks: a folder that recsys prepare wrote.")
 ]
@@ -40,18 +53,9 @@ def train(
     prepared: PreparedOption = None,
     out: OutOption = None,
     registry: PublishOption = None,
-    recipe: Annotated[
-        str, typer.Option(help="auto: recipes compete; or a built-in recipe, or a TOML file.")
-    ] = "auto",
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            help="Of auto: 2x, twice the time of one training; or 10m, 1h30m.", show_default="2x"
-        ),
-    ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Override one setting: --set epochs=3.")
-    ] = None,
+    recipe: RecipeOption = "auto",
+    budget: BudgetOption = None,
+    settings: SettingsOption = None,
     items: Annotated[
         Path | None, typer.Option(help="Items file: attributes for filters and display.")
     ] = None,
@@ -69,7 +73,7 @@ def train(
         typer.Option(help="Vectors of the items, of any encoder: image=vectors.parquet."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, or cuda.")] = "auto",
+    device: DeviceOption = "auto",
     checkpoint_seconds: Annotated[
         float, typer.Option(help="Interval of checkpoints; large models write slowly.")
     ] = 60.0,
@@ -132,9 +136,7 @@ def tune(
     recipe: Annotated[
         str, typer.Option(help="Built-in recipe, or a TOML file, to start from.")
     ] = "default",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Override one setting: --set epochs=3.")
-    ] = None,
+    settings: SettingsOption = None,
     space: Annotated[
         str, typer.Option(help="Search space: quick, published, or a TOML file.")
     ] = "quick",
@@ -148,7 +150,7 @@ def tune(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue this study, or join it while it runs.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, or cuda.")] = "auto",
+    device: DeviceOption = "auto",
     workers: Annotated[
         int, typer.Option(min=1, help="Processes on this machine, each with a trial of its own.")
     ] = 1,
@@ -202,16 +204,14 @@ def finetune(
             "items and neighbours.",
         ),
     ] = False,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Override one setting: --set epochs=2.")
-    ] = None,
+    settings: SettingsOption = None,
     items: Annotated[
         Path | None, typer.Option(help="Items file; missing items stay as in the old bundle.")
     ] = None,
     items_delimiter: ItemsDelimiterOption = None,
     items_encoding: ItemsEncodingOption = "utf-8",
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, or cuda.")] = "auto",
+    device: DeviceOption = "auto",
 ) -> None:
     """Continue a bundle on new clicks and new items; old items keep their order."""
     from training.finetune import FinetuneOptions

@@ -73,6 +73,7 @@ def wait_for_a_record(run: subprocess.Popen[str], out: Path, stage: str) -> None
         time.sleep(0.01)
 
 
+@pytest.mark.long
 def test_kill_9_after_a_stage_changes_nothing(
     log: Path, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -94,6 +95,7 @@ def test_kill_9_after_a_stage_changes_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_names_the_way_to_go_on(log: Path, tmp_path: Path, number: signal.Signals) -> None:
     out = tmp_path / "out"

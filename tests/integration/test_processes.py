@@ -38,6 +38,7 @@ def command(clicks: Path, out: Path, *options: str) -> list[str]:
     return ["train", "--clicks", str(clicks), "--out", str(out), *settings, *options]
 
 
+@pytest.mark.long
 def test_a_stopped_run_goes_on_by_torchrun(
     clicks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -56,6 +56,13 @@ class CompareOptions:
     lists_per_day: int = LISTS_PER_DAY
     out: Path | None = None
 
+    def __post_init__(self) -> None:
+        if self.experiment is not None and self.registry is None:
+            raise BadInput(
+                "The options cannot be used",
+                [f"--experiment {self.experiment} needs --registry, whose log has its times."],
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class ComparedExperiment:

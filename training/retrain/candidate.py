@@ -44,6 +44,8 @@ def candidate_training(
         rivals=rivals,
         budget=options.budget,
         items=options.items,
+        items_delimiter=options.items_delimiter,
+        items_encoding=options.items_encoding,
         content=options.content,
         attributes_of=None if current is None else _catalogue_of_this_shop(current, train),
         device=options.device,
@@ -78,6 +80,8 @@ def _continued(
         out=work.candidate,
         settings=options.settings,
         items=options.items,
+        items_delimiter=options.items_delimiter,
+        items_encoding=options.items_encoding,
         only_newer=True,
         device=options.device,
     )

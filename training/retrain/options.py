@@ -7,6 +7,7 @@ from pathlib import Path
 
 from data.content import NO_CONTENT, ContentOptions
 from data.events.folder import DAY_SECONDS
+from data.files import UTF_8
 from recsys.errors import BadInput
 from training.competition.budget import Budget
 
@@ -33,6 +34,8 @@ class RetrainOptions:
     budget: Budget = dataclasses.field(default_factory=Budget)  # of the recipe auto
     settings: Sequence[str] = ()
     items: Path | None = None
+    items_delimiter: str | None = None  # None: a comma, a tab in .tsv
+    items_encoding: str = UTF_8
     content: ContentOptions = NO_CONTENT
     report: Path | None = None  # None: decisions.html in the registry
     keep: int | None = None  # bundles in the registry; None: all

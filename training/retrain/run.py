@@ -165,12 +165,23 @@ def _fingerprint(
         options.recipe,
         str(options.budget),
         list(options.settings),
-        str(options.items),
+        _items_of(options),
         repr(options.content),
         None if current is None else current.model_id,
     ]
     digest.update(json.dumps(about).encode())
     return digest.hexdigest()
+
+
+def _items_of(options: RetrainOptions) -> list[str | int | None]:
+    """Return values that differ where another items file is read, or the same one differently."""
+    if options.items is None:
+        return []
+    how: list[str | int | None] = [options.items_delimiter, options.items_encoding]
+    if options.items.is_file():
+        written = options.items.stat()
+        how += [written.st_size, written.st_mtime_ns]
+    return [str(options.items), *how]
 
 
 def _named(days: Days) -> str:

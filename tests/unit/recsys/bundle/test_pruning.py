@@ -36,5 +36,13 @@ def test_the_variants_of_an_experiment_stay(registry: Path) -> None:
     assert prune(registry, 1, [], registry / ".trash") == [A, C]
 
 
+def test_nothing_is_removed_where_the_name_of_the_current_version_is_no_time(
+    registry: Path,
+) -> None:
+    publish(registry, "by-hand")
+
+    assert prune(registry, 1, [], registry / ".trash") == []
+
+
 def test_nothing_is_removed_where_there_are_fewer(registry: Path) -> None:
     assert prune(registry, 6, [], registry / ".trash") == []

@@ -138,6 +138,7 @@ async def test_a_float_without_a_fraction_is_an_integer(client: httpx.AsyncClien
     assert len(answer.json()["items"]) == 3
 
 
+@pytest.mark.long
 def test_generated_requests_find_no_contradiction_to_the_document(
     trained: TrainedShop, redis_url: str
 ) -> None:

@@ -174,6 +174,8 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
         compare_events(CompareOptions(events))
     with pytest.raises(BadInput, match=r"the log of the registry has no experiment\. Begin"):
         compare_events(CompareOptions(events, tmp_path))
+    with pytest.raises(BadInput, match="--experiment x needs --registry"):
+        CompareOptions(events, experiment="x")
     both = [Shown(at(0, 10), "ada", "l0", "old"), Shown(at(0, 20), "ada", "l1", "new")]
     with pytest.raises(BadInput, match=r"each of the 1 users in .* got lists of several variants"):
         compare_events(CompareOptions(write_events(tmp_path / "both", both, [])))

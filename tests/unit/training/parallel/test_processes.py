@@ -137,6 +137,7 @@ def test_processes_with_different_recipes_do_not_train(together: Path) -> None:
     assert not (together / "never" / "weights.safetensors").exists()
 
 
+@pytest.mark.long
 def test_a_killed_process_leaves_the_result_as_it_was(two: Path, tmp_path: Path) -> None:
     """The others start again with it, from the checkpoint in the middle of the epoch."""
     launch(partial(train_long, tmp_path, killed=1), 2)

@@ -53,6 +53,7 @@ def clicks() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def options(clicks: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> RetrainOptions:
     folder = tmp_path_factory.mktemp("shop")
+    (folder / "items.csv").write_text(f"item_id;colour\n{clicks['item_id'].iloc[0]};red\n")
     return RetrainOptions(
         write_events(folder / "events", clicks),
         folder / "registry",
@@ -60,6 +61,8 @@ def options(clicks: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> R
         least_cases=100,
         recipe="default",
         settings=SETTINGS,
+        items=folder / "items.csv",
+        items_delimiter=";",
     )
 
 
@@ -96,7 +99,9 @@ def test_the_first_model_is_published_where_it_beats_popularity(
     assert (first.published, first.compared_with) == (True, None)
     assert first.verdict.margin == 0
     assert "the most popular items" in first.reason
-    assert load_bundle(options.registry / first.bundle).manifest.model_id == first.model_id
+    bundle = load_bundle(options.registry / first.bundle)
+    assert bundle.manifest.model_id == first.model_id
+    assert "red" in bundle.catalogue.attributes["colour"]
     assert list((options.registry / WORK).iterdir()) == []
 
 
