@@ -48,7 +48,7 @@ class DocRunner:
         checkout: CleanCheckout,
         once: set[str],
     ) -> None:
-        """once: scripts that another page has run; they do not run again."""
+        """once: scripts that another page has run and that wrote nothing; they do not run again."""
         self.not_run: list[str] = []  # sentences
         self._folder = folder
         self._substitutions = dict(substitutions)
@@ -69,7 +69,7 @@ class DocRunner:
             assert status < 300, f"{block.place}: {status} {output}"
             if line in self._once:
                 continue
-            if line.startswith("python "):
+            if line.startswith("python ") and " --out " not in line:
                 self._once.add(line)
             words, environment = self._words(line)
             output, status = self._run(words, environment, block.place)
