@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads stall it
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before scipy: its fits have tiny matrices
 
 import httpx
 import pytest
