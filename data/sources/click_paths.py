@@ -13,7 +13,7 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from data.events.folder import CLICKS, MANIFEST, EventsFolder
+from data.events.folder import MANIFEST, EventsFolder
 from data.events.reading import Deletions
 from data.sources.object_stores import (
     FileState,
@@ -25,6 +25,7 @@ from data.sources.object_stores import (
     state_of,
 )
 from recsys.errors import BadInput
+from recsys.events.schemas import CLICKS
 
 FORMATS = {
     ".csv": "text",

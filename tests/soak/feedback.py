@@ -22,9 +22,10 @@ from random import Random
 import redis as redis_py
 import uvloop
 
-from data.events.folder import CLICKS, IMPRESSIONS, REJECTED, EventsFolder
+from data.events.folder import EventsFolder
 from data.events.reading import read_events
 from recsys.bundle.golden import open_predictor
+from recsys.events.schemas import CLICKS, IMPRESSIONS, REJECTED
 from service.feedback.entries import SHARDS, ClickEntry, ImpressionEntry, stream_key
 from service.feedback.impressions import FLUSH_SECONDS
 from service.store.session_store import user_key
