@@ -28,7 +28,7 @@ from recsys.bundle.golden import open_predictor
 from recsys.events.schemas import CLICKS, IMPRESSIONS, REJECTED
 from service.feedback.entries import SHARDS, ClickEntry, ImpressionEntry, stream_key
 from service.feedback.impressions import FLUSH_SECONDS
-from service.store.session_store import user_key
+from service.store.user_keys import user_key
 from tests.soak.bounds import Bound
 from tests.soak.kills import MOST_REPEATS, acknowledged, user_of
 from tests.support.processes import Process, start_fork
