@@ -66,7 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings, first(), metrics) as service:
+        async with running(settings, first, metrics) as service:
             app.state.running = service
             yield
 

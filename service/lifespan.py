@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 
@@ -32,13 +32,20 @@ log = logging.getLogger("recsys.service")
 
 @asynccontextmanager
 async def running(
-    settings: Settings, first: OpenedBundle, metrics: ServiceMetrics
+    settings: Settings, first: Callable[[], OpenedBundle], metrics: ServiceMetrics
 ) -> AsyncIterator[RunningService]:
-    """Run the service of a bundle until the context ends."""
+    """Run the service of a bundle until the context ends.
+
+    Args:
+        settings: the settings.
+        first: returns the bundle to begin with. This frame must not hold it: it is freed when
+            another one replaces it.
+        metrics: counters and histograms.
+    """
     watch_loop(asyncio.get_running_loop())
     torch_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="torch")
     with torch_thread as torch_worker, closing(SearchThread()) as search_thread:
-        service = _build(settings, first, metrics, torch_worker, search_thread)
+        service = _build(settings, first(), metrics, torch_worker, search_thread)
         watcher = await _start(service, settings)
         async with AsyncExitStack() as stack:  # closes each part, even if others fail
             stack.push_async_callback(service.redis.close)
