@@ -20,7 +20,6 @@ from torch import Tensor
 
 from recsys.allowed_items import AllowedItems
 from recsys.catalogue.catalogue import Catalogue, shares_by_place
-from recsys.catalogue.overlay import with_new_items_last
 from recsys.content.encoder import ContentEncoder
 from recsys.model.event_types import NO_EVENT_TYPES, EventTypes
 from recsys.model.ranking import NEVER
@@ -126,18 +125,23 @@ class Predictor:
         self._inputs = matrix if inputs is None else inputs
         self._own_bias = bias
         self._cosines = _Cosines(matrix)  # shared by predictors with an overlay
-        self._new: PlacedItems | None = None  # of an overlay
+        self._placed: PlacedItems | None = None  # of an overlay
         self._count_recent(recent)
         self._retrieval: Retrieval = self.exact_retrieval  # scores every item
 
     def _count_recent(self, recent: RecentPopularity | None) -> None:
+        """Count these clicks, of all items of the catalogue."""
         catalogue, self.recent = self.catalogue, recent
         self._bias, self._by_popularity = self._own_bias, catalogue.by_popularity
-        self._popularity = catalogue.popularity
-        if recent is not None:
-            self._bias = self._own_bias + recent.term
-            self._by_popularity = recent.order(catalogue.by_popularity)
-            self._popularity = shares_by_place(self._by_popularity)
+        self._popularity, self._new = catalogue.popularity, self._placed
+        if recent is None:
+            return
+        known = len(self._own_bias)
+        self._bias = self._own_bias + recent.term[:known]
+        if self._placed is not None:
+            self._new = replace(self._placed, bias=self._placed.bias + recent.term[known:])
+        self._by_popularity = recent.order(catalogue.by_popularity)
+        self._popularity = shares_by_place(self._by_popularity)
 
     def known(
         self, item_ids: Sequence[str], event_types: Sequence[str | None] | None = None
@@ -380,17 +384,10 @@ class Predictor:
         other = copy.copy(self)
         other.catalogue = catalogue
         if len(new):
-            other._add(new)
+            other._placed = new
+            other._count_recent(None if self.recent is None else self.recent.followed_by(len(new)))
+            other._retrieval = self._retrieval.over(other.exact_retrieval)
         return other
-
-    def _add(self, new: PlacedItems) -> None:
-        if self.recent is not None:  # counts of clicks raise the others above items without one
-            new = replace(new, bias=new.bias + float(self.recent.term_of(np.zeros(1))[0]))
-        self._new = new
-        self._by_popularity = with_new_items_last(self._by_popularity, len(new))
-        below = np.linspace(self._popularity.min(), 0, len(new) + 1, endpoint=False)[1:]
-        self._popularity = np.append(self._popularity, below.astype(np.float32))
-        self._retrieval = self._retrieval.with_new_items(new)
 
     def state_id(self, window: Sequence[int]) -> str:
         """Return the id of what the state after this window depends on beside the clicks.
@@ -457,7 +454,7 @@ class Predictor:
         """Return a scan of all items with this predictor's model."""
         raised = None
         if self.recent is not None and self.recent.is_trending:
-            raised = self.recent.raised
+            raised = self.recent.raised_among(len(self._own_bias))
         parts = self._matrix, self._bias, self.repeats, self.blend
         return ExactScan(self._model, *parts, raised, self._new)
 
