@@ -481,12 +481,16 @@ class Predictor:
 
     @torch.inference_mode()
     def exclude_along(self, scores: Tensor, sessions: Sequence[NDArray[np.int32]]) -> None:
-        """Set the scores of items that the types of their clicks exclude to -inf, in place.
+        """Set the scores of items that no list shows to -inf, in place.
+
+        These are unavailable items, and those that the types of their clicks exclude.
 
         Args:
             scores: (cases, N) float32, as `scores_along` returns them.
             sessions: as for `scores_along`.
         """
+        if self.catalogue.available is not None:
+            scores[:, torch.from_numpy(~self.catalogue.available.mask)] = NEVER
         if not self.event_types.exclude_after:
             return
         clicked = windows_along(sessions, self.window).known()

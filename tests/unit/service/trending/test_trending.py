@@ -18,8 +18,8 @@ from recsys.model.ranking import top_k
 from recsys.model.recent_popularity import RecentPopularity, RecentPopularitySettings
 from recsys.predictor import Predictor
 from service.app import create_app
-from service.middleware.auth import hash_of
 from service.metrics import ServiceMetrics
+from service.middleware.auth import hash_of
 from service.settings import Settings
 from service.store.session_store import StoredSession
 from service.trending.counters import RedisCounters
