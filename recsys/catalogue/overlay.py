@@ -188,7 +188,7 @@ class OverlaidCatalogue(Catalogue):
         return np.concatenate([order, np.arange(count, count + self.new_count, dtype=order.dtype)])
 
     @cached_property
-    def popularity(self) -> NDArray[np.float32]:  # type: ignore[override]
+    def popularity(self) -> NDArray[np.float32]:
         """(N + new,) float32 in (0, 1]; items of the bundle keep theirs, new ones are below."""
         popularity = self._base.popularity
         if not self.new_count:

@@ -116,8 +116,8 @@ class RecentPopularity:
 
     def followed_by(self, new: int) -> "RecentPopularity":
         """Return the same counts with those of as many new items, which have no clicks yet."""
-        newest: Counts = np.pad(self.newest, (0, new))
-        return RecentPopularity(newest, self.settings, self.at_ms)
+        newest = np.append(self.newest.astype(np.float64), np.zeros(new))
+        return self.recounted(newest, self.at_ms)
 
     def without_counts(self) -> "RecentPopularity":
         """Return the same settings without any click."""

@@ -99,15 +99,15 @@ def measure(name: str, predictor: Predictor, log: Sessions, test: Sessions, case
         right=["cases", "recall", "MRR", "recall of the model less it", "MRR"],
     )
     is_new = ~clicked[ranked.targets.clamp(min=0)].numpy() & (ranked.targets >= 0).numpy()
-    for targets, among, cases in (
+    for targets, among, chosen in (
         ("new", "all", is_new),
         ("new", "new", is_new),
         ("with clicks", "all", ~is_new),
         ("all", "all", np.ones(len(is_new), dtype=bool)),
     ):
-        model = ranked.ranks[MODEL, among][cases]
+        model = ranked.ranks[MODEL, among][chosen]
         for scorer in rows:
-            rank, session = ranked.ranks[scorer, among][cases], ranked.session[cases]
+            rank, session = ranked.ranks[scorer, among][chosen], ranked.session[chosen]
             figures = [float(metric(rank).mean()) for metric in (_hits, _reciprocal)]
             gains = [
                 interval(metric(model) - metric(rank), session) for metric in (_hits, _reciprocal)
