@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from recsys.allowed_items import AllowedItems
 from recsys.catalogue.catalogue import Catalogue, shares_by_place
-from recsys.catalogue.overlay import with_new_items_last
 from recsys.model.ranking import NEVER
 from recsys.model.recent_popularity import RecentPopularity
 from recsys.retrieval.exact import ItemScorer, RankingQuery, TopK, top_k_lists
@@ -35,14 +34,6 @@ class PopularItems:
             return cls(catalogue.by_popularity, catalogue.popularity)
         order = recent.order(catalogue.by_popularity)
         return cls(order, shares_by_place(order))
-
-    def with_new_items(self, count: int) -> "PopularItems":
-        """Return the items and then so many new ones, which are less popular than all others."""
-        below = np.linspace(self.shares.min(), 0, count + 1, endpoint=False)[1:]
-        return PopularItems(
-            with_new_items_last(self.order, count),
-            np.append(self.shares, below.astype(np.float32)),
-        )
 
     def top_k(self, query: RankingQuery, model: ItemScorer) -> TopK:
         """Return the most popular items that a query allows.

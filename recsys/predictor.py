@@ -122,14 +122,20 @@ class Predictor:
         self._inputs = matrix if inputs is None else inputs
         self._own_bias = bias
         self._cosines = _Cosines(matrix)  # shared by predictors with an overlay
-        self._new: PlacedItems | None = None  # of an overlay
+        self._placed: PlacedItems | None = None  # of an overlay
         self._count_recent(recent)
         self._retrieval: Retrieval = self.exact_retrieval  # scores every item
 
     def _count_recent(self, recent: RecentPopularity | None) -> None:
-        self.recent = recent
-        self._bias = self._own_bias if recent is None else self._own_bias + recent.term
+        """Count these clicks, of all items of the catalogue."""
+        self.recent, self._bias, self._new = recent, self._own_bias, self._placed
         self._popular_items = PopularItems.of(self.catalogue, recent)
+        if recent is None:
+            return
+        known = len(self._own_bias)
+        self._bias = self._own_bias + recent.term[:known]
+        if self._placed is not None:
+            self._new = replace(self._placed, bias=self._placed.bias + recent.term[known:])
 
     def known(
         self, item_ids: Sequence[str], event_types: Sequence[str | None] | None = None
@@ -326,15 +332,10 @@ class Predictor:
         other = copy.copy(self)
         other.catalogue = catalogue
         if len(new):
-            other._add(new)
+            other._placed = new
+            other._count_recent(None if self.recent is None else self.recent.followed_by(len(new)))
+            other._retrieval = self._retrieval.over(other.exact_retrieval)
         return other
-
-    def _add(self, new: PlacedItems) -> None:
-        if self.recent is not None:  # counts of clicks raise the others above items without one
-            new = replace(new, bias=new.bias + float(self.recent.term_of(np.zeros(1))[0]))
-        self._new = new
-        self._popular_items = self._popular_items.with_new_items(len(new))
-        self._retrieval = self._retrieval.with_new_items(new)
 
     def state_id(self, window: Sequence[int]) -> str:
         """Return the id of what the state after this window depends on beside the clicks.
@@ -401,7 +402,7 @@ class Predictor:
         """Return a scan of all items with this predictor's model."""
         raised = None
         if self.recent is not None and self.recent.is_trending:
-            raised = self.recent.raised
+            raised = self.recent.raised_among(len(self._own_bias))
         parts = self._matrix, self._bias, self.repeats, self.blend
         return ExactScan(self._model, *parts, raised, self._new)
 
@@ -428,12 +429,16 @@ class Predictor:
 
     @torch.inference_mode()
     def exclude_along(self, scores: Tensor, sessions: Sequence[NDArray[np.int32]]) -> None:
-        """Set the scores of items that the types of their clicks exclude to -inf, in place.
+        """Set the scores of items that no list shows to -inf, in place.
+
+        These are unavailable items, and those that the types of their clicks exclude.
 
         Args:
             scores: (cases, N) float32, as `scores_along` returns them.
             sessions: as for `scores_along`.
         """
+        if self.catalogue.available is not None:
+            scores[:, torch.from_numpy(~self.catalogue.available.mask)] = NEVER
         if not self.event_types.exclude_after:
             return
         clicked = windows_along(sessions, self.window).known()

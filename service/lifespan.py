@@ -75,7 +75,7 @@ def _build(
     trending = None
     if settings.trending:
         counters = RedisCounters(redis)
-        trending = Trending(counters, lambda: models.recommenders, live.rebase, metrics)
+        trending = Trending(counters, lambda: models.recommenders, live.recount, metrics)
     feedback = None
     if settings.feedback == "stream":
         streams = StreamLimits.of_megabytes(settings.feedback_max_mb)

@@ -84,7 +84,7 @@ def test_private_names_of_libraries_are_these() -> None:
         ("recsys/client/http.py", "client._send"),  # of a class of the same module
         ("recsys/predictor.py", "other._retrieval"),  # another object of the same class
         ("recsys/predictor.py", "other._count_recent"),
-        ("recsys/predictor.py", "other._add"),
+        ("recsys/predictor.py", "other._placed"),
         ("recsys/predictor.py", "other._own_bias"),
         ("training/retrieval/build_item_lists.py", "some._codes"),
         ("training/retrieval/build_item_lists.py", "some._items"),
