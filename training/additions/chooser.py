@@ -14,7 +14,7 @@ from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import BlendSettings
 from recsys.predictor import Predictor
 from training.additions.blend import blend_of, choose_blend
-from training.additions.new_items import choose_new_item_term, term_of
+from training.additions.new_items import NO_TERM, choose_new_item_term, term_of
 from training.additions.recent_popularity import ChosenRecent, choose_recent, recent_of
 from training.additions.repeats import fit_repeats
 from training.checkpoint import Additions
@@ -40,7 +40,8 @@ def chooser_of(
     def chosen(
         predictor: Predictor, train: Sessions | Selection, valid: Sessions | None
     ) -> Additions:
-        new_items = choose_new_item_term(recipe, predictor, valid)
+        before = None if kept is None else kept.new_items
+        new_items = choose_new_item_term(recipe, predictor, valid, before or NO_TERM)
         if new_items.term is not None:
             predictor = predictor.with_bias(term_of(new_items.term, predictor.catalogue))
         recent = _recent(recipe, kept, predictor, train, valid)
