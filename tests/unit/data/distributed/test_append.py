@@ -103,9 +103,8 @@ def appended(log: TwoDays, folder: Path) -> tuple[Prepared, Prepared]:
 
 
 def lists(sessions: Sessions) -> list[list[object]]:
-    arrays = [sessions.items, sessions.time_ms, sessions.offsets]
-    arrays += [] if sessions.events is None else [sessions.events]
-    return [array.tolist() for array in arrays]
+    arrays = (sessions.items, sessions.time_ms, sessions.offsets, sessions.events)
+    return [array.tolist() for array in arrays if array is not None]
 
 
 @given(log=two_days())

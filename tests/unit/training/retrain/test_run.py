@@ -114,8 +114,13 @@ def test_changed_items_or_vectors_of_the_same_name_begin_a_new_candidate(
 
     def goes_on() -> bool:
         content = ContentOptions(("colour",), (f"image={vectors}",))
-        given = {"items": items, "items_delimiter": None, "content": content}
-        own = dataclasses.replace(options, registry=tmp_path / "registry", **given)
+        own = dataclasses.replace(
+            options,
+            registry=tmp_path / "registry",
+            items=items,
+            items_delimiter=None,
+            content=content,
+        )
         console = StopsAtTraining(quiet=True)
         with pytest.raises(Interrupted):
             retrain(own, after_day(2), console)
