@@ -40,7 +40,7 @@ class AllowedItems:
     count: int
     _few: NDArray[np.int32] | None  # (count,) rising; None where there is a mask
     _mask: NDArray[np.bool_] | None  # (N,)
-    _ledger: _Ledger = field(default_factory=_Ledger)
+    ledger: _Ledger = field(default_factory=_Ledger)
 
     def __post_init__(self) -> None:
         arrays = [array for array in (self._few, self._mask) if array is not None]
@@ -78,11 +78,11 @@ class AllowedItems:
     @property
     def bytes(self) -> int:
         """Return the bytes of the set and of all that was made of it; parts of it may be gone."""
-        return self._ledger.bytes
+        return self.ledger.bytes
 
     def add_bytes(self, count: int) -> None:
         """Count bytes that are kept as long as the set."""
-        self._ledger.add(count)
+        self.ledger.add(count)
 
     @cached_property
     def indices(self) -> NDArray[np.int32]:
@@ -153,7 +153,7 @@ class AllowedItems:
 
 
 def _ledger_in(part_of: AllowedItems | None) -> _Ledger:
-    return _Ledger(None if part_of is None else part_of._ledger)
+    return _Ledger(None if part_of is None else part_of.ledger)
 
 
 def _are_few(count: int, total: int) -> bool:
