@@ -2,15 +2,15 @@
 
     python examples/encode_items.py --items shop/items.csv --pictures shop/pictures --out shop
 
-An example to adapt. `text_vectors` and `picture_vectors` take a batch of items and return one row of
-numbers for each: here goes your encoder, such as a language model for texts or a vision model for
-photos. Both functions here need no network and learn nothing, so an item has the same vector on
-every day. An encoder that is fitted on the items must be kept, because a model reads the vectors of
-new items as those that it was trained with.
+An example to adapt. `text_vectors` and `picture_vectors` take a batch of items and return one row
+of numbers for each: here goes your encoder, such as a language model for texts or a vision model
+for photos. Both functions here need no network and learn nothing, so an item has the same vector
+on every day. An encoder that is fitted on the items must be kept, because a model reads the
+vectors of new items as those that it was trained with.
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -23,13 +23,11 @@ from PIL import Image
 from sklearn.feature_extraction.text import HashingVectorizer
 
 ITEMS_AT_ONCE = 1_000  # in memory
-TEXT_NUMBERS = (
-    256  # of the vector of a text; other n-grams share a number more often if there are few
-)
+TEXT_NUMBERS = 256  # of the vector of a text; with fewer, more n-grams share a number
 LEVELS = 4  # of each colour: 4 · 4 · 4 = 64 numbers for a picture
 PIXELS = 64  # side of a picture before its colours are counted
 
-Encoder = Callable[[Sequence[str]], NDArray[np.float32]]  # item ids or texts → (items, numbers)
+Batch = tuple[Sequence[str], NDArray[np.float32]]  # item ids and their vectors
 
 
 def text_vectors(texts: Sequence[str]) -> NDArray[np.float32]:
@@ -51,12 +49,11 @@ def histogram(path: Path) -> NDArray[np.float32]:
     level = pixels.astype(np.int64) * LEVELS // 256
     colour = (level[:, 0] * LEVELS + level[:, 1]) * LEVELS + level[:, 2]
     counts = np.bincount(colour, minlength=LEVELS**3)
-    return np.sqrt(counts / counts.sum()).astype(np.float32)
+    roots: NDArray[np.float32] = np.sqrt(counts / counts.sum()).astype(np.float32)
+    return roots
 
 
-def write_vectors(
-    out: Path, batches: Iterator[tuple[Sequence[str], NDArray[np.float32]]]
-) -> tuple[int, int]:
+def write_vectors(out: Path, batches: Iterator[Batch]) -> tuple[int, int]:
     """Write item ids and vectors, batch by batch; return the numbers of items and of numbers."""
     items = length = 0
     writer: pq.ParquetWriter | None = None
@@ -83,12 +80,12 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     table = pd.read_csv(given.items, dtype=str).dropna(subset=[given.text_column])
 
-    def texts() -> Iterator[tuple[Sequence[str], NDArray[np.float32]]]:
+    def texts() -> Iterator[Batch]:
         for at in range(0, len(table), ITEMS_AT_ONCE):
             some = table.iloc[at : at + ITEMS_AT_ONCE]
             yield some["item_id"].tolist(), text_vectors(some[given.text_column].tolist())
 
-    def pictures() -> Iterator[tuple[Sequence[str], NDArray[np.float32]]]:
+    def pictures() -> Iterator[Batch]:
         files = {i: given.pictures / f"{quote(i, safe='')}.png" for i in table["item_id"]}
         found = [item_id for item_id, path in files.items() if path.exists()]
         for at in range(0, len(found), ITEMS_AT_ONCE):
