@@ -67,7 +67,7 @@ class Catalogue:
                 )
         # item id → index, None where the catalogue lacks the id
         self.find: Callable[[str], int | None] = lru_cache(maxsize=CACHED_IDS)(id_map.find)
-        self._allowed = FilterCache(partial(_allowed, self.attributes, len(self)))
+        self._allowed = FilterCache(partial(_allowed, self.attributes, len(self)), len(self))
 
     def __len__(self) -> int:
         return len(self.item_ids)

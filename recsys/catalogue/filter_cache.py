@@ -25,24 +25,31 @@ class FilterCache:
     def __init__(
         self,
         make: Callable[[FilterKey], AllowedItems],
+        items: int,
         most_bytes: int = MOST_BYTES,
-        most_filters: int = MOST_FILTERS,
     ) -> None:
         """Begin without filters.
 
         Args:
             make: returns the items of a filter.
+            items: N. There are at most as many sets as masks of N bytes in `most_bytes`: more small
+                ones would scatter the memory that a list needs for a moment.
             most_bytes: bytes of all sets together; one set may be larger.
-            most_filters: number of sets.
         """
         self.make = make
-        self._most_bytes, self._most_filters = most_bytes, most_filters
+        self._most_bytes = most_bytes
+        self._most_filters = min(max(most_bytes // items, 1), MOST_FILTERS)
         self._sets: OrderedDict[FilterKey, AllowedItems] = OrderedDict()
         self._new = self._taken = 0  # filters since all bytes were added up, and bytes
         self._lock = Lock()
 
     def __len__(self) -> int:
         return len(self._sets)
+
+    @property
+    def bytes(self) -> int:
+        """Return the bytes of all sets, with what was made of them."""
+        return sum(allowed.bytes for allowed in self._sets.values())
 
     def __call__(self, key: FilterKey) -> AllowedItems:
         """Return the items of a filter."""
@@ -63,7 +70,7 @@ class FilterCache:
 
     def _forget(self) -> None:
         """Drop the least recently used sets until the others, or one, are small enough."""
-        taken = sum(allowed.bytes for allowed in self._sets.values())
+        taken = self.bytes
         left = self._most_bytes * LEFT_SHARE if taken > self._most_bytes else taken
         while len(self._sets) > 1 and taken > left:
             taken -= self._sets.popitem(last=False)[1].bytes

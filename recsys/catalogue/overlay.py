@@ -173,7 +173,7 @@ class OverlaidCatalogue(Catalogue):
             for name, attribute in base.attributes.items()
         }
         self.find = self._find
-        self._allowed = FilterCache(self._wanted)
+        self._allowed = FilterCache(self._wanted, len(self))
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:  # type: ignore[override]

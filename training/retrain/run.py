@@ -189,7 +189,7 @@ def _items_of(options: RetrainOptions) -> list[object]:
     read = [
         [name, str(file.path), dataclasses.asdict(file.state)]
         for name, path in paths
-        for file in find_files(path)
+        for file in find_files(path, "items file")
     ]
     return [options.items_delimiter, options.items_encoding, *read]
 
