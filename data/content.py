@@ -44,6 +44,21 @@ class ContentOptions:
     def __bool__(self) -> bool:
         return bool(self.columns or self.vectors)
 
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Return name → kind, "" where the values of the column decide."""
+        named: dict[str, str] = {}
+        for text in self.columns:
+            name, colon, kind = text.rpartition(":")
+            named |= {name: kind} if colon and kind in COLUMN_KINDS else {text: ""}
+        return named | dict.fromkeys(self.files, "vector")
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Return name → file of the vectors."""
+        parts = [text.partition("=") for text in self.vectors]
+        return {name: Path(file).expanduser() for name, _, file in parts if file}
+
 
 NO_CONTENT = ContentOptions()
 
@@ -82,11 +97,16 @@ class ContentColumn:
     matrix: NDArray[np.float32] | None = None  # (vectors, length): vector
     rows: NDArray[np.int64] | None = None  # (N,) rows of the matrix, -1 where missing
 
+    @property
+    def length(self) -> int:
+        """Return the length of the vectors, 0 for another kind."""
+        return 0 if self.matrix is None else self.matrix.shape[1]
+
     def describe(self) -> str:
         """Return the kind, and what is missing."""
-        if self.rows is not None and self.matrix is not None:
+        if self.rows is not None:
             missing = int((self.rows < 0).sum())
-            what = f"{self.kind} of {self.matrix.shape[1]:,} numbers"
+            what = f"{self.kind} of {self.length:,} numbers"
         else:
             missing, what = self._missing(), self.kind
         return f"{what}, {missing:,} missing" if missing else what

@@ -19,11 +19,15 @@ from recsys.model.event_types import MAX_NAME_LENGTH, MAX_TYPES
 MOST_NAMED = 10  # types in a message
 
 
-def with_event_types(log: ClickLog, options: ClickOptions) -> ClickLog:
-    """Return the log with the types that count, as the options say; raise `BadInput`."""
+def with_event_types(log: ClickLog, options: ClickOptions, known: Sequence[str] = ()) -> ClickLog:
+    """Return the log with the types that count, as the options say; raise `BadInput`.
+
+    known: Types of clicks before, which count, too.
+    """
     if options.event_column is None:
         return log
-    return replace(log, event_types=types_of(log.event_ids, options.event_column))
+    texts = tuple({*log.event_ids, *known})
+    return replace(log, event_types=types_of(texts, options.event_column))
 
 
 def types_of(texts: Sequence[str], column: str) -> tuple[str, ...]:

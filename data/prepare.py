@@ -108,19 +108,24 @@ def as_cut_off(last_ms: int) -> str:
 
 
 def read_log(
-    options: ClickOptions, progress: Progress | None = None
+    options: ClickOptions, progress: Progress | None = None, types: Sequence[str] = ()
 ) -> tuple[ClickLog, Duplicates]:
-    """Return the clicks and the number of exact duplicates, which an option drops."""
-    log = with_event_types(read_clicks(options, progress), options)
+    """Return the clicks and the number of exact duplicates, which an option drops.
+
+    types: Event types of clicks before, which count, too.
+    """
+    log = with_event_types(read_clicks(options, progress), options, types)
     repeats, duplicates = find_duplicates(log)
     if options.drop_duplicates and duplicates.rows:
         return without_duplicates(log, repeats, duplicates)
     return log, duplicates
 
 
-def read_sessions(options: ClickOptions, progress: Progress | None = None) -> ReadSessions:
-    """Return the sessions of at least the minimum length, before any split."""
-    log, duplicates = read_log(options, progress)
+def read_sessions(
+    options: ClickOptions, progress: Progress | None = None, types: Sequence[str] = ()
+) -> ReadSessions:
+    """Return the sessions of at least the minimum length, before any split; types: see above."""
+    log, duplicates = read_log(options, progress, types)
     sessions = sessionise(log, options.session_gap_seconds)
     counts = [count_sessions("read", sessions)]
     if options.collapse:

@@ -335,6 +335,14 @@ def typed(sessions: Sessions, types: EventTypes) -> Sessions:
     return replace(sessions, events=events, event_types=tuple(types.names))
 
 
+def retyped(sessions: Sessions, names: Sequence[str]) -> Sessions:
+    """Return the sessions with the numbers of these types; the types they have are among them."""
+    if sessions.events is None or sessions.event_types == tuple(names):
+        return sessions
+    number = np.append(np.int8(0), renumbered(sessions.event_types, names))
+    return replace(sessions, events=number[sessions.events], event_types=tuple(names))
+
+
 def coded(sessions: Sessions, types: EventTypes) -> Sessions:
     """Return the sessions with codes (`recsys/model/event_types.py`) instead of item indices."""
     sessions = typed(sessions, types)

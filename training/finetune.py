@@ -11,9 +11,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from data.content import ContentOptions
 from data.files import UTF_8
 from data.prepared.folder import ClickSource
-from recsys.errors import BadRecipe
+from recsys.content.encoder import ContentEncoder
+from recsys.errors import BadInput, BadRecipe
 from training.pipeline import TrainOptions, train
 from training.recipe import Recipe, checked_recipe
 from training.warm_start import WarmStart, read_base_model
@@ -39,6 +41,7 @@ class FinetuneOptions:
     items: Path | None = None
     items_delimiter: str | None = None
     items_encoding: str = UTF_8
+    vectors: Sequence[str] = ()  # NAME=FILE, of a bundle that learned from vectors
     drop_vanished: bool = False
     only_newer: bool = False
     resume: bool = False
@@ -54,7 +57,7 @@ def continued_training(options: FinetuneOptions) -> TrainOptions:
     """Return the options of the training that continues a bundle.
 
     Raises:
-        BadInput: A bundle with content cannot be continued.
+        BadInput: The content that the bundle learned from was not given.
         BadRecipe: A setting is wrong, or would change the shape of the weights.
         BundleRefused: The bundle is damaged, or its recipe or lineage cannot be used.
     """
@@ -70,10 +73,48 @@ def continued_training(options: FinetuneOptions) -> TrainOptions:
         items=options.items,
         items_delimiter=options.items_delimiter,
         items_encoding=options.items_encoding,
+        content=continued_content(base_model.content, options),
         resume=options.resume,
         device=options.device,
         warm_start=warm_start,
     )
+
+
+def continued_content(encoder: ContentEncoder | None, options: FinetuneOptions) -> ContentOptions:
+    """Return the content that a bundle learned from, to learn from it again.
+
+    The columns are those of its fields, so that only their files are given: a bundle holds what it
+    learned about the items, and not the content itself.
+
+    Raises:
+        BadInput: The items file or vectors are missing, or the bundle did not learn from vectors.
+    """
+    files = {text.partition("=")[0]: text for text in options.vectors}
+    fields = () if encoder is None else encoder.schema.fields
+    wanted = [field.name for field in fields if field.kind == "vector"]
+    problems = []
+    if fields and options.items is None:
+        problems.append(
+            f"{options.bundle} learned from {', '.join(field.describe() for field in fields)}. "
+            "Give the items file with --items."
+        )
+    problems += [
+        f"{options.bundle} learned from vectors {name!r}. Give them with --vectors {name}=FILE."
+        for name in wanted
+        if name not in files
+    ]
+    problems += [
+        f"--vectors {text}: {options.bundle} did not learn from such vectors. Leave them out, or "
+        "train anew."
+        for name, text in files.items()
+        if name not in wanted
+    ]
+    if len(files) < len(options.vectors):
+        problems.append("Vectors of one name are given twice. Give one file for each name.")
+    if problems:
+        raise BadInput("The bundle cannot be continued so", problems)
+    columns = [f"{field.name}:{field.kind}" for field in fields if field.kind != "vector"]
+    return ContentOptions(tuple(columns), tuple(files[name] for name in wanted))
 
 
 def continued_recipe(old: Recipe, settings: Sequence[str] = ()) -> Recipe:

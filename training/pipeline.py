@@ -199,7 +199,7 @@ def _fit(
     """Choose the recipe and train its model, or resume this."""
     initialiser: Initialiser = FromScratch(items.attributes, items.content)
     if options.warm_start is not None:
-        initialiser = dataclasses.replace(options.warm_start, attributes=items.attributes)
+        initialiser = options.warm_start.with_items(items.attributes, items.content)
     with ExitStack() as stack:
         with processes.all_or_none():
             if processes.is_first:

@@ -2,7 +2,10 @@
 
 Old items keep their order and their rows; new items follow in the order in which the new clicks
 first name them. A new item's row is the mean of the rows of the old items clicked right before
-or after it; without any, it is the mean of all old rows.
+or after it; without any, it is what its content gives, or else the mean of all old rows.
+
+An item that the bundle placed by its content alone has no row of its own. It is new when it is
+clicked; until then it stands behind the items with clicks, as long as the items file has it.
 """
 
 import dataclasses
@@ -19,20 +22,23 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from data.batches.selection import Selection
+from data.content import CANNOT, ItemContent
 from data.sessions import Counted, Sessions, known_items, reindex
 from recsys.bundle.golden import check_golden, read_golden
 from recsys.bundle.layout import GOLDEN, NEWEST_CLICKS, NEWEST_MS, WEIGHTS
 from recsys.bundle.load import load_bundle
 from recsys.bundle.manifest import Manifest
 from recsys.catalogue.catalogue import Catalogue
+from recsys.content.encoder import ContentEncoder
 from recsys.errors import BadInput, BadRecipe, BundleRefused
 from recsys.model.event_types import NO_EVENT_TYPES, EventTypes
-from recsys.model.gru4rec import ModelSize
+from recsys.model.gru4rec import ModelSize, unit
 from recsys.model.recent_popularity import RecentPopularity
 from recsys.neighbours.blend import Blend
 from training.checkpoint import Additions
 from training.evaluation.evaluate import Evaluation, evaluate
 from training.evaluation.trending import going_on
+from training.model.content import ContentFeatures, ContentWeights
 from training.model.event_types import check_names
 from training.model.weights import Weights, eager_predictor
 from training.recipe import Recipe, checked_recipe, names_of
@@ -60,6 +66,14 @@ class BaseModel:
     recipe: Recipe
     blend: Blend | None = None
     recent: RecentPopularity | None = None
+    content: ContentEncoder | None = None
+
+    @property
+    def clicked_ids(self) -> tuple[str, ...]:
+        """Return the ids of the items with rows of their own, which come first."""
+        catalogue = self.catalogue
+        count = len(catalogue) if self.content is None else np.count_nonzero(catalogue.counts)
+        return tuple(catalogue.item_ids[: int(count)])
 
     @property
     def model_id(self) -> str:
@@ -90,10 +104,14 @@ class BaseModel:
 
     @property
     def additions(self) -> Additions:
-        """Return the repeat term and the blend."""
-        blend = None if self.blend is None else self.blend.settings
-        summary = str(self.manifest.training.get("repeats", "none"))
-        return Additions(self.manifest.repeats, summary, blend, self.manifest.recent_popularity)
+        """Return the repeat term, the blend, recent popularity and the term of new items."""
+        return Additions(
+            self.manifest.repeats,
+            str(self.manifest.training.get("repeats", "none")),
+            None if self.blend is None else self.blend.settings,
+            self.manifest.recent_popularity,
+            new_items=None if self.content is None else self.content.new_items,
+        )
 
     def results(self, test: Sessions, counted: Sessions) -> dict[str, Evaluation]:
         """Return the evaluation of this model as `parent`; empty where it knows no target item.
@@ -135,14 +153,6 @@ def read_base_model(folder: Path) -> BaseModel:
     """
     bundle = load_bundle(folder)
     manifest, size = bundle.manifest, bundle.manifest.size
-    if bundle.content is not None:
-        raise BadInput(
-            "The bundle cannot be continued",
-            [
-                f"{folder} learned from the content of its items, which a bundle holds as part of "
-                "the item vectors. Train it anew with recsys train --content."
-            ],
-        )
     try:
         recipe = checked_recipe(manifest.recipe)
     except BadRecipe as wrong:
@@ -157,7 +167,7 @@ def read_base_model(folder: Path) -> BaseModel:
     catalogue, blend, recent = bundle.catalogue, bundle.blend, bundle.recent
     predictor = eager_predictor(weights, catalogue, recipe, blend, manifest.repeats, recent)
     check_golden(predictor, read_golden(folder / GOLDEN))
-    return BaseModel(manifest, catalogue, weights, recipe, blend, recent)
+    return BaseModel(manifest, catalogue, weights, recipe, blend, recent, bundle.content)
 
 
 def _read_weights(path: Path, size: ModelSize, types: EventTypes) -> Weights:
@@ -194,12 +204,33 @@ class WarmStart:
     drop_vanished: bool = False  # drop the items without new clicks
     attributes: ItemTexts = field(default_factory=dict)
     only_newer: bool = False  # the weights learn from sessions after the bundle's cut-off alone
+    content: ItemContent | None = None  # of the items file, where the bundle learned from content
 
     @property
     def fingerprint(self) -> str:
         """Return a text that differs between warm starts."""
         newer = " only_newer" if self.only_newer else ""
-        return f"{self.base_model.model_id} drop_vanished={self.drop_vanished}{newer}"
+        content = "" if self.content is None else f" {self.content.digest}"
+        return f"{self.base_model.model_id} drop_vanished={self.drop_vanished}{newer}{content}"
+
+    def with_items(self, attributes: ItemTexts, content: ItemContent | None) -> "WarmStart":
+        """Return the warm start with what the items file has of the items.
+
+        Raises:
+            BadInput: Its vectors are not as long as those that the bundle learned from.
+        """
+        base = self.base_model.content
+        if base is not None and content is not None:
+            lengths = {one.name: one.length for one in base.schema.fields}
+            problems = [
+                f"vectors {one.name!r} have {one.length:,} numbers, and those of the bundle "
+                f"{lengths[one.name]:,}. Give vectors of the same encoder, or train anew."
+                for one in content.columns
+                if one.length != lengths[one.name]
+            ]
+            if problems:
+                raise BadInput(CANNOT, problems)
+        return dataclasses.replace(self, attributes=attributes, content=content)
 
     def learned_part(self, sessions: Selection) -> Selection:
         """Return the sessions, or those that begin after the bundle's cut-off.
@@ -223,12 +254,13 @@ class WarmStart:
     def catalogue(self, sessions: Counted) -> Catalogue:
         """Return old and new items with the counts of the new clicks.
 
-        A vanished item counts one click, so that it can be sampled.
+        A vanished item counts one click, so that it can be sampled. Items that have content alone
+        come last, with a count of 0: old ones in their order, then those of the items file.
 
         Raises:
             BadInput: None of the clicked items is an old one.
         """
-        clicked, old = known_items(sessions), self.base_model.catalogue.item_ids
+        clicked, old = known_items(sessions), self.base_model.clicked_ids
         if not set(clicked) & set(old):
             raise BadInput(
                 "The clicks cannot continue this bundle",
@@ -240,6 +272,12 @@ class WarmStart:
         item_ids = continued_items(old, clicked, drop_vanished=self.drop_vanished)
         clicks = dict(zip(sessions.item_ids, sessions.counts().tolist(), strict=True))
         counts = np.array([max(clicks.get(item_id, 0), 1) for item_id in item_ids], dtype=np.int64)
+        if self.content is not None:
+            ids = dict.fromkeys(self.content.ids.to_pylist())
+            placed = [i for i in self.base_model.catalogue.item_ids[len(old) :] if i in ids]
+            others = {*item_ids, *old}
+            item_ids += tuple(i for i in dict.fromkeys([*placed, *ids]) if i not in others)
+            counts = np.pad(counts, (0, len(item_ids) - len(counts)))
         return Catalogue(item_ids, counts, texts_of(self.attributes, item_ids))
 
     def event_types(self, train: Sessions, recipe: Recipe) -> EventTypes:
@@ -256,23 +294,41 @@ class WarmStart:
         self, catalogue: Catalogue, indexed: Selection, recipe: Recipe, generator: torch.Generator
     ) -> Weights:
         """Return the bundle's weights, with rows for the new items."""
-        old_indices = self.base_model.catalogue.find_all(catalogue.item_ids)
-        rows = torch.from_numpy(old_indices[old_indices >= 0])
-        beside = clicked_beside(indexed, len(rows), len(catalogue))
+        base = self.base_model
+        clicked, old = int(np.count_nonzero(catalogue.counts)), len(base.clicked_ids)
+        old_indices = base.catalogue.find_all(catalogue.item_ids[:clicked])
+        rows = torch.from_numpy(old_indices[(old_indices >= 0) & (old_indices < old)])
+        beside = clicked_beside(indexed, len(rows), clicked)
         types = self.event_types(indexed.log, recipe)
-        weights = Weights.fresh(recipe.size(len(catalogue), types.count), generator, types)
+        weights = Weights.fresh(recipe.size(clicked, types.count), generator, types)
+        content = self._content_weights(catalogue, clicked)
+        alone: dict[str, Tensor] = {}
+        if content is not None:
+            parts = content.parts(len(rows))[: clicked - len(rows)]
+            vectors = parts[:, :-1] if recipe.scale == 0 else unit(parts[:, :-1])
+            alone = {"matrix": vectors, "bias": parts[:, -1]}
         recurrent = dict(weights.model.named_parameters())
         weights.load(
             {
-                name: tensor if name in recurrent else _with_new_rows(tensor[rows], beside)
-                for name, tensor in self.base_model.weights.tensors().items()
+                name: tensor
+                if name in recurrent
+                else _with_new_rows(tensor[rows], beside, alone.get(name))
+                for name, tensor in base.weights.tensors().items()
             }
         )
-        return weights
+        return dataclasses.replace(weights, content=content)
+
+    def _content_weights(self, catalogue: Catalogue, clicked: int) -> ContentWeights | None:
+        """Return the content of the bundle for this catalogue, None without content."""
+        base = self.base_model.content
+        if base is None or self.content is None:
+            return None
+        features = ContentFeatures.of(self.content, tuple(catalogue.item_ids), clicked, base)
+        return ContentWeights.continued(features, base)
 
     def record(self, sessions: Sessions) -> dict[str, Any]:
         """Return the manifest's record of the warm start."""
-        clicked, old = set(known_items(sessions)), set(self.base_model.catalogue.item_ids)
+        clicked, old = set(known_items(sessions)), set(self.base_model.clicked_ids)
         return {
             "parent": self.base_model.model_id,
             "lineage": self.base_model.lineage,
@@ -288,7 +344,7 @@ class WarmStart:
         fate = "dropped" if self.drop_vanished else "kept"
         return (
             f"Going on from model {self.base_model.model_id}: "
-            f"{len(self.base_model.catalogue):,} items, "
+            f"{len(self.base_model.clicked_ids):,} items, "
             f"{record['vanished_items']:,} of them without new clicks ({fate}), and "
             f"{record['new_items']:,} new ones."
         )
@@ -337,10 +393,14 @@ def _clicked_beside(indexed: Sessions, old: int, items: int) -> Tensor:
     return torch.sparse_coo_tensor(where, ones, size, check_invariants=True).coalesce()
 
 
-def _with_new_rows(old: Tensor, beside: Tensor) -> Tensor:
-    """Return (items, …) for the rows of old items, (old, …) float32: new rows follow."""
+def _with_new_rows(old: Tensor, beside: Tensor, alone: Tensor | None) -> Tensor:
+    """Return (items, …) for the rows of old items, (old, …) float32: new rows follow.
+
+    alone: (new, …) rows of new items that were clicked beside no old one; None: the mean.
+    """
     flat = old.reshape(len(old), -1)
     total = torch.sparse.mm(beside, torch.ones(len(old), 1))  # (new, 1)
     mean = torch.sparse.mm(beside, flat) / total.clamp(min=1.0)
-    rows = torch.where(total > 0, mean, flat.mean(0))
+    others = flat.mean(0) if alone is None else alone.reshape(-1, flat.shape[1])
+    rows = torch.where(total > 0, mean, others)
     return torch.cat([old, rows.reshape(-1, *old.shape[1:])])

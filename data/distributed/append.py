@@ -4,11 +4,12 @@ The new clicks become the test part, and all sessions before become the training
 preparation of the old and the new clicks together, cut where the first new session starts, but for
 what the old preparation has dropped for good: clicks of its training sessions after its own cut,
 and items that were rare then. A session that goes on in the new clicks is two sessions. Items keep
-their codes, and new ones come behind. The filters apply to the training part as a whole.
+their codes, and new ones come behind; event types are those of both. The filters apply to the
+training part as a whole.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -26,7 +27,7 @@ from data.distributed.splitting import filter_train, split_log
 from data.prepare import Prepared, read_sessions
 from data.prepared.folder import PreparedFolder, write_catalogue
 from data.prepared.manifest import Origin
-from data.sessions import SessionCounts, Sessions, reindex
+from data.sessions import SessionCounts, Sessions, reindex, retyped
 from data.sources.object_stores import Url
 from data.split import DAY_MS
 from recsys.errors import BadInput
@@ -67,13 +68,14 @@ class Appending:
         with stage("Reading the prepared clicks") as progress:
             old = self.base.open(progress)
         with stage("Reading clicks") as progress:
-            read = read_sessions(options, progress)
+            read = read_sessions(options, progress, self.base.manifest.event_types)
         known = set(old.train.item_ids)
         new_ids = (item_id for item_id in read.sessions.item_ids if item_id not in known)
         item_ids = (*old.train.item_ids, *new_ids)
         new = reindex(read.sessions, item_ids)
         cut_ms = int(new.starts_ms[0])
-        self._check(old, cut_ms)
+        types = new.event_types
+        self._check(old, cut_ms, types)
         work = folder / WORK
         for name in ("ordered", "split", "filtered"):
             (work / name).mkdir(parents=True)
@@ -84,7 +86,7 @@ class Appending:
                 int(one.time_ms.min()),
                 int(one.time_ms.max()),
             )
-            for number, one in enumerate(self._pieces(old.train, old.test, new))
+            for number, one in enumerate(self._pieces(types, old.train, old.test, new))
         ]
         days = (max(one.last_ms for one in ordered) + 1 - cut_ms) / DAY_MS
         rule = replace(options, test_days=days)
@@ -100,10 +102,10 @@ class Appending:
             clicks=before.clicks + read.duplicates.clicks,
         )
         found = duplicates, self._skipped(read.skipped)
-        finish(folder, origin, len(item_ids), counts, found, False, (), split, train, stage)
+        finish(folder, origin, len(item_ids), counts, found, False, types, split, train, stage)
         shutil.rmtree(work)
 
-    def _check(self, old: Prepared, cut_ms: int) -> None:
+    def _check(self, old: Prepared, cut_ms: int, types: Sequence[str]) -> None:
         """Raise `BadInput` where the new clicks do not follow the old ones."""
         problems = []
         if self.base.manifest.labelled:
@@ -111,10 +113,11 @@ class Appending:
                 f"{self.base.path} was split by a column, and new clicks are split by time. "
                 "Prepare all clicks together."
             )
-        if self.base.manifest.event_types:
+        if types and not self.base.manifest.event_types:
             problems.append(
-                f"{self.base.path} has the event types {', '.join(self.base.manifest.event_types)},"
-                " and clicks with types are not appended. Prepare all clicks together."
+                f"the new clicks have the event types {', '.join(types)}, and those of "
+                f"{self.base.path} had at most one, which was not kept. Prepare all clicks "
+                "together."
             )
         last_ms = int(old.test.starts_ms[-1])
         if last_ms >= cut_ms:
@@ -131,13 +134,14 @@ class Appending:
         old = self.base.manifest.skipped
         return SkippedRows(old.rows + new.rows, new.listed_in or old.listed_in)
 
-    def _pieces(self, *parts: Sessions) -> Iterator[Sessions]:
-        """Yield the sessions of all parts in order, some at a time."""
+    def _pieces(self, types: Sequence[str], *parts: Sessions) -> Iterator[Sessions]:
+        """Yield the sessions of all parts in order, some at a time, with numbers of these types."""
         for part in parts:
             ends = np.arange(0, len(part.items), self.rows_per_partition)
             bounds = np.unique(np.append(np.searchsorted(part.offsets, ends), len(part)))
             for first, last in pairwise(bounds.tolist()):
-                yield replace(part.part(first, last), item_ids=(), split=None)
+                piece = retyped(part.part(first, last), types)
+                yield replace(piece, item_ids=(), split=None)
 
 
 def _counts_of(old: Prepared) -> SessionCounts:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from recsys.allowed_items import AllowedItems
 from recsys.catalogue.attributes import CategoricalAttribute, Range
+from recsys.catalogue.filter_cache import FilterCache, FilterKey
 from recsys.catalogue.id_map import IdMap, StringArray, buffer_values
 from recsys.errors import BundleRefused, TextAttribute, UnknownAttribute, UnknownItem
 
@@ -24,8 +25,6 @@ ID_COLUMN = "item_id"
 COUNT_COLUMN = "count"
 CACHED_IDS = 1 << 15  # 10 MB at most; each request looks up the clicks of its session again
 LISTED_VALUES = 100  # most frequent values of an attribute
-CACHED_MASK_BYTES = 1 << 25  # for the items of recent filters, one byte for each item at most
-CACHED_FILTERS = 1000
 CACHED_FILTER_VALUES, CACHED_FILTER_CHARACTERS = 20, 1000  # longer filters are not cached
 
 # {attribute: [values] or range}: one of the values, or a number in the range; AND across attributes
@@ -68,10 +67,7 @@ class Catalogue:
                 )
         # item id → index, None where the catalogue lacks the id
         self.find: Callable[[str], int | None] = lru_cache(maxsize=CACHED_IDS)(id_map.find)
-        self.cached_sets = min(max(CACHED_MASK_BYTES // len(self), 1), CACHED_FILTERS)
-        self._allowed = lru_cache(maxsize=self.cached_sets)(
-            partial(_allowed, self.attributes, len(self))
-        )
+        self._allowed = FilterCache(partial(_allowed, self.attributes, len(self)), len(self))
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -132,7 +128,7 @@ class Catalogue:
         Requests with equal filters share the object. Raises as `check_filter` does.
         """
         self.check_filter(wanted)
-        key = frozenset(
+        key: FilterKey = frozenset(
             (name, values if isinstance(values, Range) else frozenset(values))
             for name, values in wanted.items()
         )
@@ -140,7 +136,7 @@ class Catalogue:
         values = sum(map(len, listed))
         characters = sum(len(text) for texts in listed for text in texts)
         short = values <= CACHED_FILTER_VALUES and characters <= CACHED_FILTER_CHARACTERS
-        return (self._allowed if short else self._allowed.__wrapped__)(key)
+        return (self._allowed if short else self._allowed.make)(key)
 
     def check_filter(self, wanted: Filter, field: str = "filter") -> None:
         """Check that the items have these attributes, and a number where there is a range.
@@ -189,7 +185,7 @@ def shares_by_place(order: NDArray[np.int32]) -> NDArray[np.float32]:
 def _allowed(
     attributes: Mapping[str, CategoricalAttribute],
     items: int,
-    wanted: frozenset[tuple[str, frozenset[str] | Range]],
+    wanted: FilterKey,
 ) -> AllowedItems:
     parts = [
         attributes[name].items_within(values)

@@ -7,7 +7,7 @@ all items is that of the bundle with the rows of both tables put in its place.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, overload
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from recsys.allowed_items import AllowedItems
 from recsys.catalogue.attributes import CategoricalAttribute, Range
 from recsys.catalogue.catalogue import Catalogue, Filter
+from recsys.catalogue.filter_cache import FilterCache, FilterKey
 from recsys.catalogue.id_map import StringArray
 
 FEW_SHARE = 0.25  # of the items: so few are handled as indices
@@ -172,7 +173,7 @@ class OverlaidCatalogue(Catalogue):
             for name, attribute in base.attributes.items()
         }
         self.find = self._find
-        self._allowed = lru_cache(maxsize=base.cached_sets)(self._wanted)
+        self._allowed = FilterCache(self._wanted, len(self))
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:  # type: ignore[override]
@@ -203,7 +204,7 @@ class OverlaidCatalogue(Catalogue):
             index = None if place is None else len(self._base) + place
         return index
 
-    def _wanted(self, key: frozenset[tuple[str, frozenset[str] | Range]]) -> AllowedItems:
+    def _wanted(self, key: FilterKey) -> AllowedItems:
         wanted = {
             name: values if isinstance(values, Range) else sorted(values) for name, values in key
         }

@@ -11,7 +11,13 @@ import typer
 from rich.console import Console
 
 from recsys.cli.click_options import ItemsDelimiterOption, ItemsEncodingOption, as_typed
-from recsys.cli.train import BudgetOption, DeviceOption, RecipeOption, SettingsOption
+from recsys.cli.train import (
+    BudgetOption,
+    DeviceOption,
+    RecipeOption,
+    SettingsOption,
+    VectorsOption,
+)
 from recsys.console import open_console
 from recsys.errors import BadInput, Interrupted, RecsysError
 
@@ -55,9 +61,7 @@ def retrain(
     content: Annotated[
         str | None, typer.Option(help="Columns of --items to learn from, as in recsys train.")
     ] = None,
-    vectors: Annotated[
-        list[str] | None, typer.Option(help="Vectors of the items, as in recsys train.")
-    ] = None,
+    vectors: VectorsOption = None,
     day_length: Annotated[
         str, typer.Option(help="Length of a day: 24h; shorter for simulated days.")
     ] = "24h",

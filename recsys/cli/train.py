@@ -40,6 +40,10 @@ SettingsOption = Annotated[
     list[str] | None, typer.Option("--set", help="Override one setting: --set epochs=3.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, or cuda.")]
+VectorsOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Vectors of the items, of any encoder: image=vectors.parquet."),
+]
 PreparedOption = Annotated[
     Path | None, typer.Option(help="Instead of --clicks: a folder that recsys prepare wrote.")
 ]
@@ -68,10 +72,7 @@ def train(
             "follow: year:categorical; or multi, numeric, time."
         ),
     ] = None,
-    vectors: Annotated[
-        list[str] | None,
-        typer.Option(help="Vectors of the items, of any encoder: image=vectors.parquet."),
-    ] = None,
+    vectors: VectorsOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run.")] = False,
     device: DeviceOption = "auto",
     checkpoint_seconds: Annotated[
@@ -210,10 +211,15 @@ def finetune(
     ] = None,
     items_delimiter: ItemsDelimiterOption = None,
     items_encoding: ItemsEncodingOption = "utf-8",
+    vectors: VectorsOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run.")] = False,
     device: DeviceOption = "auto",
 ) -> None:
-    """Continue a bundle on new clicks and new items; old items keep their order."""
+    """Continue a bundle on new clicks and new items; old items keep their order.
+
+    A bundle that learned from content needs --items with the same columns, and --vectors if it had
+    any; new items of that file are placed by their content.
+    """
     from training.finetune import FinetuneOptions
     from training.finetune import finetune as run
 
@@ -225,6 +231,7 @@ def finetune(
         items=items,
         items_delimiter=items_delimiter,
         items_encoding=items_encoding,
+        vectors=vectors or [],
         drop_vanished=drop_vanished,
         only_newer=only_newer,
         resume=resume,

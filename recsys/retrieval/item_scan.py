@@ -108,6 +108,7 @@ class ItemScan:
         runs = self._runs_of.get(allowed)
         if runs is None:
             runs = self._runs_of[allowed] = self._codes.runs_of(allowed)
+            allowed.add_bytes(runs.bytes)
         return runs
 
 
@@ -142,6 +143,12 @@ class _Runs:
     def size(self) -> int:
         """Return how many codes are read."""
         return int(self.ends[-1]) if len(self.ends) else 0
+
+    @property
+    def bytes(self) -> int:
+        """Return the bytes of the arrays, with the one that `places` makes."""
+        barred = 0 if self.barred is None else self.barred.nbytes
+        return 2 * self.starts.nbytes + self.ends.nbytes + barred
 
     def places(self, read: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the places of codes; read: their numbers in the order in which they are read."""

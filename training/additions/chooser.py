@@ -16,7 +16,7 @@ from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import BlendSettings
 from recsys.predictor import Predictor
 from training.additions.blend import blend_of, choose_blend
-from training.additions.new_items import ChosenTerm, choose_new_item_term, term_of
+from training.additions.new_items import NO_TERM, ChosenTerm, choose_new_item_term, term_of
 from training.additions.recent_popularity import ChosenRecent, choose_recent, recent_of
 from training.additions.repeats import fit_repeats
 from training.checkpoint import Additions
@@ -42,12 +42,14 @@ def chooser_of(
     def chosen(
         predictor: Predictor, train: Sessions | Selection, valid: Sessions | None
     ) -> Additions:
-        new_items = choose_new_item_term(recipe, predictor, valid)
+        before = (kept and kept.new_items) or NO_TERM
+        new_items = choose_new_item_term(recipe, predictor, valid, before)
         recent = _recent(recipe, kept, _shifted(predictor, new_items), train, valid)
         used = recent_of(recent.settings, predictor.catalogue, train)
         predictor = predictor.with_recent(used)
         if new_items.term is not None and used is not None and used.is_trending:
-            new_items = choose_new_item_term(recipe, predictor, valid)  # clicks tell them apart
+            # the counts of clicks tell new items apart
+            new_items = choose_new_item_term(recipe, predictor, valid, before)
         additions = others(_shifted(predictor, new_items), train, valid)
         return dataclasses.replace(
             additions,

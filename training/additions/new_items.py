@@ -21,9 +21,10 @@ from training.additions.cases import scored_cases
 from training.recipe import Recipe
 
 SHIFTS = tuple((np.arange(-16, 25) / 4).tolist())
+NO_TERM = NewItemTerm()
 LEAST_HITS = 100  # targets with clicks in a list of 20; fewer say little about a cost
 CUTOFF = 20
-TOO_FEW = "shift 0, because there are too few validation sessions to choose it on"
+TOO_FEW = "because there are too few validation sessions to choose it on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,10 @@ class ChosenTerm:
 
 
 def choose_new_item_term(
-    recipe: Recipe, predictor: Predictor, valid: Sessions | None
+    recipe: Recipe,
+    predictor: Predictor,
+    valid: Sessions | None,
+    kept: NewItemTerm = NO_TERM,
 ) -> ChosenTerm:
     """Choose the shift.
 
@@ -43,12 +47,14 @@ def choose_new_item_term(
         recipe: Its `new_item_cost` is used.
         predictor: Predictor without additions; without content there is no term.
         valid: Sessions that it was not trained on; None for none.
+        kept: Term where these sessions are too few: that of the bundle that is continued.
     """
     if predictor.content is None:
         return ChosenTerm(None, "none")
-    if valid is None:
-        return ChosenTerm(NewItemTerm(), TOO_FEW)
-    shift, summary = _best_shift(recipe, predictor, valid)
+    chosen = None if valid is None else _best_shift(recipe, predictor, valid)
+    if chosen is None:
+        return ChosenTerm(kept, f"shift {kept.shift:g}, {TOO_FEW}")
+    shift, summary = chosen
     return ChosenTerm(NewItemTerm(shift), summary)
 
 
@@ -63,8 +69,8 @@ def _best(scores: Tensor, of_kind: Tensor) -> Tensor:
     return largest(own, min(CUTOFF + 1, own.size(1)))[0]
 
 
-def _best_shift(recipe: Recipe, predictor: Predictor, valid: Sessions) -> tuple[float, str]:
-    """Return the shift and a sentence."""
+def _best_shift(recipe: Recipe, predictor: Predictor, valid: Sessions) -> tuple[float, str] | None:
+    """Return the shift and a sentence; None where the sessions are too few."""
     is_new = torch.from_numpy(predictor.catalogue.counts == 0)
     clicked, new = np.zeros(len(SHIFTS)), np.zeros(len(SHIFTS))  # targets in a list of 20
     hidden = 0  # targets with clicks in a list without new items
@@ -84,7 +90,7 @@ def _best_shift(recipe: Recipe, predictor: Predictor, valid: Sessions) -> tuple[
             of_new = (others >= of_target + shift).sum(dim=1) + (news >= of_target).sum(dim=1)
             new[at] += int(((of_new <= CUTOFF) & known & target_is_new).sum())
     if hidden < LEAST_HITS:
-        return 0.0, TOO_FEW
+        return None
     affordable = np.flatnonzero(clicked >= hidden * (1 - recipe.new_item_cost))
     at = max(int(affordable.max(initial=0)), int((clicked + new).argmax()))
     cost = 1 - clicked[at] / hidden

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -59,21 +61,35 @@ class ContentFeatures:
         return self
 
     @classmethod
-    def of(cls, content: ItemContent, item_ids: Sequence[str], clicked: int) -> "ContentFeatures":
+    def of(
+        cls,
+        content: ItemContent,
+        item_ids: Sequence[str],
+        clicked: int,
+        base: ContentEncoder | None = None,
+    ) -> "ContentFeatures":
         """Arrange the content for a catalogue.
 
         Args:
             content: Content of the items file.
             item_ids: N items, those with clicks first.
             clicked: Number of items with clicks.
+            base: Encoder with the same fields whose numbers are learned on. Its values keep their
+                rows, the others that are shared follow, and numbers are standardised as before.
         """
         rows = content.rows_of(item_ids)
-        coded = [_Coded.of(column, rows, clicked) for column in content.columns]
+        known = {} if base is None else {one.name: one.values for one in base.schema.fields}
+        coded = [
+            _Coded.of(column, rows, clicked, known.get(column.name, ()))
+            for column in content.columns
+        ]
         schema = ContentSchema(tuple(one.field for one in coded))
         dense = np.full((len(item_ids), schema.columns), np.nan, dtype=np.float32)
         dense[:, 0] = 1.0
         center = np.zeros(schema.columns, dtype=np.float32)
         factor = np.ones(schema.columns, dtype=np.float32)
+        if base is not None:
+            center, factor = base.tables.center.numpy(), base.tables.factor.numpy()
         items, codes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         weights = [np.zeros(0, np.float32)]
         for one, (field, row, column) in zip(coded, schema.starts(), strict=True):
@@ -84,7 +100,8 @@ class ContentFeatures:
                 end = column + field.columns - 1
                 dense[:, column:end] = one.numbers
                 dense[:, end] = np.isnan(one.numbers).any(axis=1)
-                center[column:end], factor[column:end] = _scale(one.numbers[:clicked])
+                if base is None:
+                    center[column:end], factor[column:end] = _scale(one.numbers[:clicked])
         item = np.concatenate(items)
         order = np.argsort(item, kind="stable")
         lengths = np.bincount(item, minlength=len(item_ids))
@@ -143,6 +160,20 @@ class ContentWeights:
                 projection[column + field.columns - 1] = 0.0
         return cls(features, values, nn.Parameter(projection))
 
+    @classmethod
+    def continued(cls, features: ContentFeatures, base: ContentEncoder) -> "ContentWeights":
+        """Return the numbers of an encoder; a new value begins as one without a row of its own.
+
+        So every item has the vector that the encoder gives it. features: arranged with `base`.
+        """
+        old = base.tables
+        values = old.values.new_zeros(max(features.schema.rows, 1), old.values.size(1))
+        starts = zip(features.schema.starts(), base.schema.starts(), strict=True)
+        for (field, row, _), (before, old_row, _) in starts:
+            values[row : row + field.rows] = old.values[old_row : old_row + min(field.rows, 1)]
+            values[row : row + before.rows] = old.values[old_row : old_row + before.rows]
+        return cls(features, values, nn.Parameter(old.projection.clone()))
+
     def tensors(self) -> dict[str, Tensor]:
         """Return the learned numbers by their names in checkpoints, without gradients."""
         return {"content.values": self.values, "content.projection": self.projection.detach()}
@@ -198,10 +229,23 @@ class _Coded:
     numbers: NDArray[np.float32]  # (N, numbers) NaN where missing
 
     @classmethod
-    def of(cls, column: ContentColumn, rows: NDArray[np.int64], clicked: int) -> "_Coded":
-        """rows: (N,) int64, the row of each item in the column, -1 where it has none."""
+    def of(
+        cls,
+        column: ContentColumn,
+        rows: NDArray[np.int64],
+        clicked: int,
+        known: Sequence[str] = (),
+    ) -> "_Coded":
+        """Code a column.
+
+        Args:
+            column: The column.
+            rows: (N,) int64, the row of each item in the column, -1 where it has none.
+            clicked: Number of items with clicks.
+            known: Values that have the first rows.
+        """
         if column.texts is not None:
-            return cls._of_texts(column, rows, clicked)
+            return cls._of_texts(column, rows, clicked, known)
         nothing = np.zeros(0, dtype=np.int64)
         numbers = np.zeros((len(rows), 0), dtype=np.float32)
         if column.numbers is not None:
@@ -216,19 +260,24 @@ class _Coded:
         return cls(field, nothing, nothing, nothing.astype(np.float32), numbers)
 
     @classmethod
-    def _of_texts(cls, column: ContentColumn, rows: NDArray[np.int64], clicked: int) -> "_Coded":
+    def _of_texts(
+        cls, column: ContentColumn, rows: NDArray[np.int64], clicked: int, known: Sequence[str]
+    ) -> "_Coded":
         assert column.texts is not None, "a categorical column has texts"
         encoded = column.texts.flatten().dictionary_encode()
         distinct = max(len(encoded.dictionary), 1)
         codes = encoded.indices.to_numpy().astype(np.int64)
         offsets = np.append(column.texts.offsets.to_numpy(), 0)
-        known = np.flatnonzero(rows >= 0)
-        starts, lengths = offsets[rows[known]], offsets[rows[known] + 1] - offsets[rows[known]]
-        pairs = np.repeat(known, lengths) * distinct + codes[spread(starts, lengths)]
+        present = np.flatnonzero(rows >= 0)
+        starts = offsets[rows[present]]
+        lengths = offsets[rows[present] + 1] - starts
+        pairs = np.repeat(present, lengths) * distinct + codes[spread(starts, lengths)]
         item, code = np.divmod(np.unique(pairs), distinct)
         shared = np.bincount(code[item < clicked], minlength=distinct) >= LEAST_ITEMS
-        place = np.where(shared, np.cumsum(shared), 0)
-        values = tuple(encoded.dictionary.take(np.flatnonzero(shared)).to_pylist())
+        own = encoded.dictionary.take(np.flatnonzero(shared)).to_pylist()
+        values = tuple(dict.fromkeys([*known, *own]))
+        found = pc.index_in(encoded.dictionary, value_set=pa.array(values, pa.string()))
+        place: NDArray[np.int64] = found.fill_null(-1).to_numpy().astype(np.int64) + 1
         weight = (1 / np.bincount(item, minlength=len(rows))[item]).astype(np.float32)
         field = ContentField(column.name, column.kind, values)
         return cls(field, item, place[code], weight, np.zeros((len(rows), 0), np.float32))

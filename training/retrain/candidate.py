@@ -64,6 +64,13 @@ def _refused(options: RetrainOptions, current: Current, train: Sessions) -> str 
     """Return why the current model is not continued; None where it may be."""
     if train.starts_ms.max() < current.seen_until_ms:
         return "The current model has learned from all sessions before the tested days."
+    learned, given = current.content_kinds, options.content.kinds
+    kinds = {name: kind or learned.get(name) for name, kind in given.items()}
+    if kinds != learned:
+        return (
+            f"The current model learned from the content {', '.join(learned) or 'of no item'}, and "
+            f"{', '.join(given)} is given."
+        )
     lineage = len(current.manifest.training.get("lineage", []))
     if options.way == AUTO and lineage >= MOST_CONTINUED:
         return f"The current model continues another one for the {lineage}th time."
@@ -82,6 +89,7 @@ def _continued(
         items=options.items,
         items_delimiter=options.items_delimiter,
         items_encoding=options.items_encoding,
+        vectors=options.content.vectors,
         only_newer=True,
         device=options.device,
     )

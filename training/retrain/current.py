@@ -29,6 +29,12 @@ class Current:
         return self.manifest.model_id
 
     @property
+    def content_kinds(self) -> dict[str, str]:
+        """Return name → kind of the content that the model learned from."""
+        content = self.predictor.content
+        return {} if content is None else {one.name: one.kind for one in content.schema.fields}
+
+    @property
     def seen_until_ms(self) -> int:
         """Return the time from which on a session is new to the model."""
         return seen_until_ms(self.manifest)

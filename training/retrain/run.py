@@ -16,6 +16,7 @@ from rich.console import Console
 from data.click_options import EVENT_COLUMN, ClickOptions
 from data.events.reading import read_clicks
 from data.prepare import prepare
+from data.sources.click_paths import find_files
 from recsys import __version__
 from recsys.bundle.golden import open_predictor
 from recsys.bundle.layout import MANIFEST
@@ -166,22 +167,31 @@ def _fingerprint(
         str(options.budget),
         list(options.settings),
         _items_of(options),
-        repr(options.content),
+        list(options.content.columns),
         None if current is None else current.model_id,
     ]
     digest.update(json.dumps(about).encode())
     return digest.hexdigest()
 
 
-def _items_of(options: RetrainOptions) -> list[str | int | None]:
-    """Return values that differ where another items file is read, or the same one differently."""
-    if options.items is None:
-        return []
-    how: list[str | int | None] = [options.items_delimiter, options.items_encoding]
-    if options.items.is_file():
-        written = options.items.stat()
-        how += [written.st_size, written.st_mtime_ns]
-    return [str(options.items), *how]
+def _items_of(options: RetrainOptions) -> list[object]:
+    """Return values that differ where the items or their vectors are read from other files.
+
+    Sizes and times of change tell whether a file has changed, as for the click files of a prepared
+    folder.
+
+    Raises:
+        BadInput: A file is missing.
+    """
+    paths = list(options.content.files.items())
+    if options.items is not None:
+        paths.insert(0, ("", options.items))
+    read = [
+        [name, str(file.path), dataclasses.asdict(file.state)]
+        for name, path in paths
+        for file in find_files(path, "items file")
+    ]
+    return [options.items_delimiter, options.items_encoding, *read]
 
 
 def _named(days: Days) -> str:

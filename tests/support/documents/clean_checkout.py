@@ -14,9 +14,9 @@ from tests.browser.browsers import MISSING
 from tests.support.documents.markdown import ROOT
 from tests.support.documents.small_runs import ended, run_program
 
-FOLDERS = ("data", "docker", "docs", "recsys", "service", "tests", "training")
+FOLDERS = ("data", "docker", "docs", "examples", "recsys", "service", "tests", "training")
 BUNDLE = "runs/small/bundle"
-ALL_CHECKED = 'files = ["recsys", "data", "training", "service", "tests", "docs/site"]'
+ALL_CHECKED = 'files = ["recsys", "data", "training", "service", "tests", "docs/site", "examples"]'
 SMALLER = {  # target → its ARGS, if the page gives none
     "test": "-q tests/unit/training/evaluation/test_metrics.py",
     "faults": f"--bundle {BUNDLE} --seconds 0.2 --fault refused --patience 20",

@@ -21,6 +21,8 @@ SMALLER = {
     "compare_cells.py": f"--epochs 1 {LEARN}",
     "compare_recipes.py": f"--number 2000 --set epochs=1 {LEARN}",
     "experiments.py": "--repeats 2 --users 300 --days 3",
+    "draw_pictures.py": "",
+    "encode_items.py": "",
     "gate.py": f"--nights 2 --window 300 --cases 40 --trials 2 2 2 --set epochs=1 {LEARN}",
     "item_lists.py": "",
     "list_rules.py": "",

@@ -41,21 +41,28 @@ class TwoDays:
     min_support: int
     collapse: bool
     rows_per_partition: int
+    types: tuple[str, str] = ("", "")  # letters: the event types of the old and the new clicks
 
     def write(self, folder: Path) -> ClickOptions:
         """Write one file for each day, and return the options of the old one."""
-        for name, first, sessions in (("a", 0, self.old), ("b", len(self.old), self.new)):
+        days = (("a", 0, self.old), ("b", len(self.old), self.new))
+        for (name, first, sessions), types in zip(days, self.types, strict=True):
+            events = Random(first)
             rows = [
-                f"s{number},i{item},{number * SECONDS_OF_A_SESSION + at}\n"
+                f"s{number},i{item},{number * SECONDS_OF_A_SESSION + at},"
                 for number, items in enumerate(sessions, first)
                 for at, item in enumerate(items)
             ]
-            (folder / f"{name}.csv").write_text(HEADER + "".join(rows))
+            # each type at least once, then at random, and sometimes none
+            letters = [*types, *events.choices(f"{types} ", k=len(rows))]
+            texts = [f"{row}{letters[at].strip()}\n" for at, row in enumerate(rows)]
+            (folder / f"{name}.csv").write_text(HEADER.replace("\n", ",event\n") + "".join(texts))
         return ClickOptions(
             folder / "a.csv",
             min_length=self.min_length,
             min_support=self.min_support,
             collapse=self.collapse,
+            event_column="event" if any(self.types) else None,
             test_fraction=0.3,
         )
 
@@ -77,6 +84,7 @@ def two_days(draw: st.DrawFn) -> TwoDays:
         draw(st.sampled_from([1, 2, 4])),
         draw(st.booleans()),
         draw(st.sampled_from([5, 30, 1000])),
+        draw(st.sampled_from([("", ""), ("vp", "vp"), ("vp", ""), ("cp", "v"), ("bd", "ace")])),
     )
 
 
@@ -95,8 +103,8 @@ def appended(log: TwoDays, folder: Path) -> tuple[Prepared, Prepared]:
 
 
 def lists(sessions: Sessions) -> list[list[object]]:
-    arrays = (sessions.items, sessions.time_ms, sessions.offsets)
-    return [array.tolist() for array in arrays]
+    arrays = (sessions.items, sessions.time_ms, sessions.offsets, sessions.events)
+    return [array.tolist() for array in arrays if array is not None]
 
 
 @given(log=two_days())
@@ -116,6 +124,7 @@ def test_without_rare_items_it_is_the_preparation_of_both_days(
             folder / "both",
             min_length=log.min_length,
             collapse=log.collapse,
+            event_column="event" if any(log.types) else None,
             test_days=(last + 1 - first) / DAY_MS,
         )
     )
@@ -123,6 +132,7 @@ def test_without_rare_items_it_is_the_preparation_of_both_days(
     assert lists(got.train) == lists(both.train)
     assert lists(got.test) == lists(both.test)
     assert got.train.item_ids == both.train.item_ids
+    assert got.train.event_types == both.train.event_types
     assert got.cut_off == both.cut_off
 
 
@@ -131,7 +141,7 @@ def test_filters_apply_to_all_old_sessions_together(
     log: TwoDays, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """The old training part, filtered before, and the old test part are filtered anew."""
-    old, got = appended(log, tmp_path_factory.mktemp("days"))
+    old, got = appended(replace(log, types=("", "")), tmp_path_factory.mktemp("days"))
     together = Sessions(
         np.concatenate([old.train.items, old.test.items]),
         np.concatenate([old.train.time_ms, old.test.time_ms]),
@@ -201,6 +211,16 @@ def test_what_cannot_be_appended_is_refused(
     assert code == 2
     assert message in error
     assert not out.exists()
+
+
+def test_types_that_only_the_new_clicks_have_are_refused(tmp_path: Path) -> None:
+    log = TwoDays([[0, 1, 2]] * 12, [[2, 1, 7]] * 4, 2, 1, False, 1000, ("v", "vp"))
+    options = log.write(tmp_path)
+    base, _ = make_folder(tmp_path / "old", options, in_memory(options))
+    appending = Appending(base, tmp_path / "b.csv", 1000, silent)
+
+    with pytest.raises(BadInput, match=r"have the event types p, v, and those of .* at most one"):
+        make_folder(tmp_path / "new", appending.options, appending.write, appending.origin_of)
 
 
 def test_a_folder_that_was_split_by_a_column_is_refused(tmp_path: Path) -> None:

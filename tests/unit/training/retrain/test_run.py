@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from data.content import ContentOptions
 from data.prepare import Prepared
 from data.sessions import known_items
 from data.synthetic import Shop
@@ -69,8 +70,12 @@ def options(clicks: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> R
 class StopsAtTraining(Console):
     """Console that asks the process to stop when the training begins."""
 
+    goes_on = False  # an interrupted run is continued
+
     def print(self, *objects: object, **kwargs: object) -> None:
-        if "Training on" in str(objects[0] if objects else ""):
+        said = str(objects[0] if objects else "")
+        self.goes_on |= "Going on with" in said
+        if "Training on" in said:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -91,6 +96,45 @@ def first(options: RetrainOptions) -> Decision:
 def continued(options: RetrainOptions, first: Decision) -> Decision:
     """Return the decision of the next day, whose candidate continues the first model."""
     return retrain(dataclasses.replace(options, way="finetune"), after_day(3), QUIET)
+
+
+def test_changed_items_or_vectors_of_the_same_name_begin_a_new_candidate(
+    options: RetrainOptions, clicks: pd.DataFrame, tmp_path: Path
+) -> None:
+    ids = clicks["item_id"].astype(str).unique()
+    items, vectors = tmp_path / "items", tmp_path / "vectors.parquet"
+    items.mkdir()
+
+    def write_items(colour: str) -> None:
+        pd.DataFrame({"item_id": ids, "colour": colour}).to_csv(items / "1.csv", index=False)
+
+    def write_vectors(number: float) -> None:
+        table = pd.DataFrame({"item_id": ids, "image": [[number, 1.0]] * len(ids)})
+        table.to_parquet(vectors)
+
+    def goes_on() -> bool:
+        content = ContentOptions(("colour",), (f"image={vectors}",))
+        own = dataclasses.replace(
+            options,
+            registry=tmp_path / "registry",
+            items=items,
+            items_delimiter=None,
+            content=content,
+        )
+        console = StopsAtTraining(quiet=True)
+        with pytest.raises(Interrupted):
+            retrain(own, after_day(2), console)
+        return console.goes_on
+
+    write_items("red")
+    write_vectors(1.0)
+    seen = [goes_on(), goes_on()]
+    write_items("blue")
+    seen.append(goes_on())
+    write_vectors(2.0)
+    seen.append(goes_on())
+
+    assert seen == [False, True, False, False]
 
 
 def test_the_first_model_is_published_where_it_beats_popularity(
