@@ -34,6 +34,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Self, TypeVar
@@ -126,6 +127,7 @@ class Recommender:
         metrics: counters and histograms.
         worker: thread for batches that take long.
         impressions: log of the lists; None if there is no feedback.
+        step: returns the block in which a named part of a batch runs, to trace it.
         clock: processor seconds of the calling thread, so that what other threads and processes
             take does not count.
     """
@@ -137,9 +139,10 @@ class Recommender:
         metrics: ServiceMetrics,
         worker: ThreadPoolExecutor,
         impressions: Impressions | None = None,
+        step: Callable[[str], AbstractContextManager[None]] = nullcontext,
         clock: Callable[[], float] = time.thread_time,
     ) -> None:
-        self._clock = clock
+        self._clock, self._step = clock, step
         self.predictor = predictor
         self.variant: str | None = None  # name of the bundle while an experiment runs
         self._states = StateWriter(store, metrics.count_kept)
@@ -190,7 +193,8 @@ class Recommender:
         """
         self._metrics.batch_size.observe(len(queries))
         sessions = await self._sessions(queries)
-        states, rankings = await self._rank_anywhere(queries, sessions)
+        with self._step("rank"):
+            states, rankings = await self._rank_anywhere(queries, sessions)
         self._queue_states(queries, sessions, states)
         self._count_answers(sessions, rankings)
         return [
