@@ -7,7 +7,7 @@ from typing import Any
 from opentelemetry.trace import Span
 
 from service.batcher import Batcher
-from service.recommender import RecommendationQuery, RecommendationResult
+from service.recommendation.queries import RecommendationQuery, RecommendationResult
 from service.tracing.spans import Spans
 
 Handle = Callable[

@@ -4,25 +4,19 @@ Spans wait in a bounded queue for a thread that sends them. A receiver that is s
 never delays an answer: spans that find the queue full are dropped and counted.
 """
 
-import asyncio
 import logging
-import os
 import re
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from recsys import __version__
 from recsys.errors import BadInput
-from service.tracing.spans import Spans
 
 QUEUE_SIZE, BATCH_SIZE = "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"
 DEFAULTS = {QUEUE_SIZE: 2048, BATCH_SIZE: 512}  # of the specification of OpenTelemetry
@@ -106,40 +100,9 @@ class BoundedQueue(SpanProcessor):
         self._counted.shutdown()
 
 
-class Tracing:
-    """Spans of this process and their export. Make it after a fork: it starts a thread.
-
-    Args:
-        count: called with the outcome of spans and their number, also by the thread.
-        environment: the variables that `check` has checked; the SDK reads all others itself.
-    """
-
-    def __init__(self, count: CountSpans, environment: Mapping[str, str] = os.environ) -> None:
-        check(environment)
-        # its lines would come with each attempt; `CountedExporter` logs what changes
-        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
-        sizes = [int(environment.get(name) or DEFAULTS[name]) for name in DEFAULTS]
-        self._queue = BoundedQueue(OTLPSpanExporter(), *sizes, count)
-        self._provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
-        self._provider.add_span_processor(self._queue)
-        self.spans = Spans(self._provider.get_tracer("recsys", __version__))
-
-    async def stop(self, seconds: float) -> None:
-        """Send the spans that wait, for at most so many seconds."""
-        loop, sent = asyncio.get_running_loop(), asyncio.Event()
-
-        def shut_down() -> None:
-            self._provider.shutdown()
-            with suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(sent.set)
-
-        # a daemon, unlike a thread of an executor, does not keep the process from its end
-        threading.Thread(target=shut_down, name="last spans", daemon=True).start()
-        try:
-            await asyncio.wait_for(sent.wait(), seconds)
-        except TimeoutError:
-            log.warning("The OTLP receiver did not take the last spans within %g s.", seconds)
-            self._queue.abandon()
+def queue_sizes(environment: Mapping[str, str]) -> list[int]:
+    """Return how many spans may wait, and how many are sent together."""
+    return [int(environment.get(name) or default) for name, default in DEFAULTS.items()]
 
 
 def check(environment: Mapping[str, str]) -> None:
@@ -159,7 +122,7 @@ def check(environment: Mapping[str, str]) -> None:
         raise BadInput("Spans cannot be exported", problems)
 
 
-def _resource() -> Resource:
+def resource() -> Resource:
     """Return the attributes of this process; OTEL_SERVICE_NAME and others override them."""
     own = Resource.create()
     if str(own.attributes[SERVICE_NAME]).startswith("unknown_service"):
