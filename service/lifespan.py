@@ -17,7 +17,7 @@ from service.logs import watch_loop
 from service.metrics import ServiceMetrics
 from service.model_manager import ModelManager, OpenedBundle
 from service.recommendation.queries import RecommendationQuery, RecommendationResult
-from service.recommendation.recommender import Recommender
+from service.recommendation.recommender import Recommender, Step
 from service.redis_client.breaker import BreakerConfig
 from service.redis_client.client import Observe, RedisClient
 from service.server.workers import shared_folder
@@ -73,7 +73,8 @@ def _build(
     search_thread: SearchThread,
     tracing: "Tracing | None",
 ) -> RunningService:
-    observe, step = metrics.observe_redis, nullcontext
+    observe: Observe = metrics.observe_redis
+    step: Step = nullcontext
     if tracing is not None:
         observe, step = tracing.redis_calls(observe), tracing.step
     redis = _client_of_users(settings, metrics, observe)
@@ -124,9 +125,7 @@ def _build(
     )
 
 
-def _client_of_users(
-    settings: Settings, metrics: ServiceMetrics, observe: Observe
-) -> RedisClient:
+def _client_of_users(settings: Settings, metrics: ServiceMetrics, observe: Observe) -> RedisClient:
     return RedisClient(
         settings.redis.get_secret_value(),
         timeout_ms=settings.redis_timeout_ms,

@@ -40,6 +40,7 @@ from service.store.state_writer import StateWriter
 # code and one with small tensors, each lose a third of their time (measured at 50,000 items).
 IN_LOOP_SECONDS = 0.01
 SMOOTHING = 0.9  # weight of the past in the average time of a query
+Step = Callable[[str], AbstractContextManager[object]]
 RankingType = TypeVar("RankingType", Ranking, Ranking | None)
 Rank = Callable[[Tensor, Sequence[Sequence[int]], Sequence[RankingQuery]], list[RankingType]]
 
@@ -65,7 +66,7 @@ class Recommender:
         metrics: ServiceMetrics,
         worker: ThreadPoolExecutor,
         impressions: Impressions | None = None,
-        step: Callable[[str], AbstractContextManager[None]] = nullcontext,
+        step: Step = nullcontext,
         clock: Callable[[], float] = time.thread_time,
     ) -> None:
         self._clock, self._step = clock, step

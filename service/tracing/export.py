@@ -8,7 +8,6 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
@@ -38,7 +37,6 @@ class CountedExporter(SpanExporter):
         self._exporter, self._count = exporter, count
         self.taken = 0  # spans that have left the queue
         self._failing = False
-        self.shutdown = exporter.shutdown
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send spans; called by one thread."""
@@ -53,19 +51,23 @@ class CountedExporter(SpanExporter):
         self._failing = failed
         return result
 
+    def shutdown(self) -> None:
+        """Send no more spans, and end the attempts that are under way."""
+        self._exporter.shutdown()
+
 
 class BoundedQueue(SpanProcessor):
     """Queue in front of an exporter that counts the spans it drops, which the SDK's does not.
 
     Args:
         exporter: sends spans.
+        count: called with the outcome and the number of spans.
         max_spans: maximum number of waiting spans.
         batch_size: maximum number of spans that are sent together.
-        count: called with the outcome and the number of spans.
     """
 
     def __init__(
-        self, exporter: SpanExporter, max_spans: int, batch_size: int, count: CountSpans
+        self, exporter: SpanExporter, count: CountSpans, max_spans: int, batch_size: int
     ) -> None:
         self._counted = CountedExporter(exporter, count)
         self._max_spans, self._count = max_spans, count
@@ -89,7 +91,7 @@ class BoundedQueue(SpanProcessor):
 
     def shutdown(self) -> None:
         """Send the spans that wait; wait for the receiver for at most half a minute."""
-        self._processor.shutdown()
+        self._processor.shutdown()  # type: ignore[no-untyped-call]
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Send the spans that wait."""
@@ -100,9 +102,13 @@ class BoundedQueue(SpanProcessor):
         self._counted.shutdown()
 
 
-def queue_sizes(environment: Mapping[str, str]) -> list[int]:
+def queue_sizes(environment: Mapping[str, str]) -> tuple[int, int]:
     """Return how many spans may wait, and how many are sent together."""
-    return [int(environment.get(name) or default) for name, default in DEFAULTS.items()]
+
+    def number(name: str) -> int:
+        return int(environment.get(name) or DEFAULTS[name])
+
+    return number(QUEUE_SIZE), number(BATCH_SIZE)
 
 
 def check(environment: Mapping[str, str]) -> None:
@@ -127,5 +133,4 @@ def resource() -> Resource:
     own = Resource.create()
     if str(own.attributes[SERVICE_NAME]).startswith("unknown_service"):
         own = own.merge(Resource({SERVICE_NAME: "session-recsys"}))
-    ours = Resource({"service.version": __version__, "service.instance.id": str(uuid4())})
-    return ours.merge(own)
+    return Resource({"service.version": __version__}).merge(own)

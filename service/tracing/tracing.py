@@ -9,8 +9,8 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from starlette.types import ASGIApp
 
 from recsys import __version__
+from service.recommendation.recommender import Step
 from service.redis_client.client import Observe
 from service.tracing.batches import Handle, TracedBatcher
 from service.tracing.export import BoundedQueue, CountSpans, check, queue_sizes, resource
@@ -39,11 +40,11 @@ class Tracing:
         check(environment)
         # its lines would come with each attempt; `CountedExporter` logs what changes
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
-        self._queue = BoundedQueue(OTLPSpanExporter(), *queue_sizes(environment), count)
+        self._queue = BoundedQueue(OTLPSpanExporter(), count, *queue_sizes(environment))
         self._provider = TracerProvider(resource=resource(), shutdown_on_exit=False)
         self._provider.add_span_processor(self._queue)
         self._spans = Spans(self._provider.get_tracer("recsys", __version__))
-        self.step: Callable[[str], AbstractContextManager[None]] = self._spans.step
+        self.step: Step = self._spans.step
 
     def requests(self, app: ASGIApp) -> ASGIApp:
         """Return the application, whose requests are traced."""

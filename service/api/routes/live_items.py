@@ -55,9 +55,7 @@ async def put(body: ItemChanges, request: Request, service: ServiceDep) -> Items
 
 
 @router.get("/items:one")
-async def read(
-    item_id: Annotated[Id, Query()], request: Request, service: ServiceDep
-) -> LiveItem:
+async def read(item_id: Annotated[Id, Query()], request: Request, service: ServiceDep) -> LiveItem:
     """Return what was changed of one item."""
     note(request.scope, item_ids=[item_id])
     stored = await service.live.store.item(item_id)
