@@ -79,7 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings, first(), metrics, tracing) as service:
+        async with running(settings, first, metrics, tracing) as service:
             app.state.running = service
             yield
 

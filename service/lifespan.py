@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, closing, nullcontext
 from typing import TYPE_CHECKING
@@ -38,15 +38,23 @@ log = logging.getLogger("recsys.service")
 @asynccontextmanager
 async def running(
     settings: Settings,
-    first: OpenedBundle,
+    first: Callable[[], OpenedBundle],
     metrics: ServiceMetrics,
     tracing: "Tracing | None" = None,
 ) -> AsyncIterator[RunningService]:
-    """Run the service of a bundle until the context ends."""
+    """Run the service of a bundle until the context ends.
+
+    Args:
+        settings: the settings.
+        first: returns the bundle to begin with. This frame must not hold it: it is freed when
+            another one replaces it.
+        metrics: counters and histograms.
+        tracing: traces the parts, and is stopped after them; None if it is off.
+    """
     watch_loop(asyncio.get_running_loop())
     torch_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="torch")
     with torch_thread as torch_worker, closing(SearchThread()) as search_thread:
-        service = _build(settings, first, metrics, torch_worker, search_thread, tracing)
+        service = _build(settings, first(), metrics, torch_worker, search_thread, tracing)
         watcher = await _start(service, settings)
         async with AsyncExitStack() as stack:  # closes each part, even if others fail
             if tracing is not None:

@@ -93,6 +93,19 @@ def test_private_names_of_libraries_are_these() -> None:
     }
 
 
+def test_private_names_stay_in_their_module() -> None:
+    """Modules and tests import and replace public names of our modules only."""
+    imports = re.compile(r"from (?:recsys|data|training|service)\b[\w.]* import (?:\([^)]*\)|.*)")
+    replaced = re.compile(r"""\bsetattr\([a-z]\w*, ["'](_[a-z]\w*)""")
+    uses = []
+    for path in [*MODULES, *(ROOT / "tests").rglob("*.py")]:
+        text = path.read_text(encoding="utf-8")
+        found = re.findall(r"\b_[A-Za-z]\w*", " ".join(imports.findall(text)))
+        uses += [f"{path.relative_to(ROOT)}: {name}" for name in [*found, *replaced.findall(text)]]
+
+    assert uses == []
+
+
 def private_names(name: str) -> Iterator[str]:
     """Yield attributes with a leading underscore, except those of `self` and `cls`."""
     for node in ast.walk(tree_of(name)):
