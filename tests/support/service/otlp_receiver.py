@@ -27,15 +27,15 @@ class OtlpReceiver:
     @property
     def spans(self) -> list[Span]:
         """Return all spans."""
-        of_scopes = [s for r in self.requests for each in r.resource_spans for s in each.scope_spans]
+        of_scopes = [
+            s for r in self.requests for each in r.resource_spans for s in each.scope_spans
+        ]
         return [span for of_scope in of_scopes for span in of_scope.spans]
 
     @property
     def resources(self) -> list[dict[str, Any]]:
         """Return the attributes of the process that sent each request."""
-        return [
-            attributes_of(each.resource) for r in self.requests for each in r.resource_spans
-        ]
+        return [attributes_of(each.resource) for r in self.requests for each in r.resource_spans]
 
     def children(self, parent: Span) -> list[Span]:
         """Return the children of a span."""

@@ -6,16 +6,21 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from recsys.errors import BadInput
 from recsys.predictor import Predictor
+from service.app import create_app
 from service.logs import JsonFormatter
+from service.serve import read_settings
 from service.tracing.export import check
+from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.processes import ForkedProcess
 from tests.support.service.app_client import ClientOf
 from tests.support.service.otlp_receiver import OtlpReceiver, attributes_of, receiving
+from tests.support.service.servers import listening
 from tests.support.service.varied_requests import USERS
 
 TENT, BAG = "aurora-tent", "aurora-sleeping-bag"
@@ -133,7 +138,6 @@ async def test_lines_of_a_request_have_its_ids(
         return True
 
     async with open_client(tracing=True, user_id_secret=SECRET) as client:
-        monkeypatch.setattr("service.api.routes.items.running_service", says, raising=False)
         monkeypatch.setattr("service.batcher.Batcher.check", says)
         await client.post(
             "/v1/recommendations",
@@ -187,13 +191,14 @@ async def test_a_receiver_that_is_away_is_logged_once_and_counted(
     assert len(receiver.spans) == 1
 
 
-async def test_fastapi_sends_nothing_by_itself(
-    open_client: ClientOf, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+def test_fastapi_sends_nothing_by_itself(
+    trained: TrainedShop, redis_url: str, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its spans have the path, and its logs the messages of exceptions."""
     monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
-    async with open_client() as client:
-        await client.get(f"/v1/users/{USERS[0]}")
+    settings = read_settings({"bundle": trained.bundle, "redis": redis_url})
+    with listening(create_app(settings), settings) as (host, port):
+        httpx.get(f"http://{host}:{port}/v1/users/{USERS[0]}")
 
     assert receiver.bytes == b""
 
