@@ -25,7 +25,7 @@ RUN python requirements.py pyproject.toml > base.txt \
 
 # --prefix installs only packages that /venv lacks, in a layer of its own
 FROM builder AS serve-builder
-RUN python requirements.py pyproject.toml serve > serve.txt \
+RUN python requirements.py pyproject.toml serve tracing > serve.txt \
     && pip install --prefix /dependencies -r serve.txt
 COPY README.md ./
 COPY recsys recsys

@@ -4,9 +4,11 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from fastapi import APIRouter, FastAPI
+from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
@@ -15,6 +17,7 @@ from starlette.types import ASGIApp
 from recsys import __version__
 from recsys.bundle.registry import resolve_bundle
 from recsys.catalogue.catalogue import Catalogue
+from recsys.errors import BadInput
 from service import problems
 from service.api.fast_path import FastPath
 from service.api.openapi import use_document
@@ -30,6 +33,7 @@ from service.api.routes import (
 )
 from service.lifespan import running
 from service.metrics import RequestMetrics, ServiceMetrics
+from service.middleware.audit import Audit
 from service.middleware.auth import (
     ADMIN_KEY,
     API_KEY,
@@ -46,6 +50,14 @@ from service.model_manager import OpenedBundle
 from service.playground import pages
 from service.settings import Settings
 
+if TYPE_CHECKING:
+    from service.tracing.tracing import Tracing
+
+# FastAPI traces by itself if a provider or FASTAPI_OTEL_AUTO_CONFIGURE is set. Its spans and logs
+# hold paths and messages of exceptions, and thus ids of users.
+NO_TELEMETRY = TelemetryConfig(
+    tracing=False, metrics=False, logs=False, operation_spans=False, auto_configure=False
+)
 log = logging.getLogger("recsys.service")
 TITLE = "session-recsys"
 DESCRIPTION = """Session-based recommendations: send a user's clicks, get the items likely next.
@@ -60,13 +72,14 @@ def create_app(settings: Settings) -> FastAPI:
     torch.set_num_threads(1)  # one thread ranks; more threads would compete for the cores
     opened = [OpenedBundle.open(resolve_bundle(settings.bundle))]  # emptied when it is served
     metrics = ServiceMetrics()
+    tracing = _tracing(metrics) if settings.tracing else None
 
     def first() -> OpenedBundle:
         return opened.pop() if opened else OpenedBundle.open(resolve_bundle(settings.bundle))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings, first, metrics) as service:
+        async with running(settings, first, metrics, tracing) as service:
             app.state.running = service
             yield
 
@@ -78,6 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # a redirect would repeat the Host header
         lifespan=lifespan,
+        telemetry=NO_TELEMETRY,
     )
     routers = _routers(settings)
     for router in routers:
@@ -87,8 +101,20 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(problems.UnexpectedErrors)
     use_document(app, partial(_served, app, opened), keyed=bool(settings.api_key_hashes))
     app.state.metrics = metrics
-    app.middleware_stack = _wrap(app.build_middleware_stack(), settings, metrics)
+    app.middleware_stack = _wrap(app.build_middleware_stack(), settings, metrics, tracing)
     return app
+
+
+def _tracing(metrics: ServiceMetrics) -> "Tracing":
+    """Import OpenTelemetry and start the export of spans; raise `BadInput` if it cannot be used."""
+    try:
+        from service.tracing.tracing import Tracing
+    except ImportError as error:
+        raise BadInput(
+            "RECSYS_TRACING is on, and OpenTelemetry is not installed",
+            ["Install it with pip install 'session-recsys[tracing]', or switch the setting off."],
+        ) from error
+    return Tracing(metrics.count_spans)
 
 
 def _routers(settings: Settings) -> list[APIRouter]:
@@ -110,12 +136,14 @@ def _served(app: FastAPI, opened: Sequence[OpenedBundle]) -> Catalogue:
     return catalogue
 
 
-def _wrap(stack: ASGIApp, settings: Settings, metrics: ServiceMetrics) -> ASGIApp:
+def _wrap(
+    stack: ASGIApp, settings: Settings, metrics: ServiceMetrics, tracing: "Tracing | None"
+) -> ASGIApp:
     """Wrap the middleware that every request passes before FastAPI, from the inside out.
 
     The headers of CORS are outside the access check, so that a page can read why it is refused. The
     access check is outside the rate limit and the body limit, so that a request without a key is
-    not counted and its body is not read.
+    not counted and its body is not read. The audit log is outside it and sees what is refused.
     """
     app: ASGIApp = FastPath(stack)
     app = BodyLimit(app, settings.max_body_bytes)
@@ -130,6 +158,9 @@ def _wrap(stack: ASGIApp, settings: Settings, metrics: ServiceMetrics) -> ASGIAp
     app = trusted_hosts(app, settings)
     if settings.cors_origins:
         app = AllowedOrigins(app, settings.cors_origins)
+    app = Audit(app, [*admin.router.routes, *live_items.router.routes])
+    if tracing is not None:
+        app = tracing.requests(app)
     return RequestMetrics(AnswerHeaders(app), metrics)
 
 

@@ -4,7 +4,8 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing, nullcontext
+from typing import TYPE_CHECKING
 
 from service.api.dependencies import RunningService, SearchThread
 from service.batcher import Batcher
@@ -16,9 +17,9 @@ from service.logs import watch_loop
 from service.metrics import ServiceMetrics
 from service.model_manager import ModelManager, OpenedBundle
 from service.recommendation.queries import RecommendationQuery, RecommendationResult
-from service.recommendation.recommender import Recommender
+from service.recommendation.recommender import Recommender, Step
 from service.redis_client.breaker import BreakerConfig
-from service.redis_client.client import RedisClient
+from service.redis_client.client import Observe, RedisClient
 from service.server.workers import shared_folder
 from service.settings import Settings
 from service.store.overlay_store import OverlayStore
@@ -27,12 +28,19 @@ from service.store.unstored_clicks import UnstoredClicks
 from service.trending.counters import RedisCounters
 from service.trending.trending import Trending
 
+if TYPE_CHECKING:
+    from service.tracing.tracing import Tracing
+
+LAST_SPANS_SHARE = 0.1  # of `shutdown_seconds`, for the receiver of the last spans
 log = logging.getLogger("recsys.service")
 
 
 @asynccontextmanager
 async def running(
-    settings: Settings, first: Callable[[], OpenedBundle], metrics: ServiceMetrics
+    settings: Settings,
+    first: Callable[[], OpenedBundle],
+    metrics: ServiceMetrics,
+    tracing: "Tracing | None" = None,
 ) -> AsyncIterator[RunningService]:
     """Run the service of a bundle until the context ends.
 
@@ -41,13 +49,17 @@ async def running(
         first: returns the bundle to begin with. This frame must not hold it: it is freed when
             another one replaces it.
         metrics: counters and histograms.
+        tracing: traces the parts, and is stopped after them; None if it is off.
     """
     watch_loop(asyncio.get_running_loop())
     torch_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="torch")
     with torch_thread as torch_worker, closing(SearchThread()) as search_thread:
-        service = _build(settings, first(), metrics, torch_worker, search_thread)
+        service = _build(settings, first(), metrics, torch_worker, search_thread, tracing)
         watcher = await _start(service, settings)
         async with AsyncExitStack() as stack:  # closes each part, even if others fail
+            if tracing is not None:
+                seconds = settings.shutdown_seconds * LAST_SPANS_SHARE
+                stack.push_async_callback(tracing.stop, seconds)
             stack.push_async_callback(service.redis.close)
             stack.push_async_callback(service.store.close)
             stack.push_async_callback(service.live.stop)
@@ -67,10 +79,15 @@ def _build(
     metrics: ServiceMetrics,
     torch_worker: ThreadPoolExecutor,
     search_thread: SearchThread,
+    tracing: "Tracing | None",
 ) -> RunningService:
-    redis = _client_of_users(settings, metrics)
+    observe: Observe = metrics.observe_redis
+    step: Step = nullcontext
+    if tracing is not None:
+        observe, step = tracing.redis_calls(observe), tracing.step
+    redis = _client_of_users(settings, metrics, observe)
     unstored = UnstoredClicks(metrics.count_unstored)
-    overlay_store = OverlayStore(_client_of_overlay(settings, metrics))
+    overlay_store = OverlayStore(_client_of_overlay(settings, observe))
     live = LiveCatalogue(overlay_store, metrics.catalogue_age.set)
     trending = None
     if settings.trending:
@@ -96,14 +113,14 @@ def _build(
         store.reserve(model.predictor.window)
         predictor = model.predictor if trending is None else trending.served(model.predictor)
         impressions = None if feedback is None else feedback.impressions
-        return Recommender(predictor, store, metrics, torch_worker, impressions)
+        return Recommender(predictor, store, metrics, torch_worker, impressions, step)
 
     models = ModelManager(first, begin, metrics, live, store.hashing_secret)
     together = shared_folder() if settings.workers > 1 else None
     return RunningService(
         models=models,
         live=live,
-        batcher=_batcher(settings, models, metrics),
+        batcher=_batcher(settings, models, metrics, tracing),
         store=store,
         unstored=unstored,
         redis=redis,
@@ -116,19 +133,19 @@ def _build(
     )
 
 
-def _client_of_users(settings: Settings, metrics: ServiceMetrics) -> RedisClient:
+def _client_of_users(settings: Settings, metrics: ServiceMetrics, observe: Observe) -> RedisClient:
     return RedisClient(
         settings.redis.get_secret_value(),
         timeout_ms=settings.redis_timeout_ms,
         budget_ms=settings.redis_budget_ms,
         connections=settings.redis_connections,
         breaker=BreakerConfig(settings.redis_failures, settings.redis_pause_ms / 1000),
-        observe=metrics.observe_redis,
+        observe=observe,
         on_state_change=metrics.count_breaker_state,
     )
 
 
-def _client_of_overlay(settings: Settings, metrics: ServiceMetrics) -> RedisClient:
+def _client_of_overlay(settings: Settings, observe: Observe) -> RedisClient:
     """Return a client with more time for a call, whose failures do not count for users' calls.
 
     It asks a server that failed again at each poll.
@@ -139,7 +156,7 @@ def _client_of_overlay(settings: Settings, metrics: ServiceMetrics) -> RedisClie
         budget_ms=settings.catalogue_timeout_ms,
         connections=settings.redis_connections,
         breaker=BreakerConfig(settings.redis_failures, POLL_SECONDS),
-        observe=metrics.observe_redis,
+        observe=observe,
     )
 
 
@@ -154,9 +171,13 @@ def _store_limits(settings: Settings, feedback: Feedback | None) -> StoreLimits:
 
 
 def _batcher(
-    settings: Settings, models: ModelManager, metrics: ServiceMetrics
+    settings: Settings,
+    models: ModelManager,
+    metrics: ServiceMetrics,
+    tracing: "Tracing | None",
 ) -> Batcher[RecommendationQuery, RecommendationResult]:
-    return Batcher(
+    new_batcher = Batcher if tracing is None else tracing.batcher
+    return new_batcher(
         models.recommend,
         batch_size=settings.batch_size,
         queue_size=settings.queue_size,

@@ -9,11 +9,16 @@ import json
 import logging
 import sys
 import traceback
+from collections.abc import Mapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 OWN_LOGGERS = ("recsys", "uvicorn")
-FIELDS = ("request_id", "route")  # shown if a log call gives them as `extra`
+# Shown in every line of a request, or if a log call gives them as `extra`.
+FIELDS = ("request_id", "trace_id", "span_id", "route")
+# The server runs each request in a task of its own, so the fields end with the request.
+REQUEST_FIELDS: ContextVar[Mapping[str, str] | None] = ContextVar("request_fields", default=None)
 log = logging.getLogger("recsys.service")
 
 
@@ -64,8 +69,9 @@ class LineFormatter(logging.Formatter):
         return lines
 
     def fields_of(self, record: logging.LogRecord) -> dict[str, Any]:
-        """Return the fields of `FIELDS` that the record has."""
-        values = {name: getattr(record, name, None) for name in FIELDS}
+        """Return the fields of `FIELDS` that the record or its request has."""
+        of_request = REQUEST_FIELDS.get() or {}
+        values = {name: getattr(record, name, of_request.get(name)) for name in FIELDS}
         return {name: value for name, value in values.items() if value is not None}
 
 
@@ -80,7 +86,7 @@ class TextFormatter(LineFormatter):
 
 
 class JsonFormatter(LineFormatter):
-    """Formatter of JSON lines: one object for each record."""
+    """Formatter of JSON lines: one object for each record, with what it gives as `details`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the JSON of a record."""
@@ -90,6 +96,7 @@ class JsonFormatter(LineFormatter):
             "logger": record.name,
             "message": record.getMessage().strip(),
             **self.fields_of(record),
+            **getattr(record, "details", {}),
         }
         error = self.error_of(record)
         if error:

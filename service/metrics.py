@@ -217,6 +217,13 @@ class ServiceMetrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self.spans = Counter(
+            "recsys_spans",
+            "Spans of tracing: exported, failed (the receiver did not take them), dropped (too "
+            "many waited for it).",
+            ("outcome",),
+            registry=registry,
+        )
         self.catalogue_age = Gauge(
             "recsys_catalogue_age_seconds",
             "Seconds since the live catalogue was last read from Redis.",
@@ -231,6 +238,10 @@ class ServiceMetrics:
         together = CollectorRegistry()
         MultiProcessCollector(together)  # type: ignore[no-untyped-call]
         return generate_latest(together)
+
+    def count_spans(self, outcome: str, spans: int) -> None:
+        """Count spans that were sent to the receiver, or lost."""
+        self.spans.labels(outcome).inc(spans)
 
     def count_unstored(self, reason: str, clicks: int) -> None:
         """Count clicks that are not in Redis."""

@@ -76,9 +76,7 @@ async def as_problem(request: Request, error: Exception) -> Response:
 def unexpected(scope: Scope) -> Response:
     """Log the exception that is being handled and return the answer to it."""
     route = getattr(scope.get("route"), "path", "unmatched")  # the path may hold a user id
-    log.exception(
-        "A request failed.", extra={"request_id": scope.get("request_id"), "route": route}
-    )
+    log.exception("A request failed.", extra={"route": route})
     return problem(500, "The service failed because of a bug. The log has the details.")
 
 

@@ -22,6 +22,7 @@ from pydantic import SecretStr, ValidationError
 from recsys.allocation import give_back_freed_memory
 from recsys.errors import BadInput
 from service.logs import log_to_stderr
+from service.middleware.audit import log_audit
 from service.server.embedded_redis import private_redis
 from service.server.http_limits import ANSWERS_SHARE, PunctualServer, bounded
 from service.server.workers import STOP_SIGNALS, address_of, run_workers, shared_port
@@ -58,6 +59,7 @@ def serve(options: Mapping[str, Any]) -> int:
     """Serve until SIGTERM or Ctrl-C, finish accepted requests, and return the exit status."""
     settings = read_settings(options)
     log_to_stderr(settings.log_level, settings.log_format)
+    log_audit(settings.audit_log)
     for sentence in misspelled([*os.environ, *_files_in(SECRETS)]):
         log.warning(sentence)
     allow_open_files(settings)

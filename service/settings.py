@@ -293,6 +293,16 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field(
         "text", description="`text` for people, `json` for one object on each line"
     )
+    audit_log: Path | None = Field(
+        None,
+        description="file to which a line of JSON is appended for each call that needs an admin or "
+        "catalogue key, refused ones included; unset: stderr",
+    )
+    tracing: bool = Field(
+        False,
+        description="send spans of requests to an OTLP receiver, which the standard variables "
+        "`OTEL_…` name; needs the extra `tracing`",
+    )
 
     @field_validator("admin_key_hashes", "catalogue_key_hashes")
     @classmethod

@@ -91,6 +91,8 @@ def restore_logging() -> Iterator[None]:
     for name in OWN_LOGGERS:
         logging.getLogger(name).setLevel(logging.NOTSET)
     logging.captureWarnings(False)
+    audit = logging.getLogger("recsys.audit")
+    audit.handlers, audit.propagate = [], True
     for handler in root.handlers[:]:
         if isinstance(handler.formatter, LineFormatter):
             root.removeHandler(handler)

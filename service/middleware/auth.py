@@ -177,7 +177,7 @@ class Access:
             return _forbidden(OFF[part])
         if not keys or is_open(scope["path"]):
             return None
-        digest = _digest(scope)
+        digest = digest_of(scope)
         if digest is None:
             return _unauthorized("This call needs a key. Send it as Authorization: Bearer KEY.")
         if keys.hold(digest):
@@ -206,8 +206,8 @@ def fingerprint(digest: bytes) -> str:
     return f"sha256:{digest.hex()[:12]}"
 
 
-def _digest(scope: Scope) -> bytes | None:
-    """Return the digest of the key in the request."""
+def digest_of(scope: Scope) -> bytes | None:
+    """Return the digest of the key in the request, valid or not."""
     header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
     scheme, _, key = header.partition(b" ")
     if scheme.lower() != b"bearer" or not key:

@@ -5,6 +5,8 @@ import re
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.logs import REQUEST_FIELDS
+
 SAFE_ID = re.compile(rb"[A-Za-z0-9._:=+@-]{1,128}")  # in headers, log lines and shells
 
 
@@ -28,7 +30,7 @@ FILES = ("/static-offline-docs/", "/playground/")
 
 
 class AnswerHeaders:
-    """ASGI middleware that sets `scope["request_id"]` and adds the headers."""
+    """ASGI middleware that adds the headers, and sets the request id for answers and log lines."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -38,6 +40,7 @@ class AnswerHeaders:
             await self._app(scope, receive, send)
             return
         request_id = scope["request_id"] = request_id_of(scope)
+        REQUEST_FIELDS.set({"request_id": request_id})
         headers = common_headers(request_id, file=scope["path"].startswith(FILES))
 
         async def send_with_headers(message: Message) -> None:

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Self, TypeVar
 
@@ -39,6 +40,7 @@ from service.store.state_writer import StateWriter
 # code and one with small tensors, each lose a third of their time (measured at 50,000 items).
 IN_LOOP_SECONDS = 0.01
 SMOOTHING = 0.9  # weight of the past in the average time of a query
+Step = Callable[[str], AbstractContextManager[object]]
 RankingType = TypeVar("RankingType", Ranking, Ranking | None)
 Rank = Callable[[Tensor, Sequence[Sequence[int]], Sequence[RankingQuery]], list[RankingType]]
 
@@ -52,6 +54,7 @@ class Recommender:
         metrics: counters and histograms.
         worker: thread for batches that take long.
         impressions: log of the lists; None if there is no feedback.
+        step: returns the block in which a named part of a batch runs, to trace it.
         clock: processor seconds of the calling thread, so that what other threads and processes
             take does not count.
     """
@@ -63,9 +66,10 @@ class Recommender:
         metrics: ServiceMetrics,
         worker: ThreadPoolExecutor,
         impressions: Impressions | None = None,
+        step: Step = nullcontext,
         clock: Callable[[], float] = time.thread_time,
     ) -> None:
-        self._clock = clock
+        self._clock, self._step = clock, step
         self.predictor = predictor
         self.variant: str | None = None  # name of the bundle while an experiment runs
         self._states = StateWriter(store, metrics.count_kept)
@@ -116,7 +120,8 @@ class Recommender:
         """
         self._metrics.batch_size.observe(len(queries))
         sessions = await self._sessions(queries)
-        states, rankings = await self._rank_anywhere(queries, sessions)
+        with self._step("rank"):
+            states, rankings = await self._rank_anywhere(queries, sessions)
         self._queue_states(queries, sessions, states)
         self._count_answers(sessions, rankings)
         return [

@@ -24,7 +24,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,6 +55,7 @@ from service.store.session_store import ComputedState, RedisStore, StoredSession
 from service.store.state_codec import StateTag, encode
 from service.store.user_keys import user_key
 from tests.support.redis.stores import redis_client_for
+from tests.support.service.otlp_receiver import receiving
 from tests.support.service.processes import family, processor_seconds, resident
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -251,6 +252,40 @@ def split(
                 memory = [resident(pid) for pid in family(server.pid)]
                 rss, written = (sum(getattr(m, f) for m in memory) for f in ("rss", "written"))
                 console.print(f"{name}: {rss:,.0f} MB resident, {written:,.0f} MB of its own")
+
+
+@app.command()
+def tracing(
+    bundle: Bundle,
+    share: Annotated[float, typer.Option(help="Share of the requests that are traced.")] = 0.01,
+    rate: float = 500.0,
+    seconds: float = 10.0,
+    connections: int = 64,
+    rounds: int = 5,
+    workers: Workers = 1,
+) -> None:
+    """Compare tracing with a service without it, and this with one without its packages."""
+    options = {"rate": rate, "connections": connections}
+    with TemporaryDirectory() as folder, receiving() as receiver, private_redis() as redis:
+        hidden = "import sys\nsys.modules['opentelemetry.sdk'] = None\n"
+        Path(folder, "sitecustomize.py").write_text(hidden, encoding="utf-8")
+        absent = {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+        on = {
+            "RECSYS_TRACING": "true",
+            "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+            "OTEL_TRACES_SAMPLER_ARG": str(share),
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
+        }
+        pairs = {"tracing": ({"on": on, "off": {}}), "packages": ({"off": {}, "absent": absent})}
+        for compared, cases in pairs.items():
+            console.print(f"{compared}: {' against '.join(cases)}")
+            with ExitStack() as stack:
+                servers = {
+                    name: stack.enter_context(service(bundle, redis, workers, settings=settings))
+                    for name, settings in cases.items()
+                }
+                in_turns(bundle, servers, rounds, seconds, options)
+        console.print(f"{len(receiver.spans):,} spans arrived, {len(receiver.bytes):,} bytes")
 
 
 def in_turns(

@@ -1,6 +1,5 @@
 """Routes of the live catalogue: change, read and delete items. Each call needs a catalogue key."""
 
-import logging
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -22,12 +21,11 @@ from recsys.live.entry import check_change
 from recsys.predictor import Predictor
 from service.api.dependencies import RunningService, ServiceDep
 from service.api.request_checks import StrictRoute
-from service.middleware.auth import fingerprint
+from service.middleware.audit import note
 from service.problems import MAX_TEXT_LENGTH
 from service.store.overlay_store import ItemUpdate, OverlayVersion
 
 router = APIRouter(prefix="/v1", tags=["live catalogue"], route_class=StrictRoute)
-log = logging.getLogger("recsys.service")
 
 
 @router.put("/items")
@@ -57,8 +55,9 @@ async def put(body: ItemChanges, request: Request, service: ServiceDep) -> Items
 
 
 @router.get("/items:one")
-async def read(item_id: Annotated[Id, Query()], service: ServiceDep) -> LiveItem:
+async def read(item_id: Annotated[Id, Query()], request: Request, service: ServiceDep) -> LiveItem:
     """Return what was changed of one item."""
+    note(request.scope, item_ids=[item_id])
     stored = await service.live.store.item(item_id)
     catalogue = service.recommender.predictor.catalogue
     placed = catalogue.find(item_id) is not None
@@ -93,21 +92,17 @@ async def delete(body: ItemsToDelete, request: Request, service: ServiceDep) -> 
 async def _put(
     request: Request, service: RunningService, updates: Sequence[ItemUpdate], given: int
 ) -> tuple[OverlayVersion, list[bool]]:
-    """Store the updates, count them, and log who made them."""
+    """Store the updates, count them, and note them for the audit log."""
+    note(request.scope, items=given, item_ids=[update.item_id for update in updates])
     version, changed = await service.live.store.put(updates)
     service.live.read_soon()
     refused = given - len(updates)
     service.metrics.count_changes(sum(changed), len(updates) - sum(changed), refused)
-    log.info(
-        "The key %s changed the live catalogue by %s %s: %d items changed, %d were so already, "
-        "%d refused.",
-        fingerprint(request.scope["caller"]),
-        request.method,
-        request.scope["route"].path,
-        sum(changed),
-        len(updates) - sum(changed),
-        refused,
-        extra={"request_id": request.scope.get("request_id")},
+    note(
+        request.scope,
+        changed=sum(changed),
+        unchanged=len(updates) - sum(changed),
+        refused=refused,
     )
     return version, changed
 

@@ -45,6 +45,7 @@ SMALLER = {
     "serving.py paced": f"--rate 20 --visitors 5 {LOAD}",
     "serving.py shop": "--items 300 --epochs 1 --hidden 8 --test-fraction 0.1",
     "serving.py split": f"--rate 20 --rounds 1 {LOAD}",
+    "serving.py tracing": f"--rate 20 --rounds 1 {LOAD}",
     "serving.py users": "--count 200",
     "serving_parts.py": "--rounds 1 --calls 10",
     "additions.py": f"--set epochs=1 {LEARN}",

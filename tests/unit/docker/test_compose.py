@@ -2,15 +2,22 @@
 
 import json
 import re
+import shutil
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
+import pytest
 import yaml
 
 from recsys import __version__
 from recsys.shadowing import PACKAGES
 from service.collector.metrics import CollectorMetrics
 from service.metrics import ServiceMetrics
+from service.server.embedded_redis import free_port
 from service.settings import Settings
 from tests.compose.dashboard import DASHBOARD
 from tests.compose.dashboard import queries as dashboard_queries
@@ -119,6 +126,49 @@ def test_the_collector_writes_events_and_training_reads_them() -> None:
         assert {"events:/events:ro", "bundles:/bundles"} <= set(SERVICES[name]["volumes"])
     # a named volume has the owner of the folder in the image
     assert "mkdir /bundles /events && chown recsys /bundles /events" in DOCKERFILE
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="there is no nginx")
+def test_the_gateway_continues_a_trace_and_passes_no_other_text_of_it_on(tmp_path: Path) -> None:
+    """The configuration runs as it is, except for its addresses and folders."""
+    got: dict[str, str] = {}
+
+    class Api(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            got.update({name.lower(): value for name, value in self.headers.items()})
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Log nothing."""
+
+    port = free_port()
+    config = (ROOT / "docker" / "gateway.conf").read_text().replace("/tmp/", f"{tmp_path}/")
+    with HTTPServer(("127.0.0.1", 0), Api) as api:
+        config = config.replace("$api api;", "$api 127.0.0.1;").replace(
+            ":8000;", f":{api.server_port};"
+        )
+        config = config.replace("listen 8080", f"listen 127.0.0.1:{port}")
+        (tmp_path / "gateway.conf").write_text(config)
+        thread = threading.Thread(target=api.handle_request)
+        thread.start()
+        command = ["nginx", "-c", str(tmp_path / "gateway.conf"), "-g", "daemon off;"]
+        with subprocess.Popen(command) as nginx:
+            try:
+                headers = {"traceparent": "one", "tracestate": "two", "baggage": "three"}
+                assert patiently(f"http://127.0.0.1:{port}/", headers) == 204
+            finally:
+                nginx.terminate()
+                thread.join()
+
+    assert got["traceparent"] == "one"
+    assert not {"tracestate", "baggage"} & got.keys()
+
+
+def patiently(url: str, headers: dict[str, str]) -> int:
+    """Return the status of a GET, as soon as the server listens."""
+    with httpx.Client(transport=httpx.HTTPTransport(retries=8)) as client:
+        return client.get(url, headers=headers).status_code
 
 
 def test_no_secret_has_a_default() -> None:

@@ -100,7 +100,7 @@ def test_kustomize_builds_the_overlay_of_the_page_with_all_components(tmp_path: 
     overlay = yaml.safe_load(block.text)
     kubernetes = overlay["resources"][0].removesuffix("/base")
     overlay["resources"] = [f"{kubernetes}/trial"]  # the base, and a Job
-    overlay["components"] += [f"{kubernetes}/components/object-store"]
+    overlay["components"] += [f"{kubernetes}/components/{c}" for c in ("object-store", "tracing")]
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
 
     ran = subprocess.run(

@@ -7,28 +7,34 @@ import logging
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 from starlette.applications import Starlette
 
 from recsys.predictor import Predictor
 from service.logs import JsonFormatter, LineFormatter, TextFormatter, log_to_stderr, watch_loop
-from service.middleware.auth import hash_of, new_key
+from service.middleware.auth import hash_of
 from service.serve import read_settings
 from service.server.embedded_redis import private_redis
 from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.processes import start_fork
 from tests.support.service.app_client import ClientOf
+from tests.support.service.otlp_receiver import attributes_of, receiving
 from tests.support.service.raw_http import problem
 from tests.support.service.servers import listening, served
+from tests.support.service.varied_requests import KEY, USERS, WRONG, varied_requests
 
 TENT = "aurora-tent"
-KEY, WRONG = new_key(), new_key()
+STATUS = "http.response.status_code"
+SPAN_ATTRIBUTES = {"http.request.method", "http.route", STATUS, "error.type"} | {
+    "recsys.batch.size",
+    "db.system.name",
+    "db.operation.name",
+}
 PASSWORD, SECRET = "open-sesame-redis", "a-secret-pepper-of-this-test"
-USERS = [f"hushed-{name}" for name in ("ada", "ben", "cem", "dee", "eve", "fay", "gus", "hal")]
 
 
 @contextmanager
@@ -151,66 +157,55 @@ def test_malformed_requests_are_not_logged_one_by_one(capsys: pytest.CaptureFixt
     assert "Invalid" not in capsys.readouterr().err
 
 
-def test_no_secret_and_no_user_is_in_the_log_of_a_session(
+def test_no_secret_and_no_user_is_in_the_logs_and_spans_of_a_session(
     trained: TrainedShop, tmp_path: Path
 ) -> None:
-    """The requests include wrong keys, malformed requests, and a Redis that ends."""
-    log = tmp_path / "log"
-    settings = {
-        "RECSYS_API_KEY_HASHES": hash_of(KEY),
-        "RECSYS_USER_ID_SECRET": SECRET,
-        "RECSYS_LOG_FORMAT": "json",
-        "RECSYS_READ_SECONDS": "0.5",
-        "RECSYS_MAX_HEAD_BYTES": "1024",
-        "RECSYS_REDIS_TIMEOUT_MS": "200",
-        "RECSYS_REDIS_BUDGET_MS": "400",
-    }
-    with ExitStack() as redis:
+    """The requests include wrong keys, malformed requests, and a Redis that ends.
+
+    Two workers send all of their spans at SIGTERM: the queue would wait for ten minutes.
+    """
+    log, audit = tmp_path / "log", tmp_path / "audit"
+    with ExitStack() as redis, receiving() as receiver:
+        settings = {
+            "RECSYS_API_KEY_HASHES": hash_of(KEY),
+            "RECSYS_USER_ID_SECRET": SECRET,
+            "RECSYS_LOG_FORMAT": "json",
+            "RECSYS_AUDIT_LOG": str(audit),
+            "RECSYS_READ_SECONDS": "0.5",
+            "RECSYS_MAX_HEAD_BYTES": "1024",
+            "RECSYS_REDIS_TIMEOUT_MS": "200",
+            "RECSYS_REDIS_BUDGET_MS": "400",
+            "RECSYS_TRACING": "true",
+            "RECSYS_WORKERS": "2",
+            "RECSYS_SHUTDOWN_SECONDS": "60",
+            "OTEL_BSP_SCHEDULE_DELAY": "600000",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
+        }
         address = redis.enter_context(private_redis(["--requirepass", PASSWORD]))
         secured = address.replace("redis://", f"redis://:{PASSWORD}@")
         with served(trained.bundle, secured, log, start_fork, **settings) as url:
             assert varied_requests(url) == 200
+            for _ in range(30):  # on new connections, which the kernel gives to any worker
+                with closing(HTTPConnection(urlsplit(url).netloc)) as connection:
+                    connection.request("GET", "/v1/model")
+                    assert connection.getresponse().status == 401
             redis.close()
             assert varied_requests(url) == 503
+            assert receiver.spans == []
 
-    text = log.read_text()
+    text, audited = log.read_text(), audit.read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     assert len(lines) > 5
     assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+    refused = [json.loads(line) for line in audited.splitlines()]
+    assert [(line["route"], line["status"]) for line in refused] == [("/v1/admin/reload", 403)] * 2
+    assert len({each["service.instance.id"] for each in receiver.resources}) == 2
+    found = [attributes_of(span) for span in receiver.spans]
+    assert {200, 401, 403, 404, 413, 422, 503} <= {a.get(STATUS) for a in found}
+    assert {name for each in found for name in each} == SPAN_ATTRIBUTES
+    assert not any(span.trace_state or span.events for span in receiver.spans)
     for hidden in (KEY, WRONG, PASSWORD, SECRET, *USERS, "hushed", hash_of(KEY)[7:]):
-        assert hidden not in text
-
-
-def varied_requests(url: str) -> int:
-    """Send many kinds of requests; return the status of one that needs Redis."""
-    users = iter(USERS)
-    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {KEY}"}) as client:
-        click = {"user_id": next(users), "item_id": TENT, "event_id": "hushed-event"}
-        client.post("/v1/recommendations", json=click)
-        client.post("/v1/recommendations", json=click | {"k": next(users)})
-        client.post(f"/v1/users/{next(users)}/clicks", json={"clicks": [{"item_id": TENT}]})
-        client.post(f"/v1/users/{next(users)}/clicks", content=b'{"hushed": ')
-        client.get(f"/v1/users/{next(users)}", params={"user": USERS[0]})
-        client.get(f"/v1/users/{USERS[0]}%2Fclicks")
-        client.delete(f"/v1/users/{USERS[0]}-other")
-        client.get(f"/v1/users/{USERS[0]}/recommendations?k=hushed")
-        client.get(f"/no/such/hushed/{USERS[0]}")
-        client.get(f"/v1/items/{USERS[0]}/similar")
-        client.post("/v1/recommendations", content=b"x" * 1_100_000)
-        client.get("/v1/model", headers={"Authorization": f"Bearer {WRONG}"})
-        client.post("/v1/admin/reload", json={"user_id": USERS[0]})
-    host, port = urlsplit(url).hostname, urlsplit(url).port
-    head = f"POST /v1/users/{next(users)}/clicks HTTP/1.1\r\nAuthorization: Bearer {KEY}\r\n"
-    for raw in (
-        f"hushed {USERS[0]} {KEY}\r\n\r\n",  # not HTTP
-        f"{head}X-A: {USERS[0] * 200}\r\n\r\n",  # too large
-        f"{head}Content-Length: 100\r\n\r\nhushed",  # incomplete
-        f"{head}Transfer-Encoding: chunked\r\n\r\nzz hushed\r\n",  # malformed chunk
-    ):
-        with closing(socket.create_connection((host, port), timeout=5)) as connection:
-            connection.sendall(raw.encode())
-            connection.recv(1000)
-    with closing(socket.create_connection((host, port), timeout=5)) as connection:
-        connection.sendall(f"{head}Content-Length: 100\r\n\r\nhushed".encode())  # and disconnects
-    headers = {"Authorization": f"Bearer {KEY}"}
-    return httpx.get(f"{url}/v1/users/{USERS[0]}", headers=headers).status_code
+        assert hidden not in text + audited
+        assert hidden.encode() not in receiver.bytes
+    for hidden in (TENT, "recsys:", "redis://", "visit.lua", "EVALSHA"):
+        assert hidden.encode() not in receiver.bytes

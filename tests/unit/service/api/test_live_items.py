@@ -1,7 +1,6 @@
 """Items change while the service runs, and no list holds unavailable ones."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -234,19 +233,6 @@ async def test_each_key_opens_its_own_calls(open_client: ClientOf, live: httpx.A
         for method, path in calls:
             off = await without_keys.request(method, path)
             assert (off.status_code, "RECSYS_CATALOGUE_KEY" in off.text) == (403, True)
-
-
-async def test_a_change_is_logged_with_the_fingerprint_of_its_key(
-    live: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.INFO, "recsys.service"):
-        await put(live, {"item_id": IDS[0], "available": False}, {"item_id": ""})
-
-    line = next(line for line in caplog.messages if "live catalogue" in line)
-    assert hash_of(CATALOGUE)[:19] in line
-    assert "1 items changed, 0 were so already, 1 refused" in line
-    assert CATALOGUE not in line
-    assert IDS[0] not in line
 
 
 async def test_a_new_item_without_an_encoder_is_stored_and_not_placed(

@@ -1,0 +1,1 @@
+"""Spans of requests, batches and calls of Redis, for an OTLP receiver."""
