@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from data.items import ItemsTable
-    from recsys.client.http import ItemParams
+    from recsys_client.http import ItemParams
 
 TRUE_AND_FALSE = {"true": True, "1": True, "false": False, "0": False}
 SHOWN_ERRORS = 10
@@ -62,8 +62,8 @@ def push(
     longer in the file stay as they are.
     """
     from data.items import items_text, read_items
-    from recsys.client import Client
-    from recsys.client.push import PushRecord, push_items
+    from recsys_client import Client
+    from recsys_client.push import PushRecord, push_items
     from training.progress import bar
 
     console = open_console(stderr=True)

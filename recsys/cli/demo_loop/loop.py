@@ -24,8 +24,8 @@ from recsys.cli.demo_loop.days import Day
 from recsys.cli.demo_loop.first_log import DAY_SECONDS, write_first_log
 from recsys.cli.demo_loop.visits import follow_all
 from recsys.cli.demo_service import running_service
-from recsys.client import Client
 from recsys.errors import RecsysError
+from recsys_client import Client
 from service.feedback.collector import CollectorOptions
 from service.feedback.collector_metrics import CollectorMetrics
 from service.feedback.impressions import FLUSH_SECONDS
