@@ -25,7 +25,7 @@ from recsys.errors import StoreUnavailable
 from recsys.model.recent_popularity import MOST_COUNTED
 from recsys.predictor import Predictor
 from service.metrics import ServiceMetrics
-from service.recommender import Recommender
+from service.recommendation.recommender import Recommender
 from service.store.session_store import StoredSession
 from service.trending.counters import Counters, RedisCounters
 
