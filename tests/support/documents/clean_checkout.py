@@ -22,6 +22,7 @@ ALL_CHECKED = re.compile(r'^files = \["clients/python", .*\]$', re.MULTILINE)
 SMALLER = {  # target → its ARGS, if the page gives none
     "test": "-q tests/unit/training/evaluation/test_metrics.py",
     "faults": f"--bundle {BUNDLE} --seconds 0.2 --fault refused --patience 20",
+    "sbom": "--help",  # tests/packages/test_sbom.py writes one
     "fuzz": f"--bundle {BUNDLE} --cases 1 --each 1",
     "compose-check": "--help",
     "site": "--help",  # tests/docs/test_site.py builds it
@@ -29,6 +30,7 @@ SMALLER = {  # target → its ARGS, if the page gives none
 PYTEST = {  # target → additional options of pytest
     "screenshots": "--collect-only -q",  # they need a demo shop, whose training takes a minute
     "docs-check": "--collect-only -q",  # that target runs this code
+    "packages-check": "--collect-only -q",
     "browser-test": "-p no:cacheprovider -k widens",
     "test": "-p no:cacheprovider",
 }
@@ -47,7 +49,7 @@ class CleanCheckout:
     def _copy_checkout(self) -> None:
         self.folder.mkdir()
         for name in FOLDERS:
-            ignored = shutil.ignore_patterns("__pycache__")
+            ignored = shutil.ignore_patterns("__pycache__", "node_modules")
             shutil.copytree(ROOT / name, self.folder / name, ignore=ignored)
         for file in ROOT.iterdir():
             if file.is_file() and file.name != ".git":
