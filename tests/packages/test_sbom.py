@@ -35,11 +35,8 @@ def normal(name: str) -> str:
 
 
 def test_it_has_the_form_of_its_schema(bill: dict[str, Any]) -> None:
-    validator = JsonStrictValidator(SchemaVersion.V1_6)
-
     assert bill["specVersion"] == "1.6"
-    assert validator.validate_str(json.dumps(bill)) is None
-    assert validator.validate_str(json.dumps(bill | {"components": [{}]})) is not None
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(bill)) is None
 
 
 def test_it_is_about_an_image_of_this_version(bill: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ CLIENT = ROOT / "clients" / "python"
 FOLDERS = {name: ROOT / name for name in ("recsys", *PACKAGES)}
 FOLDERS["recsys_client"] = CLIENT / "recsys_client"
 SMALL = ("--set", "epochs=1", "--set", "hidden=8", "--set", "negatives=32")
-TRAIN = ("train", "--clicks", "clicks.csv", "--out", "bundle", "--recipe", "default", *SMALL)
+TRAIN = ("train", "--clicks", "shop/clicks.csv", "--out", "bundle", "--recipe", "default", *SMALL)
 MINE = "import data, service, training; print(data.mine, service.mine, training.mine)\n"
 
 
@@ -107,7 +107,7 @@ def whole(dist: Path, project: Path, tmp_path_factory: pytest.TempPathFactory) -
     environment.install("--no-deps", str(wheel(dist, "session_recsys")))
     # files *.pth in there, that of this checkout included, have no effect
     (environment.site / "libraries.pth").write_text(str(Path(pytest.__file__).parents[1]))
-    environment.run("recsys", "shop", "--visits", "200", "--out", ".")
+    environment.run("recsys", "shop", "--visits", "200", "--out", "shop")
     environment.run("recsys", *TRAIN)
     return environment
 
