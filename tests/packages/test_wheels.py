@@ -190,11 +190,10 @@ def test_the_client_alone_installs_its_libraries_only(client: Environment) -> No
 
 def test_session_recsys_trains_and_recommends(whole: Environment) -> None:
     place = whole.run("python", "-c", "import recsys_client; print(recsys_client.__file__)")
-    answer = whole.run("recsys", "recommend", "--bundle", "bundle", "aurora-tent", "-k", "3")
+    answer = whole.run("recsys", "recommend", "--bundle", "bundle", "aurora-tent")
 
     assert Path(place.strip()).is_relative_to(whole.site)
-    assert "1" in answer
-    assert "aurora" in answer
+    assert "aurora-" in answer
 
 
 def test_the_client_alone_asks_the_installed_service(
