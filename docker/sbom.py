@@ -80,7 +80,8 @@ def bill_of(image: str, packages: Iterable[metadata.Distribution]) -> dict[str, 
             information = _information_folder(package)
             (site / information.name).symlink_to(information)
         command = [sys.executable, "-m", "cyclonedx_py", "environment", "--output-reproducible"]
-        command += ["--spec-version", SCHEMA.to_version(), "--pyproject", ROOT / "pyproject.toml"]
+        command += ["--spec-version", SCHEMA.to_version(), "--pyproject", f"{ROOT}/pyproject.toml"]
+        command += ["--no-validate"]  # it is validated when it is complete
         done = subprocess.run(
             [*command, environment], check=True, stdout=subprocess.PIPE, encoding="utf-8"
         )

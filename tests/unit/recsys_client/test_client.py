@@ -302,7 +302,7 @@ def test_old_import_paths_give_the_same_objects() -> None:
     assert recsys.client.push.push_items is push_items
     assert recsys.client.schemas.SimilarItems is SimilarItems
     assert recsys.errors.ServiceRefused is ServiceRefused
-    assert recsys.errors.RecsysError is RecsysError
+    assert recsys.RecsysError is recsys.errors.RecsysError is RecsysError
 
 
 def test_help_of_a_method_shows_its_arguments_and_its_answer() -> None:
