@@ -29,6 +29,7 @@ RUN python requirements.py pyproject.toml serve tracing > serve.txt \
     && pip install --prefix /dependencies -r serve.txt
 COPY README.md ./
 COPY recsys recsys
+COPY clients/python/recsys_client clients/python/recsys_client
 COPY data data
 COPY training training
 COPY service service
@@ -68,6 +69,7 @@ RUN python requirements.py pyproject.toml train prepare s3 > train.txt \
     && pip install --prefix /dependencies -r train.txt
 COPY README.md ./
 COPY recsys recsys
+COPY clients/python/recsys_client clients/python/recsys_client
 COPY data data
 COPY training training
 COPY service service

@@ -13,11 +13,11 @@ export OMP_WAIT_POLICY := PASSIVE
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-loop test long-test docs-check browser-test browser redis postgres screenshots faults soak fuzz docs site check format clean install image compose-check
+.PHONY: help demo demo-loop test long-test packages packages-check sbom docs-check browser-test browser redis postgres screenshots faults soak fuzz docs site check format clean install image compose-check
 
 help: ## list the targets
 	@echo "session-recsys: make TARGET [ARGS=…] [PYTHON=python3.11]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: install ## train a synthetic shop and open the playground (ARGS=--check: only print)
 	$(BIN)/recsys demo $(ARGS)
@@ -31,6 +31,16 @@ test: install ## run all tests except those below, with a private Redis (ARGS='-
 
 long-test: install ## run the tests that are too long for the six minutes of `make test`
 	$(BIN)/pytest -m long --numprocesses 2 --dist loadfile $(ARGS)
+
+packages: install ## build sdist and wheel of session-recsys and of its Python client, in dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python -m build --no-isolation --outdir dist clients/python
+
+packages-check: install ## test the wheels in fresh environments, and the bill of materials
+	$(BIN)/pytest tests/packages $(ARGS)
+
+sbom: install ## write the packages of the images and their licences, in dist/sbom (ARGS='--image serve')
+	$(BIN)/python docker/sbom.py $(ARGS)
 
 docs-check: install ## run every command of README and documents, on small data, some minutes
 	$(BIN)/pytest tests/docs $(ARGS)

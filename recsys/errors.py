@@ -16,8 +16,7 @@
     ├── StoreUnavailable        Redis did not answer in time
     ├── NoPreviousModel         a rollback without a previous model
     ├── Overloaded              the queue is full, or older than the deadline
-    ├── ServiceRefused          our HTTP client received an error from the service
-    └── ServiceUnreachable      our HTTP client received no answer
+    └── ServiceRefused, ServiceUnreachable    of the HTTP client: recsys_client/errors.py
 
 Messages have three parts: what is wrong, what we got, what to do.
 
@@ -25,13 +24,13 @@ Messages have three parts: what is wrong, what we got, what to do.
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+
+from recsys_client.errors import RecsysError as RecsysError
+from recsys_client.errors import ServiceRefused as ServiceRefused
+from recsys_client.errors import ServiceUnreachable as ServiceUnreachable
 
 SHOWN_PROBLEMS = 10  # the first problems must stay visible
-
-
-class RecsysError(Exception):
-    """Base class: something outside this program must change; the message says what."""
 
 
 class RenamedSetting(FutureWarning):
@@ -143,27 +142,6 @@ class NoPreviousModel(RecsysError):
 
 class Overloaded(RecsysError):
     """Queue that is full, or older than the deadline; the client should retry later."""
-
-
-class ServiceRefused(RecsysError):
-    """Error answer of the service; `fields` maps a field of the request to its problem."""
-
-    def __init__(
-        self,
-        detail: str,
-        status: int,
-        fields: Mapping[str, str] | None = None,
-        request_id: str | None = None,
-    ) -> None:
-        self.status = status
-        self.fields = dict(fields or {})
-        self.request_id = request_id
-        problems = "".join(f" {name}: {problem}." for name, problem in self.fields.items())
-        super().__init__(f"{status}: {detail}{problems}")
-
-
-class ServiceUnreachable(RecsysError):
-    """Service that did not answer any attempt."""
 
 
 def _format_problems(heading: str, problems: tuple[str, ...]) -> str:

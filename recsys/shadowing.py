@@ -8,6 +8,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import recsys_client
+from recsys import __version__
 from recsys.errors import BadInput
 
 ROOT = Path(__file__).resolve().parents[1]  # the folder that holds `recsys` and its neighbours
@@ -30,7 +32,7 @@ def check_packages() -> None:
     """Raise `BadInput` with every file or folder that hides one of our packages.
 
     Raises:
-        BadInput: a package is hidden or not installed.
+        BadInput: a package is hidden or not installed, or the client is of another version.
     """
     problems = []
     for name in PACKAGES:
@@ -43,6 +45,12 @@ def check_packages() -> None:
                 "take its folder off PYTHONPATH. Python searches the folder of a script or a "
                 "notebook, too."
             )
+    if recsys_client.__version__ != __version__:
+        problems.append(
+            f"{recsys_client.__file__} is of version {recsys_client.__version__}, but "
+            f"session-recsys is {__version__}. Uninstall session-recsys-client, then install "
+            "session-recsys again, which has the client."
+        )
     if problems:
         raise BadInput("The packages of session-recsys are shadowed", problems)
 

@@ -13,7 +13,6 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from recsys.client.schemas import FieldProblem, Problem
 from recsys.errors import (
     BundleRefused,
     NoPreviousModel,
@@ -24,6 +23,7 @@ from recsys.errors import (
     UnknownItem,
     WrongAttribute,
 )
+from recsys_client.schemas import FieldProblem, Problem
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = "1"

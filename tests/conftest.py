@@ -53,7 +53,11 @@ def pytest_asyncio_loop_factories(
 def pytest_report_header(config: pytest.Config) -> str:
     """Report at the top of a run which tests are left out, and the commands that run them."""
     left_out = ["commands of the documents (make docs-check)", "browser (make browser-test)"]
-    left_out += ["long tests (make long-test)", "long runs (make soak)"]
+    left_out += [
+        "long tests (make long-test)",
+        "packages (make packages-check)",
+        "long runs (make soak)",
+    ]
     if not os.environ.get("RECSYS_REAL_DATA"):
         left_out.append("real click logs (RECSYS_REAL_DATA=FOLDER make test)")
     if shutil.which("redis-server") is None:

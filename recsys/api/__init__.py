@@ -8,5 +8,6 @@ packages are imported where they are used: importing this package loads neither 
 from recsys.api.evaluation import EvaluationReport
 from recsys.api.model import Model, load
 from recsys.api.training import fit
+from recsys.errors import RecsysError
 
-__all__ = ["EvaluationReport", "Model", "fit", "load"]
+__all__ = ["EvaluationReport", "Model", "RecsysError", "fit", "load"]

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from data.files import TextFormat
     from data.items import ItemsTable
-    from recsys.client.http import ItemParams
     from recsys.live.entry import ItemEntry
+    from recsys_client.http import ItemParams
 
 TRUE_AND_FALSE = {"true": True, "1": True, "false": False, "0": False}
 AVAILABLE = "available"  # column of true and false
@@ -65,8 +65,8 @@ def push(
     longer in the file stay as they are.
     """
     from data.items import items_text, read_items
-    from recsys.client import Client
-    from recsys.client.push import PushRecord, push_items
+    from recsys_client import Client
+    from recsys_client.push import PushRecord, push_items
     from training.progress import bar
 
     console = open_console(stderr=True)

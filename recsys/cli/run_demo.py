@@ -12,8 +12,8 @@ from rich.console import Console
 
 from data.shop.files import VISITS, write_demo_shop
 from recsys.cli.demo_service import running_service
-from recsys.client import Client
 from recsys.console import add_row, neat_table, open_console
+from recsys_client import Client
 from service.middleware.auth import hash_of, new_key
 from service.server.embedded_redis import private_redis
 from training.demo import train_shop

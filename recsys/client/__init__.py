@@ -1,17 +1,17 @@
-"""HTTP client of the service and the schemas of its API. It needs httpx and pydantic only."""
+"""Old import path of `recsys_client`, which is also a distribution of its own."""
 
 from typing import TYPE_CHECKING, Any
 
+import recsys_client
+
 if TYPE_CHECKING:
-    from recsys.client.http import AsyncClient, Client
+    from recsys_client import AsyncClient, Client
 
 __all__ = ["AsyncClient", "Client"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the clients where they are first used: the service imports the schemas alone."""
+    """Import the clients where they are first used."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from recsys.client import http
-
-    return getattr(http, name)
+    return getattr(recsys_client, name)

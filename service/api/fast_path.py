@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from recsys.catalogue.attributes import Range
-from recsys.client.schemas import ListRules, RecommendationRequest
+from recsys_client.schemas import ListRules, RecommendationRequest
 from service.api.dependencies import RunningService
 from service.api.request_checks import read_body
 from service.problems import as_problem

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from recsys.catalogue.catalogue import Catalogue
-from recsys.client.schemas import Problem
+from recsys_client.schemas import Problem
 from service.middleware.auth import ADMIN, CATALOGUE, OFF, is_open, part_of
 from service.problems import MEDIA_TYPE
 

@@ -19,7 +19,7 @@ from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from recsys.client.schemas import MAX_FIELDS
+from recsys_client.schemas import MAX_FIELDS
 
 MAX_VALUES = 20_000  # strings, numbers, lists and objects of one body
 MAX_DEPTH = 8  # lists and objects within each other

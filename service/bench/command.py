@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import uvloop
 from rich.console import Console
 
-from recsys.client import AsyncClient
-from recsys.errors import BadInput, ServiceRefused, ServiceUnreachable
+from recsys.errors import BadInput
+from recsys_client import AsyncClient, ServiceRefused, ServiceUnreachable
 from service.bench.ceiling import ceiling
 from service.bench.connection import post
 from service.bench.pace import Request, Samples, paced, saturating

@@ -30,11 +30,11 @@ from rich.table import Table
 from recsys.bundle.golden import open_predictor
 from recsys.bundle.layout import ITEMS
 from recsys.catalogue.catalogue import read_catalogue
-from recsys.client import Client
-from recsys.client.http import ItemParams
 from recsys.live.entry import ItemEntry
 from recsys.live.overlay import Overlay
 from recsys.predictor import Predictor, SessionState
+from recsys_client import Client
+from recsys_client.http import ItemParams
 from service.middleware.auth import hash_of, new_key
 from service.recommendation.list_rules import ListQuery, ranking_query
 from service.server.embedded_redis import private_redis

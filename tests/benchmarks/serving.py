@@ -440,7 +440,8 @@ class Server:
     ) -> None:
         self.url = url
         began = time.monotonic()
-        code = {"PYTHONPATH": str((checkout or ROOT).resolve())}
+        root = (checkout or ROOT).resolve()
+        code = {"PYTHONPATH": f"{root}{os.pathsep}{root / 'clients' / 'python'}"}
         self._process = subprocess.Popen(
             [sys.executable, *command], env={**os.environ, **code, **settings}, cwd=checkout
         )

@@ -30,9 +30,9 @@ from rich.table import Table
 from starlette.requests import Request
 
 from recsys.bundle.golden import open_predictor
-from recsys.client.schemas import RecommendationRequest
 from recsys.predictor import Predictor, Ranking, SessionState
 from recsys.retrieval.exact import RankingQuery
+from recsys_client.schemas import RecommendationRequest
 from service.api.fast_path import content_of, query_of
 from service.api.request_checks import read_body
 from service.app import create_app

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from data.click_options import ClickOptions
 from data.shop.files import write_demo_shop
-from recsys.client import Client
+from recsys_client import Client
 from tests.browser.browsers import MISSING, STEADY, find_chromium
 from tests.support.bundles.trained_shop import SMALL
 from tests.support.shared_folders import SharedFolders

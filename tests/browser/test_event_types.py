@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from recsys.catalogue.catalogue import Catalogue
-from recsys.client import Client
+from recsys_client import Client
 from tests.browser.browsers import visiting
 from tests.browser.playground_page import Playground, playground_on
 from tests.support.bundles.model_kinds import ModelKinds

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from recsys.client import Client
+from recsys_client import Client
 from tests.browser.browsers import visiting
 from tests.browser.playground_page import Playground, playground_on
 from tests.support.bundles.trained_shop import TrainedShop

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Route, expect
 
-from recsys.client import Client
+from recsys_client import Client
 from service.middleware.auth import hash_of, new_key
 from tests.browser.browsers import PHONE, breaches, visiting
 from tests.browser.playground_page import Playground, playground_on

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Route, expect
 from rich.console import Console
 
 from data.click_options import ClickOptions
-from recsys.client import Client
+from recsys_client import Client
 from service.middleware.auth import hash_of, new_key
 from tests.browser.browsers import PATIENCE_MS, visiting
 from tests.browser.playground_page import Playground, playground_on

@@ -6,6 +6,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests.support.python_process import SEARCH_PATH
+
 ROOT = Path(__file__).parents[2]
 TUTORIAL = ROOT / "docs" / "tutorial.ipynb"
 CELL_SECONDS = 600  # a limit for a hung kernel, not a claim about speed
@@ -46,7 +48,7 @@ def test_a_notebook_shows_bars_tables_and_the_model(executed: nbformat.NotebookN
 def run(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
     """Run a notebook in a folder outside the repository."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("PYTHONPATH", SEARCH_PATH)
         patch.setenv("IPYTHONDIR", str(folder / "ipython"))
         client = NotebookClient(
             notebook,

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from recsys.shadowing import ROOT
 
+SEARCH_PATH = os.pathsep.join(map(str, (ROOT, ROOT / "clients" / "python")))
+
 
 def environment() -> dict[str, str]:
     """Return the environment of a process that finds this repository's packages."""
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+    return {**os.environ, "PYTHONPATH": SEARCH_PATH}
 
 
 def python(script: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,7 @@ import pytest
 from recsys.model import gru4rec
 
 PACKAGES = (
-    *("recsys", "service/api", "service/playground", "service/bench"),
+    *("clients/python", "recsys", "service/api", "service/playground", "service/bench"),
     *("training/baselines", "training/evaluation", "training/report", "training/retrieval"),
     *("training/tuning", "tests/properties", "tests/published", "tests/support"),
     *("tests/unit/recsys", "tests/unit/training/baselines", "tests/unit/training/retrieval"),

@@ -24,9 +24,9 @@ from recsys.cli.demo_loop.days import Day
 from recsys.cli.demo_loop.first_log import DAY_SECONDS, write_first_log
 from recsys.cli.demo_loop.visits import follow_all
 from recsys.cli.demo_service import running_service
-from recsys.client import Client
 from recsys.errors import RecsysError
 from recsys.events.schemas import IMPRESSIONS
+from recsys_client import Client
 from service.collector.collector import CollectorOptions
 from service.collector.metrics import CollectorMetrics
 from service.feedback.impressions import FLUSH_SECONDS

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data.shop.visitors import Visitor
-from recsys.client import AsyncClient
-from recsys.client.http import RecommendationParams
-from recsys.client.schemas import Recommendations
+from recsys_client import AsyncClient
+from recsys_client.http import RecommendationParams
+from recsys_client.schemas import Recommendations
 
 AT_ONCE = 64  # visitors
 LIST_LENGTH = 20

@@ -5,7 +5,7 @@ import asyncio
 from fastapi import APIRouter, Request
 
 from recsys.bundle.registry import bundle_path, is_registry, read_current
-from recsys.client.schemas import Reloaded, ReloadRequest
+from recsys_client.schemas import Reloaded, ReloadRequest
 from service.api.dependencies import RunningService, ServiceDep
 from service.api.request_checks import StrictRoute
 from service.middleware.audit import note

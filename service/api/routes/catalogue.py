@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from recsys.catalogue.catalogue import read_filter
-from recsys.client.schemas import (
+from recsys_client.schemas import (
     ExperimentInfo,
     Id,
     ListLength,

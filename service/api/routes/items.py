@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query
 
 from recsys.catalogue.catalogue import Catalogue, read_filter
 from recsys.catalogue.search import search
-from recsys.client.schemas import (
+from recsys_client.schemas import (
     Attribute,
     Attributes,
     AttributeValue,

@@ -6,7 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from pydantic import ValidationError
 
-from recsys.client.schemas import (
+from recsys.errors import UnknownItem, WrongAttribute, WrongContent
+from recsys.live.entry import check_change
+from recsys.predictor import Predictor
+from recsys_client.schemas import (
     Id,
     ItemChange,
     ItemChanges,
@@ -16,9 +19,6 @@ from recsys.client.schemas import (
     ItemsToDelete,
     LiveItem,
 )
-from recsys.errors import UnknownItem, WrongAttribute, WrongContent
-from recsys.live.entry import check_change
-from recsys.predictor import Predictor
 from service.api.dependencies import RunningService, ServiceDep
 from service.api.request_checks import StrictRoute
 from service.middleware.audit import note

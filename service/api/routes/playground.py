@@ -4,7 +4,7 @@ from functools import partial
 
 from fastapi import APIRouter
 
-from recsys.client.schemas import HiddenState, Session
+from recsys_client.schemas import HiddenState, Session
 from service.api.dependencies import ServiceDep
 from service.api.fast_path import types_of
 from service.api.request_checks import StrictRoute

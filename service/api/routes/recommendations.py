@@ -4,7 +4,7 @@ import asyncio
 
 from fastapi import APIRouter, Request, Response
 
-from recsys.client.schemas import (
+from recsys_client.schemas import (
     ManyRecommendations,
     ManyRequests,
     RecommendationRequest,

@@ -5,7 +5,8 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 
-from recsys.client.schemas import (
+from recsys.errors import StoreUnavailable
+from recsys_client.schemas import (
     ClicksTaken,
     ListLength,
     NewClicks,
@@ -14,7 +15,6 @@ from recsys.client.schemas import (
     StoredUser,
     UserId,
 )
-from recsys.errors import StoreUnavailable
 from service.api.dependencies import RunningService, ServiceDep
 from service.api.fast_path import content_of, json_response
 from service.api.request_checks import StrictRoute

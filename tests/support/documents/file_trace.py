@@ -22,7 +22,8 @@ from pathlib import Path
 from types import FrameType
 
 ROOT = Path(__file__).parents[3]
-PACKAGES = tuple(f"{ROOT / name}/" for name in ("data", "recsys", "service", "training"))
+NAMES = ("clients/python/recsys_client", "data", "recsys", "service", "training")
+PACKAGES = tuple(f"{ROOT / name}/" for name in NAMES)
 TRAIN = "--set epochs=1 --set hidden=8 --set negatives=32"
 QUIET_SECONDS = 600  # no check for another bundle falls into the request
 SETTLE_SECONDS = 0.2  # the service still counts a request when the client has the answer

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-FOLDERS = (".", "data", "docker", "docs")
+FOLDERS = (".", "clients/python", "data", "docker", "docs")
 PAGES = sorted(page for folder in FOLDERS for page in (ROOT / folder).glob("*.md"))
 READ = [path for path in PAGES if path.name != "CHANGELOG.md"]  # pages whose code runs
 # the reasons not to run a block

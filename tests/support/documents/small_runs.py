@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.documents.markdown import ROOT
+from tests.support.python_process import SEARCH_PATH
 
 LOAD = "--seconds 0.3"
 LEARN = "--set hidden=8 --set negatives=32"
@@ -70,7 +71,7 @@ def run_script(words: Sequence[str], folder: Path, place: str) -> str:
         f"{place}: tests/support/documents/small_runs.py has no smaller numbers for {name}."
     )
     typed = [sys.executable, str(ROOT / script), *given, *shlex.split(SMALLER[name])]
-    return run_program(typed, folder, place, PYTHONPATH=str(ROOT))
+    return run_program(typed, folder, place, PYTHONPATH=SEARCH_PATH)
 
 
 def run_program(words: Sequence[str], folder: Path, place: str, **environment: str) -> str:

@@ -216,7 +216,7 @@ def test_images_are_not_root_and_know_their_version() -> None:
 
 def test_both_images_hold_all_packages() -> None:
     """The command line imports options of all of them, and refuses to start if one is missing."""
-    for name in ("recsys", *PACKAGES):
+    for name in ("recsys", "clients/python/recsys_client", *PACKAGES):
         assert DOCKERFILE.count(f"\nCOPY {name} {name}\n") == 2, name
 
 

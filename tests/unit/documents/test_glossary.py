@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-PACKAGES = ("recsys", "data", "training", "service")
+PACKAGES = ("clients/python", "recsys", "data", "training", "service")
 IDENTIFIER = re.compile(r"[A-Za-z_]+(\(\))?")
 
 

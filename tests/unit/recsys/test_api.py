@@ -21,11 +21,11 @@ import pytest
 import recsys
 from recsys.bundle.manifest import read_manifest
 from recsys.bundle.registry import publish
-from recsys.client import Client
 from recsys.errors import BadInput, BadRecipe, BundleRefused, Interrupted, RecsysError, UnknownItem
 from recsys.predictor import Predictor
 from recsys.retrieval.exact import RankingQuery
 from recsys.shadowing import ROOT
+from recsys_client import Client
 from tests.support.bundles.trained_shop import SMALL, TrainedShop
 from tests.support.processes import ForkedProcess
 from tests.support.python_process import environment, python
@@ -550,7 +550,7 @@ def test_a_project_with_packages_of_our_names_can_load_recommend_and_call_the_se
         (tmp_path / name / "__init__.py").write_text("raise ImportError('not ours')")
     script = (
         "import recsys\n"
-        "from recsys.client import AsyncClient, Client\n"
+        "from recsys_client import AsyncClient, Client\n"
         f"model = recsys.load({str(trained.bundle)!r})\n"
         "print(len(model.recommend(['aurora-tent'], k=4)), len(model.similar('aurora-tent', k=3)))"
     )
@@ -565,7 +565,7 @@ def test_scripts_outside_the_repository_see_the_types(tmp_path: Path) -> None:
     script = tmp_path / "shop.py"
     script.write_text(
         "import recsys\n"
-        "from recsys.client import Client\n"
+        "from recsys_client import Client\n"
         "model = recsys.fit('clicks.csv', recipe='shop', settings={'epochs': 3})\n"
         "model = recsys.load('runs/shop')\n"
         "reveal_type(model.recommend(['a'], k=10))\n"

@@ -2,6 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
+import recsys
+import recsys_client
+from recsys.errors import BadInput
 from recsys.shadowing import check_packages
 from tests.support.python_process import python
 
@@ -25,3 +30,15 @@ def test_folders_of_data_beside_a_script_hide_nothing(tmp_path: Path) -> None:
     done = python("from recsys.shadowing import check_packages; check_packages()", cwd=tmp_path)
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_client_of_another_version_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both distributions hold `recsys_client`; the one that was installed last has written it."""
+    monkeypatch.setattr(recsys_client, "__version__", "9.0")
+
+    with pytest.raises(BadInput, match=r"recsys_client.* is of version 9\.0, but session-recsys"):
+        check_packages()
+
+
+def test_both_distributions_have_one_version() -> None:
+    assert recsys_client.__version__ == recsys.__version__

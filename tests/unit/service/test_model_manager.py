@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from recsys.bundle.layout import MANIFEST
-from recsys.client.schemas import RecommendationRequest
 from recsys.errors import UnknownAttribute
+from recsys_client.schemas import RecommendationRequest
 from service.api.fast_path import query_of
 from service.recommendation.queries import RecommendationResult
 from tests.support.bundles.broken_bundles import BREAKS

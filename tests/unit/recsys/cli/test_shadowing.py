@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[4]
+CLIENT = ROOT / "clients" / "python"
 CONSOLE_SCRIPT = "from recsys.cli.main import main\nmain()\n"  # as an installer writes it
 
 
@@ -21,7 +22,7 @@ def project(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
 
 def run_command(
-    project: Path, *program: str, search_path: tuple[Path, ...] = (ROOT,)
+    project: Path, *program: str, search_path: tuple[Path, ...] = (ROOT, CLIENT)
 ) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *program, "shop", "--visits", "30", "--out", "shop"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, search_path))}
@@ -53,7 +54,7 @@ def test_a_package_that_python_finds_first_is_named(tmp_path: Path, name: str) -
     file.write_text("raise RuntimeError('this is not a package of session-recsys')\n")
     shadow = file if name == "data.py" else file.parent
 
-    done = run_command(tmp_path, "-m", "recsys", search_path=(tmp_path, ROOT))
+    done = run_command(tmp_path, "-m", "recsys", search_path=(tmp_path, ROOT, CLIENT))
 
     assert done.returncode == 2
     assert f"{shadow} is found instead of the package {shadow.stem!r} in {ROOT}" in done.stderr

@@ -8,7 +8,7 @@ import pytest
 
 from recsys.bundle.golden import unverified_predictor
 from recsys.bundle.load import load_bundle
-from recsys.client.schemas import Recommendations
+from recsys_client.schemas import Recommendations
 from service.api.fast_path import PATH
 from service.store import state_writer
 from service.store.session_store import RedisStore

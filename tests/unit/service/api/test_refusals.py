@@ -10,8 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from recsys.client.schemas import MAX_FIELDS
 from recsys.predictor import Predictor
+from recsys_client.schemas import MAX_FIELDS
 from service import problems
 from service.problems import MAX_ANSWER_BYTES, MAX_ERRORS
 from tests.support.service.app_client import ClientOf

@@ -9,7 +9,7 @@ import pytest
 import redis as redis_py
 from pydantic import ValidationError
 
-from recsys.client.schemas import RecommendationRequest, Recommendations
+from recsys_client.schemas import RecommendationRequest, Recommendations
 from service.feedback import impressions as module
 from service.feedback.entries import (
     ClickEntry,

@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from recsys.cli.app import app
-from recsys.client import Client
-from recsys.client.http import ItemParams
-from recsys.client.push import PushRecord, push_items
+from recsys_client import Client
+from recsys_client.http import ItemParams
+from recsys_client.push import PushRecord, push_items
 from service.app import create_app
 from service.middleware.auth import hash_of, new_key
 from service.settings import Settings

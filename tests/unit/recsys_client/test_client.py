@@ -3,9 +3,6 @@
 import asyncio
 import importlib
 import inspect
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,14 +13,19 @@ from typing import Any, assert_type
 import httpx
 import pytest
 
-from recsys.client import AsyncClient, Client
-from recsys.client.http import RuleParams
-from recsys.client.schemas import ClicksTaken, SimilarItems
-from recsys.errors import ServiceRefused, ServiceUnreachable
+import recsys.client.http
+import recsys.client.push
+import recsys.client.schemas
+import recsys.errors
+from recsys_client import AsyncClient, Client, RecsysError, ServiceRefused, ServiceUnreachable
+from recsys_client.http import RuleParams
+from recsys_client.push import push_items
+from recsys_client.schemas import ClicksTaken, SimilarItems
 from service.app import create_app
 from service.middleware.auth import hash_of, new_key
 from service.settings import Settings
 from tests.support.bundles.trained_shop import TrainedShop
+from tests.support.python_process import python
 from tests.support.service.app_client import PATIENT
 from tests.support.service.servers import listening
 
@@ -267,52 +269,40 @@ def test_a_request_without_a_click_gets_no_event_id(client: Client) -> None:
     assert client.user("ada").clicks == []
 
 
-HEAVY = ("torch", "faiss", "numpy", "pandas", "fastapi", "redis")
-OURS = ("service", "data", "training")
-ROOT = Path(__file__).parents[4]
-
-
-def run_python(code: str, folder: Path) -> str:
-    """Run code in a folder, as a script of a user would, and return its output."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+OTHERS = ("recsys", "service", "data", "training", "torch", "faiss", "numpy", "pandas", "fastapi")
 
 
 def test_the_client_imports_no_heavy_library_and_no_other_package_of_ours(tmp_path: Path) -> None:
-    code = (
-        "import sys; from recsys.client import Client; "
-        "print(*{name.split('.')[0] for name in sys.modules})"
-    )
+    """Tests of tests/packages show that it also works where none of them is installed."""
+    code = "import sys; from recsys_client import Client; print(*sys.modules)"
 
-    imported = set(run_python(code, tmp_path).split())
+    imported = {name.partition(".")[0] for name in python(code, tmp_path).stdout.split()}
 
-    assert {"recsys", "httpx", "pydantic"} <= imported
-    assert not imported & {*HEAVY, *OURS}
+    assert {"recsys_client", "httpx", "pydantic"} <= imported
+    assert not imported & set(OTHERS)
 
 
-def test_the_client_works_beside_packages_with_our_names(tmp_path: Path) -> None:
-    for name in OURS:
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text(f"mine = {name!r}\n")
-    code = (
-        "import service, data, training\n"
-        "from recsys.client import AsyncClient, Client\n"
-        "print(service.mine, data.mine, training.mine, Client('http://shop') is not None)"
-    )
+def test_errors_and_schemas_load_no_http_library(tmp_path: Path) -> None:
+    """The service and a training import them."""
+    code = "import sys, recsys_client.schemas, recsys_client.errors; print(*sys.modules)"
 
-    assert run_python(code, tmp_path) == "service data training True\n"
+    imported = python(code, tmp_path).stdout.split()
+
+    assert "pydantic" in imported
+    assert "httpx" not in imported
 
 
-def test_the_old_import_path_works_and_warns() -> None:
-    with pytest.warns(DeprecationWarning, match=r"from recsys\.client"):
-        old = importlib.import_module("service.client")
+def test_old_import_paths_give_the_same_objects() -> None:
+    with pytest.warns(DeprecationWarning, match="from recsys_client"):
+        oldest = importlib.import_module("service.client")
 
-    assert (old.Client, old.AsyncClient) == (Client, AsyncClient)
+    for module in (oldest, recsys.client):
+        assert (module.Client, module.AsyncClient) == (Client, AsyncClient)
+    assert recsys.client.http.RuleParams is RuleParams
+    assert recsys.client.push.push_items is push_items
+    assert recsys.client.schemas.SimilarItems is SimilarItems
+    assert recsys.errors.ServiceRefused is ServiceRefused
+    assert recsys.RecsysError is recsys.errors.RecsysError is RecsysError
 
 
 def test_help_of_a_method_shows_its_arguments_and_its_answer() -> None:

@@ -1,0 +1,33 @@
+"""Exceptions of the client, and the base class of all exceptions of this project.
+
+RecsysError                 something outside the program is wrong; the message says what to do
+├── ServiceRefused          the client received an error from the service
+└── ServiceUnreachable      the client received no answer
+"""
+
+from collections.abc import Mapping
+
+
+class RecsysError(Exception):
+    """Base class: something outside this program must change; the message says what."""
+
+
+class ServiceRefused(RecsysError):
+    """Error answer of the service; `fields` maps a field of the request to its problem."""
+
+    def __init__(
+        self,
+        detail: str,
+        status: int,
+        fields: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        self.status = status
+        self.fields = dict(fields or {})
+        self.request_id = request_id
+        problems = "".join(f" {name}: {problem}." for name, problem in self.fields.items())
+        super().__init__(f"{status}: {detail}{problems}")
+
+
+class ServiceUnreachable(RecsysError):
+    """Service that did not answer any attempt."""
