@@ -20,7 +20,7 @@ from recsys.catalogue.catalogue import Catalogue
 from service import problems
 from service.api.dependencies import RunningService, SearchThread
 from service.api.fast_path import FastPath
-from service.api.openapi import use_document
+from service.api.openapi import operation_id, use_document
 from service.api.routes import (
     admin,
     catalogue,
@@ -121,6 +121,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # a redirect would repeat the Host header
         lifespan=lifespan,
+        generate_unique_id_function=operation_id,
     )
     routers = [module.router for module in (recommendations, users, items, catalogue, health)]
     if settings.playground:

@@ -30,7 +30,7 @@ router = APIRouter(prefix="/v1", tags=["live catalogue"], route_class=StrictRout
 log = logging.getLogger("recsys.service")
 
 
-@router.put("/items")
+@router.put("/items", name="change_items")
 async def put(body: ItemChanges, request: Request, service: ServiceDep) -> ItemsChanged:
     """Change items or add new ones, up to 1,000. The same call again changes nothing.
 
@@ -56,7 +56,7 @@ async def put(body: ItemChanges, request: Request, service: ServiceDep) -> Items
     )
 
 
-@router.get("/items:one")
+@router.get("/items:one", name="changes_of")
 async def read(item_id: Annotated[Id, Query()], service: ServiceDep) -> LiveItem:
     """Return what was changed of one item."""
     stored = await service.live.store.item(item_id)
@@ -79,7 +79,7 @@ async def read(item_id: Annotated[Id, Query()], service: ServiceDep) -> LiveItem
     )
 
 
-@router.post("/items:delete")
+@router.post("/items:delete", name="delete_items")
 async def delete(body: ItemsToDelete, request: Request, service: ServiceDep) -> ItemsDeleted:
     """Delete items: no list holds them, and what was changed of them is forgotten.
 
