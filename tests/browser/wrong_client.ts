@@ -5,7 +5,7 @@ const recsys = new Recsys({ client: createClient({ baseUrl: 'http://127.0.0.1:80
 
 export async function wrong(): Promise<void> {
   // a misspelled field
-  await recsys.recommend({ body: { user_id: 'ada', itm_id: 'aurora-tent' } }); // TS2322
+  await recsys.recommend({ body: { user_id: 'ada', itm_id: 'aurora-tent' } }); // TS2561
   // a number as text
   await recsys.recommend({ body: { user_id: 'ada', k: '5' } }); // TS2322
   // neither a user nor items
@@ -15,9 +15,9 @@ export async function wrong(): Promise<void> {
   // an event id without a click
   await recsys.recommend({ body: { user_id: 'ada', event_id: 'e-1' } }); // TS2322
   // a call that there is not
-  await recsys.recomend({ body: { user_id: 'ada' } }); // TS2551
+  await recsys.recommended({ body: { user_id: 'ada' } }); // TS2551
   // a path without its user
-  await recsys.forget({}); // TS2741
+  await recsys.forget({}); // TS2345
   const { data, error } = await recsys.recommend({ body: { user_id: 'ada' } });
   // an answer that may be a refusal
   data.items; // TS18048
@@ -30,6 +30,6 @@ export async function wrong(): Promise<void> {
   if (data.source === 'neighbours') return; // TS2367
   // an attribute that may be absent
   data.items.map((item) => item.attributes['name']); // TS18049
-  // what is checked is the wrong line alone
+  // this line is right
   data.items.map((item) => item.attributes?.['name']);
 }

@@ -96,7 +96,9 @@ def main(words: Sequence[str]) -> None:
 
 def _checked(script: Path, *words: str) -> None:
     ran = run_node(script, *words)
-    assert ran.returncode == 0, f"{script.name} exits with {ran.returncode}\n{ran.stdout}{ran.stderr}"
+    assert ran.returncode == 0, (
+        f"{script.name} exits with {ran.returncode}\n{ran.stdout}{ran.stderr}"
+    )
 
 
 def _node_folder() -> Path | None:

@@ -63,9 +63,7 @@ async def record(user_id: UserId, body: NewClicks, service: ServiceDep) -> Click
     return _taken(saved.accepted, saved.duplicates, unknown, types)
 
 
-@router.get(
-    "/recommendations", name="recommendations_of", response_model=Recommendations
-)
+@router.get("/recommendations", name="recommendations_of", response_model=Recommendations)
 async def recommend(user_id: UserId, service: ServiceDep, k: ListLength = 20) -> Response:
     """Return the items that are likely next for this user; for an unknown user, popular items."""
     result = await service.batcher.submit(RecommendationQuery(user_id=user_id, k=k))
