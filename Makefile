@@ -7,13 +7,15 @@ EXTRA_INDEX_URL ?=
 IMAGE = docker build --build-arg EXTRA_INDEX_URL="$(EXTRA_INDEX_URL)" \
 	--build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)"
 
+NPM_PACKAGES := clients/typescript/node_modules/.package-lock.json
+
 # two spinning torch threads make small operations a hundred times slower
 export OMP_WAIT_POLICY := PASSIVE
 # keep compiled modules: tests start many Python processes
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-loop test long-test packages packages-check sbom docs-check browser-test browser redis postgres screenshots faults soak fuzz docs site check format clean install image compose-check
+.PHONY: help demo demo-loop test long-test packages packages-check sbom docs-check browser-test browser redis postgres typescript ts-client screenshots faults soak fuzz docs site check format clean install image compose-check
 
 help: ## list the targets
 	@echo "session-recsys: make TARGET [ARGS=…] [PYTHON=python3.11]"
@@ -65,6 +67,16 @@ postgres: ## install the PostgreSQL of Debian, for the tests of databases
 	  run=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 	  $$run apt-get update && $$run apt-get install --yes --no-install-recommends postgresql; }
 
+typescript: $(NPM_PACKAGES) ## install Node and what builds the TypeScript client, for its tests
+
+$(NPM_PACKAGES): $(VENV)/installed clients/typescript/package-lock.json
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[typescript]'
+	$(BIN)/python tests/support/typescript_client.py install
+	touch $@
+
+ts-client: typescript ## write and build the TypeScript client from the OpenAPI document
+	$(BIN)/python tests/support/typescript_client.py
+
 screenshots: browser ## write docs/images/ from the trained demo shop
 	RECSYS_PICTURES=docs/images $(BIN)/pytest tests/browser/test_pictures.py
 
@@ -110,5 +122,6 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 clean: ## remove the environment and all caches
+	rm -rf clients/typescript/node_modules clients/typescript/dist clients/typescript/example/dist
 	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

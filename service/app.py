@@ -20,7 +20,7 @@ from recsys.catalogue.catalogue import Catalogue
 from recsys.errors import BadInput
 from service import problems
 from service.api.fast_path import FastPath
-from service.api.openapi import use_document
+from service.api.openapi import operation_id, use_document
 from service.api.routes import (
     admin,
     catalogue,
@@ -92,6 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,  # a redirect would repeat the Host header
         lifespan=lifespan,
         telemetry=NO_TELEMETRY,
+        generate_unique_id_function=operation_id,
     )
     routers = _routers(settings)
     for router in routers:

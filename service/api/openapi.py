@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 
 from recsys.catalogue.catalogue import Catalogue
 from recsys_client.schemas import Problem
@@ -69,6 +70,14 @@ HEADERS = {
 }
 
 
+def operation_id(route: APIRoute) -> str:
+    """Return the name of a route, which generated clients give to their method.
+
+    It is the name of the method of the Python client.
+    """
+    return route.name
+
+
 def use_document(app: FastAPI, catalogue: Callable[[], Catalogue], *, keyed: bool) -> None:
     """Set the function that builds the document of an application, once for each catalogue.
 
@@ -84,6 +93,7 @@ def use_document(app: FastAPI, catalogue: Callable[[], Catalogue], *, keyed: boo
             )
             document["tags"] = [{"name": "recommendations", "description": RULES}]
             add_problems(document, keyed=keyed)
+            drop_titles(document)
             add_examples(document, served)
             name_attributes(document, served)
             cache.clear()
@@ -99,7 +109,7 @@ def add_problems(document: Document, *, keyed: bool) -> None:
     schemas = components["schemas"]
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    schema = Problem.model_json_schema(ref_template=SCHEMAS + "{model}")
+    schema = Problem.model_json_schema(ref_template=SCHEMAS + "{model}", mode="serialization")
     schemas |= schema.pop("$defs") | {"Problem": schema}
     components["responses"] = {f"problem-{status}": _problem(status) for status in PROBLEMS}
     for path, method, call in _calls(document):
@@ -110,6 +120,25 @@ def add_problems(document: Document, *, keyed: bool) -> None:
         for status in _statuses(path, call, closed=closed):
             reference = f"#/components/responses/problem-{status}"
             call["responses"][status] = {"$ref": reference}
+
+
+def drop_titles(document: Document) -> None:
+    """Drop the titles that pydantic makes from the names of schemas, fields and parameters."""
+    for schema in document["components"]["schemas"].values():
+        _drop_title(schema)
+    for _, _, call in _calls(document):
+        for parameter in call.get("parameters", ()):
+            _drop_title(parameter["schema"])
+        for response in call["responses"].values():
+            for media in response.get("content", {}).values():
+                media["schema"].pop("title", None)
+
+
+def _drop_title(schema: dict[str, Any]) -> None:
+    schema.pop("title", None)
+    for field in schema.get("properties", {}).values():
+        _drop_title(field)
+        _drop_title(field.get("items", {}))
 
 
 def name_attributes(document: Document, catalogue: Catalogue) -> None:

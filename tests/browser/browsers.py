@@ -46,18 +46,25 @@ def find_chromium(playwright: Playwright) -> str | None:
 
 @contextmanager
 def visiting(
-    browser: Browser, url: str, *, tolerated: str = "", goes: bool = True, **context: Any
+    browser: Browser,
+    url: str,
+    *,
+    tolerated: str = "",
+    goes: bool = True,
+    also: str = "data:",
+    **context: Any,
 ) -> Iterator[Page]:
     """Open a page in a fresh browser context; raise afterwards if it had errors.
 
     tolerated: text of a console error that the test causes.
     goes: whether to go to the URL at once; otherwise the test does it.
+    also: another origin that the page may call.
     """
     problems: list[str] = []
     origin = urljoin(url, "/")
 
     def check(request: Request) -> None:
-        if not request.url.startswith((origin, "data:")):
+        if not request.url.startswith((origin, "data:", also)):
             problems.append(f"requests {request.url}")
 
     def hear(message: ConsoleMessage) -> None:

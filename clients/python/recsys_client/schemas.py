@@ -177,7 +177,9 @@ class ListRules(Body):
 
 def _form(title: str, present: tuple[str, ...], absent: tuple[str, ...]) -> JsonDict:
     """Return the JSON Schema of one form of a request. A null counts as absent."""
-    fields: JsonDict = {name: {"not": {"type": "null"}} for name in present}
+    fields: JsonDict = {
+        name: {"type": "array" if name == "items" else "string"} for name in present
+    }
     return {
         "title": title,
         "required": list(present),
@@ -505,6 +507,8 @@ class FieldProblem(BaseModel):
 
 class Problem(BaseModel):
     """Problem details of RFC 9457."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)  # none is left out
 
     type: str = "about:blank"
     title: str

@@ -38,7 +38,7 @@ FilterWords = Annotated[
 ]
 
 
-@router.get("/items")
+@router.get("/items", name="search")
 async def find(
     service: ServiceDep,
     filter: FilterWords,

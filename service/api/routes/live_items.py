@@ -28,7 +28,7 @@ from service.store.overlay_store import ItemUpdate, OverlayVersion
 router = APIRouter(prefix="/v1", tags=["live catalogue"], route_class=StrictRoute)
 
 
-@router.put("/items")
+@router.put("/items", name="change_items")
 async def put(body: ItemChanges, request: Request, service: ServiceDep) -> ItemsChanged:
     """Change items or add new ones, up to 1,000. The same call again changes nothing.
 
@@ -54,7 +54,7 @@ async def put(body: ItemChanges, request: Request, service: ServiceDep) -> Items
     )
 
 
-@router.get("/items:one")
+@router.get("/items:one", name="changes_of")
 async def read(item_id: Annotated[Id, Query()], request: Request, service: ServiceDep) -> LiveItem:
     """Return what was changed of one item."""
     note(request.scope, item_ids=[item_id])
@@ -78,7 +78,7 @@ async def read(item_id: Annotated[Id, Query()], request: Request, service: Servi
     )
 
 
-@router.post("/items:delete")
+@router.post("/items:delete", name="delete_items")
 async def delete(body: ItemsToDelete, request: Request, service: ServiceDep) -> ItemsDeleted:
     """Delete items: no list holds them, and what was changed of them is forgotten.
 

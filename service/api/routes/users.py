@@ -64,14 +64,14 @@ async def record(user_id: UserId, body: NewClicks, service: ServiceDep) -> Click
     return _taken(saved.accepted, saved.duplicates, unknown, types)
 
 
-@router.get("/recommendations", response_model=Recommendations)
+@router.get("/recommendations", name="recommendations_of", response_model=Recommendations)
 async def recommend(user_id: UserId, service: ServiceDep, k: ListLength = 20) -> Response:
     """Return the items that are likely next for this user; for an unknown user, popular items."""
     result = await service.batcher.submit(RecommendationQuery(user_id=user_id, k=k))
     return json_response(content_of(result))
 
 
-@router.get("")
+@router.get("", name="user")
 async def read(user_id: UserId, service: ServiceDep) -> StoredUser:
     """Return everything that is stored about this user; for an unknown user, an empty list."""
     stored = await _visit(service, Visit(user_id))

@@ -1,0 +1,2 @@
+export { createClient } from './generated/client/index.js';
+export * from './generated/index.js';
