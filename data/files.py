@@ -22,7 +22,7 @@ from data.click_options import TAB, is_delimiter, is_encoding
 from data.events.reading import ERASING_COLUMNS
 from data.json_lines import BLOCK_BYTES, LineForm, read_good_lines, read_lines
 from data.schema import missing_column
-from data.sources.click_paths import FoundFile, find_files
+from data.sources.click_paths import CLICK_FILES, FoundFile, find_files
 from data.sources.object_stores import StoreError, Url, check_unchanged, open_copy, open_object
 from recsys.errors import BadInput
 
@@ -291,15 +291,22 @@ def _bytes_of(batch: pa.RecordBatch, at: int) -> bytes:
 
 
 def click_files(
-    path: Path | Url, text: TextFormat = UTF_8_TEXT, *, skip_broken: bool = False
+    path: Path | Url,
+    text: TextFormat = UTF_8_TEXT,
+    *,
+    what: str = CLICK_FILES,
+    skip_broken: bool = False,
 ) -> list[ClickFile]:
-    """Return the files to read, in order; raise `BadInput` where there is none."""
-    files = find_files(path)
+    """Return the files to read, in order; raise `BadInput` where there is none.
+
+    what: name of the files in messages.
+    """
+    files = find_files(path, what)
     for found in files:
         if found.state.bytes == 0:
             raise BadInput(
-                "The click file cannot be used",
-                [f"{found.path} is empty (0 bytes). Give a file with a header and clicks."],
+                f"The {what} cannot be used",
+                [f"{found.path} is empty (0 bytes). Give a file with a header and rows."],
             )
     text = replace(text, encoding=codecs.lookup(text.encoding).name)  # UTF8 is utf-8
     return [ClickFile.of(found, text, skip_broken=skip_broken) for found in files]
@@ -348,7 +355,7 @@ def _header_of(found: FoundFile, text: TextFormat, *, skip_broken: bool) -> list
             heading, [f"Its header is not {text.encoding}. Give {text.prefix}encoding utf-16."]
         )
     if not header:
-        raise BadInput(f"{found.path} is empty", ["give a file with a header and clicks."])
+        raise BadInput(f"{found.path} is empty", ["give a file with a header and rows."])
     return header
 
 

@@ -73,7 +73,7 @@ def items_text(delimiter: str | None, encoding: str = UTF_8) -> TextFormat:
 
 def read_items(path: Path, item_column: str, text: TextFormat = UTF_8_TEXT) -> ItemsTable:
     """Read a file with one row for each item; raise `BadInput`."""
-    files = click_files(path, text)
+    files = click_files(path, text, what="items file")
     names = files[0].columns()
     wanted = dict.fromkeys(names, "") | {item_column: "--item-column"}
     problems = [p for file in files for p in file.check_columns(wanted)]

@@ -18,15 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.allowed_items import AllowedItems
-from recsys.catalogue.catalogue import Catalogue, shares_by_place
-from recsys.catalogue.overlay import with_new_items_last
+from recsys.catalogue.catalogue import Catalogue
 from recsys.content.encoder import ContentEncoder
 from recsys.model.event_types import NO_EVENT_TYPES, EventTypes
 from recsys.model.ranking import NEVER
 from recsys.model.recent_popularity import RecentPopularity
 from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import Blend
+from recsys.popular_items import PopularItems
 from recsys.ragged import RaggedArray, ScoredRaggedArray, windows_along
 from recsys.retrieval.candidates import Windows
 from recsys.retrieval.exact import (
@@ -38,9 +37,6 @@ from recsys.retrieval.exact import (
     top_k_lists,
 )
 from recsys.retrieval.new_items import PlacedItems
-from recsys.retrieval.rules import RankingRules
-
-FEW_SHARE = 0.005  # of the items: so few are sorted by popularity, among more the first are sought
 
 Source = Literal["model", "popular"]
 STATE_ID_BYTES = 8  # 16 digits, as a model id has
@@ -126,18 +122,20 @@ class Predictor:
         self._inputs = matrix if inputs is None else inputs
         self._own_bias = bias
         self._cosines = _Cosines(matrix)  # shared by predictors with an overlay
-        self._new: PlacedItems | None = None  # of an overlay
+        self._placed: PlacedItems | None = None  # of an overlay
         self._count_recent(recent)
         self._retrieval: Retrieval = self.exact_retrieval  # scores every item
 
     def _count_recent(self, recent: RecentPopularity | None) -> None:
-        catalogue, self.recent = self.catalogue, recent
-        self._bias, self._by_popularity = self._own_bias, catalogue.by_popularity
-        self._popularity = catalogue.popularity
-        if recent is not None:
-            self._bias = self._own_bias + recent.term
-            self._by_popularity = recent.order(catalogue.by_popularity)
-            self._popularity = shares_by_place(self._by_popularity)
+        """Count these clicks, of all items of the catalogue."""
+        self.recent, self._bias, self._new = recent, self._own_bias, self._placed
+        self._popular_items = PopularItems.of(self.catalogue, recent)
+        if recent is None:
+            return
+        known = len(self._own_bias)
+        self._bias = self._own_bias + recent.term[:known]
+        if self._placed is not None:
+            self._new = replace(self._placed, bias=self._placed.bias + recent.term[known:])
 
     def known(
         self, item_ids: Sequence[str], event_types: Sequence[str | None] | None = None
@@ -269,57 +267,11 @@ class Predictor:
 
         If there is none, a query with `backfill` gets them without its filter.
         """
-        ranking = self._most_popular(query)
-        if query.backfill and not ranking.items:
-            ranking = self._most_popular(replace(query, allowed=self.catalogue.available))
-        return ranking
-
-    def _most_popular(self, query: RankingQuery) -> Ranking:
-        if query.rules is not None:
-            top_k = self._popular_by_rules(query, query.rules)
-            return Ranking(top_k.items, top_k.scores, "popular")
-        excluded = set(query.excluded)
-        first = self._first_allowed(query.allowed, query.k + len(excluded))
-        items = [item for item in first.tolist() if item not in excluded][: query.k]
-        return Ranking(items, self._popularity[items].tolist(), "popular")
-
-    def _popular_by_rules(self, query: RankingQuery, rules: RankingRules) -> TopK:
-        """Return the list from the most popular items, from all where these are not enough."""
-        sets = rules.sets(query.allowed)
-        for depth in rules.depths(query.k + len(query.excluded)) if sets else ():
-            first = [self._first_allowed(items, depth) for items, _ in sets]
-            lowest = [
-                float(self._popularity[part[-1]]) + boost
-                for part, (_, boost) in zip(first, sets, strict=True)
-                if len(part) == depth
-            ]
-            pinned = np.array(rules.pinned, dtype=np.int64)
-            items = np.unique(np.concatenate([*first, pinned]))
-            scores = self._popularity[items]
-            scores[np.isin(items, query.excluded)] = NEVER
-            if query.allowed is not None:
-                scores[~query.allowed.holds(items)] = NEVER
-            floor = max(lowest, default=NEVER)
-            found = rules.best(torch.from_numpy(scores), query.k, items, floor)
-            if found is not None:
-                return TopK(*found)
-        scores = torch.from_numpy(self._popularity.copy()).unsqueeze(0)
-        return top_k_lists(self._model, scores, [query])[0]
-
-    def _first_allowed(self, allowed: AllowedItems | None, count: int) -> NDArray[np.int32]:
-        """Return the `count` most popular of the allowed items, the most popular first."""
-        order = self._by_popularity
-        if allowed is None:
-            return order[:count]
-        read = count if allowed.share >= FEW_SHARE else len(order)
-        while read <= allowed.count:  # to seek among more takes longer than to sort the allowed
-            first = order[:read]
-            found = first[allowed.holds(first)]
-            if len(found) >= count:
-                return found[:count]
-            read *= 2
-        items = allowed.indices
-        return items[np.argsort(-self._popularity[items])[:count]]
+        top_k = self._popular_items.top_k(query, self._model)
+        if query.backfill and not top_k.items:
+            unfiltered = replace(query, allowed=self.catalogue.available)
+            top_k = self._popular_items.top_k(unfiltered, self._model)
+        return Ranking(top_k.items, top_k.scores, "popular")
 
     @torch.inference_mode()
     def hidden_after(self, items: Tensor) -> Tensor:
@@ -380,17 +332,10 @@ class Predictor:
         other = copy.copy(self)
         other.catalogue = catalogue
         if len(new):
-            other._add(new)
+            other._placed = new
+            other._count_recent(None if self.recent is None else self.recent.followed_by(len(new)))
+            other._retrieval = self._retrieval.over(other.exact_retrieval)
         return other
-
-    def _add(self, new: PlacedItems) -> None:
-        if self.recent is not None:  # counts of clicks raise the others above items without one
-            new = replace(new, bias=new.bias + float(self.recent.term_of(np.zeros(1))[0]))
-        self._new = new
-        self._by_popularity = with_new_items_last(self._by_popularity, len(new))
-        below = np.linspace(self._popularity.min(), 0, len(new) + 1, endpoint=False)[1:]
-        self._popularity = np.append(self._popularity, below.astype(np.float32))
-        self._retrieval = self._retrieval.with_new_items(new)
 
     def state_id(self, window: Sequence[int]) -> str:
         """Return the id of what the state after this window depends on beside the clicks.
@@ -457,7 +402,7 @@ class Predictor:
         """Return a scan of all items with this predictor's model."""
         raised = None
         if self.recent is not None and self.recent.is_trending:
-            raised = self.recent.raised
+            raised = self.recent.raised_among(len(self._own_bias))
         parts = self._matrix, self._bias, self.repeats, self.blend
         return ExactScan(self._model, *parts, raised, self._new)
 
@@ -484,12 +429,16 @@ class Predictor:
 
     @torch.inference_mode()
     def exclude_along(self, scores: Tensor, sessions: Sequence[NDArray[np.int32]]) -> None:
-        """Set the scores of items that the types of their clicks exclude to -inf, in place.
+        """Set the scores of items that no list shows to -inf, in place.
+
+        These are unavailable items, and those that the types of their clicks exclude.
 
         Args:
             scores: (cases, N) float32, as `scores_along` returns them.
             sessions: as for `scores_along`.
         """
+        if self.catalogue.available is not None:
+            scores[:, torch.from_numpy(~self.catalogue.available.mask)] = NEVER
         if not self.event_types.exclude_after:
             return
         clicked = windows_along(sessions, self.window).known()
@@ -567,7 +516,7 @@ class Predictor:
         recent, popular = self.recent, np.flatnonzero(windows.lengths == 0)
         if counts is None or recent is None:
             scores = self.exact_retrieval.scores(hidden, windows.lists())
-            scores[torch.from_numpy(popular)] = torch.from_numpy(self._popularity)
+            scores[torch.from_numpy(popular)] = torch.from_numpy(self._popular_items.shares)
             return scores
         more = recent.term_of(counts.scores) - recent.term_of(np.zeros(1))
         terms = ScoredRaggedArray(counts.offsets, counts.items, more.astype(np.float64))
@@ -576,8 +525,8 @@ class Predictor:
             newest = np.zeros(len(self.catalogue))
             entries = slice(counts.offsets[row], counts.offsets[row + 1])
             newest[counts.items[entries]] = counts.scores[entries]
-            order = recent.recounted(newest, recent.at_ms).order(self.catalogue.by_popularity)
-            scores[row] = torch.from_numpy(shares_by_place(order))
+            popular_then = PopularItems.of(self.catalogue, recent.recounted(newest, recent.at_ms))
+            scores[row] = torch.from_numpy(popular_then.shares)
         return scores
 
     @torch.inference_mode()

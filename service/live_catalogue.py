@@ -64,9 +64,9 @@ class BoundOverlay:
         self.overlay.apply(entries)
         return self.overlay.predictor()
 
-    def rebased(self, change: Callable[[Predictor], Predictor]) -> Predictor:
-        """Return a predictor after replacing that of the bundle. It runs in the same thread."""
-        self.overlay.rebase(change)
+    def recounted(self, change: Callable[[Predictor], Predictor]) -> Predictor:
+        """Return a predictor with other counts of clicks. It runs in the same thread."""
+        self.overlay.recount(change)
         return self.overlay.predictor()
 
     def take(self) -> dict[str, StoredItem | None]:
@@ -192,11 +192,11 @@ class LiveCatalogue:
         """Apply no more changes to a model that is not served any more."""
         self._served.remove(bound)
 
-    async def rebase(self, change: Callable[[Predictor], Predictor]) -> None:
-        """Replace the served predictors below their overlay, as counts of clicks have changed."""
+    async def recount(self, change: Callable[[Predictor], Predictor]) -> None:
+        """Serve other counts of clicks; see `Overlay.recount`."""
         loop = asyncio.get_running_loop()
         for bound in list(self._served):
-            predictor = await loop.run_in_executor(self._thread, bound.rebased, change)
+            predictor = await loop.run_in_executor(self._thread, bound.recounted, change)
             if bound in self._served:
                 bound.serve(predictor)
 

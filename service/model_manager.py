@@ -27,7 +27,8 @@ from recsys.predictor import Predictor
 from service.experiments.batch_split import recommend_by
 from service.live_catalogue import BoundOverlay, LiveCatalogue
 from service.metrics import ServiceMetrics
-from service.recommender import RecommendationQuery, RecommendationResult, Recommender
+from service.recommendation.queries import RecommendationQuery, RecommendationResult
+from service.recommendation.recommender import Recommender
 
 log = logging.getLogger("recsys.service")
 

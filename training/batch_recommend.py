@@ -118,7 +118,7 @@ def recommend_all(options: BatchOptions, console: Console) -> int:
     def write(path: Path) -> None:
         with writer(path, schema) as file:
             for visitors, rankings in recommend():
-                file.write_table(_table(predictor, log, visitors, rankings, schema))
+                file.write_table(list_table(predictor, log, visitors, rankings, schema))
 
     replace_file(out, write)
     console.print(f"{len(log.group_ids):,} lists are in {out}.", markup=False)
@@ -173,7 +173,7 @@ def _rankings(
         yield from predictor.rank(state, windows, queries)
 
 
-def _table(
+def list_table(
     predictor: Predictor,
     log: ClickLog,
     visitors: Sequence[int],

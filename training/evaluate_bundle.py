@@ -3,9 +3,10 @@
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -19,8 +20,10 @@ from recsys.bundle.golden import open_predictor
 from recsys.bundle.layout import MANIFEST
 from recsys.bundle.manifest import read_manifest
 from recsys.console import open_console
-from recsys.errors import BadInput
+from recsys.errors import BadInput, UnknownAttribute, WrongContent
 from recsys.fileio import check_new_file, replace_file
+from recsys.live.entry import ItemEntry, check_change
+from recsys.live.overlay import Overlay
 from recsys.predictor import Predictor
 from recsys.retrieval.exact import RankingQuery
 from training.baselines.newest import limits_of
@@ -41,6 +44,7 @@ from training.report.render import ReportData, render_report
 from training.report.summary import show
 
 TIMED_REQUESTS = 300
+NO_OVERLAY: Mapping[str, ItemEntry] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ def evaluate_bundle(
     max_cases: int = MAX_CASES,
     report: Path | None = None,
     command: str = "",
+    overlay: Mapping[str, ItemEntry] = NO_OVERLAY,
 ) -> None:
     """Evaluate a bundle on clicks and print the result.
 
@@ -75,14 +80,15 @@ def evaluate_bundle(
         max_cases: Next clicks to evaluate; of more, a random sample of sessions. 0: all.
         report: Write an HTML report to this file.
         command: The command line, for the report.
+        overlay: Changes of the live catalogue that the bundle is tested with.
 
     Raises:
-        BadInput: The clicks cannot be used, or the report exists.
+        BadInput: The clicks or the overlay cannot be used, or the report exists.
         BundleRefused: The bundle cannot be loaded.
     """
     if report is not None:
         check_new_file(report, "The report")
-    predictor = open_predictor(bundle)
+    predictor = overlaid(open_predictor(bundle), overlay)
     read = _read_clicks(clicks, every_session, console)
     warn(open_console(stderr=True) if print_json else console, *read.warnings)
     test = sampled(read.test, max_cases)
@@ -118,6 +124,25 @@ def evaluate_bundle(
     show(results, comparison, console)
     parts = ", ".join(f"{name} {value:.2f} ms" for name, value in latency.items())
     console.print(f"One recommendation, state replayed, one thread: {parts} ({bundle / MANIFEST}).")
+
+
+def overlaid(predictor: Predictor, entries: Mapping[str, ItemEntry]) -> Predictor:
+    """Return the predictor with these entries of the live catalogue, as the service has it.
+
+    Raises:
+        BadInput: An entry does not fit the bundle; the service would refuse it.
+    """
+    problems = []
+    for item_id, entry in entries.items():
+        try:
+            check_change(predictor.catalogue, predictor.content, entry.attributes, entry.vectors)
+        except (UnknownAttribute, WrongContent) as wrong:
+            problems.append(f"item {item_id!r}: {wrong}")
+    if problems:
+        raise BadInput("The overlay cannot be used", problems)
+    overlay = Overlay(predictor)
+    overlay.apply(entries)
+    return overlay.predictor()
 
 
 def _read_clicks(clicks: ClickSource, every_session: bool, console: Console) -> _Clicks:

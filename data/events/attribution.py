@@ -1,10 +1,10 @@
-"""Which list a click came from, by the events folder; `recsys/attribution.py` has the rule."""
+"""Attribution in an events folder: the list of each click, by `recsys/events/attribution.py`."""
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.attribution import LATE_SECONDS, WINDOW_SECONDS
+from recsys.events.attribution import LATE_SECONDS, WINDOW_SECONDS
 
 
 def shown_lists(

@@ -15,13 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data.events.folder import (
-    CLICKS,
     DAY_SECONDS,
-    DELETIONS,
     HOUR_SECONDS,
-    IMPRESSIONS,
-    REJECTED,
-    SCHEMAS,
     EventFile,
     EventsFolder,
     current,
@@ -29,6 +24,7 @@ from data.events.folder import (
 )
 from data.events.reading import Deletions, open_file, read_file, row_batches
 from data.events.writing import COMPRESSION, entries_metadata, last_entries
+from recsys.events.schemas import CLICKS, DELETIONS, IMPRESSIONS, REJECTED, SCHEMAS
 from recsys.fileio import replace_file, unwritable
 
 SETTLE_SECONDS = 120  # after its end, an hour is complete

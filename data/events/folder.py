@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pyarrow as pa
-
 from recsys.errors import BadInput
 from recsys.fileio import make_folders, replace_file
 
@@ -29,48 +27,6 @@ FORMAT, VERSION = "recsys-events", 1
 UNUSABLE = "The events folder cannot be used"
 HOUR_SECONDS = 3600
 DAY_SECONDS = 24 * HOUR_SECONDS
-CLICKS, IMPRESSIONS, DELETIONS, REJECTED = "clicks", "impressions", "deletions", "rejected"
-SCHEMAS = {
-    CLICKS: pa.schema(
-        [
-            ("entry", pa.string()),  # shard-ms-sequence: the id of the entry in Redis
-            ("timestamp", pa.float64()),  # seconds since 1970
-            ("user_id", pa.string()),  # hashed
-            ("session_id", pa.string()),  # user and session of the user
-            ("click", pa.int64()),  # number in the session, from 1
-            ("item_id", pa.string()),
-            ("event_type", pa.string()),
-            ("list_id", pa.string()),
-            ("variant", pa.string()),
-            ("model_id", pa.string()),
-        ]
-    ),
-    IMPRESSIONS: pa.schema(
-        [
-            ("entry", pa.string()),
-            ("timestamp", pa.float64()),
-            ("user_id", pa.string()),
-            ("session_id", pa.string()),  # null if the user had no session
-            ("list_id", pa.string()),
-            ("model_id", pa.string()),
-            ("variant", pa.string()),
-            ("source", pa.string()),
-            ("items", pa.list_(pa.string())),  # as shown
-        ]
-    ),
-    DELETIONS: pa.schema(
-        [("entry", pa.string()), ("timestamp", pa.float64()), ("user_id", pa.string())]
-    ),
-    REJECTED: pa.schema(
-        [
-            ("entry", pa.string()),
-            ("timestamp", pa.float64()),
-            ("user_id", pa.string()),  # null if it is not known
-            ("problem", pa.string()),
-            ("fields", pa.string()),  # as JSON
-        ]
-    ),
-}
 NAME = re.compile(r"(\d{12})-(\d{12})\.parquet")
 HOUR_FOLDER = re.compile(r"date=(\d{4}-\d\d-\d\d)/hour=(\d\d)")
 

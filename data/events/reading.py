@@ -15,17 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data.events.folder import (
-    CLICKS,
-    DELETIONS,
-    HOUR_SECONDS,
-    IMPRESSIONS,
-    SCHEMAS,
-    EventFile,
-    EventsFolder,
-    position_of,
-)
+from data.events.folder import HOUR_SECONDS, EventFile, EventsFolder, position_of
 from recsys.errors import BadInput
+from recsys.events.schemas import CLICKS, DELETIONS, IMPRESSIONS, SCHEMAS
 
 if TYPE_CHECKING:
     import pandas as pd  # a collector has none

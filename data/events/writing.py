@@ -11,27 +11,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data.events.folder import (
-    HOUR_SECONDS,
-    SCHEMAS,
-    UNUSABLE,
-    EventsFolder,
-    file_name,
-    position_of,
-)
+from data.events.folder import HOUR_SECONDS, UNUSABLE, EventsFolder, file_name, position_of
 from data.events.reading import open_file, read_file
 from recsys.errors import BadInput
+from recsys.events.schemas import SCHEMAS, Columns
 from recsys.fileio import locked_folder, make_folders, replace_file
 
 LAST_ENTRIES = b"recsys.last_entries"  # metadata of a file: JSON of shard → [ms, sequence]
 COMPRESSION = "zstd"
-Columns = Mapping[str, Sequence[Any]]  # name → value of each row
 Position = tuple[int, int]  # ms and sequence of an entry
 
 

@@ -13,7 +13,7 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from data.events.folder import CLICKS, MANIFEST, EventsFolder
+from data.events.folder import MANIFEST, EventsFolder
 from data.events.reading import Deletions
 from data.sources.object_stores import (
     FileState,
@@ -25,6 +25,7 @@ from data.sources.object_stores import (
     state_of,
 )
 from recsys.errors import BadInput
+from recsys.events.schemas import CLICKS
 
 FORMATS = {
     ".csv": "text",
@@ -35,6 +36,7 @@ FORMATS = {
 }
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}  # of text and of JSON lines
 WILDCARDS = "*?["
+CLICK_FILES = "click files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +61,26 @@ class FoundFile:
         return FORMATS[self.ending]
 
 
-def find_files(path: Path | Url) -> list[FoundFile]:
-    """Return the click files of a path in order; raise `BadInput` where there is none."""
+class UnusablePath(ValueError):
+    """Path at which there is no file that can be read."""
+
+
+def find_files(path: Path | Url, what: str = CLICK_FILES) -> list[FoundFile]:
+    """Return the files of a path in order; raise `BadInput` where there is none.
+
+    what: name of the files in messages.
+    """
     try:
         files = _of_url(path) if isinstance(path, Url) else _of_path(path)
     except StoreError as failed:
-        raise BadInput("The click files cannot be used", [f"{path}: {failed}."]) from failed
+        raise BadInput(f"The {what} cannot be used", [f"{path}: {failed}."]) from failed
+    except UnusablePath as wrong:
+        raise BadInput(f"The {what} cannot be used", [str(wrong)]) from None
     return sorted(dict.fromkeys(files), key=lambda file: file.name.split("/"))
 
 
 def endings() -> str:
-    """Return the endings of click files, for a message."""
+    """Return the endings of files that can be read, for a message."""
     return f"{', '.join(FORMATS)}, all but .parquet also with {' or '.join(COMPRESSIONS)}"
 
 
@@ -77,9 +88,9 @@ def _of_path(path: Path) -> list[FoundFile]:
     if not path.exists() and _is_wild(str(path)):
         return _of_pattern(path)
     if not path.exists():
-        raise BadInput("The click file cannot be used", [f"{path} does not exist."])
+        raise UnusablePath(f"{path} does not exist.")
     if not path.is_file() and not path.is_dir():
-        raise BadInput("The click file cannot be used", [f"{path} is neither file nor folder."])
+        raise UnusablePath(f"{path} is neither file nor folder.")
     if path.is_file():
         return _only(path, _on_disk(path, path.parent))
     if (path / MANIFEST).exists():
@@ -94,7 +105,7 @@ def _of_pattern(pattern: Path) -> list[FoundFile]:
     try:
         paths = list(root.glob(str(pattern.relative_to(root))))
     except ValueError as wrong:
-        raise BadInput("The click files cannot be used", [f"{pattern}: {wrong}."]) from wrong
+        raise UnusablePath(f"{pattern}: {wrong}.") from wrong
     for path in paths:
         if _is_hidden(path.relative_to(root).parts):
             continue
@@ -201,27 +212,19 @@ def _found(path: Path | Url, name: str, state: FileState) -> FoundFile | None:
 def _only(path: Path | Url, file: FoundFile | None) -> list[FoundFile]:
     if file is None:
         ending = PurePosixPath(str(path)).suffix
-        raise BadInput(
-            "The click file cannot be used",
-            [f"{path} ends in {ending!r}. Give a file that ends in {endings()}."],
-        )
+        raise UnusablePath(f"{path} ends in {ending!r}. Give a file that ends in {endings()}.")
     return [file]
 
 
 def _some_of_folder(folder: Path | Url, files: list[FoundFile]) -> list[FoundFile]:
     if not files:
-        raise BadInput(
-            "The click folder cannot be used", [f"{folder} holds no file that ends in {endings()}."]
-        )
+        raise UnusablePath(f"{folder} holds no file that ends in {endings()}.")
     return files
 
 
 def _some_that_match(pattern: Path | Url, files: list[FoundFile]) -> list[FoundFile]:
     if not files:
-        raise BadInput(
-            "The click files cannot be used",
-            [f"{pattern} matches no file that ends in {endings()}."],
-        )
+        raise UnusablePath(f"{pattern} matches no file that ends in {endings()}.")
     return files
 
 

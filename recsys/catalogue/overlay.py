@@ -182,7 +182,19 @@ class OverlaidCatalogue(Catalogue):
     @cached_property
     def by_popularity(self) -> NDArray[np.int32]:
         """(N + new,) item indices, the most clicked first, new items last."""
-        return with_new_items_last(self._base.by_popularity, self.new_count)
+        order, count = self._base.by_popularity, len(self._base)
+        if not self.new_count:
+            return order
+        return np.concatenate([order, np.arange(count, count + self.new_count, dtype=order.dtype)])
+
+    @cached_property
+    def popularity(self) -> NDArray[np.float32]:
+        """(N + new,) float32 in (0, 1]; items of the bundle keep theirs, new ones are below."""
+        popularity = self._base.popularity
+        if not self.new_count:
+            return popularity
+        below = np.linspace(popularity.min(), 0, self.new_count + 1, endpoint=False)[1:]
+        return np.append(popularity, below.astype(np.float32))
 
     def _find(self, item_id: str) -> int | None:
         index = self._base.find(item_id)
@@ -233,11 +245,3 @@ def put_over(base: AllowedItems, rows: RowValues, changes: CatalogueChanges) -> 
     mask = np.concatenate([base.mask, new])
     mask[changes.changed_items] = changed
     return AllowedItems.of_mask(mask)
-
-
-def with_new_items_last(order: NDArray[np.int32], new: int) -> NDArray[np.int32]:
-    """Return an order of all items in which the new ones follow those of the bundle."""
-    if not new:
-        return order
-    count = len(order)
-    return np.concatenate([order, np.arange(count, count + new, dtype=order.dtype)])

@@ -12,10 +12,13 @@ from recsys.errors import BadInput
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from data.files import TextFormat
     from data.items import ItemsTable
     from recsys.client.http import ItemParams
+    from recsys.live.entry import ItemEntry
 
 TRUE_AND_FALSE = {"true": True, "1": True, "false": False, "0": False}
+AVAILABLE = "available"  # column of true and false
 SHOWN_ERRORS = 10
 
 group = typer.Typer(no_args_is_help=True, help="Change the items of a running service.")
@@ -35,7 +38,7 @@ def push(
     item_column: Annotated[str, typer.Option(help="Column of item ids.")] = "item_id",
     available_column: Annotated[
         str, typer.Option(help="Column of true and false, if the file has it.")
-    ] = "available",
+    ] = AVAILABLE,
     items_delimiter: Annotated[
         str | None,
         typer.Option(help="Separator of a text file.", show_default="a comma, a tab in .tsv"),
@@ -127,6 +130,22 @@ def changes_of(
             change["vectors"] = own
         changes.append(change)
     return changes
+
+
+def overlay_of(
+    items: Path, item_column: str, text: "TextFormat", vectors: Sequence[str]
+) -> "dict[str, ItemEntry]":
+    """Return what the service stores after a push of an items file; raise `BadInput`."""
+    from data.items import read_items
+    from recsys.live.entry import ItemEntry
+
+    table = read_items(items, item_column, text)
+    return {
+        change["item_id"]: ItemEntry(
+            change.get("available", True), change.get("attributes", {}), change.get("vectors", {})
+        )
+        for change in changes_of(table, item_column, AVAILABLE, vectors)
+    }
 
 
 def _values(column: "pa.ChunkedArray", *, is_text: bool) -> list[Any]:

@@ -17,8 +17,8 @@ from recsys.errors import BadInput, Interrupted
 
 if TYPE_CHECKING:
     from data.events.folder import EventsFolder
-    from service.feedback.collector import CollectorOptions, RoundCounts
-    from service.feedback.collector_metrics import CollectorMetrics
+    from service.collector.collector import CollectorOptions, RoundCounts
+    from service.collector.metrics import CollectorMetrics
     from service.redis_client.client import RedisClient
 
 STANDBY_SECONDS = 1.0
@@ -61,8 +61,8 @@ def collect(
     Each click is written once, whatever is killed in between. A second collector of the folder
     waits until the first one ends. recsys train --clicks reads the folder.
     """
-    from service.feedback.collector import CollectorOptions
-    from service.feedback.collector_metrics import CollectorMetrics
+    from service.collector.collector import CollectorOptions
+    from service.collector.metrics import CollectorMetrics
     from service.logs import log_to_stderr
 
     log_to_stderr("info", _form(log_format))
@@ -150,8 +150,8 @@ async def run_collector(
     """
     from data.events.folder import EventsFolder
     from recsys.fileio import make_folders
-    from service.feedback.collector import Collector
-    from service.feedback.reader import FeedbackReader
+    from service.collector.collector import Collector
+    from service.collector.reader import FeedbackReader
 
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -183,7 +183,7 @@ async def run_collector(
 async def _locked(out: Path, stack: ExitStack, stop: asyncio.Event, *, wait: bool) -> bool:
     """Take the lock on the folder, perhaps after another process; return False where stopped."""
     from data.events.writing import FolderInUse, only_writer
-    from service.feedback.collector import wait_for
+    from service.collector.collector import wait_for
 
     waiting = False
     while not stop.is_set():

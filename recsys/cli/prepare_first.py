@@ -104,10 +104,10 @@ def source_of(
         soft_wrap=True,
         markup=False,  # a path is never markup
     )
-    return _prepared(clicks, folder, memory, console)
+    return prepared_folder(clicks, folder, memory, console)
 
 
-def _prepared(
+def prepared_folder(
     clicks: ClickOptions, folder: Path, memory: int, console: Console
 ) -> "PreparedFolder":
     """Prepare the clicks with a worker for each processor, unless the folder has them."""

@@ -12,11 +12,11 @@ import typer
 from typer.core import TyperCommand, TyperOption
 
 from data.click_options import FROM_USERS, ClickOptions
-from recsys.attribution import WINDOW_SECONDS
 from recsys.bundle.registry import resolve_bundle
 from recsys.cli.click_options import PANEL, BundleOption, reading_options_given, takes_clicks
 from recsys.console import add_row, neat_table, open_console
 from recsys.errors import BadInput, BundleRefused
+from recsys.events.attribution import WINDOW_SECONDS
 
 app = typer.Typer()
 MOMENTS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]

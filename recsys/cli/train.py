@@ -253,15 +253,31 @@ def evaluate(
         int,
         typer.Option(min=0, help="Test on a random sample where next clicks are more; 0: on all."),
     ] = 1_000_000,
+    overlay: Annotated[
+        Path | None,
+        typer.Option(help="Items file: test with these changes, as after recsys catalogue push."),
+    ] = None,
+    items_delimiter: ItemsDelimiterOption = None,
+    items_encoding: ItemsEncodingOption = "utf-8",
+    vectors: Annotated[
+        list[str] | None, typer.Option(help="NAME=FILE: vectors of the new items of --overlay.")
+    ] = None,
 ) -> None:
     """Measure recall, MRR, NDCG, coverage and latency of a bundle, beside the baselines."""
+    from data.items import items_text
+    from data.prepared.folder import PreparedFolder
+    from recsys.cli.catalogue import overlay_of
     from training.evaluate_bundle import evaluate_bundle
 
     console = open_console(quiet=json)
+    source = _source(context, clicks, prepared)
+    reading = source.options if isinstance(source, PreparedFolder) else source
+    text = items_text(items_delimiter or reading.delimiter, items_encoding)
     evaluate_bundle(
         resolve_bundle(bundle),
-        _source(context, clicks, prepared),
+        source,
         console,
+        overlay=overlay_of(overlay, reading.item_column, text, vectors or []) if overlay else {},
         every_session=all_sessions,
         print_json=json,
         max_cases=max_cases,

@@ -56,6 +56,7 @@ class Overlay:
     def __init__(self, predictor: Predictor) -> None:
         """Bind to a predictor without an overlay."""
         self._base = predictor
+        self._recount: Callable[[Predictor], Predictor] = _as_it_is
         self._attributes = predictor.catalogue.attributes
         self._available = np.ones(len(predictor.catalogue), dtype=bool)
         self._place_of: dict[int, int] = {}  # item index → row of the table
@@ -84,9 +85,13 @@ class Overlay:
                 new[item_id] = entry
         self._place(new)
 
-    def rebase(self, change: Callable[[Predictor], Predictor]) -> None:
-        """Replace the predictor of the bundle by another one of the same model and items."""
-        self._base = change(self._base)
+    def recount(self, change: Callable[[Predictor], Predictor]) -> None:
+        """Count clicks otherwise from now on.
+
+        Args:
+            change: returns the same predictor with the counts of its items, the new ones too.
+        """
+        self._base, self._recount = change(self._base), change
 
     def predictor(self) -> Predictor:
         """Return a predictor with the entries so far; that of the bundle if nothing differs."""
@@ -99,7 +104,9 @@ class Overlay:
         place_of_id = {item_id: place for place, item_id in enumerate(ids)}
         mask = None if available.all() else AllowedItems.of_mask(available)
         changes = CatalogueChanges(mask, items, changed, place_of_id, rows)
-        return self._base.with_overlay(OverlaidCatalogue(self._base.catalogue, changes), new)
+        catalogue = OverlaidCatalogue(self._base.catalogue, changes)
+        overlaid = self._base.with_overlay(catalogue, new)
+        return self._recount(overlaid) if ids else overlaid  # the base has counts of its items
 
     def _change(self, index: int, entry: ItemEntry) -> None:
         self._available[index] = entry.available
@@ -174,6 +181,10 @@ class Overlay:
             }
             self._placed = new, ItemRows(columns, len(ids)), ids
         return self._placed
+
+
+def _as_it_is(predictor: Predictor) -> Predictor:
+    return predictor
 
 
 class _Table:

@@ -94,10 +94,9 @@ class RecentPopularity:
         logs = np.log(counts + SMOOTHING)
         return (self.settings.strength * logs).astype(np.float32)
 
-    @cached_property
-    def raised(self) -> NDArray[np.int64]:
-        """Return the items with a higher term than an item without clicks, rising."""
-        counted = np.flatnonzero(self.newest)
+    def raised_among(self, first: int) -> NDArray[np.int64]:
+        """Return those of the first items with a higher term than one without clicks, rising."""
+        counted = np.flatnonzero(self.newest[:first])
         return counted if self.settings.strength > 0 else counted[:0]
 
     def order(self, by_popularity: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -114,6 +113,11 @@ class RecentPopularity:
     def recounted(self, newest: NDArray[np.float64], at_ms: int) -> "RecentPopularity":
         """Return the same settings with other counts; see `largest_counts`."""
         return RecentPopularity(newest, self.settings, at_ms)
+
+    def followed_by(self, new: int) -> "RecentPopularity":
+        """Return the same counts with those of as many new items, which have no clicks yet."""
+        newest = np.append(self.newest.astype(np.float64), np.zeros(new))
+        return self.recounted(newest, self.at_ms)
 
     def without_counts(self) -> "RecentPopularity":
         """Return the same settings without any click."""

@@ -118,12 +118,12 @@ class Retrieval(Protocol):
         """Return the lists of `top_k`, or None for each list that needs a scan of all items."""
         ...
 
-    def with_new_items(self, new: PlacedItems) -> "Retrieval":
-        """Return a retrieval that finds new items, too; their indices follow."""
-        ...
-
     def over(self, exact: "ExactScan") -> "Retrieval":
-        """Return the same retrieval with the scores of another scan of the same items."""
+        """Return the same retrieval with the scores of another scan.
+
+        Args:
+            exact: scan of the same items, with other biases or with further items.
+        """
         ...
 
 
@@ -164,11 +164,6 @@ class ExactScan:
         self.new = new
         self._model = model
 
-    def with_new_items(self, new: PlacedItems) -> "ExactScan":
-        """Return a scan of new items, too."""
-        parts = self.matrix, self.bias, self.repeats, self.blend
-        return ExactScan(self._model, *parts, self.raised, new)
-
     def top_k(self, hidden: Tensor, clicks: Windows, queries: Sequence[RankingQuery]) -> list[TopK]:
         """Return the exact lists; see `Retrieval.top_k`."""
         rows = max(SCORES_AT_ONCE // len(self.matrix), 1)
@@ -198,12 +193,12 @@ class ExactScan:
             (B, N + new) float32.
         """
         scores = self._model.scores(self.matrix, self.bias, hidden)
-        if more is not None:
-            places = torch.from_numpy(more.row_of_entry), torch.from_numpy(more.items)
-            scores[places] += torch.from_numpy(more.scores.astype(np.float32))
         if self.new is not None:
             of_new = self._model.scores(self.new.matrix, self.new.bias, hidden)
             scores = torch.cat([scores, of_new], dim=1)
+        if more is not None:
+            places = torch.from_numpy(more.row_of_entry), torch.from_numpy(more.items)
+            scores[places] += torch.from_numpy(more.scores.astype(np.float32))
         if self.blend is not None:
             known = trained_only(clicks, self.new)
             scores = self.blend.mix(scores / temperature_of(self.repeats), rows_of(known))

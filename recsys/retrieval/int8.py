@@ -38,7 +38,7 @@ OVERSAMPLING = 4  # candidates for each item of the list, which hides the roundi
 #   float32, converted block by block      25,  92, 117
 #   bfloat16, stored so                    43,  42,  82    rounds, twice the memory
 #   torch.ops.quantized.linear_dynamic     16,  22,  52    deprecated, rounds by the batch's range
-_int_mm: Callable[..., Tensor] | None = getattr(torch, "_int_mm", None)
+int8_matmul: Callable[..., Tensor] | None = getattr(torch, "_int_mm", None)
 # Processors without products of 8 bits. Billions of products in a second of CPU, for 128 queries of
 # 208 numbers, one thread of an EPYC with AVX2, torch 2.13, 2026-11-29: _int_mm 1.3, float32 28.5,
 # bfloat16 3.4.
@@ -53,10 +53,10 @@ def int8_product(queries: Tensor, columns: Tensor, out: Tensor) -> None:
         columns: (width, N) int8.
         out: (B, N) int32, overwritten.
     """
-    if _int_mm is None or torch.backends.cpu.get_cpu_capability() in SLOW_INT_MM:
+    if int8_matmul is None or torch.backends.cpu.get_cpu_capability() in SLOW_INT_MM:
         out.copy_(queries.float() @ columns.float())  # exact up to a width of 1,040
     else:
-        _int_mm(queries, columns, out=out)
+        int8_matmul(queries, columns, out=out)
 
 
 class Int8Codes:

@@ -27,7 +27,7 @@ from recsys.ragged import ScoredRaggedArray, offsets_of, rows_of
 from recsys.retrieval.candidates import CandidateIndex, Windows
 from recsys.retrieval.exact import ExactScan, RankingQuery, TopK, shown_items
 from recsys.retrieval.item_scan import ItemScan
-from recsys.retrieval.new_items import ItemVectors, PlacedItems, trained_only
+from recsys.retrieval.new_items import ItemVectors, trained_only
 from recsys.retrieval.rules import RankingRules
 
 FEW_ALLOWED = 5_000  # so few allowed items are all scored, without index and scan
@@ -78,11 +78,6 @@ class Reranked:
         self._raised_matrix = raised_rows.t().contiguous()  # (H, raised): a third of the time
         self._raised_bias = exact.bias[torch.from_numpy(exact.raised)]
 
-    def with_new_items(self, new: PlacedItems) -> "Reranked":
-        """Return a retrieval whose candidates are those of index and scan and of new items."""
-        exact = self._exact.with_new_items(new)
-        return Reranked(self._index, exact, self._scale, self._scan, self._few_allowed)
-
     def top_k(self, hidden: Tensor, clicks: Windows, queries: Sequence[RankingQuery]) -> list[TopK]:
         """Return a list for each hidden state; see `Retrieval.top_k`."""
         batch = self._batch(hidden, clicks, queries)
@@ -128,7 +123,10 @@ class Reranked:
         ]
 
     def over(self, exact: ExactScan) -> "Reranked":
-        """Return the same index with another scan of its items; see `Retrieval.over`."""
+        """Return the same index with another scan; see `Retrieval.over`.
+
+        The new items of the scan are candidates beside those of the index.
+        """
         return Reranked(self._index, exact, self._scale, self._scan, self._few_allowed)
 
     def _bonuses(self, window: Sequence[int]) -> Mapping[int, float]:

@@ -18,7 +18,8 @@ from service.feedback.feedback import Feedback
 from service.live_catalogue import LiveCatalogue
 from service.metrics import ServiceMetrics
 from service.model_manager import ModelManager
-from service.recommender import RecommendationQuery, RecommendationResult, Recommender
+from service.recommendation.queries import RecommendationQuery, RecommendationResult
+from service.recommendation.recommender import Recommender
 from service.redis_client.client import RedisClient
 from service.store.session_store import Store
 from service.store.unstored_clicks import UnstoredClicks

@@ -19,8 +19,8 @@ from recsys.client.schemas import ListRules, RecommendationRequest
 from service.api.dependencies import RunningService
 from service.api.request_checks import read_body
 from service.problems import as_problem
-from service.recommender import ItemList, RecommendationQuery, RecommendationResult
-from service.store.session_store import Click
+from service.recommendation.queries import ItemList, RecommendationQuery, RecommendationResult
+from service.store.click import Click
 
 PATH = "/v1/recommendations"
 

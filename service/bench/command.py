@@ -69,7 +69,7 @@ def bench(
     if options.measure_ceiling:
         with console.status("Measuring the generator alone"):
             generator_rate = ceiling(options.connections, CEILING_SECONDS)
-    samples = uvloop.run(_run(options, clicks, host, port, console))
+    samples = uvloop.run(run_requests(options, clicks, host, port, console))
     mode = "paced" if options.rate else "saturating"
     result = summarize(mode, samples, options.connections, options.rate or None, generator_rate)
     recorded = Console(record=True, quiet=as_json, file=console.file, width=80)
@@ -81,18 +81,20 @@ def bench(
     return result
 
 
-async def _run(
+async def run_requests(
     options: BenchOptions, clicks: Iterator[BenchClick], host: str, port: int, console: Console
 ) -> Samples:
     await _check_service(options)
 
     async def measure(seconds: float) -> Samples:
         if options.rate:
-            requests = _prepared(options, first_clicks(clicks, round(options.rate * seconds)))
+            requests = prepared_requests(
+                options, first_clicks(clicks, round(options.rate * seconds))
+            )
             return await paced(
                 requests, host, port, rate=options.rate, connections=options.connections
             )
-        requests = _prepared(options, first_clicks(clicks, MAX_PREPARED))
+        requests = prepared_requests(options, first_clicks(clicks, MAX_PREPARED))
         return await saturating(
             requests, host, port, seconds=seconds, connections=options.connections
         )
@@ -117,7 +119,7 @@ async def _check_service(options: BenchOptions) -> None:
             raise BadInput("The service needs a valid key (--api-key)", [str(refused)]) from refused
 
 
-def _prepared(options: BenchOptions, clicks: Sequence[BenchClick]) -> list[Request]:
+def prepared_requests(options: BenchOptions, clicks: Sequence[BenchClick]) -> list[Request]:
     """Build the bytes of all requests before the first one is due."""
     host, port = options.address
     headers = {} if options.api_key is None else {"Authorization": f"Bearer {options.api_key}"}

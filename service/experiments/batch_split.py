@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from service.metrics import ServiceMetrics
-from service.recommender import RecommendationQuery, RecommendationResult, Recommender
+from service.recommendation.queries import RecommendationQuery, RecommendationResult
+from service.recommendation.recommender import Recommender
 
 Result = RecommendationResult | Exception
 

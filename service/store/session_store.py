@@ -1,110 +1,33 @@
 """Store of sessions in Redis: each user's clicks, event ids and cached hidden state.
 
-The click history is the source of truth; the state is a cache. service/recommender.py states the
-law that both obey. A visit is one user's part of a round trip: new clicks in, the whole session
-out. It runs as one atomic script.
+The click history is the source of truth; the state is a cache.
+service/recommendation/query_session.py states the law that both obey. A visit is one user's part of
+a round trip: new clicks in, the whole session out. It runs as one atomic script.
 
 All data of a user stands under one key, so it expires, is evicted and is deleted together.
-session.lua has the layout. The hash tag of a key is one of a fixed number of shards, so that one
-script can write a user and a log of the same shard, on a Redis Cluster, too. User ids and event ids
-are stored as keyed hashes.
+session.lua has the layout. User ids (user_keys.py) and event ids are stored as keyed hashes.
 
 With feedback, a visit writes its clicks, and a deletion its marker, to the stream of the shard as
 well, in the same script. A deletion does so also while feedback is off, if the stream exists.
 """
 
-from base64 import urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Protocol
-
-import orjson
+from typing import Protocol
 
 from recsys.errors import StoreUnavailable
-from service.feedback.entries import SHARDS, click_data, stream_of
+from service.feedback.entries import click_data, stream_of
 from service.redis_client.client import RedisClient
 from service.redis_client.server import RedisCall, Script
+from service.store.click import Click
 from service.store.secret import SharedSecret
 from service.store.unstored_clicks import FORGOTTEN
+from service.store.user_keys import keys_before_shards, user_key
 
 SECRET_KEY = "recsys:secret"
-SEPARATOR = "\x1f"  # ASCII unit separator
-SEPARATOR_BYTE = SEPARATOR.encode()
 SCRIPTS = Path(__file__).parent
-
-
-@dataclass(frozen=True, slots=True)
-class Click:
-    """Click as a client sent it. `timestamp` is stored; it never orders or expires anything."""
-
-    item_id: str
-    event_id: str | None = None
-    timestamp: float | None = None
-    event_type: str | None = None
-    list_id: str | None = None  # for the feedback; not in the history
-
-    def to_entry(self) -> str:
-        """Return the text that the history stores.
-
-        It is item, timestamp and event id with `SEPARATOR` between them, without missing values at
-        the end. Where an id could be mistaken for something else, it is a JSON list. With a type it
-        is a JSON list, too, with the type in the fourth place: a process of an earlier version,
-        which may run beside this one during an update, reads the first three values of a list.
-        """
-        values = [self.item_id, self.timestamp, self.event_id, self.event_type]
-        while values[-1] is None:
-            values.pop()
-        texts = ["" if value is None else str(value) for value in values]
-        is_typed = self.event_type is not None
-        if is_typed or texts[0].startswith("[") or any(SEPARATOR in text for text in texts):
-            return orjson.dumps(values).decode()
-        return SEPARATOR.join(texts)
-
-    @staticmethod
-    def event_type_of(entry: bytes) -> str | None:
-        """Return the type in an entry whose item has been read; None where it has none."""
-        if not entry.startswith(b"["):
-            return None
-        event_type = [*orjson.loads(entry), None, None, None][3]
-        return event_type if isinstance(event_type, str) else None
-
-    @staticmethod
-    def item_id_of(entry: bytes) -> str:
-        """Return the item id of an entry, which is all that most requests need.
-
-        Raises:
-            ValueError: if the entry has no item id.
-        """
-        if entry.startswith(b"["):
-            item_id = [*orjson.loads(entry), None][0]
-        else:
-            item_id = entry.partition(SEPARATOR_BYTE)[0].decode()
-        if not item_id or not isinstance(item_id, str):
-            raise ValueError("The entry has no item id.")
-        return item_id
-
-    @classmethod
-    def from_entry(cls, entry: bytes) -> "Click":
-        """Read an entry of the history.
-
-        Raises:
-            ValueError: if the entry is no click.
-        """
-        if not entry.startswith(b"["):
-            item_id, timestamp, event_id, *more = [*entry.decode().split(SEPARATOR), "", ""]
-            if not item_id or any(more):
-                raise ValueError("The entry is no click.")
-            return cls(item_id, event_id or None, float(timestamp) if timestamp else None)
-        values: Any = orjson.loads(entry)
-        if not values or not isinstance(values[0], str):
-            raise ValueError("The entry is no click.")
-        item_id, timestamp, event_id, event_type = [*values, None, None, None][:4]
-        texts = isinstance(event_id, str | None) and isinstance(event_type, str | None)
-        if not texts or not isinstance(timestamp, int | float | None):
-            raise ValueError("The entry is no click.")
-        return cls(item_id, event_id, timestamp, event_type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,28 +266,6 @@ class RedisStore:
         if self._given_secret is not None:
             return self._given_secret
         return await self._shared_secret.value(deadline or self._redis_client.deadline())
-
-
-def user_key(user_id: str, secret: bytes) -> str:
-    """Return the key of all data of a user. It is short because every key takes memory."""
-    digest = _digest(user_id, secret)
-    return f"recsys:{{s{digest[0] % SHARDS:02d}}}:{_text(digest)}"
-
-
-def keys_before_shards(user_id: str, secret: bytes) -> list[str]:
-    """Return the keys of a user's clicks, state and events in the layout before version 0.2.
-
-    Sessions end with the change of layout. A deletion removes what an old process still writes.
-    """
-    return [f"recsys:{{{_text(_digest(user_id, secret))}}}:{kind}" for kind in "cse"]
-
-
-def _digest(user_id: str, secret: bytes) -> bytes:
-    return blake2b(user_id.encode(), key=secret[:64], digest_size=12).digest()
-
-
-def _text(digest: bytes) -> str:
-    return urlsafe_b64encode(digest).decode()  # 16 characters
 
 
 def script_source(*names: str) -> str:

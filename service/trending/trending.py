@@ -3,9 +3,10 @@
 A click counts once Redis has stored it, if its item is not among the clicks that Redis keeps of the
 session: a user raises an item once in as many clicks (50 by default). The clicks of a process go to
 Redis about once a second, where they are added to those of the others, and the largest counters
-come back. The predictor with them replaces the one before; requests wait for nothing. Up to a
-second of clicks is lost if a process is killed or the exchange fails. While Redis is away, the last
-counts are served on.
+come back. They count for the items of a bundle and for the new ones of the live catalogue. The
+predictor with them replaces the one before; requests wait for nothing. Up to a second of clicks is
+lost if a process is killed or the exchange fails. While Redis is away, the last counts are served
+on.
 
 A bundle has half-life and strength, and the counts of the end of training, with which the counters
 begin if Redis has none. A bundle without a half-life is served as it is. Where several models are
@@ -25,13 +26,13 @@ from recsys.errors import StoreUnavailable
 from recsys.model.recent_popularity import MOST_COUNTED
 from recsys.predictor import Predictor
 from service.metrics import ServiceMetrics
-from service.recommender import Recommender
+from service.recommendation.recommender import Recommender
 from service.store.session_store import StoredSession
 from service.trending.counters import Counters, RedisCounters
 
 EXCHANGE_SECONDS = 1.0
 MAX_COUNTED_ITEMS = 10_000  # with new clicks of one process, between two exchanges
-Rebase = Callable[[Callable[[Predictor], Predictor]], Awaitable[None]]
+Recount = Callable[[Callable[[Predictor], Predictor]], Awaitable[None]]
 log = logging.getLogger("recsys.service")
 
 
@@ -41,8 +42,8 @@ class Trending:
     Args:
         counters: the counters of all processes.
         recommenders: returns the recommenders of all served models.
-        rebase: replaces the predictors that are served, below their overlay, by those of a
-            function.
+        recount: serves the predictors of a function, which gets each predictor with its bundle's
+            items and the new ones of the live catalogue.
         metrics: counts clicks and counters.
     """
 
@@ -50,11 +51,11 @@ class Trending:
         self,
         counters: RedisCounters,
         recommenders: Callable[[], Iterable[Recommender]],
-        rebase: Rebase,
+        recount: Recount,
         metrics: ServiceMetrics,
     ) -> None:
         self._counters, self._recommenders, self._metrics = counters, recommenders, metrics
-        self._rebase = rebase
+        self._recount = recount
         self._clicks: Counter[str] = Counter()
         self._last: Mapping[int, Counters] = {}  # half-life → counters of Redis
         self._task: asyncio.Task[None] | None = None
@@ -103,10 +104,10 @@ class Trending:
             return
         self._metrics.count_trending("counted", clicks.total())
         self._metrics.trending_counters.set(max(len(each.clicks) for each in self._last.values()))
-        await self._rebase(self.served)
+        await self._recount(self.served)
 
     def served(self, predictor: Predictor) -> Predictor:
-        """Return the predictor of a bundle with the last counters of its half-life, if any."""
+        """Return the predictor with the last counters of its half-life, if any."""
         recent = predictor.recent
         if recent is None:
             return predictor
@@ -141,7 +142,10 @@ def counters_of(predictor: Predictor) -> Counters:
 
 
 def with_counters(predictor: Predictor, counters: Counters) -> Predictor:
-    """Return the predictor with these counters; those of items it does not know are left out."""
+    """Return the predictor with these counters; those of items it does not know are left out.
+
+    It knows the items of its bundle and the new ones of an overlay.
+    """
     recent, catalogue = predictor.recent, predictor.catalogue
     assert recent is not None, "the predictor counts clicks"
     counts = np.zeros(len(catalogue))

@@ -20,13 +20,14 @@ from rich.console import Console
 from rich.table import Table
 
 from data.events.compaction import compact
-from data.events.folder import CLICKS, IMPRESSIONS, EventsFolder
+from data.events.folder import EventsFolder
 from data.events.reading import read_events
 from recsys.cli.collect import FolderSink
-from service.feedback.collector import Collector, CollectorOptions
-from service.feedback.collector_metrics import CollectorMetrics
+from recsys.events.schemas import CLICKS, IMPRESSIONS
+from service.collector.collector import Collector, CollectorOptions
+from service.collector.metrics import CollectorMetrics
+from service.collector.reader import FeedbackReader
 from service.feedback.entries import SHARDS, ClickEntry, ImpressionEntry, stream_key
-from service.feedback.reader import FeedbackReader
 from service.server.embedded_redis import private_redis
 from tests.support.redis.stores import redis_client_for
 

@@ -31,7 +31,7 @@ from recsys.catalogue.attributes import Range
 from recsys.catalogue.catalogue import Catalogue
 from recsys.predictor import Predictor, Ranking, SessionState
 from recsys.retrieval.exact import RankingQuery
-from service.list_rules import ListQuery, ranking_query
+from service.recommendation.list_rules import ListQuery, ranking_query
 from tests.support.service.processes import resident
 
 POPULAR = 100  # pinned items are among so many

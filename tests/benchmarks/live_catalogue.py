@@ -35,8 +35,8 @@ from recsys.client.http import ItemParams
 from recsys.live.entry import ItemEntry
 from recsys.live.overlay import Overlay
 from recsys.predictor import Predictor, SessionState
-from service.list_rules import ListQuery, ranking_query
 from service.middleware.auth import hash_of, new_key
+from service.recommendation.list_rules import ListQuery, ranking_query
 from service.server.embedded_redis import private_redis
 from tests.support.service.servers import ServerProcess
 

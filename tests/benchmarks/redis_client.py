@@ -20,7 +20,8 @@ from rich.table import Table
 
 from service.feedback.impressions import Impressions
 from service.server.embedded_redis import private_redis
-from service.store.session_store import Click, ComputedState, RedisStore, StoredSession, Visit
+from service.store.click import Click
+from service.store.session_store import ComputedState, RedisStore, StoredSession, Visit
 from tests.support.redis.stores import redis_client_for, store_on
 
 USERS = [f"user-{number}" for number in range(64)]

@@ -50,16 +50,10 @@ from service.bench.workload import first_clicks, sample_clicks, sample_values
 from service.feedback.entries import read_entry, stream_keys
 from service.feedback.impressions import Impressions
 from service.server.embedded_redis import free_port, private_redis
-from service.store.session_store import (
-    Click,
-    ComputedState,
-    RedisStore,
-    StoredSession,
-    StoreLimits,
-    Visit,
-    user_key,
-)
+from service.store.click import Click
+from service.store.session_store import ComputedState, RedisStore, StoredSession, StoreLimits, Visit
 from service.store.state_codec import StateTag, encode
+from service.store.user_keys import user_key
 from tests.support.redis.stores import redis_client_for
 from tests.support.service.processes import family, processor_seconds, resident
 

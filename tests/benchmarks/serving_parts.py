@@ -36,10 +36,11 @@ from recsys.retrieval.exact import RankingQuery
 from service.api.fast_path import content_of, query_of
 from service.api.request_checks import read_body
 from service.app import create_app
-from service.recommender import RecommendationResult
+from service.recommendation.queries import RecommendationResult
 from service.serve import freeze_garbage_collector, read_settings
 from service.server.embedded_redis import private_redis
-from service.store.session_store import Click, StoredSession, Visit
+from service.store.click import Click
+from service.store.session_store import StoredSession, Visit
 from tests.benchmarks.retrieval_variant import write_variant
 from tests.support.redis.stores import redis_client_for, store_on
 

@@ -59,7 +59,7 @@ from training.evaluation.trending import going_on
 from training.model.weights import eager_predictor
 from training.progress import TrainingBars
 from training.recipe import load_recipe
-from training.trainer import Trainer
+from training.trainer import FromScratch, Trainer
 
 ClickFile = Annotated[Path, typer.Option(help="Click log.")]
 RecipeName = Annotated[str, typer.Option(help="Recipe.")]
@@ -87,12 +87,7 @@ def days(
     sessions = read_sessions(ClickOptions(clicks)).sessions
     forced = forced_settings(half_life_hours, strength)
     for number in day:
-        cut = int(sessions.time_ms.min()) + number * DAY_MS
-        started = sessions.starts_ms
-        earlier = sessions.keep_sessions((started >= cut - train_days * DAY_MS) & (started < cut))
-        before = earlier.keep_clicks(earlier.time_ms < cut)
-        train = before.keep_sessions(before.lengths >= 2)
-        test = sessions.keep_sessions((started >= cut) & (started < cut + DAY_MS))
+        train, test = days_of(sessions, number, train_days)
         measure(f"day {number}", train, test, recipe, changes or (), forced)
 
 
@@ -204,6 +199,16 @@ def thread_ms(call: Callable[[], object]) -> float:
     return (time.thread_time() - began) * 1000
 
 
+def days_of(sessions: Sessions, number: int, train_days: int) -> tuple[Sessions, Sessions]:
+    """Return the training sessions of the days before a day, and the sessions of the day."""
+    cut = int(sessions.time_ms.min()) + number * DAY_MS
+    started = sessions.starts_ms
+    earlier = sessions.keep_sessions((started >= cut - train_days * DAY_MS) & (started < cut))
+    before = earlier.keep_clicks(earlier.time_ms < cut)
+    test = sessions.keep_sessions((started >= cut) & (started < cut + DAY_MS))
+    return before.keep_sessions(before.lengths >= 2), test
+
+
 def forced_settings(
     half_life_hours: float | None, strength: float
 ) -> RecentPopularitySettings | None:
@@ -244,8 +249,10 @@ def measure(
     )
 
 
-def trained(train: Sessions, name: str, changes: Sequence[str]) -> tuple[Predictor, str]:
-    """Return the predictor that `recsys train` exports, and the sentence on recent popularity."""
+def trained(
+    train: Sessions, name: str, changes: Sequence[str], initialiser: FromScratch | None = None
+) -> tuple[Predictor, str]:
+    """Return the predictor that `recsys train` exports, and sentences on its additions."""
     recipe = load_recipe(name, changes)
     with tempfile.TemporaryDirectory() as folder, TrainingBars(console) as bars:
         trainer = Trainer(
@@ -255,12 +262,13 @@ def trained(train: Sessions, name: str, changes: Sequence[str]) -> tuple[Predict
             bars,
             choose_additions=chooser_of(recipe),
         )
-        result = trainer.train(train, None)
+        result = trainer.train(train, None, initialiser)
     additions, catalogue = result.additions, result.catalogue
     blend = blend_of(additions.blend, catalogue, train)
     recent = recent_of(additions.recent, catalogue, train)
-    predictor = eager_predictor(result.weights, catalogue, recipe, blend, additions.repeats, recent)
-    return predictor, additions.recent_summary
+    weights = result.weights.with_new_items(additions.new_items)
+    predictor = eager_predictor(weights, catalogue, recipe, blend, additions.repeats, recent)
+    return predictor, f"{additions.recent_summary}. New items: {additions.new_items_summary}"
 
 
 if __name__ == "__main__":

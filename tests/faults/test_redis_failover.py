@@ -17,7 +17,7 @@ from service.app import create_app
 from service.redis_client.breaker import BreakerConfig
 from service.redis_client.server import RedisCall, Script
 from service.settings import Settings
-from service.store.session_store import user_key
+from service.store.user_keys import user_key
 from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.redis.failover import (
     Failover,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from service.app import create_app
 from service.settings import Settings
-from service.store.session_store import user_key
+from service.store.user_keys import user_key
 from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.service.app_client import PATIENT, client_of
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from service.store.session_store import Click, ComputedState, StoredSession, Visit
+from service.store.click import Click
+from service.store.session_store import ComputedState, StoredSession, Visit
 from tests.support.redis.servers import own_redis
 from tests.support.redis.stores import redis_client_for, store_on
 

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -14,14 +14,17 @@ from rich.console import Console
 import recsys
 from data.click_options import ClickOptions
 from data.content import ContentOptions
+from data.items import items_text
 from data.prepare import read_sessions
 from recsys.bundle.golden import open_predictor
 from recsys.bundle.layout import CONTENT, CONTENT_MODEL, MANIFEST
+from recsys.cli.catalogue import overlay_of
 from recsys.errors import BadInput, BadRecipe, BundleRefused
+from recsys.live.entry import ItemEntry
 from recsys.predictor import Predictor
 from recsys.retrieval.exact import RankingQuery
 from training.additions.new_items import SHIFTS, choose_new_item_term
-from training.evaluate_bundle import evaluate_bundle
+from training.evaluate_bundle import evaluate_bundle, overlaid
 from training.finetune import FinetuneOptions, finetune
 from training.pipeline import TrainOptions, train
 from training.recipe import Recipe
@@ -142,6 +145,39 @@ def test_new_targets_are_reported_beside_baselines(
     assert "9 items without a click have content alone" in manifest["training"]["content"]
     page = (bundle / "report.html").read_text()
     assert "next clicks on items without a training click" in page
+
+
+def test_an_overlay_is_measured_as_items_of_the_bundle(
+    bundle: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An item that another one replaces, with the same content, changes no rank."""
+    old, clicks, items = name("red", OLD + 2), tmp_path / "clicks.csv", tmp_path / "items.csv"
+    clicks.write_text((folder / "clicks.csv").read_text().replace(f",{old},", ",another,"))
+    row = f"red,{OLD + 2},{(OLD + 2) * 60}"
+    items.write_text(f"item_id,colour,weight,since,available\nanother,{row},1\n{old},{row},0\n")
+    overlay = overlay_of(items, "item_id", items_text(None), [])
+
+    def measured(path: Path, overlay: Mapping[str, ItemEntry]) -> tuple[dict[str, float], int]:
+        given = ClickOptions(path, test_fraction=0.2)
+        quiet = Console(quiet=True)
+        evaluate_bundle(bundle, given, quiet, every_session=False, print_json=True, overlay=overlay)
+        result = json.loads(capsys.readouterr().out)
+        del result["model"]["coverage@20"]  # of one more item
+        return result["model"], result["unseen_targets"]
+
+    before, changed = measured(folder / "clicks.csv", {}), measured(clicks, overlay)
+
+    assert changed[0] == pytest.approx(before[0])
+    assert changed[1] == before[1] == 0
+    assert measured(clicks, {})[1] > 0
+
+
+def test_an_overlay_that_the_service_would_refuse_is_refused(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    (tmp_path / "items.csv").write_text("item_id,color\nanother,red\n")
+    with pytest.raises(BadInput, match="item 'another': 'color' is not an attribute"):
+        overlaid(predictor, overlay_of(tmp_path / "items.csv", "item_id", items_text(None), []))
 
 
 def test_what_cannot_be_combined_is_refused(bundle: Path, folder: Path) -> None:

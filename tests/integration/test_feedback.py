@@ -10,9 +10,9 @@ from data.events.folder import EventsFolder
 from data.events.reading import read_clicks, read_impressions
 from data.prepare import read_sessions
 from recsys.cli.collect import FolderSink
-from service.feedback.collector import Collector, CollectorOptions
-from service.feedback.collector_metrics import CollectorMetrics
-from service.feedback.reader import FeedbackReader
+from service.collector.collector import Collector, CollectorOptions
+from service.collector.metrics import CollectorMetrics
+from service.collector.reader import FeedbackReader
 from service.redis_client.client import RedisClient
 from tests.support.service.app_client import ClientOf
 

@@ -19,7 +19,9 @@ from service.redis_client.client import PING_CALL, RedisClient
 from service.redis_client.cluster import SlotMap
 from service.redis_client.server import RedisCall
 from service.settings import Settings
-from service.store.session_store import Click, ComputedState, StoredSession, Visit, user_key
+from service.store.click import Click
+from service.store.session_store import ComputedState, StoredSession, Visit
+from service.store.user_keys import user_key
 from service.trending.counters import Counters, RedisCounters
 from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.redis.servers import (

@@ -14,7 +14,9 @@ from recsys.errors import StoreUnavailable
 from service.feedback.entries import ClickEntry, DeletionEntry, FeedbackEntry, stream_of
 from service.redis_client.client import RedisClient
 from service.server.embedded_redis import free_port
-from service.store.session_store import Click, RedisStore, StoredSession, Visit, user_key
+from service.store.click import Click
+from service.store.session_store import RedisStore, StoredSession, Visit
+from service.store.user_keys import user_key
 from tests.support.redis.chaos_proxy import ChaosProxy, FaultMode
 from tests.support.redis.feedback import entries_in
 from tests.support.redis.servers import own_redis

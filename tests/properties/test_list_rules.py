@@ -20,10 +20,11 @@ from recsys.predictor import Predictor
 from recsys.retrieval.int8 import Int8Index
 from recsys.retrieval.item_scan import ItemScan
 from recsys.retrieval.rerank import Reranked
-from service.list_rules import ListQuery
 from service.metrics import ServiceMetrics
-from service.recommender import ItemList, RecommendationQuery, Recommender
-from service.store.session_store import Click
+from service.recommendation.list_rules import ListQuery
+from service.recommendation.queries import ItemList, RecommendationQuery
+from service.recommendation.recommender import Recommender
+from service.store.click import Click
 from tests.support.redis.stores import redis_client_for, store_on
 
 ITEMS, HIDDEN = 24, 3

@@ -1,4 +1,4 @@
-"""The law of the hidden state, which service/recommender.py states."""
+"""The law of the hidden state, which service/recommendation/query_session.py states."""
 
 import asyncio
 import dataclasses
@@ -23,8 +23,8 @@ from recsys.predictor import Predictor, SessionState
 from service.app import create_app
 from service.middleware.auth import hash_of, new_key
 from service.settings import Settings
-from service.store.session_store import user_key
 from service.store.state_codec import decode
+from service.store.user_keys import user_key
 from tests.support.bundles.content_bundle import IDS, write_content_bundle
 from tests.support.bundles.model_kinds import KINDS, ModelKinds
 from tests.support.bundles.trained_shop import SMALL, TrainedShop

@@ -11,15 +11,9 @@ from recsys.errors import StoreUnavailable
 from service.feedback.entries import SHARDS
 from service.redis_client.client import RedisClient
 from service.server.embedded_redis import free_port
-from service.store.session_store import (
-    Click,
-    ComputedState,
-    RedisStore,
-    StoredSession,
-    Visit,
-    keys_before_shards,
-    user_key,
-)
+from service.store.click import Click
+from service.store.session_store import ComputedState, RedisStore, StoredSession, Visit
+from service.store.user_keys import keys_before_shards, user_key
 from tests.support.redis.chaos_proxy import ChaosProxy, FaultMode
 from tests.support.redis.servers import own_redis
 from tests.support.redis.stores import redis_client_for, store_on, visit

@@ -22,12 +22,13 @@ from random import Random
 import redis as redis_py
 import uvloop
 
-from data.events.folder import CLICKS, IMPRESSIONS, REJECTED, EventsFolder
+from data.events.folder import EventsFolder
 from data.events.reading import read_events
 from recsys.bundle.golden import open_predictor
+from recsys.events.schemas import CLICKS, IMPRESSIONS, REJECTED
 from service.feedback.entries import SHARDS, ClickEntry, ImpressionEntry, stream_key
 from service.feedback.impressions import FLUSH_SECONDS
-from service.store.session_store import user_key
+from service.store.user_keys import user_key
 from tests.soak.bounds import Bound
 from tests.soak.kills import MOST_REPEATS, acknowledged, user_of
 from tests.support.processes import Process, start_fork

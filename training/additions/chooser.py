@@ -3,7 +3,9 @@
 These are the term of new items, recent popularity, the blend with session neighbours, and the
 repeat term, in this order: each is chosen for the scores with those before it. A first fit of the
 repeat term gives the temperature, with which neighbours are blended in. Where they are, a second
-fit makes the term for the blended scores.
+fit makes the term for the blended scores. Where clicks go on to be counted, the term of new items
+is chosen once more for the scores with these counts: a new item that is clicked needs no other
+lift, and one that is not clicked stands below those that are.
 """
 
 import dataclasses
@@ -14,7 +16,7 @@ from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import BlendSettings
 from recsys.predictor import Predictor
 from training.additions.blend import blend_of, choose_blend
-from training.additions.new_items import choose_new_item_term, term_of
+from training.additions.new_items import ChosenTerm, choose_new_item_term, term_of
 from training.additions.recent_popularity import ChosenRecent, choose_recent, recent_of
 from training.additions.repeats import fit_repeats
 from training.checkpoint import Additions
@@ -41,11 +43,12 @@ def chooser_of(
         predictor: Predictor, train: Sessions | Selection, valid: Sessions | None
     ) -> Additions:
         new_items = choose_new_item_term(recipe, predictor, valid)
-        if new_items.term is not None:
-            predictor = predictor.with_bias(term_of(new_items.term, predictor.catalogue))
-        recent = _recent(recipe, kept, predictor, train, valid)
+        recent = _recent(recipe, kept, _shifted(predictor, new_items), train, valid)
         used = recent_of(recent.settings, predictor.catalogue, train)
-        additions = others(predictor.with_recent(used), train, valid)
+        predictor = predictor.with_recent(used)
+        if new_items.term is not None and used is not None and used.is_trending:
+            new_items = choose_new_item_term(recipe, predictor, valid)  # clicks tell them apart
+        additions = others(_shifted(predictor, new_items), train, valid)
         return dataclasses.replace(
             additions,
             recent=recent.settings,
@@ -69,6 +72,13 @@ def chooser_of(
         return _with_kept(additions, kept, kept.repeats)
 
     return chosen
+
+
+def _shifted(predictor: Predictor, new_items: ChosenTerm) -> Predictor:
+    """Return the predictor with the term of new items, if there is one."""
+    if new_items.term is None:
+        return predictor
+    return predictor.with_bias(term_of(new_items.term, predictor.catalogue))
 
 
 def _recent(

@@ -70,7 +70,7 @@ def choose_recent(
     if counted and real_times:
         before, after = (reindex(s, catalogue.item_ids) for s in (_newest(train), valid))
         rankings += [
-            _CountsThatGoOn(seconds, catalogue, before, after) for seconds in HALF_LIVES_SECONDS
+            CountsThatGoOn(seconds, catalogue, before, after) for seconds in HALF_LIVES_SECONDS
         ]
     scored = scored_cases(predictor, valid, CASES, with_unknown=True, in_time=real_times)
     ranked = _RankedCases.of(catalogue, rankings, scored if counted else ())
@@ -186,7 +186,7 @@ class _FixedCounts:
         return _shown_ranks(cases, in_scores.numpy(), self._places[target])
 
 
-class _CountsThatGoOn:
+class CountsThatGoOn:
     """Rankings with the counts at the time of each case, for one half-life."""
 
     def __init__(

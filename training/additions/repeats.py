@@ -186,7 +186,7 @@ def by_likelihood(cases: RepeatCases, chosen: Mask) -> Coefficients:
 
     def loss_at(index: int) -> float:
         if index not in found:
-            loss = _Loss(cases, chosen & cases.known, index, EXPONENT_STEP * EXPONENTS[index])
+            loss = RepeatLoss(cases, chosen & cases.known, index, EXPONENT_STEP * EXPONENTS[index])
             start = found[min(found, key=lambda other: abs(other - index))][1] if found else scaled
             best = minimize(loss, start, jac=True, method="L-BFGS-B", options={"ftol": 1e-6})
             found[index] = float(best.fun), best.x
@@ -230,7 +230,9 @@ def temperature_of(cases: RepeatCases, coefficients: Coefficients) -> float:
     losses = []
     for at, exponent in enumerate(EXPONENTS):
         inverse = EXPONENT_STEP * exponent
-        losses.append(_Loss(cases, every & cases.known, at, inverse)(inverse * coefficients)[0])
+        losses.append(
+            RepeatLoss(cases, every & cases.known, at, inverse)(inverse * coefficients)[0]
+        )
     return round(1 / (EXPONENT_STEP * EXPONENTS[int(np.argmin(losses))]), 4)
 
 
@@ -243,7 +245,7 @@ def _starts() -> Iterator[Coefficients]:
             yield start
 
 
-class _Loss:
+class RepeatLoss:
     """Mean cross-entropy of some cases at one temperature, with its gradient."""
 
     def __init__(self, cases: RepeatCases, chosen: Mask, at: int, inverse: float) -> None:

@@ -19,10 +19,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from data.events.attribution import shown_lists
-from data.events.folder import CLICKS, DAY_SECONDS, HOUR_SECONDS, IMPRESSIONS, EventsFolder
+from data.events.folder import DAY_SECONDS, HOUR_SECONDS, EventsFolder
 from data.events.reading import read_events
-from recsys.attribution import WINDOW_SECONDS
 from recsys.errors import BadInput
+from recsys.events.attribution import WINDOW_SECONDS
+from recsys.events.schemas import CLICKS, IMPRESSIONS
 
 LISTS_PER_DAY = 100
 UNUSABLE = "There is nothing to compare"

@@ -7,11 +7,12 @@ from pathlib import Path
 import pyarrow.compute as pc
 from rich.console import Console
 
-from data.events.folder import DAY_SECONDS, IMPRESSIONS
+from data.events.folder import DAY_SECONDS
 from data.events.reading import read_events
-from recsys.attribution import WINDOW_SECONDS
 from recsys.bundle.experiment_log import ShareChange, read_changes
 from recsys.errors import BadInput
+from recsys.events.attribution import WINDOW_SECONDS
+from recsys.events.schemas import IMPRESSIONS
 from recsys.fileio import check_new_file, replace_file
 from training.experiments.comparison import VariantComparison, compare, verdict
 from training.experiments.outcomes import (

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.stats import chi2
 
-from data.events.folder import IMPRESSIONS
 from data.events.reading import read_events
+from recsys.events.schemas import IMPRESSIONS
 
 MISMATCH = 0.001  # p-value below which a mismatch is reported: a daily look must rarely be wrong
 SETTLE_SECONDS = 60.0  # after a change of shares: until all processes follow it

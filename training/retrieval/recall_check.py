@@ -86,7 +86,7 @@ def choose_retrieval(
     refused: dict[str, float] = {}
     for kind in kinds:
         on_attempt(kind)
-        index = _build(kind, predictor, scale, bias_unit, on_attempt)
+        index = build_index(kind, predictor, scale, bias_unit, on_attempt)
         on_attempt(kind)
         for probed in _with_more_probes(index):
             recall = check.recall(Reranked(probed, predictor.exact_retrieval, scale), MIN_RECALL)
@@ -97,7 +97,7 @@ def choose_retrieval(
     return ChosenRetrieval(RetrievalSettings(states=len(states), refused=refused))
 
 
-def _build(
+def build_index(
     kind: str, predictor: Predictor, scale: float, bias_unit: float, on_attempt: OnAttempt
 ) -> CandidateIndex:
     predictor = predictor.for_index()

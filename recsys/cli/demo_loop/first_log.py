@@ -1,8 +1,9 @@
 """Clicks from before the service, as events: what the first model learns from."""
 
-from data.events.folder import CLICKS, SCHEMAS, EventsFolder
+from data.events.folder import EventsFolder
 from data.events.writing import EventsWriter, only_writer
 from data.shop.visitors import ShopDays
+from recsys.events.schemas import CLICKS, SCHEMAS
 
 DAY_SECONDS = 60  # visits begin in the first half of a day, and end before the next one
 SECONDS_BETWEEN_CLICKS = 0.25

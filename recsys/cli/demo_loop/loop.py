@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from data.events.folder import IMPRESSIONS, EventsFolder
+from data.events.folder import EventsFolder
 from data.events.reading import read_events
 from data.shop.visitors import ShopDays
 from recsys.bundle.registry import publish, read_current
@@ -26,8 +26,9 @@ from recsys.cli.demo_loop.visits import follow_all
 from recsys.cli.demo_service import running_service
 from recsys.client import Client
 from recsys.errors import RecsysError
-from service.feedback.collector import CollectorOptions
-from service.feedback.collector_metrics import CollectorMetrics
+from recsys.events.schemas import IMPRESSIONS
+from service.collector.collector import CollectorOptions
+from service.collector.metrics import CollectorMetrics
 from service.feedback.impressions import FLUSH_SECONDS
 from service.server.embedded_redis import private_redis
 from training.retrain.decision import Decision

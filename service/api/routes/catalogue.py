@@ -20,9 +20,9 @@ from service.api.dependencies import RunningService, ServiceDep
 from service.api.fast_path import items_of, json_response, rules_of
 from service.api.request_checks import StrictRoute
 from service.api.routes.items import FilterWords
-from service.list_rules import ListQuery
 from service.model_manager import ModelManager
-from service.recommender import ItemList
+from service.recommendation.list_rules import ListQuery
+from service.recommendation.queries import ItemList
 
 router = APIRouter(prefix="/v1", tags=["catalogue"], route_class=StrictRoute)
 

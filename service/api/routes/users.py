@@ -18,8 +18,9 @@ from recsys.errors import StoreUnavailable
 from service.api.dependencies import RunningService, ServiceDep
 from service.api.fast_path import content_of, json_response
 from service.api.request_checks import StrictRoute
-from service.recommender import RecommendationQuery
-from service.store.session_store import Click, StoredSession, Visit
+from service.recommendation.queries import RecommendationQuery
+from service.store.click import Click
+from service.store.session_store import StoredSession, Visit
 
 
 def no_slash(request: Request) -> None:

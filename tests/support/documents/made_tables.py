@@ -8,7 +8,7 @@ import json
 import re
 from dataclasses import fields
 
-from service.feedback.collector_metrics import CollectorMetrics
+from service.collector.metrics import CollectorMetrics
 from service.metrics import ServiceMetrics
 from service.settings import REQUIRED, described
 from tests.support.documents.markdown import ROOT

@@ -6,7 +6,7 @@ It states what the store must do with a user's clicks, in the simplest way. Time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from service.store.session_store import Click
+from service.store.click import Click
 
 
 @dataclass

@@ -27,7 +27,8 @@ from recsys.retrieval.exact import RankingQuery
 from service.app import create_app
 from service.model_manager import OpenedBundle
 from service.settings import Settings
-from service.store.session_store import Click, user_key
+from service.store.click import Click
+from service.store.user_keys import user_key
 from tests.support.redis.plain_sessions import ClickCounts, PlainRules, PlainSession
 from tests.support.service.app_client import PATIENT, client_of
 

@@ -7,14 +7,9 @@ from redis.crc import key_slot
 
 from service.redis_client.breaker import BreakerConfig
 from service.redis_client.client import RedisClient
-from service.store.session_store import (
-    Click,
-    RedisStore,
-    StoredSession,
-    StoreLimits,
-    Visit,
-    user_key,
-)
+from service.store.click import Click
+from service.store.session_store import RedisStore, StoredSession, StoreLimits, Visit
+from service.store.user_keys import user_key
 from tests.support.redis.servers import SLOTS
 
 WINDOW = 5

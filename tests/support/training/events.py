@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.events.folder import CLICKS, SCHEMAS, EventsFolder
+from data.events.folder import EventsFolder
 from data.events.writing import EventsWriter
 from data.synthetic import Shop
+from recsys.events.schemas import CLICKS, SCHEMAS
 
 DAY_SECONDS = 86_400
 

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data.events.folder import CLICKS, IMPRESSIONS, SCHEMAS, EventsFolder
+from data.events.folder import EventsFolder
 from data.events.writing import EventsWriter
+from recsys.events.schemas import CLICKS, IMPRESSIONS, SCHEMAS
 
 
 class Shown(NamedTuple):

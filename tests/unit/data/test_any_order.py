@@ -5,7 +5,7 @@ Some plays here, 10,000 by `make soak`.
 
 import pytest
 
-from service.store.session_store import Click
+from service.store.click import Click
 from tests.support.bundles.model_kinds import ModelKinds
 from tests.support.redis.plain_sessions import PlainRules, PlainSession
 from tests.support.redis.session_machine import check_random_steps, service_under_test

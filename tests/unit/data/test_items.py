@@ -54,6 +54,15 @@ def test_reserved_and_duplicate_columns_are_refused(tmp_path: Path) -> None:
     assert "two columns are called 'n'" in refused(written(tmp_path, "item_id,n,n\na,1,2\n"))
 
 
+def test_an_unusable_path_is_called_an_items_file(tmp_path: Path) -> None:
+    (tmp_path / "items.xlsx").touch()
+    heading = "The items file cannot be used"
+
+    assert refused(tmp_path / "items.xlsx").startswith(f"{heading}: {tmp_path}/items.xlsx ends in")
+    assert refused(tmp_path / "missing.csv").startswith(heading)
+    assert refused(written(tmp_path, "")).startswith(heading)
+
+
 def test_ids_that_are_lists_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "items.parquet"
     pq.write_table(pa.table({"item_id": [["a"]], "n": [1]}), path)

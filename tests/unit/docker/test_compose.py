@@ -9,7 +9,7 @@ import yaml
 
 from recsys import __version__
 from recsys.shadowing import PACKAGES
-from service.feedback.collector_metrics import CollectorMetrics
+from service.collector.metrics import CollectorMetrics
 from service.metrics import ServiceMetrics
 from service.settings import Settings
 from tests.compose.dashboard import DASHBOARD

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from recsys.cli.app import app
 from recsys.errors import BadInput
 from service.bench import command
-from service.bench.command import BenchOptions, _prepared, bench
+from service.bench.command import BenchOptions, bench, prepared_requests
 from service.bench.connection import Connection, post
 from service.bench.pace import Request, Samples, paced, saturating
 from service.bench.report import histogram, summarize
@@ -103,7 +103,7 @@ def test_requests_filter_by_values_of_items() -> None:
     options = BenchOptions("http://127.0.0.1:9", filters=[{"kind": ["tea"]}, {"kind": ["cup"]}])
     clicks = [BenchClick("u", "i")] * 3
 
-    payloads = [request.payload for request in _prepared(options, clicks)]
+    payloads = [request.payload for request in prepared_requests(options, clicks)]
 
     assert set(values) == {"tea", "cup"}
     assert [b'{"kind": ["tea"]}' in payload for payload in payloads] == [True, False, True]
@@ -268,7 +268,7 @@ def test_json_output_is_one_object(
     async def instantly(*_: object) -> Samples:
         return Samples(latency=[0.001], status=[200], seconds=1.0)
 
-    monkeypatch.setattr(command, "_run", instantly)
+    monkeypatch.setattr(command, "run_requests", instantly)
     options = BenchOptions("http://127.0.0.1:9", measure_ceiling=False)
     bench(options, iter(visits(10)), Console(quiet=True), as_json=True)
 

@@ -13,7 +13,7 @@ from recsys.bundle.layout import MANIFEST
 from recsys.client.schemas import RecommendationRequest
 from recsys.errors import UnknownAttribute
 from service.api.fast_path import query_of
-from service.recommender import RecommendationResult
+from service.recommendation.queries import RecommendationResult
 from tests.support.bundles.broken_bundles import BREAKS
 from tests.support.bundles.model_kinds import ModelKinds
 from tests.support.service.registry_service import ADMIN, RegistryService, serving

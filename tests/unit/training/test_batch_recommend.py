@@ -89,7 +89,7 @@ def test_a_run_that_fails_leaves_the_old_file(
     def full(*_: object) -> object:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(bulk, "_table", full)
+    monkeypatch.setattr(bulk, "list_table", full)
     with pytest.raises(BadInput, match="No space left"):
         made(trained, clicks, out)
 

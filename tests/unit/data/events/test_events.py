@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from data.click_options import ClickOptions
 from data.clicks import read_clicks as read_click_files
 from data.events.compaction import READING_SECONDS, Compacted, compact
-from data.events.folder import CLICKS, DELETIONS, IMPRESSIONS, MANIFEST, SCHEMAS, EventsFolder
+from data.events.folder import MANIFEST, EventsFolder
 from data.events.reading import read_clicks, read_impressions
 from data.events.writing import EventsWriter, FolderInUse, only_writer
 from data.prepare import read_sessions
 from recsys.errors import BadInput
+from recsys.events.schemas import CLICKS, DELETIONS, IMPRESSIONS, SCHEMAS
 
 HOUR = 3600
 NOON = 1_767_268_800  # 2026-01-01 12:00 UTC

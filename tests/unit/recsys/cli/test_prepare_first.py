@@ -62,7 +62,7 @@ def test_half_of_the_memory_decides_unless_the_user_does(
     prepared: bool,
 ) -> None:
     monkeypatch.setattr(prepare_first, "memory_bytes", lambda: memory)
-    monkeypatch.setattr(prepare_first, "_prepared", lambda clicks, folder, *_: folder)
+    monkeypatch.setattr(prepare_first, "prepared_folder", lambda clicks, folder, *_: folder)
     clicks, said = written(tmp_path, a_csv=1000), StringIO()  # 8,000 bytes in memory
 
     source = source_of(clicks, tmp_path / "out", Console(file=said), choice)

@@ -184,25 +184,32 @@ def test_popular_items_keep_their_scores_and_new_ones_follow(base: Predictor) ->
     assert sorted(set(ranking.scores), reverse=True) == ranking.scores
 
 
-def test_counts_of_clicks_change_below_an_overlay(base: Predictor) -> None:
-    """New items have no clicks, and the term of such an item."""
-    overlay = Overlay(base)
-    overlay.apply({IDS[1]: ItemEntry(available=False), "new": ItemEntry(True, {"brand": "Ada"})})
-    counts = np.zeros(ITEMS)
-    counts[[1, 5]] = 9.0, 4.0
+@given(st.dictionaries(st.sampled_from([*IDS[:4], *NEW]), st.integers(1, 9)), ENTRIES, WINDOWS)
+def test_counts_of_clicks_are_those_of_a_model_of_all_items(
+    any_base: Predictor, clicks: dict[str, int], entries: dict[str, ItemEntry], window: list[int]
+) -> None:
+    """Counts that come before an item is placed count for it, too."""
+
+    def counted(predictor: Predictor) -> Predictor:
+        counts = np.zeros(len(predictor.catalogue))
+        for item_id, number in clicks.items():
+            if (item := predictor.catalogue.find(item_id)) is not None:
+                counts[item] = number
+        return predictor.with_counts(RecentPopularity(counts, settings))
+
     settings = RecentPopularitySettings(0.5, half_life_seconds=60)
-    before = overlay.predictor().exact_retrieval
-
-    overlay.rebase(lambda predictor: predictor.with_recent(RecentPopularity(counts, settings)))
+    overlay = Overlay(any_base)
+    overlay.recount(counted)
+    overlay.apply(entries)
     live = overlay.predictor()
+    whole, available = materialised(any_base, entries)
+    whole = counted(whole)
+    shown = RankingQuery(len(available), allowed=AllowedItems.of_mask(available))
 
-    popular = live.recommend([], RankingQuery(ITEMS)).items
-    assert (popular[0], popular[-1], 1 in popular) == (5, ITEMS, False)
-    after, term = live.exact_retrieval, 0.5 * np.log(0.5)
-    assert before.new is not None
-    assert after.new is not None
-    assert float(after.new.bias - before.new.bias) == pytest.approx(term)
-    assert float(after.bias[0] - before.bias[0]) == pytest.approx(term)
+    for clicked in ([], [item for item in window if item < len(available)]):
+        ranking, expected = live.recommend(clicked, shown), whole.recommend(clicked, shown)
+        assert ranking.items == expected.items
+        assert ranking.scores == pytest.approx(expected.scores, abs=1e-5)
 
 
 def test_an_entry_of_another_bundle_that_does_not_fit_is_not_applied(base: Predictor) -> None:

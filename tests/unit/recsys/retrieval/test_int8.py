@@ -95,7 +95,7 @@ def test_the_product_of_codes_is_exact(
     assert hasattr(torch, "_int_mm"), "torch has no _int_mm: measure and name another way"
     monkeypatch.setattr(int8, "SLOW_INT_MM", ())
     if not fast:
-        monkeypatch.setattr(int8, "_int_mm", None)
+        monkeypatch.setattr(int8, "int8_matmul", None)
     random = np.random.default_rng(rows)
     queries, codes = (random.integers(-127, 128, (n, 136), dtype=np.int8) for n in (rows, 200))
     queries[0], codes[0] = 127, -127  # the largest possible sum

@@ -14,7 +14,8 @@ from recsys.bundle.experiment_log import read_changes
 from recsys.bundle.registry import publish
 from service.api.dependencies import RunningService
 from service.feedback.entries import ClickEntry, DeletionEntry, ImpressionEntry
-from service.store.session_store import RedisStore, user_key
+from service.store.session_store import RedisStore
+from service.store.user_keys import user_key
 from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.redis.feedback import entries_in
 from tests.support.service.registry_service import RegistryService, serving

@@ -23,7 +23,8 @@ from service.feedback.impressions import Impressions
 from service.feedback.limits import StreamLimits
 from service.redis_client.client import RedisClient
 from service.server.embedded_redis import free_port
-from service.store.session_store import Click, user_key
+from service.store.click import Click
+from service.store.user_keys import user_key
 from tests.support.redis.feedback import entries_in
 from tests.support.redis.stores import redis_client_for, store_on, visit
 from tests.support.service.app_client import ClientOf

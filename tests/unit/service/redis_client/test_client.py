@@ -13,7 +13,8 @@ from service.redis_client.breaker import BreakerConfig, BreakerState
 from service.redis_client.client import RedisClient
 from service.redis_client.server import RedisCall
 from service.server.embedded_redis import free_port
-from service.store.session_store import Click, StoredSession, Visit
+from service.store.click import Click
+from service.store.session_store import StoredSession, Visit
 from tests.support.redis.chaos_proxy import ChaosProxy, FaultMode
 from tests.support.redis.faults import FAULTS
 from tests.support.redis.servers import own_redis

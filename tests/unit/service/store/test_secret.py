@@ -8,8 +8,9 @@ import redis as redis_py
 
 from recsys.errors import StoreUnavailable
 from service.redis_client.client import RedisClient
+from service.store.click import Click
 from service.store.secret import SharedSecret
-from service.store.session_store import SECRET_KEY, Click
+from service.store.session_store import SECRET_KEY
 from tests.support.redis.stores import redis_client_for, shared_secret_store_on, visit
 
 KEY = "a secret"

@@ -31,7 +31,7 @@ from training.additions.recent_popularity import (
     NO_GAIN,
     NO_TIMES,
     TOO_FEW,
-    _CountsThatGoOn,
+    CountsThatGoOn,
     choose_recent,
     counts_at_end,
     has_real_times,
@@ -127,7 +127,7 @@ def test_the_choice_ranks_as_the_evaluation_does() -> None:
     valid.items[::9] = ITEMS
     valid = dataclasses.replace(valid, item_ids=(*IDS, "unknown"))
     predictor, known = untrained(), reindex(valid, IDS)
-    ranking = _CountsThatGoOn(300, predictor.catalogue, train, known)
+    ranking = CountsThatGoOn(300, predictor.catalogue, train, known)
 
     for settings, ranks in zip(
         ranking.settings,

@@ -49,7 +49,7 @@ from training.additions.repeats import (
     EXPONENT_STEP,
     EXPONENTS,
     RepeatCases,
-    _Loss,
+    RepeatLoss,
     choose,
     collect,
     fit_repeats,
@@ -123,7 +123,7 @@ def test_the_loss_is_the_cross_entropy_of_all_items_and_its_gradient_is_right(at
     scored, scores = random_cases(3)
     cases = collect([scored])
     inverse = EXPONENT_STEP * EXPONENTS[at]
-    loss = _Loss(cases, cases.known, at, inverse)
+    loss = RepeatLoss(cases, cases.known, at, inverse)
     point = np.linspace(-1, 1, len(COEFFICIENTS))
 
     value = loss(point)[0] - 1e-3 * point @ point

@@ -116,14 +116,14 @@ def test_a_kind_that_fails_is_replaced_by_the_next_more_exact_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where every kind fails, items are scored exactly."""
-    build = recall_check._build
+    build = recall_check.build_index
 
     def build_wrong(kind: str, predictor: Predictor, *rest: Any) -> CandidateIndex:
         if kind == right:
             return build(kind, predictor, *rest)
         return index_of_other_weights(kind, predictor)
 
-    monkeypatch.setattr(recall_check, "_build", build_wrong)
+    monkeypatch.setattr(recall_check, "build_index", build_wrong)
     monkeypatch.setattr(recall_check, "PROBES", {"lists": (1,)})
     # fewer candidates, else the index of a small shop returns every item
     monkeypatch.setattr(building, "CANDIDATES_PER_GROUP", 20)

@@ -4,7 +4,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.store.session_store import Click
+from service.store.click import Click
 
 PARTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 

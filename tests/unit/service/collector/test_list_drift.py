@@ -2,10 +2,10 @@
 
 import pytest
 
-from service.feedback.collector_metrics import CollectorMetrics
-from service.feedback.columns import StoredEvent
+from service.collector.columns import StoredEvent
+from service.collector.list_drift import MAX_USERS, WINDOW_LISTS, ListDrift
+from service.collector.metrics import CollectorMetrics
 from service.feedback.entries import DeletionEntry, ImpressionEntry
-from service.feedback.list_drift import MAX_USERS, WINDOW_LISTS, ListDrift
 
 METRICS = CollectorMetrics
 

@@ -8,8 +8,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from recsys.attribution import LATE_SECONDS, WINDOW_SECONDS
-from service.feedback.columns import StoredEvent
+from recsys.events.attribution import LATE_SECONDS, WINDOW_SECONDS
+from service.collector.columns import StoredEvent
 from service.feedback.entries import SHARDS, ClickEntry, DeletionEntry, ImpressionEntry
 
 MAX_LISTS = 50_000  # that are remembered, about 100 MB
@@ -31,8 +31,9 @@ class ShownList:
 class ClickedRanks:
     """Ranks of clicked items in the lists that showed them.
 
-    `recsys/attribution.py` says which list a click came from. Where lists are too many to remember,
-    the users of half of the shards are passed over from then on; the others are a fair sample.
+    `recsys/events/attribution.py` says which list a click came from. Where lists are too many to
+    remember, the users of half of the shards are passed over from then on; the others are a fair
+    sample.
 
     Args:
         count: called with rank (from 1) and variant of each click on a list, and with None and ""

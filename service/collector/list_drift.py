@@ -8,8 +8,8 @@ a number of lists and no time, so that its numbers do not depend on the traffic.
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 
-from service.feedback.collector_metrics import CollectorMetrics
-from service.feedback.columns import StoredEvent
+from service.collector.columns import StoredEvent
+from service.collector.metrics import CollectorMetrics
 from service.feedback.entries import DeletionEntry, ImpressionEntry
 
 WINDOW_LISTS = 1000

@@ -1,24 +1,6 @@
 """Answer queries: visit the store, bring the hidden states up to date, rank, store the states.
 
-The law of the hidden state:
-
-    The state of a user equals the state of the current model and overlay after reading, from zero,
-    the clicks in its window: the last clicks of the user's session (50 by default), in the order in
-    which Redis accepted them.
-
-The click history in Redis is the source of truth; the stored state is a cache. Its tag names the
-model (with the vectors of new items in the window), the session and the number of clicks that the
-state includes. `Recommender._from_stored` uses the state only if the tag fits:
-
-    all clicks included                          use the state as it is
-    clicks missing, and no click of the session  read the missing clicks, one step each
-      has left the window
-    everything else: another model, another      read the whole window again (replay)
-      vector of a new item, a window that
-      slides, a damaged or lost state
-
-So a new model, concurrent writers and lost states never lead to a wrong state. A state is stored
-only while its session is the one that it was computed from; session_store.py does this atomically.
+query_session.py states the law of the hidden state, and decides which stored state is used.
 
 If Redis does not answer, the result is computed from the query alone and is degraded. Unknown items
 are skipped and reported. A user without a known click gets the popular list.
@@ -34,7 +16,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import Self, TypeVar
 
@@ -42,14 +23,16 @@ from torch import Tensor
 
 from recsys.catalogue.attributes import Range
 from recsys.catalogue.catalogue import CACHED_FILTER_VALUES
-from recsys.errors import StoreUnavailable, WrongAttribute
-from recsys.predictor import Predictor, Ranking, SessionState, Source
+from recsys.errors import WrongAttribute
+from recsys.predictor import Predictor, Ranking, SessionState
 from recsys.retrieval.exact import RankingQuery
 from service.feedback.impressions import Impressions
-from service.list_rules import ListQuery, check_rules, ranking_query
 from service.metrics import ServiceMetrics
-from service.store.session_store import Click, ComputedState, Store, StoredSession, Visit
-from service.store.state_codec import StateTag, decode, encode
+from service.recommendation.list_rules import ListQuery, check_rules, ranking_query
+from service.recommendation.queries import ItemList, RecommendationQuery, RecommendationResult
+from service.recommendation.query_session import QuerySession, session_of
+from service.store.session_store import ComputedState, Store, StoredSession, Visit
+from service.store.state_codec import StateTag, encode
 from service.store.state_writer import StateWriter
 
 # A batch that is expected to take less is ranked in the event loop. Two threads, one with Python
@@ -58,63 +41,6 @@ IN_LOOP_SECONDS = 0.01
 SMOOTHING = 0.9  # weight of the past in the average time of a query
 RankingType = TypeVar("RankingType", Ranking, Ranking | None)
 Rank = Callable[[Tensor, Sequence[Sequence[int]], Sequence[RankingQuery]], list[RankingType]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecommendationQuery(ListQuery):
-    """Query for a list: of a user, whose `click` is recorded first, or of the session `items`."""
-
-    user_id: str | None = None
-    click: Click | None = None
-    items: Sequence[str] = ()
-    event_types: Sequence[str | None] = ()  # of the clicks on `items`; empty where none has one
-    exclude_seen: bool = False
-
-    @property
-    def own_items(self) -> list[str]:
-        """Return the clicked items that the query itself names."""
-        return [self.click.item_id] if self.click is not None else list(self.items)
-
-    @property
-    def own_types(self) -> list[str | None]:
-        """Return the types of the clicks on these items."""
-        if self.click is not None:
-            return [self.click.event_type]
-        return list(self.event_types) or [None] * len(self.items)
-
-
-@dataclass(frozen=True, slots=True)
-class ItemList:
-    """Item ids with falling scores, after pinned ones, and how they were found."""
-
-    model_id: str
-    source: Source
-    unknown_items: list[str]
-    items: list[tuple[str, float]]
-    attributes: list[dict[str, str]] | None  # of these items; None if the query named none
-
-
-@dataclass(frozen=True, slots=True)
-class RecommendationResult(ItemList):
-    """List for a session."""
-
-    degraded: bool  # the stored session could not be read
-    stored: bool  # the click of this request is in Redis
-    unknown_event_types: Sequence[str] = ()  # of the clicks of this request
-    variant: str | None = None  # name of the bundle that answered; None where no experiment runs
-    list_id: str | None = None  # None if the list is not logged
-
-
-@dataclass(frozen=True, slots=True)
-class _Session:
-    """Session that one query is answered from."""
-
-    model_input: SessionState
-    window: Sequence[int]  # codes of the clicks in the window, without those on unknown items
-    item_ids: Sequence[str]
-    origin: str  # of the state: hit, step, replay, blank, stateless; a metric label
-    stored: StoredSession | None = None
-    degraded: bool = False
 
 
 class Recommender:
@@ -244,72 +170,26 @@ class Recommender:
             self._metrics.unknown_event_types.inc(clicks)
         return unknown
 
-    async def _sessions(self, queries: Sequence[RecommendationQuery]) -> list[_Session]:
+    async def _sessions(self, queries: Sequence[RecommendationQuery]) -> list[QuerySession]:
         """Return the session of each query, after one round trip for all that name a user."""
         of_users = [index for index, query in enumerate(queries) if query.user_id is not None]
         if not of_users:  # a query without a user does not wait for Redis
-            return [self._session(query, None) for query in queries]
+            return [session_of(query, None, self.predictor) for query in queries]
         visits = [self._visit(queries[index]) for index in of_users]
         replies = await self._states.exchange(visits)
         stored = dict(zip(of_users, replies, strict=True))
-        return [self._session(query, stored.get(index)) for index, query in enumerate(queries)]
+        return [
+            session_of(query, stored.get(index), self.predictor)
+            for index, query in enumerate(queries)
+        ]
 
     def _visit(self, query: RecommendationQuery) -> Visit:
         assert query.user_id is not None, "only queries of users visit the store"
         clicks = () if query.click is None else (query.click,)
         return Visit(query.user_id, clicks, self.predictor.model_id, self.variant)
 
-    def _session(
-        self, query: RecommendationQuery, stored: StoredSession | StoreUnavailable | None
-    ) -> _Session:
-        if isinstance(stored, StoredSession):
-            return self._from_stored(query, stored)
-        recent = slice(-self.predictor.window, None)
-        window = self.predictor.known(query.own_items[recent], query.own_types[recent])
-        return _Session(
-            SessionState(window),
-            window,
-            item_ids=query.own_items,
-            origin="stateless",
-            degraded=isinstance(stored, StoreUnavailable),
-        )
-
-    def _from_stored(self, query: RecommendationQuery, stored: StoredSession) -> _Session:
-        """Return the session with the stored state and the clicks that it lacks, else for a replay.
-
-        A click that Redis refused counts for this result as if it were stored.
-        """
-        predictor = self.predictor
-        refused = query.own_items if stored.refused else []
-        item_ids = [*stored.item_ids, *refused]
-        count = stored.count + len(refused)
-        recent = item_ids[-predictor.window :]
-        types = None
-        if predictor.event_types.count > 1:
-            types = [*stored.event_types, *(query.own_types if stored.refused else [])]
-            types = types[-predictor.window :]
-
-        def known(part: slice) -> list[int]:
-            return predictor.known(recent[part], None if types is None else types[part])
-
-        decoded = decode(stored.state, predictor.layers, predictor.state_width)
-        if decoded is not None:
-            tag, state = decoded
-            behind = count - tag.clicks
-            complete = count <= len(recent)  # no click of the session has left the window
-            if tag.nonce == stored.nonce and (behind == 0 or (behind > 0 and complete)):
-                first = len(recent) - behind
-                read, missing = known(slice(first)), known(slice(first, None))
-                if tag.state_id == predictor.state_id(read):
-                    origin = "step" if behind else "hit"
-                    model_input = SessionState(missing, state)
-                    return _Session(model_input, [*read, *missing], item_ids, origin, stored)
-        window = known(slice(None))
-        origin = "replay" if window else "blank"
-        return _Session(SessionState(window), window, item_ids, origin, stored)
-
     async def _rank_anywhere(
-        self, queries: Sequence[RecommendationQuery], sessions: Sequence[_Session]
+        self, queries: Sequence[RecommendationQuery], sessions: Sequence[QuerySession]
     ) -> tuple[Tensor, list[Ranking]]:
         """Rank in the event loop what is quick, and in the worker thread what takes longer.
 
@@ -343,13 +223,13 @@ class Recommender:
         self,
         rank: Rank[RankingType],
         queries: Sequence[RecommendationQuery],
-        sessions: Sequence[_Session],
+        sessions: Sequence[QuerySession],
     ) -> tuple[Tensor, list[RankingType]]:
         states = self.predictor.advance([session.model_input for session in sessions])
         return states, self._rankings(rank, states, queries, sessions)
 
     def _rank_quickly(
-        self, queries: Sequence[RecommendationQuery], sessions: Sequence[_Session]
+        self, queries: Sequence[RecommendationQuery], sessions: Sequence[QuerySession]
     ) -> tuple[Tensor, list[Ranking | None]]:
         """Rank what is quick, and measure the processor time of this thread for a query."""
         began = self._clock()
@@ -363,7 +243,7 @@ class Recommender:
         rank: Rank[RankingType],
         states: Tensor,
         queries: Sequence[RecommendationQuery],
-        sessions: Sequence[_Session],
+        sessions: Sequence[QuerySession],
     ) -> list[RankingType]:
         """Call a method of the predictor; states: (L, B, width)."""
         ranking_queries = [
@@ -383,7 +263,7 @@ class Recommender:
         is_long = sum(map(len, values)) > CACHED_FILTER_VALUES
         return query.has_rules or is_long or not self._filtered >= _attributes(query)
 
-    def _ranking_query(self, query: RecommendationQuery, session: _Session) -> RankingQuery:
+    def _ranking_query(self, query: RecommendationQuery, session: QuerySession) -> RankingQuery:
         if self._error(query) is not None:
             return RankingQuery(query.k)  # its list is not answered
         excluded = list(query.exclude_items)
@@ -392,7 +272,10 @@ class Recommender:
         return ranking_query(query, self.predictor.catalogue, excluded)
 
     def _queue_states(
-        self, queries: Sequence[RecommendationQuery], sessions: Sequence[_Session], states: Tensor
+        self,
+        queries: Sequence[RecommendationQuery],
+        sessions: Sequence[QuerySession],
+        states: Tensor,
     ) -> None:
         """Queue new states for the next round trip; states: (L, B, width)."""
         self._metrics.count_states(Counter(session.origin for session in sessions))
@@ -408,13 +291,13 @@ class Recommender:
             computed.append(ComputedState(query.user_id, stored.head, encode(tag, array)))
         self._states.add(computed)
 
-    def _count_answers(self, sessions: Sequence[_Session], rankings: Sequence[Ranking]) -> None:
+    def _count_answers(self, sessions: Sequence[QuerySession], rankings: Sequence[Ranking]) -> None:
         """Count the answers of a batch, with one call."""
         pairs = zip(rankings, sessions, strict=True)
         self._metrics.count_answers(Counter((r.source, s.degraded) for r, s in pairs))
 
     def _result(
-        self, query: RecommendationQuery, session: _Session, ranking: Ranking
+        self, query: RecommendationQuery, session: QuerySession, ranking: Ranking
     ) -> RecommendationResult:
         items = self._named(ranking)
         return RecommendationResult(
@@ -431,7 +314,7 @@ class Recommender:
         )
 
     def _log(
-        self, session: _Session, ranking: Ranking, items: Sequence[tuple[str, float]]
+        self, session: QuerySession, ranking: Ranking, items: Sequence[tuple[str, float]]
     ) -> str | None:
         """Log the list of a stored session, and return its id; None if it is not logged."""
         if self._impressions is None or session.stored is None:

@@ -4,17 +4,16 @@ An entry that another program wrote, or that is damaged, is kept with the reason
 """
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from recsys.events.schemas import CLICKS, DELETIONS, IMPRESSIONS, REJECTED, SCHEMAS, Columns
+from service.collector.reader import RawEntry
 from service.feedback.entries import ClickEntry, FeedbackEntry, ImpressionEntry, read_entry
-from service.feedback.reader import RawEntry
 
 LAST_MS = 253_402_300_799_999  # the last one that calendars represent; an id may be of any time
 MAX_NUMBER = 2**63 - 1
-Columns = Mapping[str, Sequence[Any]]  # name → value of each row
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +59,13 @@ def as_columns(
     events: Iterable[StoredEvent], rejected: Iterable[RejectedEvent]
 ) -> dict[str, Columns]:
     """Return kind → columns, without kinds that have no row."""
-    batch: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    batch: dict[str, dict[str, list[Any]]] = {
+        kind: {name: [] for name in schema.names} for kind, schema in SCHEMAS.items()
+    }
     for event in events:
         entry = event.entry
         if isinstance(entry, ClickEntry):
-            columns = batch["clicks"]
+            columns = batch[CLICKS]
             columns["session_id"].append(f"{entry.user}-{entry.session}")
             columns["click"].append(entry.number)
             columns["item_id"].append(entry.item_id)
@@ -73,7 +74,7 @@ def as_columns(
             columns["variant"].append(entry.variant)
             columns["model_id"].append(entry.model_id)
         elif isinstance(entry, ImpressionEntry):
-            columns = batch["impressions"]
+            columns = batch[IMPRESSIONS]
             columns["session_id"].append(f"{entry.user}-{entry.session}" if entry.session else None)
             columns["list_id"].append(entry.list_id)
             columns["model_id"].append(entry.model_id)
@@ -81,12 +82,12 @@ def as_columns(
             columns["source"].append(entry.source)
             columns["items"].append(entry.items)
         else:
-            columns = batch["deletions"]
+            columns = batch[DELETIONS]
         columns["entry"].append(event.entry_id)
         columns["timestamp"].append(event.seconds)
         columns["user_id"].append(entry.user)
     for each in rejected:
-        columns = batch["rejected"]
+        columns = batch[REJECTED]
         columns["entry"].append(each.entry_id)
         columns["timestamp"].append(each.seconds)
         user = each.fields.get(b"u")
@@ -94,7 +95,7 @@ def as_columns(
         columns["problem"].append(each.problem)
         texts = {_text(name): _text(value) for name, value in each.fields.items()}
         columns["fields"].append(json.dumps(texts, ensure_ascii=False))
-    return dict(batch)
+    return {kind: columns for kind, columns in batch.items() if columns["entry"]}
 
 
 def _text(value: bytes) -> str:

@@ -1,9 +1,9 @@
 """A click has the rank of its item in the list that it came from."""
 
-from recsys.attribution import LATE_SECONDS, WINDOW_SECONDS
-from service.feedback.columns import StoredEvent
+from recsys.events.attribution import LATE_SECONDS, WINDOW_SECONDS
+from service.collector.columns import StoredEvent
+from service.collector.shown_lists import ClickedRanks
 from service.feedback.entries import ClickEntry, FeedbackEntry, ImpressionEntry
-from service.feedback.shown_lists import ClickedRanks
 
 
 def ranks_of(*events: tuple[float, FeedbackEntry]) -> list[int | None]:

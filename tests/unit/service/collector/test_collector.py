@@ -10,13 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 import redis as redis_py
 
-from data.events.folder import IMPRESSIONS, REJECTED, EventsFolder
+from data.events.folder import EventsFolder
 from data.events.reading import read_clicks, read_events
 from recsys.cli.collect import FolderSink
 from recsys.errors import BadInput, StoreUnavailable
-from service.feedback.collector import Collector, CollectorOptions, EventsSink, RoundCounts
-from service.feedback.collector_metrics import CollectorMetrics
-from service.feedback.columns import Columns
+from recsys.events.schemas import IMPRESSIONS, REJECTED, Columns
+from service.collector.collector import Collector, CollectorOptions, EventsSink, RoundCounts
+from service.collector.metrics import CollectorMetrics
+from service.collector.reader import FeedbackReader
 from service.feedback.entries import (
     ClickEntry,
     DeletionEntry,
@@ -25,7 +26,6 @@ from service.feedback.entries import (
     stream_key,
     stream_keys,
 )
-from service.feedback.reader import FeedbackReader
 from service.redis_client.client import RedisClient
 from tests.support.redis.stores import redis_client_for
 
@@ -202,7 +202,7 @@ async def test_a_full_disk_and_lost_data_of_redis_end_rounds_and_nothing_more(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("service.feedback.collector.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("service.collector.collector.RETRY_SECONDS", 0.01)
     metrics, stop = CollectorMetrics(), asyncio.Event()
     running = asyncio.create_task(
         collector_of(redis_client, folder, FullDisk(folder, 3), metrics).run(stop)

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from recsys.errors import BadInput, StoreUnavailable
-from service.feedback.collector_metrics import CollectorMetrics
-from service.feedback.columns import Columns, as_columns, parse_entries
-from service.feedback.list_drift import ListDrift
-from service.feedback.reader import ClaimedByOther, FeedbackReader, RawBatch
-from service.feedback.shown_lists import ClickedRanks, LostLists
+from recsys.events.schemas import Columns
+from service.collector.columns import as_columns, parse_entries
+from service.collector.list_drift import ListDrift
+from service.collector.metrics import CollectorMetrics
+from service.collector.reader import ClaimedByOther, FeedbackReader, RawBatch
+from service.collector.shown_lists import ClickedRanks, LostLists
 
 RETRY_SECONDS = 5.0
 log = logging.getLogger("recsys.collect")

@@ -14,7 +14,8 @@ from recsys.predictor import Predictor
 from recsys.retrieval.candidates import Windows
 from recsys.retrieval.exact import ExactScan, RankingQuery, TopK
 from service.metrics import ServiceMetrics
-from service.recommender import RecommendationQuery, RecommendationResult, Recommender
+from service.recommendation.queries import RecommendationQuery, RecommendationResult
+from service.recommendation.recommender import Recommender
 from tests.support.redis.stores import redis_client_for, store_on
 
 TENT = "aurora-tent"

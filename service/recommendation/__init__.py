@@ -1,0 +1,1 @@
+"""Recommendation: from checked queries and stored sessions to the lists of a batch."""
