@@ -30,7 +30,7 @@ recsys tune --clicks shop/clicks.csv --recipe default --set epochs=1 --trials 1 
 SERVING = """
 for bundle in exact lists int8 vectors; do
     recsys inspect $bundle
-    recsys serve --bundle $bundle --port 8001 & service=$!
+    recsys serve --bundle $bundle --host 127.0.0.1 --port 8001 & service=$!
     python ask.py
     kill $service
     wait $service
@@ -50,7 +50,7 @@ with httpx.Client(base_url="http://127.0.0.1:8001", timeout=10) as client:
             time.sleep(0.1)
     for page in ("/", "/docs", "/metrics", "/v1/model"):
         client.get(page).raise_for_status()
-    popular = client.get("/v1/popular").raise_for_status().json()["items"]
+    popular = client.get("/v1/users/ada/recommendations").raise_for_status().json()["items"]
     click = {"user_id": "ada", "item_id": popular[0]["item_id"]}
     answer = client.post("/v1/recommendations", json=click).raise_for_status().json()
     assert answer["source"] == "model" and answer["items"], answer
