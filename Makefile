@@ -116,10 +116,8 @@ format: install ## format the code with ruff
 install: $(VENV)/installed ## create .venv with the exact versions of constraints.txt
 
 $(VENV)/installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14)) and "error: Python 3.11 to 3.13 is needed, this is %d.%d. Say make PYTHON=python3.11" % sys.version_info[:2])'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14)) and "error: Python 3.11 to 3.13 is needed, this is %d.%d. Say make PYTHON=python3.11" % sys.version_info[:2])'
+	@$(PYTHON) install.py $(VENV)
 
 clean: ## remove the environment and all caches
 	rm -rf clients/typescript/node_modules clients/typescript/dist clients/typescript/example/dist

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from service.middleware.auth import hash_of, new_key
 from service.server.embedded_redis import free_port
-from tests.compose import claims, cluster, faults, replicas, upkeep
+from tests.compose import claims, cluster, commands, faults, replicas, upkeep
 from tests.compose.click_writer import ClickWriter
 from tests.compose.dashboard import dashboard_answers
 from tests.compose.project import Project, compose_of_this_machine
@@ -98,9 +98,11 @@ def check(
     """Check one container, three, faults, a new model, limits and secrets, in this order."""
     rows.claim("images: user, labels, sizes", lambda: claims.images_are_not_root(project))
     rows.claim("the API's image", lambda: claims.the_serving_image_cannot_train(project))
+    rows.claim("commands of both images", lambda: commands.both_images_work(project))
     rows.claim("alert rules have tests", lambda: claims.alerts_pass_their_tests(project))
     rows.claim("up, from nothing", lambda: f"answers after {project.up():.0f} s")
     rows.claim("recommendations of the demo", lambda: faults.demo_answers(project))
+    rows.claim("the collector", lambda: commands.the_collector_works(project))
     scaled = (*MONITORED, "up", "--detach", "--scale", f"api={SCALE}")
     rows.claim(f"{SCALE} containers", lambda: scaled_up(project, scaled))
     rows.claim("locked containers", lambda: claims.containers_are_locked(project))

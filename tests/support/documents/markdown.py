@@ -17,6 +17,7 @@ READ = [path for path in PAGES if path.name != "CHANGELOG.md"]  # pages whose co
 # the reasons not to run a block
 DOCKER = "needs Docker; make compose-check runs it"
 CLUSTER = "needs a Kubernetes cluster"
+CARD = "needs a graphics card"
 # those that tests/support/documents/doc_runner.py runs
 PROGRAMS = ("recsys", "curl", "python", "make", ".", "py-spy")
 ASSIGNMENT = re.compile(r"[A-Z_]+=")

@@ -18,6 +18,7 @@ from tests.support.documents import clean_checkout
 from tests.support.documents.command_check import COMPOSE, check_command
 from tests.support.documents.markdown import (
     ASSIGNMENT,
+    CARD,
     CLUSTER,
     DOCKER,
     PROGRAMS,
@@ -33,6 +34,7 @@ from training.recipe import checked_recipe
 NOT_RUN = {  # reason → number of blocks on all pages
     CLUSTER: 1,
     DOCKER: 7,
+    CARD: 4,
 }
 DIAGRAMS = ("flowchart", "sequenceDiagram", "stateDiagram-v2")
 
@@ -69,9 +71,13 @@ def check_commands(block: Block) -> None:
         for folder in re.findall(r" -k (\S+)", block.text):
             assert (ROOT / folder / "kustomization.yaml").is_file(), block.place
         return
+    if block.not_run == CARD and "docker compose" not in block.text:
+        for line in block.commands:
+            check_command(shlex.split(line.partition("-m ")[2] or line))
+        return
     if block.not_run is not None:
-        assert block.not_run == DOCKER, block.place
-        verbs = set(re.findall(r"docker compose (?:--profile \w+ )?([a-z]+)", block.text))
+        assert block.not_run in (CARD, DOCKER), block.place
+        verbs = set(re.findall(r"docker compose (?:--profile \w+ |-f \S+ )*([a-z]+)", block.text))
         assert verbs, block.place
         assert verbs <= COMPOSE, block.place
         return
