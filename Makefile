@@ -33,7 +33,7 @@ long-test: install ## run the tests that are too long for the six minutes of `ma
 	$(BIN)/pytest -m long --numprocesses 2 --dist loadfile $(ARGS)
 
 docs-check: install ## run every command of README and documents, on small data, some minutes
-	$(BIN)/pytest tests/docs --numprocesses 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest tests/docs --numprocesses 2 --dist worksteal $(ARGS)
 
 browser-test: browser ## test the playground in a real browser
 	$(BIN)/pytest tests/browser $(ARGS)

@@ -13,7 +13,6 @@ from tests.support.documents.html_page import Page
 from tests.support.documents.markdown import PAGES, ROOT
 from tests.support.documents.small_runs import run_program
 
-pytestmark = pytest.mark.xdist_group("site")
 EARLIER = "0.0.9"
 LOADING = {"script": "src", "img": "src", "link": "href", "iframe": "src"}
 
