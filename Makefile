@@ -45,7 +45,7 @@ sbom: install ## write the packages of the images and their licences, in dist/sb
 	$(BIN)/python docker/sbom.py $(ARGS)
 
 docs-check: install ## run every command of README and documents, on small data, some minutes
-	$(BIN)/pytest tests/docs $(ARGS)
+	$(BIN)/pytest tests/docs --numprocesses 2 --dist worksteal $(ARGS)
 
 browser-test: browser ## test the playground in a real browser
 	$(BIN)/pytest tests/browser $(ARGS)

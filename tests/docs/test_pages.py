@@ -23,7 +23,9 @@ from tests.support.documents.clean_checkout import CleanCheckout
 from tests.support.documents.doc_runner import PID, REDIS, SERVICE, DocRunner
 from tests.support.documents.markdown import READ, Page, answers_of, named
 from tests.support.documents.small_runs import run_program
+from tests.support.processes import start_fork
 from tests.support.service.servers import started
+from tests.support.shared_folders import SharedFolders
 from tests.support.training.events import DAY_SECONDS, shop_clicks, write_events
 
 BUNDLES = ("10k/bundle", "100k/bundle")
@@ -62,12 +64,6 @@ def clone(trained: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> Cle
 
 
 @pytest.fixture(scope="module")
-def once() -> set[str]:
-    """Scripts that a page has run; several pages name some of them."""
-    return set()
-
-
-@pytest.fixture(scope="module")
 def running(trained: TrainedShop, redis_server: str) -> Iterator[dict[str, str]]:
     """Start a service for the pages that start none; yield its address and keys."""
     admin_key, catalogue_key, api_key = new_key(), new_key(), new_key()
@@ -75,7 +71,7 @@ def running(trained: TrainedShop, redis_server: str) -> Iterator[dict[str, str]]
         "RECSYS_ADMIN_KEY_HASHES": hash_of(admin_key),
         "RECSYS_CATALOGUE_KEY_HASHES": hash_of(catalogue_key),
     }
-    with started(trained.bundle, redis_server, None, **hashes) as server:
+    with started(trained.bundle, redis_server, None, start_fork, **hashes) as server:
         yield {
             REDIS: redis_server,
             SERVICE: server.url,
@@ -94,7 +90,7 @@ def test_a_page_can_be_followed_from_top_to_bottom(
     workspace: Path,
     running: dict[str, str],
     clone: CleanCheckout,
-    once: set[str],
+    shared_folders: SharedFolders,
     redis_url: str,  # empty: all pages have the same user ada
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -105,7 +101,7 @@ def test_a_page_can_be_followed_from_top_to_bottom(
     for name in ("R", "RECSYS_REAL_DATA"):
         monkeypatch.setenv(name, str(folder / "logs"))
     answers = answers_of(page)
-    with DocRunner(folder, running, clone, once) as runner:
+    with DocRunner(folder, running, clone, shared_folders.is_first) as runner:
         for block in page.blocks:
             if block.not_run is not None:
                 continue

@@ -9,6 +9,7 @@ that a library reads while it is loaded, signals at the start, memory.
 import contextlib
 import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -61,6 +62,13 @@ def start_fork(
 ) -> Process:
     """Fork a process that calls `prepare` and runs `recsys` with these words."""
     return ForkedProcess(_recsys, (words, prepare), output, environment)
+
+
+def start_script(
+    script: Path, words: Sequence[str], folder: Path, output: Path, environment: Mapping[str, str]
+) -> Process:
+    """Fork a process, in a session of its own, that runs a script in a folder."""
+    return ForkedProcess(_script, (script, words, folder), output, environment)
 
 
 def fork_server() -> ForkServerContext:
@@ -139,3 +147,11 @@ def _recsys(words: Sequence[str], prepare: Callable[[], object] | None) -> None:
     if prepare is not None:
         prepare()
     main()
+
+
+def _script(script: Path, words: Sequence[str], folder: Path) -> None:
+    os.setsid()
+    os.chdir(folder)
+    sys.argv = [str(script), *words]
+    sys.path.insert(0, str(script.parent))
+    runpy.run_path(str(script), run_name="__main__")

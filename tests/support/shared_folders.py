@@ -1,6 +1,7 @@
 """Folders that the processes of one test run share: each is made once."""
 
 import fcntl
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,3 +23,12 @@ class SharedFolders:
                 make(folder)
                 made.touch()
         return folder
+
+    def is_first(self, task: str) -> bool:
+        """Return whether no process of the run has asked for this task before."""
+        asked = self.root / f"{hashlib.sha256(task.encode()).hexdigest()}.asked"
+        try:
+            asked.touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True

@@ -61,6 +61,7 @@ STYLE = {
     "axes.spines.top": False,
     "axes.titlecolor": QUIET,
     "axes.titlesize": 12,
+    "axes.titley": 1.0,  # to find it takes Matplotlib half the time of a chart
     "figure.facecolor": "none",
     "font.size": FONT_SIZE,
     "grid.color": GRID,
@@ -334,9 +335,13 @@ def _draw_line(
     x = [across + shift for across, _ in line.points]
     y = [up for _, up in line.points]
     (curve,) = chart.axes.plot(x, y, color=colour, linestyle=dashes, linewidth=2)
-    for across, figure in zip(x, line.intervals, strict=False):
-        if not math.isnan(figure.low):
-            chart.axes.vlines(across, figure.low, figure.high, color=colour, linewidth=2)
+    known = [
+        (across, figure.low, figure.high)
+        for across, figure in zip(x, line.intervals, strict=False)
+        if not math.isnan(figure.low)
+    ]
+    if known:
+        chart.axes.vlines(*zip(*known, strict=True), color=colour, linewidth=2)
     for place, point in enumerate(zip(x, y, strict=True) if with_points else ()):
         text = _in_words(line.intervals[place]) if line.intervals else f"{point[1]:.4g}"
         _draw_point(chart, point, colour, (colour, PAPER)[number], f"{line.name}: {text}")

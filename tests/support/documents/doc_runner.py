@@ -3,8 +3,8 @@
 The working folder holds the files that the pages assume: clicks, items, the logs under `$R`. The
 commands run as they stand on the page, with two changes: `SMALLER` makes them short, and
 `substitutions` gives the addresses and keys of this run. `recsys` runs in this process, servers and
-scripts in their own, `make` in a clean checkout. A command that this machine cannot run is only
-checked, and `not_run` says why.
+scripts in forks of a process that has loaded the packages, `make` in a clean checkout. A command
+that this machine cannot run is only checked, and `not_run` says why.
 """
 
 import json
@@ -12,7 +12,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, chdir, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -24,6 +24,7 @@ from tests.support.documents.clean_checkout import CleanCheckout
 from tests.support.documents.command_check import check_command
 from tests.support.documents.markdown import ASSIGNMENT, PROGRAMS, Block
 from tests.support.documents.small_runs import END, ended, run_script
+from tests.support.processes import start_fork
 from tests.support.service.servers import served
 
 SMALLER = {  # options that make a command take a moment instead of minutes
@@ -46,13 +47,13 @@ class DocRunner:
         folder: Path,
         substitutions: Mapping[str, str],
         checkout: CleanCheckout,
-        once: set[str],
+        is_first: Callable[[str], bool],
     ) -> None:
-        """once: scripts that another page has run and that wrote nothing; they do not run again."""
+        """is_first: whether no page has run this script yet; where it writes nothing, one does."""
         self.not_run: list[str] = []  # sentences
         self._folder = folder
         self._substitutions = dict(substitutions)
-        self._checkout, self._once = checkout, once
+        self._checkout, self._is_first = checkout, is_first
         self._servers = ExitStack()
         self._names: dict[str, object] = {}  # of the Python blocks
 
@@ -67,10 +68,9 @@ class DocRunner:
         output, status = "", 200
         for line in block.commands:
             assert status < 300, f"{block.place}: {status} {output}"
-            if line in self._once:
+            shared = line.startswith("python ") and " --out " not in line
+            if shared and not self._is_first(line):
                 continue
-            if line.startswith("python ") and " --out " not in line:
-                self._once.add(line)
             words, environment = self._words(line)
             output, status = self._run(words, environment, block.place)
         expected = answer.get("status") if isinstance(answer, dict) else None
@@ -163,7 +163,9 @@ class DocRunner:
         bundle, redis = self._folder / named.pop("--bundle"), self._substitutions[REDIS]
         named.pop("--redis", None)
         given = {f"RECSYS_{option[2:].upper()}": value for option, value in named.items()}
-        url = self._servers.enter_context(served(bundle, redis, None, **given, **environment))
+        url = self._servers.enter_context(
+            served(bundle, redis, None, start_fork, **given, **environment)
+        )
         self._substitutions[SERVICE] = url
         return ""
 

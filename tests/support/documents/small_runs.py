@@ -1,18 +1,21 @@
 """Run the programs of the pages with smaller numbers, each in a process of its own.
 
 The options of `SMALLER` come after those of the page; the last value of an option counts. A
-non-zero exit status raises `AssertionError` with the place on the page and the end of the output.
+non-zero exit status raises `AssertionError` with the place on the page and the end of the output. A
+script is forked from a process that has loaded torch and our packages; what it starts itself is a
+new Python.
 """
 
 import os
 import shlex
 import signal
 import subprocess
-import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.documents.markdown import ROOT
+from tests.support.processes import start_script
 from tests.support.python_process import SEARCH_PATH
 
 LOAD = "--seconds 0.3"
@@ -29,7 +32,7 @@ SMALLER = {
     "list_rules.py": "",
     "live_catalogue.py lists": "--calls 20",
     "live_catalogue.py intake": "--changes 2000",
-    "live_catalogue.py new-items": "--count 3",
+    "live_catalogue.py new-items": "--count 1",
     "memory.py bundle": "--items 4000 --hidden 8",
     "memory.py catalogue": "--rounds 2",
     "memory.py serve": f"--most 2 --rate 20 {LOAD}",
@@ -63,22 +66,41 @@ END = 2000  # characters of the output
 
 
 def run_script(words: Sequence[str], folder: Path, place: str) -> str:
-    """Run `python tests/….py` in a folder, with this Python and the modules of this checkout."""
+    """Run `python tests/….py` in a folder, with the modules of this checkout."""
     script, *given = words
     named = f"{Path(script).name} {given[0]}" if given else ""
     name = named if named in SMALLER else Path(script).name
     assert name in SMALLER, (
         f"{place}: tests/support/documents/small_runs.py has no smaller numbers for {name}."
     )
-    typed = [sys.executable, str(ROOT / script), *given, *shlex.split(SMALLER[name])]
-    return run_program(typed, folder, place, PYTHONPATH=SEARCH_PATH)
+    typed = [*given, *shlex.split(SMALLER[name])]
+    code, output = ended_script(ROOT / script, typed, folder)
+    return _output_of([script, *typed], place, code, output)
 
 
 def run_program(words: Sequence[str], folder: Path, place: str, **environment: str) -> str:
     """Run a program and return its output."""
     code, output = ended(words, folder, **environment)
+    return _output_of(words, place, code, output)
+
+
+def _output_of(words: Sequence[str], place: str, code: int, output: str) -> str:
     assert code == 0, f"{place}: {shlex.join(words)} exits with {code}\n{output[-END:]}"
     return output
+
+
+def ended_script(script: Path, words: Sequence[str], folder: Path) -> tuple[int, str]:
+    """Run a script in a fork to its end; return exit code and output."""
+    with tempfile.TemporaryDirectory() as temporary:
+        printed = Path(temporary) / "output"
+        environment = {**os.environ, "PYTHONPATH": SEARCH_PATH}
+        process = start_script(script, words, folder, printed, environment)
+        try:
+            code = process.wait(MOST_SECONDS)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)  # and the servers that it started
+            raise
+        return code, printed.read_text(errors="replace")
 
 
 def ended(words: Sequence[str], folder: Path, **environment: str) -> tuple[int, str]:

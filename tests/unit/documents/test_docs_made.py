@@ -30,6 +30,18 @@ def test_the_tables_of_the_documents_agree_with_the_code(page: str) -> None:
     assert (ROOT / page).read_text(encoding="utf-8") == as_made(page), "make docs"
 
 
+def test_a_trace_begins_at_the_command_and_at_the_http_server() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    training, request = (
+        re.findall(r"`(.+)`", listed)
+        for listed in re.findall(r"<!-- trace: \w+ -->(.*?)<!-- /trace -->", text, re.DOTALL)
+    )
+
+    assert training[0] == "recsys/cli/main.py"
+    assert request[0].startswith("service/")
+    assert not any(file.startswith(("training/", "data/")) for file in request)
+
+
 def test_metrics_stand_in_the_table_under_the_names_that_prometheus_reads() -> None:
     metrics = ServiceMetrics()
     metrics.requests.labels("/", "GET", "200").inc()
