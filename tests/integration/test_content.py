@@ -25,7 +25,6 @@ from recsys.predictor import Predictor
 from recsys.retrieval.exact import RankingQuery
 from training.additions.new_items import SHIFTS, choose_new_item_term
 from training.evaluate_bundle import evaluate_bundle, overlaid
-from training.finetune import FinetuneOptions, finetune
 from training.pipeline import TrainOptions, train
 from training.recipe import Recipe
 
@@ -180,10 +179,7 @@ def test_an_overlay_that_the_service_would_refuse_is_refused(
         overlaid(predictor, overlay_of(tmp_path / "items.csv", "item_id", items_text(None), []))
 
 
-def test_what_cannot_be_combined_is_refused(bundle: Path, folder: Path) -> None:
-    clicks = ClickOptions(folder / "clicks.csv")
-    with pytest.raises(BadInput, match="learned from the content of its items"):
-        finetune(FinetuneOptions(bundle, clicks, folder / "continued"), Console(quiet=True))
+def test_content_needs_a_shared_embedding(folder: Path) -> None:
     with pytest.raises(BadRecipe, match="embedding must be shared with --content"):
         train(options(folder, "none", Recipe(embedding="none")), Console(quiet=True))
 
