@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from data.bad_rows import NO_SKIPPED, BadClick, BrokenRows, SkippedRows, list_skipped
 from data.click_options import EVENT_COLUMN, FROM_USERS, ClickOptions
 from data.files import ClickFile, Progress, TextFormat, click_files, mixed_types
-from data.schema import SPLITS, BadRow, as_texts, bad_ids, bad_splits, parse_times
+from data.schema import SPLITS, BadRow, as_texts, bad_ids, bad_splits, parse_times, similar_names
 from recsys.errors import SHOWN_PROBLEMS, BadInput
 
 MULTIPLIER = 6_364_136_223_846_793_005  # of Knuth's MMIX generator: mixes the bits of small numbers
@@ -354,14 +354,31 @@ def _has_users_only(file: ClickFile, options: ClickOptions) -> bool:
     return wanted == options.session_column not in present and options.user_column in present
 
 
+def _lacks_sessions(file: ClickFile, options: ClickOptions) -> bool:
+    """Return whether the file has neither the column of sessions nor one of a similar name."""
+    wanted = options.session_column
+    return wanted == options.visitor_column and not similar_names(wanted, file.columns())
+
+
 def _check_columns(files: Sequence[ClickFile], options: ClickOptions) -> None:
     """Raise `BadInput` for a missing column, or an id or event of several types."""
     wanted = {name: options.option_of(name) for name in options.columns()}
-    problems = [problem for file in files for problem in file.check_columns(wanted)]
+    found = [file.check_columns(wanted) for file in files]
+    problems = [problem for of_file in found for problem in of_file]
     if any(_has_users_only(file, options) for file in files):
         problems.append(
             f"there is a column {options.user_column!r}: --session-column {FROM_USERS} cuts "
             "sessions from the clicks of each user."
+        )
+    elif all(_lacks_sessions(file, options) for file in files):
+        problems.append(
+            f"without a column of sessions, --session-column {FROM_USERS} --user-column COLUMN "
+            "cuts sessions from the clicks of each user."
+        )
+    if problems and not all(found):
+        problems.append(
+            f"{options.path} stands for {len(files)} files, and others of them have the columns. "
+            "Give one file, or a pattern."
         )
     if not problems:
         ids = (options.visitor_column, options.item_column, options.required_event_column)

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from data.bad_rows import BrokenRows
 from data.click_options import TAB, is_delimiter, is_encoding
 from data.events.reading import ERASING_COLUMNS
-from data.json_lines import BLOCK_BYTES, LineForm, read_good_lines, read_lines
+from data.json_lines import BLOCK_BYTES, LineForm, NotLines, read_good_lines, read_lines
 from data.schema import missing_column
 from data.sources.click_paths import CLICK_FILES, FoundFile, find_files
 from data.sources.object_stores import StoreError, Url, check_unchanged, open_copy, open_object
@@ -349,7 +349,7 @@ def _header_of(found: FoundFile, text: TextFormat, *, skip_broken: bool) -> list
             heading, [f"{_sentence(broken)} {text.encoding_advice(broken.object)}"]
         ) from broken
     except (OSError, pa.ArrowException, csv.Error) as broken:
-        raise BadInput(heading, [_sentence(broken)]) from broken
+        raise BadInput(heading, [_sentence(broken) + _of_its_name(found, broken)]) from broken
     if header and "\0" in header[0]:
         raise BadInput(
             heading, [f"Its header is not {text.encoding}. Give {text.prefix}encoding utf-16."]
@@ -369,9 +369,10 @@ def _form_of(found: FoundFile, text: TextFormat, *, skip_broken: bool) -> LineFo
             [f"{_sentence(broken)} {text.encoding_advice(broken.object)}"],
         ) from broken
     except (OSError, pa.ArrowException, ValueError) as broken:
+        advice = "" if isinstance(broken, OSError | NotLines) else text.skip_advice
         raise BadInput(
             f"{found.path} cannot be read as JSON lines",
-            [f"{_sentence(broken)}{text.skip_advice}"],
+            [f"{_sentence(broken)}{advice}{_of_its_name(found, broken)}"],
         ) from broken
 
 
@@ -425,6 +426,13 @@ def _streams(
             content = pa.transcoding_input_stream(content, encoding, UTF_8)
         with content:
             yield raw, content
+
+
+def _of_its_name(found: FoundFile, broken: Exception) -> str:
+    """Return a hint where a file is not compressed as its name says."""
+    if found.compression is None or not isinstance(broken, OSError):
+        return ""
+    return f" Its name says {found.compression}: rename it if it is not compressed."
 
 
 def _sentence(problem: Exception) -> str:

@@ -22,7 +22,12 @@ from data.bad_rows import BrokenRows
 EVENTS = "events"  # the list of events of a session
 BLOCK_BYTES = 8 << 20  # a line must fit into it
 FIRST_LINES = 100  # that say which columns there are
+OPENINGS = ("[", "{")  # of a value that goes on in the next line
 PLACE_IN_BLOCK = re.compile(r" in row \d+$")  # of a message of pyarrow
+
+
+class NotLines(ValueError):
+    """JSON of another form than one object a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,7 @@ class LineForm:
         """Return the form of the first lines; the first one that has an event decides about it.
 
         Raises:
+            NotLines: The file is an array, or an object of several lines.
             ValueError: A line is not a JSON object, or none has an event.
         """
         outer: dict[str, Leaf] = {}
@@ -171,6 +177,8 @@ def _objects(lines: Iterable[str], *, skip_broken: bool) -> Iterator[dict[str, o
             values = json.loads(line)
         except ValueError as wrong:
             values = wrong
+        if number == 1 and (isinstance(values, list) or line.strip() in OPENINGS):
+            raise NotLines("it is one JSON value, and not one object a line. jq -c '.[]' splits it")
         if isinstance(values, dict):
             yield values
         elif not skip_broken:

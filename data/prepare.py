@@ -3,6 +3,7 @@
 `recsys train` and `recsys evaluate` share these steps, so both test on the same sessions.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,11 +28,18 @@ from data.split import DAY_MS, Split, split_by_column, split_by_days, split_by_f
 from recsys.errors import BadInput
 
 FIRST_CLICKS = 10_000  # of a log, of which most have times of day
+FRACTION = re.compile(r"\d+\.0")
+FIRST_ITEMS = 1_000  # of a log, of which most are no fractional numbers
 DATES = (
     "The times are dates without a time of day. Clicks of a session on one day are read in the "
     "order of their rows, so the rows must be in the order of the clicks. Sessions that begin on "
     "one day are all trained on, or all tested. --session-column none makes one session of all "
     "clicks of a user and day. Export the time of each click, if the shop has it."
+)
+
+FRACTIONS = (
+    "The item ids end in .0, as in {}: a program wrote whole numbers as fractional ones. The items "
+    "file and the requests to the service must write them alike. Better export whole numbers."
 )
 
 
@@ -60,7 +68,7 @@ class Prepared:
     @property
     def warnings(self) -> list[Remark]:
         """Return what is odd in the log."""
-        return warnings_of(self.duplicates, self.skipped, self.train.time_ms)
+        return warnings_of(self.duplicates, self.skipped, self.train.time_ms, self.train.item_ids)
 
     @property
     def cut_off(self) -> str:
@@ -80,17 +88,24 @@ class ReadSessions:
     @property
     def warnings(self) -> list[Remark]:
         """Return what is odd in the log."""
-        return warnings_of(self.duplicates, self.skipped, self.sessions.time_ms)
+        return warnings_of(
+            self.duplicates, self.skipped, self.sessions.time_ms, self.sessions.item_ids
+        )
 
 
 def warnings_of(
-    duplicates: Duplicates, skipped: SkippedRows, time_ms: NDArray[np.int64]
+    duplicates: Duplicates,
+    skipped: SkippedRows,
+    time_ms: NDArray[np.int64],
+    item_ids: Sequence[str],
 ) -> list[Remark]:
-    """Return what is odd in a log; time_ms: (clicks,) of its clicks."""
+    """Return what is odd in a log; time_ms: (clicks,) of its clicks; item_ids: the first ones."""
+    ids = item_ids[:FIRST_ITEMS]
     found = [
         Remark(skipped.warning or ""),
         Remark(duplicates.warning or "", is_serious=duplicates.distorts),
         Remark(DATES if are_dates(time_ms) else ""),
+        Remark(FRACTIONS.format(ids[0]) if ids and all(map(FRACTION.fullmatch, ids)) else ""),
     ]
     return [warning for warning in found if warning.text]
 

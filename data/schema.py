@@ -25,15 +25,24 @@ LAST_MS = 1e14  # the year 5138
 YEAR_ONE_MS = -62_135_596_800_000  # the earliest time that calendars represent
 DATE_NUMBERS = (19_900_101, 21_001_231)  # dates like 20140901; as seconds, days of August 1970
 ADVICE = (
-    "Use epoch seconds, milliseconds or ISO 8601 (2014-09-01T10:00:00Z), or give --time-format."
+    "Use epoch seconds, milliseconds or ISO 8601 (2014-09-01T10:00:00Z), or give --time-format, "
+    "such as '%d.%m.%Y %H:%M:%S'."
 )
 SPLITS = ("train", "valid", "test")
 
 
+def similar_names(name: str, present: Sequence[str]) -> list[str]:
+    """Return the column whose name is most like this one, or nothing where none is like it."""
+    return difflib.get_close_matches(name, present, n=1, cutoff=0.5)
+
+
 def missing_column(name: str, present: Sequence[str], option: str = "") -> str:
     """Return the message for a missing column, with the most similar name and the option to set."""
-    near = difflib.get_close_matches(name, present, n=1, cutoff=0.5)
+    near = similar_names(name, present)
     hint = f" Did you mean {near[0]!r}?" if near else ""
+    above = name.partition(".")[0]
+    if above != name and above in present:
+        hint = f" {above!r} holds a list, or fields of Parquet: write a row for each of its items."
     remedy = f" Set {option} to one of them." if option and present else ""
     return f"no column {name!r}.{hint} It has: {', '.join(map(repr, present)) or 'none'}.{remedy}"
 

@@ -69,6 +69,9 @@ def show_recommendations(
         console.print(
             f"Not in the catalogue, skipped: {', '.join(map(repr, unknown))}.", markup=False
         )
+    if not ranking.items:
+        console.print("No item is left: the filter or --exclude-seen allows none.", markup=False)
+        return
     title = "Most popular items" if ranking.source == "popular" else "Likely next"
     ids = catalogue.item_ids.take(ranking.items)
     scored = list(zip(ids, ranking.scores, strict=True))

@@ -48,10 +48,13 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        headers = dict(error.headers or {})
+        headers, detail = dict(error.headers or {}), str(error.detail)
         if error.status_code == 405:  # Starlette names the methods of only one route of the path
             headers["Allow"] = ", ".join(_methods(routes, request)) or headers["Allow"]
-        return problem(error.status_code, str(error.detail), headers=headers)
+            detail = f"This path takes {headers['Allow']}, and not {request.method}."
+        if detail == HTTPStatus.NOT_FOUND.phrase:  # by Starlette: no route has the path
+            detail = "There is no such call. The page /docs shows all calls."
+        return problem(error.status_code, detail, headers=headers)
 
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_error)
@@ -153,6 +156,8 @@ def _field_problem(error: Any) -> FieldProblem:
         return FieldProblem(field="body", message=f"is not JSON: {error['ctx']['error']}.")
     part, *path = error["loc"]  # body, path or query, and the position in it
     message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        message = "is not permitted: this call has no such field; the page /docs shows its fields"
     return FieldProblem(field=".".join(map(str, path)) or part, message=message)
 
 

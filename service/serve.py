@@ -30,6 +30,7 @@ from service.settings import EMBEDDED, Settings, misspelled
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from pydantic_core import ErrorDetails
 
 # Modules that a worker imports before it answers. None of them computes or starts a thread.
 WORKER_MODULES = ("service.app", "uvicorn.lifespan.on", "uvicorn.loops.auto")
@@ -47,12 +48,15 @@ def read_settings(options: Mapping[str, Any], secrets: Path = SECRETS) -> Settin
     try:
         return Settings(**sources, **options)
     except ValidationError as invalid:
-        problems = [_problem(error["loc"][0], error["msg"]) for error in invalid.errors()]
+        problems = [_problem(error) for error in invalid.errors()]
         raise BadInput("The settings cannot be used", problems) from invalid
 
 
-def _problem(name: int | str, message: str) -> str:
-    return f"RECSYS_{str(name).upper()}: {message.removeprefix('Value error, ')}."
+def _problem(error: "ErrorDetails") -> str:
+    name, message = str(error["loc"][0]), error["msg"].removeprefix("Value error, ")
+    if error["type"] == "missing":
+        message = f"is not set. Set it, or give --{name}"
+    return f"RECSYS_{name.upper()}: {message}."
 
 
 def serve(options: Mapping[str, Any]) -> int:

@@ -91,7 +91,7 @@ def recommend_all(options: BatchOptions, console: Console) -> int:
     query = RankingQuery(options.k, allowed=allowed)
     with bar(console, "Reading clicks", "") as progress:
         log, duplicates = read_log(options.clicks, progress)
-    warn(console, *warnings_of(duplicates, log.skipped, log.time_ms))
+    warn(console, *warnings_of(duplicates, log.skipped, log.time_ms, log.item_ids))
     sessions = _NewestSessions(log, predictor, options.clicks.session_gap_seconds)
     name = options.visitor_column
 

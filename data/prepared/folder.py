@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from data.click_options import ClickOptions
 from data.files import Progress
-from data.prepare import Prepared, Remark, prepare, warnings_of
+from data.prepare import FIRST_ITEMS, Prepared, Remark, prepare, warnings_of
 from data.prepared.arrays import TYPES, open_sessions, write_sessions
 from data.prepared.manifest import (
     CATALOGUE,
@@ -85,9 +85,11 @@ class PreparedFolder:
 
     @property
     def warnings(self) -> list[Remark]:
-        """Return what is odd in the log; only the times of the training part are read."""
+        """Return what is odd in the log; of the arrays, training times alone are read."""
         times = np.memmap(self.path / "train.times.i64", TYPES["times.i64"], "r")
-        return warnings_of(self.manifest.duplicates, self.manifest.skipped, times)
+        with pq.ParquetFile(self.path / CATALOGUE) as file:
+            first = next(file.iter_batches(FIRST_ITEMS))[ITEM_COLUMN].to_pylist()
+        return warnings_of(self.manifest.duplicates, self.manifest.skipped, times, first)
 
     def check_sizes(self) -> None:
         """Raise `BadInput` where a file is missing, or longer or shorter than it was written."""

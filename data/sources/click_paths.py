@@ -7,7 +7,7 @@ and stores give the same names in the same order.
 """
 
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -34,6 +34,8 @@ FORMATS = {
     ".jsonl": "json",
     ".ndjson": "json",
 }
+# read only where the path or the pattern ends so: a folder may hold other such files
+NAMED_FORMATS = {".txt": "text", ".json": "json"}
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}  # of text and of JSON lines
 WILDCARDS = "*?["
 CLICK_FILES = "click files"
@@ -58,7 +60,7 @@ class FoundFile:
     @property
     def format(self) -> str:
         """Return text, json or parquet."""
-        return FORMATS[self.ending]
+        return {**FORMATS, **NAMED_FORMATS}[self.ending]
 
 
 class UnusablePath(ValueError):
@@ -81,7 +83,8 @@ def find_files(path: Path | Url, what: str = CLICK_FILES) -> list[FoundFile]:
 
 def endings() -> str:
     """Return the endings of files that can be read, for a message."""
-    return f"{', '.join(FORMATS)}, all but .parquet also with {' or '.join(COMPRESSIONS)}"
+    known = ", ".join([*FORMATS, *NAMED_FORMATS])
+    return f"{known}, all but .parquet also with {' or '.join(COMPRESSIONS)}"
 
 
 def _of_path(path: Path) -> list[FoundFile]:
@@ -92,7 +95,7 @@ def _of_path(path: Path) -> list[FoundFile]:
     if not path.is_file() and not path.is_dir():
         raise UnusablePath(f"{path} is neither file nor folder.")
     if path.is_file():
-        return _only(path, _on_disk(path, path.parent))
+        return _only(path, _on_disk(path, path.parent, NAMED_FORMATS))
     if (path / MANIFEST).exists():
         return _of_events(path)
     return _some_of_folder(path, _of_folder(path, path))
@@ -111,7 +114,7 @@ def _of_pattern(pattern: Path) -> list[FoundFile]:
             continue
         if path.is_dir():
             files += _of_folder(path, root)
-        elif (file := _on_disk(path, root)) is not None:
+        elif (file := _on_disk(path, root, _named_by(pattern.name))) is not None:
             files.append(file)
     return _some_that_match(pattern, files)
 
@@ -145,8 +148,8 @@ def _of_folder(folder: Path, root: Path) -> list[FoundFile]:
     return files
 
 
-def _on_disk(path: Path, root: Path) -> FoundFile | None:
-    """Return the file, or None where it is none of ours."""
+def _on_disk(path: Path, root: Path, named: Collection[str] = ()) -> FoundFile | None:
+    """Return the file, or None where it is none of ours; named: endings read beside `FORMATS`."""
     try:
         state = path.stat()
     except FileNotFoundError:  # a link to nothing
@@ -154,7 +157,7 @@ def _on_disk(path: Path, root: Path) -> FoundFile | None:
     if not stat.S_ISREG(state.st_mode):
         return None
     name = path.relative_to(root).as_posix()
-    return _found(path, name, FileState(state.st_size, state.st_mtime_ns))
+    return _found(path, name, FileState(state.st_size, state.st_mtime_ns), named)
 
 
 def _of_url(url: Url) -> list[FoundFile]:
@@ -165,7 +168,7 @@ def _of_url(url: Url) -> list[FoundFile]:
             return _of_url_pattern(url)
         raise
     if state is not None:
-        return _only(url, _found(url, PurePosixPath(url.text).name, state))
+        return _only(url, _found(url, PurePosixPath(url.text).name, state, NAMED_FORMATS))
     return _some_of_folder(
         url, _below(url, lambda parts: all(_is_partition(part) for part in parts[:-1]))
     )
@@ -183,30 +186,48 @@ def _of_url_pattern(pattern: Url) -> list[FoundFile]:
             for end in range(1, len(parts) + 1)
         )
 
-    return _some_that_match(pattern, _below(Url("/".join(known)), is_wanted))
+    root, named = Url("/".join(known)), _named_by(parts[-1])
+    return _some_that_match(pattern, _below(root, is_wanted, named))
 
 
-def _below(root: Url, is_wanted: Callable[[list[str]], bool]) -> list[FoundFile]:
+def _below(
+    root: Url, is_wanted: Callable[[list[str]], bool], named: Collection[str] = ()
+) -> list[FoundFile]:
     """Return the files below a folder whose path, in parts, is wanted and not hidden."""
     found = [
-        _found(root.below(name), name, state)
+        _found(root.below(name), name, state, named)
         for name, state in list_folder(root)
         if not _is_hidden(parts := name.split("/")) and is_wanted(parts)
     ]
     return [file for file in found if file is not None]
 
 
-def _found(path: Path | Url, name: str, state: FileState) -> FoundFile | None:
+def _found(
+    path: Path | Url, name: str, state: FileState, named: Collection[str] = ()
+) -> FoundFile | None:
     """Return the file, or None where its name is none of ours."""
     below = PurePosixPath(name)
-    compression = COMPRESSIONS.get(below.suffix)
-    ending = below.with_suffix("").suffix if compression is not None else below.suffix
-    known = ending in FORMATS and not (compression is not None and FORMATS[ending] == "parquet")
+    ending, compression = _ending_of(below)
+    known = ending in named or (
+        ending in FORMATS and not (compression is not None and FORMATS[ending] == "parquet")
+    )
     if not known or below.name.startswith("."):
         return None
     pairs = [part.partition("=") for part in below.parent.parts if "=" in part]
     partition = tuple((unquote(key), unquote(value)) for key, _, value in pairs)
     return FoundFile(path, name, ending, state, compression, partition)
+
+
+def _ending_of(name: PurePosixPath) -> tuple[str, str | None]:
+    """Return the ending without that of a compression, and the compression."""
+    compression = COMPRESSIONS.get(name.suffix)
+    return (name.with_suffix("") if compression is not None else name).suffix, compression
+
+
+def _named_by(pattern: str) -> list[str]:
+    """Return the ending of a pattern, if only files that are named by it are read."""
+    ending, _ = _ending_of(PurePosixPath(pattern))
+    return [ending] if ending in NAMED_FORMATS else []
 
 
 def _only(path: Path | Url, file: FoundFile | None) -> list[FoundFile]:

@@ -185,5 +185,5 @@ def _click_options(values: Mapping[str, Any]) -> ClickOptions:
     events = [
         event.strip() for t in values["events"] or () for event in t.split(",") if event.strip()
     ]
-    column = values.get("event_column") or None  # '' takes a remembered one back
-    return ClickOptions(**{**values, "events": tuple(events), "event_column": column})
+    taken_back = {name: values.get(name) or None for name in ("event_column", "time_format")}
+    return ClickOptions(**{**values, **taken_back, "events": tuple(events)})  # '' takes back

@@ -20,7 +20,7 @@ from recsys.fileio import check_new_folder
 if TYPE_CHECKING:
     from data.prepared.folder import PreparedFolder
 
-TEXT_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson")
+TEXT_ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json")
 MEMORY_OF_TEXT = 8  # bytes of memory for a byte of text
 MEMORY_OF_COMPRESSED = 40  # and for a byte of Parquet or compressed text
 SHARE = 0.5  # of the memory that reading may take

@@ -38,7 +38,8 @@ SCHEMES = (
 TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 SENTINEL_LOGIN = ("sentinel_username", "sentinel_password")
 SCHEME_NAMES = (
-    "redis://, rediss://, redis+cluster://, redis+sentinel:// (both also rediss+) or unix://"
+    "redis://, rediss://, redis+cluster://, redis+sentinel:// (both also rediss+) or unix://, "
+    "as redis://127.0.0.1:6379/0"
 )
 ESCAPES = "in a user or password, write '/' as %2F, '?' as %3F, '#' as %23, '@' as %40, ':' as %3A"
 DEFAULT_PORTS = {

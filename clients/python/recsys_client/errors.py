@@ -25,7 +25,8 @@ class ServiceRefused(RecsysError):
         self.status = status
         self.fields = dict(fields or {})
         self.request_id = request_id
-        problems = "".join(f" {name}: {problem}." for name, problem in self.fields.items())
+        more = [(name, text) for name, text in self.fields.items() if text not in detail]
+        problems = "".join(f" {name}: {problem}." for name, problem in more)
         super().__init__(f"{status}: {detail}{problems}")
 
 

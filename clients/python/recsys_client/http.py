@@ -371,8 +371,10 @@ class _Attempts:
         """Return seconds until the next attempt; raise `ServiceUnreachable` if none is left."""
         self.left -= 1
         if self.left == 0:
-            reason = str(failure) or type(failure).__name__
-            raise ServiceUnreachable(f"{self.url}: {reason}. Is it running?") from failure
+            reason = str(failure).rstrip(".") or type(failure).__name__
+            wrong_url = isinstance(failure, httpx.UnsupportedProtocol)
+            advice = "Give the whole URL, http://HOST:8000." if wrong_url else "Is it running?"
+            raise ServiceUnreachable(f"{self.url}: {reason}. {advice}") from failure
         return PAUSE_SECONDS
 
     def pause_after(self, response: httpx.Response) -> float | None:

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data.bad_rows import NO_SKIPPED
 from data.click_options import ClickOptions
 from data.clicks import ClickLog, Duplicates, find_duplicates, read_clicks, without_duplicates
-from data.prepare import are_dates
+from data.prepare import are_dates, warnings_of
 from recsys.errors import BadInput
 from tests.support.training.builders import log_of
 from tests.support.training.command_line import GOOD as MANY_CLICKS
@@ -173,6 +174,25 @@ def test_a_log_of_users_is_told_how_to_cut_sessions(tmp_path: Path) -> None:
 
     assert "Set --session-column to one of them." in message
     assert "'user_id': --session-column none cuts sessions" in message
+    message = refused(tmp_path, "customer,item_id,timestamp\nu,a,1\n")
+    assert "--session-column none --user-column COLUMN cuts sessions" in message
+
+
+def test_a_folder_with_other_files_beside_the_clicks_is_told(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,name\na,Tent\n")
+    (tmp_path / "clicks.csv").write_text(GOOD)
+
+    with pytest.raises(BadInput, match="stands for 2 files, and others of them have the columns"):
+        read_clicks(ClickOptions(tmp_path))
+
+
+def test_ids_that_a_program_wrote_as_fractions_are_told() -> None:
+    def told(*ids: str) -> list[str]:
+        times = np.array([1, 2])
+        return [str(each) for each in warnings_of(Duplicates(0, 2), NO_SKIPPED, times, ids)]
+
+    assert "The item ids end in .0, as in 7.0" in told("7.0", "12.0")[0]
+    assert told("7.0", "tent") == told("1.5") == told("70") == []
 
 
 def test_a_broken_line_is_quoted(tmp_path: Path) -> None:

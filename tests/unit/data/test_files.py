@@ -60,6 +60,8 @@ def refused(path: Path, content: bytes | None = None, **options: str) -> str:
         ("a.ndjson", lambda: LINES.replace("\n", "\n\n").encode()),
         ("a.jsonl.gz", lambda: gzip.compress(LINES.encode())),
         ("a.jsonl.zst", lambda: zstd(LINES.encode())),
+        ("a.txt", lambda: CSV.encode()),
+        ("a.json.gz", lambda: gzip.compress(LINES.encode())),
     ],
 )
 def test_formats_give_the_same_log(tmp_path: Path, name: str, write: Callable[[], bytes]) -> None:
@@ -131,7 +133,10 @@ def test_rows_of_json_lines_are_counted_over_blocks(tmp_path: Path) -> None:
     ("lines", "message"),
     [
         ('{"session_id": "s"\n', "cannot be read as JSON lines"),
-        ("[1, 2]\n", "line 1 is not a JSON object"),
+        ("3\n", "line 1 is not a JSON object"),
+        ("[1, 2]\n", "it is one JSON value, and not one object a line"),
+        ('{\n "session_id": "s1"}\n', "it is one JSON value, and not one object a line"),
+        (LINES.replace('"00123"', '["00123"]').replace("item_id", "item"), "Did you mean 'item'?"),
         ('{"session": 1, "events": []}\n', "no line has an event"),
         (
             LINES + LINES.replace('"s1"', "1"),
@@ -199,6 +204,8 @@ def test_a_pattern_gives_its_files_by_name(tmp_path: Path) -> None:
     names = [file.name for file in find_files(tmp_path / "2026-11-*")]
 
     assert names == ["2026-11-01.csv", "2026-11-02.csv", "2026-11-03.csv"]
+    assert [file.name for file in find_files(tmp_path)] == [*names, "2026-12-01.csv"]
+    assert len(find_files(tmp_path / "2026-11-*.txt")) == 3
     assert "2027-* matches no file that ends in .csv" in refused(tmp_path / "2027-*")
     assert "Invalid pattern" in refused(tmp_path / "a**.csv")
 

@@ -211,14 +211,14 @@ def message_of(path: Path | Url) -> str:
         ("s3://shop/nowhere.csv", "s3://shop/nowhere.csv: It does not exist"),
         ("s3://shop/nowhere/*.csv", "s3://shop/nowhere/*.csv matches no file"),
         ("s3://shop/a**.csv", "'**' can only be an entire path component"),
-        ("s3://shop/some.txt", "s3://shop/some.txt ends in '.txt'. Give a file that ends in .csv"),
+        ("s3://shop/some.xls", "s3://shop/some.xls ends in '.xls'. Give a file that ends in .csv"),
         ("s3://shop/empty.csv", "s3://shop/empty.csv is empty (0 bytes)"),
         ("s3://shop/some.parquet", "s3://shop/some.parquet is not a readable Parquet file"),
         ("sss://shop/a.csv", "The URL cannot be used (Protocol not known: sss)"),
     ],
 )
 def test_a_place_without_clicks_is_named(bucket: Bucket, url: str, message: str) -> None:
-    for name in ("some.txt", "some.parquet"):
+    for name in ("some.xls", "some.parquet"):
         bucket.put(name, b"text")
     bucket.put("empty.csv", b"")
 

@@ -225,6 +225,18 @@ async def test_similar_items_leave_out_the_item_itself(client: httpx.AsyncClient
     assert all(-1.0001 <= item["score"] <= 1.0001 for item in answer["items"])
 
 
+async def test_a_call_that_does_not_exist_and_a_wrong_method_are_told(
+    client: httpx.AsyncClient,
+) -> None:
+    unknown = (await client.get("/v1/recommendation")).json()["detail"]
+    method = (await client.get("/v1/recommendations")).json()["detail"]
+    field = (await client.post("/v1/recommendations", json={"user": "ada"})).json()["detail"]
+
+    assert unknown == "There is no such call. The page /docs shows all calls."
+    assert method == "This path takes POST, and not GET."
+    assert field.startswith("user: is not permitted: this call has no such field")
+
+
 async def test_an_unknown_item_has_no_similar_ones(client: httpx.AsyncClient) -> None:
     answer = await client.get("/v1/items/box/of/tea/similar")
 
