@@ -113,7 +113,7 @@ def _tracing(metrics: ServiceMetrics) -> "Tracing":
     except ImportError as error:
         raise BadInput(
             "RECSYS_TRACING is on, and OpenTelemetry is not installed",
-            ["Install it with pip install 'session-recsys[tracing]', or switch the setting off."],
+            ["Install the extra session-recsys[tracing], or switch the setting off."],
         ) from error
     return Tracing(metrics.count_spans)
 

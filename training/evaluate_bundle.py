@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from data.prepare import Remark, read_sessions
+from data.prepare import Remark, as_cut_off, read_sessions
 from data.prepared.folder import ClickSource, PreparedFolder, open_source
 from data.sessions import SessionCounts, Sessions, coded, reindex
 from data.statistics import describe
 from recsys.bundle.golden import open_predictor
 from recsys.bundle.layout import MANIFEST
-from recsys.bundle.manifest import read_manifest
+from recsys.bundle.manifest import Manifest, read_manifest
 from recsys.console import open_console
 from recsys.errors import BadInput, UnknownAttribute, WrongContent
 from recsys.fileio import check_new_file, replace_file
@@ -90,7 +90,8 @@ def evaluate_bundle(
         check_new_file(report, "The report")
     predictor = overlaid(open_predictor(bundle), overlay)
     read = _read_clicks(clicks, every_session, console)
-    warn(open_console(stderr=True) if print_json else console, *read.warnings)
+    warnings = [*read.warnings, *_unlike_baselines(read_manifest(bundle), read.train)]
+    warn(open_console(stderr=True) if print_json else console, *warnings)
     test = sampled(read.test, max_cases)
     if test.is_part:
         console.print(test.describe("test"))
@@ -110,7 +111,7 @@ def evaluate_bundle(
             epochs=[],
             results=results,
             comparison=comparison,
-            log_warnings=read.warnings,
+            log_warnings=warnings,
             examples=example_visits(predictor, test.sessions, results[MODEL]),
         )
         manifest = dataclasses.replace(read_manifest(bundle), metrics=metrics)
@@ -124,6 +125,19 @@ def evaluate_bundle(
     show(results, comparison, console)
     parts = ", ".join(f"{name} {value:.2f} ms" for name, value in latency.items())
     console.print(f"One recommendation, state replayed, one thread: {parts} ({bundle / MANIFEST}).")
+
+
+def _unlike_baselines(manifest: Manifest, train: Sessions | None) -> list[Remark]:
+    """Return a remark where the baselines learn from other clicks than the bundle did."""
+    of_bundle = [manifest.training.get(name) for name in ("clicks", "cut_off")]
+    if train is None or of_bundle == [len(train.items), as_cut_off(int(train.time_ms.max()))]:
+        return []
+    text = (
+        f"The baselines learn from the {len(train.items):,} training clicks of this log, and the "
+        "bundle learned from others, so they compare only roughly. --all-sessions tests the bundle "
+        "alone, on every session."
+    )
+    return [Remark(text)]
 
 
 def overlaid(predictor: Predictor, entries: Mapping[str, ItemEntry]) -> Predictor:
