@@ -29,6 +29,7 @@ from recsys.content.schema import KINDS, Kind
 from recsys.errors import BadInput
 
 CANNOT = "The content cannot be used"
+DECIMAL_COMMA = r"^\s*-?\d+,\d+\s*$"
 COLUMN_KINDS = tuple(kind for kind in KINDS if kind != "vector")
 NO_TIME = np.iinfo(np.int64).min
 SHOWN = 3  # bad values of one column
@@ -249,6 +250,13 @@ def _kind_of(column: pa.Array, items: ItemsTable, name: str, problems: list[str]
     are_numbers = int(np.isfinite(_parsed(filled)).sum())
     if items.is_text and are_numbers == len(filled) > 0:
         return "numeric"
+    with_commas = pc.sum(pc.match_substring_regex(filled, DECIMAL_COMMA)).as_py() or 0
+    if 2 * with_commas > len(filled):
+        problems.append(
+            f"{items.path}: column {name!r} has decimal commas, as {filled[0].as_py()!r}. Write "
+            f"points, or {name}:categorical."
+        )
+        return ""
     if 2 * are_numbers <= len(filled):
         return "categorical"
     problems.append(

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from data.click_options import ClickOptions
 from data.clicks import ClickLog
-from data.prepare import read_log, warnings_of
+from data.prepare import Remark, read_log, warnings_of
 from recsys.bundle.golden import open_predictor
 from recsys.catalogue.catalogue import read_filter
 from recsys.errors import BadInput
@@ -44,6 +44,10 @@ FILE_COLUMNS = {  # after the column of the visitor
     "score": pa.float32(),
     "source": pa.string(),
 }
+UNKNOWN = (
+    "None of the {:,} items of these clicks is in the catalogue, so all lists show popular items. "
+    "Check that item ids are written alike, or give the bundle of this shop."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,8 @@ def recommend_all(options: BatchOptions, console: Console) -> int:
     with bar(console, "Reading clicks", "") as progress:
         log, duplicates = read_log(options.clicks, progress)
     warn(console, *warnings_of(duplicates, log.skipped, log.time_ms, log.item_ids))
+    if not (predictor.catalogue.find_all(log.item_ids) >= 0).any():
+        warn(console, Remark(UNKNOWN.format(len(log.item_ids)), is_serious=True))
     sessions = _NewestSessions(log, predictor, options.clicks.session_gap_seconds)
     name = options.visitor_column
 

@@ -37,6 +37,7 @@ FORMATS = {
 # read only where the path or the pattern ends so: a folder may hold other such files
 NAMED_FORMATS = {".txt": "text", ".json": "json"}
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}  # of text and of JSON lines
+PREPARED_ARRAY = "train.items.i32"  # of a folder that recsys prepare wrote
 WILDCARDS = "*?["
 CLICK_FILES = "click files"
 
@@ -98,6 +99,8 @@ def _of_path(path: Path) -> list[FoundFile]:
         return _only(path, _on_disk(path, path.parent, NAMED_FORMATS))
     if (path / MANIFEST).exists():
         return _of_events(path)
+    if (path / PREPARED_ARRAY).exists():
+        raise UnusablePath(f"{path} holds prepared clicks. Give it as --prepared.")
     return _some_of_folder(path, _of_folder(path, path))
 
 
