@@ -34,6 +34,7 @@ PAGES = [
     *(page for folder in ("data", "docker", "docs") for page in (ROOT / folder).glob("**/*.md")),
 ]
 NOUN_CLAUSE = re.compile(r"(What|Who|Whose|Whoever|How|Where|Those)\b")
+ACCESSORS = ("getattr", "setattr")
 VAGUE = re.compile(r"\b(nobody|somebody|anybody|everybody|whoever)\b", re.IGNORECASE)
 
 
@@ -118,11 +119,10 @@ def private_names(name: str) -> Iterator[str]:
             owner = ast.unparse(node.value)
             if owner not in ("self", "cls"):
                 yield f"{owner}.{node.attr}"
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            if node.func.id in ("getattr", "setattr"):
-                attribute = node.args[1]
-                if isinstance(attribute, ast.Constant) and is_private(str(attribute.value)):
-                    yield str(attribute.value)
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ACCESSORS:
+            attribute = node.args[1]
+            if isinstance(attribute, ast.Constant) and is_private(str(attribute.value)):
+                yield str(attribute.value)
 
 
 def is_private(name: str) -> bool:
