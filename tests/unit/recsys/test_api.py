@@ -79,7 +79,7 @@ def test_a_dataframe_gives_the_model_that_the_command_line_gives_for_the_file(
     assert model.model_id == theirs.model_id
     assert ours.files.keys() == theirs.files.keys()
     different = {name for name in ours.files if ours.files[name] != theirs.files[name]}
-    # the report shows the command; torch writes the number of a class in the process that scripts it
+    # the report shows the command; torch numbers the classes that a process scripts, in the file
     assert different <= {"report.html", "model.ts"}
 
 
