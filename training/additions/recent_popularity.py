@@ -320,8 +320,9 @@ def _summary(settings: RecentPopularitySettings, before: Ranks, unseen: Ranks) -
     if settings.half_life_seconds is None:
         counts = f"the newest {settings.clicks:,} clicks count"
     else:
-        minutes = settings.half_life_seconds / 60
-        counts = f"a click counts half after {minutes:g} minutes, and the service counts on"
+        minutes = settings.half_life_seconds // 60
+        after = "a minute" if minutes == 1 else f"{minutes} minutes"
+        counts = f"a click counts half after {after}, and the service counts on"
     return (
         f"recall@20 {old_recall:.4f} -> {recall:.4f} and mrr@20 {old_mrr:.4f} -> {mrr:.4f} on "
         f"validation sessions that the choice did not see; {counts}, with strength "
