@@ -98,7 +98,8 @@ def bill_of(image: str, packages: Iterable[metadata.Distribution]) -> dict[str, 
 
 def _own_words(name: str) -> str:
     """Return the field `License` of a package, which cyclonedx-py does not read; '' if none."""
-    return metadata.metadata(name).get("License", "").partition("\n")[0]
+    fields = metadata.metadata(name)
+    return fields["License"].partition("\n")[0] if "License" in fields else ""
 
 
 def _information_folder(package: metadata.Distribution) -> Path:
