@@ -90,7 +90,16 @@ def bill_of(image: str, packages: Iterable[metadata.Distribution]) -> dict[str, 
         "version": metadata.version(NAME),
         "purl": f"pkg:docker/{NAME}@{image}",
     }
+    for component in bill["components"]:
+        if "licenses" not in component and (words := _own_words(component["name"])):
+            component["licenses"] = [{"license": {"acknowledgement": "declared", "name": words}}]
     return bill
+
+
+def _own_words(name: str) -> str:
+    """Return the field `License` of a package, which cyclonedx-py does not read; '' if none."""
+    fields = metadata.metadata(name)
+    return fields["License"].partition("\n")[0] if "License" in fields else ""
 
 
 def _information_folder(package: metadata.Distribution) -> Path:
