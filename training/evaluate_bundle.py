@@ -130,7 +130,9 @@ def evaluate_bundle(
 def _unlike_baselines(manifest: Manifest, train: Sessions | None) -> list[Remark]:
     """Return a remark where the baselines learn from other clicks than the bundle did."""
     of_bundle = [manifest.training.get(name) for name in ("clicks", "cut_off")]
-    if train is None or of_bundle == [len(train.items), as_cut_off(int(train.time_ms.max()))]:
+    if train is None or None in of_bundle:  # of an old bundle
+        return []
+    if of_bundle == [len(train.items), as_cut_off(int(train.time_ms.max()))]:
         return []
     text = (
         f"The baselines learn from the {len(train.items):,} training clicks of this log, and the "

@@ -420,6 +420,7 @@ def test_a_file_concatenated_with_itself_is_reported_and_corrected(
     _, out, said = run(capsys, *asked[:-2], "--json")
     assert "model" in json.loads(out)
     assert "(50.0%) are exact duplicates" in said
+    assert "the bundle learned from others" in said
 
 
 def test_times_that_are_dates_are_recognised() -> None:

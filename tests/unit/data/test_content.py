@@ -86,6 +86,8 @@ def test_bad_columns_are_refused(tmp_path: Path) -> None:
     assert "has lists and cannot be numeric" in refused(tmp_path, prices, "tags:numeric")
     assert "has no lists and cannot be multi" in refused(tmp_path, prices, "price:multi")
     assert "'tags' is given twice" in refused(tmp_path, prices, "tags", "tags")
+    commas = {"price": ["1,50", "2,00", "on request"]}
+    assert "has decimal commas, as '1,50'. Write points" in refused(tmp_path, commas, "price")
     infinite = {"price": [1.0, float("inf"), 2.0]}
     assert "row 2: inf is not a number" in refused(tmp_path, infinite, "price")
     with pytest.raises(BadInput, match="Give the items file, too"):
