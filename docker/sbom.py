@@ -2,7 +2,8 @@
 
     python docker/sbom.py --out dist/sbom
 
-An image has session-recsys with the extras that the Dockerfile names, and all that they require.
+An image has session-recsys with the extras that the Dockerfile names, and all that they require but
+for what docker/prune.py removes.
 Versions and licences are those of this environment, which `make install` creates from the same
 constraints.txt. The packages of Debian and Python itself are of the base image, and not listed.
 `licences.csv` lists the licences of all packages.
@@ -25,6 +26,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from prune import PACKAGES as REMOVED
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "session-recsys"
@@ -38,8 +40,10 @@ def extras_of_images() -> dict[str, list[str]]:
     return {image: extras.split() for extras, image in EXTRAS.findall(dockerfile)}
 
 
-def required(extras: Sequence[str]) -> dict[str, metadata.Distribution]:
-    """Return what session-recsys with these extras requires, directly or not: name → package.
+def installed(extras: Sequence[str]) -> dict[str, metadata.Distribution]:
+    """Return what an image with these extras has: name → package.
+
+    session-recsys requires them, directly or not, and `prune.py` does not remove them.
 
     Raises:
         metadata.PackageNotFoundError: this environment lacks one of them.
@@ -55,8 +59,8 @@ def required(extras: Sequence[str]) -> dict[str, metadata.Distribution]:
         seen.add((name, frozenset(requirement.extras)))
         found[name] = metadata.distribution(name)
         waiting += _requirements(found[name], requirement.extras)
-    del found[NAME]  # it is what the document is about
-    return found
+    # the document is about session-recsys itself
+    return {name: one for name, one in found.items() if name not in (NAME, *REMOVED)}
 
 
 def _requirements(package: metadata.Distribution, extras: Iterable[str]) -> list[Requirement]:
@@ -70,13 +74,13 @@ def _requirements(package: metadata.Distribution, extras: Iterable[str]) -> list
     ]
 
 
-def bill_of(image: str, packages: Iterable[metadata.Distribution]) -> dict[str, Any]:
+def bill_of(image: str, packages: Mapping[str, metadata.Distribution]) -> dict[str, Any]:
     """Return the document of cyclonedx-py about an environment of these packages alone."""
     with TemporaryDirectory() as folder:
         environment = Path(folder) / "environment"
         venv.create(environment, symlinks=True)
         (site,) = environment.glob("lib/*/site-packages")
-        for package in packages:
+        for package in packages.values():
             information = _information_folder(package)
             (site / information.name).symlink_to(information)
         command = [sys.executable, "-m", "cyclonedx_py", "environment", "--output-reproducible"]
@@ -90,7 +94,17 @@ def bill_of(image: str, packages: Iterable[metadata.Distribution]) -> dict[str, 
         "version": metadata.version(NAME),
         "purl": f"pkg:docker/{NAME}@{image}",
     }
+    for component in bill["components"]:
+        _add_licence(component, packages[canonicalize_name(component["name"])])
     return bill
+
+
+def _add_licence(component: dict[str, Any], package: metadata.Distribution) -> None:
+    """Add a licence that is declared in words of the package, which cyclonedx-py leaves out."""
+    words = package.metadata.get("License", "")
+    if words and "\n" not in words:  # else a whole text
+        licence = {"license": {"acknowledgement": "declared", "name": words}}
+        component.setdefault("licenses", [licence])
 
 
 def _information_folder(package: metadata.Distribution) -> Path:
@@ -120,7 +134,7 @@ def write_bills(images: Mapping[str, Sequence[str]], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     rows: dict[tuple[str, str, str], list[str]] = {}
     for image, extras in images.items():
-        bill = bill_of(image, required(extras).values())
+        bill = bill_of(image, installed(extras))
         text = json.dumps(bill, indent=2) + "\n"
         wrong = JsonStrictValidator(SCHEMA).validate_str(text)
         if wrong is not None:
