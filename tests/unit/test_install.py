@@ -31,7 +31,7 @@ def test_a_line_of_pip_becomes_a_step(tmp_path: Path) -> None:
         ("WARNING: Retrying after connection broken by 'NewConnectionError'", "does not answer"),
         ("ERROR: No matching distribution found for torch==1.0", "lacks a version"),
         ("ERROR: [Errno 13] Permission denied: '/venv'", "cannot be written"),
-        ("[Errno 2] No such file or directory: '/venv/bin/python'", "Remove its folder"),
+        ("Error: [Errno 2] No such file: '/venv/bin/python'", "Remove its folder"),
     ],
 )
 def test_a_failure_is_explained(line: str, meant: str) -> None:
