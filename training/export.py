@@ -5,6 +5,7 @@ This file and `recsys/bundle/load.py` are the only ones that use TorchScript.
 
 import dataclasses
 import platform
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ from training.retrieval.recall_check import EVERY_ITEM, ChosenRetrieval
 GOLDEN_SESSIONS = 24
 UNKNOWN_ID = "an item that no catalogue has"
 UNKNOWN_TYPE = "a type that no model has"
+SCRIPTING = threading.Lock()  # torch compiles the classes of a process in one place
 LIBRARIES = ("numpy", "pandas", "pyarrow", "safetensors")
 
 
@@ -183,7 +185,7 @@ def golden_clicks(
 
 
 def _script(module: nn.Module, path: Path) -> None:
-    with warnings.catch_warnings():
+    with SCRIPTING, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit.*` is deprecated", DeprecationWarning)
         scripted = torch.jit.script(module)
         # through memory: torch's own writer ends the process where the disk is full

@@ -14,7 +14,10 @@ from recsys import __version__  # noqa: E402
 project = "session-recsys"
 version = release = __version__
 root_doc = "README"
-include_patterns = ["*.md", "docs/*.md", "docs/*.ipynb", "data/README.md", "docker/README.md"]
+include_patterns = [
+    *("*.md", "docs/*.md", "docs/*.ipynb"),
+    *("clients/*/README.md", "data/README.md", "docker/README.md"),
+]
 source_suffix = {".md": "markdown", ".ipynb": "markdown"}  # pages.py reads the cells of a notebook
 extensions = ["myst_parser", "pages"]
 nitpicky = True

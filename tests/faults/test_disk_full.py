@@ -5,6 +5,8 @@ A limit of the file size simulates the full disk.
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.training.trainers import TrainingRun
 
 CLICKS = "session_id,item_id,timestamp\n" + "".join(
@@ -14,6 +16,7 @@ FULL_AT_BYTES = 100_000
 QUICK = ("epochs=1", "hidden=64", "negatives=32")
 
 
+@pytest.mark.long
 def test_a_full_disk_is_reported_and_the_run_can_resume(tmp_path: Path) -> None:
     clicks = tmp_path / "clicks.csv"
     clicks.write_text(CLICKS)

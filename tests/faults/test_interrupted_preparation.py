@@ -113,6 +113,7 @@ def test_a_signal_names_the_way_to_go_on(log: Path, tmp_path: Path, number: sign
     assert not out.exists()
 
 
+@pytest.mark.long
 def test_a_full_disk_is_named_and_the_same_command_goes_on_when_there_is_space(
     log: Path, whole: dict[str, bytes], tmp_path: Path
 ) -> None:

@@ -119,6 +119,7 @@ def test_a_diverged_loss_names_step_rate_and_remedy(clicks: Path, tmp_path: Path
 SHORT = ("epochs=5", "patience=5", "hidden=32", "batch=16", "negatives=32")
 
 
+@pytest.mark.long
 def test_a_competition_of_recipes_that_is_killed_and_stopped_ends_as_one_that_was_not(
     clicks: Path, tmp_path: Path
 ) -> None:

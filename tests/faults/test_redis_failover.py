@@ -208,6 +208,7 @@ async def test_a_silent_primary_of_a_cluster_disturbs_no_user_of_the_others() ->
         await redis_client.close()
 
 
+@pytest.mark.long
 async def test_a_primary_of_a_cluster_that_its_replica_replaces(trained: TrainedShop) -> None:
     async with cluster_failover(SECRET) as failover, clicker_of(trained, failover) as clicker:
         failover.primary.kill()

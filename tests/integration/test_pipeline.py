@@ -115,9 +115,11 @@ def trained_eagerly(
     return eager_predictor(weights, catalogue, recipe, blend, additions.repeats), weights
 
 
-@pytest.mark.parametrize(("layers", "blend"), [(1, "none"), (2, "none"), (1, "v-sknn")])
+@pytest.mark.parametrize(
+    ("layers", "blend", "count"), [(1, "none", PREFIXES), (2, "none", 100), (1, "v-sknn", 100)]
+)
 async def test_eager_scripted_and_http_agree(
-    trained: TrainedShop, redis_url: str, tmp_path: Path, layers: int, blend: str
+    trained: TrainedShop, redis_url: str, tmp_path: Path, layers: int, blend: str, count: int
 ) -> None:
     recipe = Recipe(hidden=24, layers=layers, epochs=1, batch=32, negatives=64, refit=False)
     if blend != "none":
@@ -125,7 +127,7 @@ async def test_eager_scripted_and_http_agree(
     options = ClickOptions(trained.clicks)
     eager, _ = trained_eagerly(options, recipe, tmp_path / "run")
 
-    await check_parity(eager, tmp_path / "run" / "bundle", redis_url, prepare(options).test)
+    await check_parity(eager, tmp_path / "run" / "bundle", redis_url, prepare(options).test, count)
 
 
 @pytest.mark.parametrize("kind", KINDS)

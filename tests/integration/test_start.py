@@ -129,7 +129,12 @@ def test_the_end_of_an_embedded_redis_is_logged(trained: TrainedShop, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("number", "workers"), [(signal.SIGTERM, "1"), (signal.SIGTERM, "2"), (signal.SIGKILL, "1")]
+    ("number", "workers"),
+    [
+        (signal.SIGTERM, "1"),
+        pytest.param(signal.SIGTERM, "2", marks=pytest.mark.long),
+        (signal.SIGKILL, "1"),
+    ],
 )
 def test_a_second_signal_leaves_no_embedded_redis_behind(
     trained: TrainedShop, tmp_path: Path, number: signal.Signals, workers: str

@@ -32,8 +32,8 @@ CASES = 4_000  # validation cases, which are enough to see a gain worth having
 STRENGTHS = (0.0, 0.1, 0.5)
 SHARES = (8, 64, 512)  # of the training clicks, the newest: 1/8, 1/64, 1/512
 LEAST_CLICKS = 1_000  # counted; fewer say little
-HALF_LIVES_SECONDS = (300, 1800, 10_800, 86_400)
-TRENDING_STRENGTHS = (0.1, 0.3, 1.0, 3.0)
+HALF_LIVES_SECONDS = (60, 300, 1800, 10_800, 86_400)
+TRENDING_STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0)
 TOGETHER = 0.01  # of the sessions, at least, begin before the one before has ended
 HALVES = 2  # of the validation sessions
 TOO_FEW = "none, because there are too few sessions to choose it on"
@@ -320,8 +320,9 @@ def _summary(settings: RecentPopularitySettings, before: Ranks, unseen: Ranks) -
     if settings.half_life_seconds is None:
         counts = f"the newest {settings.clicks:,} clicks count"
     else:
-        minutes = settings.half_life_seconds / 60
-        counts = f"a click counts half after {minutes:g} minutes, and the service counts on"
+        minutes = settings.half_life_seconds // 60
+        after = "a minute" if minutes == 1 else f"{minutes} minutes"
+        counts = f"a click counts half after {after}, and the service counts on"
     return (
         f"recall@20 {old_recall:.4f} -> {recall:.4f} and mrr@20 {old_mrr:.4f} -> {mrr:.4f} on "
         f"validation sessions that the choice did not see; {counts}, with strength "

@@ -82,7 +82,7 @@ class CleanCheckout:
             return NO_ENVIRONMENT
         if target in ("browser", "browser-test", "screenshots") and self._has_no_browser():
             return MISSING  # and a test installs none
-        if target == "ts-client":
+        if target in ("typescript", "ts-client"):
             return "it needs the npm registry; tests/browser/test_typescript.py does the same"
         if target == "redis" and shutil.which("redis-server") is None:
             return "there is no redis-server, and a test installs none"

@@ -29,6 +29,7 @@ def run_command(
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.long
 def test_python_m_works_beside_packages_of_the_same_names(project: Path) -> None:
     done = run_command(project, "-m", "recsys")
 

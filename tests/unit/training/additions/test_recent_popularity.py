@@ -101,8 +101,8 @@ def trends(seed: int, sessions: int, first_ms: int = 0) -> Sessions:
 def test_counts_that_go_on_are_chosen_where_items_change_within_the_hour() -> None:
     chosen = choose_recent(untrained(), trends(1, 2500), trends(2, 500, 25_000_000))
 
-    assert chosen.settings == RecentPopularitySettings(3.0, half_life_seconds=300)
-    assert "a click counts half after 5 minutes, and the service counts on" in chosen.summary
+    assert chosen.settings == RecentPopularitySettings(3.0, half_life_seconds=60)
+    assert "a click counts half after a minute, and the service counts on" in chosen.summary
 
 
 def test_without_real_times_counts_do_not_go_on() -> None:

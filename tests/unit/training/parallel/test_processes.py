@@ -51,7 +51,7 @@ def four(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return launch(partial(train_on_all_processes, tmp_path_factory.mktemp("four")), 4)
 
 
-@pytest.fixture(params=["two", "four"])
+@pytest.fixture(params=["two", pytest.param("four", marks=pytest.mark.long)])
 def together(request: pytest.FixtureRequest) -> Path:
     folder: Path = request.getfixturevalue(request.param)
     return folder

@@ -124,7 +124,7 @@ def test_a_search_in_two_parts_has_the_trials_of_one(
     assert rows(tmp_path) == whole
 
 
-@pytest.mark.parametrize(("trial", "epoch"), [(0, 1), (0, 2), (1, 1), (6, 2), (6, 3)])
+@pytest.mark.parametrize(("trial", "epoch"), [(0, 2), (1, 1), (6, 3)])
 def test_a_killed_search_resumes_with_the_same_trials(
     whole: list[dict[str, str]], tmp_path: Path, trial: int, epoch: int
 ) -> None:
