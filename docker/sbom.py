@@ -26,7 +26,6 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from prune import PACKAGES as REMOVED
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "session-recsys"
@@ -59,8 +58,10 @@ def installed(extras: Sequence[str]) -> dict[str, metadata.Distribution]:
         seen.add((name, frozenset(requirement.extras)))
         found[name] = metadata.distribution(name)
         waiting += _requirements(found[name], requirement.extras)
+    prune = [sys.executable, str(ROOT / "docker" / "prune.py"), "names"]
+    removed = subprocess.check_output(prune, encoding="utf-8").split()
     # the document is about session-recsys itself
-    return {name: one for name, one in found.items() if name not in (NAME, *REMOVED)}
+    return {name: one for name, one in found.items() if name not in (NAME, *removed)}
 
 
 def _requirements(package: metadata.Distribution, extras: Iterable[str]) -> list[Requirement]:
@@ -101,7 +102,7 @@ def bill_of(image: str, packages: Mapping[str, metadata.Distribution]) -> dict[s
 
 def _add_licence(component: dict[str, Any], package: metadata.Distribution) -> None:
     """Add a licence that is declared in words of the package, which cyclonedx-py leaves out."""
-    words = package.metadata.get("License", "")
+    (words,) = package.metadata.get_all("License", [""])
     if words and "\n" not in words:  # else a whole text
         licence = {"license": {"acknowledgement": "declared", "name": words}}
         component.setdefault("licenses", [licence])

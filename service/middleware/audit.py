@@ -116,7 +116,7 @@ class AuditFile(logging.Handler):
     def append(self, data: bytes) -> None:
         """Append bytes to the file; raise `OSError` if it cannot be written.
 
-        A pipe that nobody reads fails, too: to wait for a reader would stop all answers.
+        A pipe without a reader fails, too: to wait for one would stop all answers.
         """
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
         file = os.open(self._path, flags, 0o640)
