@@ -102,7 +102,7 @@ def bill_of(image: str, packages: Mapping[str, metadata.Distribution]) -> dict[s
 
 def _add_licence(component: dict[str, Any], package: metadata.Distribution) -> None:
     """Add a licence that is declared in words of the package, which cyclonedx-py leaves out."""
-    (words,) = package.metadata.get_all("License", [""])
+    words, *_ = package.metadata.get_all("License", [""])
     if words and "\n" not in words:  # else a whole text
         licence = {"license": {"acknowledgement": "declared", "name": words}}
         component.setdefault("licenses", [licence])
