@@ -75,13 +75,13 @@ def _requirements(package: metadata.Distribution, extras: Iterable[str]) -> list
     ]
 
 
-def bill_of(image: str, packages: Mapping[str, metadata.Distribution]) -> dict[str, Any]:
+def bill_of(image: str, packages: Iterable[metadata.Distribution]) -> dict[str, Any]:
     """Return the document of cyclonedx-py about an environment of these packages alone."""
     with TemporaryDirectory() as folder:
         environment = Path(folder) / "environment"
         venv.create(environment, symlinks=True)
         (site,) = environment.glob("lib/*/site-packages")
-        for package in packages.values():
+        for package in packages:
             information = _information_folder(package)
             (site / information.name).symlink_to(information)
         command = [sys.executable, "-m", "cyclonedx_py", "environment", "--output-reproducible"]
@@ -96,16 +96,15 @@ def bill_of(image: str, packages: Mapping[str, metadata.Distribution]) -> dict[s
         "purl": f"pkg:docker/{NAME}@{image}",
     }
     for component in bill["components"]:
-        _add_licence(component, packages[canonicalize_name(component["name"])])
+        if "licenses" not in component and (words := _own_words(component["name"])):
+            component["licenses"] = [{"license": {"acknowledgement": "declared", "name": words}}]
     return bill
 
 
-def _add_licence(component: dict[str, Any], package: metadata.Distribution) -> None:
-    """Add a licence that is declared in words of the package, which cyclonedx-py leaves out."""
-    words, *_ = package.metadata.get_all("License", [""])
-    if words and "\n" not in words:  # else a whole text
-        licence = {"license": {"acknowledgement": "declared", "name": words}}
-        component.setdefault("licenses", [licence])
+def _own_words(name: str) -> str:
+    """Return the field `License` of a package, which cyclonedx-py does not read; '' if none."""
+    fields = metadata.metadata(name)
+    return fields["License"].partition("\n")[0] if "License" in fields else ""
 
 
 def _information_folder(package: metadata.Distribution) -> Path:
@@ -135,7 +134,7 @@ def write_bills(images: Mapping[str, Sequence[str]], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     rows: dict[tuple[str, str, str], list[str]] = {}
     for image, extras in images.items():
-        bill = bill_of(image, installed(extras))
+        bill = bill_of(image, installed(extras).values())
         text = json.dumps(bill, indent=2) + "\n"
         wrong = JsonStrictValidator(SCHEMA).validate_str(text)
         if wrong is not None:
