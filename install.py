@@ -38,6 +38,10 @@ CAUSES = (  # words in the log, and what they mean
         ("permission denied", "read-only file system"),
         "The folder cannot be written to.",
     ),
+    (
+        ("/bin/python'", "not a directory"),
+        "The environment is broken, or of a Python that is gone. Remove its folder, then repeat.",
+    ),
 )
 
 
@@ -147,7 +151,8 @@ def install(environment: Path, line: ProgressLine) -> None:
             progress.read(text)
         failed = running.wait()
     if failed:
-        raise InstallFailed(explained(log.read_text(encoding="utf-8").splitlines()))
+        told = explained(log.read_text(encoding="utf-8").splitlines())
+        raise InstallFailed(f"{told}\n{log} has the output of pip.")
     stamp.touch()
     line.show(f"{environment} is ready", last=True)
 
@@ -167,9 +172,9 @@ def main() -> int:
     try:
         install(environment, ProgressLine(terminal=sys.stdout.isatty()))
     except (InstallFailed, OSError) as failed:
+        told = str(failed) if isinstance(failed, InstallFailed) else explained([str(failed)])
         sys.stdout.write("\n")
-        advice = f"The installation is incomplete; {environment / LOG} has the output of pip."
-        sys.stderr.write(f"{failed}\nerror: {advice}\n")
+        sys.stderr.write(f"{told}\nerror: The installation is incomplete.\n")
     except KeyboardInterrupt:
         sys.stderr.write(
             "\nerror: The installation was interrupted. Repeat the command to go on.\n"

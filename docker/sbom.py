@@ -2,7 +2,8 @@
 
     python docker/sbom.py --out dist/sbom
 
-An image has session-recsys with the extras that the Dockerfile names, and all that they require.
+An image has session-recsys with the extras that the Dockerfile names, and all that they require but
+for what docker/prune.py removes.
 Versions and licences are those of this environment, which `make install` creates from the same
 constraints.txt. The packages of Debian and Python itself are of the base image, and not listed.
 `licences.csv` lists the licences of all packages.
@@ -38,8 +39,10 @@ def extras_of_images() -> dict[str, list[str]]:
     return {image: extras.split() for extras, image in EXTRAS.findall(dockerfile)}
 
 
-def required(extras: Sequence[str]) -> dict[str, metadata.Distribution]:
-    """Return what session-recsys with these extras requires, directly or not: name → package.
+def installed(extras: Sequence[str]) -> dict[str, metadata.Distribution]:
+    """Return what an image with these extras has: name → package.
+
+    session-recsys requires them, directly or not, and `prune.py` does not remove them.
 
     Raises:
         metadata.PackageNotFoundError: this environment lacks one of them.
@@ -55,8 +58,10 @@ def required(extras: Sequence[str]) -> dict[str, metadata.Distribution]:
         seen.add((name, frozenset(requirement.extras)))
         found[name] = metadata.distribution(name)
         waiting += _requirements(found[name], requirement.extras)
-    del found[NAME]  # it is what the document is about
-    return found
+    prune = [sys.executable, str(ROOT / "docker" / "prune.py"), "names"]
+    removed = subprocess.check_output(prune, encoding="utf-8").split()
+    # the document is about session-recsys itself
+    return {name: one for name, one in found.items() if name not in (NAME, *removed)}
 
 
 def _requirements(package: metadata.Distribution, extras: Iterable[str]) -> list[Requirement]:
@@ -129,7 +134,7 @@ def write_bills(images: Mapping[str, Sequence[str]], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     rows: dict[tuple[str, str, str], list[str]] = {}
     for image, extras in images.items():
-        bill = bill_of(image, required(extras).values())
+        bill = bill_of(image, installed(extras).values())
         text = json.dumps(bill, indent=2) + "\n"
         wrong = JsonStrictValidator(SCHEMA).validate_str(text)
         if wrong is not None:

@@ -86,7 +86,11 @@ class TextFormatter(LineFormatter):
 
 
 class JsonFormatter(LineFormatter):
-    """Formatter of JSON lines: one object for each record, with what it gives as `details`."""
+    """Formatter of JSON lines: one object for each record, with what it gives as `details`.
+
+    A line is ASCII: an id with a separator of lines or a control character of Unicode neither ends
+    the line nor changes the terminal that shows it.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the JSON of a record."""
@@ -101,7 +105,7 @@ class JsonFormatter(LineFormatter):
         error = self.error_of(record)
         if error:
             line["error"] = error
-        return json.dumps(line, ensure_ascii=False)
+        return json.dumps(line)
 
 
 def watch_loop(loop: asyncio.AbstractEventLoop) -> None:

@@ -276,6 +276,11 @@ def evaluate(
     from recsys.cli.catalogue import overlay_of
     from training.evaluate_bundle import evaluate_bundle
 
+    if vectors and overlay is None:
+        raise BadInput(
+            "The options cannot be used",
+            ["--vectors are of the new items of --overlay. Give the items file, too."],
+        )
     console = open_console(quiet=json)
     source = _source(context, clicks, prepared)
     reading = source.options if isinstance(source, PreparedFolder) else source

@@ -4,6 +4,7 @@ A line names the key by its fingerprint, the call by its method and route, and t
 refused calls. It has the numbers and ids of items, and no other content of a call.
 """
 
+import errno
 import logging
 import os
 import sys
@@ -70,6 +71,8 @@ class Audit:
 
     async def _write(self, scope: Scope, status: int) -> None:
         if "caller" not in scope:
+            if status < 400:  # a browser's question before a call, which needs no key
+                return
             if not self._refused.has_capacity():
                 self._left_out += 1
                 return
@@ -99,6 +102,7 @@ class AuditFile(logging.Handler):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = path
+        self._end = b""  # of a line that was cut, when the disk was full
 
     def emit(self, record: logging.LogRecord) -> None:
         """Append the line of a record."""
@@ -110,13 +114,20 @@ class AuditFile(logging.Handler):
             sys.stderr.write(line)
 
     def append(self, data: bytes) -> None:
-        """Append bytes to the file; raise `OSError` if it cannot be written."""
-        file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        """Append bytes to the file; raise `OSError` if it cannot be written.
+
+        A pipe without a reader fails, too: to wait for one would stop all answers.
+        """
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
+        file = os.open(self._path, flags, 0o640)
+        data = self._end + data
         try:
-            if os.write(file, data) < len(data):
-                raise OSError(0, "the disk is full")
+            written = os.write(file, data)
         finally:
             os.close(file)
+        self._end = b"\n" if 0 < written < len(data) else b""
+        if written < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def log_audit(path: Path | None) -> None:

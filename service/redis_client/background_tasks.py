@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any
 
 
@@ -13,8 +14,11 @@ class TaskSet:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        """Run `work` in a task and hold the task until it ends."""
-        task = asyncio.get_running_loop().create_task(work)
+        """Run `work` in a task and hold the task until it ends.
+
+        It has a context of its own: its log lines are of no request, though one may start it.
+        """
+        task = asyncio.get_running_loop().create_task(work, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

@@ -5,6 +5,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextvars import Context
 
 FORGOTTEN = "forgotten"  # a repeat of a click from before a DELETE, which is no failure
 LOG_SECONDS = 1.0  # minimum time between two log lines
@@ -15,7 +16,8 @@ CallLater = Callable[[float, Callable[[], None]], object]  # (seconds, function 
 
 
 def _call_later(seconds: float, action: Callable[[], None]) -> None:
-    asyncio.get_running_loop().call_later(seconds, action)
+    # in a context of its own: the line is about clicks of several requests
+    asyncio.get_running_loop().call_later(seconds, action, context=Context())
 
 
 class UnstoredClicks:

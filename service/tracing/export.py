@@ -6,7 +6,7 @@ never delays an answer: spans that find the queue full are dropped and counted.
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from opentelemetry.context import Context
@@ -21,6 +21,11 @@ QUEUE_SIZE, BATCH_SIZE = "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_S
 DEFAULTS = {QUEUE_SIZE: 2048, BATCH_SIZE: 512}  # of the specification of OpenTelemetry
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+NUMBERS = (*DEFAULTS, "OTEL_BSP_SCHEDULE_DELAY", "OTEL_BSP_EXPORT_TIMEOUT")
+SAMPLER, SAMPLER_ARG = "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"
+SHARE = "traceidratio"  # of SAMPLER_ARG
+ROOT_SAMPLERS = ("always_on", "always_off", SHARE)
+SAMPLERS = (*ROOT_SAMPLERS, *(f"parentbased_{name}" for name in ROOT_SAMPLERS))
 CountSpans = Callable[[str, int], None]  # (exported, failed or dropped; number)
 log = logging.getLogger("recsys.service")
 
@@ -118,14 +123,38 @@ def check(environment: Mapping[str, str]) -> None:
         if environment.get(name, "") not in ("", "http/protobuf"):
             problems.append(f"{name} must be http/protobuf; got {environment[name]!r}.")
     for name in ENDPOINTS:
-        url = urlsplit(environment.get(name, ""))
-        if environment.get(name) and (url.scheme not in ("http", "https") or not url.hostname):
+        if environment.get(name) and not _is_url(environment[name]):
             problems.append(f"{name} must be a URL such as http://collector:4318.")
-    for name in DEFAULTS:
+    for name in NUMBERS:
         if not re.fullmatch("[1-9][0-9]{0,8}", environment.get(name) or "1", re.ASCII):
             problems.append(f"{name} must be a number above 0; got {environment[name]!r}.")
+    problems += _sampler_problems(environment)
     if problems:
         raise BadInput("Spans cannot be exported", problems)
+
+
+def _is_url(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:  # half an IPv6 address, or a port above 65535
+        return False
+
+
+def _sampler_problems(environment: Mapping[str, str]) -> Iterator[str]:
+    """Yield what is wrong with the sampler: the SDK would then trace every request."""
+    sampler, share = (environment.get(name, "") for name in (SAMPLER, SAMPLER_ARG))
+    if sampler and sampler.lower() not in SAMPLERS:
+        yield f"{SAMPLER} must be one of {', '.join(SAMPLERS)}; got {sampler!r}."
+    if share and sampler.lower().endswith(SHARE) and not _is_share(share):
+        yield f"{SAMPLER_ARG} must be a number from 0 to 1; got {share!r}."
+
+
+def _is_share(text: str) -> bool:
+    try:
+        return 0 <= float(text) <= 1
+    except ValueError:
+        return False
 
 
 def resource() -> Resource:

@@ -31,13 +31,14 @@ class RequestSpans:
             return
         span = self._tracer.start_span("request", self._parent_of(scope), SpanKind.SERVER)
         context = span.get_span_context()
-        REQUEST_FIELDS.set(
-            {
-                **(REQUEST_FIELDS.get() or {}),
-                "trace_id": format_trace_id(context.trace_id),
-                "span_id": format_span_id(context.span_id),
-            }
-        )
+        if context.is_valid:  # it is not where OTEL_SDK_DISABLED is true
+            REQUEST_FIELDS.set(
+                {
+                    **(REQUEST_FIELDS.get() or {}),
+                    "trace_id": format_trace_id(context.trace_id),
+                    "span_id": format_span_id(context.span_id),
+                }
+            )
         if span.is_recording():
             PARENTS.set((span,))
             await self._traced(span, scope, receive, send)

@@ -53,6 +53,7 @@ def test_it_has_what_serving_installs_in_the_pinned_versions(bill: dict[str, Any
 
     assert {"torch", "fastapi", "redis", "hiredis", "uvloop"} <= set(found)  # extras included
     assert not {"pandas", "optuna", "pytest", "session-recsys"} & set(found)
+    assert not {"sympy", "mpmath", "networkx", "setuptools"} & set(found), "removed from the image"
     for name, version in found.items():
         assert version.partition("+")[0] == versions[name].partition("+")[0], name
 

@@ -6,6 +6,7 @@ RecsysError                 something outside the program is wrong; the message 
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 
 class RecsysError(Exception):
@@ -22,12 +23,17 @@ class ServiceRefused(RecsysError):
         fields: Mapping[str, str] | None = None,
         request_id: str | None = None,
     ) -> None:
+        self.detail = detail
         self.status = status
         self.fields = dict(fields or {})
         self.request_id = request_id
         more = [(name, text) for name, text in self.fields.items() if text not in detail]
         problems = "".join(f" {name}: {problem}." for name, problem in more)
         super().__init__(f"{status}: {detail}{problems}")
+
+    def __reduce__(self) -> tuple[type["ServiceRefused"], tuple[Any, ...]]:
+        """Return how a copy is made in another process, which knows the message alone."""
+        return type(self), (self.detail, self.status, self.fields, self.request_id)
 
 
 class ServiceUnreachable(RecsysError):

@@ -370,7 +370,7 @@ class _Attempts:
     def pause_after_failure(self, failure: httpx.TransportError) -> float:
         """Return seconds until the next attempt; raise `ServiceUnreachable` if none is left."""
         self.left -= 1
-        if self.left == 0:
+        if self.left <= 0:
             reason = str(failure).rstrip(".") or type(failure).__name__
             wrong_url = isinstance(failure, httpx.UnsupportedProtocol)
             advice = "Give the whole URL, http://HOST:8000." if wrong_url else "Is it running?"
@@ -380,10 +380,10 @@ class _Attempts:
     def pause_after(self, response: httpx.Response) -> float | None:
         """Return seconds until the next attempt, or None if this response is final."""
         self.left -= 1
-        if self.left == 0 or response.status_code not in RETRY_STATUSES:
+        if self.left <= 0 or response.status_code not in RETRY_STATUSES:
             return None
         seconds = response.headers.get("Retry-After", "")
-        return min(float(seconds), MAX_PAUSE_SECONDS) if seconds.isdigit() else PAUSE_SECONDS
+        return min(float(seconds), MAX_PAUSE_SECONDS) if seconds.isdecimal() else PAUSE_SECONDS
 
 
 def answer_of(call: ApiCall[Answer], response: httpx.Response) -> Answer:

@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import inspect
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -135,6 +136,8 @@ def test_a_refusal_names_the_wrong_field(client: Client, url: str) -> None:
     assert (refused.value.status, list(refused.value.fields)) == (422, ["k"])
     assert refused.value.request_id
     assert str(refused.value).count("k: ") == 1
+    copy = pickle.loads(pickle.dumps(refused.value))  # as from a process of a pool
+    assert (str(copy), vars(copy)) == (str(refused.value), vars(refused.value))
     with pytest.raises(ServiceRefused, match="not in the catalogue") as unknown:
         client.similar("a/b ?#%")
     assert unknown.value.status == 404
@@ -208,9 +211,11 @@ def test_an_address_without_a_scheme_is_told() -> None:
 
 
 def test_a_refusal_of_a_proxy_is_reported_by_its_status() -> None:
-    transport, _ = transport_of(httpx.Response(502, text="<html>Bad gateway</html>"))
+    page, odd = "<html>Bad gateway</html>", [(b"Retry-After", "²".encode("latin-1"))]
+    answers = [httpx.Response(502, text=page, headers=odd) for _ in range(2)]
+    transport, _ = transport_of(*answers)
     with (
-        Client("http://shop", transport=transport, retries=0) as client,
+        Client("http://shop", transport=transport) as client,
         pytest.raises(ServiceRefused, match="502: Bad Gateway"),
     ):
         client.model()

@@ -15,10 +15,19 @@ import pytest
 from starlette.applications import Starlette
 
 from recsys.predictor import Predictor
-from service.logs import JsonFormatter, LineFormatter, TextFormatter, log_to_stderr, watch_loop
+from service.logs import (
+    REQUEST_FIELDS,
+    JsonFormatter,
+    LineFormatter,
+    TextFormatter,
+    log_to_stderr,
+    watch_loop,
+)
 from service.middleware.auth import hash_of
+from service.redis_client.background_tasks import TaskSet
 from service.serve import read_settings
 from service.server.embedded_redis import private_redis
+from service.store.unstored_clicks import LOG_SECONDS, UnstoredClicks
 from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.processes import start_fork
 from tests.support.service.app_client import ClientOf
@@ -209,3 +218,26 @@ def test_no_secret_and_no_user_is_in_the_logs_and_spans_of_a_session(
         assert hidden.encode() not in receiver.bytes
     for hidden in (TENT, "recsys:", "redis://", "visit.lua", "EVALSHA"):
         assert hidden.encode() not in receiver.bytes
+
+
+async def test_a_line_of_background_work_names_no_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The request that starts the work may have ended, and others may be counted in the line."""
+    caplog.handler.setFormatter(JsonFormatter(messages=False))
+    times = iter([0.0, 0.0, LOG_SECONDS - 0.001, LOG_SECONDS])
+    ended = asyncio.Event()
+
+    async def work() -> None:
+        logging.getLogger("recsys.service").warning("Redis answers again.")
+
+    REQUEST_FIELDS.set({"request_id": "one"})
+    unstored = UnstoredClicks(lambda *_: None, clock=lambda: next(times))
+    for _ in range(2):
+        unstored.add("oom", 1)
+    await TaskSet().start(work())
+    asyncio.get_running_loop().call_later(0.01, ended.set)
+    await ended.wait()
+
+    lines = [json.loads(line) for line in caplog.text.splitlines()]
+    assert [line.get("request_id") for line in lines] == ["one", None, None]

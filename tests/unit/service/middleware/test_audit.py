@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import resource
 import stat
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,9 @@ KEYS = {
     "admin_key_hashes": [hash_of(ADMIN)],
     "catalogue_key_hashes": [hash_of(CATALOGUE)],
 }
+
+
+SHOP = "https://shop.example"
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -92,7 +97,9 @@ async def test_calls_without_a_valid_key_cannot_fill_the_disk(
     monkeypatch.setattr(audit, "MAX_REFUSED_LINES", 2)
     monkeypatch.setattr(audit, "REFUSED_SECONDS", 3600.0)
     log_audit(tmp_path / "audit.jsonl")
-    async with open_client(**KEYS) as client:
+    asks = {"Origin": SHOP, "Access-Control-Request-Method": "POST"}
+    async with open_client(**KEYS, cors_origins=[SHOP]) as client:
+        assert (await client.options("/v1/admin/rollback", headers=asks)).status_code == 200
         for _ in range(7):
             await client.post("/v1/admin/rollback", headers=bearer(OLD))
         for _ in range(2):
@@ -122,3 +129,34 @@ def test_a_file_that_was_renamed_is_made_anew_and_one_that_fails_goes_to_stderr(
 
     assert [each["message"] for each in lines_of(tmp_path / "old")] == ["one"]
     assert json.loads(capsys.readouterr().err)["message"] == "three"
+
+
+def test_no_id_ends_a_line_and_a_full_disk_cuts_one_line_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "audit.jsonl"
+    log_audit(path)
+    logger = logging.getLogger("recsys.audit")
+    ids = ["a\nb", "\u2028", "\x85", "\x9b31m", "\x1b[31m"]
+
+    logger.info("one", extra={"details": {"item_ids": ids}})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 9, limits[1]))
+    try:
+        logger.info("two")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    logger.info("three")
+
+    one, cut, three = path.read_text().splitlines()
+    assert json.loads(one)["item_ids"] == ids
+    assert one.isascii()
+    assert len(cut) == 9
+    assert json.loads(three)["message"] == "three"
+    assert json.loads(capsys.readouterr().err.splitlines()[-1])["message"] == "two"
+
+
+def test_a_pipe_without_a_reader_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BadInput, match="RECSYS_AUDIT_LOG"):
+        log_audit(tmp_path / "pipe")

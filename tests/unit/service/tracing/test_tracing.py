@@ -222,9 +222,21 @@ def test_variables_that_the_sdk_would_ignore_are_refused() -> None:
                 "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
                 ENDPOINT: "collector:4317",
                 "OTEL_BSP_MAX_QUEUE_SIZE": "0",
+                "OTEL_BSP_SCHEDULE_DELAY": "-1",
+                "OTEL_TRACES_SAMPLER": "traceidratoi",
             }
         )
 
     assert "OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf; got 'grpc'" in str(refused.value)
     assert f"{ENDPOINT} must be a URL such as http://collector:4318" in str(refused.value)
     assert "OTEL_BSP_MAX_QUEUE_SIZE must be a number above 0; got '0'" in str(refused.value)
+    assert "OTEL_BSP_SCHEDULE_DELAY must be a number above 0; got '-1'" in str(refused.value)
+    assert "parentbased_traceidratio; got 'traceidratoi'" in str(refused.value)
+    ratio = {"OTEL_TRACES_SAMPLER": "traceidratio"}
+    check(ratio | {"OTEL_TRACES_SAMPLER_ARG": "0.01"})
+    for share in ("0,01", "5", "nan"):
+        with pytest.raises(BadInput, match="must be a number from 0 to 1"):
+            check(ratio | {"OTEL_TRACES_SAMPLER_ARG": share})
+    for url in ("http://[::1", "http://x:99999999"):
+        with pytest.raises(BadInput, match="must be a URL"):
+            check({ENDPOINT: url})
