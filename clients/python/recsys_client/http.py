@@ -387,9 +387,21 @@ class _Attempts:
 
 
 def answer_of(call: ApiCall[Answer], response: httpx.Response) -> Answer:
-    """Return the parsed answer; raise `ServiceRefused` if the service refused the call."""
+    """Return the parsed answer.
+
+    Raises:
+        ServiceRefused: The service refused the call.
+        ServiceUnreachable: Another program answered, such as a proxy with a page of its own.
+    """
     if response.is_success:
-        return call.parse(response.content)
+        try:
+            return call.parse(response.content)
+        except ValidationError:
+            kind = response.headers.get("Content-Type", "no type")
+            raise ServiceUnreachable(
+                f"{response.url}: the answer is not one of this API ({kind}). "
+                "Does a proxy answer for it, or is the service of another version?"
+            ) from None
     try:
         problem = Problem.model_validate_json(response.content)
     except ValidationError:  # from a proxy, for example

@@ -204,6 +204,14 @@ def test_a_rollback_is_never_repeated() -> None:
     assert len(sent) == 1
 
 
+def test_a_page_of_a_proxy_is_no_answer_of_the_service() -> None:
+    page = httpx.Response(200, html="<p>Sign in</p>")
+    transport, _ = transport_of(page)
+    told = pytest.raises(ServiceUnreachable, match=r"not one of this API \(text/html")
+    with Client("http://shop", transport=transport) as client, told:
+        client.model()
+
+
 def test_an_address_without_a_scheme_is_told() -> None:
     told = pytest.raises(ServiceUnreachable, match=r"protocol\. Give the whole URL, http://")
     with Client("127.0.0.1:8000", retries=0) as client, told:
