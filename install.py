@@ -50,7 +50,7 @@ class InstallFailed(Exception):
 
 
 class Progress:
-    """What pip is doing, read from its output."""
+    """Progress of pip, read from its output."""
 
     def __init__(self, environment: Path) -> None:
         """Watch the packages of the environment too: pip is silent while it unpacks them."""

@@ -11,10 +11,11 @@ from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from recsys.catalogue.catalogue import Catalogue
 from recsys.live.overlay import OverlayCounts
+from service.answer_status import AnswerStatus
 from service.feedback.watch import StreamSizes
 from service.redis_client.breaker import BreakerState
 from service.server.workers import SHARED_METRICS
@@ -349,19 +350,12 @@ class RequestMetrics:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 500  # the status of an exception in the application
-
-        async def send_and_note(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
+        began, answer = time.perf_counter(), AnswerStatus(send)
         try:
-            await self._app(scope, receive, send_and_note)
+            await self._app(scope, receive, answer)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
-            self._requests(route, _method(scope), str(status)).inc()
+            self._requests(route, _method(scope), str(answer.status)).inc()
             self._seconds(route).observe(time.perf_counter() - began)
 
 

@@ -9,15 +9,15 @@ import logging
 import os
 import sys
 from collections.abc import Iterable
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from aiolimiter import AsyncLimiter
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from recsys.errors import BadInput
+from service.answer_status import AnswerStatus
 from service.logs import JsonFormatter
 from service.middleware.auth import API_KEY, digest_of, fingerprint, part_of
 
@@ -56,18 +56,11 @@ class Audit:
             await self._app(scope, receive, send)
             return
         scope["audit"] = {}
-        status = HTTPStatus.INTERNAL_SERVER_ERROR.value
-
-        async def send_and_note(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
+        answer = AnswerStatus(send)
         try:
-            await self._app(scope, receive, send_and_note)
+            await self._app(scope, receive, answer)
         finally:
-            await self._write(scope, status)
+            await self._write(scope, answer.status)
 
     async def _write(self, scope: Scope, status: int) -> None:
         if "caller" not in scope:

@@ -3,8 +3,9 @@
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Tracer, format_span_id, format_trace_id
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.answer_status import AnswerStatus
 from service.logs import REQUEST_FIELDS
 from service.tracing.spans import PARENTS, Spans, fail
 
@@ -46,26 +47,19 @@ class RequestSpans:
             await self._app(scope, receive, send)
 
     async def _traced(self, span: Span, scope: Scope, receive: Receive, send: Send) -> None:
-        status = 500  # of an exception in the application
-
-        async def send_and_note(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
+        answer = AnswerStatus(send)
         try:
-            await self._app(scope, receive, send_and_note)
+            await self._app(scope, receive, answer)
         finally:
             method = scope["method"]
             route = getattr(scope.get("route"), "path", None)
             span.set_attribute("http.request.method", method)
-            span.set_attribute("http.response.status_code", status)
+            span.set_attribute("http.response.status_code", answer.status)
             if route is not None:
                 span.set_attribute("http.route", route)
             span.update_name(f"{method} {route}" if route else method)
-            if status >= 500:
-                fail(span, str(status))
+            if answer.status >= 500:
+                fail(span, str(answer.status))
             span.end()
 
     def _parent_of(self, scope: Scope) -> Context:
