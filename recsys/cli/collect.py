@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from recsys.errors import BadInput, Interrupted
+from recsys.events.attribution import LATE_SECONDS
 
 if TYPE_CHECKING:
     from data.events.folder import EventsFolder
@@ -41,7 +42,7 @@ def collect(
         bool, typer.Option("--once", help="Collect what is there, compact the folder, and end.")
     ] = False,
     every_seconds: Annotated[
-        float, typer.Option("--every", min=0.1, help="Seconds between two rounds.")
+        float, typer.Option("--every", min=LATE_SECONDS, help="Seconds between two rounds.")
     ] = 10.0,
     compact_minutes: Annotated[
         float, typer.Option(min=0.0, help="Minutes between two compactions of the folder.")

@@ -24,6 +24,7 @@ from recsys.model.ranking import largest
 from recsys.retrieval.candidates import IndexSettings, Windows, index_width, with_bias
 
 STEPS = 127.0
+SHORTEST = 1e-30  # step, and largest number of a query, so that none is divided by zero
 GROUP = 8  # items of which the largest score is kept
 BLOCK = 8192  # items scored at a time, which stay in the cache; a multiple of GROUP
 CANDIDATES_PER_GROUP = 2  # candidates for each group that is taken whole
@@ -45,18 +46,47 @@ int8_matmul: Callable[..., Tensor] | None = getattr(torch, "_int_mm", None)
 SLOW_INT_MM = ("AVX2",)
 
 
+def has_int8_products() -> bool:
+    """Return whether the product of int8 matrices is quick on this processor."""
+    slow = torch.backends.cpu.get_cpu_capability() in SLOW_INT_MM
+    return int8_matmul is not None and not slow
+
+
 def int8_product(queries: Tensor, columns: Tensor, out: Tensor) -> None:
     """Write the product of two int8 matrices to `out`.
 
     Args:
         queries: (B, width) int8.
-        columns: (width, N) int8.
+        columns: (width, N) int8; float32 with the same numbers unless `has_int8_products`.
         out: (B, N) int32, overwritten.
     """
-    if int8_matmul is None or torch.backends.cpu.get_cpu_capability() in SLOW_INT_MM:
+    if int8_matmul is None or not has_int8_products():
         out.copy_(queries.float() @ columns.float())  # exact up to a width of 1,040
     else:
         int8_matmul(queries, columns, out=out)
+
+
+def steps_of(largest: Tensor) -> Tensor:
+    """Return the step of each column, (width,); largest: (width,) float32, absolute values."""
+    return (largest / STEPS).clamp(min=SHORTEST)
+
+
+def in_steps(queries: NDArray[np.float32], steps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return queries such that 127 is the largest number of each, to be rounded.
+
+    Args:
+        queries: (B, width) float32.
+        steps: (width,) float32, of the codes that they are multiplied with.
+    """
+    scaled = queries * steps
+    scaled *= np.float32(STEPS) / np.maximum(np.abs(scaled).max(axis=1, keepdims=True), SHORTEST)
+    return scaled
+
+
+def rounded(scaled: NDArray[np.float32]) -> Tensor:
+    """Round queries that `in_steps` made; return (B, width) int8, any codes for NaN."""
+    with np.errstate(invalid="ignore"):
+        return torch.from_numpy(np.rint(scaled).astype(np.int8))
 
 
 class Int8Codes:
@@ -106,7 +136,7 @@ class Int8Codes:
         largest = torch.zeros(index_width(matrix.size(1)))
         for start in range(0, count, BLOCK):
             largest = torch.maximum(largest, vectors(start).abs().amax(dim=0))
-        steps = (largest / STEPS).clamp(min=1e-30)
+        steps = steps_of(largest)
         codes = torch.empty((count, len(steps)), dtype=torch.int8)
         for start in range(0, count, BLOCK):
             codes[start : start + BLOCK] = (vectors(start) / steps).round_()
@@ -181,9 +211,7 @@ class Int8Codes:
 
     def _rounded(self, queries: NDArray[np.float32]) -> Tensor:
         """Return the queries as (B, width) int8."""
-        vectors = torch.from_numpy(queries) * self.steps
-        longest = vectors.abs().amax(dim=1, keepdim=True).clamp(min=1e-30)
-        return (vectors * (STEPS / longest)).round_().to(torch.int8)
+        return rounded(in_steps(queries, self.steps.numpy()))
 
     def _maxima(self, queries: Tensor) -> Tensor:
         """Return the largest product of each group, (B, groups) int32.

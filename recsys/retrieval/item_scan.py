@@ -25,7 +25,7 @@ from torch import Tensor
 from recsys.allowed_items import AllowedItems
 from recsys.model.ranking import largest
 from recsys.retrieval.candidates import with_bias
-from recsys.retrieval.int8 import STEPS, Int8Codes, int8_product
+from recsys.retrieval.int8 import Int8Codes, in_steps, int8_product, rounded
 
 CODES_AT_ONCE = 65_536  # multiplied together
 COPIED_AT_ONCE = 8_192  # copied to be multiplied, which stay in the cache
@@ -226,13 +226,11 @@ class _OrderedCodes:
 
         vectors: (B, width) float32, queries with their last number.
         """
-        exact = vectors * self.steps.numpy()
-        exact *= STEPS / np.maximum(np.abs(exact).max(axis=1, keepdims=True), 1e-30)
-        rounded = np.rint(exact)
+        exact = in_steps(vectors, self.steps.numpy())
+        codes = rounded(exact).numpy()
         errors = _lengths(exact) * (0.5 * math.sqrt(len(self.steps)))
-        errors += _lengths(exact - rounded) * self.longest
-        with np.errstate(invalid="ignore"):  # a state of NaN
-            return rounded.astype(np.int8), errors
+        errors += _lengths(exact - codes) * self.longest
+        return codes, errors
 
     def best(
         self, queries: NDArray[np.int8], errors: NDArray[np.float64], count: int, runs: _Runs

@@ -1,7 +1,8 @@
 """Lists in the log: the ranks of clicked items in them, and how many lists were lost.
 
 A list stands in the log up to a moment after it was answered, perhaps after a click on it. So
-clicks are looked up, and gaps are counted, one round of the collector later.
+clicks are looked up, and gaps are counted, one round of the collector later: `LATE_SECONDS` or more
+where nothing waits.
 """
 
 from collections import OrderedDict, deque

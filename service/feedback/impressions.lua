@@ -19,7 +19,7 @@ for at = 2, #KEYS do
   local goes_on = current == nonce
   if nonce == '' then goes_on = not head or (current and string.match(current, '[02468]$')) end
   if goes_on then
-    local user = string.match(KEYS[at], '[^:]+$')
+    local user = string.sub(KEYS[at], -16)
     redis.call('XADD', KEYS[1], '*', 'k', 'i', 'u', user, 's', nonce, 'd', data)
     logged = logged + 1
   else

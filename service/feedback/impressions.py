@@ -2,16 +2,17 @@
 
 A list id is a random text of the process and a number that counts up: gaps between the numbers in
 the log are lists that were lost, also of a process that was killed. Lists wait in the process until
-they are logged together, at most `FLUSH_SECONDS` later; no request waits for it. So an impression
-may stand behind a click on its list, and a process that is killed loses those of that time. An
+those of their stream are logged together, at most `FLUSH_SECONDS` later; no request waits for it.
+So an impression may stand behind a click on its list, and a process that is killed loses those of
+that time. The streams take turns, because all at once would delay the requests of that moment. An
 impression is not sent again if Redis does not answer, because it could be logged twice.
 """
 
 import asyncio
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from recsys.errors import StoreUnavailable
@@ -19,17 +20,20 @@ from service.feedback.entries import impression_data, stream_of
 from service.redis_client.client import RedisClient
 from service.redis_client.server import Script
 
-FLUSH_SECONDS = 0.1
+FLUSH_SECONDS = 0.5  # longer waits mean fewer script calls, with more lists each
+TURNS = 5  # of the streams in this time
 MAX_WAITING_BYTES = 16_000_000
 PREFIX_BYTES = 6
 SCRIPT = Path(__file__).parent / "impressions.lua"
 
 
-@dataclass(frozen=True, slots=True)
-class _Impression:
-    user_key: str
-    nonce: str
-    data: bytes
+@dataclass(slots=True)
+class _StreamLists:
+    """Lists that wait for one stream, as impressions.lua takes them."""
+
+    user_keys: list[str] = field(default_factory=list)
+    arguments: list[str | bytes] = field(default_factory=list)  # nonce and data of each list
+    size: int = 0  # bytes of data
 
 
 class Impressions:
@@ -51,8 +55,9 @@ class Impressions:
         self._script = Script(SCRIPT.read_text(encoding="utf-8"))
         self._prefix = secrets.token_urlsafe(PREFIX_BYTES)
         self._lists = 0
-        self._waiting: list[_Impression] = []
+        self._waiting: defaultdict[str, _StreamLists] = defaultdict(_StreamLists)  # by stream
         self._waiting_bytes = 0
+        self._turn = 0
         self._flushing: asyncio.Task[None] | None = None
 
     def add(
@@ -81,7 +86,10 @@ class Impressions:
         if self._waiting_bytes + len(data) > MAX_WAITING_BYTES:
             self._count("waiting", 1)
             return list_id
-        self._waiting.append(_Impression(user_key, nonce, data))
+        waiting = self._waiting[stream_of(user_key)]
+        waiting.user_keys.append(user_key)
+        waiting.arguments += (nonce, data)
+        waiting.size += len(data)
         self._waiting_bytes += len(data)
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush_later(), name="impressions")
@@ -94,32 +102,36 @@ class Impressions:
         await self.flush()
 
     async def flush(self) -> None:
-        """Log the lists that wait now, with one script for each stream."""
-        by_stream = defaultdict(list)
-        for impression in self._waiting:
-            by_stream[stream_of(impression.user_key)].append(impression)
-        self._waiting, self._waiting_bytes = [], 0
+        """Log the lists that wait now."""
+        await self._log(list(self._waiting))
+
+    async def _log(self, streams: Collection[str]) -> None:
+        """Log the lists that wait for these streams, with one script for each stream."""
+        logging = [self._waiting.pop(stream) for stream in streams]
+        self._waiting_bytes -= sum(waiting.size for waiting in logging)
         calls = [
             self._script.call(
-                [stream, *(impression.user_key for impression in some)],
-                [self._stream_bytes, *(text for each in some for text in (each.nonce, each.data))],
+                [stream, *waiting.user_keys],
+                [self._stream_bytes, *waiting.arguments],
                 repeatable=False,
             )
-            for stream, some in by_stream.items()
+            for stream, waiting in zip(streams, logging, strict=True)
         ]
         replies = await self._redis_client.run("impressions", calls)
         outcomes: Counter[str] = Counter()
-        for some, reply in zip(by_stream.values(), replies, strict=True):
+        for waiting, reply in zip(logging, replies, strict=True):
+            lists = len(waiting.user_keys)
             if isinstance(reply, StoreUnavailable):
-                outcomes["unavailable"] += len(some)
+                outcomes["unavailable"] += lists
             else:
                 logged, ended = reply
-                outcomes.update(logged=logged, ended=ended, full=len(some) - logged - ended)
+                outcomes.update(logged=logged, ended=ended, full=lists - logged - ended)
         for outcome, lists in outcomes.items():
             self._count(outcome, lists)
 
     async def _flush_later(self) -> None:
         """Log the lists that wait, until there are none."""
         while self._waiting:
-            await asyncio.sleep(FLUSH_SECONDS)
-            await self.flush()
+            await asyncio.sleep(FLUSH_SECONDS / TURNS)
+            self._turn = (self._turn + 1) % TURNS
+            await self._log([s for s in self._waiting if hash(s) % TURNS == self._turn])

@@ -20,7 +20,7 @@ if events ~= '' or ARGV[2] == '1' then
   redis.call('RPUSH', KEYS[1], head, '', events)
   redis.call('PEXPIRE', KEYS[1], ARGV[1])
 end
-local user = string.match(KEYS[1], '[^:]+$')
+local user = string.sub(KEYS[1], -16)
 if ARGV[2] == '1' then
   redis.call('XADD', KEYS[2], '*', 'k', 'd', 'u', user)
 else

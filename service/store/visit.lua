@@ -34,7 +34,7 @@ local function log(nonce, count, data)
   if (redis.call('MEMORY', 'USAGE', stream) or 0) > tonumber(ARGV[4]) then
     error({ err = 'FEEDBACK the stream of the shard is full' })
   end
-  local user = string.match(KEYS[1], '[^:]+$')
+  local user = string.sub(KEYS[1], -16)
   for number, text in ipairs(data) do
     redis.call('XADD', stream, '*', 'k', 'c', 'u', user, 's', nonce,
       'n', string.format('%d', count + number), 'd', text)

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +69,7 @@ LIMITS = StoreLimits(
 )
 CONNECTIONS = (1, 4, 16, 32, 64, 128, 256)
 WARMUP_SECONDS = 2.0
+RESAMPLES = 2000  # for the interval of a median
 CLICKED_SHARE = 0.8  # rough share of products with clicks in a shop of many makers
 Workers = Annotated[int, typer.Option(help="Number of worker processes.")]
 Bundle = Annotated[Path, typer.Option(help="Bundle folder.")]
@@ -186,21 +187,30 @@ def feedback(
     rate: float = 1000.0,
     seconds: float = 20.0,
     connections: int = 64,
-    rounds: int = 5,
+    rounds: int = 2,
+    starts: int = 4,
     workers: Workers = 1,
 ) -> None:
-    """Compare a service that logs feedback with one that does not, in turns."""
+    """Compare a service that logs feedback with one that does not, in turns.
+
+    Two services that are equal differ by a tenth and more by when they were started, so both are
+    started anew `starts` times, each time the other one first.
+    """
     logging = {"RECSYS_FEEDBACK": "stream", "RECSYS_FEEDBACK_MAX_MB": "10000"}
-    with (
-        private_redis() as redis,
-        private_redis() as others_redis,
-        service(bundle, redis, workers, settings=logging) as ours,
-        service(bundle, others_redis, workers) as theirs,
-    ):
-        options = {"rate": rate, "connections": connections}
-        requests = in_turns(bundle, {"feedback": ours, "off": theirs}, rounds, seconds, options)
-        asyncio.run(print_redis("feedback", redis, requests))
-        asyncio.run(print_redis("off", others_redis, requests))
+    settings: dict[str, dict[str, str]] = {"feedback": logging, "off": {}}
+    results = Results(settings)
+    for at in range(starts):
+        with ExitStack() as stack:
+            redis = {name: stack.enter_context(private_redis()) for name in settings}
+            servers = {
+                name: stack.enter_context(service(bundle, redis[name], workers, settings=own))
+                for name, own in list(settings.items())[:: 1 if at % 2 == 0 else -1]
+            }
+            options = {"rate": rate, "connections": connections}
+            requests = results.measure(bundle, servers, rounds, seconds, options)
+            for name, url in redis.items():
+                asyncio.run(print_redis(name, url, requests))
+    results.print_ratios()
 
 
 async def print_redis(name: str, url: str, requests: float) -> None:
@@ -294,36 +304,62 @@ def in_turns(
     rounds: int,
     seconds: float,
     options: Mapping[str, float],
-) -> float:
-    """Measure two servers in turns, and print each figure of the first over the second.
+) -> None:
+    """Measure two servers in turns, and print each figure of the first over the second."""
+    results = Results(servers)
+    results.measure(bundle, servers, rounds, seconds, options)
+    results.print_ratios()
 
-    `cpu` is the processor time of the server's processes for a request, in ms; it includes that of
-    the warm-up. Return how many requests each of them had, about.
-    """
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in servers}
-    requests = 0.0
-    for at in range(rounds):
-        turn = list(servers.items())
-        for name, server in turn if at % 2 == 0 else reversed(turn):
-            before = sum(map(processor_seconds, family(server.pid)))
-            result = bench(bundle, server.url, seconds=seconds, **options)
-            spent = sum(map(processor_seconds, family(server.pid))) - before
-            now = result["rate"] * (seconds + min(WARMUP_SECONDS, seconds))
-            results[name].append(result | {"cpu": 1000 * spent / now})
-            requests += now / len(servers)
-            console.print(f"round {at + 1}, {name}: {line(result)}")
-    for figure in ("rate", "p50", "p90", "p99", "cpu"):
-        first, second = ([row[figure] for row in rows] for rows in results.values())
-        ratios = sorted(a / b for a, b in zip(first, second, strict=True))
-        medians = [
-            f"{n} {statistics.median(v):,.3f}"
-            for n, v in zip(results, (first, second), strict=True)
-        ]
-        console.print(
-            f"{figure}: {', '.join(medians)}, "
-            f"ratio {statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
-        )
-    return requests
+
+class Results:
+    """Results of two servers that were measured in turns."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+
+    def measure(
+        self,
+        bundle: Path,
+        servers: Mapping[str, "Server"],
+        rounds: int,
+        seconds: float,
+        options: Mapping[str, float],
+    ) -> float:
+        """Measure the servers in so many rounds; return how many requests each had, about.
+
+        `cpu` is the processor time of the server's processes for a request, in ms; it includes that
+        of the warm-up.
+        """
+        requests = 0.0
+        for at in range(rounds):
+            turn = list(servers.items())
+            for name, server in turn if at % 2 == 0 else reversed(turn):
+                before = sum(map(processor_seconds, family(server.pid)))
+                result = bench(bundle, server.url, seconds=seconds, **options)
+                spent = sum(map(processor_seconds, family(server.pid))) - before
+                now = result["rate"] * (seconds + min(WARMUP_SECONDS, seconds))
+                self._results[name].append(result | {"cpu": 1000 * spent / now})
+                requests += now / len(servers)
+                console.print(f"round {len(self._results[name])}, {name}: {line(result)}")
+        return requests
+
+    def print_ratios(self) -> None:
+        """Print each figure of the first server over the second: the median ratio of the rounds."""
+        for figure in ("rate", "p50", "p90", "p99", "cpu"):
+            first, second = (
+                np.array([row[figure] for row in rows]) for rows in self._results.values()
+            )
+            ratios, draw = first / second, np.random.default_rng(1)
+            drawn = np.median(draw.choice(ratios, (RESAMPLES, len(ratios))), axis=1)
+            low, high = np.quantile(drawn, (0.025, 0.975))
+            medians = [
+                f"{name} {np.median(values):,.3f}"
+                for name, values in zip(self._results, (first, second), strict=True)
+            ]
+            console.print(
+                f"{figure}: {', '.join(medians)}, ratio {np.median(ratios):.3f} "
+                f"(95 % {low:.3f} to {high:.3f})"
+            )
 
 
 @app.command(name="connections")

@@ -67,7 +67,7 @@ class Collectors:
     """Two processes of `recsys collect`, one of which works."""
 
     def __init__(self, redis: str, folder: Path, log: Path) -> None:
-        words = ["collect", "--redis", redis, "--out", str(folder), "--every", "0.2"]
+        words = ["collect", "--redis", redis, "--out", str(folder), "--every", "1"]
         self._words = [*words, "--compact-minutes", COMPACT_MINUTES]
         self._log = log
         self._processes: list[Process] = [self._start(), self._start()]
@@ -128,7 +128,7 @@ def kill_at_work(bundle: Path, folder: Path, kills: int) -> list[Bound]:
     events, log, draw = folder / "events", folder / "collect.log", Random(1)
     began, written = 0, 0
     with own_redis() as redis, redis.client() as client:
-        words = ["collect", "--redis", redis.url, "--out", str(events), "--every", "0.1"]
+        words = ["collect", "--redis", redis.url, "--out", str(events), "--every", "1"]
         for kill in range(kills):
             _add_backlog(client, kill)
             process = start_fork(words, log, os.environ)

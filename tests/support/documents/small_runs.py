@@ -45,7 +45,7 @@ SMALLER = {
     "serving.py compare": f"--rounds 1 {LOAD}",
     "serving.py connections": f"--most 1 {LOAD}",
     "serving.py events": "--count 200",
-    "serving.py feedback": f"--rate 20 --rounds 1 {LOAD}",
+    "serving.py feedback": f"--rate 20 --rounds 1 --starts 1 {LOAD}",
     "serving.py paced": f"--rate 20 --visitors 5 {LOAD}",
     "serving.py shop": "--items 300 --epochs 1 --hidden 8 --test-fraction 0.1",
     "serving.py split": f"--rate 20 --rounds 1 {LOAD}",

@@ -33,7 +33,7 @@ def items_in(folder: Path) -> list[str]:
 
 def test_a_second_collector_goes_on_where_a_killed_one_was(redis_url: str, tmp_path: Path) -> None:
     folder, log, port = tmp_path / "events", tmp_path / "log", free_port()
-    words = ["collect", "--redis", redis_url, "--out", str(folder), "--every", "0.1"]
+    words = ["collect", "--redis", redis_url, "--out", str(folder), "--every", "1"]
     add_click(redis_url, 1)
     first = start_fork([*words, "--metrics-port", str(port)], log, os.environ)
     wait_until(lambda: items_in(folder) == ["item-1"], "the first click is collected")
