@@ -23,13 +23,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads stall it
 
@@ -73,6 +73,9 @@ RESAMPLES = 2000  # for the interval of a median
 CLICKED_SHARE = 0.8  # rough share of products with clicks in a shop of many makers
 Workers = Annotated[int, typer.Option(help="Number of worker processes.")]
 Bundle = Annotated[Path, typer.Option(help="Bundle folder.")]
+Rounds = Annotated[int, typer.Option(help="Rounds of each start.")]
+Starts = Annotated[int, typer.Option(help="How often both are started anew.")]
+Item = TypeVar("Item")
 
 
 @app.command()
@@ -131,23 +134,23 @@ def compare(
 @app.command()
 def against(
     bundle: Bundle,
-    other: Annotated[Path, typer.Option(help="Checkout of another commit.")],
-    rounds: int = 9,
+    other: Annotated[Path, typer.Option(help="Checkout of another commit.")] = ROOT,
+    other_bundle: Annotated[
+        Path | None, typer.Option(help="Bundle of the other one.", show_default="the same")
+    ] = None,
+    rounds: Rounds = 2,
+    starts: Starts = 4,
     seconds: float = 8.0,
     connections: int = 32,
     rate: Annotated[float, typer.Option(help="Requests a second; 0: as many as possible.")] = 0.0,
     workers: Workers = 1,
 ) -> None:
-    """Compare this checkout with another one, in turns, each with its own Redis."""
-    with (
-        private_redis() as redis,
-        private_redis() as others_redis,
-        service(bundle, redis, workers) as ours,
-        service(bundle, others_redis, workers, other) as theirs,
-    ):
-        options = {"rate": rate} if rate else {}
-        options |= {"connections": connections}
-        in_turns(bundle, {"this": ours, "other": theirs}, rounds, seconds, options)
+    """Compare this checkout and bundle with another one, in turns."""
+    options = {"rate": rate} if rate else {}
+    turns = Turns(starts, rounds, seconds, workers, options | {"connections": connections})
+    in_turns(
+        bundle, {"this": Case(bundle), "other": Case(other_bundle or bundle, {}, other)}, turns
+    )
 
 
 @app.command()
@@ -187,30 +190,20 @@ def feedback(
     rate: float = 1000.0,
     seconds: float = 20.0,
     connections: int = 64,
-    rounds: int = 2,
-    starts: int = 4,
+    rounds: Rounds = 2,
+    starts: Starts = 4,
     workers: Workers = 1,
 ) -> None:
-    """Compare a service that logs feedback with one that does not, in turns.
-
-    Two services that are equal differ by a tenth and more by when they were started, so both are
-    started anew `starts` times, each time the other one first.
-    """
+    """Compare a service that logs feedback with one that does not, in turns."""
     logging = {"RECSYS_FEEDBACK": "stream", "RECSYS_FEEDBACK_MAX_MB": "10000"}
-    settings: dict[str, dict[str, str]] = {"feedback": logging, "off": {}}
-    results = Results(settings)
-    for at in range(starts):
-        with ExitStack() as stack:
-            redis = {name: stack.enter_context(private_redis()) for name in settings}
-            servers = {
-                name: stack.enter_context(service(bundle, redis[name], workers, settings=own))
-                for name, own in list(settings.items())[:: 1 if at % 2 == 0 else -1]
-            }
-            options = {"rate": rate, "connections": connections}
-            requests = results.measure(bundle, servers, rounds, seconds, options)
-            for name, url in redis.items():
-                asyncio.run(print_redis(name, url, requests))
-    results.print_ratios()
+    turns = Turns(starts, rounds, seconds, workers, {"rate": rate, "connections": connections})
+    cases = {"feedback": Case(bundle, logging), "off": Case(bundle)}
+    in_turns(
+        bundle,
+        cases,
+        turns,
+        lambda name, _, redis, requests: asyncio.run(print_redis(name, redis, requests)),
+    )
 
 
 async def print_redis(name: str, url: str, requests: float) -> None:
@@ -236,32 +229,28 @@ def split(
     rate: float = 500.0,
     seconds: float = 20.0,
     connections: int = 64,
-    rounds: int = 3,
+    rounds: Rounds = 2,
+    starts: Starts = 2,
     workers: Workers = 1,
 ) -> None:
     """Compare a service that runs an experiment with one that does not, in turns; print memory."""
-    with (
-        TemporaryDirectory() as folder,
-        private_redis() as redis,
-        private_redis() as others_redis,
-    ):
+    turns = Turns(starts, rounds, seconds, workers, {"rate": rate, "connections": connections})
+    with TemporaryDirectory() as folder:
         registries = [Path(folder, name) for name in ("split", "alone")]
         for registry, shares in zip(registries, ({"variant": share}, None), strict=True):
             registry.mkdir()
             (registry / "main").symlink_to(bundle.resolve())
             (registry / "variant").symlink_to(variant.resolve())
             publish(registry, "main", shares)
-        with (
-            service(registries[0], redis, workers) as ours,
-            service(registries[1], others_redis, workers) as theirs,
-        ):
-            servers = {"experiment": ours, "one model": theirs}
-            options = {"rate": rate, "connections": connections}
-            in_turns(bundle, servers, rounds, seconds, options)
-            for name, server in servers.items():
-                memory = [resident(pid) for pid in family(server.pid)]
-                rss, written = (sum(getattr(m, f) for m in memory) for f in ("rss", "written"))
-                console.print(f"{name}: {rss:,.0f} MB resident, {written:,.0f} MB of its own")
+        cases = dict(zip(("experiment", "one model"), map(Case, registries), strict=True))
+        in_turns(bundle, cases, turns, lambda name, server, *_: print_memory(name, server))
+
+
+def print_memory(name: str, server: "Server") -> None:
+    """Print the memory of all processes of a server."""
+    memory = [resident(pid) for pid in family(server.pid)]
+    rss, written = (sum(getattr(m, figure) for m in memory) for figure in ("rss", "written"))
+    console.print(f"{name}: {rss:,.0f} MB resident, {written:,.0f} MB of its own")
 
 
 @app.command()
@@ -271,12 +260,13 @@ def tracing(
     rate: float = 500.0,
     seconds: float = 10.0,
     connections: int = 64,
-    rounds: int = 5,
+    rounds: Rounds = 2,
+    starts: Starts = 2,
     workers: Workers = 1,
 ) -> None:
     """Compare tracing with a service without it, and this with one without its packages."""
-    options = {"rate": rate, "connections": connections}
-    with TemporaryDirectory() as folder, receiving() as receiver, private_redis() as redis:
+    turns = Turns(starts, rounds, seconds, workers, {"rate": rate, "connections": connections})
+    with TemporaryDirectory() as folder, receiving() as receiver:
         hidden = "import sys\nsys.modules['opentelemetry.sdk'] = None\n"
         Path(folder, "sitecustomize.py").write_text(hidden, encoding="utf-8")
         absent = {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
@@ -289,77 +279,103 @@ def tracing(
         pairs = {"tracing": ({"on": on, "off": {}}), "packages": ({"off": {}, "absent": absent})}
         for compared, cases in pairs.items():
             console.print(f"{compared}: {' against '.join(cases)}")
-            with ExitStack() as stack:
-                servers = {
-                    name: stack.enter_context(service(bundle, redis, workers, settings=settings))
-                    for name, settings in cases.items()
-                }
-                in_turns(bundle, servers, rounds, seconds, options)
+            in_turns(bundle, {name: Case(bundle, own) for name, own in cases.items()}, turns)
         console.print(f"{len(receiver.spans):,} spans arrived, {len(receiver.bytes):,} bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Service to measure; checkout: folder of its code, None for this one."""
+
+    bundle: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+    checkout: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """How two services are measured in turns.
+
+    Two services that are equal differ by a tenth and more by when they were started. So both are
+    started anew `starts` times, each time the other one first.
+    """
+
+    starts: int
+    rounds: int  # of each start
+    seconds: float  # of each round
+    workers: int
+    options: Mapping[str, float]  # of `recsys bench`
 
 
 def in_turns(
     bundle: Path,
-    servers: Mapping[str, "Server"],
-    rounds: int,
-    seconds: float,
-    options: Mapping[str, float],
+    cases: Mapping[str, Case],
+    turns: Turns,
+    after: Callable[[str, "Server", str, float], None] = lambda *_: None,
 ) -> None:
-    """Measure two servers in turns, and print each figure of the first over the second."""
-    results = Results(servers)
-    results.measure(bundle, servers, rounds, seconds, options)
-    results.print_ratios()
+    """Measure two services in turns, and print each figure of the first over the second.
+
+    `cpu` is the processor time of the server's processes for a request, in ms; it includes that of
+    the warm-up.
+
+    Args:
+        bundle: of the items that are clicked.
+        cases: the services.
+        turns: how often and for how long; each service has a Redis of its own.
+        after: called at the end of each start with the name of each service, its server, the URL of
+            its Redis, and about how many requests it had.
+    """
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in cases}
+    for start in range(turns.starts):
+        with ExitStack() as stack:
+            redis = {name: stack.enter_context(private_redis()) for name in cases}
+            servers = {
+                name: stack.enter_context(
+                    service(case.bundle, redis[name], turns.workers, case.checkout, case.settings)
+                )
+                for name, case in in_order(cases.items(), start)
+            }
+            requests = 0.0
+            for at in range(turns.rounds):
+                for name, server in in_order(servers.items(), at):
+                    result = measured(bundle, server, turns)
+                    results[name].append(result)
+                    requests += result["requests"] / len(cases)
+                    console.print(f"round {len(results[name])}, {name}: {line(result)}")
+            for name, server in servers.items():
+                after(name, server, redis[name], requests)
+    print_ratios(results)
 
 
-class Results:
-    """Results of two servers that were measured in turns."""
+def in_order(pairs: Iterable[tuple[str, Item]], at: int) -> list[tuple[str, Item]]:
+    """Return the pairs, backwards every other time."""
+    return list(pairs)[:: 1 if at % 2 == 0 else -1]
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self._results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
 
-    def measure(
-        self,
-        bundle: Path,
-        servers: Mapping[str, "Server"],
-        rounds: int,
-        seconds: float,
-        options: Mapping[str, float],
-    ) -> float:
-        """Measure the servers in so many rounds; return how many requests each had, about.
+def measured(bundle: Path, server: "Server", turns: Turns) -> dict[str, Any]:
+    """Return the result of one round, with the processor time and the number of requests."""
+    before = sum(map(processor_seconds, family(server.pid)))
+    result = bench(bundle, server.url, seconds=turns.seconds, **turns.options)
+    spent = sum(map(processor_seconds, family(server.pid))) - before
+    requests = result["rate"] * (turns.seconds + min(WARMUP_SECONDS, turns.seconds))
+    return result | {"cpu": 1000 * spent / requests, "requests": requests}
 
-        `cpu` is the processor time of the server's processes for a request, in ms; it includes that
-        of the warm-up.
-        """
-        requests = 0.0
-        for at in range(rounds):
-            turn = list(servers.items())
-            for name, server in turn if at % 2 == 0 else reversed(turn):
-                before = sum(map(processor_seconds, family(server.pid)))
-                result = bench(bundle, server.url, seconds=seconds, **options)
-                spent = sum(map(processor_seconds, family(server.pid))) - before
-                now = result["rate"] * (seconds + min(WARMUP_SECONDS, seconds))
-                self._results[name].append(result | {"cpu": 1000 * spent / now})
-                requests += now / len(servers)
-                console.print(f"round {len(self._results[name])}, {name}: {line(result)}")
-        return requests
 
-    def print_ratios(self) -> None:
-        """Print each figure of the first server over the second: the median ratio of the rounds."""
-        for figure in ("rate", "p50", "p90", "p99", "cpu"):
-            first, second = (
-                np.array([row[figure] for row in rows]) for rows in self._results.values()
-            )
-            ratios, draw = first / second, np.random.default_rng(1)
-            drawn = np.median(draw.choice(ratios, (RESAMPLES, len(ratios))), axis=1)
-            low, high = np.quantile(drawn, (0.025, 0.975))
-            medians = [
-                f"{name} {np.median(values):,.3f}"
-                for name, values in zip(self._results, (first, second), strict=True)
-            ]
-            console.print(
-                f"{figure}: {', '.join(medians)}, ratio {np.median(ratios):.3f} "
-                f"(95 % {low:.3f} to {high:.3f})"
-            )
+def print_ratios(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Print each figure of the first server over the second: the median ratio of the rounds."""
+    for figure in ("rate", "p50", "p90", "p99", "cpu"):
+        first, second = (np.array([row[figure] for row in rows]) for rows in results.values())
+        ratios, draw = first / second, np.random.default_rng(1)
+        drawn = np.median(draw.choice(ratios, (RESAMPLES, len(ratios))), axis=1)
+        low, high = np.quantile(drawn, (0.025, 0.975))
+        medians = [
+            f"{name} {np.median(values):,.3f}"
+            for name, values in zip(results, (first, second), strict=True)
+        ]
+        console.print(
+            f"{figure}: {', '.join(medians)}, ratio {np.median(ratios):.3f} "
+            f"(95 % {low:.3f} to {high:.3f})"
+        )
 
 
 @app.command(name="connections")
