@@ -78,8 +78,10 @@ def in_steps(queries: NDArray[np.float32], steps: NDArray[np.float32]) -> NDArra
         queries: (B, width) float32.
         steps: (width,) float32, of the codes that they are multiplied with.
     """
-    scaled = queries * steps
-    scaled *= np.float32(STEPS) / np.maximum(np.abs(scaled).max(axis=1, keepdims=True), SHORTEST)
+    with np.errstate(over="ignore", invalid="ignore"):  # a state that is not finite
+        scaled = queries * steps
+        longest = np.maximum(np.abs(scaled).max(axis=1, keepdims=True), SHORTEST)
+        scaled *= np.float32(STEPS) / longest
     return scaled
 
 

@@ -9,6 +9,7 @@ impression is not sent again if Redis does not answer, because it could be logge
 """
 
 import asyncio
+import itertools
 import secrets
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from recsys.errors import StoreUnavailable
-from service.feedback.entries import impression_data, stream_of
+from service.feedback.entries import impression_data, stream_keys, stream_of
 from service.redis_client.client import RedisClient
 from service.redis_client.server import Script
 
@@ -57,7 +58,7 @@ class Impressions:
         self._lists = 0
         self._waiting: defaultdict[str, _StreamLists] = defaultdict(_StreamLists)  # by stream
         self._waiting_bytes = 0
-        self._turn = 0
+        self._turn_of = {stream: shard % TURNS for shard, stream in enumerate(stream_keys())}
         self._flushing: asyncio.Task[None] | None = None
 
     def add(
@@ -131,7 +132,11 @@ class Impressions:
 
     async def _flush_later(self) -> None:
         """Log the lists that wait, until there are none."""
-        while self._waiting:
-            await asyncio.sleep(FLUSH_SECONDS / TURNS)
-            self._turn = (self._turn + 1) % TURNS
-            await self._log([s for s in self._waiting if hash(s) % TURNS == self._turn])
+        loop = asyncio.get_running_loop()
+        next_at = loop.time()
+        for turn in itertools.cycle(range(TURNS)):
+            if not self._waiting:
+                return
+            next_at += FLUSH_SECONDS / TURNS
+            await asyncio.sleep(next_at - loop.time())
+            await self._log([s for s in self._waiting if self._turn_of[s] == turn])

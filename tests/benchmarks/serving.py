@@ -344,7 +344,7 @@ def in_turns(
                     console.print(f"round {len(results[name])}, {name}: {line(result)}")
             for name, server in servers.items():
                 after(name, server, redis[name], requests)
-    print_ratios(results)
+    print_ratios(results, turns.starts)
 
 
 def in_order(pairs: Iterable[tuple[str, Item]], at: int) -> list[tuple[str, Item]]:
@@ -361,13 +361,18 @@ def measured(bundle: Path, server: "Server", turns: Turns) -> dict[str, Any]:
     return result | {"cpu": 1000 * spent / requests, "requests": requests}
 
 
-def print_ratios(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Print each figure of the first server over the second: the median ratio of the rounds."""
+def print_ratios(results: Mapping[str, Sequence[Mapping[str, Any]]], starts: int) -> None:
+    """Print each figure of the first server over the second: the median ratio of the rounds.
+
+    The interval is that of starts drawn anew, because the rounds of a start are alike; of rounds,
+    where there is one start.
+    """
     for figure in ("rate", "p50", "p90", "p99", "cpu"):
         first, second = (np.array([row[figure] for row in rows]) for rows in results.values())
         ratios, draw = first / second, np.random.default_rng(1)
-        drawn = np.median(draw.choice(ratios, (RESAMPLES, len(ratios))), axis=1)
-        low, high = np.quantile(drawn, (0.025, 0.975))
+        groups = ratios.reshape(starts if starts > 1 else len(ratios), -1)
+        drawn = groups[draw.integers(len(groups), size=(RESAMPLES, len(groups)))]
+        low, high = np.quantile(np.median(drawn.reshape(RESAMPLES, -1), axis=1), (0.025, 0.975))
         medians = [
             f"{name} {np.median(values):,.3f}"
             for name, values in zip(results, (first, second), strict=True)

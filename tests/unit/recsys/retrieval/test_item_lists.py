@@ -32,7 +32,7 @@ def test_the_best_common_items_are_candidates_though_their_vectors_are_rounded(
     random, common = np.random.default_rng(1), 2000
     vectors = with_bias(
         random.standard_normal((common, 64), dtype=np.float32),
-        random.standard_normal(common, dtype=np.float32) / 8,
+        (random.standard_normal(common, dtype=np.float32) - 10) / 8,  # of rare items, as trained
     )
     lists = torch.zeros((common + 1, 1), dtype=torch.int32)
     parts = lists, torch.arange(1, common + 1, dtype=torch.int32), torch.from_numpy(vectors)
@@ -53,9 +53,10 @@ def test_the_best_common_items_are_candidates_though_their_vectors_are_rounded(
     assert np.array_equal(np.sort(without), np.sort(found))
 
 
-def test_a_state_that_is_not_a_number_finds_some_items() -> None:
+@pytest.mark.parametrize("number", [np.nan, np.inf, 3e38])
+def test_a_state_that_is_not_finite_finds_some_items(number: float) -> None:
     matrix, bias = item_vectors(0.0)
     index = circular_lists(matrix, bias, length=3)
-    queries = np.full((1, matrix.size(1)), np.nan, dtype=np.float32)
+    queries = np.full((1, matrix.size(1)), number, dtype=np.float32)
 
     assert index.candidates(queries, [[200]], 10).shape == (1, 3 + 22)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from recsys_client.schemas import RecommendationRequest, Recommendations
 from service.feedback import impressions as module
 from service.feedback.entries import (
+    SHARDS,
     ClickEntry,
     DeletionEntry,
     FeedbackEntry,
@@ -83,6 +84,38 @@ async def test_lists_are_logged_soon_without_another_request(
                 return
             await asyncio.sleep(0.01)
     raise AssertionError("waited in vain for the impression")
+
+
+async def test_streams_take_turns_and_no_list_waits_longer_than_the_flush_takes(
+    redis_client: RedisClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists that come while others are logged are logged, too, each once."""
+    slept: list[float] = []
+    logged: list[int] = []
+    counted = Counted(redis_client)
+    keys = [f"recsys:{{s{shard:02d}}}:{'a' * 16}" for shard in range(SHARDS)]
+    run, sleep = redis_client.run, asyncio.sleep
+
+    async def counting(name: str, calls: Any) -> Any:
+        logged.append(len(calls))
+        if len(logged) == 1:
+            counted.add(keys[0])  # its turn is the first, which is over
+        return await run(name, calls)
+
+    async def waiting(seconds: float) -> None:
+        slept.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(redis_client, "run", counting)
+    monkeypatch.setattr(asyncio, "sleep", waiting)
+    for key in keys:
+        counted.add(key)
+    outcomes = await counted.flush()
+
+    assert outcomes == {"logged": SHARDS + 1}
+    turns = [len(range(turn, SHARDS, module.TURNS)) for turn in range(module.TURNS)]
+    assert logged[: module.TURNS + 1] == [*turns, 1]
+    assert max(slept) <= (module.TURNS + 1) * module.FLUSH_SECONDS / module.TURNS
 
 
 async def test_no_list_of_before_a_deletion_follows_it(redis_client: RedisClient) -> None:
