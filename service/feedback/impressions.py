@@ -2,10 +2,11 @@
 
 A list id is a random text of the process and a number that counts up: gaps between the numbers in
 the log are lists that were lost, also of a process that was killed. Lists wait in the process until
-those of their stream are logged together, at most `FLUSH_SECONDS` later; no request waits for it.
-So an impression may stand behind a click on its list, and a process that is killed loses those of
-that time. The streams take turns, because all at once would delay the requests of that moment. An
-impression is not sent again if Redis does not answer, because it could be logged twice.
+those of their stream are logged together, after at most `FLUSH_SECONDS` and what Redis needs for
+other streams; no request waits for it. So an impression may stand behind a click on its list, and a
+process that is killed loses those of that time. The streams take turns, because all at once would
+delay the requests of that moment. An impression is not sent again if Redis does not answer, because
+it could be logged twice.
 """
 
 import asyncio

@@ -296,8 +296,8 @@ class Case:
 class Turns:
     """How two services are measured in turns.
 
-    Two services that are equal differ by a tenth and more by when they were started. So both are
-    started anew `starts` times, each time the other one first.
+    Two equal services can differ by a tenth and more, depending on which one was started first. So
+    both are started anew `starts` times, each time the other one first.
     """
 
     starts: int
