@@ -8,6 +8,7 @@
 `bundle` trains nothing: its weights are random, which makes no difference to memory.
 """
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable
@@ -97,14 +98,21 @@ def _scattered(table: pd.DataFrame, brands: int) -> pd.DataFrame:
 
 
 def _random_blend(catalogue: Catalogue) -> Blend:
-    """Return neighbours out of random sessions of four clicks, twelve clicks for each item."""
+    """Return neighbours out of random sessions of four clicks, twelve clicks for each item.
+
+    As many are searched and compared as with the default recipe.
+    """
+    recipe = Recipe()
+    settings = dataclasses.replace(
+        VSTAN, neighbours=recipe.neighbours, candidates=recipe.candidates
+    )
     draw, clicks = np.random.default_rng(2), 12 * len(catalogue) // 4 * 4
     chance = catalogue.counts / catalogue.counts.sum()
     items = draw.choice(len(catalogue), clicks, p=chance).astype(np.int32)
     offsets = np.arange(0, clicks + 1, 4)
     sessions = Sessions(items, np.arange(clicks) * 1000, offsets, tuple(catalogue.item_ids))
-    index = build_neighbour_index(sessions, len(catalogue), VSTAN.candidates)
-    return Blend(index, BlendSettings(0.3, VSTAN, NORMALIZING, VOTES))
+    index = build_neighbour_index(sessions, len(catalogue), settings.candidates)
+    return Blend(index, BlendSettings(0.3, settings, NORMALIZING, VOTES))
 
 
 def _lists(predictor: Predictor, golden: list[list[str]]) -> ItemLists:
