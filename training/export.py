@@ -115,7 +115,8 @@ def write_bundle(out: Path, export: Export) -> Manifest:
     with new_folder(out) as folder:
         export.weights.model.cpu().eval()
         _script(ScriptedModel(export.weights.model), folder / MODEL)
-        exported = export.weights.exported().tensors()
+        encoder = export.weights.encoder(sorted(export.catalogue.attributes))
+        exported = export.weights.exported(encoder).tensors()
         tensors = {name: tensor.contiguous() for name, tensor in exported.items()}
         if export.recent is not None:
             tensors[NEWEST_CLICKS] = torch.from_numpy(export.recent.newest)

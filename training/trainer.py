@@ -40,7 +40,7 @@ from training.checkpoint import (
     save_checkpoint,
 )
 from training.evaluation.evaluate import Evaluation, evaluate
-from training.model.content import ContentFeatures, ContentWeights
+from training.model.content import CONTENT_VERSION, ContentFeatures, ContentWeights
 from training.model.event_types import event_types_of, learned_share
 from training.model.sampling import RandomStreams, candidate_sampler
 from training.model.step import TrainingStep
@@ -95,7 +95,7 @@ class FromScratch:
     @property
     def fingerprint(self) -> str:
         """Return a text that differs between contents."""
-        return "" if self.content is None else self.content.digest
+        return "" if self.content is None else f"{self.content.digest} {CONTENT_VERSION}"
 
     def catalogue(self, sessions: Counted) -> Catalogue:
         """Return the catalogue of all clicked items, then those that have content alone."""
@@ -505,10 +505,9 @@ class Trainer:
         return dataclasses.replace(trained, additions=additions)
 
     def _validate(self, phase: _Phase, valid: Sessions) -> Evaluation:
-        predictor = self._predictor(phase.step.result, phase.catalogue)
-        if (phase.catalogue.counts == 0).any():  # the best epoch is that of the items with clicks
-            hidden = np.where(phase.catalogue.counts == 0, np.float32(-np.inf), np.float32(0))
-            predictor = predictor.with_bias(torch.from_numpy(hidden))
+        # the best epoch is that of the items with clicks
+        weights = phase.step.result.with_hidden(len(phase.catalogue))
+        predictor = self._predictor(weights, phase.catalogue)
         return evaluate(predictor, valid, len(phase.catalogue), processes=self._processes)
 
     def _predictor(self, weights: Weights, catalogue: Catalogue) -> Predictor:

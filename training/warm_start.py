@@ -2,7 +2,7 @@
 
 Old items keep their order and their rows; new items follow in the order in which the new clicks
 first name them. A new item's row is the mean of the rows of the old items clicked right before
-or after it; without any, it is what its content gives, or else the mean of all old rows.
+or after it; without any, it is where its content places it, or else the mean of all old rows.
 
 An item that the bundle placed by its content alone has no row of its own. It is new when it is
 clicked; until then it stands behind the items with clicks, as long as the items file has it.
@@ -32,13 +32,13 @@ from recsys.catalogue.catalogue import Catalogue
 from recsys.content.encoder import ContentEncoder
 from recsys.errors import BadInput, BadRecipe, BundleRefused
 from recsys.model.event_types import NO_EVENT_TYPES, EventTypes
-from recsys.model.gru4rec import ModelSize, unit
+from recsys.model.gru4rec import ModelSize
 from recsys.model.recent_popularity import RecentPopularity
 from recsys.neighbours.blend import Blend
 from training.checkpoint import Additions
 from training.evaluation.evaluate import Evaluation, evaluate
 from training.evaluation.trending import going_on
-from training.model.content import ContentFeatures, ContentWeights
+from training.model.content import CONTENT_VERSION, ContentFeatures, ContentWeights
 from training.model.event_types import check_names
 from training.model.weights import Weights, eager_predictor
 from training.recipe import Recipe, checked_recipe, names_of
@@ -104,13 +104,17 @@ class BaseModel:
 
     @property
     def additions(self) -> Additions:
-        """Return the repeat term, the blend, recent popularity and the term of new items."""
+        """Return the repeat term, the blend, recent popularity and the term of new items.
+
+        A term of a bundle without similar items is for other scores.
+        """
+        content = self.content
         return Additions(
             self.manifest.repeats,
             str(self.manifest.training.get("repeats", "none")),
             None if self.blend is None else self.blend.settings,
             self.manifest.recent_popularity,
-            new_items=None if self.content is None else self.content.new_items,
+            new_items=None if content is None or content.similar is None else content.new_items,
         )
 
     def results(self, test: Sessions, counted: Sessions) -> dict[str, Evaluation]:
@@ -184,7 +188,7 @@ def _read_weights(path: Path, size: ModelSize, types: EventTypes) -> Weights:
             f"{path}: {', '.join(wrong)} are not those of this model. Train it anew."
         )
     weights.load(stored)
-    return weights
+    return dataclasses.replace(weights, is_exported=True)
 
 
 def continued_items(
@@ -210,7 +214,7 @@ class WarmStart:
     def fingerprint(self) -> str:
         """Return a text that differs between warm starts."""
         newer = " only_newer" if self.only_newer else ""
-        content = "" if self.content is None else f" {self.content.digest}"
+        content = "" if self.content is None else f" {self.content.digest} {CONTENT_VERSION}"
         return f"{self.base_model.model_id} drop_vanished={self.drop_vanished}{newer}{content}"
 
     def with_items(self, attributes: ItemTexts, content: ItemContent | None) -> "WarmStart":
@@ -303,10 +307,9 @@ class WarmStart:
         weights = Weights.fresh(recipe.size(clicked, types.count), generator, types)
         content = self._content_weights(catalogue, clicked)
         alone: dict[str, Tensor] = {}
-        if content is not None:
-            parts = content.parts(len(rows))[: clicked - len(rows)]
-            vectors = parts[:, :-1] if recipe.scale == 0 else unit(parts[:, :-1])
-            alone = {"matrix": vectors, "bias": parts[:, -1]}
+        if content is not None and base.content is not None:
+            vectors, biases = base.content.place(content.parts(len(rows))[: clicked - len(rows)])
+            alone = {"matrix": vectors, "bias": biases - base.content.new_items.shift}
         recurrent = dict(weights.model.named_parameters())
         weights.load(
             {

@@ -9,8 +9,8 @@
     golden.jsonl         sessions with the lists that this model gave at export
     neighbours.safetensors   only with a blend: the sessions that are searched for neighbours
     retrieval.index      only with an approximate index: finds candidates (memory-mapped)
-    content.safetensors  only with content: fields and learned numbers, which place new items
-    content.ts           only with content: TorchScript of its formula
+    content.safetensors  only with content: its fields, learned numbers, and items with clicks
+    content.ts           only with content: TorchScript of the content part
     report.html          report of the training run; optional
 
 Loading trusts nothing: file names are fixed, digests and sizes are compared, numbers must be

@@ -10,11 +10,13 @@ from torch import Tensor
 from recsys.content.model import ContentFunction
 from recsys.content.new_items import NewItemTerm
 from recsys.content.schema import (
+    SEPARATOR,
     Attributes,
     ContentSchema,
     Vectors,
     standardised,
 )
+from recsys.content.similar_items import SimilarItems
 from recsys.model.gru4rec import unit
 from recsys.ragged import offsets_of
 
@@ -40,9 +42,9 @@ class ContentEncoder:
         tables: ContentTables,
         function: ContentFunction,
         *,
-        bias: float,
         normalizes: bool,
         new_items: NewItemTerm,
+        similar: SimilarItems | None = None,
         others: Collection[str] = (),
     ) -> None:
         """Join the parts of a bundle.
@@ -51,23 +53,19 @@ class ContentEncoder:
             schema: the fields.
             tables: their learned numbers.
             function: the formula, eager or scripted.
-            bias: mean content part of the biases of the items with clicks.
+            normalizes: items with clicks have vectors of length 1.
             new_items: what is added to the biases of new items.
-            normalizes: rows of the item matrix have length 1.
+            similar: items with clicks among which a new item stands; None in bundles without them,
+                whose new items have the content part itself.
             others: further attributes of the items, which have no part in their vectors.
         """
         self.schema = schema
         self.tables = tables
-        self.mean_bias = bias
         self.new_items = new_items
+        self.similar = similar
         self._function = function
         self._normalizes = normalizes
         self._others = frozenset(others)
-
-    @property
-    def bias(self) -> float:
-        """Return the bias of a new item of which nothing is known; `biases` knows better."""
-        return self.mean_bias + self.new_items.shift
 
     def check(self, attributes: Attributes, vectors: Vectors) -> None:
         """Check the content of one item.
@@ -84,34 +82,46 @@ class ContentEncoder:
         """
         self.schema.check(attributes, vectors, self._others)
 
-    def encode(self, items: Sequence[Item]) -> Tensor:
-        """Return the vectors of new items.
+    def encode(self, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
+        """Return the vectors and the biases of new items.
 
         Args:
             items: B pairs of attributes and vectors that `check` accepts.
 
         Returns:
-            (B, H) float32, scaled as the rows of the item matrix are.
+            (B, H) float32, and (B,) float32.
         """
-        vectors = self._content(items)[:, :-1]
-        return unit(vectors) if self._normalizes else vectors.contiguous()
+        return self.place(self._content(items))
 
-    def biases(self, items: Sequence[Item]) -> Tensor:
-        """Return the biases of new items, (B,) float32; items: as for `encode`."""
-        return self._content(items)[:, -1] + self.new_items.shift
+    def place(self, parts: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the vectors and the biases of items with these content parts, as `encode` does.
+
+        Args:
+            parts: (B, H + 1) float32.
+        """
+        vectors, biases = parts[:, :-1].contiguous(), parts[:, -1]
+        if self._normalizes:
+            vectors = unit(vectors)
+        if self.similar is not None:
+            vectors, biases = self.similar.place(parts, vectors)
+        return vectors, biases + self.new_items.shift
 
     def examples(self) -> Tensor:
         """Return the content parts of an unknown item and of one with every field."""
         schema, center = self.schema, self.tables.center.tolist()
         attributes: dict[str, object] = {}
         vectors: dict[str, list[float]] = {}
-        for field, _, column in schema.starts():
+        for field, column in schema.columns_of():
             if field.has_values:
                 attributes[field.name] = field.values[-1] if field.values else ""
             elif field.kind == "numeric":
                 attributes[field.name] = center[column] + 1
             elif field.kind == "vector":
                 vectors[field.name] = [1.0] * field.length
+        for cross in schema.crosses:
+            if cross.values:
+                texts = cross.values[-1].split(SEPARATOR)
+                attributes |= dict(zip(cross.names, texts, strict=False))
         return self._content([({}, {}), (attributes, vectors)])
 
     @torch.inference_mode()

@@ -7,9 +7,9 @@ a multi-valued one share a weight of 1. `dense` holds a constant 1, the standard
 vectors, and a 1 for each that is missing; `projection` is one linear map of all of them. A row has
 H + 1 numbers: the last one is the item's bias, the others are its vector.
 
-Items with clicks have vectors of their own; content(item) stands in for those without. Training
-drops the own vectors of some items at random, so that content can stand alone (after DropoutNet:
-Volkovs et al., NIPS 2017, section 3.2).
+Items with clicks have vectors of their own; content(item) places those without among them
+(`recsys/content/similar_items.py`). Training drops the own vectors of some items at random, so that
+content can stand alone (after DropoutNet: Volkovs et al., NIPS 2017, section 3.2).
 """
 
 from collections.abc import Callable

@@ -3,7 +3,8 @@
 A categorical attribute is a text, a number or true/false; a multi-valued one a list of these. A
 number is standardised; one that is missing, as any other attribute, changes nothing but the
 indicator of its absence. A vector has a fixed length. A time is the moment at which the item
-appears; it has no part in the item's vector.
+appears; it has no part in the item's vector. Values of several categorical attributes that occur
+together have rows of their own, too: a brand in one category is another thing than in the next.
 """
 
 import difflib
@@ -12,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from itertools import combinations
 from typing import Literal, get_args
 
 import numpy as np
@@ -23,6 +25,8 @@ Kind = Literal["categorical", "multi", "numeric", "time", "vector"]
 KINDS: tuple[str, ...] = get_args(Kind)
 LARGEST = 5.0  # of a standardised number, so that no typing error moves an item far
 INTERCEPT = 1  # columns before those of the fields: a constant 1
+MOST_CROSSED = 6  # categorical attributes; with more, the first ones
+SEPARATOR = "\x1f"  # between the values of a cross
 
 Attributes = Mapping[str, object]
 Vectors = Mapping[str, Sequence[float]]
@@ -62,37 +66,90 @@ class ContentField:
         return self.kind in ("categorical", "multi")
 
     @property
-    def rows(self) -> int:
-        """Return its rows: one for all values without a row of their own, and one for each."""
-        return 1 + len(self.values) if self.has_values else 0
-
-    @property
     def columns(self) -> int:
         """Return its dense columns: its numbers, and the indicator of their absence."""
         numbers = {"numeric": 1, "vector": self.length}.get(self.kind, 0)
         return numbers + 1 if numbers else 0
 
 
+@dataclass(frozen=True, slots=True)
+class Cross:
+    """Values of several categorical attributes that occur together.
+
+    Source: crossed features of Cheng et al., DLRS 2016 (arXiv:1606.07792), section 3.1.
+
+    Raises:
+        ValueError: a part is not a text, or the attributes are not several.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[str, ...] = ()  # with rows of their own, as `together` joins them
+
+    def __post_init__(self) -> None:
+        if not all(type(text) is str for text in (*self.names, *self.values)):
+            raise ValueError(f"a cross has texts alone, got {self.names!r}.")
+        if len(set(self.names)) != len(self.names) or len(self.names) < 2:
+            raise ValueError(f"a cross has two attributes at least, got {self.names!r}.")
+
+    @property
+    def name(self) -> str:
+        return together(self.names)
+
+
+def together(texts: Sequence[str]) -> str:
+    """Return one text for several."""
+    return SEPARATOR.join(texts)
+
+
+def crossed_names(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return which categorical attributes are crossed: every pair, and all together."""
+    names = names[:MOST_CROSSED]
+    everything = [tuple(names)] if len(names) > 2 else []
+    return [*combinations(names, 2), *everything]
+
+
+@dataclass(frozen=True, slots=True)
+class ValueRows:
+    """Rows of one field or cross: one for all values without a row of their own, one for each."""
+
+    name: str
+    values: tuple[str, ...]
+    first: int
+
+    def __len__(self) -> int:
+        return 1 + len(self.values)
+
+
 @dataclass(frozen=True)
 class ContentSchema:
-    """Fields of the content, each with its rows and its dense columns."""
+    """Fields of the content, each with its rows and its dense columns; the crosses' rows follow."""
 
     fields: tuple[ContentField, ...]
+    crosses: tuple[Cross, ...] = ()
 
     @property
     def rows(self) -> int:
-        return sum(field.rows for field in self.fields)
+        return sum(len(rows) for rows in self.value_rows())
 
     @property
     def columns(self) -> int:
         return INTERCEPT + sum(field.columns for field in self.fields)
 
-    def starts(self) -> list[tuple[ContentField, int, int]]:
-        """Return each field with its first row and its first dense column."""
-        row, column, starts = 0, INTERCEPT, []
+    def value_rows(self) -> list[ValueRows]:
+        """Return the rows of each field with values, then those of each cross."""
+        parts: list[ValueRows] = []
+        valued: list[ContentField | Cross] = [one for one in self.fields if one.has_values]
+        for one in [*valued, *self.crosses]:
+            first = parts[-1].first + len(parts[-1]) if parts else 0
+            parts.append(ValueRows(one.name, one.values, first))
+        return parts
+
+    def columns_of(self) -> list[tuple[ContentField, int]]:
+        """Return each field with its first dense column."""
+        column, starts = INTERCEPT, []
         for field in self.fields:
-            starts.append((field, row, column))
-            row, column = row + field.rows, column + field.columns
+            starts.append((field, column))
+            column += field.columns
         return starts
 
     @property
@@ -103,9 +160,8 @@ class ContentSchema:
     @cached_property
     def _row_of(self) -> dict[str, dict[str, int]]:
         return {
-            field.name: {value: row + 1 + at for at, value in enumerate(field.values)}
-            for field, row, _ in self.starts()
-            if field.has_values
+            rows.name: {value: rows.first + 1 + at for at, value in enumerate(rows.values)}
+            for rows in self.value_rows()
         }
 
     def check(self, attributes: Attributes, vectors: Vectors, others: Collection[str] = ()) -> None:
@@ -134,17 +190,20 @@ class ContentSchema:
 
     def entries(self, attributes: Attributes) -> tuple[list[int], list[float]]:
         """Return the rows of one item's values, and their weights; the attributes are checked."""
+        texts = {
+            field.name: _texts(attributes.get(field.name))
+            for field in self.fields
+            if field.has_values
+        }
+        for cross in self.crosses:
+            parts = [text for name in cross.names for text in texts[name]]
+            texts[cross.name] = [together(parts)] if len(parts) == len(cross.names) else []
         rows: list[int] = []
         weights: list[float] = []
-        for field, row, _ in self.starts():
-            value = attributes.get(field.name)
-            if not field.has_values or value is None:
-                continue
-            given = value if isinstance(value, list | tuple) else [value]
-            texts = dict.fromkeys(text for one in given if (text := as_text(one)))
-            row_of = self._row_of[field.name]
-            rows += [row_of.get(text, row) for text in texts]
-            weights += [1 / max(len(texts), 1)] * len(texts)
+        for part in self.value_rows():
+            own = self._row_of[part.name]
+            rows += [own.get(text, part.first) for text in texts[part.name]]
+            weights += [1 / max(len(texts[part.name]), 1)] * len(texts[part.name])
         return rows, weights
 
     def dense(self, attributes: Attributes, vectors: Vectors) -> NDArray[np.float32]:
@@ -155,7 +214,7 @@ class ContentSchema:
         """
         row = np.full(self.columns, np.nan, dtype=np.float32)
         row[0] = 1.0
-        for field, _, column in self.starts():
+        for field, column in self.columns_of():
             if not field.columns:
                 continue
             source: Mapping[str, object] = vectors if field.kind == "vector" else attributes
@@ -174,6 +233,14 @@ def standardised(
     scaled: NDArray[np.float32] = np.clip((dense - center) * factor, -LARGEST, LARGEST)
     scaled[np.isnan(scaled)] = 0.0
     return scaled
+
+
+def _texts(value: object) -> list[str]:
+    """Return the distinct texts of an attribute with values; None is missing."""
+    if value is None:
+        return []
+    given = value if isinstance(value, list | tuple) else [value]
+    return list(dict.fromkeys(text for one in given if (text := as_text(one))))
 
 
 def as_text(value: object) -> str:

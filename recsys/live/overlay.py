@@ -140,8 +140,9 @@ class Overlay:
         content = self._base.content
         assert content is not None, "without an encoder no item is placeable"
         items = [(entry.attributes, entry.vectors) for entry in placed.values()]
-        vectors, biases = content.encode(items), content.biases(items).tolist()
-        for (item_id, entry), vector, bias in zip(placed.items(), vectors, biases, strict=True):
+        vectors, biases = content.encode(items)
+        rows = zip(placed.items(), vectors, biases.tolist(), strict=True)
+        for (item_id, entry), vector, bias in rows:
             self._new[item_id] = _NewItem(
                 entry.available, self._fitting(entry), vector, bias, entry.digest
             )

@@ -20,7 +20,7 @@ from recsys.predictor import Predictor
 from training.additions.cases import scored_cases
 from training.recipe import Recipe
 
-SHIFTS = tuple((np.arange(-16, 25) / 4).tolist())
+SHIFTS = tuple((np.arange(-32, 25) / 4).tolist())
 NO_TERM = NewItemTerm()
 LEAST_HITS = 100  # targets with clicks in a list of 20; fewer say little about a cost
 CUTOFF = 20

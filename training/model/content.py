@@ -6,7 +6,7 @@ numbers are standardised. The items without a click follow, with the content par
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,23 @@ from data.content import ContentColumn, ItemContent
 from recsys.content.encoder import ContentEncoder, ContentTables
 from recsys.content.model import ContentSum
 from recsys.content.new_items import NewItemTerm
-from recsys.content.schema import ContentField, ContentSchema, standardised
+from recsys.content.schema import (
+    INTERCEPT,
+    SEPARATOR,
+    ContentField,
+    ContentSchema,
+    Cross,
+    crossed_names,
+    standardised,
+)
+from recsys.content.similar_items import MOST_ITEMS, SimilarItems, evenly
 from recsys.model.cells import glorot
+from recsys.model.gru4rec import unit
 from recsys.ragged import offsets_of, spread
 
+CONTENT_VERSION = 2  # raise it where the same content gives other weights or places than before
 LEAST_ITEMS = 3  # clicked items that share a value with a row of its own
+MOST_VALUES = 1 << 15  # of a field or cross with rows of their own, the most frequent ones
 NO_TERM = NewItemTerm()
 ITEMS_AT_ONCE = 1 << 14  # whose content parts are computed together at export
 
@@ -83,7 +95,18 @@ class ContentFeatures:
             _Coded.of(column, rows, clicked, known.get(column.name, ()))
             for column in content.columns
         ]
-        schema = ContentSchema(tuple(one.field for one in coded))
+        crosses = _crosses(content.columns) if base is None else base.schema.crosses
+        joined = [
+            _Coded.of(_joined(content.columns, cross), rows, clicked, cross.values)
+            for cross in crosses
+        ]
+        schema = ContentSchema(
+            tuple(one.field for one in coded),
+            tuple(
+                replace(cross, values=one.field.values)
+                for cross, one in zip(crosses, joined, strict=True)
+            ),
+        )
         dense = np.full((len(item_ids), schema.columns), np.nan, dtype=np.float32)
         dense[:, 0] = 1.0
         center = np.zeros(schema.columns, dtype=np.float32)
@@ -92,10 +115,12 @@ class ContentFeatures:
             center, factor = base.tables.center.numpy(), base.tables.factor.numpy()
         items, codes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         weights = [np.zeros(0, np.float32)]
-        for one, (field, row, column) in zip(coded, schema.starts(), strict=True):
+        valued = [one for one in coded if one.field.has_values] + joined
+        for one, part in zip(valued, schema.value_rows(), strict=True):
             items.append(one.item)
-            codes.append(one.code + row)
+            codes.append(one.code + part.first)
             weights.append(one.weight)
+        for one, (field, column) in zip(coded, schema.columns_of(), strict=True):
             if field.columns:
                 end = column + field.columns - 1
                 dense[:, column:end] = one.numbers
@@ -150,14 +175,15 @@ class ContentWeights:
     def fresh(
         cls, features: ContentFeatures, hidden: int, generator: torch.Generator
     ) -> "ContentWeights":
-        """Return random weights (Glorot uniform); of biases and absences they are 0."""
+        """Return random weights (Glorot uniform); of biases, numbers and absences they are 0.
+
+        Hence numbers do not count in a comparison of contents until training moves them.
+        """
         schema = features.schema
         values = glorot(torch.Size((max(schema.rows, 1), hidden + 1)), generator)
         projection = glorot(torch.Size((schema.columns, hidden + 1)), generator)
         values[:, -1] = projection[:, -1] = 0.0
-        for field, _, column in schema.starts():
-            if field.columns:
-                projection[column + field.columns - 1] = 0.0
+        projection[INTERCEPT:] = 0.0
         return cls(features, values, nn.Parameter(projection))
 
     @classmethod
@@ -168,10 +194,11 @@ class ContentWeights:
         """
         old = base.tables
         values = old.values.new_zeros(max(features.schema.rows, 1), old.values.size(1))
-        starts = zip(features.schema.starts(), base.schema.starts(), strict=True)
-        for (field, row, _), (before, old_row, _) in starts:
-            values[row : row + field.rows] = old.values[old_row : old_row + min(field.rows, 1)]
-            values[row : row + before.rows] = old.values[old_row : old_row + before.rows]
+        parts = zip(features.schema.value_rows(), base.schema.value_rows(), strict=True)
+        for now, before in parts:
+            rows = old.values[before.first : before.first + len(before)]
+            values[now.first : now.first + len(now)] = rows[0]
+            values[now.first : now.first + len(before)] = rows
         return cls(features, values, nn.Parameter(old.projection.clone()))
 
     def tensors(self) -> dict[str, Tensor]:
@@ -184,10 +211,12 @@ class ContentWeights:
         values = self.values.to(device)
         return ContentWeights(self.features.to(device), values, projection, self.new_items)
 
-    @torch.no_grad()
     def parts(self, first: int) -> Tensor:
         """Return what the content gives to the items from `first` on, (items, H + 1) float32."""
-        items = torch.arange(first, len(self.features), device=self.values.device)
+        return self._parts_of(torch.arange(first, len(self.features), device=self.values.device))
+
+    @torch.no_grad()
+    def _parts_of(self, items: Tensor) -> Tensor:
         return torch.cat(
             [
                 self.features.of_items(block).sum(self.values, self.projection)
@@ -195,24 +224,28 @@ class ContentWeights:
             ]
         )
 
-    def encoder(self, clicked: int, *, normalizes: bool, others: Sequence[str]) -> ContentEncoder:
+    def encoder(
+        self, matrix: Tensor, bias: Tensor, *, normalizes: bool, others: Sequence[str] = ()
+    ) -> ContentEncoder:
         """Return the encoder of new items.
 
-        The bias of an unknown item is the mean content part of the biases of items with clicks.
-
         Args:
-            clicked: Number of items with clicks.
-            normalizes: As for `ContentEncoder`.
+            matrix: (clicked, H) float32, vectors of the items with clicks.
+            bias: (clicked,) float32.
+            normalizes: As for `ContentEncoder`; the vectors are scaled here.
             others: As for `ContentEncoder`.
         """
-        biases = self.parts(0)[:clicked, -1]
+        compared = torch.from_numpy(evenly(len(bias), MOST_ITEMS)).to(bias.device)
+        vectors = unit(matrix[compared]) if normalizes else matrix[compared]
+        own = torch.cat([vectors, bias[compared].unsqueeze(1)], dim=1)
+        similar = SimilarItems.of(self._parts_of(compared), own)
         features, projection = self.features, self.projection.detach()
         return ContentEncoder(
             features.schema,
             ContentTables(self.values, projection, features.center, features.factor),
             ContentSum(),
-            bias=float(biases.mean()),
             new_items=self.new_items,
+            similar=similar,
             normalizes=normalizes,
             others=others,
         )
@@ -273,14 +306,40 @@ class _Coded:
         lengths = offsets[rows[present] + 1] - starts
         pairs = np.repeat(present, lengths) * distinct + codes[spread(starts, lengths)]
         item, code = np.divmod(np.unique(pairs), distinct)
-        shared = np.bincount(code[item < clicked], minlength=distinct) >= LEAST_ITEMS
-        own = encoded.dictionary.take(np.flatnonzero(shared)).to_pylist()
+        items = np.bincount(code[item < clicked], minlength=distinct)
+        most = np.argsort(-items, kind="stable")[:MOST_VALUES]
+        shared = np.sort(most[items[most] >= LEAST_ITEMS])
+        own = encoded.dictionary.take(shared).to_pylist()
         values = tuple(dict.fromkeys([*known, *own]))
         found = pc.index_in(encoded.dictionary, value_set=pa.array(values, pa.string()))
         place: NDArray[np.int64] = found.fill_null(-1).to_numpy().astype(np.int64) + 1
         weight = (1 / np.bincount(item, minlength=len(rows))[item]).astype(np.float32)
         field = ContentField(column.name, column.kind, values)
         return cls(field, item, place[code], weight, np.zeros((len(rows), 0), np.float32))
+
+
+def _crosses(columns: Sequence[ContentColumn]) -> list[Cross]:
+    """Return the crosses of these columns, without values."""
+    names = [column.name for column in columns if column.kind == "categorical"]
+    return [Cross(together) for together in crossed_names(names)]
+
+
+def _joined(columns: Sequence[ContentColumn], cross: Cross) -> ContentColumn:
+    """Return the values of a cross as a categorical column; a missing part leaves it empty."""
+    texts_of = {column.name: column.texts for column in columns}
+    texts = [_first(texts_of[name]) for name in cross.names]
+    joined = pc.binary_join_element_wise(*texts, pa.scalar(SEPARATOR, pa.large_string()))
+    has_value = joined.is_valid().to_numpy(zero_copy_only=False)
+    lists = pa.LargeListArray.from_arrays(offsets_of(has_value), joined.drop_null())
+    return ContentColumn(cross.name, "categorical", texts=lists)
+
+
+def _first(lists: pa.LargeListArray | None) -> pa.Array:
+    """Return the text of each list of a categorical column, null where it is empty."""
+    assert lists is not None, "a categorical column has texts"
+    offsets = lists.offsets.to_numpy()
+    is_empty = np.diff(offsets) == 0
+    return lists.flatten().cast(pa.large_string()).take(pa.array(offsets[:-1], mask=is_empty))
 
 
 def _scale(numbers: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

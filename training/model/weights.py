@@ -34,6 +34,7 @@ class Weights:
     inputs: Tensor | None = None  # (N, input width) float32; None where inputs use the matrix
     event_types: EventTypes = NO_EVENT_TYPES  # of the clicks that the model reads
     content: ContentWeights | None = None
+    is_exported: bool = False  # the tables are those of a bundle
 
     @classmethod
     def fresh(
@@ -59,27 +60,37 @@ class Weights:
         content = {} if self.content is None else self.content.tensors()
         return {"matrix": self.matrix, "bias": self.bias, **separate, **content, **named}
 
-    def exported(self) -> "Weights":
+    def exported(self, encoder: ContentEncoder | None = None) -> "Weights":
         """Return the weights as a bundle holds them.
 
-        The item tables have rows of content for the items without a click, and item vectors have
-        length 1 where scores are cosines.
-        """
-        matrix, bias = self._with_content()
-        if self.model.scale == 0:
-            return replace(self, matrix=matrix, bias=bias, content=None)
-        inputs = self.inputs
-        if inputs is not None and self.model.embeds:
-            inputs = unit(inputs)
-        return replace(self, matrix=unit(matrix), bias=bias, inputs=inputs, content=None)
+        The item tables have rows for the items without a click, too. Where scores are cosines, the
+        vectors of the others have length 1. Weights that were read from a bundle stay as they are.
 
-    def _with_content(self) -> tuple[Tensor, Tensor]:
-        """Return item matrix and bias of all items."""
+        Args:
+            encoder: It places the items without a click; needed with content.
+        """
+        if self.is_exported:
+            return self
+        matrix, bias, inputs = self.matrix, self.bias, self.inputs
+        if self.model.scale > 0:
+            matrix = unit(matrix)
+            inputs = unit(inputs) if inputs is not None and self.model.embeds else inputs
+        if self.content is not None:
+            assert encoder is not None, "items without a click are placed"
+            vectors, biases = encoder.place(self.content.parts(len(bias)))
+            matrix, bias = torch.cat([matrix, vectors]), torch.cat([bias, biases])
+        return replace(
+            self, matrix=matrix, bias=bias, inputs=inputs, content=None, is_exported=True
+        )
+
+    def with_hidden(self, items: int) -> "Weights":
+        """Return the weights of so many items, of which those without a click cannot be listed."""
         if self.content is None:
-            return self.matrix, self.bias
-        parts = self.content.parts(len(self.bias))
-        biases = parts[:, -1] + self.content.new_items.shift
-        return torch.cat([self.matrix, parts[:, :-1]]), torch.cat([self.bias, biases])
+            return self
+        hidden = items - len(self.bias)
+        matrix = torch.cat([self.matrix, self.matrix.new_zeros(hidden, self.matrix.size(1))])
+        bias = torch.cat([self.bias, self.bias.new_full((hidden,), -torch.inf)])
+        return replace(self, matrix=matrix, bias=bias, content=None)
 
     def with_new_items(self, term: NewItemTerm | None) -> "Weights":
         """Return the weights with this term of new items; None for those without content."""
@@ -92,7 +103,9 @@ class Weights:
         if self.content is None:
             return None
         normalizes = self.model.scale > 0
-        return self.content.encoder(len(self.bias), normalizes=normalizes, others=attributes)
+        return self.content.encoder(
+            self.matrix, self.bias, normalizes=normalizes, others=attributes
+        )
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Copy these tensors into the weights, by name."""
@@ -103,9 +116,9 @@ class Weights:
         """Return the weights on this device; the recurrent model itself moves."""
         inputs = None if self.inputs is None else self.inputs.to(device)
         content = None if self.content is None else self.content.to(device)
-        tables = self.matrix.to(device), self.bias.to(device)
+        matrix, bias = self.matrix.to(device), self.bias.to(device)
         model = self.model.to(device)
-        return Weights(model, *tables, inputs, self.event_types, content)
+        return replace(self, model=model, matrix=matrix, bias=bias, inputs=inputs, content=content)
 
 
 def _random_inputs(size: ModelSize, generator: torch.Generator) -> Tensor | None:
@@ -127,7 +140,8 @@ def eager_predictor(
     recent: RecentPopularity | None = None,
 ) -> Predictor:
     """Return the predictor of the service over weights that are not exported yet."""
-    exported = weights.exported()
+    content = weights.encoder(sorted(catalogue.attributes))
+    exported = weights.exported(content)
     return Predictor(
         exported.model,
         exported.matrix,
@@ -141,5 +155,5 @@ def eager_predictor(
         blend=blend,
         recent=recent,
         event_types=weights.event_types,
-        content=weights.encoder(sorted(catalogue.attributes)),
+        content=content,
     )

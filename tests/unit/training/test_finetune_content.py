@@ -11,10 +11,11 @@ from rich.console import Console
 
 from data.click_options import ClickOptions
 from data.content import ContentColumn, ItemContent
+from recsys.bundle.golden import read_golden
+from recsys.bundle.layout import GOLDEN
 from recsys.bundle.load import load_bundle
 from recsys.content.new_items import NewItemTerm
 from recsys.errors import BadInput
-from recsys.model.gru4rec import unit
 from tests.support.bundles.content_bundle import (
     IDS,
     RECIPE,
@@ -48,7 +49,8 @@ def with_content() -> BaseModel:
     made = ContentWeights.fresh(features, base.recipe.hidden, torch.Generator().manual_seed(5))
     made.values.add_(0.1)  # so that no row is like another one
     made.new_items = TERM
-    encoder = made.encoder(CLICKED, normalizes=False, others=())
+    own = base.weights.matrix[:CLICKED], base.weights.bias[:CLICKED]
+    encoder = made.encoder(*own, normalizes=base.recipe.scale > 0)
     return dataclasses.replace(base, content=encoder)
 
 
@@ -76,9 +78,8 @@ def test_before_the_first_step_content_gives_what_the_bundle_gave() -> None:
     assert weights.content.features.schema.fields[0].values == ("red", "blue")
     shown = [({**about, "colour": "new"}, of) for about, of in small_content.ITEMS[3:6]]
     shown += small_content.ITEMS[6:]
-    parts = weights.content.parts(3)
-    torch.testing.assert_close(parts[:, :-1], base.content.encode(shown))
-    torch.testing.assert_close(parts[:, -1] + TERM.shift, base.content.biases(shown))
+    found = base.content.place(weights.content.parts(3))
+    torch.testing.assert_close(found, base.content.encode(shown))
     assert list(catalogue.item_ids) == small_content.IDS
 
 
@@ -88,8 +89,9 @@ def test_a_clicked_item_without_old_neighbours_begins_where_its_content_was() ->
 
     _, weights = begin(WarmStart(base, content=items_content()), words("ab", "hh"))
 
-    placed = base.content.encode([small_content.ITEMS[7]])
-    torch.testing.assert_close(weights.matrix[CLICKED:], unit(placed))
+    vectors, biases = base.content.encode([small_content.ITEMS[7]])
+    torch.testing.assert_close(weights.matrix[CLICKED:], vectors)
+    torch.testing.assert_close(weights.bias[CLICKED:], biases - TERM.shift)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,11 +140,24 @@ def test_a_finetuned_bundle_places_the_new_items_of_its_day(
     assert new.content is not None
     assert old.content is not None
     about = ({"brand": "Ada", "price": 12.0}, {"image": [0.5, 1.0]})
-    torch.testing.assert_close(new.matrix[-1:], new.content.encode([about]))
-    torch.testing.assert_close(new.bias[-1:], new.content.biases([about]))
+    torch.testing.assert_close((new.matrix[-1:], new.bias[-1:]), new.content.encode([about]))
     assert new.content.new_items == TERM
     assert not torch.equal(new.content.tables.projection, old.content.tables.projection)
     assert new.manifest.training["lineage"] == [old.manifest.model_id]
+
+
+def test_a_bundle_with_new_items_in_its_lists_is_finetuned_twice(
+    next_day: NextDay, tmp_path: Path
+) -> None:
+    """The item that is new on the first day is in golden lists of the second bundle."""
+    first = finetune(next_day.options(tmp_path / "first", settings=["warmup=0"]), QUIET)
+    again = dataclasses.replace(next_day, bundle=first)
+
+    second = load_bundle(finetune(again.options(tmp_path / "second"), QUIET))
+
+    lists = [list(one.items) for one in read_golden(first / GOLDEN)]
+    assert any(next_day.new in items for items in lists)
+    assert second.catalogue.counts[-1] == 0
 
 
 @pytest.mark.parametrize(

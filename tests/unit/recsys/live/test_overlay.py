@@ -82,8 +82,8 @@ def materialised(base: Predictor, entries: dict[str, ItemEntry]) -> tuple[Predic
     content = [(entries[item_id].attributes, entries[item_id].vectors) for item_id in placed]
     matrix, bias = exact.matrix, exact.bias
     if content:
-        matrix = torch.cat([matrix, base.content.encode(content)])
-        bias = torch.cat([bias, base.content.biases(content)])
+        vectors, biases = base.content.encode(content)
+        matrix, bias = torch.cat([matrix, vectors]), torch.cat([bias, biases])
     brands = dict(zip(IDS, BRANDS, strict=True))
     prices = {item_id: f"{price:g}" for item_id, price in zip(IDS, PRICES, strict=True)}
     ids = [*IDS, *placed]

@@ -1,6 +1,7 @@
 """Content in training: features of a catalogue, the sum of a step, and the tables of a bundle."""
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,12 @@ import pytest
 import torch
 
 from data.batches.whole_sessions import WholeSessionBatches
-from data.content import ItemContent
+from data.content import ContentColumn, ItemContent
 from data.sessions import reindex
 from recsys.content.new_items import NewItemTerm
+from recsys.content.schema import SEPARATOR
 from tests.support.training.builders import words
-from tests.support.training.small_content import COLUMNS, IDS
+from tests.support.training.small_content import COLUMNS, IDS, ITEMS
 from training.model.content import ContentFeatures, ContentWeights
 from training.model.sampling import NegativeSampler, RandomStreams, candidate_sampler
 from training.model.step import TrainingStep
@@ -53,13 +55,17 @@ def trained(weights: Weights, recipe: Recipe = RECIPE) -> Weights:
 def test_a_bundle_holds_own_vectors_then_those_of_content() -> None:
     weights = weights_with_content(dataclasses.replace(RECIPE, scale=0.0))
     assert weights.content is not None
-    parts = weights.content.parts(CLICKED)
+    lifted = weights.with_new_items(NewItemTerm(0.5))
 
-    exported = weights.with_new_items(NewItemTerm(0.5)).exported()
+    encoder = lifted.encoder([])
+    exported = lifted.exported(encoder)
 
+    assert encoder is not None
+    vectors, biases = encoder.place(weights.content.parts(CLICKED))
     assert exported.matrix.shape == (len(IDS), RECIPE.hidden)
-    assert torch.equal(exported.matrix, torch.cat([weights.matrix, parts[:, :-1]]))
-    assert torch.equal(exported.bias, torch.cat([weights.bias, parts[:, -1] + 0.5]))
+    assert torch.equal(exported.matrix, torch.cat([weights.matrix, vectors]))
+    assert torch.equal(exported.bias, torch.cat([weights.bias, biases]))
+    assert (biases == 0.5).all()  # untrained biases are 0
 
 
 @pytest.mark.parametrize("changes", [{}, {"clip": 0.1, "momentum": 0.1, "scored_items": "all"}])
@@ -82,6 +88,32 @@ def test_values_of_fewer_than_three_items_with_clicks_have_no_row_of_their_own()
     features = ContentFeatures.of(content(), IDS, CLICKED)
 
     assert [field.values for field in features.schema.fields[:2]] == [("red",), ("x", "y")]
+
+
+def test_values_that_occur_together_have_rows_of_their_own() -> None:
+    """Of items a to f, three are red and sold; f is green and sold, g red and not, h has none."""
+    sold = [["yes"]] * 6 + [["no"], []]
+    column = ContentColumn("sold", "categorical", texts=pa.array(sold, pa.large_list(pa.string())))
+    about = ItemContent(pa.array(IDS), (*COLUMNS, column))
+
+    features = ContentFeatures.of(about, IDS, CLICKED)
+
+    (cross,) = features.schema.crosses
+    assert cross.names == ("colour", "sold")
+    assert cross.values == (SEPARATOR.join(["red", "yes"]),)
+    first = features.schema.rows - 2  # of all other pairs
+    rows = features.rows
+    pairs = [
+        [code - first for code in rows.codes[start:end].tolist() if code >= first]
+        for start, end in itertools.pairwise(rows.offsets.tolist())
+    ]
+    assert pairs == [[1], [1], [1], [0], [], [0], [0], []]
+    for (attributes, _), bought, pair in zip(ITEMS, sold, pairs, strict=True):
+        codes, weights = features.schema.entries(
+            {**attributes, "sold": bought[0] if bought else None}
+        )
+        assert [code - first for code in codes if code >= first] == pair
+        assert len(weights) == len(codes)
 
 
 def test_items_without_clicks_are_not_sampled() -> None:
