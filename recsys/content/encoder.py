@@ -16,7 +16,7 @@ from recsys.content.schema import (
     Vectors,
     standardised,
 )
-from recsys.content.similar_items import SimilarItems
+from recsys.content.similar_items import ClickedContents
 from recsys.model.gru4rec import unit
 from recsys.ragged import offsets_of
 
@@ -44,7 +44,7 @@ class ContentEncoder:
         *,
         normalizes: bool,
         new_items: NewItemTerm,
-        similar: SimilarItems | None = None,
+        similar: ClickedContents | None = None,
         others: Collection[str] = (),
     ) -> None:
         """Join the parts of a bundle.

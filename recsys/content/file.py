@@ -16,7 +16,7 @@ from recsys.content.encoder import ContentEncoder, ContentTables
 from recsys.content.model import ContentFunction
 from recsys.content.new_items import NewItemTerm
 from recsys.content.schema import ContentField, ContentSchema, Cross
-from recsys.content.similar_items import Placing, SimilarItems
+from recsys.content.similar_items import ClickedContents, Placing
 from recsys.errors import BundleRefused
 
 EXAMPLES = "examples"
@@ -71,7 +71,9 @@ def read_encoder(
             Cross(tuple(cross["names"]), tuple(cross["values"]))
             for cross in values.get("crosses", [])
         ]
-        items = SimilarItems(**similar, placing=Placing(**values["placing"])) if similar else None
+        items = (
+            ClickedContents(**similar, placing=Placing(**values["placing"])) if similar else None
+        )
         new_items = NewItemTerm(**values["new_items"])
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as broken:
         raise BundleRefused(f"{path} cannot be read ({broken}). Train it anew.") from broken

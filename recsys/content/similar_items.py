@@ -52,7 +52,7 @@ class Placing:
 
 
 @dataclass(frozen=True)
-class SimilarItems:
+class ClickedContents:
     """Contents of the items with clicks; items of equal content count together."""
 
     center: Tensor  # (H,) float32, mean content part of the vectors
@@ -62,7 +62,7 @@ class SimilarItems:
     placing: Placing = Placing()
 
     @classmethod
-    def of(cls, parts: Tensor, own: Tensor) -> "SimilarItems":
+    def of(cls, parts: Tensor, own: Tensor) -> "ClickedContents":
         """Group items with clicks by their content.
 
         Where there are too many contents, some are taken, spread evenly over the items.

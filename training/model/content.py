@@ -29,7 +29,7 @@ from recsys.content.schema import (
     crossed_names,
     standardised,
 )
-from recsys.content.similar_items import MOST_ITEMS, SimilarItems, evenly
+from recsys.content.similar_items import MOST_ITEMS, ClickedContents, evenly
 from recsys.model.cells import glorot
 from recsys.model.gru4rec import unit
 from recsys.ragged import offsets_of, spread
@@ -238,7 +238,7 @@ class ContentWeights:
         compared = torch.from_numpy(evenly(len(bias), MOST_ITEMS)).to(bias.device)
         vectors = unit(matrix[compared]) if normalizes else matrix[compared]
         own = torch.cat([vectors, bias[compared].unsqueeze(1)], dim=1)
-        similar = SimilarItems.of(self._parts_of(compared), own)
+        similar = ClickedContents.of(self._parts_of(compared), own)
         features, projection = self.features, self.projection.detach()
         return ContentEncoder(
             features.schema,

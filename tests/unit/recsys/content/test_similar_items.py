@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from recsys.content.similar_items import MOST_CONTENTS, Placing, SimilarItems, evenly
+from recsys.content.similar_items import MOST_CONTENTS, ClickedContents, Placing, evenly
 
 # content parts, whose mean is 0; the last number is the bias, which is not compared
 EAST, NORTH, WEST, SOUTH = [2.0, 0.0, 9.0], [0.0, 2.0, 9.0], [-2.0, 0.0, 0.0], [0.0, -2.0, 0.0]
@@ -19,8 +19,8 @@ NEW = torch.tensor([[3.0, 0.0, 0.0]])
 SMALL = Placing(sharpness=2.0, content_share=0.5)
 
 
-def small() -> SimilarItems:
-    return dataclasses.replace(SimilarItems.of(PARTS, OWN), placing=SMALL)
+def small() -> ClickedContents:
+    return dataclasses.replace(ClickedContents.of(PARTS, OWN), placing=SMALL)
 
 
 def nearby() -> torch.Tensor:
@@ -43,7 +43,7 @@ def test_only_the_nearest_contents_count() -> None:
     own = torch.zeros(count, 3)
     own[count // 2] = 1e30
 
-    vectors, biases = SimilarItems.of(contents, own).place(contents[:1], contents[:1, :2])
+    vectors, biases = ClickedContents.of(contents, own).place(contents[:1], contents[:1, :2])
 
     torch.testing.assert_close(vectors, contents[:1, :2] / 2)
     assert biases.tolist() == [0.0]
@@ -53,7 +53,7 @@ def test_equal_contents_count_together_up_to_rounding() -> None:
     parts = torch.tensor([EAST, EAST, NORTH])
     parts[1, 0] += 1e-6
 
-    similar = SimilarItems.of(parts, torch.eye(3))
+    similar = ClickedContents.of(parts, torch.eye(3))
 
     assert similar.counts.tolist() == [2.0, 1.0]
     assert similar.own.tolist() == [[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]
@@ -62,7 +62,7 @@ def test_equal_contents_count_together_up_to_rounding() -> None:
 
 
 def test_no_new_items_have_no_vectors() -> None:
-    similar = SimilarItems.of(torch.tensor([EAST]), torch.ones(1, 3))
+    similar = ClickedContents.of(torch.tensor([EAST]), torch.ones(1, 3))
 
     vectors, biases = similar.place(PARTS[:0], PARTS[:0, :2])
 
@@ -83,7 +83,7 @@ def test_a_bundle_holds_a_bounded_number_of_contents() -> None:
     spread = torch.stack([angles.cos(), angles.sin(), (7 * angles).cos()], dim=1).float()
     parts = torch.cat([spread, torch.zeros(len(angles), 1)], dim=1)
 
-    similar = SimilarItems.of(parts, parts)
+    similar = ClickedContents.of(parts, parts)
 
     assert 0 < len(similar.content) <= MOST_CONTENTS
 
@@ -102,7 +102,7 @@ def test_a_bundle_holds_a_bounded_number_of_contents() -> None:
     ],
 )
 def test_wrong_tables_do_not_fit(wrong: dict[str, torch.Tensor]) -> None:
-    right = SimilarItems(torch.zeros(3), torch.eye(3), torch.ones(3, 4), torch.ones(3))
+    right = ClickedContents(torch.zeros(3), torch.eye(3), torch.ones(3, 4), torch.ones(3))
 
     assert right.fits(3)
     assert not dataclasses.replace(right, **wrong).fits(3)  # type: ignore[arg-type]
