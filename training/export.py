@@ -116,8 +116,8 @@ def write_bundle(out: Path, export: Export) -> Manifest:
         export.weights.model.cpu().eval()
         _script(ScriptedModel(export.weights.model), folder / MODEL)
         encoder = export.weights.encoder(sorted(export.catalogue.attributes))
-        exported = export.weights.exported(encoder).tensors()
-        tensors = {name: tensor.contiguous() for name, tensor in exported.items()}
+        exported = export.weights.exported(encoder)
+        tensors = {name: tensor.contiguous() for name, tensor in exported.tensors().items()}
         if export.recent is not None:
             tensors[NEWEST_CLICKS] = torch.from_numpy(export.recent.newest)
             if export.recent.is_trending:
@@ -129,15 +129,15 @@ def write_bundle(out: Path, export: Export) -> Manifest:
         if export.retrieval.index is not None:
             export.retrieval.index.write(folder / INDEX)
         predictor = eager_predictor(
-            export.weights,
+            exported,
             export.catalogue,
             export.recipe,
             export.blend,
             export.repeats,
             export.recent,
         )
-        if predictor.content is not None:
-            write_encoder(folder / CONTENT, predictor.content)
+        if encoder is not None:
+            write_encoder(folder / CONTENT, encoder)
             _script(ContentSum(), folder / CONTENT_MODEL)
         write_golden(
             folder / GOLDEN,

@@ -4,9 +4,10 @@ Files of older versions have no crosses and no similar items.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -63,21 +64,13 @@ def read_encoder(
             tensors = {name: file.get_tensor(name) for name in (*TABLES, EXAMPLES)}
             stored = set(file.keys())
             similar = {name: file.get_tensor(key) for name, key in SIMILAR.items() if key in stored}
-        fields = [
-            ContentField(**{**field, "values": tuple(field["values"])})
-            for field in values["fields"]
-        ]
-        crosses = [
-            Cross(tuple(cross["names"]), tuple(cross["values"]))
-            for cross in values.get("crosses", [])
-        ]
+        schema = _schema(values)
         items = (
             ClickedContents(**similar, placing=Placing(**values["placing"])) if similar else None
         )
         new_items = NewItemTerm(**values["new_items"])
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as broken:
         raise BundleRefused(f"{path} cannot be read ({broken}). Train it anew.") from broken
-    schema = ContentSchema(tuple(fields), tuple(crosses))
     examples = tensors.pop(EXAMPLES)
     shapes = [tuple(tensor.shape) for tensor in tensors.values()]
     columns, width = schema.columns, hidden + 1
@@ -100,6 +93,17 @@ def read_encoder(
     if found.shape != examples.shape or not torch.allclose(found, examples, atol=TOLERANCE):
         raise BundleRefused(f"{path} gives other vectors than when it was written. Train it anew.")
     return encoder
+
+
+def _schema(values: Mapping[str, Any]) -> ContentSchema:
+    """Return the schema that `dataclasses.asdict` turned into these values."""
+    fields = (
+        ContentField(**{**field, "values": tuple(field["values"])}) for field in values["fields"]
+    )
+    crosses = (
+        Cross(tuple(cross["names"]), tuple(cross["values"])) for cross in values.get("crosses", [])
+    )
+    return ContentSchema(tuple(fields), tuple(crosses))
 
 
 def _crosses_fit(schema: ContentSchema) -> bool:

@@ -129,12 +129,13 @@ class ContentSchema:
 
     @property
     def rows(self) -> int:
-        return sum(len(rows) for rows in self.value_rows())
+        return sum(len(rows) for rows in self.value_rows)
 
     @property
     def columns(self) -> int:
         return INTERCEPT + sum(field.columns for field in self.fields)
 
+    @cached_property
     def value_rows(self) -> list[ValueRows]:
         """Return the rows of each field with values, then those of each cross."""
         parts: list[ValueRows] = []
@@ -161,7 +162,7 @@ class ContentSchema:
     def _row_of(self) -> dict[str, dict[str, int]]:
         return {
             rows.name: {value: rows.first + 1 + at for at, value in enumerate(rows.values)}
-            for rows in self.value_rows()
+            for rows in self.value_rows
         }
 
     def check(self, attributes: Attributes, vectors: Vectors, others: Collection[str] = ()) -> None:
@@ -200,7 +201,7 @@ class ContentSchema:
             texts[cross.name] = [together(parts)] if len(parts) == len(cross.names) else []
         rows: list[int] = []
         weights: list[float] = []
-        for part in self.value_rows():
+        for part in self.value_rows:
             own = self._row_of[part.name]
             rows += [own.get(text, part.first) for text in texts[part.name]]
             weights += [1 / max(len(texts[part.name]), 1)] * len(texts[part.name])

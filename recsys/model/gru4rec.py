@@ -190,7 +190,8 @@ class SessionRNN(nn.Module):
         """Return the score of every item: bias + inner product, or bias + scale · cosine.
 
         Args:
-            matrix: (N, H) float32, item vectors, of length 1 where `scale` is above 0.
+            matrix: (N, H) float32, item vectors. Those of items with clicks have length 1 where
+                `scale` is above 0, so that their scores are cosines.
             bias: (N,) float32.
             hidden: (B, H) float32, the top layer's outputs. A row without direction gives the
                 bias alone where `scale` is above 0.

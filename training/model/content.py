@@ -116,7 +116,7 @@ class ContentFeatures:
         items, codes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         weights = [np.zeros(0, np.float32)]
         valued = [one for one in coded if one.field.has_values] + joined
-        for one, part in zip(valued, schema.value_rows(), strict=True):
+        for one, part in zip(valued, schema.value_rows, strict=True):
             items.append(one.item)
             codes.append(one.code + part.first)
             weights.append(one.weight)
@@ -194,7 +194,7 @@ class ContentWeights:
         """
         old = base.tables
         values = old.values.new_zeros(max(features.schema.rows, 1), old.values.size(1))
-        parts = zip(features.schema.value_rows(), base.schema.value_rows(), strict=True)
+        parts = zip(features.schema.value_rows, base.schema.value_rows, strict=True)
         for now, before in parts:
             rows = old.values[before.first : before.first + len(before)]
             values[now.first : now.first + len(now)] = rows[0]

@@ -139,7 +139,7 @@ def eager_predictor(
     repeats: RepeatTerm | None = None,
     recent: RecentPopularity | None = None,
 ) -> Predictor:
-    """Return the predictor of the service over weights that are not exported yet."""
+    """Return the predictor of the service over these weights, exported or not."""
     content = weights.encoder(sorted(catalogue.attributes))
     exported = weights.exported(content)
     return Predictor(
