@@ -123,6 +123,7 @@ class AllowedItems:
             return held
         if not self.count:
             return np.zeros(items.shape, dtype=bool)
+        items = items.astype(self.indices.dtype, copy=False)  # else numpy converts all indices
         places = np.searchsorted(self.indices, items)
         equal: NDArray[np.bool_] = self.indices.take(places, mode="clip") == items
         return equal

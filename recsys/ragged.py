@@ -6,7 +6,7 @@ that have a score of their own.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -78,7 +78,7 @@ def offsets_of(counts: NDArray[np.integer[Any] | np.bool_]) -> NDArray[np.int64]
 def rows_of(lists: Sequence[Sequence[int]]) -> RaggedArray:
     """Return a ragged array with one row for each list."""
     lengths = np.array([len(row) for row in lists], dtype=np.int64)
-    items = np.fromiter((item for row in lists for item in row), np.int64, int(lengths.sum()))
+    items = np.fromiter(chain.from_iterable(lists), np.int64, int(lengths.sum()))
     return RaggedArray(offsets_of(lengths), items)
 
 

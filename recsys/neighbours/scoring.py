@@ -6,6 +6,7 @@ joined, with inverse item frequency).
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from recsys.ragged import RaggedArray, ScoredRaggedArray, concatenated, offsets_
 
 CASES_AT_ONCE = 64  # so that the arrays stay in the processor's cache
 CANDIDATES_AT_ONCE = 1 << 17
+LOOKS = 16  # at the sessions of an item
 MAX_CANDIDATES = 1 << 20  # a place takes 20 bits of a sorting key, a case 6, a score 31
 
 
@@ -55,13 +57,13 @@ class _Candidates:
     """Sessions that share an item with a case, ordered by case, newest first."""
 
     case: NDArray[np.int64]
-    session: NDArray[np.int64]
-    place: NDArray[np.int64]  # position in that session of the shared item clicked last
+    session: NDArray[np.int32]
+    pair: NDArray[np.int64]  # where the index holds that session for the shared item clicked last
     similarity: NDArray[np.float64]
 
-    def only(self, kept: NDArray[np.bool_] | NDArray[np.int64]) -> "_Candidates":
+    def only(self, kept: NDArray[np.int64]) -> "_Candidates":
         return _Candidates(
-            self.case[kept], self.session[kept], self.place[kept], self.similarity[kept]
+            self.case[kept], self.session[kept], self.pair[kept], self.similarity[kept]
         )
 
 
@@ -69,7 +71,7 @@ class SessionNeighbours:
     """Scorer of the items in the training sessions that are most similar to a window."""
 
     def __init__(self, index: NeighbourIndex, settings: NeighbourSettings) -> None:
-        """Compute the weights that do not depend on the window.
+        """Hold an index.
 
         Args:
             index: the training sessions.
@@ -77,12 +79,7 @@ class SessionNeighbours:
         """
         self.index = index
         self.settings = settings
-        self._lengths = np.diff(index.offsets).astype(np.int64)
-        age, decay = index.age_days.astype(np.float64), settings.age_decay_days
-        self._freshness = np.ones(len(age)) if decay is None else np.exp(-age / decay)
-        self._idf = 1.0 + settings.idf * index.rarity.astype(np.float64)
-        longest = int(self._lengths.max(initial=1))
-        far = settings.distance_decay
+        far, longest = settings.distance_decay, int(np.diff(index.offsets).max(initial=1))
         self._nearness = np.ones(longest) if far is None else np.exp(-np.arange(longest) / far)
 
     def score(self, windows: RaggedArray) -> ScoredRaggedArray:
@@ -115,7 +112,8 @@ class SessionNeighbours:
 
     def _parts(self, windows: RaggedArray) -> list[RaggedArray]:
         """Return the cases in parts whose sums and candidates fit in memory together."""
-        if len(windows) == 1:
+        most = len(windows.items) * self.settings.candidates
+        if len(windows) <= CASES_AT_ONCE and most <= CANDIDATES_AT_ONCE:
             return [windows]
         starts = self.index.starts
         held = np.where(windows.items < 0, 0, starts[windows.items + 1] - starts[windows.items])
@@ -129,13 +127,14 @@ class SessionNeighbours:
         return parts or [windows]
 
     def _score(self, windows: RaggedArray) -> ScoredRaggedArray:
-        neighbours = self._nearest(self._newest(self._sharing(windows)))
+        neighbours = self._nearest(self._sharing(windows))
         begins = self.index.offsets[neighbours.session].astype(np.int64)
-        lengths = self._lengths[neighbours.session]
+        lengths = self.index.offsets[neighbours.session + 1] - begins
         at = spread(begins, lengths)
         votes = neighbours.similarity.repeat(lengths)
         if self.settings.distance_decay is not None:
-            distance = at - (begins + neighbours.place).repeat(lengths)
+            shared = begins + self.index.places[neighbours.pair]
+            distance = at - shared.repeat(lengths)
             votes *= self._nearness[np.abs(distance, out=distance)]
         cells, totals = _summed(
             (neighbours.case * self.index.items).repeat(lengths) + self.index.clicks[at], votes
@@ -145,55 +144,55 @@ class SessionNeighbours:
             cells, totals = cells[above], totals[above]
         row, item = np.divmod(cells, self.index.items)
         offsets = offsets_of(np.bincount(row, minlength=len(windows)))
-        return ScoredRaggedArray(offsets, item, totals * self._idf[item])
+        return ScoredRaggedArray(offsets, item, totals * self._idf(item))
+
+    def _idf(self, item: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the weight of some items by their rarity."""
+        return 1.0 + self.settings.idf * self.index.rarity[item].astype(np.float64)
 
     def _sharing(self, windows: RaggedArray) -> _Candidates:
-        """Return every session that shares an item; the weights of several shared items add up."""
+        """Return the newest sessions that share an item, at most `settings.candidates` of a case.
+
+        The weights of several shared items add up.
+        """
         case, item, weight = self._weights(windows)
         starts = self.index.starts[item].astype(np.int64)
-        counts = self.index.starts[item + 1] - starts
-        at, of_entry = spread(starts, counts), np.arange(len(item)).repeat(counts)
-        session = self.index.holders[at].astype(np.int64)
-        oldest = self._oldest(len(windows), case, starts, counts)
-        if oldest is not None:
-            recent = session >= oldest[case[of_entry]]
-            at, of_entry, session = at[recent], of_entry[recent], session[recent]
-        sessions = len(self._lengths)
+        counts = self._needed(case, starts, self.index.starts[item + 1] - starts)
+        at, of_pair = spread(starts, counts), np.arange(len(item)).repeat(counts)
+        session, sessions = self.index.holders[at], self.index.sessions
         # by case, newest first; the items of a case stand with the latest click first
-        order, pair = _sorted(case[of_entry] * sessions + (sessions - 1 - session))
-        first = _first_of_runs(pair)
-        if not len(first):
-            nothing = np.zeros(0, dtype=np.int64)
-            return _Candidates(nothing, nothing, nothing, np.zeros(0))
-        latest = order[first]
-        total = np.add.reduceat(weight[of_entry[order]], first)
-        session, entry = session[latest], of_entry[latest]
-        return _Candidates(
-            case[entry],
-            session,
-            self.index.places[at[latest]].astype(np.int64),
-            total * weight[entry] * self._freshness[session],
-        )
+        newest_first = (case * sessions + sessions - 1).repeat(counts) - session
+        order, key = _sorted(newest_first, "stable")  # merges what each item has in order
+        of_pair, first = of_pair[order], _first_of_runs(key)
+        similarity = np.add.reduceat(weight[of_pair], first) if len(first) else np.zeros(0)
+        kept = _leading(case[of_pair[first]], self.settings.candidates)
+        first, similarity = first[kept], similarity[kept]
+        entry, latest = of_pair[first], order[first]
+        session = session[latest]
+        similarity *= weight[entry]
+        if self.settings.age_decay_days is not None:
+            age = self.index.age_days[session].astype(np.float64)
+            similarity *= np.exp(-age / self.settings.age_decay_days)
+        return _Candidates(case[entry], session, at[latest], similarity)
 
-    def _oldest(
-        self,
-        cases: int,
-        case: NDArray[np.int64],
-        starts: NDArray[np.int64],
-        counts: NDArray[np.int64],
-    ) -> NDArray[np.int64] | None:
-        """Return a session for each case such that older sessions cannot be candidates.
+    def _needed(
+        self, case: NDArray[np.int64], starts: NDArray[np.int64], counts: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Return how many sessions of each item, the newest first, can be candidates of its case.
 
-        One item of the case has enough newer sessions. It saves time for popular items and changes
-        no result. None where no item has enough.
+        Where another item of the case has enough newer sessions, older ones cannot. Leaving them
+        out saves time for popular items and changes no result, so a few looks are exact enough.
         """
         enough = counts >= self.settings.candidates
         if not enough.any():
-            return None
-        oldest = np.zeros(cases, dtype=np.int64)
-        last = self.index.holders[(starts + counts)[enough] - 1].astype(np.int64)
-        np.maximum.at(oldest, case[enough], last)
-        return oldest
+            return counts
+        oldest = np.zeros(int(case.max()) + 1, dtype=np.int32)
+        np.maximum.at(oldest, case[enough], self.index.holders[(starts + counts)[enough] - 1])
+        step = counts // LOOKS + 1
+        looks = np.minimum(step[:, None] * np.arange(LOOKS), counts[:, None] - 1)
+        recent = self.index.holders[starts[:, None] + looks] >= oldest[case][:, None]
+        needed: NDArray[np.int64] = np.minimum(recent.sum(axis=1) * step, counts)
+        return needed
 
     def _weights(
         self, windows: RaggedArray
@@ -215,15 +214,6 @@ class SessionNeighbours:
         decay = self.settings.click_decay
         weight = 1 - back / lengths[case] if decay is None else np.exp(-back / decay)
         return case, item, weight
-
-    def _newest(self, candidates: _Candidates) -> _Candidates:
-        """Return the newest candidates of each case, at most `settings.candidates`."""
-        limit = self.settings.candidates
-        counts = np.bincount(candidates.case)
-        if counts.max(initial=0) <= limit:
-            return candidates
-        place = np.arange(len(candidates.case)) - offsets_of(counts)[candidates.case]
-        return candidates.only(place < limit)
 
     def _nearest(self, candidates: _Candidates) -> _Candidates:
         """Return the most similar candidates of each case, at most `settings.neighbours`.
@@ -249,6 +239,11 @@ def _shares(rows: ScoredRaggedArray, best: int) -> ScoredRaggedArray:
     kept = _highest(row, shares, rows.offsets, longest, best)
     counts = np.minimum(lengths, best)
     return ScoredRaggedArray(offsets_of(counts), rows.items[kept], shares[kept])
+
+
+def _leading(group: NDArray[np.int64], limit: int) -> NDArray[np.bool_]:
+    """Return whether each entry is among the first `limit` of its group; the groups rise."""
+    return np.arange(len(group)) - offsets_of(np.bincount(group))[group] < limit
 
 
 def _highest(
@@ -293,14 +288,17 @@ def _summed(
     return key[first], np.add.reduceat(values[order], first)
 
 
-def _sorted(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _sorted(
+    keys: NDArray[np.int64], kind: Literal["quicksort", "stable"] = "quicksort"
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the order of the keys, of equal ones the first position first, and the sorted keys.
 
     The sort takes integers that hold key and position: it is several times as fast as `argsort`.
+    The stable kind is faster where the keys are long runs that rise.
     """
     bits = len(keys).bit_length()
     packed = (keys << bits) | np.arange(len(keys))
-    packed.sort()
+    packed.sort(kind=kind)
     return packed & ((1 << bits) - 1), packed >> bits
 
 

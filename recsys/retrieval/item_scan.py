@@ -249,7 +249,8 @@ class _OrderedCodes:
         least = np.floor(
             _at_most_the_last(products, min(count, runs.size)) - 2 * (1 + ROUNDING) * errors
         )
-        least = np.nan_to_num(least, nan=INT32.max).clip(min=INT32.min + 1)  # NaN finds nothing
+        least[np.isnan(least)] = INT32.max  # a state of NaN finds nothing
+        least = np.maximum(least, INT32.min + 1)
         return [
             self.items[runs.places(np.flatnonzero(row >= int(bound)))].astype(np.int64)
             for row, bound in zip(products, least.tolist(), strict=True)

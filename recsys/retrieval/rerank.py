@@ -23,7 +23,7 @@ from recsys.allowed_items import AllowedItems
 from recsys.model.gru4rec import MIN_LENGTH
 from recsys.model.ranking import NEVER
 from recsys.model.repeats import temperature_of
-from recsys.ragged import ScoredRaggedArray, offsets_of, rows_of
+from recsys.ragged import ScoredRaggedArray, rows_of
 from recsys.retrieval.candidates import CandidateIndex, Windows
 from recsys.retrieval.exact import ExactScan, RankingQuery, TopK, shown_items
 from recsys.retrieval.item_scan import ItemScan
@@ -145,8 +145,9 @@ class Reranked:
         short = [
             at for at, found in enumerate(lists) if found is None and self._is_short(batch, at)
         ]
-        for at, top_k in zip(short, self._of_allowed(batch.only(short)), strict=True):
-            lists[at] = top_k
+        if short:
+            for at, top_k in zip(short, self._of_allowed(batch.only(short)), strict=True):
+                lists[at] = top_k
         return lists
 
     def _is_short(self, batch: "_Batch", at: int) -> bool:
@@ -360,26 +361,30 @@ class Reranked:
         scores += biases
         if batch.votes is not None:
             self._normalize(scores, shown, batch.votes)
+        total, allowed = len(self._vectors), shown
+        if any(query.allowed is not None for query in queries):
+            allowed = shown.copy()
+            for row, query in enumerate(queries):
+                if query.allowed is not None:
+                    allowed[row] &= query.allowed.holds(items[row])
         floors = [
             NEVER
             if _suffices(done, query, demoted)
-            else _floor(done, items[row], scores[row], shown[row], len(self._vectors))
+            else _floor(done, query, items[row], scores[row], shown[row], allowed[row], total)
             for row, (done, query, demoted) in enumerate(
                 zip(searches, queries, batch.demoted, strict=True)
             )
         ]
         if len(entries.item):
-            places, flat = entries.places(items, len(self._vectors)), scores.ravel()
+            places, flat = entries.places(items, total), scores.ravel()
             with np.errstate(invalid="ignore"):  # a state of NaN
                 voted = flat[places[:votes]]
                 flat[places[:votes]] = np.logaddexp(voted, entries.value[:votes])
             flat[places[votes:]] += entries.value[votes:]
         for row, query in enumerate(queries):
             if query.excluded:
-                shown[row] &= ~np.isin(items[row], query.excluded)
-            if query.allowed is not None:
-                shown[row] &= query.allowed.holds(items[row])
-        scores[~shown | np.isnan(scores)] = NEVER
+                allowed[row] &= ~np.isin(items[row], query.excluded)
+        scores[~allowed | np.isnan(scores)] = NEVER
         order = np.argsort(-scores, axis=1, kind="stable")[:, : max(query.k for query in queries)]
         rows = np.arange(len(items))[:, None]
         best, falling = items[rows, order].tolist(), scores[rows, order].tolist()
@@ -416,7 +421,7 @@ class Reranked:
             best = best[:, -settings.normalizing :]
         highest = best.max(axis=1, keepdims=True)
         shift = -highest - np.log(np.exp(best - highest).sum(axis=1, keepdims=True))
-        shift[votes.lengths > 0] += np.float32(math.log1p(-settings.weight))
+        shift += (votes.lengths > 0)[:, None] * np.float32(math.log1p(-settings.weight))
         scores += shift
 
 
@@ -459,21 +464,17 @@ class _Entries:
     def of(cls, rows: Sequence[Mapping[int, float]]) -> "_Entries":
         """Return the entries of these rows, item → value."""
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
-        entries = int(lengths.sum())
-        return cls.of_rows(
-            ScoredRaggedArray(
-                offsets_of(lengths),
-                np.fromiter(chain.from_iterable(rows), np.int64, entries),
-                np.fromiter(chain.from_iterable(row.values() for row in rows), np.float64, entries),
-            )
-        )
+        row, column = _places_of(lengths)
+        items = np.fromiter(chain.from_iterable(rows), np.int64, len(row))
+        values = chain.from_iterable(row.values() for row in rows)
+        return cls(lengths, row, column, items, np.fromiter(values, np.float32, len(row)))
 
     @classmethod
     def of_rows(cls, rows: ScoredRaggedArray) -> "_Entries":
         """Return the entries of these rows."""
-        row = rows.row_of_entry
-        column = np.arange(len(row)) - rows.offsets[row]
-        return cls(rows.lengths, row, column, rows.items, rows.scores.astype(np.float32))
+        lengths = rows.lengths
+        row, column = _places_of(lengths)
+        return cls(lengths, row, column, rows.items, rows.scores.astype(np.float32))
 
     def followed_by(self, others: "_Entries") -> "_Entries":
         """Return these entries and then the others, whose items stand behind those of a row."""
@@ -504,6 +505,12 @@ class _Entries:
         return np.searchsorted((items + rows[:, None]).ravel(), self.item + rows[self.row])
 
 
+def _places_of(lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the row of each entry of rows of these lengths, and its place in that row."""
+    row = np.arange(len(lengths)).repeat(lengths)
+    return row, np.arange(len(row)) - (lengths.cumsum() - lengths)[row]
+
+
 def _places(query: RankingQuery, demoted: Sequence[int]) -> int:
     """Return how many of the best items a list may reach down to."""
     return query.k + len(query.excluded) + len(demoted)
@@ -531,25 +538,32 @@ def _suffices(searches: Sequence[_Search], query: RankingQuery, demoted: Sequenc
 
 def _floor(
     searches: Sequence[_Search],
+    query: RankingQuery,
     items: NDArray[np.int64],
     scores: NDArray[np.float32],
     distinct: NDArray[np.bool_],
+    allowed: NDArray[np.bool_],
     total: int,
 ) -> float:
     """Return the highest score that an item may have which is not among the candidates.
 
     Args:
         searches: what was searched for the candidates.
+        query: the query.
         items: (C,) int64, the candidates.
         scores: (C,) float32, their scores without bonuses and votes.
         distinct: (C,) bool, False where there is no candidate, or the same once more.
+        allowed: (C,) bool, those of the distinct ones that the query allows.
         total: N.
     """
     floor = NEVER
     for search in searches:
         if search.depth == sys.maxsize:
             continue
-        held = distinct if search.allowed is None else distinct & search.allowed.holds(items)
+        if search.allowed is query.allowed:
+            held = allowed
+        else:
+            held = distinct if search.allowed is None else distinct & search.allowed.holds(items)
         found, size = scores[held], total if search.allowed is None else search.allowed.count
         if len(found) < min(search.depth, size):
             return math.inf  # the index has not found so many

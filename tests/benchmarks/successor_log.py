@@ -24,7 +24,7 @@ SUCCESSOR_SHARES = (0.4, 0.3, 0.2, 0.1)  # of the clicks that follow an item
 KIND_SHARES = (0.55, 0.1, 0.15, 0.2)  # of the last item, of the one before, same category, any
 EXPONENT = 0.8  # P(rank r) ∝ r^-0.8, as in tests/benchmarks/scaling.py
 SHORTEST, MEAN_EXTRA_CLICKS, LONGEST = 2, 3.2, 30  # clicks of a session
-SECONDS_BETWEEN_SESSIONS = 60
+BEGIN, SECONDS_BETWEEN_SESSIONS = 1_600_000_000, 60
 DEPARTMENTS, BRANDS, PRICES = 20, 2_000, 100_000  # prices in hundredths
 
 app = typer.Typer(add_completion=False)
@@ -103,7 +103,7 @@ def write(
     table = {
         "session_id": visit,
         "item_id": item,
-        "timestamp": visit * SECONDS_BETWEEN_SESSIONS + np.concatenate(at)[order],
+        "timestamp": BEGIN + visit * SECONDS_BETWEEN_SESSIONS + np.concatenate(at)[order],
         "split": pa.DictionaryArray.from_arrays(
             part.astype(np.int8), pa.array(["train", "valid", "test"])
         ),

@@ -79,6 +79,21 @@ def test_scores_are_those_of_the_definition(
         assert scores == pytest.approx(by_definition(train, settings, window), rel=1e-5)
 
 
+@pytest.mark.parametrize("candidates", [1, 16, 17, 40])
+def test_sessions_of_popular_items_count_as_far_as_the_candidates_reach(candidates: int) -> None:
+    random = np.random.default_rng(candidates)
+    train = ["".join(random.choice(list("aaaabbbccdef"), 3)) for _ in range(150)]
+    settings = NeighbourSettings(neighbours=30, candidates=candidates, click_decay=2.0)
+    windows = [[0, 1], [2, 0, 5], [3], [1, 2, 3, 4]]
+    found = neighbours(train, settings).score(rows_of(windows))
+
+    for case, scores in enumerate(found.lists()):
+        expected = by_definition(train, settings, windows[case])
+        row = slice(found.offsets[case], found.offsets[case + 1])
+        got = dict(zip(scores, found.scores[row].tolist(), strict=True))
+        assert got == pytest.approx(expected, rel=1e-5)
+
+
 @given(WORDS, SETTINGS, WINDOWS)
 def test_a_row_is_the_same_bit_for_bit_whatever_stands_beside_it(
     train: list[str], settings: NeighbourSettings, windows: list[list[int]]
