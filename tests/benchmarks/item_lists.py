@@ -87,8 +87,8 @@ def main(
     split_column: Annotated[str | None, typer.Option(help="Column of the split.")] = None,
 ) -> None:
     predictor = open_predictor(bundle)
-    scale = load_bundle(bundle).manifest.size.scale
-    recipe = Recipe()
+    manifest = load_bundle(bundle).manifest
+    scale, recipe = manifest.size.scale, Recipe(validation=manifest.recipe["validation"])
     states = validation_states(
         predictor, states_from(prepare(ClickOptions(clicks, split_column=split_column)), recipe)
     )
