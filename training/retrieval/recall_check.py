@@ -23,7 +23,7 @@ from recsys.retrieval.candidates import KINDS, CandidateIndex, Windows
 from recsys.retrieval.exact import EXACT_RETRIEVAL, RankingQuery, Retrieval, RetrievalSettings, TopK
 from recsys.retrieval.int8 import Int8Index
 from recsys.retrieval.rerank import Reranked, query_vectors
-from training.evaluation.evaluate import LIST_LENGTH, SCORES_AT_ONCE
+from training.evaluation.evaluate import LIST_LENGTH, SCORES_AT_ONCE, cases_at_once
 from training.evaluation.sample import sampled
 from training.model.weights import Weights
 from training.recipe import Recipe
@@ -139,7 +139,7 @@ class RecallCheck:
             states: hidden states to make lists for.
         """
         self._states = states
-        self._rows = max(SCORES_AT_ONCE // len(predictor.catalogue), 1)
+        self._rows = cases_at_once(len(predictor.catalogue), SCORES_AT_ONCE)
         sets = allowed_sets(len(predictor.catalogue), seed=1)
         self._queries = {
             f"{share:g}": [RankingQuery(LIST_LENGTH, allowed=allowed)] * len(states)
