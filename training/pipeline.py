@@ -137,33 +137,16 @@ def train_bundle(
         TrainingStopped: The loss or a weight is NaN or infinite.
         AnotherProcessFailed: Another process cannot go on, and has the message.
     """
-    with processes.all_or_none():
-        _check_embedding(options)
-        device = choose_device(options.device)
-        if processes.is_first:
-            _check_out(options, is_restart=processes.is_restart)
-        prepared, about_items = _read(options, console)
-    choice, trained = _fit(options, prepared, about_items, device, console, processes)
-    options = dataclasses.replace(options, recipe=choice.rival.recipe)
-    recipe, catalogue, additions = options.recipe, trained.catalogue, trained.additions
-    blend = blend_of(additions.blend, catalogue, prepared.train)
-    recent = recent_of(additions.recent, catalogue, prepared.train)
-    _show_additions(recipe, additions, console)
-    predictor = eager_predictor(
-        trained.weights, catalogue, recipe, blend, additions.repeats, recent
-    )
-    results, limits = _test(options, prepared, predictor, console, processes)
-    if not processes.is_first:
-        return None
-    report_data = _report_data(
-        options, prepared, choice, trained, device, results, limits, predictor
-    )
-    retrieval = _retrieval(recipe, prepared, trained, predictor, console)
-    export = _export(options, prepared, choice, trained, report_data, blend, recent, retrieval)
-    manifest = write_bundle(options.out, export)
-    shutil.rmtree(options.work)
-    show(report_data.results, report_data.comparison, console)
-    return manifest
+    with ExitStack() as stack:
+        with processes.all_or_none():
+            _check_embedding(options)
+            device = choose_device(options.device)
+            if processes.is_first:
+                check_new_folder(options.out, "The bundle")
+                stack.enter_context(work_folder(options.work))
+                _check_unfinished(options, is_restart=processes.is_restart)
+            prepared, about_items = _read(options, console)
+        return _train_and_write(options, prepared, about_items, device, console, processes)
 
 
 @dataclass(frozen=True)
@@ -188,6 +171,38 @@ def _read(options: TrainOptions, console: Console) -> tuple[Prepared, AboutItems
     return prepared, about_items
 
 
+def _train_and_write(
+    options: TrainOptions,
+    prepared: Prepared,
+    about_items: AboutItems,
+    device: torch.device,
+    console: Console,
+    processes: Processes,
+) -> Manifest | None:
+    """Train on the clicks that were read, test and write the bundle; see `train_bundle`."""
+    choice, trained = _fit(options, prepared, about_items, device, console, processes)
+    options = dataclasses.replace(options, recipe=choice.rival.recipe)
+    recipe, catalogue, additions = options.recipe, trained.catalogue, trained.additions
+    blend = blend_of(additions.blend, catalogue, prepared.train)
+    recent = recent_of(additions.recent, catalogue, prepared.train)
+    _show_additions(recipe, additions, console)
+    predictor = eager_predictor(
+        trained.weights, catalogue, recipe, blend, additions.repeats, recent
+    )
+    results, limits = _test(options, prepared, predictor, console, processes)
+    if not processes.is_first:
+        return None
+    report_data = _report_data(
+        options, prepared, choice, trained, device, results, limits, predictor
+    )
+    retrieval = _retrieval(recipe, prepared, trained, predictor, console)
+    export = _export(options, prepared, choice, trained, report_data, blend, recent, retrieval)
+    manifest = write_bundle(options.out, export)
+    shutil.rmtree(options.work)
+    show(report_data.results, report_data.comparison, console)
+    return manifest
+
+
 def _fit(
     options: TrainOptions,
     prepared: Prepared,
@@ -201,9 +216,6 @@ def _fit(
     if options.warm_start is not None:
         initialiser = options.warm_start.with_items(items.attributes, items.content)
     with ExitStack() as stack:
-        with processes.all_or_none():
-            if processes.is_first:
-                stack.enter_context(work_folder(options.work))
         bars = stack.enter_context(TrainingBars(console))
         stop = stack.enter_context(stop_on_signal(patient=processes.size > 1))
         base_model = None if options.warm_start is None else options.warm_start.base_model
@@ -402,10 +414,8 @@ def _check_embedding(options: TrainOptions) -> None:
         )
 
 
-def _check_out(options: TrainOptions, *, is_restart: bool) -> None:
-    check_new_folder(options.out, "The bundle")
-    resume = options.resume or is_restart
-    if options.work.exists() and any(options.work.iterdir()) and not resume:
+def _check_unfinished(options: TrainOptions, *, is_restart: bool) -> None:
+    if any(options.work.iterdir()) and not (options.resume or is_restart):
         raise BadInput(
             "An unfinished run is there",
             [f"{options.work}. Go on with --resume, or delete it to begin anew."],

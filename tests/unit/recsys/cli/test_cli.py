@@ -13,8 +13,12 @@ from pathlib import Path
 import pytest
 
 from recsys import __version__
+from recsys.bundle.manifest import Manifest
+from recsys.errors import BadInput
+from recsys.fileio import locked_folder
 from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.training.command_line import GOOD, run
+from training.export import Export, write_bundle
 
 QUICK = ["--set", "epochs=1", "--set", "hidden=8", "--set", "negatives=8", "--set", "batch=8"]
 
@@ -244,6 +248,7 @@ def test_a_second_run_on_the_same_output_is_refused(
 ) -> None:
     work = tmp_path / "out.unfinished"
     work.mkdir()
+    (work / "checkpoint.safetensors").touch()  # it is not the advice to delete it that is shown
     other = os.open(work, os.O_RDONLY)
     fcntl.flock(other, fcntl.LOCK_EX)
 
@@ -255,6 +260,32 @@ def test_a_second_run_on_the_same_output_is_refused(
     assert code == 2
     assert "Another run is at work" in err
     assert work.exists()
+
+
+def test_no_second_run_begins_until_the_bundle_is_written(
+    capsys: pytest.CaptureFixture[str],
+    clicks: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out, written = tmp_path / "out", []
+
+    def write(folder: Path, export: Export) -> Manifest:
+        with (
+            pytest.raises(BadInput, match="in use"),
+            locked_folder(tmp_path / "out.unfinished", BadInput("in use", [])),
+        ):
+            pass
+        written.append(folder)
+        return write_bundle(folder, export)
+
+    monkeypatch.setattr("training.pipeline.write_bundle", write)
+
+    code, _, _ = run(capsys, "train", "--clicks", str(clicks), "--out", str(out), *QUICK)
+
+    assert code == 0
+    assert written == [out]
+    assert not (tmp_path / "out.unfinished").exists()
 
 
 def test_a_path_is_never_markup(
