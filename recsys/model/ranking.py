@@ -10,6 +10,7 @@ from torch import Tensor
 
 NEVER = float("-inf")  # the score of an item that may not be shown
 UNRANKED = 2**31 - 1  # the rank of a target outside the catalogue: a miss at every K
+LEAST_ROWS = 16  # that are scored together, because each part reads the vectors of all items
 
 
 def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -70,6 +71,11 @@ def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     candidates = torch.cat([candidates, rest.expand(rows, rest.size(0))], dim=1)
     best, at = torch.topk(scores.gather(1, candidates), k, dim=1)
     return best, candidates.gather(1, at)
+
+
+def rows_at_once(items: int, scores: int) -> int:
+    """Return how many rows to score together, for about so many scores of N = `items`."""
+    return max(scores // items, LEAST_ROWS)
 
 
 def target_ranks(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

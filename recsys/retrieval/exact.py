@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.allowed_items import AllowedItems
-from recsys.model.ranking import NEVER
+from recsys.model.ranking import NEVER, rows_at_once
 from recsys.model.repeats import RepeatTerm, temperature_of
 from recsys.neighbours.blend import Blend
 from recsys.ragged import ScoredRaggedArray, rows_of
@@ -26,7 +26,7 @@ from recsys.retrieval.candidates import KINDS, REMOVED_KINDS, IndexSettings, Win
 from recsys.retrieval.new_items import PlacedItems, trained_only
 from recsys.retrieval.rules import RankingRules
 
-SCORES_AT_ONCE = 8_000_000  # of an exact scan, 32 MB; each part of a batch reads all items
+SCORES_AT_ONCE = 8_000_000  # of an exact scan, 32 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ class ExactScan:
 
     def top_k(self, hidden: Tensor, clicks: Windows, queries: Sequence[RankingQuery]) -> list[TopK]:
         """Return the exact lists; see `Retrieval.top_k`."""
-        rows = max(SCORES_AT_ONCE // len(self.matrix), 1)
+        rows = rows_at_once(len(self.matrix), SCORES_AT_ONCE)
         parts = [slice(at, at + rows) for at in range(0, len(queries), rows)]
         return [
             top_k

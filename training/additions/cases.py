@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.sessions import Sessions, coded, reindex
+from recsys.model.ranking import rows_at_once
 from recsys.predictor import Predictor
 from recsys.ragged import RaggedArray, offsets_of, windows_along
 from training.evaluation.appearance import appearance_of
-from training.evaluation.evaluate import cases_at_once, in_chunks, scores_of
+from training.evaluation.evaluate import in_chunks, scores_of
 from training.evaluation.trending import going_on
 
 CASES = 20_000  # about so many validation cases, of sessions spread evenly over time
@@ -60,7 +61,7 @@ def scored_cases(
     targets, request_ms = sessions.next_clicks.astype(np.int64), sessions.request_ms
     appearance = appearance_of(predictor)
     in_time |= scorer is not predictor
-    at_once, types = cases_at_once(items, SCORES_AT_ONCE), predictor.event_types
+    at_once, types = rows_at_once(items, SCORES_AT_ONCE), predictor.event_types
     for chunk, numbers in in_chunks(coded(sessions, types), at_once, in_time=in_time):
         clicked = [codes // types.count for codes in chunk]
         windows = windows_along(clicked, predictor.window).known()

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from data.sessions import Sessions, coded
 from recsys.errors import BadInput
-from recsys.model.ranking import target_ranks, top_k
+from recsys.model.ranking import rows_at_once, target_ranks, top_k
 from recsys.predictor import Predictor
 from recsys.ragged import spread
 from training.evaluation.appearance import Appearance, appearance_of
@@ -31,7 +31,6 @@ from training.parallel.processes import ALONE, Processes
 LIST_LENGTH = 20
 TOLERATED_TIES = 0.0005  # a few accidental ties among float32 scores move a metric by less
 SCORES_AT_ONCE = 8_000_000  # numbers held while ranking: 32 MB as float32
-LEAST_AT_ONCE = 16  # cases, because each part reads the vectors of all items
 CASES_AT_ONCE = 1024  # of scorers that score a few items only
 
 Progress = Callable[[int, int], None]  # (sessions done, sessions in all)
@@ -114,7 +113,7 @@ def evaluate(
     coverage = Coverage(items, LIST_LENGTH)
     done = 0
     is_sparse, in_time = isinstance(scorer, PopularityBackoff), isinstance(scorer, TrendingScorer)
-    at_once = CASES_AT_ONCE if is_sparse else cases_at_once(items, SCORES_AT_ONCE)
+    at_once = CASES_AT_ONCE if is_sparse else rows_at_once(items, SCORES_AT_ONCE)
     if in_time:
         at_once = min(at_once, CASES_AT_ONCE)
     request_ms = sessions.request_ms
@@ -129,11 +128,6 @@ def evaluate(
             progress(done, len(sessions))
     processes.sum([conservative, standard, coverage.seen])
     return _evaluation(sessions, conservative, standard, coverage)
-
-
-def cases_at_once(items: int, scores: int) -> int:
-    """Return how many cases to score together, for about so many scores of N = `items`."""
-    return max(scores // items, LEAST_AT_ONCE)
 
 
 def in_chunks(

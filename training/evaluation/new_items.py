@@ -13,17 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.sessions import Sessions, reindex
-from recsys.model.ranking import target_ranks
+from recsys.model.ranking import rows_at_once, target_ranks
 from recsys.predictor import Predictor
 from recsys.ragged import windows_along
 from training.evaluation.appearance import HIDDEN, Appearance, appearance_of
-from training.evaluation.evaluate import (
-    Progress,
-    Scorer,
-    cases_at_once,
-    in_chunks,
-    scores_of,
-)
+from training.evaluation.evaluate import Progress, Scorer, in_chunks, scores_of
 from training.evaluation.intervals import Estimate, estimate, ratio, resampled_sums, session_sums
 from training.evaluation.trending import TrendingScorer, going_on
 
@@ -169,7 +163,7 @@ def evaluate_new_items(
     ranks = {key: torch.zeros_like(targets) for key in _keys(scorers)}
     appearance, moments = appearance_of(predictor), sessions.request_ms
     done = 0
-    in_time, at_once = model is not predictor, cases_at_once(len(counts), SCORES_AT_ONCE)
+    in_time, at_once = model is not predictor, rows_at_once(len(counts), SCORES_AT_ONCE)
     for chunk, cases in in_chunks(sessions, at_once, in_time=in_time):
         rows, times_ms = asked[cases], moments[cases.numpy()]
         for name, scorer in scorers.items():

@@ -17,13 +17,14 @@ from data.batches.selection import without_last
 from data.prepare import Prepared
 from data.sessions import Sessions, coded, reindex
 from recsys.allowed_items import AllowedItems
+from recsys.model.ranking import rows_at_once
 from recsys.predictor import Predictor
 from recsys.ragged import windows_along
 from recsys.retrieval.candidates import KINDS, CandidateIndex, Windows
 from recsys.retrieval.exact import EXACT_RETRIEVAL, RankingQuery, Retrieval, RetrievalSettings, TopK
 from recsys.retrieval.int8 import Int8Index
 from recsys.retrieval.rerank import Reranked, query_vectors
-from training.evaluation.evaluate import LIST_LENGTH, SCORES_AT_ONCE, cases_at_once
+from training.evaluation.evaluate import LIST_LENGTH, SCORES_AT_ONCE
 from training.evaluation.sample import sampled
 from training.model.weights import Weights
 from training.recipe import Recipe
@@ -139,7 +140,7 @@ class RecallCheck:
             states: hidden states to make lists for.
         """
         self._states = states
-        self._rows = cases_at_once(len(predictor.catalogue), SCORES_AT_ONCE)
+        self._rows = rows_at_once(len(predictor.catalogue), SCORES_AT_ONCE)
         sets = allowed_sets(len(predictor.catalogue), seed=1)
         self._queries = {
             f"{share:g}": [RankingQuery(LIST_LENGTH, allowed=allowed)] * len(states)
