@@ -394,7 +394,8 @@ def work_folder(work: Path) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            for folder in (*work.iterdir(), work):  # a file or a folder with files in it stays
+            folders = (*work.iterdir(), work) if work.exists() else ()  # gone after the bundle
+            for folder in folders:  # a file or a folder with files in it stays
                 with suppress(OSError):
                     folder.rmdir()
             raise

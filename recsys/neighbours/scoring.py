@@ -16,7 +16,7 @@ from recsys.ragged import RaggedArray, ScoredRaggedArray, concatenated, offsets_
 
 CASES_AT_ONCE = 64  # so that the arrays stay in the processor's cache
 CANDIDATES_AT_ONCE = 1 << 17
-LOOKS = 16  # at the sessions of an item
+LOOKS = 16  # sessions of an item, at equal distances, whose age is looked at
 MAX_CANDIDATES = 1 << 20  # a place takes 20 bits of a sorting key, a case 6, a score 31
 
 
@@ -181,7 +181,8 @@ class SessionNeighbours:
         """Return how many sessions of each item, the newest first, can be candidates of its case.
 
         Where another item of the case has enough newer sessions, older ones cannot. Leaving them
-        out saves time for popular items and changes no result, so a few looks are exact enough.
+        out saves time for popular items and changes no result. The number is an upper bound: it is
+        rounded up to the next session that was looked at.
         """
         enough = counts >= self.settings.candidates
         if not enough.any():

@@ -26,7 +26,7 @@ from recsys.retrieval.candidates import KINDS, REMOVED_KINDS, IndexSettings, Win
 from recsys.retrieval.new_items import PlacedItems, trained_only
 from recsys.retrieval.rules import RankingRules
 
-SCORES_AT_ONCE = 8_000_000  # of an exact scan, 32 MB
+SCORES_AT_ONCE = 8_000_000  # of an exact scan, 32 MB; more above 500,000 items, see `rows_at_once`
 
 
 @dataclass(frozen=True, slots=True)

@@ -288,6 +288,25 @@ def test_no_second_run_begins_until_the_bundle_is_written(
     assert not (tmp_path / "out.unfinished").exists()
 
 
+def test_an_error_after_the_bundle_is_the_one_that_is_raised(
+    capsys: pytest.CaptureFixture[str],
+    clicks: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def show(*_: object) -> None:
+        raise BadInput("The terminal is gone", ["it was closed."])
+
+    monkeypatch.setattr("training.pipeline.show", show)
+    out = tmp_path / "out"
+
+    code, _, err = run(capsys, "train", "--clicks", str(clicks), "--out", str(out), *QUICK)
+
+    assert code == 2
+    assert "The terminal is gone" in err
+    assert out.exists()
+
+
 def test_a_path_is_never_markup(
     capsys: pytest.CaptureFixture[str], clicks: Path, tmp_path: Path
 ) -> None:
