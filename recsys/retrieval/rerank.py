@@ -5,14 +5,13 @@ list or a rule, a scan of the allowed items in 8 bits finds them (`recsys/retrie
 The items of the session and of its neighbours are candidates, too, because a repeat term and a
 blend change their scores. So are the best of the raised items, whose biases are higher than in the
 index. No item of the true list is missed by that: raised items only move up, so of the others, the
-list has none that is not among the best of the index's biases.
+list has none that is not among the best of the index's biases. The scores are computed in
+`recsys/retrieval/candidate_scorer.py`.
 """
 
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 import torch
@@ -22,30 +21,17 @@ from torch import Tensor
 from recsys.allowed_items import AllowedItems
 from recsys.model.gru4rec import MIN_LENGTH
 from recsys.model.ranking import NEVER
-from recsys.model.repeats import temperature_of
-from recsys.ragged import ScoredRaggedArray, rows_of
+from recsys.ragged import rows_of
+from recsys.retrieval.candidate_scorer import CandidateScorer, CandidateSearch, RankingBatch
 from recsys.retrieval.candidates import CandidateIndex, Windows
-from recsys.retrieval.exact import ExactScan, RankingQuery, TopK, shown_items
+from recsys.retrieval.exact import ExactScan, RankingQuery, TopK
 from recsys.retrieval.item_scan import ItemScan
-from recsys.retrieval.new_items import ItemVectors, trained_only
+from recsys.retrieval.new_items import trained_only
 from recsys.retrieval.rules import RankingRules
 
 FEW_ALLOWED = 5_000  # so few allowed items are all scored, without index and scan
 WIDE_SHARE = 0.25  # of the items: where so many are allowed, the index may find enough of them
 COUNT_STEP = 10  # of the number of candidates
-VECTORS_AT_ONCE = 32_768  # copied together to be scored, 16 MB of 128 numbers
-
-
-@dataclass(frozen=True, slots=True)
-class _Search:
-    """Items whose best were searched: every item outside the candidates scores lower.
-
-    `depth` counts the best by the score of the model, before bonuses and boosts.
-    """
-
-    depth: int  # sys.maxsize where all items of the set are candidates
-    allowed: AllowedItems | None = None  # the set; None for all items
-    boost: float = 0.0  # added to the scores of the set, at most
 
 
 class Reranked:
@@ -70,8 +56,7 @@ class Reranked:
         """
         self._index, self._exact, self._scan = index, exact, scan
         self._scale, self._few_allowed = scale, few_allowed
-        self._vectors = ItemVectors(exact.matrix, exact.bias, exact.new)
-        self._blend, self._temperature = exact.blend, temperature_of(exact.repeats)
+        self._scorer, self._blend = CandidateScorer(exact), exact.blend
         self._least_count = 0 if exact.blend is None else exact.blend.settings.normalizing
         self._raised = exact.raised
         raised_rows = exact.matrix[torch.from_numpy(exact.raised)]
@@ -86,8 +71,7 @@ class Reranked:
         if missing:
             for at, top_k in zip(missing, self._by_scan(batch.only(missing)), strict=True):
                 lists[at] = top_k
-        missing = [at for at, top_k in enumerate(lists) if top_k is None]
-        rest = [at for at in missing if lists[at] is None]
+        rest = [at for at, top_k in enumerate(lists) if top_k is None]
         exact: list[TopK] = []
         if rest:
             of_rest = [clicks[at] for at in rest], [queries[at] for at in rest]
@@ -101,13 +85,15 @@ class Reranked:
         """Return the lists that the index finds, None for the others."""
         return self._quick(self._batch(hidden, clicks, queries))
 
-    def _batch(self, hidden: Tensor, clicks: Windows, queries: Sequence[RankingQuery]) -> "_Batch":
+    def _batch(
+        self, hidden: Tensor, clicks: Windows, queries: Sequence[RankingQuery]
+    ) -> RankingBatch:
         bonuses = [self._bonuses(window) for window in clicks]
         demoted = [[item for item, bonus in row.items() if bonus < 0] for row in bonuses]
         known = trained_only(clicks, self._exact.new)
         votes = None if self._blend is None else self._blend.votes(rows_of(known))
         vectors = query_vectors(hidden, self._scale)
-        return _Batch(vectors, self._readable(known), queries, bonuses, demoted, votes)
+        return RankingBatch(vectors, self._readable(known), queries, bonuses, demoted, votes)
 
     def _readable(self, clicks: Windows) -> Windows:
         """Return windows that the index can read: without new items.
@@ -133,14 +119,14 @@ class Reranked:
         repeats = self._exact.repeats
         return {} if repeats is None else repeats.bonuses(window)
 
-    def _quick(self, batch: "_Batch") -> list[TopK | None]:
+    def _quick(self, batch: RankingBatch) -> list[TopK | None]:
         """Return the lists whose items the index finds, or whose filter leaves few items."""
         lists: list[TopK | None] = [None] * len(batch.queries)
         for count, rows in self._rows_by_count(batch).items():
             some = batch.only(rows)
             items = self._of_index(some, count)
-            searches = [[_Search(min(self._index.max_k, count))]] * len(rows)
-            for at, top_k in zip(rows, self._scored(some, items, searches), strict=True):
+            searches = [[CandidateSearch(min(self._index.max_k, count))]] * len(rows)
+            for at, top_k in zip(rows, self._scorer.lists(some, items, searches), strict=True):
                 lists[at] = top_k
         short = [
             at for at, found in enumerate(lists) if found is None and self._is_short(batch, at)
@@ -150,7 +136,7 @@ class Reranked:
                 lists[at] = top_k
         return lists
 
-    def _is_short(self, batch: "_Batch", at: int) -> bool:
+    def _is_short(self, batch: RankingBatch, at: int) -> bool:
         """Return whether the best of the allowed items of a row are soon found."""
         query = batch.queries[at]
         if query.allowed is None or query.rules is not None or not batch.clicks[at]:
@@ -163,13 +149,14 @@ class Reranked:
         """Return the allowed items without new ones, which the scan does not have."""
         return allowed.first(len(self._exact.matrix))
 
-    def _rows_by_count(self, batch: "_Batch") -> dict[int, list[int]]:
+    def _rows_by_count(self, batch: RankingBatch) -> dict[int, list[int]]:
         """Return candidate count → the rows whose lists the index may find from so many."""
         rows: dict[int, list[int]] = {}
-        for at, (query, demoted) in enumerate(zip(batch.queries, batch.demoted, strict=True)):
+        for at, query in enumerate(batch.queries):
             readable = bool(batch.clicks[at]) and self._index_may_find(query.k, query.allowed)
             if query.rules is None and readable:
-                count = max(_count(query, demoted), self._least_count)
+                # the count can change which items are found: it depends on the own query alone
+                count = max(_steps(batch.depth(at), query.allowed), self._least_count)
                 rows.setdefault(count, []).append(at)
         return rows
 
@@ -179,7 +166,7 @@ class Reranked:
             return depth <= self._index.max_k
         return allowed.share >= WIDE_SHARE and depth <= allowed.share * self._index.max_k
 
-    def _by_scan(self, batch: "_Batch") -> list[TopK | None]:
+    def _by_scan(self, batch: RankingBatch) -> list[TopK | None]:
         """Return the lists from the best of the allowed items, None where that is not possible."""
         lists: list[TopK | None] = [None] * len(batch.queries)
         plain = [at for at, query in enumerate(batch.queries) if query.rules is None]
@@ -190,20 +177,20 @@ class Reranked:
                 lists[at] = self._by_rules(batch.only([at]), query.rules)
         return lists
 
-    def _of_allowed(self, batch: "_Batch") -> list[TopK | None]:
+    def _of_allowed(self, batch: RankingBatch) -> list[TopK | None]:
         """Return the lists without rules, from the best of the items that each allows."""
         searches = [
-            [_Search(_places(query, demoted), query.allowed)]
-            for query, demoted in zip(batch.queries, batch.demoted, strict=True)
+            [CandidateSearch(batch.depth(row), query.allowed)]
+            for row, query in enumerate(batch.queries)
         ]
         return self._best_of(batch, searches)
 
-    def _by_rules(self, row: "_Batch", rules: RankingRules) -> TopK | None:
+    def _by_rules(self, row: RankingBatch, rules: RankingRules) -> TopK | None:
         """Return the list of a batch of one; None where its items may be anywhere."""
         query = row.queries[0]
         sets, by_index = rules.sets(query.allowed), True
-        for depth in rules.depths(_places(query, row.demoted[0])) if sets else ():
-            searches = [_Search(depth, items, boost) for items, boost in sets]
+        for depth in rules.depths(row.depth(0)) if sets else ():
+            searches = [CandidateSearch(depth, items, boost) for items, boost in sets]
             (top_k,) = self._best_of(row, [searches], by_index)
             if top_k is not None:
                 return top_k
@@ -211,7 +198,10 @@ class Reranked:
         return None
 
     def _best_of(
-        self, batch: "_Batch", searches: Sequence[Sequence[_Search]], by_index: bool = False
+        self,
+        batch: RankingBatch,
+        searches: Sequence[Sequence[CandidateSearch]],
+        by_index: bool = False,
     ) -> list[TopK | None]:
         """Return the lists from the best items of some searches; None where these do not do.
 
@@ -223,8 +213,8 @@ class Reranked:
         if not searches:
             return []
         parts: list[list[NDArray[np.int64]]] = [[] for _ in searches]
-        done: list[list[_Search]] = [[] for _ in searches]
-        to_scan: list[tuple[int, _Search]] = []  # with the row
+        done: list[list[CandidateSearch]] = [[] for _ in searches]
+        to_scan: list[tuple[int, CandidateSearch]] = []  # with the row
         for row, of_row in enumerate(searches):
             for search in of_row:
                 found = self._without_scan(batch, row, search, by_index)
@@ -250,26 +240,26 @@ class Reranked:
         joined = {row: np.concatenate(part) for row, part in enumerate(parts) if row not in failed}
         for rows in _alike_in_size(joined):
             items = _filled([joined[row] for row in rows])
-            scored = self._scored(batch.only(rows), items, [done[row] for row in rows])
+            scored = self._scorer.lists(batch.only(rows), items, [done[row] for row in rows])
             for row, top_k in zip(rows, scored, strict=True):
                 lists[row] = top_k
         return lists
 
     def _without_scan(
-        self, batch: "_Batch", row: int, search: _Search, by_index: bool
-    ) -> tuple[NDArray[np.int64], _Search] | None:
+        self, batch: RankingBatch, row: int, search: CandidateSearch, by_index: bool
+    ) -> tuple[NDArray[np.int64], CandidateSearch] | None:
         """Return candidates of a row, (C,), and what was searched; None where a scan has to."""
         allowed, index = search.allowed, self._index
         if allowed is not None and allowed.count <= max(self._few_allowed, search.depth):
-            return allowed.indices.astype(np.int64), _Search(sys.maxsize, allowed)
+            return allowed.indices.astype(np.int64), CandidateSearch(sys.maxsize, allowed)
         if by_index and self._index_may_find(search.depth, allowed):
             depth = min(index.max_k, _steps(search.depth, allowed))
             (items,) = self._of_index(batch.only([row]), depth)
-            return items, _Search(depth, None, search.boost)
+            return items, CandidateSearch(depth, None, search.boost)
         return None
 
     def _scanned(
-        self, batch: "_Batch", searches: Sequence[tuple[int, _Search]]
+        self, batch: RankingBatch, searches: Sequence[tuple[int, CandidateSearch]]
     ) -> Sequence[NDArray[np.int64] | None]:
         """Return the candidates of a scan for searches of some rows, None where it gives up."""
         if self._scan is None or not searches:
@@ -288,7 +278,7 @@ class Reranked:
             for at, items in enumerate(scanned)
         ]
 
-    def _of_index(self, batch: "_Batch", count: int) -> NDArray[np.int64]:
+    def _of_index(self, batch: RankingBatch, count: int) -> NDArray[np.int64]:
         """Return the index's candidates and the best of the raised items, (B, C) int64."""
         items = self._index.candidates(batch.vectors, batch.clicks, count)
         if not len(self._raised):
@@ -306,271 +296,14 @@ class Reranked:
         raised: NDArray[np.int64] = self._raised[best]
         return raised
 
-    def _scored(
-        self,
-        batch: "_Batch",
-        items: NDArray[np.int64],
-        searches: Sequence[Sequence[_Search]],
-    ) -> list[TopK | None]:
-        """Return the best of the candidates; None where another item might be in a list.
-
-        A row's scores are the same in any batch, so the size of the parts does not matter.
-
-        Args:
-            batch: B rows.
-            items: (B, C) int64, -1 where there is no candidate.
-            searches: what was searched for each row.
-        """
-        new = self._exact.new
-        if new is not None:
-            ruled = any(query.rules is not None for query in batch.queries)
-            depth = (
-                len(new) if ruled else max(search.depth for of_row in searches for search in of_row)
-            )
-            more = new.candidates(batch.vectors, [query.allowed for query in batch.queries], depth)
-            items = np.concatenate([items, more], axis=1)
-        rows = max(VECTORS_AT_ONCE // max(items.shape[1], 1), 1)
-        if len(items) <= rows:
-            return self._scored_together(batch, items, searches)
-        parts = [range(at, min(at + rows, len(items))) for at in range(0, len(items), rows)]
-        return [
-            top_k
-            for part in parts
-            for top_k in self._scored_together(
-                batch.only(part), items[part], searches[part.start : part.stop]
-            )
-        ]
-
-    def _scored_together(
-        self,
-        batch: "_Batch",
-        items: NDArray[np.int64],
-        searches: Sequence[Sequence[_Search]],
-    ) -> list[TopK | None]:
-        """Return the lists of one part."""
-        queries = batch.queries
-        entries, votes = _Entries.of(batch.bonuses), 0
-        if batch.votes is not None:
-            votes = len(batch.votes.items)
-            entries = _Entries.of_rows(batch.votes).followed_by(entries)
-        items = np.sort(entries.beside(items), axis=1)  # equal scores are in index order
-        shown = items >= 0
-        shown[:, 1:] &= items[:, 1:] != items[:, :-1]
-        taken, biases = self._vectors.take(items)  # (B, C, H) and (B, C)
-        scores = np.einsum("bch,bh->bc", taken, batch.vectors)  # no threads, which would only spin
-        scores += biases
-        if batch.votes is not None:
-            self._normalize(scores, shown, batch.votes)
-        total, allowed = len(self._vectors), shown
-        if any(query.allowed is not None for query in queries):
-            allowed = shown.copy()
-            for row, query in enumerate(queries):
-                if query.allowed is not None:
-                    allowed[row] &= query.allowed.holds(items[row])
-        floors = [
-            NEVER
-            if _suffices(done, query, demoted)
-            else _floor(done, query, items[row], scores[row], shown[row], allowed[row], total)
-            for row, (done, query, demoted) in enumerate(
-                zip(searches, queries, batch.demoted, strict=True)
-            )
-        ]
-        if len(entries.item):
-            places, flat = entries.places(items, total), scores.ravel()
-            with np.errstate(invalid="ignore"):  # a state of NaN
-                voted = flat[places[:votes]]
-                flat[places[:votes]] = np.logaddexp(voted, entries.value[:votes])
-            flat[places[votes:]] += entries.value[votes:]
-        for row, query in enumerate(queries):
-            if query.excluded:
-                allowed[row] &= ~np.isin(items[row], query.excluded)
-        scores[~allowed | np.isnan(scores)] = NEVER
-        order = np.argsort(-scores, axis=1, kind="stable")[:, : max(query.k for query in queries)]
-        rows = np.arange(len(items))[:, None]
-        best, falling = items[rows, order].tolist(), scores[rows, order].tolist()
-        lists: list[TopK | None] = []
-        for row, (query, floor) in enumerate(zip(queries, floors, strict=True)):
-            if query.rules is not None:
-                ruled = query.rules.best(torch.from_numpy(scores[row]), query.k, items[row], floor)
-                lists.append(None if ruled is None else TopK(*ruled))
-            else:
-                top_k = shown_items(best[row], falling[row], query.k)
-                full = len(top_k.items) == query.k and top_k.scores[-1] >= floor
-                lists.append(top_k if full or floor == NEVER else None)
-        return lists
-
-    def _normalize(
-        self,
-        scores: NDArray[np.float32],
-        distinct: NDArray[np.bool_],
-        votes: ScoredRaggedArray,
-    ) -> None:
-        """Turn scores of the model into those of the blend before the votes, as `Blend.mix` does.
-
-        Args:
-            scores: (B, C) float32, overwritten.
-            distinct: (B, C) bool, False where an item stands a second time.
-            votes: as `Blend.votes` returns them.
-        """
-        assert self._blend is not None
-        scores /= np.float32(self._temperature)
-        best = np.where(distinct, scores, NEVER)
-        settings = self._blend.settings
-        if best.shape[1] > settings.normalizing > 0:
-            best = np.partition(best, -settings.normalizing, axis=1)
-            best = best[:, -settings.normalizing :]
-        highest = best.max(axis=1, keepdims=True)
-        shift = -highest - np.log(np.exp(best - highest).sum(axis=1, keepdims=True))
-        shift += (votes.lengths > 0)[:, None] * np.float32(math.log1p(-settings.weight))
-        scores += shift
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Queries that are answered together."""
-
-    vectors: NDArray[np.float32]  # (B, H)
-    clicks: Windows
-    queries: Sequence[RankingQuery]
-    bonuses: Sequence[Mapping[int, float]]  # of the items of each window
-    demoted: Sequence[Sequence[int]]  # the items of each window whose bonus is negative
-    votes: ScoredRaggedArray | None  # of the neighbours of each window; None without a blend
-
-    def only(self, rows: Sequence[int]) -> "_Batch":
-        """Return some of the rows."""
-        if len(rows) == len(self.queries):
-            return self
-        return _Batch(
-            self.vectors[rows],
-            [self.clicks[row] for row in rows],
-            [self.queries[row] for row in rows],
-            [self.bonuses[row] for row in rows],
-            [self.demoted[row] for row in rows],
-            None if self.votes is None else self.votes.only(rows),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Entries:
-    """Items of the rows of a batch that are scored in their own way, row after row."""
-
-    lengths: NDArray[np.int64]  # (rows,)
-    row: NDArray[np.int64]  # (entries,)
-    column: NDArray[np.int64]  # (entries,) place within its row
-    item: NDArray[np.int64]  # (entries,)
-    value: NDArray[np.float32]  # (entries,)
-
-    @classmethod
-    def of(cls, rows: Sequence[Mapping[int, float]]) -> "_Entries":
-        """Return the entries of these rows, item → value."""
-        lengths = np.array([len(row) for row in rows], dtype=np.int64)
-        row, column = _places_of(lengths)
-        items = np.fromiter(chain.from_iterable(rows), np.int64, len(row))
-        values = chain.from_iterable(row.values() for row in rows)
-        return cls(lengths, row, column, items, np.fromiter(values, np.float32, len(row)))
-
-    @classmethod
-    def of_rows(cls, rows: ScoredRaggedArray) -> "_Entries":
-        """Return the entries of these rows."""
-        lengths = rows.lengths
-        row, column = _places_of(lengths)
-        return cls(lengths, row, column, rows.items, rows.scores.astype(np.float32))
-
-    def followed_by(self, others: "_Entries") -> "_Entries":
-        """Return these entries and then the others, whose items stand behind those of a row."""
-        return _Entries(
-            self.lengths + others.lengths,
-            np.concatenate([self.row, others.row]),
-            np.concatenate([self.column, self.lengths[others.row] + others.column]),
-            np.concatenate([self.item, others.item]),
-            np.concatenate([self.value, others.value]),
-        )
-
-    def beside(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return candidates, (B, C) int64, with these items beside them; -1 fills a row."""
-        if not len(self.item):
-            return items
-        joined = np.full((len(items), int(self.lengths.max())), -1, dtype=np.int64)
-        joined[self.row, self.column] = self.item
-        return np.concatenate([items, joined], axis=1)
-
-    def places(self, items: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-        """Return the position of each of these items in the flat candidates, the first of equals.
-
-        Args:
-            items: (B, C) int64, each row rising; it holds all these items.
-            count: N.
-        """
-        rows = np.arange(len(items)) * (count + 1)  # so that rows rise one after the other
-        return np.searchsorted((items + rows[:, None]).ravel(), self.item + rows[self.row])
-
-
-def _places_of(lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the row of each entry of rows of these lengths, and its place in that row."""
-    row = np.arange(len(lengths)).repeat(lengths)
-    return row, np.arange(len(row)) - (lengths.cumsum() - lengths)[row]
-
-
-def _places(query: RankingQuery, demoted: Sequence[int]) -> int:
-    """Return how many of the best items a list may reach down to."""
-    return query.k + len(query.excluded) + len(demoted)
-
-
-def _count(query: RankingQuery, demoted: Sequence[int]) -> int:
-    """Return the candidates that a list needs, in steps so that rows share a call.
-
-    The count can change which items are found, so it depends on the row's own query alone.
-    """
-    return _steps(_places(query, demoted), query.allowed)
-
 
 def _steps(places: int, allowed: AllowedItems | None) -> int:
-    """Return at least so many; more, where only a part of them is allowed."""
+    """Return the candidates for so many places, more where only a part of the items is allowed.
+
+    They come in steps, so that rows share a call.
+    """
     wanted = float(places) if allowed is None else 1.5 * places / allowed.share + COUNT_STEP
     return math.ceil(max(wanted, 1) / COUNT_STEP) * COUNT_STEP
-
-
-def _suffices(searches: Sequence[_Search], query: RankingQuery, demoted: Sequence[int]) -> bool:
-    """Return whether a list is complete, whatever the scores are."""
-    plain = query.rules is None and query.allowed is None
-    return plain and _places(query, demoted) <= searches[0].depth
-
-
-def _floor(
-    searches: Sequence[_Search],
-    query: RankingQuery,
-    items: NDArray[np.int64],
-    scores: NDArray[np.float32],
-    distinct: NDArray[np.bool_],
-    allowed: NDArray[np.bool_],
-    total: int,
-) -> float:
-    """Return the highest score that an item may have which is not among the candidates.
-
-    Args:
-        searches: what was searched for the candidates.
-        query: the query.
-        items: (C,) int64, the candidates.
-        scores: (C,) float32, their scores without bonuses and votes.
-        distinct: (C,) bool, False where there is no candidate, or the same once more.
-        allowed: (C,) bool, those of the distinct ones that the query allows.
-        total: N.
-    """
-    floor = NEVER
-    for search in searches:
-        if search.depth == sys.maxsize:
-            continue
-        if search.allowed is query.allowed:
-            held = allowed
-        else:
-            held = distinct if search.allowed is None else distinct & search.allowed.holds(items)
-        found, size = scores[held], total if search.allowed is None else search.allowed.count
-        if len(found) < min(search.depth, size):
-            return math.inf  # the index has not found so many
-        if len(found) < size:
-            lowest = float(np.partition(found, -search.depth)[-search.depth])
-            floor = max(floor, lowest + search.boost)
-    return floor
 
 
 def query_vectors(hidden: Tensor, scale: float) -> NDArray[np.float32]:

@@ -71,8 +71,9 @@ def measure(
     memory: Annotated[str, typer.Option(help="Of each worker.")] = "2GB",
     ending: Annotated[str, typer.Option(help="Of the log: .jsonl, .csv or .parquet.")] = ".jsonl",
     support: Annotated[int, typer.Option(help="--min-support.")] = 5,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the result, to train on it.")] = False,
 ) -> None:
-    """Prepare the log once and print the figures; the result is removed, the log stays."""
+    """Prepare the log once and print the figures; the log stays, and the result with --keep."""
     log, out = folder / f"otto-{scale:g}{ending}", folder / f"prepared-{scale:g}"
     folder.mkdir(parents=True, exist_ok=True)
     if not log.exists():
@@ -105,7 +106,8 @@ def measure(
         f"memory at most {measured.tree / 1000:.2f} GB in all processes, "
         f"{measured.command / 1000:.2f} GB in the command"
     )
-    shutil.rmtree(out)
+    if not keep:
+        shutil.rmtree(out)
 
 
 def _written(pid: int) -> int:

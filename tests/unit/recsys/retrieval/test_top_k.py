@@ -21,7 +21,7 @@ from recsys.model.repeats import RepeatTerm
 from recsys.neighbours.blend import NORMALIZING, VOTES, Blend, BlendSettings
 from recsys.neighbours.scoring import VSTAN
 from recsys.ragged import rows_of
-from recsys.retrieval import rerank
+from recsys.retrieval import candidate_scorer
 from recsys.retrieval.candidates import KINDS, CandidateIndex
 from recsys.retrieval.exact import ExactScan, RankingQuery, Retrieval, TopK
 from recsys.retrieval.int8 import Int8Index
@@ -283,7 +283,7 @@ def test_the_size_of_the_parts_changes_no_list(kind: str, monkeypatch: pytest.Mo
     """Many candidates are scored in parts, so that memory is bounded."""
     queries, hidden = [RankingQuery(5, range(100))] * 9, hidden_states(9)
     together = INCOMPLETE[kind].top_k(hidden, clicks(9), queries)
-    monkeypatch.setattr(rerank, "VECTORS_AT_ONCE", 1)
+    monkeypatch.setattr(candidate_scorer, "VECTORS_AT_ONCE", 1)
 
     assert items_of(INCOMPLETE[kind].top_k(hidden, clicks(9), queries)) == items_of(together)
 
