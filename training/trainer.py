@@ -51,7 +51,8 @@ from training.recipe import Recipe
 from training.stop import Stop, stop_on_signal
 from training.validation import check_validation, validation_split
 
-CHECKPOINT_SECONDS = 60.0  # a kill costs at most about this much work
+CHECKPOINT_SECONDS = 60.0  # a kill costs about this much work, where a checkpoint is soon written
+CHECKPOINT_SHARE = 0.02  # of the time, at most, for writing checkpoints within an epoch
 STEPS_BETWEEN_CHECKS = 100  # reading the loss waits for the device
 STEPS_BETWEEN_REQUESTS = 10  # several processes ask each other for a request to stop
 
@@ -205,7 +206,8 @@ class Trainer:
             listener: Receives the progress.
             choose_additions: Chooses the additions at the end of the search, in the first process;
                 None for none.
-            checkpoint_seconds: Time between checkpoints within an epoch, in seconds.
+            checkpoint_seconds: Time between checkpoints within an epoch, in seconds; longer where
+                it takes long to write one, see `checkpoint_pause`.
             search_epochs: Highest number of epochs of the search, where it is below the recipe's.
                 It changes no epoch: a trainer with a higher number goes on from the checkpoint.
             processes: They share the rows of each mini-batch; the first one has the folder.
@@ -215,7 +217,7 @@ class Trainer:
         self._device = device
         self._listener = listener
         self._choose_additions = choose_additions
-        self._checkpoint_seconds = checkpoint_seconds
+        self._checkpoint_seconds = self._pause = checkpoint_seconds
         self._search_epochs = min(search_epochs or recipe.epochs, recipe.epochs)
         self._processes = processes
         self._state = TrainerState()
@@ -401,9 +403,10 @@ class Trainer:
             self._listener.stepped(clicks, state.loss_sum / clicks)
             if finished:
                 return
-            if stopping or self._processes.any(now - saved > self._checkpoint_seconds):
+            if stopping or self._processes.any(now - saved > self._pause):
                 self._save(phase)
                 saved = time.monotonic()
+                self._pause = checkpoint_pause(self._checkpoint_seconds, saved - now)
             if stopping:
                 raise self._interrupted(len(plan))
 
@@ -526,6 +529,16 @@ class Trainer:
             "ranks": phase.ranks,
         }
         save_checkpoint(self._folder, self._fingerprint, self._state, groups)
+
+
+def checkpoint_pause(least: float, write_seconds: float) -> float:
+    """Return the seconds until the next checkpoint, so that writing takes `CHECKPOINT_SHARE`.
+
+    Args:
+        least: Seconds, at least; 0 for checkpoints as often as possible, however long they take.
+        write_seconds: Seconds that it took to write the last one.
+    """
+    return max(least, write_seconds / CHECKPOINT_SHARE) if least > 0 else 0.0
 
 
 def settings_and_versions(recipe: Recipe) -> dict[str, str]:

@@ -76,7 +76,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run.")] = False,
     device: DeviceOption = "auto",
     checkpoint_seconds: Annotated[
-        float, typer.Option(help="Interval of checkpoints; large models write slowly.")
+        float, typer.Option(help="Interval of checkpoints; longer if they take long to write.")
     ] = 60.0,
     processes: Annotated[
         int, typer.Option(min=1, help="Processes on this machine that share each mini-batch.")

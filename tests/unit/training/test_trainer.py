@@ -15,7 +15,7 @@ from tests.support.training.builders import Quiet, words
 from training.checkpoint import CHECKPOINT, EpochResult
 from training.parallel.processes import OneProcess
 from training.recipe import Recipe
-from training.trainer import Trainer, TrainingResult
+from training.trainer import Trainer, TrainingResult, checkpoint_pause
 
 TINY = Recipe(
     hidden=8, epochs=4, batch=4, negatives=6, validation=0.2, momentum=0.1, warmup=0.0, patience=4
@@ -151,6 +151,15 @@ def test_the_checkpoint_of_other_times_or_other_validation_is_refused(tmp_path: 
     for train, valid in ((later, None), (CLICKS, CLICKS)):
         with pytest.raises(BadInput, match="belongs to other clicks"):
             Trainer(TINY, tmp_path, CPU, Quiet()).train(train, valid)
+
+
+@pytest.mark.parametrize(
+    ("least", "write_seconds", "pause"), [(60, 0.5, 60), (60, 8, 400), (600, 8, 600), (0, 8, 0)]
+)
+def test_checkpoints_take_at_most_a_fiftieth_of_the_time(
+    least: float, write_seconds: float, pause: float
+) -> None:
+    assert checkpoint_pause(least, write_seconds) == pytest.approx(pause)
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
