@@ -25,7 +25,11 @@ from training.warm_start import WarmStart, read_base_model
 # long as those of an untrained model. One seed, yoochoose_sep14, learned on 23
 # and 24 September, continued on the 25th, tested on the 26th, recall@20 / mrr@20: the old bundle
 # .4521 / .2219, continued from 0 .4616 / .2283, from 0.1 .4775 / .2278. No other value was tried.
-FINETUNE_SETTINGS: Mapping[str, object] = {"epochs": 1, "validation": 0.0, "accumulator": 0.1}
+# The warm-up is short, because a day may have few steps.
+FINETUNE_SETTINGS: Mapping[str, object] = {
+    **{"epochs": 1, "validation": 0.0},
+    **{"accumulator": 0.1, "warmup": 0.01},
+}
 # settings that determine the shape or meaning of the weights
 FIXED = ("hidden", "layers", "cell", "embedding", "embedding_width", "scale")
 

@@ -42,6 +42,7 @@ from training.checkpoint import (
 from training.evaluation.evaluate import Evaluation, evaluate
 from training.model.content import CONTENT_VERSION, ContentFeatures, ContentWeights
 from training.model.event_types import event_types_of, learned_share
+from training.model.optim import learning_rate_at
 from training.model.sampling import RandomStreams, candidate_sampler
 from training.model.step import TrainingStep
 from training.model.weights import Weights, eager_predictor
@@ -423,7 +424,8 @@ class Trainer:
         share = (state.epoch + step / len(phase.plan)) / self._recipe.epochs
         measure = step % STEPS_BETWEEN_CHECKS == 0
         random = RandomStreams(self._device, self._recipe.seed, state.epoch, step)
-        result = phase.step.run(phase.plan[step], random, share, measure=measure)
+        rate = learning_rate_at(self._recipe, share, len(phase.plan) * self._recipe.epochs)
+        result = phase.step.run(phase.plan[step], random, rate, measure=measure)
         if measure and result.gradient_norm is not None:
             state.norms.append(float(result.gradient_norm))
         state.step = step + 1

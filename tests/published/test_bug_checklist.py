@@ -156,7 +156,7 @@ def test_06_adagrad_is_the_default_and_a_constant_rate_stays() -> None:
     constant = Recipe(schedule="constant", warmup=0.0, learning_rate=0.1)
 
     assert Recipe().optimizer == "adagrad"
-    assert [learning_rate_at(constant, share) for share in (0.0, 0.5, 0.99)] == [0.1] * 3
+    assert [learning_rate_at(constant, share, 100) for share in (0.0, 0.5, 0.99)] == [0.1] * 3
 
 
 def test_06_the_accumulators_start_at_zero() -> None:

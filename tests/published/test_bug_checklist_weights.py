@@ -26,6 +26,7 @@ from tests.support.training.training_steps import (
     scores_by_hand,
     step_of,
 )
+from training.model.optim import learning_rate_at
 from training.model.sampling import SampledCandidates, candidate_sampler
 from training.model.step import TrainingStep
 from training.model.weights import Weights
@@ -81,7 +82,8 @@ def test_07_nothing_is_hard_coded(setting: dict[str, Any]) -> None:
         candidates = candidate_sampler(recipe, indexed.counts(), 3, CPU)
         step = TrainingStep(weights, recipe, candidates, CPU)
         for number in range(len(plan)):
-            step.run(plan[number], random_of(number), number / len(plan))
+            rate = learning_rate_at(recipe, number / len(plan), len(plan))
+            step.run(plan[number], random_of(number), rate)
         return step.result.matrix
 
     plain, changed = learned(PLAIN), learned(dataclasses.replace(PLAIN, **setting))

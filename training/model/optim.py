@@ -24,6 +24,7 @@ EPSILON = 1e-6
 ADAM_EPSILON = 1e-8
 FIRST_DECAY, SECOND_DECAY = 0.9, 0.999
 MOMENTUM_DECAY = 0.004  # ψ of NAdam
+MAX_WARMUP = 0.15  # of a run, where the warm-up is a number of steps
 
 
 class Optimizer(Protocol):
@@ -207,16 +208,19 @@ class ExponentialMovingAverage:
         return {"taken": self._steps, **self.weights.tensors()}
 
 
-def learning_rate_at(recipe: Recipe, share: float) -> float:
-    """Return the learning rate when `share` of the run, from 0 to 1, is done.
+def learning_rate_at(recipe: Recipe, share: float, steps: int) -> float:
+    """Return the learning rate when `share` of a run, from 0 to 1, of so many steps is done.
 
     It rises linearly during the warm-up. Then it stays, or decays to 0 at the end of the run:
     linearly, or as a cosine (Loshchilov and Hutter, ICLR 2017, arXiv:1608.03983, section 3, without
     restarts).
     """
-    if share < recipe.warmup:
-        return recipe.learning_rate * share / recipe.warmup
-    remaining = (1 - share) / (1 - recipe.warmup)
+    warmup = recipe.warmup
+    if warmup >= 1:  # a number of steps
+        warmup = min(warmup / steps, MAX_WARMUP)
+    if share < warmup:
+        return recipe.learning_rate * share / warmup
+    remaining = (1 - share) / (1 - warmup)
     factors = {
         "constant": 1.0,
         "linear": remaining,

@@ -30,7 +30,6 @@ from training.model.losses import loss_of
 from training.model.optim import (
     ExponentialMovingAverage,
     Optimizer,
-    learning_rate_at,
     optimizer_for,
 )
 from training.model.sampling import CandidateSampler, CandidateSet, RandomStreams
@@ -181,14 +180,19 @@ class TrainingStep:
         self.state.zero_()
 
     def run(
-        self, batch: Batch, random: RandomStreams, share: float = 0.0, *, measure: bool = False
+        self,
+        batch: Batch,
+        random: RandomStreams,
+        rate: float | None = None,
+        *,
+        measure: bool = False,
     ) -> StepResult:
         """Learn from one mini-batch.
 
         Args:
             batch: The clicks of the step, of all processes.
             random: Random numbers of this step, the same in all processes.
-            share: Share of the run that is done, from 0 to 1, for the learning rate's schedule.
+            rate: Learning rate of the step; None for that of the recipe.
             measure: Return the gradient's norm, also where the recipe clips nothing.
 
         Returns:
@@ -218,7 +222,7 @@ class TrainingStep:
         touched = self._touched(candidates, items, biases, separate)
         self._add_up(touched, content, loss)
         norm = self._clip(touched) if measure or self._recipe.clip > 0 else None
-        rate = learning_rate_at(self._recipe, share)
+        rate = self._recipe.learning_rate if rate is None else rate
         if content is not None:
             self._update_content(content, rate)
         self._update(touched, rate)

@@ -51,10 +51,10 @@ class CountingStep(TrainingStep):
 
     runs = 0
 
-    def next(self, batch: Batch, share: float = 0.0, **options: Any) -> StepResult:
+    def next(self, batch: Batch, rate: float | None = None, **options: Any) -> StepResult:
         """Run the next step."""
         self.runs += 1
-        return self.run(batch, random_of(self.runs), share, **options)
+        return self.run(batch, random_of(self.runs), rate, **options)
 
 
 def step_of(recipe: Recipe, sampling: type[NegativeSampler] = NegativeSampler) -> CountingStep:

@@ -191,7 +191,7 @@ def test_the_recipe_of_an_old_manifest_is_read() -> None:
 
 def test_a_renamed_setting_leaves_the_fingerprint_of_a_checkpoint_as_it_was() -> None:
     """The digest is made of the names before the first renaming."""
-    recipe = dataclasses.replace(NEW, hidden=192, neighbours=500, candidates=2500)
+    recipe = dataclasses.replace(NEW, hidden=192, neighbours=500, candidates=2500, warmup=0.01)
 
     assert fingerprint(words("ab", "ba"), None, recipe) == (
         "8c5a2bafc2a64ecc8c01f6f34e1dc2d122f63574d4e377b714f352da09d8baee"

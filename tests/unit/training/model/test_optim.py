@@ -126,14 +126,27 @@ def test_the_trained_weights_do_not_change() -> None:
     assert (weights.matrix == 5.0).all()
 
 
+STEPS = 1000  # of the run
+
+
 def rates(**settings: object) -> list[float]:
     recipe = Recipe(**{"learning_rate": 0.8, "warmup": 0.0, **settings})  # type: ignore[arg-type]
-    return [learning_rate_at(recipe, share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    return [learning_rate_at(recipe, share, STEPS) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
 
 
 def test_constant_is_the_default_after_a_short_warm_up() -> None:
     assert rates() == [0.8] * 5
     assert rates(warmup=Recipe().warmup) == [0.0, *[0.8] * 4]
+
+
+@pytest.mark.parametrize(("steps", "share"), [(10_000, 0.01), (1000, 0.1), (100, 0.15), (4, 0.15)])
+def test_a_warm_up_of_100_steps_takes_at_most_15_percent_of_the_run(
+    steps: int, share: float
+) -> None:
+    recipe = Recipe(warmup=100.0, learning_rate=0.8)
+
+    assert learning_rate_at(recipe, share / 2, steps) == pytest.approx(0.4)
+    assert learning_rate_at(recipe, share, steps) == 0.8
 
 
 def test_linear_goes_to_zero() -> None:
