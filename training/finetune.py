@@ -27,8 +27,10 @@ from training.warm_start import WarmStart, read_base_model
 # .4521 / .2219, continued from 0 .4616 / .2283, from 0.1 .4775 / .2278. No other value was tried.
 # The warm-up is short, because a day may have few steps.
 FINETUNE_SETTINGS: Mapping[str, object] = {
-    **{"epochs": 1, "validation": 0.0},
-    **{"accumulator": 0.1, "warmup": 0.01},
+    "epochs": 1,
+    "validation": 0.0,
+    "accumulator": 0.1,
+    "warmup": 0.01,
 }
 # settings that determine the shape or meaning of the weights
 FIXED = ("hidden", "layers", "cell", "embedding", "embedding_width", "scale")

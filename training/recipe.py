@@ -131,7 +131,7 @@ class Recipe:
     momentum: Share = 0.0  # heavy-ball momentum of Adagrad; 0: none
     accumulator: NonNegative = 0.0  # initial value of Adagrad's accumulator of squared gradients
     schedule: str = "constant"  # learning rate: constant, or linear or cosine decay to 0
-    warmup: NonNegative = 64.0  # steps in which the learning rate rises from 0; below 1: share
+    warmup: NonNegative = 64.0  # steps until the full learning rate; below 1: share of the run
     clip: NonNegative = 0.0  # largest norm of the whole gradient; 0: no clipping
     weight_decay: NonNegative = 0.0  # L2 on all weights of a step; decoupled in adamw
     average: Share = 0.0  # decay per step of the weights' moving average, which is exported; 0: off

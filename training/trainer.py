@@ -52,7 +52,7 @@ from training.recipe import Recipe
 from training.stop import Stop, stop_on_signal
 from training.validation import check_validation, validation_split
 
-CHECKPOINT_SECONDS = 60.0  # a kill costs about this much work, where a checkpoint is soon written
+CHECKPOINT_SECONDS = 60.0  # a kill costs about this much work, or more where writing is slow
 CHECKPOINT_SHARE = 0.02  # of the time, at most, for writing checkpoints within an epoch
 STEPS_BETWEEN_CHECKS = 100  # reading the loss waits for the device
 STEPS_BETWEEN_REQUESTS = 10  # several processes ask each other for a request to stop
@@ -404,7 +404,8 @@ class Trainer:
             self._listener.stepped(clicks, state.loss_sum / clicks)
             if finished:
                 return
-            if stopping or self._processes.any(now - saved > self._pause):
+            due = self._processes.is_first and now - saved > self._pause  # it alone writes
+            if stopping or self._processes.any(due):
                 self._save(phase)
                 saved = time.monotonic()
                 self._pause = checkpoint_pause(self._checkpoint_seconds, saved - now)
@@ -534,7 +535,7 @@ class Trainer:
 
 
 def checkpoint_pause(least: float, write_seconds: float) -> float:
-    """Return the seconds until the next checkpoint, so that writing takes `CHECKPOINT_SHARE`.
+    """Return the seconds until the next checkpoint, so that writing takes a small share.
 
     Args:
         least: Seconds, at least; 0 for checkpoints as often as possible, however long they take.

@@ -3,8 +3,6 @@
 import os
 import shutil
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -14,19 +12,10 @@ from recsys.bundle.layout import WEIGHTS
 from service.server.embedded_redis import free_port
 from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.processes import start_fork
-from tests.support.service.servers import LOOK_SECONDS, MOST_LOOKS
+from tests.support.service.servers import look_until
 
 CHANGED = f"{WEIGHTS} was changed while it is served: it has 100 bytes"
 TENT = {"items": ["aurora-tent"]}
-
-
-def look_until(holds: Callable[[], bool], message: str) -> None:
-    """Wait until a condition holds."""
-    for _ in range(MOST_LOOKS):
-        if holds():
-            return
-        time.sleep(LOOK_SECONDS)
-    raise AssertionError(message)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

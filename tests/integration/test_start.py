@@ -4,8 +4,7 @@ import os
 import re
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,18 +19,10 @@ from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.processes import Start, start_fork, start_python
 from tests.support.service.app_client import PATIENT, ClientOf
 from tests.support.service.processes import family, gone
-from tests.support.service.servers import LOOK_SECONDS, MOST_LOOKS
+from tests.support.service.servers import look_until
 from tests.support.training.command_line import run
 
 TENT = {"user_id": "ada", "item_id": "aurora-tent"}
-
-
-def look_until(found: Callable[[], bool], what: str) -> None:
-    for _ in range(MOST_LOOKS):
-        if found():
-            return
-        time.sleep(LOOK_SECONDS)
-    raise AssertionError(what)
 
 
 class ServeProcess:

@@ -27,11 +27,7 @@ from training.model.content import ContentRows, ContentWeights
 from training.model.event_types import target_weights
 from training.model.gru_backward import read_layer
 from training.model.losses import loss_of
-from training.model.optim import (
-    ExponentialMovingAverage,
-    Optimizer,
-    optimizer_for,
-)
+from training.model.optim import ExponentialMovingAverage, Optimizer, optimizer_for
 from training.model.sampling import CandidateSampler, CandidateSet, RandomStreams
 from training.model.unit_backward import unit_rows
 from training.model.weights import Weights

@@ -27,6 +27,18 @@ PATIENT = {
 }
 
 
+def look_until(holds: Callable[[], bool], message: str) -> None:
+    """Wait until a condition holds; raise `AssertionError` with the message if it never does.
+
+    A number of looks is the limit, not a deadline: the machine may pause.
+    """
+    for _ in range(MOST_LOOKS):
+        if holds():
+            return
+        time.sleep(LOOK_SECONDS)
+    raise AssertionError(message)
+
+
 class ServerProcess:
     """`recsys serve` in a process of its own; it can be killed and restarted on the same port."""
 
@@ -61,14 +73,14 @@ class ServerProcess:
     def start(self) -> None:
         """Start the process and wait until it answers."""
         self._process = self._start(self._words, self._log, self._environment)
-        for _ in range(MOST_LOOKS):  # a count instead of a deadline: the machine may pause
-            if self._process.poll() is not None:
-                raise AssertionError(self.log_text)
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/health/ready", timeout=1).status_code == 200:
-                    return
-            time.sleep(LOOK_SECONDS)
-        raise AssertionError("the server did not become ready")
+        look_until(self._is_ready, "the server did not become ready")
+
+    def _is_ready(self) -> bool:
+        """Return whether the process answers; raise `AssertionError` if it has ended."""
+        assert self._running.poll() is None, self.log_text
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"{self.url}/health/ready", timeout=1).status_code == 200
+        return False
 
     def kill(self) -> None:
         """Send SIGKILL, as the kernel does when memory runs out."""

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +54,23 @@ class FirstOfTwo(OneProcess):
     """First of two processes; the other one adds nothing."""
 
     size = 2
+
+
+class OneOfTwo(OneProcess):
+    """One of two processes, alone; it keeps what it tells the other one."""
+
+    size = 2
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+        self.told: list[bool] = []
+
+    def any(self, flag: bool) -> bool:
+        self.told.append(flag)
+        return super().any(flag)
+
+    def of_first(self, value: Any) -> Any:
+        return value
 
 
 def run(folder: Path, recipe: Recipe = TINY, listener: Quiet | None = None) -> TrainingResult:
@@ -160,6 +178,27 @@ def test_checkpoints_take_at_most_a_fiftieth_of_the_time(
     least: float, write_seconds: float, pause: float
 ) -> None:
     assert checkpoint_pause(least, write_seconds) == pytest.approx(pause)
+
+
+@pytest.mark.parametrize(("rank", "says_so"), [(0, True), (1, False)])
+def test_the_process_that_writes_checkpoints_says_when_one_is_due(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: int, says_so: bool
+) -> None:
+    """The others do not know how long it takes to write one."""
+    monkeypatch.setattr("training.trainer.STEPS_BETWEEN_CHECKS", 1)
+    processes = OneOfTwo(rank)
+    trainer = Trainer(
+        dataclasses.replace(TINY, refit=False),
+        tmp_path,
+        CPU,
+        Quiet(),
+        checkpoint_seconds=0.0,
+        processes=processes,
+    )
+
+    trainer.train(CLICKS, None)
+
+    assert any(processes.told) == says_so
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:

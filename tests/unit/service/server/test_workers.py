@@ -16,7 +16,7 @@ from service.server.embedded_redis import free_port
 from tests.support.bundles.trained_shop import TrainedShop
 from tests.support.processes import start_fork
 from tests.support.service.processes import family, resident
-from tests.support.service.servers import LOOK_SECONDS, MOST_LOOKS, served
+from tests.support.service.servers import look_until, served
 
 TENT = "aurora-tent"
 PATH = "/v1/recommendations"
@@ -74,12 +74,7 @@ def test_a_worker_that_is_killed_is_replaced_and_no_click_is_lost(url: str) -> N
 
     os.kill(killed, signal.SIGKILL)
 
-    for _ in range(MOST_LOOKS):
-        if len(workers_of(url) - {killed}) == 2:
-            break
-        time.sleep(LOOK_SECONDS)
-    else:
-        raise AssertionError("the worker was not replaced")
+    look_until(lambda: len(workers_of(url) - {killed}) == 2, "the worker was not replaced")
     clicks = httpx.get(f"{url}/v1/users/the%20survivor", timeout=10).json()["clicks"]
     assert len(clicks) == 3
 
@@ -129,12 +124,7 @@ def test_workers_end_if_the_supervisor_is_killed(
         supervisor.kill()
     supervisor.wait()
 
-    for _ in range(MOST_LOOKS):
-        if not workers_of(f"http://127.0.0.1:{port}"):
-            break
-        time.sleep(LOOK_SECONDS)
-    else:
-        raise AssertionError("a worker still listens")
+    look_until(lambda: not workers_of(f"http://127.0.0.1:{port}"), "a worker still listens")
 
 
 def test_a_service_whose_workers_cannot_start_ends_with_the_reason(
