@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 from rich.console import Console
 
 from data.click_options import ClickOptions
 from data.shop.files import write_demo_shop
 from recsys_client import Client
-from tests.browser.browsers import MISSING, STEADY, find_chromium
+from tests.browser.browsers import MISSING, PATIENCE_MS, STEADY, find_chromium
 from tests.support.bundles.trained_shop import SMALL
 from tests.support.shared_folders import SharedFolders
 from training.pipeline import TrainOptions, train
@@ -24,6 +24,7 @@ def chromium() -> Iterator[Browser]:
         program = find_chromium(playwright)
         if program is None:
             pytest.skip(MISSING)
+        expect.set_options(timeout=PATIENCE_MS)
         browser = playwright.chromium.launch(executable_path=program, args=STEADY)
         yield browser
         browser.close()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, expect
 
 from service.app import create_app
 from service.settings import Settings
@@ -31,6 +31,7 @@ class Playground:
         page.locator("#likely li").first.wait_for()
         page.locator("#items li").first.wait_for()
         page.locator("#starters button").first.wait_for()
+        page.wait_for_function(f"{SHOWN} > 0")  # else it could count as the answer to a click
 
     @contextmanager
     def answered(self) -> Iterator[None]:
@@ -81,6 +82,13 @@ class Playground:
             "rows => rows.map(row => row.dataset.item)"
         )
         return rows
+
+    def wait_for_list(self, part: str, item_ids: list[str]) -> None:
+        """Wait until the list `part` consists of these items in this order."""
+        rows = self.page.locator(f"{part} li")
+        for place, item_id in enumerate(item_ids):
+            expect(rows.nth(place)).to_have_attribute("data-item", item_id)
+        expect(rows).to_have_count(len(item_ids))
 
     def texts(self, part: str) -> list[str]:
         return self.page.locator(part).all_inner_texts()

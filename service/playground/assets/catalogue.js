@@ -73,7 +73,7 @@ export class Catalogue {
     byId("more").hidden = this.#shown >= total;
     byId("items-empty").hidden = total > 0;
     byId("items-empty").replaceChildren(
-      el("p", {}, "Nothing here has ", el("b", { dir: "auto" }, this.words.value), " in its name or id."),
+      el("p", {}, "Nothing here has ", el("b", { dir: "auto" }, this.words.value), " in its id, its name or another attribute."),
       el("button", { type: "button", class: "button", click: () => this.#clear() }, "Show everything"),
     );
   }
