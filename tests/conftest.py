@@ -37,6 +37,7 @@ from tests.support.redis.stores import redis_client_for
 from tests.support.service.app_client import PATIENT, ClientOf, client_of
 from tests.support.service.registry_service import RegistryService, serving
 from tests.support.shared_folders import SharedFolders
+from tests.support.training.report import reports_with_charts, reports_without_charts
 from training.pipeline import TrainOptions, train
 from training.recipe import Recipe
 
@@ -85,6 +86,13 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def without_charts() -> Iterator[None]:
+    """Leave charts out of reports, but for the trained shop and the tests of the report."""
+    with reports_without_charts():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def restore_logging() -> Iterator[None]:
     """Restore the logging setup: `recsys serve` in this process changes it."""
@@ -120,7 +128,8 @@ def trained(shared_folders: SharedFolders) -> TrainedShop:
 def train_shop(folder: Path) -> None:
     write_shop(folder, makers=1, sessions=4000)
     clicks, items = ClickOptions(folder / "clicks.csv"), folder / "items.csv"
-    train(TrainOptions(clicks, folder / "bundle", SMALL, items), Console(quiet=True))
+    with reports_with_charts():
+        train(TrainOptions(clicks, folder / "bundle", SMALL, items), Console(quiet=True))
 
 
 @pytest.fixture(scope="session")

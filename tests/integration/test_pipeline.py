@@ -139,6 +139,7 @@ async def test_every_kind_of_model_is_served_as_it_is(
     await check_parity(model_kinds.eager(kind), model_kinds.bundle(kind), redis_url, test, count=30)
 
 
+@pytest.mark.long
 @pytest.mark.real
 @pytest.mark.parametrize("blend", ["none", "vstan"])
 async def test_real_clicks_are_served_as_measured(

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -101,6 +102,13 @@ def render_report(manifest: Manifest, data: ReportData) -> str:
 
 def render_page(template: str, **values: object) -> str:
     """Render a template of this package, which extends `page.html`, the frame of all pages."""
+    page = _environment().get_template(template)
+    return page.render(style=Markup(style_sheet()), version=__version__, **values)
+
+
+@cache
+def _environment() -> Environment:
+    """Return the templates; each is compiled once, which takes as long as three charts."""
     page = Environment(
         loader=PackageLoader("training.report"),
         autoescape=True,
@@ -116,9 +124,7 @@ def render_page(template: str, **values: object) -> str:
         "moment": _moment,
         "named": metric_name,
     }
-    return page.get_template(template).render(
-        style=Markup(style_sheet()), version=__version__, **values
-    )
+    return page
 
 
 def style_sheet() -> str:

@@ -52,6 +52,11 @@ def model(trained: TrainedShop, clicks: pd.DataFrame) -> recsys.Model:
 
 
 @pytest.fixture(scope="module")
+def quick_model_id() -> str:
+    return recsys.fit(quick_clicks(), settings=QUICK, progress=False).model_id
+
+
+@pytest.fixture(scope="module")
 def loaded(trained: TrainedShop) -> recsys.Model:
     return recsys.load(trained.bundle)
 
@@ -298,13 +303,11 @@ def test_a_path_may_start_at_the_home_folder(
     ids=["categories", "index", "time zone", "other columns"],
 )
 def test_other_forms_of_the_same_clicks_give_the_same_model(
-    change: Callable[[pd.DataFrame], pd.DataFrame],
+    quick_model_id: str, change: Callable[[pd.DataFrame], pd.DataFrame]
 ) -> None:
-    clicks = quick_clicks()
+    model = recsys.fit(change(quick_clicks()), events=[], settings=QUICK, progress=False)
 
-    model = recsys.fit(change(clicks), events=[], settings=QUICK, progress=False)
-
-    assert model.model_id == recsys.fit(clicks, settings=QUICK, progress=False).model_id
+    assert model.model_id == quick_model_id
 
 
 def test_items_may_be_indexed_by_their_id_and_columns_may_be_numbered() -> None:

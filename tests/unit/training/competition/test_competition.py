@@ -156,7 +156,9 @@ def test_no_epoch_is_trained_twice(whole: tuple[Choice, TrainingResult, int]) ->
     assert epochs == sum(row.epochs for row in choice.standings) + trained.best_epoch
 
 
-@pytest.mark.parametrize("after", range(1, 15, 2))
+@pytest.mark.parametrize(
+    "after", [1, 7, 13, *(pytest.param(n, marks=pytest.mark.long) for n in (3, 5, 9, 11))]
+)
 def test_a_killed_competition_ends_as_one_that_was_not(
     whole: tuple[Choice, TrainingResult, int], tmp_path: Path, after: int
 ) -> None:
@@ -171,7 +173,9 @@ def test_a_killed_competition_ends_as_one_that_was_not(
     assert_same(trained, whole[1])
 
 
-@pytest.mark.parametrize("epoch", [1, 5, 8, 11, 14])
+@pytest.mark.parametrize(
+    "epoch", [1, 8, *(pytest.param(n, marks=pytest.mark.long) for n in (5, 11, 14))]
+)
 def test_an_interrupted_competition_ends_as_one_that_was_not(
     whole: tuple[Choice, TrainingResult, int], tmp_path: Path, epoch: int
 ) -> None:
