@@ -17,8 +17,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 import recsys
+from data.click_options import ClickOptions
 from recsys.bundle.manifest import read_manifest
 from recsys.bundle.registry import publish
 from recsys.errors import BadInput, BadRecipe, BundleRefused, Interrupted, RecsysError, UnknownItem
@@ -32,11 +34,12 @@ from tests.support.python_process import environment, python
 from tests.support.redis.servers import wait_until
 from tests.support.service.processes import family, gone
 from training.evaluation.compare import RELATIVES
-from training.pipeline import TrainOptions
+from training.pipeline import TrainOptions, train
 from training.recipe import Recipe
 
 DEFAULTS = dataclasses.asdict(Recipe())
-SETTINGS = {name: v for name, v in dataclasses.asdict(SMALL).items() if v != DEFAULTS[name]}
+RECIPE = dataclasses.replace(SMALL, epochs=2)
+SETTINGS = {name: v for name, v in dataclasses.asdict(RECIPE).items() if v != DEFAULTS[name]}
 QUICK = {"epochs": 1, "hidden": 8, "negatives": 8, "batch": 8}
 
 
@@ -46,9 +49,14 @@ def clicks(trained: TrainedShop) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def model(trained: TrainedShop, clicks: pd.DataFrame) -> recsys.Model:
+def some_clicks(clicks: pd.DataFrame) -> pd.DataFrame:
+    return clicks[clicks["session_id"].isin(clicks["session_id"].unique()[:1000])]
+
+
+@pytest.fixture(scope="module")
+def model(trained: TrainedShop, some_clicks: pd.DataFrame) -> recsys.Model:
     items = pd.read_csv(trained.items)
-    return recsys.fit(clicks, items=items, recipe="default", settings=SETTINGS, progress=False)
+    return recsys.fit(some_clicks, items=items, recipe="default", settings=SETTINGS, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +85,12 @@ def test_the_public_names_are_listed_and_no_others_exist() -> None:
 
 
 def test_a_dataframe_gives_the_model_that_the_command_line_gives_for_the_file(
-    model: recsys.Model, trained: TrainedShop
+    model: recsys.Model, trained: TrainedShop, some_clicks: pd.DataFrame, tmp_path: Path
 ) -> None:
-    ours, theirs = read_manifest(model.folder), read_manifest(trained.bundle)
+    some_clicks.to_csv(tmp_path / "clicks.csv", index=False)
+    options = ClickOptions(tmp_path / "clicks.csv")
+    train(TrainOptions(options, tmp_path / "bundle", RECIPE, trained.items), Console(quiet=True))
+    ours, theirs = read_manifest(model.folder), read_manifest(tmp_path / "bundle")
 
     assert model.model_id == theirs.model_id
     assert ours.files.keys() == theirs.files.keys()
