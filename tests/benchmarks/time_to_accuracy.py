@@ -245,6 +245,7 @@ def arguments() -> argparse.Namespace:
         default=[],
         help="metric=value; default: the best of the plain loop",
     )
+    options.add_argument("--seed", type=int, default=1, help="of both")
     options.add_argument("--threads", type=int, default=1)
     return options.parse_args()
 
@@ -253,7 +254,7 @@ def main() -> None:
     given, console = arguments(), Console()
     torch.set_num_threads(given.threads)
     keep_freed_memory()
-    recipe = load_recipe(given.recipe, [*given.set, f"patience={10**6}"])
+    recipe = load_recipe(given.recipe, [*given.set, f"patience={10**6}", f"seed={given.seed}"])
     began = time.perf_counter()
     options = ClickOptions(
         given.clicks,
@@ -270,7 +271,7 @@ def main() -> None:
     reading = time.perf_counter() - began
     events = int((train.lengths - 1).sum())
 
-    plain = PlainTraining(train, held_out, given.epochs, Published())
+    plain = PlainTraining(train, held_out, given.epochs, Published(seed=given.seed))
     watcher = AlternatingWatcher(plain, recipe, console)
     with tempfile.TemporaryDirectory() as folder:
         watcher.begin()
