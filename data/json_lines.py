@@ -21,7 +21,7 @@ from data.bad_rows import BrokenRows
 
 EVENTS = "events"  # the list of events of a session
 BLOCK_BYTES = 8 << 20  # a line must fit into it
-FIRST_LINES = 100  # that say which columns there are
+FIRST_LINES = 1000  # that say which columns there are
 OPENINGS = ("[", "{")  # of a value that goes on in the next line
 PLACE_IN_BLOCK = re.compile(r" in row \d+$")  # of a message of pyarrow
 
@@ -69,7 +69,8 @@ class LineForm:
                 continue
             rest = values if is_flat else {k: v for k, v in values.items() if k != EVENTS}
             _add_leaves(outer, rest)
-            _add_leaves(inner, {} if is_flat else _first_of(events))
+            for event in events if isinstance(events, list) else []:
+                _add_leaves(inner, event if isinstance(event, dict) else {})
         if is_flat is None:
             raise ValueError("no line has an event")
         return cls(outer, None if is_flat else inner)

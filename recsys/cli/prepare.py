@@ -19,6 +19,7 @@ from recsys.errors import BadInput
 
 if TYPE_CHECKING:
     from data.distributed.runner import ClusterOptions
+    from data.distributed.this_machine import Room
     from data.prepared.folder import PreparedFolder
     from data.prepared.run import Writer
     from data.sources.object_stores import Url
@@ -42,6 +43,10 @@ def prepare(
     cluster: Annotated[
         str | None, typer.Option(help="Use a running Dask cluster: tcp://scheduler:8786.")
     ] = None,
+    without_workers: Annotated[
+        bool,
+        typer.Option("--in-memory", help="Read the clicks in memory, whatever their size."),
+    ] = False,
     append: Annotated[
         Path | None,
         typer.Option(
@@ -53,9 +58,11 @@ def prepare(
     """Read, filter and split clicks once, for recsys train --prepared.
 
     The folder holds the training and test sessions as arrays. A second run on the same files with
-    the same options does nothing. Workers decide nothing about the result. If a run with workers is
+    the same options does nothing. Clicks that may not fit into half of the memory are prepared by a
+    worker for each processor. Workers decide nothing about the result. If a run with workers is
     stopped, the same command goes on after its last finished stage.
     """
+    from data.distributed.this_machine import Room
     from data.prepared.run import in_memory, make_folder
     from training.progress import bar, counts_table, warn
 
@@ -68,11 +75,20 @@ def prepare(
                 "see. Give --workers, or files that all machines see."
             ],
         )
+    by_workers = any(option is not None for option in (workers, worker_memory, cluster))
+    if without_workers and by_workers:
+        raise BadInput(
+            "The options cannot be used",
+            ["--in-memory uses no workers. Leave it or --workers, --worker-memory, --cluster out."],
+        )
     with stopping_by_signals():
         if append is not None:
             _refuse_with_append(context, workers, worker_memory, cluster)
             folder, written = _append(append.resolve(), clicks.path, out, console)
-        elif workers is None and worker_memory is None and cluster is None:
+        elif not (by_workers or without_workers) and not (room := Room.of(clicks)).suffices:
+            writer = _on_this_machine(clicks, out, room, console)
+            folder, written = make_folder(out, clicks, writer)
+        elif not by_workers:
             with bar(console, "Reading clicks", "") as progress:
                 folder, written = make_folder(out, clicks, in_memory(clicks, progress))
         else:
@@ -153,6 +169,27 @@ def _on_cluster(
     if address is not None and isinstance(clicks.path, Path):  # workers have folders of their own
         clicks = replace(clicks, path=clicks.path.resolve())
     return writer_on(ClusterOptions(workers, worker_memory, address), clicks, out, console)
+
+
+def _on_this_machine(clicks: ClickOptions, out: Path, room: "Room", console: Console) -> "Writer":
+    """Return a writer for clicks that may not fit into the memory, and say so."""
+    from data.distributed.runner import missing_packages
+
+    if missing := missing_packages():
+        raise BadInput(
+            "The clicks must be prepared by workers",
+            [
+                f"they take {room.figures}, and {missing} are not installed. Install "
+                "session-recsys[prepare], or read them in memory with --in-memory."
+            ],
+        )
+    options = room.workers()
+    console.print(
+        f"The clicks take {room.figures}: {options.workers} workers of "
+        f"{options.worker_bytes / 1e9:.1f} GB prepare them.",
+        soft_wrap=True,
+    )
+    return writer_on(options, clicks, out, console)
 
 
 def writer_on(

@@ -119,6 +119,18 @@ def test_sessions_with_events_become_one_row_for_each_event(tmp_path: Path) -> N
     assert read_clicks(carts).item_ids == ("2",)
 
 
+def test_a_column_may_begin_after_the_first_events(tmp_path: Path) -> None:
+    event = '{"session_id": "s", "item_id": "i", "timestamp": 1}'
+    typed = event.replace("}", ', "event_type": "buy"}')
+    nested = f'{{"session_id": "s", "events": [{event}, {typed}]}}'
+    (tmp_path / "late.jsonl").write_text("\n".join([event] * 150 + [typed] * 2))
+    (tmp_path / "nested.jsonl").write_text(nested)
+
+    for name, count in (("late", 2), ("nested", 1)):
+        log = read_clicks(ClickOptions(tmp_path / f"{name}.jsonl", events=("buy",)))
+        assert len(log) == count
+
+
 def test_rows_of_json_lines_are_counted_over_blocks(tmp_path: Path) -> None:
     """Twenty thousand lines of 1 kB are more than two blocks of 8 MB."""
     line = json.dumps({"pad": "x" * 1000, "session_id": "s", "item_id": "i", "timestamp": 1})

@@ -231,20 +231,51 @@ def test_the_event_column_is_compared_where_all_files_have_it(
     assert (f'"rows": {80 if len(event_files) < 2 else 0},'.encode()) in got["manifest.json"]
 
 
+REAL = {  # log → options of its preparation
+    "yoochoose_sep14": {"split_column": "split", "min_support": 3},
+    "globo_news": {"min_support": 5, "collapse": True},
+    "taobao_sample": {"session_column": "none", "event_column": "event_type", "events": ("pv",)},
+}
+
+
+@pytest.fixture(scope="module", params=REAL)
+def real_log(
+    request: pytest.FixtureRequest, real_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[ClickOptions, dict[str, bytes]]:
+    """Return a real log in three files, and the files that the in-memory path makes of it."""
+    folder = tmp_path_factory.mktemp(request.param)
+    table = pq.read_table(real_data / request.param / "sessions.parquet")
+    (folder / "clicks").mkdir()
+    third = -(-len(table) // 3)
+    for number in (2, 1, 0):  # the canonical order is that of the names
+        pq.write_table(table.slice(number * third, third), folder / "clicks" / f"{number}.parquet")
+    options = ClickOptions(folder / "clicks", **REAL[request.param])  # type: ignore[arg-type]
+    expected = outcome(folder / "memory", options, in_memory(options))
+    assert isinstance(expected, dict)
+    return options, expected
+
+
+@pytest.mark.long
 @pytest.mark.real
+@pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("partitions", [1, 2, 7])
 def test_real_clicks_are_prepared_alike(
-    real_data: Path, workers: Client, tmp_path: Path, partitions: int
+    real_log: tuple[ClickOptions, dict[str, bytes]], tmp_path: Path, partitions: int, count: int
 ) -> None:
-    clicks = real_data / "yoochoose_sep14" / "sessions.parquet"
-    rows = pq.ParquetFile(clicks).metadata.num_rows
-    options = ClickOptions(clicks, split_column="split", min_support=3)
+    options, expected = real_log
+    rows = sum(pq.ParquetFile(file).metadata.num_rows for file in Path(str(options.path)).iterdir())
+    cluster = LocalCluster(
+        n_workers=count,
+        threads_per_worker=1,
+        memory_limit=0,
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+    )
 
-    expected = outcome(tmp_path / "memory", options, in_memory(options))
-    runner = Runner(workers)
-    got = outcome(tmp_path / "workers", options, by(runner, options, -(-rows // partitions)))
+    with cluster, Client(cluster) as client:
+        write = by(Runner(client), options, -(-rows // partitions), sizes=BlockSizes())
+        got = outcome(tmp_path / "workers", options, write)
 
-    assert isinstance(got, dict)
     assert got == expected
 
 

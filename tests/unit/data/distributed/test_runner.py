@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from distributed import Client, LocalCluster
 
-from data.distributed.runner import ClusterOptions, Runner
+import data
+from data.distributed import runner, this_machine
+from data.distributed.runner import ClusterOptions, Runner, open_runner
 from recsys.errors import BadInput
 from tests.support.training.command_line import GOOD, run
 
@@ -51,6 +53,58 @@ def test_the_command_writes_the_same_folder_with_workers(
         assert (tmp_path / "shared" / path.name).read_bytes() == path.read_bytes(), path.name
     assert alone[2].replace("alone", "shared") == shared[2]
     assert multiprocessing.active_children() == []
+
+
+def test_clicks_beyond_the_memory_are_prepared_by_workers_unless_told_otherwise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "clicks.csv").write_text(GOOD)
+    monkeypatch.setattr(this_machine, "memory_bytes", lambda: 2 * 8 * len(GOOD) - 1)
+    given = ["prepare", "--clicks", str(tmp_path / "clicks.csv"), "--out"]
+
+    code, _, said = run(capsys, *given, str(tmp_path / "workers"))
+    in_memory = run(capsys, *given, str(tmp_path / "memory"), "--in-memory")
+
+    assert (code, in_memory[0]) == (0, 0), said
+    assert "1 workers of 0.5 GB prepare them" in said
+    assert "workers" not in in_memory[2]
+    for path in (tmp_path / "memory").iterdir():
+        assert (tmp_path / "workers" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_no_workers_and_workers_contradict_each_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "clicks.csv").write_text(GOOD)
+    given = ["prepare", "--clicks", str(tmp_path / "clicks.csv"), "--out", str(tmp_path / "out")]
+
+    code, _, said = run(capsys, *given, "--in-memory", "--workers", "1")
+
+    assert (code, "--in-memory uses no workers" in said) == (2, True), said
+
+
+def test_a_worker_with_other_code_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This process has other versions and other code than its worker."""
+    monkeypatch.setattr(runner, "version", lambda name: f"not that of {name}")
+    monkeypatch.setattr(data, "__file__", str(tmp_path / "__init__.py"))
+    cluster = LocalCluster(
+        n_workers=1,
+        threads_per_worker=1,
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # other tests may use 8787
+    )
+
+    with (
+        cluster,
+        pytest.raises(BadInput, match="has code of data ") as refused,
+        open_runner(ClusterOptions(address=cluster.scheduler_address), tmp_path),
+    ):
+        pass
+
+    for name in runner.READERS:
+        assert f", and this process not that of {name}. Install the same" in str(refused.value)
 
 
 def test_no_worker_starts_for_clicks_that_do_not_exist(

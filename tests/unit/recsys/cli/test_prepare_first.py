@@ -8,8 +8,10 @@ import pytest
 from rich.console import Console
 
 from data.click_options import ClickOptions
+from data.distributed import this_machine
+from data.distributed.this_machine import estimated_bytes, memory_bytes
 from recsys.cli import prepare_first
-from recsys.cli.prepare_first import estimated_bytes, memory_bytes, source_of
+from recsys.cli.prepare_first import source_of
 from recsys.errors import BadInput
 
 
@@ -61,7 +63,7 @@ def test_half_of_the_memory_decides_unless_the_user_does(
     memory: int,
     prepared: bool,
 ) -> None:
-    monkeypatch.setattr(prepare_first, "memory_bytes", lambda: memory)
+    monkeypatch.setattr(this_machine, "memory_bytes", lambda: memory)
     monkeypatch.setattr(prepare_first, "prepared_folder", lambda clicks, folder, *_: folder)
     clicks, said = written(tmp_path, a_csv=1000), StringIO()  # 8,000 bytes in memory
 
@@ -75,7 +77,7 @@ def test_half_of_the_memory_decides_unless_the_user_does(
 def test_without_dask_the_message_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepare_first, "find_spec", lambda name: None)
+    monkeypatch.setattr(prepare_first, "missing_packages", lambda: "dask")
 
     with pytest.raises(BadInput, match=r"Install\s+session-recsys\[prepare\].*--in-memory"):
         source_of(written(tmp_path, a_csv=1), tmp_path / "out", Console(file=StringIO()), True)
