@@ -7,12 +7,13 @@ import gzip
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from distributed import Client, LocalCluster
 from s3fs import S3FileSystem
 
 from data.click_options import ClickOptions
@@ -20,7 +21,7 @@ from data.clicks import read_clicks
 from data.distributed.prepare import Preparation, in_stages
 from data.distributed.ranges import BlockSizes
 from data.distributed.runner import Runner
-from data.files import UTF_8_TEXT, ClickFile, click_files
+from data.files import UTF_8_TEXT, ClickFile, Progress, click_files
 from data.prepared.manifest import MANIFEST, Origin
 from data.prepared.run import Writer, in_memory
 from data.sources.click_paths import find_files
@@ -163,6 +164,31 @@ def test_workers_prepare_a_store_and_see_what_changes_in_it(
     assert "Nothing has changed" in again[2]
     assert f"{name} has changed" in changed[2]
     assert f"{name} is gone" in gone[2]
+
+
+def test_an_object_that_vanishes_while_workers_read_ends_the_preparation(
+    folder: Path, bucket: Bucket, tmp_path: Path
+) -> None:
+    url, name = bucket.put_folder(folder, "vanishing"), "date=1/event_type=view/a.tsv"
+    stored = ClickOptions(url)
+    cluster = LocalCluster(
+        n_workers=1,
+        threads_per_worker=1,
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # other tests may use 8787
+    )
+
+    @contextmanager
+    def stage(title: str) -> Iterator[Progress]:
+        if title == "Reading clicks":
+            bucket.delete(f"vanishing/{name}")
+        yield lambda done, total: None
+
+    preparation = Preparation(stored, tmp_path / "work", 7, stage, print)
+    with cluster, Client(cluster) as client:
+        staged = in_stages(preparation, lambda spill: nullcontext(Runner(client)))
+        with pytest.raises(BadInput, match=rf"{name} cannot be read: It does not exist"):
+            arrays(tmp_path / "out", stored, staged)
 
 
 def test_an_object_that_changes_before_it_is_read_is_refused(bucket: Bucket) -> None:
