@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from data.click_options import ClickOptions
-from data.distributed.runner import missing_packages
-from data.distributed.this_machine import Room
 from recsys.cli.prepare import stopping_by_signals, writer_on
 from recsys.errors import BadInput
 from recsys.fileio import check_new_folder
 
 if TYPE_CHECKING:
+    from data.distributed.this_machine import Room
     from data.prepared.folder import PreparedFolder
 
 PREPARED = ".prepared"  # ending of the folder beside the bundle
@@ -33,6 +32,8 @@ def source_of(
         BadInput: The clicks or the folder cannot be used, Dask is not installed, or processes of
             torchrun would all prepare.
     """
+    from data.distributed.runner import missing_packages
+    from data.distributed.this_machine import Room
     from training.parallel.torch_processes import started_by_torchrun
 
     room = Room.of(clicks)
@@ -67,7 +68,7 @@ def source_of(
 
 
 def prepared_folder(
-    clicks: ClickOptions, folder: Path, room: Room, console: Console
+    clicks: ClickOptions, folder: Path, room: "Room", console: Console
 ) -> "PreparedFolder":
     """Prepare the clicks with a worker for each processor, unless the folder has them."""
     from data.prepared.run import make_folder

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from data.click_options import ClickOptions
-from data.distributed import this_machine
+from data.distributed import runner, this_machine
 from data.distributed.this_machine import estimated_bytes, memory_bytes
 from recsys.cli import prepare_first
 from recsys.cli.prepare_first import source_of
@@ -77,7 +77,7 @@ def test_half_of_the_memory_decides_unless_the_user_does(
 def test_without_dask_the_message_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepare_first, "missing_packages", lambda: "dask")
+    monkeypatch.setattr(runner, "missing_packages", lambda: "dask")
 
     with pytest.raises(BadInput, match=r"Install\s+session-recsys\[prepare\].*--in-memory"):
         source_of(written(tmp_path, a_csv=1), tmp_path / "out", Console(file=StringIO()), True)
