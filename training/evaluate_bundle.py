@@ -29,12 +29,13 @@ from recsys.retrieval.exact import RankingQuery
 from training.baselines.newest import limits_of
 from training.evaluation.compare import (
     MODEL,
+    Evaluations,
     Limits,
     as_json,
     compare_with_intervals,
     evaluate_with_baselines,
 )
-from training.evaluation.evaluate import Evaluation, evaluate
+from training.evaluation.evaluate import evaluate
 from training.evaluation.new_items import evaluate_new_items
 from training.evaluation.sample import MAX_CASES, sampled
 from training.evaluation.trending import going_on
@@ -95,9 +96,10 @@ def evaluate_bundle(
     test = sampled(read.test, max_cases)
     if test.is_part:
         console.print(test.describe("test"))
-    results = _evaluate(predictor, read, test.sessions, console)
+    tested = _evaluate(predictor, read, test.sessions, console)
+    results = tested.results
     sentences = [] if read.train is None else limits_of(read.train)
-    limits = Limits.of(test, sentences)
+    limits = Limits.of(test, sentences + tested.sentences)
     new_items = evaluate_new_items(predictor, test.sessions)
     comparison = compare_with_intervals(results, predictor.catalogue.counts, limits, new_items)
     metrics = as_json(results, comparison)
@@ -117,8 +119,8 @@ def evaluate_bundle(
         manifest = dataclasses.replace(read_manifest(bundle), metrics=metrics)
         page = render_report(manifest, content)
         replace_file(report, lambda path: path.write_text(page, encoding="utf-8"))
-    tested = reindex(test.sessions, predictor.catalogue.item_ids)
-    latency = latency_ms(predictor, coded(tested, predictor.event_types))
+    indexed = reindex(test.sessions, predictor.catalogue.item_ids)
+    latency = latency_ms(predictor, coded(indexed, predictor.event_types))
     if print_json:
         print(json.dumps({**metrics, "latency_ms": latency, "model_id": predictor.model_id}))
         return
@@ -179,9 +181,7 @@ def _read_clicks(clicks: ClickSource, every_session: bool, console: Console) -> 
         return _Clicks(prepared.train, prepared.test, counts, prepared.warnings)
 
 
-def _evaluate(
-    predictor: Predictor, read: _Clicks, test: Sessions, console: Console
-) -> dict[str, Evaluation]:
+def _evaluate(predictor: Predictor, read: _Clicks, test: Sessions, console: Console) -> Evaluations:
     catalogue = predictor.catalogue
     if read.train is not None:
         return evaluate_with_baselines(
@@ -190,7 +190,7 @@ def _evaluate(
     tested, counted = (reindex(part, catalogue.item_ids) for part in (test, read.test))
     with bar(console, "Testing model", "sessions") as progress:
         model = going_on(predictor, counted)
-        return {MODEL: evaluate(model, tested, len(catalogue), progress)}
+        return Evaluations({MODEL: evaluate(model, tested, len(catalogue), progress)})
 
 
 def latency_ms(predictor: Predictor, sessions: Sessions) -> dict[str, float]:

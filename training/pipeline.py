@@ -189,13 +189,13 @@ def _train_and_write(
     predictor = eager_predictor(
         trained.weights, catalogue, recipe, blend, additions.repeats, recent
     )
+    retrieval = _retrieval(recipe, prepared, trained, predictor, console, processes)
     results, limits = _test(options, prepared, predictor, console, processes)
     if not processes.is_first:
         return None
     report_data = _report_data(
         options, prepared, choice, trained, device, results, limits, predictor
     )
-    retrieval = _retrieval(recipe, prepared, trained, predictor, console)
     export = _export(options, prepared, choice, trained, report_data, blend, recent, retrieval)
     manifest = write_bundle(options.out, export)
     shutil.rmtree(options.work)
@@ -344,7 +344,7 @@ def _test(
     test = sampled(prepared.test, options.recipe.max_cases)
     if test.is_part:
         console.print(test.describe("test"))
-    results = evaluate_with_baselines(
+    tested = evaluate_with_baselines(
         predictor,
         predictor.catalogue,
         prepared.train,
@@ -353,9 +353,11 @@ def _test(
         processes,
         prepared.test,
     )
+    results = dict(tested.results)
     if options.warm_start is not None and processes.is_first:
         results |= options.warm_start.base_model.results(test.sessions, prepared.test)
-    return results, Limits.of(test, limits_of(prepared.train, predictor.blend is not None))
+    sentences = limits_of(prepared.train, predictor.blend is not None) + tested.sentences
+    return results, Limits.of(test, sentences)
 
 
 def _report_data(
@@ -455,6 +457,7 @@ def _retrieval(
     trained: TrainingResult,
     predictor: Predictor,
     console: Console,
+    processes: Processes,
 ) -> ChosenRetrieval:
     """Choose how the bundle finds its items, and show it."""
     with status(console, "Choosing how items are found") as update:
@@ -464,6 +467,7 @@ def _retrieval(
             predictor,
             states_from(prepared, recipe),
             lambda kind: update(f"Choosing how items are found: {kind}"),
+            processes,
         )
     console.print(describe_retrieval(chosen.settings))
     return chosen

@@ -325,7 +325,8 @@ class Trainer:
     def _restore(self, run: str) -> None:
         """Load the checkpoint of the run with this fingerprint, if the folder has one."""
         self._fingerprint = run
-        check_agreement(self._processes, {**settings_and_versions(self._recipe), "clicks": run})
+        facts = settings_and_versions(self._recipe, self._device)
+        check_agreement(self._processes, {**facts, "clicks": run})
         checkpoint = load_for_all(self._folder, run, self._processes)
         if checkpoint is not None:
             self._state, self._restored = checkpoint
@@ -544,14 +545,16 @@ def checkpoint_pause(least: float, write_seconds: float) -> float:
     return max(least, write_seconds / CHECKPOINT_SHARE) if least > 0 else 0.0
 
 
-def settings_and_versions(recipe: Recipe) -> dict[str, str]:
+def settings_and_versions(recipe: Recipe, device: torch.device) -> dict[str, str]:
     """Return all that must be the same in the processes of a run, beside the clicks."""
+    on_card = device.type == "cuda"
     settings = {f"setting {name}": str(value) for name, value in dataclasses.asdict(recipe).items()}
     return {
         **settings,
         "version of session-recsys": __version__,
         "version of torch": torch.__version__,
-        # both change the last bits of an update, so that the weights would drift apart
+        # these change the last bits of an update, so that the weights would drift apart
+        "device": torch.cuda.get_device_name(device) if on_card else device.type,
         "instructions of the processor": torch.backends.cpu.get_cpu_capability(),
         "OMP_NUM_THREADS": str(torch.get_num_threads()),
     }

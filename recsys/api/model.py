@@ -205,6 +205,8 @@ class Model:
         from recsys.console import open_api_console
         from training.baselines.newest import limits_of
         from training.evaluation.compare import (
+            MODEL,
+            Evaluations,
             Limits,
             compare_with_intervals,
             evaluate_with_baselines,
@@ -225,15 +227,16 @@ class Model:
                 learned = prepare(self._options).train
             sample = sampled(test, MAX_CASES)
             if learned is None:
-                tested = reindex(sample.sessions, catalogue.item_ids)
-                results = {"model": evaluate(predictor, tested, len(catalogue))}
+                indexed = reindex(sample.sessions, catalogue.item_ids)
+                tested = Evaluations({MODEL: evaluate(predictor, indexed, len(catalogue))})
             else:
                 console = open_api_console(progress=progress)
-                results = evaluate_with_baselines(
+                tested = evaluate_with_baselines(
                     predictor, catalogue, learned, sample.sessions, console
                 )
-        model = results["model"]
-        limits = Limits.of(sample, [] if learned is None else limits_of(learned))
+        results, model = tested.results, tested.results[MODEL]
+        sentences = [] if learned is None else limits_of(learned)
+        limits = Limits.of(sample, sentences + tested.sentences)
         new_items = evaluate_new_items(predictor, sample.sessions)
         comparison = compare_with_intervals(results, catalogue.counts, limits, new_items)
         return EvaluationReport(

@@ -169,8 +169,8 @@ def measure(folder: Path, hidden: int, checks: int) -> dict[str, list[float]]:
     test = prepared.test.keep_sessions(np.arange(len(prepared.test)) < 300)
 
     def compare() -> None:
-        results = evaluate_with_baselines(predictor, catalogue, prepared.train, test, console)
-        compare_with_intervals(results, catalogue.counts)
+        tested = evaluate_with_baselines(predictor, catalogue, prepared.train, test, console)
+        compare_with_intervals(tested.results, catalogue.counts)
 
     peaks.measure("baselines", compare)
     peaks.measure("describe", lambda: describe(prepared.train))

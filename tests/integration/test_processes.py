@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from recsys.bundle.load import load_bundle
+from service.server.embedded_redis import free_port
 from tests.support.processes import Process, start_fork, start_python
 from tests.support.training.command_line import run
 from tests.support.training.process_runs import walks
@@ -75,6 +76,38 @@ def test_a_stopped_run_goes_on_by_torchrun(
     bundle = ["--bundle", str(out), "--clicks", str(clicks)]
     alone = json.loads(run(capsys, "evaluate", *bundle, "--json")[1])
     assert {name: alone[name] for name in manifest["metrics"]} == manifest["metrics"]
+
+
+@pytest.mark.long
+def test_two_machines_train_like_two_processes_of_one(clicks: Path, tmp_path: Path) -> None:
+    """Each of two launchers of torchrun starts a process; they share item lists, too."""
+    recipe = ["--recipe", "default", "--set", "retrieval=lists"]
+    together = start_fork(
+        command(clicks, tmp_path / "together", *recipe, "--processes", "2"),
+        tmp_path / "log",
+        os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert together.wait(LIMIT_SECONDS) == 0, (tmp_path / "log").read_text()
+    port = free_port()
+    machines = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "torch.distributed.run"),
+                *("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d"),
+                *(f"--rdzv-endpoint=127.0.0.1:{port}", f"--rdzv-conf=is_host={not number}"),
+                *("-m", "recsys", *command(clicks, tmp_path / str(number), *recipe)),
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in (0, 1)
+    ]
+    said = [machine.communicate(timeout=LIMIT_SECONDS)[1] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], said
+
+    (written,) = [out for out in (tmp_path / "0", tmp_path / "1") if out.exists()]
+    for name in ("weights.safetensors", "retrieval.index"):
+        assert (written / name).read_bytes() == (tmp_path / "together" / name).read_bytes()
 
 
 def wait_for_a_checkpoint(work: Path, process: Process, log: Path) -> None:

@@ -8,6 +8,7 @@ about a tenth of all clicks, so the first holds a few popular items and the last
 catalogue.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -42,6 +43,7 @@ HEADLINE = ("recall@20", "mrr@20")  # metrics of slices and of the manifest's in
 SLICED_BASELINE_BY = "mrr@20"  # its best baseline stands beside the model in the slices
 FEWEST_SESSIONS = 10  # of a slice; resampling fewer means nothing
 DECILES = 10
+BASELINE_SECONDS = 600.0  # of a baseline, to learn and to rank; one that takes longer is left out
 POSITIONS = (  # clicks before the target: first, last
     *((n, n) for n in range(1, 6)),
     (6, 10),
@@ -99,6 +101,25 @@ NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
+class Evaluations:
+    """Evaluations of the model and its baselines."""
+
+    results: Mapping[str, Evaluation]  # recommender → evaluation, the model's first
+    left_out: Sequence[str] = ()  # baselines that took too long
+
+    @property
+    def sentences(self) -> list[str]:
+        """Return a sentence about the baselines that were left out, if there are any."""
+        if not self.left_out:
+            return []
+        return [
+            f"Not compared with {', '.join(self.left_out)}: each baseline has "
+            f"{BASELINE_SECONDS / 60:g} minutes to learn and to rank the cases. With fewer cases "
+            "(max_cases), more of them are compared."
+        ]
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """Metrics of the model and its baselines, each with its interval."""
 
@@ -126,7 +147,7 @@ def evaluate_with_baselines(
     console: Console,
     processes: Processes = ALONE,
     counted: Sessions | None = None,
-) -> dict[str, Evaluation]:
+) -> Evaluations:
     """Evaluate the model and every baseline on the same cases.
 
     Args:
@@ -141,7 +162,8 @@ def evaluate_with_baselines(
         counted: All sessions of the time of `test`; None for these.
 
     Returns:
-        Recommender → evaluation, the model first; the baselines in the first process alone.
+        The evaluations; those of the baselines in the first process alone. A baseline is left out
+        if it has not ranked all cases after `BASELINE_SECONDS`.
 
     Raises:
         BadInput: The test sessions hold no next click on an item of the catalogue.
@@ -155,14 +177,35 @@ def evaluate_with_baselines(
     }
     if processes.is_first:
         scorers |= learners(catalogue, learned)
-    results = {}
+    results, left_out = {}, []
     # one bar: a notebook keeps an empty line for each
     with bar(console, "Testing the model and the baselines", "sessions") as progress:
         for before, (name, learn) in enumerate(scorers.items()):
             advance = partial(_advance, progress, before, len(scorers))
-            sharing = processes if name in models else ALONE
-            results[name] = evaluate(learn(), tested, len(catalogue), advance, sharing)
-    return results
+            if name in models:
+                results[name] = evaluate(learn(), tested, len(catalogue), advance, processes)
+                continue
+            try:
+                results[name] = evaluate(learn(), tested, len(catalogue), _in_time(advance))
+            except _TakesTooLong:
+                left_out.append(name)
+    return Evaluations(results, left_out)
+
+
+class _TakesTooLong(Exception):
+    """A baseline has not ranked all cases in its time."""
+
+
+def _in_time(progress: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    """Return the progress of work that begins now, which ends after `BASELINE_SECONDS`."""
+    end = time.monotonic() + BASELINE_SECONDS
+
+    def advance(done: int, total: int) -> None:
+        progress(done, total)
+        if done < total and time.monotonic() > end:
+            raise _TakesTooLong
+
+    return advance
 
 
 def _itself(scorer: Scorer | TrendingScorer) -> Scorer | TrendingScorer:

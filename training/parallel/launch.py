@@ -124,5 +124,7 @@ def _run(work: Callable[[], Path | None]) -> ProcessEnd:
         return ProcessEnd(work())
     except Interrupted:
         sys.exit(Interrupted.status)
+    except KeyboardInterrupt:
+        os._exit(Interrupted.status)  # an exit in order may abort in a thread of gloo, with noise
     except (OSError, RecsysError) as error:
         return ProcessEnd(None, str(error), isinstance(error, AnotherProcessFailed))

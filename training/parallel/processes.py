@@ -6,16 +6,20 @@ all processes take the same step, so that W processes train like one, up to the 
 """
 
 import json
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from recsys.errors import AnotherProcessFailed, RecsysError
+
+Work = TypeVar("Work")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class Processes(ABC):
 
     rank: int = 0  # of this process, from 0
     size: int = 1  # number of processes (W)
+    on_this_machine: int = 1  # of them
     is_restart: bool = False  # the launcher started them again, because one of them has died
 
     traffic: Traffic = Traffic()  # of this process so far
@@ -61,6 +66,15 @@ class Processes(ABC):
     def is_first(self) -> bool:
         """Return whether this is the process that decides, writes and prints."""
         return self.rank == 0
+
+    @property
+    def threads(self) -> int:
+        """Return the number of threads that use this process's share of the processors."""
+        return max((os.cpu_count() or 1) // self.on_this_machine, 1)
+
+    def part_of(self, work: Iterable[Work]) -> Iterator[Work]:
+        """Yield what is the work of this process: every W-th piece, beginning with its rank."""
+        return islice(work, self.rank, None, self.size)
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set in any process."""

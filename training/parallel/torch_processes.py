@@ -100,6 +100,7 @@ class TorchProcesses(Processes):
     def __init__(self) -> None:
         self.rank = distributed.get_rank()
         self.size = distributed.get_world_size()
+        self.on_this_machine = int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
         self.is_restart = is_restart()
 
     def sum(self, tensors: Sequence[Tensor]) -> None:

@@ -6,10 +6,8 @@ effect on the scores: two query vectors are near each other if the items' scores
 """
 
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,25 +55,42 @@ def cluster_count(items: int) -> int:
 class QuerySpace:
     """Distance between query vectors: how much the scores of the items differ."""
 
-    def __init__(self, vectors: NDArray[np.float32]) -> None:
+    def __init__(self, weights: NDArray[np.float32]) -> None:
+        """Take the weights of the directions: (width, width) float32."""
+        self.weights = weights
+
+    @classmethod
+    def of(cls, vectors: NDArray[np.float32]) -> "QuerySpace":
         """Take the second moment of item vectors, (C, width) float32, with their bias."""
         wide = vectors - vectors.mean(axis=0)
         variances, directions = np.linalg.eigh(wide.T @ wide / len(wide))
-        self._weights: NDArray[np.float32] = directions * np.sqrt(np.maximum(variances, 0.0))
+        return cls(directions * np.sqrt(np.maximum(variances, 0.0)))
 
-    def weighted(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+    def points(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the points, (B, width) float32, whose distance is that of the query vectors."""
-        points: NDArray[np.float32] = queries @ self._weights
+        points: NDArray[np.float32] = queries @ self.weights
         return points
 
 
-def centroids_of(points: NDArray[np.float32], clusters: int) -> Any:
-    """Return the centroids of k-means, a faiss index to be searched for the nearest of them."""
+def centroids_of(points: NDArray[np.float32], clusters: int, threads: int) -> NDArray[np.float32]:
+    """Return the centroids of k-means, (clusters, width) float32."""
     import faiss  # only large catalogues need it
 
-    faiss.omp_set_num_threads(os.cpu_count() or 1)
+    faiss.omp_set_num_threads(threads)
     means = faiss.Kmeans(
         points.shape[1], clusters, niter=ROUNDS, seed=1, max_points_per_centroid=POINTS_PER_CLUSTER
     )
     means.train(points)
-    return means.index
+    centroids: NDArray[np.float32] = means.centroids
+    return centroids
+
+
+def nearest(
+    points: NDArray[np.float32], centroids: NDArray[np.float32], threads: int
+) -> NDArray[np.int64]:
+    """Return the number of the nearest centroid of each point, (B,) int64."""
+    import faiss
+
+    faiss.omp_set_num_threads(threads)
+    numbers: NDArray[np.int64] = faiss.knn(points, centroids, 1)[1][:, 0]
+    return numbers

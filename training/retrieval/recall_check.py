@@ -27,6 +27,7 @@ from recsys.retrieval.rerank import Reranked, query_vectors
 from training.evaluation.evaluate import LIST_LENGTH, SCORES_AT_ONCE
 from training.evaluation.sample import sampled
 from training.model.weights import Weights
+from training.parallel.processes import ALONE, Processes
 from training.recipe import Recipe
 from training.retrieval.build_item_lists import MAX_PAIRED_ITEMS, build_item_lists
 
@@ -58,6 +59,7 @@ def choose_retrieval(
     predictor: Predictor,
     sessions: Sessions,
     on_attempt: OnAttempt = lambda text: None,
+    processes: Processes = ALONE,
 ) -> ChosenRetrieval:
     """Build and measure indexes until one passes.
 
@@ -70,6 +72,7 @@ def choose_retrieval(
         predictor: predictor on these weights.
         sessions: sessions whose hidden states are used, with the item codes of their own log.
         on_attempt: called with the name of what is measured.
+        processes: they share the work on item lists; the first one measures.
 
     Returns:
         The first retrieval whose recall is at least `MIN_RECALL`, else exact scoring.
@@ -81,16 +84,20 @@ def choose_retrieval(
         # the items of neighbours are found without the index, so it must find those of the model
         predictor = predictor.with_blend(None).with_repeats(None)
     states, scale = validation_states(predictor, sessions), weights.model.scale
-    check = RecallCheck(predictor, states)
+    check = RecallCheck(predictor, states) if processes.is_first else None
     lengths = np.linalg.norm(query_vectors(states.hidden, scale), axis=1)
-    bias_unit = float(lengths.mean()) or 1.0
+    bias_unit = processes.of_first(float(lengths.mean()) or 1.0)
     refused: dict[str, float] = {}
     for kind in kinds:
         on_attempt(kind)
-        index = build_index(kind, predictor, scale, bias_unit, on_attempt)
+        index = build_index(kind, predictor, scale, bias_unit, on_attempt, processes)
         on_attempt(kind)
         for probed in _with_more_probes(index):
-            recall = check.recall(Reranked(probed, predictor.exact_retrieval, scale), MIN_RECALL)
+            measured = None
+            if check is not None:
+                reranked = Reranked(probed, predictor.exact_retrieval, scale)
+                measured = check.recall(reranked, MIN_RECALL)
+            recall: dict[str, float] = processes.of_first(measured)
             if min(recall.values()) >= MIN_RECALL:
                 settings = RetrievalSettings(kind, probed.settings, recall, len(states), refused)
                 return ChosenRetrieval(settings, probed)
@@ -99,14 +106,23 @@ def choose_retrieval(
 
 
 def build_index(
-    kind: str, predictor: Predictor, scale: float, bias_unit: float, on_attempt: OnAttempt
+    kind: str,
+    predictor: Predictor,
+    scale: float,
+    bias_unit: float,
+    on_attempt: OnAttempt,
+    processes: Processes = ALONE,
 ) -> CandidateIndex:
     predictor = predictor.for_index()
     if kind != "lists":
         exact = predictor.exact_retrieval
         return Int8Index.of(exact.matrix, exact.bias, bias_unit)
     return build_item_lists(
-        predictor, scale, bias_unit, lambda share: on_attempt(f"lists, {share:.0%}")
+        predictor,
+        scale,
+        bias_unit,
+        lambda share: on_attempt(f"lists, {share:.0%}"),
+        processes=processes,
     )
 
 

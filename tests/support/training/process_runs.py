@@ -18,6 +18,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from recsys.catalogue.catalogue import Catalogue
 from recsys.errors import AnotherProcessFailed, BadInput
 from recsys.model.repeats import RepeatTerm
 from recsys.predictor import Predictor
@@ -27,6 +28,8 @@ from training.model.weights import Weights, eager_predictor
 from training.parallel.processes import ALONE, Processes
 from training.parallel.torch_processes import joined
 from training.recipe import Recipe
+from training.retrieval.build_item_lists import NextItems, build_item_lists
+from training.retrieval.recall_check import choose_retrieval
 from training.trainer import FromScratch, Trainer
 
 CPU = torch.device("cpu")
@@ -56,6 +59,7 @@ BPR_MAX = dataclasses.replace(
     WHOLE_SESSIONS, loss="bpr-max", scale=0.0, learning_rate=0.05, refit=False
 )
 MODELS = ("model", "model alone")
+LISTED_ITEMS = 400
 RECIPES = {
     "cross-entropy": WHOLE_SESSIONS,
     "bpr-max": dataclasses.replace(
@@ -114,6 +118,7 @@ def train_on_all_processes(folder: Path) -> Path:
             train_one(folder / "long", OF_LONG, processes)
         told = messages(processes) | {"disagree": disagreement(folder, processes)}
         told["tested"] = results_of_model(processes)
+        told["lists"] = lists_of_model(processes)
         (folder / f"told {processes.rank}.json").write_text(json.dumps(told))
     return folder
 
@@ -172,12 +177,43 @@ def results_of_model(processes: Processes) -> dict[str, object]:
         patch.setattr("training.evaluation.evaluate.SCORES_AT_ONCE", 26 * 40)
         results = evaluate_with_baselines(
             model, catalogue, WALKS, LONG, Console(quiet=True), processes
-        )
+        ).results
     return {
         "ranks": {name: results[name].ranked.rank.tolist() for name in MODELS},
         "metrics": {name: results[name].metrics for name in MODELS},
         "scored": scored[0],
         "names": list(results),
+    }
+
+
+def lists_of_model(processes: Processes) -> dict[str, object]:
+    """Return item lists of random weights, their number here, and a retrieval that is chosen."""
+    ids = [chr(0x100 + at) for at in range(LISTED_ITEMS)]
+    sessions = words(*("".join(ids[at] for at in range(first, 400, 97)) for first in range(60)))
+    weights = Weights.fresh(WHOLE_SESSIONS.size(LISTED_ITEMS), torch.Generator().manual_seed(4))
+    catalogue = Catalogue(ids, np.arange(LISTED_ITEMS) % 7 + 1)
+    model = eager_predictor(weights, catalogue, WHOLE_SESSIONS)
+    made, best = [0], NextItems._best
+
+    def counted(self: NextItems, queries: NDArray[np.float32], length: int) -> Tensor:
+        made[0] += len(queries)
+        return best(self, queries, length)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(NextItems, "_best", counted)
+        patch.setattr("training.retrieval.build_item_lists.PRODUCTS_AT_ONCE", 0)
+        lists = {
+            str(shortlist): build_item_lists(
+                model, WHOLE_SESSIONS.scale, 1.0, shortlist=shortlist, processes=processes
+            )
+            for shortlist in (None, 90)
+        }
+    recipe = dataclasses.replace(WHOLE_SESSIONS, retrieval="lists")
+    chosen = choose_retrieval(recipe, weights, model, sessions, processes=processes)
+    return {
+        **{name: [part.tolist() for part in index.tensors()] for name, index in lists.items()},
+        "made": made[0],
+        "chosen": dataclasses.asdict(chosen.settings),
     }
 
 

@@ -239,7 +239,7 @@ def test_the_report_has_a_row_without_it(bundle: Path) -> None:
 
     results = evaluate_with_baselines(
         predictor, predictor.catalogue, news(1, 300), test, Console(quiet=True)
-    )
+    ).results
 
     assert results["model alone"].metrics != results["model"].metrics
 

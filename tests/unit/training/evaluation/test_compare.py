@@ -3,8 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
+from data.batches.selection import Selection
+from tests.support.training.builders import words
 from tests.support.training.scorers import BACKWARD, COUNTS, FORWARD, Fixed, evaluated
+from training.baselines import learners
+from training.evaluation import compare
+from training.evaluation import evaluate as evaluation
 from training.evaluation.compare import (
     COMPARED,
     by_popularity,
@@ -12,8 +18,14 @@ from training.evaluation.compare import (
     case_values,
     compare_with_intervals,
     deciles,
+    evaluate_with_baselines,
 )
 from training.evaluation.metrics import metrics_at
+from training.model.weights import Weights, eager_predictor
+from training.recipe import Recipe
+from training.trainer import FromScratch
+
+RECIPE = Recipe(hidden=8)
 
 
 def test_every_case_keeps_its_session_its_position_its_target_and_its_rank() -> None:
@@ -193,3 +205,24 @@ def test_groups_without_a_case_are_left_out() -> None:
     parts = by_popularity(np.array([1], dtype=np.int32), np.array([60, 40], dtype=np.int64))
 
     assert [part.name for part in parts] == ["9"]
+
+
+def test_a_baseline_that_takes_too_long_is_left_out_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The model has all the time that it needs."""
+    monkeypatch.setattr(compare, "BASELINE_SECONDS", -1.0)
+    monkeypatch.setattr(evaluation, "CASES_AT_ONCE", 4)  # of baselines that score a few items
+    sessions = words(*["abc", "bca", "cab"] * 4)
+    catalogue = FromScratch().catalogue(sessions)
+    weights = Weights.fresh(RECIPE.size(len(catalogue)), torch.Generator().manual_seed(1))
+    model = eager_predictor(weights, catalogue, RECIPE)
+
+    found = evaluate_with_baselines(model, catalogue, sessions, sessions, Console(quiet=True))
+
+    assert list(found.results) == ["model"]
+    assert found.left_out == list(learners(catalogue, Selection.of(sessions)))
+    (sentence,) = found.sentences
+    assert sentence.startswith("Not compared with popularity, recent popularity, ")
+    comparison = compare_with_intervals(found.results, catalogue.counts)
+    assert (comparison.differences, comparison.sliced_baseline) == ([], None)

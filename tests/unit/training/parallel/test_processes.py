@@ -13,6 +13,7 @@ from tests.support.processes import fork_server
 from tests.support.training.process_runs import (
     MODELS,
     RECIPES,
+    lists_of_model,
     results_of_model,
     train_all,
     train_long,
@@ -98,6 +99,18 @@ def test_a_test_part_that_is_shared_has_the_ranks_of_one_process(together: Path)
     assert sum(one["scored"] for one in (first, *others)) == expected["scored"]
     assert first["names"] == expected["names"]
     assert {tuple(one["names"]) for one in others} == {MODELS}
+
+
+def test_item_lists_that_are_shared_are_those_of_one_process(together: Path) -> None:
+    """Of all pairs, and from shortlists of the same clusters; all choose the same retrieval."""
+    expected, found = lists_of_model(ALONE), [one["lists"] for one in told(together)]
+
+    for of_one in found:
+        assert of_one["None"] == expected["None"]
+        assert of_one["90"] == expected["90"]
+        assert of_one["chosen"] == json.loads(json.dumps(expected["chosen"]))
+        assert 0 < of_one["made"] < expected["made"]
+    assert sum(of_one["made"] for of_one in found) == expected["made"]
 
 
 def test_sums_are_over_all_processes(together: Path) -> None:

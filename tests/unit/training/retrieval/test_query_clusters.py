@@ -10,6 +10,7 @@ from training.retrieval.query_clusters import (
     QuerySpace,
     centroids_of,
     cluster_count,
+    nearest,
 )
 
 
@@ -40,9 +41,9 @@ def test_the_number_of_clusters_grows_with_the_root_of_the_items(items: int, clu
 def test_distances_are_differences_of_scores() -> None:
     """Item vectors that differ in one direction only: no other direction counts."""
     vectors = np.array([[1.0, 5.0], [-1.0, 5.0]], dtype=np.float32)
-    space = QuerySpace(vectors)
+    space = QuerySpace.of(vectors)
 
-    near, same, far = space.weighted(np.array([[1, 0], [1, 9], [4, 0]], dtype=np.float32))
+    near, same, far = space.points(np.array([[1, 0], [1, 9], [4, 0]], dtype=np.float32))
 
     assert np.linalg.norm(near - same) == pytest.approx(0.0, abs=1e-5)
     assert np.linalg.norm(near - far) == pytest.approx(3.0, abs=1e-5)  # 3 times a deviation of 1
@@ -53,7 +54,7 @@ def test_points_around_two_places_are_in_two_clusters() -> None:
     places = np.repeat([[0.0, 0.0], [9.0, 9.0]], 50, axis=0)
     points = (places + random.normal(0, 0.1, places.shape)).astype(np.float32)
 
-    labels = centroids_of(points, 2).search(points, 1)[1][:, 0]
+    labels = nearest(points, centroids_of(points, 2, threads=1), threads=1)
 
     assert len(set(labels[:50].tolist())) == len(set(labels[50:].tolist())) == 1
     assert labels[0] != labels[-1]
