@@ -7,6 +7,7 @@ is refused, also one that joins the cluster while it works.
 import hashlib
 import logging
 import os
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -73,10 +74,9 @@ def only_same_code(client: Any, address: str, folder: Path) -> Iterator[None]:
 class SameCode(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
     """Plugin that ends a worker with other code before it has a task."""
 
-    name = "same code as recsys prepare"
-
     def __init__(self, facts: Facts) -> None:
         """Keep the facts of the process that prepares."""
+        self.name = f"same code as recsys prepare {uuid.uuid4().hex}"  # runs may share a cluster
         self._facts = facts
 
     def setup(self, worker: Any) -> None:

@@ -111,6 +111,7 @@ def test_a_worker_with_other_code_is_refused(
         assert f", and recsys prepare not that of {name}. Install the same" in str(refused.value)
 
 
+@pytest.mark.long
 def test_a_worker_with_other_code_that_joins_later_is_refused(tmp_path: Path) -> None:
     """One with the same code is used."""
     (tmp_path / "other").mkdir()
