@@ -1,13 +1,18 @@
 """Running of tasks: by the workers of a Dask cluster, or one after the other in this process."""
 
+import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import data
 from data.files import Progress
 from recsys.errors import BadInput
 
@@ -16,6 +21,11 @@ CONNECT_SECONDS = 10
 WORKER_MEMORY = "2GB"  # assumed of the workers of a running cluster, too
 LEAST_WORKER_BYTES = 500_000_000  # an idle worker has 200 MB
 BYTES_PER_ROW = 2000  # of a worker's memory: rows are copied and sorted, and Dask keeps buffers
+
+
+SAME_CODE = "Install the same on all machines."
+# packages that read and sort clicks
+READERS = ("numpy", "pandas", "pyarrow")
 
 
 class WorkersFailed(BadInput):
@@ -91,12 +101,14 @@ def check_installed() -> None:
 class Runner:
     """Runs tasks and yields their results in the order in which they end."""
 
-    def __init__(self, client: Any | None = None) -> None:
+    def __init__(self, client: Any | None = None, check: Callable[[], None] = lambda: None) -> None:
         """Build a runner.
 
-        client: of `distributed`; None runs the tasks in this process, without workers.
+        Args:
+            client: Of `distributed`; None runs the tasks in this process, without workers.
+            check: Called after the last task of a stage, before its results count.
         """
-        self._client = client
+        self._client, self._check = client, check
 
     @property
     def shuffle_method(self) -> str:
@@ -123,6 +135,7 @@ class Runner:
                     )
                 yield result
                 progress(done, len(tasks))
+            self._check()
         except KilledWorker as killed:
             raise WorkersFailed(
                 "The clicks cannot be prepared",
@@ -165,13 +178,9 @@ def open_runner(options: ClusterOptions, spill: Path) -> Iterator[Runner]:
     from distributed import Client, LocalCluster
 
     if options.address is not None:
-        from data.distributed.worker_check import only_same_code
-
-        with (
-            _connected(options.address) as client,
-            only_same_code(client, options.address, spill),
-        ):
-            yield Runner(client)
+        with _connected(options.address) as client:
+            _check_workers(client, options.address, spill)
+            yield Runner(client, partial(_check_code, client))
         return
     with (
         dask.config.set(_shuffle_settings(options)),
@@ -212,3 +221,50 @@ def _connected(address: str) -> Any:
             "The cluster cannot be used",
             [f"{address} does not answer ({failed}). Start dask scheduler there."],
         ) from failed
+
+
+def code_facts() -> dict[str, str]:
+    """Return what decides about prepared clicks in this process: versions and a digest of code."""
+    digest, root = hashlib.sha256(), Path(data.__file__).parent
+    for file in sorted(root.rglob("*.py")):
+        digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    return {**{name: version(name) for name in READERS}, "code of data": digest.hexdigest()[:16]}
+
+
+def _check_workers(client: Any, address: str, folder: Path) -> None:
+    """Raise `WorkersFailed` for no worker, one with other code, or one that sees no folder."""
+    try:
+        client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+    except TimeoutError as none:
+        raise WorkersFailed(
+            "The cluster cannot be used",
+            [f"{address} has no workers. Start some: dask worker {address}"],
+        ) from none
+    _check_code(client)
+    blind = [name for name, sees in client.run(os.path.isdir, str(folder)).items() if not sees]
+    if blind:
+        raise WorkersFailed(
+            "The cluster cannot be used",
+            [
+                f"worker {name} does not see {folder.parent}. Write to a folder that all machines "
+                "share under one path."
+                for name in blind
+            ],
+        )
+
+
+def _check_code(client: Any) -> None:
+    """Raise `WorkersFailed` for a worker with other code; it may have joined meanwhile."""
+    here, problems = code_facts(), []
+    # a worker of another version may not even have the function: then it is an exception
+    for name, facts in client.run(code_facts, on_error="return").items():
+        if isinstance(facts, Exception):
+            problems.append(f"worker {name} runs other code ({facts}). {SAME_CODE}")
+            continue
+        problems += [
+            f"worker {name} has {what} {facts.get(what)}, and this process {mine}. {SAME_CODE}"
+            for what, mine in here.items()
+            if facts.get(what) != mine
+        ]
+    if problems:
+        raise WorkersFailed("The cluster cannot be used", problems)

@@ -185,8 +185,9 @@ def evaluate_with_baselines(
             if name in models:
                 results[name] = evaluate(learn(), tested, len(catalogue), advance, processes)
                 continue
+            in_time = _in_time(advance)  # learning takes of it, too
             try:
-                results[name] = evaluate(learn(), tested, len(catalogue), _in_time(advance))
+                results[name] = evaluate(learn(), tested, len(catalogue), in_time)
             except _TakesTooLong:
                 left_out.append(name)
     return Evaluations(results, left_out)

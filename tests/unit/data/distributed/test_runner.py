@@ -13,7 +13,7 @@ import pytest
 from distributed import LocalCluster
 
 import data
-from data.distributed import this_machine, worker_check
+from data.distributed import runner, this_machine
 from data.distributed.runner import ClusterOptions, open_runner
 from recsys.errors import BadInput
 from tests.support.training.command_line import GOOD, run
@@ -91,7 +91,7 @@ def test_a_worker_with_other_code_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """This process has other versions and other code than its worker."""
-    monkeypatch.setattr(worker_check, "version", lambda name: f"not that of {name}")
+    monkeypatch.setattr(runner, "version", lambda name: f"not that of {name}")
     monkeypatch.setattr(data, "__file__", str(tmp_path / "__init__.py"))
     cluster = LocalCluster(
         n_workers=1,
@@ -107,55 +107,49 @@ def test_a_worker_with_other_code_is_refused(
     ):
         pass
 
-    for name in worker_check.READERS:
-        assert f", and recsys prepare not that of {name}. Install the same" in str(refused.value)
+    for name in runner.READERS:
+        assert f", and this process not that of {name}. Install the same" in str(refused.value)
 
 
 @pytest.mark.long
-def test_a_worker_with_other_code_that_joins_later_is_refused(tmp_path: Path) -> None:
-    """One with the same code is used."""
+def test_a_worker_with_other_code_that_joins_later_ends_the_stage(tmp_path: Path) -> None:
+    """The results of the stage do not count."""
     (tmp_path / "other").mkdir()
     copied = shutil.copytree(Path(data.__file__).parent, tmp_path / "other" / "data")
     (copied / "changed.py").write_text("")
+    cluster = LocalCluster(
+        n_workers=1,
+        threads_per_worker=1,
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # other tests may use 8787
+    )
 
     with (
-        LocalCluster(
-            n_workers=1,
-            threads_per_worker=1,
-            dashboard_address=None,
-            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # other tests may use 8787
-        ) as cluster,
+        cluster,
         open_runner(ClusterOptions(address=cluster.scheduler_address), tmp_path) as workers,
     ):
-        results = workers.map(running_in, [(0.25,)] * 12, lambda done, total: None)
-        first = next(results)
-        refused = start_worker(cluster.scheduler_address, tmp_path / "other")
-        log, _ = refused.communicate(timeout=60)
-        assert set(results) == {first}, "the worker that was refused has had no task"
-        cluster.scale(2)
-        cluster.wait_for_workers(2, timeout=60)
-        ran = set(workers.map(running_in, [(0.25,)] * 8, lambda done, total: None))
+        assert list(workers.map(abs, [(-1,)], lambda done, total: None)) == [1]
+        late = start_worker(cluster.scheduler_address, tmp_path / "other")
+        try:
+            cluster.wait_for_workers(2, timeout=60)
+            with pytest.raises(BadInput, match="has code of data ") as refused:
+                list(workers.map(abs, [(-2,)], lambda done, total: None))
+        finally:
+            late.kill()
+            late.wait()
 
-    assert "This worker is not used for recsys prepare: it has code of data " in log
-    assert len(ran) == 2
+    assert str(refused.value).count("worker tcp://") == 1
 
 
-def start_worker(address: str, folder: Path) -> "subprocess.Popen[str]":
+def start_worker(address: str, folder: Path) -> "subprocess.Popen[bytes]":
     """Start a Dask worker that finds its code in this folder first."""
     return subprocess.Popen(
         [sys.executable, "-m", "dask", "worker", address, "--no-dashboard", "--no-nanny"],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(folder)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
-
-
-def running_in(seconds: float) -> int:
-    """Return the number of the process, after so many seconds."""
-    time.sleep(seconds)
-    return os.getpid()
 
 
 def test_no_worker_starts_for_clicks_that_do_not_exist(

@@ -1,5 +1,7 @@
 """Comparison of the model with baselines: one protocol, one set of resamples, known figures."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from data.batches.selection import Selection
 from tests.support.training.builders import words
 from tests.support.training.scorers import BACKWARD, COUNTS, FORWARD, Fixed, evaluated
 from training.baselines import learners
+from training.baselines.popularity import Popularity
 from training.evaluation import compare
 from training.evaluation import evaluate as evaluation
 from training.evaluation.compare import (
@@ -226,3 +229,24 @@ def test_a_baseline_that_takes_too_long_is_left_out_by_name(
     assert sentence.startswith("Not compared with popularity, recent popularity, ")
     comparison = compare_with_intervals(found.results, catalogue.counts)
     assert (comparison.differences, comparison.sliced_baseline) == ([], None)
+
+
+def test_learning_takes_of_the_time_of_a_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("training.evaluation.compare.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(evaluation, "CASES_AT_ONCE", 4)
+    sessions = words(*["abc", "bca", "cab"] * 4)
+    catalogue = FromScratch().catalogue(sessions)
+    weights = Weights.fresh(RECIPE.size(len(catalogue)), torch.Generator().manual_seed(1))
+    model = eager_predictor(weights, catalogue, RECIPE)
+
+    def learned_in(seconds: float) -> Popularity:
+        clock[0] += seconds
+        return Popularity(catalogue)
+
+    baselines = {"quick": partial(learned_in, 600.0), "slow": partial(learned_in, 601.0)}
+    monkeypatch.setattr(compare, "learners", lambda catalogue, train: baselines)
+
+    found = evaluate_with_baselines(model, catalogue, sessions, sessions, Console(quiet=True))
+
+    assert (list(found.results), found.left_out) == (["model", "quick"], ["slow"])
